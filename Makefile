@@ -1,0 +1,70 @@
+# Every target works with plain python3 and pip; uv is used where it is there, because it is faster.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# cpu or gpu: which TensorFlow. Picked by whether an NVIDIA driver is there.
+TF ?= $(shell test -e /proc/driver/nvidia/version && echo gpu || echo cpu)
+ROOMS := -e ./proto -e ./client -e ./server -e ./training
+UV := $(shell command -v uv 2>/dev/null)
+ifdef UV
+  MAKE_VENV = $(UV) venv -q --allow-existing --python $(PYTHON) $(VENV)
+  INSTALL = $(UV) pip install -q --python $(BIN)/python
+else
+  MAKE_VENV = $(PYTHON) -m venv $(VENV)
+  INSTALL = $(BIN)/python -m pip install -q --disable-pip-version-check
+endif
+
+.PHONY: help
+help: ## Show this list.
+	@awk -F ':.*## ' '/^[a-z][a-zA-Z_-]*:.*## /{printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# ---------------------------------------------------------------- set-up
+
+$(VENV)/.runtime-$(TF): requirements/$(TF).lock $(wildcard */pyproject.toml)
+	$(MAKE_VENV)
+	$(INSTALL) --require-hashes -r requirements/$(TF).lock
+	$(INSTALL) --no-deps --no-build-isolation $(ROOMS)
+	@touch $@
+
+$(VENV)/.dev-$(TF): $(VENV)/.runtime-$(TF) requirements/dev.lock
+	$(INSTALL) --require-hashes -r requirements/dev.lock
+	@touch $@
+
+.PHONY: setup
+setup: $(VENV)/.runtime-$(TF) ## Make .venv with all four rooms installed (TF=cpu|gpu overrides the detection).
+
+.PHONY: dev
+dev: $(VENV)/.dev-$(TF) ## Add what the checks and the tests need.
+
+LOCK = $(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--no-emit-find-links --custom-compile-command "make lock" -c requirements/in/constraints.in \
+	$(foreach room,proto client server training,--no-emit-package ferserve-$(room))
+
+.PHONY: lock
+lock: ## Compile the hashed lock files anew (needs uv).
+	$(LOCK) requirements/in/cpu.in -o requirements/cpu.lock
+	$(foreach name,gpu server-cpu server-gpu training-cpu training-gpu dev,\
+	  $(LOCK) -c requirements/cpu.lock requirements/in/$(name).in -o requirements/$(name).lock &&) true
+
+# ---------------------------------------------------------------- proto
+
+PROTOS := $(wildcard proto/ferserve/v1/*.proto)
+SERVICES := $(wildcard proto/ferserve/v1/*_service.proto)
+# $(call PROTOC,DIRECTORY) writes the stubs under DIRECTORY.
+PROTOC = $(BIN)/python -m grpc_tools.protoc -I proto --python_out=$(1) --pyi_out=$(1) $(PROTOS) && \
+	$(BIN)/python -m grpc_tools.protoc -I proto --grpc_python_out=$(1) $(SERVICES)
+
+.PHONY: proto
+proto: dev ## Generate the stubs from proto/ with the pinned toolchain.
+	$(call PROTOC,proto/src)
+
+.PHONY: proto-check
+proto-check: dev ## Lint the proto and compare the committed stubs with fresh ones.
+	cd proto && ../$(BIN)/buf lint && ../$(BIN)/buf format --diff --exit-code
+	@rm -rf build/proto && mkdir -p build/proto
+	$(call PROTOC,build/proto)
+	@diff -r -x __pycache__ -x __init__.py -x py.typed build/proto/ferserve proto/src/ferserve \
+	  || { echo "The committed stubs differ from the proto: run 'make proto'."; exit 1; }

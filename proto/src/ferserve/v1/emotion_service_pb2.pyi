@@ -1,0 +1,181 @@
+from ferserve.v1 import face_pb2 as _face_pb2
+from ferserve.v1 import failure_pb2 as _failure_pb2
+from ferserve.v1 import servable_pb2 as _servable_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class Priority(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    PRIORITY_UNSPECIFIED: _ClassVar[Priority]
+    PRIORITY_INTERACTIVE: _ClassVar[Priority]
+    PRIORITY_BULK: _ClassVar[Priority]
+
+class OverloadPolicy(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    OVERLOAD_POLICY_UNSPECIFIED: _ClassVar[OverloadPolicy]
+    OVERLOAD_POLICY_LATEST: _ClassVar[OverloadPolicy]
+    OVERLOAD_POLICY_BLOCK: _ClassVar[OverloadPolicy]
+PRIORITY_UNSPECIFIED: Priority
+PRIORITY_INTERACTIVE: Priority
+PRIORITY_BULK: Priority
+OVERLOAD_POLICY_UNSPECIFIED: OverloadPolicy
+OVERLOAD_POLICY_LATEST: OverloadPolicy
+OVERLOAD_POLICY_BLOCK: OverloadPolicy
+
+class ClassifyFacesRequest(_message.Message):
+    __slots__ = ("model", "priority", "packed", "encoded")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    PRIORITY_FIELD_NUMBER: _ClassVar[int]
+    PACKED_FIELD_NUMBER: _ClassVar[int]
+    ENCODED_FIELD_NUMBER: _ClassVar[int]
+    model: _servable_pb2.ModelSpec
+    priority: Priority
+    packed: _face_pb2.PackedFaces
+    encoded: _face_pb2.EncodedFaces
+    def __init__(self, model: _Optional[_Union[_servable_pb2.ModelSpec, _Mapping]] = ..., priority: _Optional[_Union[Priority, str]] = ..., packed: _Optional[_Union[_face_pb2.PackedFaces, _Mapping]] = ..., encoded: _Optional[_Union[_face_pb2.EncodedFaces, _Mapping]] = ...) -> None: ...
+
+class ClassifyFacesResponse(_message.Message):
+    __slots__ = ("results", "labels", "servable", "timing")
+    RESULTS_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    SERVABLE_FIELD_NUMBER: _ClassVar[int]
+    TIMING_FIELD_NUMBER: _ClassVar[int]
+    results: _containers.RepeatedCompositeFieldContainer[FaceResult]
+    labels: _containers.RepeatedScalarFieldContainer[str]
+    servable: _servable_pb2.ServableId
+    timing: _face_pb2.Timing
+    def __init__(self, results: _Optional[_Iterable[_Union[FaceResult, _Mapping]]] = ..., labels: _Optional[_Iterable[str]] = ..., servable: _Optional[_Union[_servable_pb2.ServableId, _Mapping]] = ..., timing: _Optional[_Union[_face_pb2.Timing, _Mapping]] = ...) -> None: ...
+
+class FaceResult(_message.Message):
+    __slots__ = ("prediction", "failure")
+    PREDICTION_FIELD_NUMBER: _ClassVar[int]
+    FAILURE_FIELD_NUMBER: _ClassVar[int]
+    prediction: _face_pb2.Prediction
+    failure: _failure_pb2.Failure
+    def __init__(self, prediction: _Optional[_Union[_face_pb2.Prediction, _Mapping]] = ..., failure: _Optional[_Union[_failure_pb2.Failure, _Mapping]] = ...) -> None: ...
+
+class AnalyzeImagesRequest(_message.Message):
+    __slots__ = ("model", "priority", "images", "detection")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    PRIORITY_FIELD_NUMBER: _ClassVar[int]
+    IMAGES_FIELD_NUMBER: _ClassVar[int]
+    DETECTION_FIELD_NUMBER: _ClassVar[int]
+    model: _servable_pb2.ModelSpec
+    priority: Priority
+    images: _containers.RepeatedScalarFieldContainer[bytes]
+    detection: _face_pb2.DetectionOptions
+    def __init__(self, model: _Optional[_Union[_servable_pb2.ModelSpec, _Mapping]] = ..., priority: _Optional[_Union[Priority, str]] = ..., images: _Optional[_Iterable[bytes]] = ..., detection: _Optional[_Union[_face_pb2.DetectionOptions, _Mapping]] = ...) -> None: ...
+
+class AnalyzeImagesResponse(_message.Message):
+    __slots__ = ("results", "labels", "servable", "timing")
+    RESULTS_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    SERVABLE_FIELD_NUMBER: _ClassVar[int]
+    TIMING_FIELD_NUMBER: _ClassVar[int]
+    results: _containers.RepeatedCompositeFieldContainer[ImageResult]
+    labels: _containers.RepeatedScalarFieldContainer[str]
+    servable: _servable_pb2.ServableId
+    timing: _face_pb2.Timing
+    def __init__(self, results: _Optional[_Iterable[_Union[ImageResult, _Mapping]]] = ..., labels: _Optional[_Iterable[str]] = ..., servable: _Optional[_Union[_servable_pb2.ServableId, _Mapping]] = ..., timing: _Optional[_Union[_face_pb2.Timing, _Mapping]] = ...) -> None: ...
+
+class ImageResult(_message.Message):
+    __slots__ = ("analysis", "failure")
+    ANALYSIS_FIELD_NUMBER: _ClassVar[int]
+    FAILURE_FIELD_NUMBER: _ClassVar[int]
+    analysis: ImageAnalysis
+    failure: _failure_pb2.Failure
+    def __init__(self, analysis: _Optional[_Union[ImageAnalysis, _Mapping]] = ..., failure: _Optional[_Union[_failure_pb2.Failure, _Mapping]] = ...) -> None: ...
+
+class ImageAnalysis(_message.Message):
+    __slots__ = ("width", "height", "faces", "omitted_face_count")
+    WIDTH_FIELD_NUMBER: _ClassVar[int]
+    HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    FACES_FIELD_NUMBER: _ClassVar[int]
+    OMITTED_FACE_COUNT_FIELD_NUMBER: _ClassVar[int]
+    width: int
+    height: int
+    faces: _containers.RepeatedCompositeFieldContainer[_face_pb2.DetectedFace]
+    omitted_face_count: int
+    def __init__(self, width: _Optional[int] = ..., height: _Optional[int] = ..., faces: _Optional[_Iterable[_Union[_face_pb2.DetectedFace, _Mapping]]] = ..., omitted_face_count: _Optional[int] = ...) -> None: ...
+
+class StreamFramesRequest(_message.Message):
+    __slots__ = ("config", "frame")
+    CONFIG_FIELD_NUMBER: _ClassVar[int]
+    FRAME_FIELD_NUMBER: _ClassVar[int]
+    config: FrameStreamConfig
+    frame: Frame
+    def __init__(self, config: _Optional[_Union[FrameStreamConfig, _Mapping]] = ..., frame: _Optional[_Union[Frame, _Mapping]] = ...) -> None: ...
+
+class FrameStreamConfig(_message.Message):
+    __slots__ = ("model", "overload_policy", "detection")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    OVERLOAD_POLICY_FIELD_NUMBER: _ClassVar[int]
+    DETECTION_FIELD_NUMBER: _ClassVar[int]
+    model: _servable_pb2.ModelSpec
+    overload_policy: OverloadPolicy
+    detection: _face_pb2.DetectionOptions
+    def __init__(self, model: _Optional[_Union[_servable_pb2.ModelSpec, _Mapping]] = ..., overload_policy: _Optional[_Union[OverloadPolicy, str]] = ..., detection: _Optional[_Union[_face_pb2.DetectionOptions, _Mapping]] = ...) -> None: ...
+
+class Frame(_message.Message):
+    __slots__ = ("sequence_id", "image")
+    SEQUENCE_ID_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_FIELD_NUMBER: _ClassVar[int]
+    sequence_id: int
+    image: bytes
+    def __init__(self, sequence_id: _Optional[int] = ..., image: _Optional[bytes] = ...) -> None: ...
+
+class StreamFramesResponse(_message.Message):
+    __slots__ = ("sequence_id", "analysis", "dropped", "failure", "labels", "servable", "timing")
+    SEQUENCE_ID_FIELD_NUMBER: _ClassVar[int]
+    ANALYSIS_FIELD_NUMBER: _ClassVar[int]
+    DROPPED_FIELD_NUMBER: _ClassVar[int]
+    FAILURE_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    SERVABLE_FIELD_NUMBER: _ClassVar[int]
+    TIMING_FIELD_NUMBER: _ClassVar[int]
+    sequence_id: int
+    analysis: ImageAnalysis
+    dropped: FrameDropped
+    failure: _failure_pb2.Failure
+    labels: _containers.RepeatedScalarFieldContainer[str]
+    servable: _servable_pb2.ServableId
+    timing: _face_pb2.Timing
+    def __init__(self, sequence_id: _Optional[int] = ..., analysis: _Optional[_Union[ImageAnalysis, _Mapping]] = ..., dropped: _Optional[_Union[FrameDropped, _Mapping]] = ..., failure: _Optional[_Union[_failure_pb2.Failure, _Mapping]] = ..., labels: _Optional[_Iterable[str]] = ..., servable: _Optional[_Union[_servable_pb2.ServableId, _Mapping]] = ..., timing: _Optional[_Union[_face_pb2.Timing, _Mapping]] = ...) -> None: ...
+
+class FrameDropped(_message.Message):
+    __slots__ = ("newer_sequence_id",)
+    NEWER_SEQUENCE_ID_FIELD_NUMBER: _ClassVar[int]
+    newer_sequence_id: int
+    def __init__(self, newer_sequence_id: _Optional[int] = ...) -> None: ...
+
+class ClassifyStreamRequest(_message.Message):
+    __slots__ = ("sequence_id", "model", "priority", "faces")
+    SEQUENCE_ID_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    PRIORITY_FIELD_NUMBER: _ClassVar[int]
+    FACES_FIELD_NUMBER: _ClassVar[int]
+    sequence_id: int
+    model: _servable_pb2.ModelSpec
+    priority: Priority
+    faces: _face_pb2.PackedFaces
+    def __init__(self, sequence_id: _Optional[int] = ..., model: _Optional[_Union[_servable_pb2.ModelSpec, _Mapping]] = ..., priority: _Optional[_Union[Priority, str]] = ..., faces: _Optional[_Union[_face_pb2.PackedFaces, _Mapping]] = ...) -> None: ...
+
+class ClassifyStreamResponse(_message.Message):
+    __slots__ = ("sequence_id", "predictions", "failure", "labels", "servable")
+    SEQUENCE_ID_FIELD_NUMBER: _ClassVar[int]
+    PREDICTIONS_FIELD_NUMBER: _ClassVar[int]
+    FAILURE_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    SERVABLE_FIELD_NUMBER: _ClassVar[int]
+    sequence_id: int
+    predictions: _containers.RepeatedCompositeFieldContainer[_face_pb2.Prediction]
+    failure: _failure_pb2.Failure
+    labels: _containers.RepeatedScalarFieldContainer[str]
+    servable: _servable_pb2.ServableId
+    def __init__(self, sequence_id: _Optional[int] = ..., predictions: _Optional[_Iterable[_Union[_face_pb2.Prediction, _Mapping]]] = ..., failure: _Optional[_Union[_failure_pb2.Failure, _Mapping]] = ..., labels: _Optional[_Iterable[str]] = ..., servable: _Optional[_Union[_servable_pb2.ServableId, _Mapping]] = ...) -> None: ...

@@ -1,0 +1,96 @@
+from ferserve.v1 import failure_pb2 as _failure_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class FaceSource(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    FACE_SOURCE_UNSPECIFIED: _ClassVar[FaceSource]
+    FACE_SOURCE_DETECT: _ClassVar[FaceSource]
+    FACE_SOURCE_WHOLE_IMAGE: _ClassVar[FaceSource]
+FACE_SOURCE_UNSPECIFIED: FaceSource
+FACE_SOURCE_DETECT: FaceSource
+FACE_SOURCE_WHOLE_IMAGE: FaceSource
+
+class PackedFaces(_message.Message):
+    __slots__ = ("pixels", "face_count", "height", "width")
+    PIXELS_FIELD_NUMBER: _ClassVar[int]
+    FACE_COUNT_FIELD_NUMBER: _ClassVar[int]
+    HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    WIDTH_FIELD_NUMBER: _ClassVar[int]
+    pixels: bytes
+    face_count: int
+    height: int
+    width: int
+    def __init__(self, pixels: _Optional[bytes] = ..., face_count: _Optional[int] = ..., height: _Optional[int] = ..., width: _Optional[int] = ...) -> None: ...
+
+class EncodedFaces(_message.Message):
+    __slots__ = ("images",)
+    IMAGES_FIELD_NUMBER: _ClassVar[int]
+    images: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, images: _Optional[_Iterable[bytes]] = ...) -> None: ...
+
+class Prediction(_message.Message):
+    __slots__ = ("label_index", "scores")
+    LABEL_INDEX_FIELD_NUMBER: _ClassVar[int]
+    SCORES_FIELD_NUMBER: _ClassVar[int]
+    label_index: int
+    scores: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, label_index: _Optional[int] = ..., scores: _Optional[_Iterable[float]] = ...) -> None: ...
+
+class DetectedFace(_message.Message):
+    __slots__ = ("box", "prediction", "failure")
+    BOX_FIELD_NUMBER: _ClassVar[int]
+    PREDICTION_FIELD_NUMBER: _ClassVar[int]
+    FAILURE_FIELD_NUMBER: _ClassVar[int]
+    box: BoundingBox
+    prediction: Prediction
+    failure: _failure_pb2.Failure
+    def __init__(self, box: _Optional[_Union[BoundingBox, _Mapping]] = ..., prediction: _Optional[_Union[Prediction, _Mapping]] = ..., failure: _Optional[_Union[_failure_pb2.Failure, _Mapping]] = ...) -> None: ...
+
+class BoundingBox(_message.Message):
+    __slots__ = ("left", "top", "width", "height")
+    LEFT_FIELD_NUMBER: _ClassVar[int]
+    TOP_FIELD_NUMBER: _ClassVar[int]
+    WIDTH_FIELD_NUMBER: _ClassVar[int]
+    HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    left: int
+    top: int
+    width: int
+    height: int
+    def __init__(self, left: _Optional[int] = ..., top: _Optional[int] = ..., width: _Optional[int] = ..., height: _Optional[int] = ...) -> None: ...
+
+class DetectionOptions(_message.Message):
+    __slots__ = ("face_source", "detection_side_pixels", "min_face_pixels", "scale_factor", "min_neighbors", "crop_margin")
+    FACE_SOURCE_FIELD_NUMBER: _ClassVar[int]
+    DETECTION_SIDE_PIXELS_FIELD_NUMBER: _ClassVar[int]
+    MIN_FACE_PIXELS_FIELD_NUMBER: _ClassVar[int]
+    SCALE_FACTOR_FIELD_NUMBER: _ClassVar[int]
+    MIN_NEIGHBORS_FIELD_NUMBER: _ClassVar[int]
+    CROP_MARGIN_FIELD_NUMBER: _ClassVar[int]
+    face_source: FaceSource
+    detection_side_pixels: int
+    min_face_pixels: int
+    scale_factor: float
+    min_neighbors: int
+    crop_margin: float
+    def __init__(self, face_source: _Optional[_Union[FaceSource, str]] = ..., detection_side_pixels: _Optional[int] = ..., min_face_pixels: _Optional[int] = ..., scale_factor: _Optional[float] = ..., min_neighbors: _Optional[int] = ..., crop_margin: _Optional[float] = ...) -> None: ...
+
+class Timing(_message.Message):
+    __slots__ = ("total_ms", "decode_ms", "detect_ms", "queue_ms", "inference_ms")
+    TOTAL_MS_FIELD_NUMBER: _ClassVar[int]
+    DECODE_MS_FIELD_NUMBER: _ClassVar[int]
+    DETECT_MS_FIELD_NUMBER: _ClassVar[int]
+    QUEUE_MS_FIELD_NUMBER: _ClassVar[int]
+    INFERENCE_MS_FIELD_NUMBER: _ClassVar[int]
+    total_ms: float
+    decode_ms: float
+    detect_ms: float
+    queue_ms: float
+    inference_ms: float
+    def __init__(self, total_ms: _Optional[float] = ..., decode_ms: _Optional[float] = ..., detect_ms: _Optional[float] = ..., queue_ms: _Optional[float] = ..., inference_ms: _Optional[float] = ...) -> None: ...
