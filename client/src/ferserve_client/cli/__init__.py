@@ -1,0 +1,5 @@
+"""The command `ferserve`."""
+
+from ferserve_client.cli.app import app, main
+
+__all__ = ["app", "main"]

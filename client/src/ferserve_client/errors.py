@@ -1,0 +1,182 @@
+"""What can go wrong, by cause.
+
+    your call --- bad input -------------------------------> InvalidRequestError
+        |     --- nobody there, or it says no for now -----> ServerUnavailableError
+        |            |- on its way out -----------------------> ServerDrainingError
+        |            |- model still loading ------------------> ModelNotReadyError
+        |            `- engine hangs, is being restarted -----> EngineStalledError
+        |     --- no such model, version or service -------> NotFoundError
+        |     --- no room left ----------------------------> ResourceExhaustedError
+        |            `- the queue is full --------------------> QueueFullError
+        |     --- too late --------------------------------> DeadlineExceededError
+        |            `- refused at once, could not be met ----> DeadlineUnmeetableError
+        |     --- who are you? ----------------------------> AccessDeniedError
+        |     --- the server does not know the call -------> CallUnsupportedError
+        |     --- this side closed it ---------------------> CallCancelledError
+        `     --- the server is at fault ------------------> ServerFailedError
+                     `- the model failed on it ---------------> InferenceFailedError
+
+The same classes are raised for a call that fails as a whole and stand as values in `error` of one
+face, picture or frame that failed alone. `error_table` says which reason becomes which class.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import grpc
+
+
+@dataclass(frozen=True, slots=True)
+class FieldViolation:
+    """One field of a request that broke a rule."""
+
+    field: str
+    """Path of the field in the request, such as `packed.pixels`."""
+    description: str
+    """The rule that it broke."""
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorFacts:
+    """All that is known of one failure."""
+
+    code: grpc.StatusCode
+    """The gRPC status code."""
+    reason: str = ""
+    """Stable reason in UPPER_SNAKE_CASE. Empty when it was not a ferserve server that spoke."""
+    message: str = ""
+    """What went wrong and what to do about it, in English, for people."""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    """The changing parts of the message, by name, for programs."""
+    field_violations: tuple[FieldViolation, ...] = ()
+    """The fields that broke rules. Of calls that fail as a whole only."""
+    retry_delay_s: float | None = None
+    """Shortest wait before another try, as the server asks for it. None: it did not say."""
+
+
+class FerserveError(Exception):
+    """A call, or one part of its answer, failed. Base of all errors that a server causes."""
+
+    def __init__(self, facts: ErrorFacts) -> None:
+        super().__init__(facts)
+        self.facts = facts
+
+    def __str__(self) -> str:
+        label = self.reason or self.code.name
+        return f"{label}: {self.message}" if self.message else label
+
+    @property
+    def code(self) -> grpc.StatusCode:
+        """The gRPC status code."""
+        return self.facts.code
+
+    @property
+    def reason(self) -> str:
+        """Stable reason in UPPER_SNAKE_CASE, or empty."""
+        return self.facts.reason
+
+    @property
+    def message(self) -> str:
+        """What went wrong and what to do about it, for people."""
+        return self.facts.message
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """The changing parts of the message, by name."""
+        return self.facts.metadata
+
+    @property
+    def field_violations(self) -> tuple[FieldViolation, ...]:
+        """The fields that broke rules."""
+        return self.facts.field_violations
+
+    @property
+    def retry_delay_s(self) -> float | None:
+        """Shortest wait before another try in seconds, or None."""
+        return self.facts.retry_delay_s
+
+
+class InvalidRequestError(FerserveError):
+    """The request breaks a rule; sending it again will not help."""
+
+
+class ImageUnreadableError(InvalidRequestError):
+    """The picture is damaged or of a format that the server does not read."""
+
+
+class RequestTooLargeError(InvalidRequestError):
+    """Too many faces, pictures or pixels for one request."""
+
+
+class NotFoundError(FerserveError):
+    """What was asked for is not there."""
+
+
+class ModelNotFoundError(NotFoundError):
+    """The server has no such model, or no such version of it (reason VERSION_NOT_FOUND)."""
+
+
+class ResourceExhaustedError(FerserveError):
+    """There is no room for the call, such as a message above the limit."""
+
+
+class QueueFullError(ResourceExhaustedError):
+    """The server has more work than it may queue. Try again after `retry_delay_s`."""
+
+
+class ServerUnavailableError(FerserveError):
+    """Nobody answers (`reason` is empty then), or the server cannot answer for now."""
+
+
+class ServerDrainingError(ServerUnavailableError):
+    """The server is on its way out and takes nothing new."""
+
+    @property
+    def last_sequence_id(self) -> int | None:
+        """The last frame or batch of the stream that was answered, to resume after it.
+
+        None if none was, or if the call was not a stream.
+        """
+        text = self.metadata.get("last_sequence_id", "")
+        return int(text) if text.isdecimal() else None
+
+
+class ModelNotReadyError(ServerUnavailableError):
+    """The model is known and no version of it is ready."""
+
+
+class EngineStalledError(ServerUnavailableError):
+    """The inference engine hangs or has died and is being restarted."""
+
+
+class DeadlineExceededError(FerserveError):
+    """The answer did not come in time."""
+
+
+class DeadlineUnmeetableError(DeadlineExceededError):
+    """The server refused at once, because the answer could not have come in time."""
+
+
+class AccessDeniedError(FerserveError):
+    """The server wants credentials that the call does not carry."""
+
+
+class CallUnsupportedError(FerserveError):
+    """The server does not know this call. It may be older, or no ferserve."""
+
+
+class CallCancelledError(FerserveError):
+    """The call was cancelled, as by closing the client while it ran."""
+
+
+class ServerFailedError(FerserveError):
+    """The server failed in a way that is not the request's fault."""
+
+
+class InferenceFailedError(ServerFailedError):
+    """The model failed on this input."""

@@ -1,0 +1,1 @@
+"""Protobuf's side of the client. Nothing outside this folder knows a message."""

@@ -1,0 +1,162 @@
+"""Reads the answers of unary calls."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from grpc_health.v1 import health_pb2
+
+from ferserve.v1 import model_service_pb2
+from ferserve_client.answers import Results, Timing
+from ferserve_client.faces import BoundingBox, DetectedFace, ImageAnalysis, Prediction
+from ferserve_client.servables import HealthStatus, ModelInfo, ModelVersionInfo, Servable, ServableState
+from ferserve_client.wire.status import read_failure
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ferserve.v1 import emotion_service_pb2 as emotion_pb2
+    from ferserve.v1 import face_pb2, servable_pb2
+    from ferserve_client.errors import FerserveError
+
+_STATES: Final = {
+    model_service_pb2.SERVABLE_STATE_LOADING: ServableState.LOADING,
+    model_service_pb2.SERVABLE_STATE_READY: ServableState.READY,
+    model_service_pb2.SERVABLE_STATE_DRAINING: ServableState.DRAINING,
+    model_service_pb2.SERVABLE_STATE_UNLOADED: ServableState.UNLOADED,
+    model_service_pb2.SERVABLE_STATE_FAILED: ServableState.FAILED,
+}
+_HEALTH: Final = {
+    health_pb2.HealthCheckResponse.SERVING: HealthStatus.SERVING,
+    health_pb2.HealthCheckResponse.NOT_SERVING: HealthStatus.NOT_SERVING,
+}
+
+
+def read_classification(
+    response: emotion_pb2.ClassifyFacesResponse,
+) -> Results[Prediction | FerserveError]:
+    """The predictions of a classification, with the error of a face in its place."""
+    labels = tuple(response.labels)
+    return Results(
+        items=tuple(
+            read_failure(result.failure)
+            if result.WhichOneof("outcome") == "failure"
+            else read_prediction(result.prediction, labels)
+            for result in response.results
+        ),
+        servable=read_servable(response.servable),
+        timing=read_timing(response.timing),
+    )
+
+
+def raise_first_error(results: Results[Prediction | FerserveError]) -> Results[Prediction]:
+    """The results, all of which are predictions.
+
+    Raises:
+        FerserveError: That of the first face that has no prediction.
+    """
+    predictions: list[Prediction] = []
+    for item in results.items:
+        if not isinstance(item, Prediction):
+            raise item
+        predictions.append(item)
+    return Results(items=tuple(predictions), servable=results.servable, timing=results.timing)
+
+
+def read_analyses(response: emotion_pb2.AnalyzeImagesResponse) -> Results[ImageAnalysis]:
+    """The analyses of pictures, with the error of a picture in its analysis."""
+    labels = tuple(response.labels)
+    servable = read_servable(response.servable)
+    return Results(
+        items=tuple(
+            ImageAnalysis(error=read_failure(result.failure))
+            if result.WhichOneof("outcome") == "failure"
+            else read_analysis(result.analysis, labels, servable)
+            for result in response.results
+        ),
+        servable=servable,
+        timing=read_timing(response.timing),
+    )
+
+
+def read_analysis(
+    analysis: emotion_pb2.ImageAnalysis, labels: Sequence[str], servable: Servable | None
+) -> ImageAnalysis:
+    """What was found in one picture."""
+    return ImageAnalysis(
+        width=analysis.width,
+        height=analysis.height,
+        faces=tuple(_read_face(face, labels) for face in analysis.faces),
+        omitted_face_count=analysis.omitted_face_count,
+        servable=servable,
+    )
+
+
+def read_prediction(prediction: face_pb2.Prediction, labels: Sequence[str]) -> Prediction:
+    """What one face shows.
+
+    Raises:
+        ValueError: Labels and scores do not fit each other: not an answer of a ferserve server.
+    """
+    scores = dict(zip(labels, prediction.scores, strict=True))
+    if not 0 <= prediction.label_index < len(labels):
+        raise ValueError(f"label_index {prediction.label_index} is outside {len(labels)} labels")
+    emotion = labels[prediction.label_index]
+    return Prediction(emotion=emotion, confidence=scores[emotion], scores=scores)
+
+
+def read_servable(servable: servable_pb2.ServableId) -> Servable | None:
+    """The model and version that answered; None if the message is not set."""
+    return Servable(servable.name, servable.version) if servable.name else None
+
+
+def read_timing(timing: face_pb2.Timing) -> Timing:
+    """Where the time went."""
+    return Timing(
+        total_ms=timing.total_ms,
+        decode_ms=timing.decode_ms,
+        detect_ms=timing.detect_ms,
+        queue_ms=timing.queue_ms,
+        inference_ms=timing.inference_ms,
+    )
+
+
+def read_model(model: model_service_pb2.Model) -> ModelInfo:
+    """A model and its versions."""
+    return ModelInfo(
+        name=model.name,
+        is_default=model.default,
+        versions=tuple(_read_version(version) for version in model.versions),
+    )
+
+
+def read_models(response: model_service_pb2.ListModelsResponse) -> tuple[list[ModelInfo], str]:
+    """The models of one page, and the token of the next: empty after the last."""
+    return [read_model(model) for model in response.models], response.next_page_token
+
+
+def read_health(response: health_pb2.HealthCheckResponse) -> HealthStatus:
+    """What the server says of a service."""
+    return _HEALTH.get(response.status, HealthStatus.UNKNOWN)
+
+
+def _read_face(face: face_pb2.DetectedFace, labels: Sequence[str]) -> DetectedFace:
+    box = BoundingBox(face.box.left, face.box.top, face.box.width, face.box.height)
+    if face.WhichOneof("outcome") == "failure":
+        return DetectedFace(box=box, error=read_failure(face.failure))
+    return DetectedFace(box=box, prediction=read_prediction(face.prediction, labels))
+
+
+def _read_version(version: model_service_pb2.ModelVersion) -> ModelVersionInfo:
+    return ModelVersionInfo(
+        version=version.version,
+        state=_STATES.get(version.state, ServableState.UNKNOWN),
+        error=read_failure(version.failure) if version.HasField("failure") else None,
+        labels=tuple(version.labels),
+        input_height=version.input_height,
+        input_width=version.input_width,
+        mac_count=version.mac_count or None,
+        parameter_count=version.parameter_count or None,
+        metrics=dict(version.metrics),
+        bucket_sizes=tuple(version.bucket_sizes),
+    )

@@ -1,0 +1,249 @@
+"""Wiring: the only file that knows every adapter, and the order in which things start and end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import structlog
+
+from ferserve_server import __version__
+from ferserve_server.backends.saved_model import SavedModelLoader
+from ferserve_server.batching.batcher import Batcher, BatcherSettings
+from ferserve_server.clock import MonotonicClock
+from ferserve_server.domain.detection import DetectionOptions
+from ferserve_server.observability.exposition import MetricsServer
+from ferserve_server.observability.metrics import Metrics
+from ferserve_server.observability.observers import CallMetrics, InferenceMetrics, VisionMetrics
+from ferserve_server.pipeline.analyze_images import AnalyzeImages
+from ferserve_server.pipeline.classify_faces import ClassifyFaces
+from ferserve_server.pipeline.stream_frames import StreamLimits
+from ferserve_server.repository.manager import ModelManager
+from ferserve_server.repository.source import RepositorySource
+from ferserve_server.transport.calls import Calls
+from ferserve_server.transport.emotion_servicer import EmotionServicer
+from ferserve_server.transport.health import HealthReporter
+from ferserve_server.transport.limits import RequestLimits
+from ferserve_server.transport.model_servicer import ModelServicer
+from ferserve_server.transport.server import TlsFiles, build_server, listen
+from ferserve_server.vision.pool import VisionPool
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+
+    from ferserve_server.domain.ports import InferenceObserver, Loader, Servable
+    from ferserve_server.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class RunningServer:
+    """A server that answers.
+
+    Attributes:
+        port: Port of the gRPC service.
+        metrics_port: Port of /metrics, or None.
+        drain: Goes down in good order: health first, then intake, then what was taken. Returns whether all of it
+            was answered in time.
+    """
+
+    port: int
+    metrics_port: int | None
+    drain: Callable[[], asyncio.Future[bool]]
+
+
+async def serve(settings: Settings) -> int:
+    """Serves until SIGTERM or SIGINT, and drains.
+
+    Returns:
+        The exit code: 0 if everything that was taken was answered, 1 if the drain ran out of time.
+
+    Raises:
+        ListenError, MetricsAddressError: An address cannot be listened on.
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with running_server(settings, default_loader(settings)) as server:
+        await stop.wait()
+        return 0 if await server.drain() else 1
+
+
+def default_loader(settings: Settings) -> Loader:
+    """The TensorFlow engine as the settings want it."""
+    return SavedModelLoader(
+        executor_count=settings.executor_count,
+        intra_op_thread_count=settings.intra_op_threads,
+        gpu_memory_limit_mib=settings.gpu_memory_limit_mib,
+    )
+
+
+@contextlib.asynccontextmanager
+async def running_server(settings: Settings, loader: Loader) -> AsyncIterator[RunningServer]:
+    """Starts a server; on leaving it is stopped, drained or not.
+
+    It listens before the models are loaded: health says NOT_SERVING and calls get MODEL_NOT_READY until they are.
+    """
+    clock = MonotonicClock()
+    metrics = Metrics()
+    metrics.build_info.labels(__version__).set(1)
+    call_metrics = CallMetrics(metrics)
+    inference_metrics = InferenceMetrics(metrics)
+    limits = RequestLimits(
+        settings.max_message_bytes,
+        settings.max_metadata_bytes,
+        settings.max_faces_per_request,
+        settings.max_images_per_request,
+    )
+    calls = Calls(limits, call_metrics, clock)
+    health = HealthReporter()
+    health_changed = asyncio.Event()
+    manager = _model_manager(settings, loader, clock, metrics, inference_metrics, health_changed.set)
+
+    async with contextlib.AsyncExitStack() as stack:
+        vision = VisionPool(
+            thread_count=settings.vision_threads or len(os.sched_getaffinity(0)),
+            max_image_pixels=settings.max_image_pixels,
+            max_faces_per_image=settings.max_faces_per_image,
+            max_queue_images=settings.max_queue_images,
+            observer=VisionMetrics(metrics),
+        )
+        stack.callback(vision.close)
+        emotion = EmotionServicer(
+            calls,
+            ClassifyFaces(manager.acquire, vision),
+            AnalyzeImages(manager.acquire, vision),
+            limits=limits,
+            stream_limits=StreamLimits(settings.max_unanswered_messages, settings.max_running_frames),
+            detection=_detection(settings),
+            observer=call_metrics,
+            clock=clock,
+        )
+        models = ModelServicer(calls, manager.models, manager.model)
+        server = build_server(emotion, models, health, limits, with_reflection=settings.reflection)
+        port = listen(server, settings.listen, _tls(settings))
+        metrics_port = None
+        if settings.metrics_listen:
+            metrics_port = stack.enter_context(MetricsServer(metrics.registry, settings.metrics_listen)).port
+
+        stack.push_async_callback(manager.close)
+        await health.report(ready=False)
+        stack.enter_context(_background(_follow_health(manager, health, health_changed)))
+        await server.start()
+        stack.push_async_callback(server.stop, 0)
+        log.info("listening", port=port, metrics_port=metrics_port, version=__version__)
+        stack.enter_context(_background(_keep_models(manager, settings)))
+
+        async def drain() -> bool:
+            log.info("draining", timeout_s=settings.drain_timeout_s)
+            await health.drain()
+            await asyncio.sleep(settings.lame_duck_s)
+            calls.draining.set()
+            try:
+                async with asyncio.timeout(settings.drain_timeout_s):
+                    await calls.wait_idle()
+            except TimeoutError:
+                log.error("drain timed out; calls are cut")  # noqa: TRY400 - no trace: nothing is broken
+                return False
+            # The answers are written; a moment for the transport to send them.
+            await server.stop(grace=1.0)
+            log.info("drained")
+            return True
+
+        yield RunningServer(port, metrics_port, lambda: asyncio.ensure_future(drain()))
+
+
+def _model_manager(
+    settings: Settings,
+    loader: Loader,
+    clock: MonotonicClock,
+    metrics: Metrics,
+    observer: InferenceObserver,
+    on_change: Callable[[], None],
+) -> ModelManager:
+    batcher_settings = BatcherSettings(
+        bucket_sizes=settings.bucket_sizes,
+        max_queue_faces=settings.max_queue_faces,
+        max_queue_bytes=settings.max_queue_mib * 2**20,
+        max_queue_delay_s=settings.max_queue_delay_ms / 1e3,
+        bulk_promotion_s=settings.bulk_promotion_ms / 1e3,
+        execution_timeout_s=settings.execution_timeout_s,
+        hold_until_queued=settings.hold_until_queued,
+    )
+
+    def make_batcher(servable: Servable) -> Batcher:
+        batcher = Batcher(servable, batcher_settings, clock=clock, observer=observer, on_health_change=on_change)
+        metrics.watch_engine(
+            servable.id, oldest_age_s=lambda: batcher.oldest_age_s, healthy=lambda: batcher.healthy
+        )
+        return batcher
+
+    return ModelManager(
+        RepositorySource(settings.model_repo),
+        loader,
+        make_batcher,
+        observer=observer,
+        default_model=settings.default_model,
+        bucket_sizes=settings.bucket_sizes,
+        golden_tolerance=settings.golden_tolerance,
+        versions_per_model=settings.versions_per_model,
+        on_change=on_change,
+    )
+
+
+async def _keep_models(manager: ModelManager, settings: Settings) -> None:
+    await manager.refresh()
+    if not manager.default_ready:
+        log.error(
+            "the default model is not ready; put it into the model folder or name another with --default-model",
+            model=settings.default_model,
+            model_repo=str(settings.model_repo),
+        )
+    if settings.repository_poll_s:
+        await manager.watch(settings.repository_poll_s)
+
+
+async def _follow_health(manager: ModelManager, health: HealthReporter, changed: asyncio.Event) -> None:
+    while True:
+        await health.report(ready=manager.default_ready)
+        await changed.wait()
+        changed.clear()
+
+
+@contextlib.contextmanager
+def _background(work: Coroutine[None, None, None]) -> Iterator[None]:
+    """Runs a coroutine beside the block; it ends with it. What goes wrong in it is logged."""
+
+    async def guarded() -> None:
+        try:
+            await work
+        except Exception:
+            log.exception("background work failed")
+
+    task = asyncio.get_running_loop().create_task(guarded())
+    try:
+        yield
+    finally:
+        task.cancel()
+
+
+def _detection(settings: Settings) -> DetectionOptions:
+    return DetectionOptions(
+        detection_side_pixels=settings.detection_side_pixels,
+        min_face_pixels=settings.min_face_pixels,
+        scale_factor=settings.scale_factor,
+        min_neighbors=settings.min_neighbors,
+        crop_margin=settings.crop_margin,
+    )
+
+
+def _tls(settings: Settings) -> TlsFiles | None:
+    if settings.tls_cert_file is None or settings.tls_key_file is None:
+        return None
+    return TlsFiles(settings.tls_cert_file, settings.tls_key_file, settings.tls_client_ca_file)

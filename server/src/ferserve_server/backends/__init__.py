@@ -1,0 +1,1 @@
+"""Engines that run a model, behind the port `domain.ports.Loader`."""

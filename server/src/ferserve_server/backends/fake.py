@@ -1,0 +1,84 @@
+"""An engine without a model: deterministic scores after a set time. For load tests and for tests of the core."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from ferserve_server.domain.face import CropBatch, Scores
+    from ferserve_server.domain.servable import ModelDescription, ServableId
+
+
+def fake_scores(crops: CropBatch, label_count: int) -> Scores:
+    """Scores that depend on each face's own pixels only: the class is the sum of its pixels modulo the classes.
+
+    Args:
+        crops: uint8 [N, H, W, 1].
+        label_count: Classes, 2 or more.
+
+    Returns:
+        float32 [N, label_count]: 0.7 for the class, the rest shared evenly.
+    """
+    sums = crops.reshape(len(crops), -1).sum(axis=1, dtype=np.int64)
+    scores = np.full((len(crops), label_count), 0.3 / (label_count - 1), np.float32)
+    scores[np.arange(len(crops)), sums % label_count] = 0.7
+    return scores
+
+
+class FakeServable:
+    """Implements `domain.ports.Servable` without a model.
+
+    Args of the constructor:
+        batch_s: How long each batch takes, in seconds.
+        before_predict: Called with every batch, on the runner's thread; may block or raise.
+    """
+
+    def __init__(
+        self,
+        servable_id: ServableId,
+        description: ModelDescription,
+        *,
+        executor_count: int = 1,
+        batch_s: float = 0.0,
+        before_predict: Callable[[CropBatch], None] = lambda _: None,
+    ) -> None:
+        self.id = servable_id
+        self.description = description
+        self.executor_count = executor_count
+        self.closed = False
+        self.batch_sizes: list[int] = []
+        self._batch_s = batch_s
+        self._before_predict = before_predict
+        self._lock = threading.Lock()
+
+    def predict(self, crops: CropBatch) -> Scores:
+        """Scores a batch; see `domain.ports.Servable`."""
+        with self._lock:
+            self.batch_sizes.append(len(crops))
+        self._before_predict(crops)
+        if self._batch_s:
+            time.sleep(self._batch_s)
+        return fake_scores(crops, len(self.description.labels))
+
+    def close(self) -> None:
+        """Notes that it was closed."""
+        self.closed = True
+
+
+class FakeLoader:
+    """Implements `domain.ports.Loader`; every version becomes a `FakeServable`."""
+
+    def __init__(self, *, executor_count: int = 1, batch_s: float = 0.0) -> None:
+        self._executor_count = executor_count
+        self._batch_s = batch_s
+
+    def load(self, servable_id: ServableId, directory: Path, description: ModelDescription) -> FakeServable:  # noqa: ARG002 - part of the port
+        """Makes a servable without looking at the files."""
+        return FakeServable(servable_id, description, executor_count=self._executor_count, batch_s=self._batch_s)

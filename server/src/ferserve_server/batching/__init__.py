@@ -1,0 +1,1 @@
+"""The dynamic batcher: groups the crops of all callers into batches."""

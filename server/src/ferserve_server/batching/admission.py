@@ -1,0 +1,98 @@
+"""What may still be taken: room in the queue, and deadlines that can be met."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from ferserve_server.domain.errors import DeadlineExpiredError, DeadlineUnmeetableError, QueueFullError
+
+_SMOOTHING: Final = 0.1
+"""Weight of the newest batch in the running mean: about the last 20 batches count."""
+
+_RETRY_RANGE_S: Final = (0.005, 5.0)
+"""Shortest and longest wait that a refused caller is told, in seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueueLimits:
+    """How much may wait, and how much runs at once."""
+
+    max_faces: int
+    max_bytes: int
+    max_batch_size: int
+    executor_count: int
+
+
+class ServiceRate:
+    """How long batches take, as a running mean. Event loop only."""
+
+    def __init__(self) -> None:
+        self.batch_s = 0.0
+
+    def executed(self, inference_s: float) -> None:
+        """A batch took this long, in seconds."""
+        self.batch_s = (
+            inference_s if self.batch_s == 0.0 else self.batch_s + _SMOOTHING * (inference_s - self.batch_s)
+        )
+
+    def wait_s(self, queued_faces: int, limits: QueueLimits) -> float:
+        """Time until a face behind `queued_faces` others is answered, in seconds; 0 before the first batch."""
+        batches_ahead = queued_faces / limits.max_batch_size / limits.executor_count
+        return (batches_ahead + 1) * self.batch_s
+
+
+def check_admission(  # noqa: PLR0913 - the facts of one decision
+    *,
+    face_count: int,
+    byte_count: int,
+    queued_faces: int,
+    queued_bytes: int,
+    remaining_s: float | None,
+    executor_idle: bool,
+    rate: ServiceRate,
+    limits: QueueLimits,
+) -> None:
+    """Refuses what has no room or would come too late. Pure.
+
+    Args:
+        face_count: Faces of the request.
+        byte_count: Bytes of its crops.
+        queued_faces: Faces that wait.
+        queued_bytes: Bytes that wait.
+        remaining_s: Time to the request's deadline, in seconds, or None.
+        executor_idle: Whether it would run at once. Then a deadline ahead is never refused, so that a rate
+            measured in a slow spell cannot shut everybody out.
+        rate: How long batches take.
+        limits: What there is room for.
+
+    Raises:
+        QueueFullError: No room.
+        DeadlineExpiredError: The deadline has passed.
+        DeadlineUnmeetableError: The deadline would pass in the queue.
+    """
+    expected_s = rate.wait_s(queued_faces, limits)
+    low, high = _RETRY_RANGE_S
+    retry_after_s = min(high, max(low, expected_s / 2))
+    if queued_faces + face_count > limits.max_faces:
+        raise QueueFullError(
+            what="faces",
+            queued=queued_faces,
+            limit=limits.max_faces,
+            setting="max_queue_faces",
+            retry_after_s=retry_after_s,
+        )
+    if queued_bytes + byte_count > limits.max_bytes:
+        raise QueueFullError(
+            what="bytes",
+            queued=queued_bytes,
+            limit=limits.max_bytes,
+            setting="max_queue_bytes",
+            retry_after_s=retry_after_s,
+        )
+    if remaining_s is None:
+        return
+    if remaining_s <= 0:
+        raise DeadlineExpiredError
+    if not executor_idle and expected_s > remaining_s:
+        raise DeadlineUnmeetableError(remaining_s=remaining_s, expected_s=expected_s)

@@ -1,0 +1,308 @@
+"""The shell around the rules: takes requests in, runs what the policy cuts, answers, survives failures."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import structlog
+
+from ferserve_server.batching import recovery
+from ferserve_server.batching.admission import QueueLimits, ServiceRate, check_admission
+from ferserve_server.batching.entry import Batch, Entry
+from ferserve_server.batching.policy import CutRules, Dispatch, Executors, decide
+from ferserve_server.batching.queue import EntryQueue
+from ferserve_server.batching.runner import BatchOutcome, ThreadRunner
+from ferserve_server.domain.errors import (
+    DeadlineExpiredError,
+    DrainingError,
+    EngineStalledError,
+    FerserveError,
+    InferenceFailedError,
+)
+from ferserve_server.domain.ports import CutReason, Priority
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ferserve_server.domain.face import CropBatch
+    from ferserve_server.domain.ports import Clock, InferenceObserver, Servable, Timer
+    from ferserve_server.domain.prediction import ScoredFaces
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class BatcherSettings:
+    """How a batcher works.
+
+    Attributes:
+        bucket_sizes: Sizes that batches are padded to, rising, 1 or more each.
+        max_queue_faces: Faces that may wait.
+        max_queue_bytes: Bytes of crops that may wait.
+        max_queue_delay_s: See `policy.CutRules`.
+        bulk_promotion_s: See `policy.CutRules`.
+        execution_timeout_s: A batch that runs longer is failed and its thread replaced.
+        hold_until_queued: Cut the first batch not before this many faces wait. 0 but in tests.
+    """
+
+    bucket_sizes: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64, 128)
+    max_queue_faces: int = 4096
+    max_queue_bytes: int = 64 * 2**20
+    max_queue_delay_s: float = 0.0
+    bulk_promotion_s: float = 0.25
+    execution_timeout_s: float = 30.0
+    hold_until_queued: int = 0
+
+
+class Batcher:
+    """Groups the faces of all callers onto one servable. Implements `domain.ports.FaceScorer`.
+
+    Everything but the executions happens on the event loop, so there are no locks: a batch comes back through one
+    `call_soon_threadsafe`. Make it and use it on one running loop.
+    """
+
+    def __init__(
+        self,
+        servable: Servable,
+        settings: BatcherSettings,
+        *,
+        clock: Clock,
+        observer: InferenceObserver,
+        on_health_change: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._servable = servable
+        self._settings = settings
+        self._rules = CutRules(
+            settings.bucket_sizes[-1],
+            settings.max_queue_delay_s,
+            settings.bulk_promotion_s,
+            settings.hold_until_queued,
+        )
+        self._limits = QueueLimits(
+            settings.max_queue_faces,
+            settings.max_queue_bytes,
+            settings.bucket_sizes[-1],
+            servable.executor_count,
+        )
+        self._clock = clock
+        self._observer = observer
+        self._on_health_change = on_health_change
+        self._loop = asyncio.get_running_loop()
+        self._queue = EntryQueue()
+        self._rate = ServiceRate()
+        self._in_flight: set[Batch] = set()
+        self._runner = ThreadRunner(servable, settings.bucket_sizes, clock, self._deliver)
+        self._timer: Timer | None = None
+        self._timer_at = float("inf")
+        self._draining = False
+        self._drained = asyncio.Event()
+        self.healthy = True
+
+    @property
+    def depth_faces(self) -> int:
+        """Faces that wait."""
+        return self._queue.face_count
+
+    @property
+    def oldest_age_s(self) -> float:
+        """Age of the oldest request that waits, in seconds; 0 if none does."""
+        return self._clock.now() - self._queue.entries[0].enqueued_at if self._queue else 0.0
+
+    async def score(
+        self, crops: CropBatch, *, deadline: float | None = None, priority: Priority = Priority.INTERACTIVE
+    ) -> ScoredFaces:
+        """Scores faces; see `domain.ports.FaceScorer`."""
+        now = self._clock.now()
+        try:
+            self._admit(now, crops, deadline)
+        except FerserveError as error:
+            self._observer.rejected(error.reason)
+            raise
+        entry = self._entry(crops, priority, now, deadline)
+        self._queue.append(entry)
+        self._pump()
+        try:
+            return await entry.future
+        except asyncio.CancelledError:
+            self._leave(entry)
+            raise
+
+    async def drain(self) -> None:
+        """Takes nothing new and returns when everything taken is answered."""
+        self._draining = True
+        self._rules = replace(self._rules, hold_until_queued=0, max_queue_delay_s=0.0)
+        self._pump()
+        await self._drained.wait()
+
+    def close(self) -> None:
+        """Stops the threads. Whatever still waits fails with DrainingError."""
+        self._draining = True
+        if self._timer is not None:
+            self._timer.cancel()
+        for entry in self._queue.clear():
+            entry.fail(DrainingError())
+        self._runner.close()
+
+    def _admit(self, now: float, crops: CropBatch, deadline: float | None) -> None:
+        if self._draining:
+            raise DrainingError
+        check_admission(
+            face_count=len(crops),
+            byte_count=crops.nbytes,
+            queued_faces=self._queue.face_count,
+            queued_bytes=self._queue.byte_count,
+            remaining_s=None if deadline is None else deadline - now,
+            executor_idle=len(self._in_flight) < self._runner.thread_count,
+            rate=self._rate,
+            limits=self._limits,
+        )
+
+    def _entry(self, crops: CropBatch, priority: Priority, now: float, deadline: float | None) -> Entry:
+        label_count = len(self._servable.description.labels)
+        return Entry(crops, label_count, self._loop.create_future(), priority, now, deadline)
+
+    def _leave(self, entry: Entry) -> None:
+        """A caller is gone: its waiting rows make room now; its running ones come back to nobody."""
+        if entry.remaining:
+            self._observer.cancelled("queued")
+            self._queue.drop(entry)
+            self._pump()
+        else:
+            self._observer.cancelled("running")
+
+    def _pump(self) -> None:
+        """Does what the policy says until it says to wait."""
+        now = self._clock.now()
+        for entry in self._queue.pop_expired(now):
+            self._observer.rejected(DeadlineExpiredError.reason)
+            entry.fail(DeadlineExpiredError())
+        while self._queue:
+            busy, threads = len(self._in_flight), self._runner.thread_count
+            executors = Executors(idle=max(0, threads - busy), batches_ahead=max(0, busy - threads))
+            queue = self._queue
+            decision = decide(now, queue.entries, queue.face_count, executors, self._rules)
+            if not isinstance(decision, Dispatch):
+                self._wake_at(decision.when)
+                break
+            self._cut(now, decision)
+        self._wake_at(self._queue.next_deadline())
+        self._observer.queue_changed(self._servable.id, depth_faces=self._queue.face_count)
+        if self._draining and not self._queue and not self._in_flight:
+            self._drained.set()
+
+    def _cut(self, now: float, decision: Dispatch) -> None:
+        slices = self._queue.take(decision.row_counts)
+        for part in slices:
+            if part.start == 0:
+                part.entry.queue_s = now - part.entry.enqueued_at
+        self._rules = replace(self._rules, hold_until_queued=0) if self._rules.hold_until_queued else self._rules
+        self._run(Batch(slices, CutReason.DRAIN if self._draining else decision.reason, now))
+
+    def _run(self, batch: Batch) -> None:
+        self._in_flight.add(batch)
+        self._wake_at(batch.cut_at + self._settings.execution_timeout_s)
+        self._runner.submit(batch)
+
+    def _deliver(self, outcome: BatchOutcome) -> None:
+        """Brings an outcome from a runner's thread to the event loop."""
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._came_back, outcome)
+
+    def _came_back(self, outcome: BatchOutcome) -> None:
+        batch = outcome.batch
+        if batch.abandoned:
+            return
+        self._in_flight.discard(batch)
+        for part in outcome.skipped:
+            part.entry.fail(DeadlineExpiredError())
+        if outcome.error is not None:
+            self._recover(batch, outcome.error)
+        elif outcome.scores is not None:
+            self._answer(outcome)
+        self._pump()
+
+    def _answer(self, outcome: BatchOutcome) -> None:
+        batch, scores = outcome.batch, outcome.scores
+        if scores is None:
+            return
+        self._rate.executed(outcome.inference_s)
+        batch.attempts.succeeded += 1
+        finite = bool(np.isfinite(scores).all())
+        row = 0
+        for part in batch.slices:
+            part.entry.inference_s = max(part.entry.inference_s, outcome.inference_s)
+            rows = scores[row : row + part.count]
+            row += part.count
+            if finite:
+                part.entry.answer(part.start, rows)
+            else:
+                recovery.answer_finite_rows(part, rows)
+        self._observer.batch_executed(
+            self._servable.id,
+            cut_reason=batch.reason,
+            face_count=row,
+            padded_count=outcome.padded_count,
+            oldest_queue_s=batch.cut_at - min(part.entry.enqueued_at for part in batch.slices),
+            inference_s=outcome.inference_s,
+            scores=scores,
+        )
+        if not self.healthy:
+            self._set_health(healthy=True)
+
+    def _recover(self, batch: Batch, error: Exception) -> None:
+        """Finds the row at fault by halves, and fails it alone."""
+        self._observer.batch_failed(self._servable.id, face_count=batch.row_count)
+        log.error("batch failed", servable=str(self._servable.id), faces=batch.row_count, exc_info=error)
+        batch.attempts.failed += 1
+        if recovery.worth_halving(batch, self._rules.max_batch_size):
+            for half in batch.halves(CutReason.BISECT):
+                self._run(half)
+            return
+        for part in batch.slices:
+            for row in range(part.start, part.start + part.count):
+                part.entry.fail_row(row, InferenceFailedError())
+
+    def _check_stalls(self) -> None:
+        """Fails batches that run too long, and puts a new thread and a probe in their place."""
+        now, timeout_s = self._clock.now(), self._settings.execution_timeout_s
+        for batch in [batch for batch in self._in_flight if recovery.stalled(batch, now, timeout_s)]:
+            log.error("engine stalled", servable=str(self._servable.id), faces=batch.row_count)
+            batch.abandoned = True
+            self._in_flight.discard(batch)
+            self._observer.batch_failed(self._servable.id, face_count=batch.row_count)
+            for part in batch.slices:
+                part.entry.fail(EngineStalledError(timeout_s))
+            self._runner.replace_stalled()
+            self._set_health(healthy=False)
+            self._probe()
+        for batch in self._in_flight:
+            self._wake_at((batch.started_at or now) + timeout_s)
+
+    def _probe(self) -> None:
+        """Runs one blank face, so that health comes back without waiting for a caller."""
+        spec = self._servable.description.input
+        now = self._clock.now()
+        blank = np.zeros((1, spec.height, spec.width, 1), np.uint8)
+        entry = self._entry(blank, Priority.INTERACTIVE, now, None)
+        entry.future.add_done_callback(lambda future: future.exception())  # a failure is logged where it happens
+        self._run(Batch([entry.take(1)], CutReason.EXECUTOR_IDLE, now))
+
+    def _set_health(self, *, healthy: bool) -> None:
+        self.healthy = healthy
+        self._on_health_change()
+
+    def _wake_at(self, when: float | None) -> None:
+        if when is None or when >= self._timer_at:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = when
+        self._timer = self._clock.call_at(when, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer, self._timer_at = None, float("inf")
+        self._check_stalls()
+        self._pump()

@@ -1,0 +1,158 @@
+"""A request in the batcher, and the batches that its rows travel in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ferserve_server.domain.prediction import ScoredFaces
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from ferserve_server.domain.errors import FerserveError
+    from ferserve_server.domain.face import CropBatch, Scores
+    from ferserve_server.domain.ports import CutReason, Priority
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """One request: its rows, and what is known of them so far. Event loop only, but for `done`.
+
+    Attributes:
+        crops: uint8 [N, H, W, 1].
+        label_count: Columns of its scores.
+        future: Where the caller waits.
+        priority: How urgent it is.
+        enqueued_at: When it was taken, in seconds.
+        deadline: When the answer must be there, in seconds, or None.
+        taken: Rows that went into batches, always the first ones.
+        answered: Rows that came back, as scores or as failures.
+    """
+
+    crops: CropBatch
+    label_count: int
+    future: asyncio.Future[ScoredFaces]
+    priority: Priority
+    enqueued_at: float
+    deadline: float | None = None
+    taken: int = 0
+    answered: int = 0
+    queue_s: float = 0.0
+    inference_s: float = 0.0
+    scores: Scores | None = None
+    failures: dict[int, FerserveError] = field(default_factory=dict)
+
+    @property
+    def remaining(self) -> int:
+        """Rows not yet in a batch."""
+        return len(self.crops) - self.taken
+
+    @property
+    def done(self) -> bool:
+        """Whether nobody waits any more: answered, failed or cancelled. Safe from any thread."""
+        return self.future.done()
+
+    def expired(self, now: float) -> bool:
+        """Whether its deadline has passed."""
+        return self.deadline is not None and now >= self.deadline
+
+    def take(self, count: int) -> Slice:
+        """Moves the next `count` rows into a batch."""
+        part = Slice(self, self.taken, count)
+        self.taken += count
+        return part
+
+    def answer(self, start: int, scores: Scores) -> None:
+        """Notes the scores, float32 [n, K], of the rows from `start` on."""
+        if len(scores) == len(self.crops):
+            self.scores = scores
+        else:
+            if self.scores is None:
+                self.scores = self._blank_scores()
+            self.scores[start : start + len(scores)] = scores
+        self._came_back(len(scores))
+
+    def fail_row(self, row: int, error: FerserveError) -> None:
+        """Notes why one row has no scores."""
+        self.failures[row] = error
+        self._came_back(1)
+
+    def fail(self, error: FerserveError) -> None:
+        """Fails the whole request."""
+        if not self.future.done():
+            self.future.set_exception(error)
+
+    def _came_back(self, count: int) -> None:
+        self.answered += count
+        if self.answered < len(self.crops) or self.future.done():
+            return
+        scores = self._blank_scores() if self.scores is None else self.scores
+        self.future.set_result(ScoredFaces(scores, self.failures, self.queue_s, self.inference_s))
+
+    def _blank_scores(self) -> Scores:
+        return np.zeros((len(self.crops), self.label_count), np.float32)
+
+
+@dataclass(slots=True, eq=False)
+class Slice:
+    """`count` rows of an entry, from `start` on."""
+
+    entry: Entry
+    start: int
+    count: int
+
+    @property
+    def rows(self) -> CropBatch:
+        """The rows, uint8 [count, H, W, 1], not copied."""
+        return self.entry.crops[self.start : self.start + self.count]
+
+
+@dataclass(slots=True)
+class Attempts:
+    """What became of a failed batch and of its halves so far, in executions."""
+
+    failed: int = 0
+    succeeded: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class Batch:
+    """Rows that run together.
+
+    Attributes:
+        slices: The rows, in order.
+        reason: Why it was cut.
+        cut_at: When it was cut, in seconds.
+        attempts: Shared by all parts of a batch that failed.
+        started_at: When an executor took it, in seconds; None before. Written by the executor's thread.
+        abandoned: Set when the executor that holds it is given up; what it returns is then ignored.
+    """
+
+    slices: list[Slice]
+    reason: CutReason
+    cut_at: float
+    attempts: Attempts = field(default_factory=Attempts)
+    started_at: float | None = None
+    abandoned: bool = False
+
+    @property
+    def row_count(self) -> int:
+        """Rows in it."""
+        return sum(part.count for part in self.slices)
+
+    def halves(self, reason: CutReason) -> tuple[Batch, Batch]:
+        """Splits it in two, for finding the row at fault. It must hold two rows or more."""
+        left: list[Slice] = []
+        right: list[Slice] = []
+        room = self.row_count // 2
+        for part in self.slices:
+            head = min(part.count, room)
+            if head:
+                left.append(Slice(part.entry, part.start, head))
+            if head < part.count:
+                right.append(Slice(part.entry, part.start + head, part.count - head))
+            room -= head
+        return Batch(left, reason, self.cut_at, self.attempts), Batch(right, reason, self.cut_at, self.attempts)

@@ -1,0 +1,37 @@
+"""The command `ferserve-server`."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+from ferserve_server.app import serve
+from ferserve_server.observability.exposition import MetricsAddressError
+from ferserve_server.observability.logging import set_up_logging
+from ferserve_server.settings import SettingsError, format_settings, load_settings
+from ferserve_server.transport.server import ListenError
+
+EXIT_USAGE = 2
+"""Exit code for settings that cannot be used, as argparse has it."""
+
+
+def main() -> None:
+    """Runs the server until SIGTERM or SIGINT; exits 0 if everything it took was answered."""
+    try:
+        settings = load_settings(sys.argv[1:])
+    except SettingsError as error:
+        sys.exit(_complain(str(error)))
+    if settings.print_config:
+        print(format_settings(settings))
+        return
+    set_up_logging(settings.log_level, settings.log_format)
+    try:
+        sys.exit(asyncio.run(serve(settings)))
+    except (ListenError, MetricsAddressError) as error:
+        sys.exit(_complain(str(error)))
+
+
+def _complain(text: str) -> int:
+    for line in text.splitlines():
+        print(f"ferserve-server: {line}", file=sys.stderr)
+    return EXIT_USAGE

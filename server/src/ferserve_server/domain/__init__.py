@@ -1,0 +1,1 @@
+"""Words of the field: plain values, ports and errors. Standard library and numpy only."""

@@ -1,0 +1,207 @@
+"""What can go wrong, each error hung on the step that raises it.
+
+::
+
+    request --parse--> faces | pictures     InvalidRequestError, LimitExceededError
+    picture --decode--> pixels              ImageUnreadableError, LimitExceededError (max_image_pixels)
+    spec    --acquire--> lease              ModelNotFoundError, VersionNotFoundError, ModelNotReadyError
+    crops   --admit--> queue                QueueFullError, DeadlineUnmeetableError, DrainingError
+    queue   --cut--> batch                  DeadlineExpiredError
+    batch   --execute--> scores             InferenceFailedError, EngineStalledError
+    version --load--> servable              ModelRejectedError
+
+Each class names its cause and holds its facts; `transport.status` alone knows their gRPC codes. The text is
+meant for callers: it says what to do and holds nothing internal.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class FerserveError(Exception):
+    """Base of the errors whose text callers may see.
+
+    Attributes:
+        reason: Stable name of the cause, UPPER_SNAKE_CASE.
+        message: What went wrong and what to do about it.
+        metadata: The changing parts of the message, by name.
+        field: Path of the request field at fault, or "".
+        retry_after_s: When to try again, in seconds, or None if waiting alone does not help.
+    """
+
+    reason: ClassVar[str] = "INTERNAL"
+
+    def __init__(
+        self,
+        message: str,
+        facts: Mapping[str, object] | None = None,
+        *,
+        field: str = "",
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.metadata = {name: str(value) for name, value in (facts or {}).items()}
+        self.field = field
+        self.retry_after_s = retry_after_s
+
+
+class InvalidRequestError(FerserveError):
+    """A request that no server could answer. `reason` differs by instance."""
+
+    def __init__(self, reason: str, message: str, *, field: str, **facts: object) -> None:
+        super().__init__(message, facts, field=field)
+        self.reason = reason  # type: ignore[misc]  # a class constant elsewhere
+
+
+class LimitExceededError(InvalidRequestError):
+    """A request beyond one of the server's limits; names the setting that holds the limit."""
+
+    def __init__(self, reason: str, *, what: str, value: int, limit: int, setting: str, field: str) -> None:
+        super().__init__(
+            reason,
+            f"{what}: {value} is above this server's limit of {limit} (setting {setting}). "
+            f"Send less at a time, or have the server's {setting} raised.",
+            field=field,
+            value=value,
+            limit=limit,
+            setting=setting,
+        )
+
+
+class ImageUnreadableError(FerserveError):
+    """A picture that cannot be decoded."""
+
+    reason = "IMAGE_UNREADABLE"
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"The picture cannot be read: {why}. Send a complete JPEG, PNG or WebP.", {"why": why})
+
+
+class ImageFormatError(FerserveError):
+    """Bytes that are no picture of a known format."""
+
+    reason = "IMAGE_FORMAT_UNSUPPORTED"
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"Not a picture that is understood: {why}. Send a JPEG, PNG or WebP.", {"why": why})
+
+
+class ModelNotFoundError(FerserveError):
+    """No model of that name."""
+
+    reason = "MODEL_NOT_FOUND"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"There is no model {name!r}. ListModels tells which there are.", {"model": name})
+
+
+class VersionNotFoundError(FerserveError):
+    """The model is there, that version of it is not."""
+
+    reason = "VERSION_NOT_FOUND"
+
+    def __init__(self, name: str, version: int) -> None:
+        super().__init__(
+            f"Model {name!r} has no version {version} in service. GetModel tells which it has.",
+            {"model": name, "version": version},
+        )
+
+
+class ModelNotReadyError(FerserveError):
+    """The model is known, but none of its versions answers yet."""
+
+    reason = "MODEL_NOT_READY"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"Model {name!r} is not ready. Try again; GetModel tells its state.",
+            {"model": name},
+            retry_after_s=1.0,
+        )
+
+
+class QueueFullError(FerserveError):
+    """The queue is at its limit; the request was not taken."""
+
+    reason = "QUEUE_FULL"
+
+    def __init__(self, *, what: str, queued: int, limit: int, setting: str, retry_after_s: float) -> None:
+        super().__init__(
+            f"The queue is full: {queued} {what} wait, the limit is {limit} (setting {setting}). "
+            f"Try again in {retry_after_s * 1000:.0f} ms.",
+            {"queued": queued, "limit": limit, "setting": setting},
+            retry_after_s=retry_after_s,
+        )
+
+
+class DeadlineUnmeetableError(FerserveError):
+    """The deadline would pass before the answer; the request was not taken."""
+
+    reason = "DEADLINE_UNMEETABLE"
+
+    def __init__(self, *, remaining_s: float, expected_s: float) -> None:
+        super().__init__(
+            f"The deadline in {remaining_s * 1000:.0f} ms cannot be met: an answer takes about "
+            f"{expected_s * 1000:.0f} ms now. Give more time, or try again later.",
+            {"remaining_ms": round(remaining_s * 1000), "expected_ms": round(expected_s * 1000)},
+        )
+
+
+class DeadlineExpiredError(FerserveError):
+    """The deadline passed while the request waited; it was not executed."""
+
+    reason = "DEADLINE_EXPIRED"
+
+    def __init__(self) -> None:
+        super().__init__("The deadline passed while the request waited in the queue. Give more time.")
+
+
+class DrainingError(FerserveError):
+    """The server is going down and takes nothing new.
+
+    On a stream `last_sequence_id` is the last message that was answered, -1 if none was.
+    """
+
+    reason = "DRAINING"
+
+    def __init__(self, *, last_sequence_id: int | None = None) -> None:
+        super().__init__(
+            "The server is draining. Send to another one, or try again when it is back.",
+            None if last_sequence_id is None else {"last_sequence_id": last_sequence_id},
+            retry_after_s=1.0,
+        )
+
+
+class InferenceFailedError(FerserveError):
+    """The model failed on this face. Its neighbours in the batch were answered."""
+
+    reason = "INFERENCE_FAILED"
+
+    def __init__(self) -> None:
+        super().__init__("The model failed on this input. The server's log tells more.")
+
+
+class EngineStalledError(FerserveError):
+    """The engine did not return in time and was restarted."""
+
+    reason = "ENGINE_STALLED"
+
+    def __init__(self, timeout_s: float) -> None:
+        super().__init__(
+            f"The engine gave no answer within {timeout_s:g} s and was restarted. Try again.",
+            {"timeout_s": timeout_s},
+            retry_after_s=1.0,
+        )
+
+
+class ModelRejectedError(FerserveError):
+    """A version in the repository that may not be served. `reason` differs by instance."""
+
+    def __init__(self, reason: str, message: str, **facts: object) -> None:
+        super().__init__(message, facts)
+        self.reason = reason  # type: ignore[misc]  # a class constant elsewhere

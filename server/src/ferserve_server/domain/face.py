@@ -1,0 +1,34 @@
+"""Faces as the models take them."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+FACE_SIDE_PIXELS: Final = 48
+"""Side of the square crops that FER-2013 nets take."""
+
+FaceCrop = npt.NDArray[np.uint8]
+"""One face: uint8 [H, W], grey levels 0-255."""
+
+CropBatch = npt.NDArray[np.uint8]
+"""Faces in the model's input form: uint8 [N, H, W, 1], grey levels 0-255, N >= 1."""
+
+Scores = npt.NDArray[np.float32]
+"""Calibrated probabilities: float32 [N, K]; each row sums to 1; columns follow the model's labels."""
+
+
+@dataclass(frozen=True, slots=True)
+class BoundingBox:
+    """A rectangle in the pixels of the picture as shown; `left` and `top` from 0, sides from 1."""
+
+    left: int
+    top: int
+    width: int
+    height: int
+
+    @property
+    def area(self) -> int:
+        """Area in pixels."""
+        return self.width * self.height

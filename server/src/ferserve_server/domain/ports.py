@@ -1,0 +1,205 @@
+"""What the core asks of the outside. Adapters and fakes implement these."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from ferserve_server.domain.detection import DetectionOptions
+    from ferserve_server.domain.face import BoundingBox, CropBatch, FaceCrop, Scores
+    from ferserve_server.domain.prediction import ScoredFaces
+    from ferserve_server.domain.servable import ModelDescription, ServableId, ServableState
+
+
+class Priority(Enum):
+    """How urgent a request is beside others that wait for the same model."""
+
+    INTERACTIVE = 0
+    BULK = 1
+
+
+class Timer(Protocol):
+    """A call that is due later."""
+
+    def cancel(self) -> None:
+        """Keeps it from happening, if it has not yet."""
+
+
+class Clock(Protocol):
+    """Tells the time, in seconds from an arbitrary start, never backwards; and wakes."""
+
+    def now(self) -> float:
+        """Seconds since the start. Thread-safe."""
+
+    def call_at(self, when: float, callback: Callable[[], None]) -> Timer:
+        """Calls back on the event loop, once, when `now()` has reached `when`. Event loop only."""
+
+
+class Servable(Protocol):
+    """A loaded version, ready to run."""
+
+    @property
+    def id(self) -> ServableId:
+        """Which version of which model it is."""
+
+    @property
+    def description(self) -> ModelDescription:
+        """What its manifest says."""
+
+    @property
+    def executor_count(self) -> int:
+        """How many `predict` calls may usefully run at once, 1 or more."""
+
+    def predict(self, crops: CropBatch) -> Scores:
+        """Scores a batch.
+
+        Args:
+            crops: uint8 [N, H, W, 1]; N is one of the warmed bucket sizes.
+
+        Returns:
+            float32 [N, K]. Row i depends on `crops[i]` only.
+
+        Raises:
+            Exception: Whatever the engine raises; the caller finds the row at fault.
+
+        Thread-safety: may be called from `executor_count` threads at once.
+        """
+
+    def close(self) -> None:
+        """Gives its memory back. No `predict` may be running."""
+
+
+class Loader(Protocol):
+    """Makes servables out of what lies in a repository."""
+
+    def load(self, servable_id: ServableId, directory: Path, description: ModelDescription) -> Servable:
+        """Loads a version whose files were verified. Slow and blocking.
+
+        Raises:
+            ModelRejectedError: The model cannot be loaded or does not hold what its manifest says.
+        """
+
+
+class FaceScorer(Protocol):
+    """Scores faces, grouping those of all callers. Event loop only."""
+
+    @property
+    def healthy(self) -> bool:
+        """Whether the engine behind it answers."""
+
+    async def score(
+        self, crops: CropBatch, *, deadline: float | None = None, priority: Priority = Priority.INTERACTIVE
+    ) -> ScoredFaces:
+        """Scores the faces of one request. Cancelling takes those not yet running out of the queue.
+
+        Args:
+            crops: uint8 [N, H, W, 1], N >= 1.
+            deadline: When the answer must be there, on the clock of the scorer, in seconds.
+            priority: How urgent it is beside others.
+
+        Raises:
+            QueueFullError: Too much waits already.
+            DeadlineUnmeetableError: The deadline cannot be met any more.
+            DeadlineExpiredError: It passed in the queue.
+            EngineStalledError: The engine hung.
+            DrainingError: The scorer takes nothing new.
+        """
+
+    async def drain(self) -> None:
+        """Takes nothing new and returns when everything taken is answered."""
+
+    def close(self) -> None:
+        """Stops the engine's threads and unloads the servable. Call after `drain`."""
+
+
+@dataclass(frozen=True, slots=True)
+class FoundFaces:
+    """The faces of one picture, largest first: `crops[i]` (uint8 [H, W]) is what `boxes[i]` holds."""
+
+    width: int
+    height: int
+    boxes: tuple[BoundingBox, ...]
+    crops: tuple[FaceCrop, ...]
+    omitted_face_count: int
+    decode_s: float
+    detect_s: float
+
+
+class Vision(Protocol):
+    """Reads pictures, off the event loop."""
+
+    async def find_faces(self, image: bytes, options: DetectionOptions) -> FoundFaces:
+        """Decodes a picture and finds its faces.
+
+        Raises:
+            ImageFormatError: Not a JPEG, PNG or WebP.
+            ImageUnreadableError: Broken or incomplete.
+            LimitExceededError: More pixels than `max_image_pixels`; found before decoding.
+            QueueFullError: Too many pictures wait already.
+        """
+
+    async def read_crops(self, images: Sequence[bytes]) -> list[FaceCrop | Exception]:
+        """Decodes pictures that are face crops already, each to uint8 [48, 48] or to its error."""
+
+    def resize(self, crops: CropBatch) -> CropBatch:
+        """Resizes raw crops, uint8 [N, H, W, 1], to uint8 [N, 48, 48, 1]."""
+
+
+class CutReason(Enum):
+    """Why a batch was cut when it was."""
+
+    FULL = "full"
+    EXECUTOR_IDLE = "executor_idle"
+    DELAY = "delay"
+    DRAIN = "drain"
+    BISECT = "bisect"
+
+
+class InferenceObserver(Protocol):
+    """Is told what happens on the way to a score. Event loop only; must not raise or block."""
+
+    def batch_executed(
+        self,
+        servable: ServableId,
+        *,
+        cut_reason: CutReason,
+        face_count: int,
+        padded_count: int,
+        oldest_queue_s: float,
+        inference_s: float,
+        scores: Scores,
+    ) -> None:
+        """A batch came back: `scores` is float32 [face_count, K]."""
+
+    def batch_failed(self, servable: ServableId, *, face_count: int) -> None:
+        """An execution raised. Its rows are tried again in halves, or fail if it held one."""
+
+    def queue_changed(self, servable: ServableId, *, depth_faces: int) -> None:
+        """The number of waiting faces is another."""
+
+    def rejected(self, reason: str) -> None:
+        """A request was not taken."""
+
+    def cancelled(self, stage: str) -> None:
+        """A caller left while its request was `queued` or `running`."""
+
+    def state_changed(self, servable: ServableId, state: ServableState) -> None:
+        """A version is in another state."""
+
+
+class CallObserver(Protocol):
+    """Is told of calls and pictures. Event loop only; must not raise or block."""
+
+    def call_started(self, method: str) -> None:
+        """A call or a stream is open."""
+
+    def call_ended(self, method: str, code: str, seconds: float | None) -> None:
+        """It ended with a status code's name; `seconds` is None for streams."""
+
+    def stream_answered(self, method: str, outcome: str) -> None:
+        """A message of a stream was answered: `result`, `dropped` or `failed`."""

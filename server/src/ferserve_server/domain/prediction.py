@@ -1,0 +1,67 @@
+"""What comes back for faces and pictures."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from ferserve_server.domain.errors import FerserveError
+from ferserve_server.domain.face import BoundingBox, Scores
+from ferserve_server.domain.servable import ServableId
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredFaces:
+    """Scores of the faces of one request.
+
+    Attributes:
+        scores: float32 [N, K]; rows named in `failures` hold nothing of use.
+        failures: Why a row has no scores, by its index. Usually empty.
+        queue_s: Longest wait of a row for its batch, in seconds.
+        inference_s: Longest run of a batch that held a row, in seconds.
+    """
+
+    scores: Scores
+    failures: Mapping[int, FerserveError] = field(default_factory=dict)
+    queue_s: float = 0.0
+    inference_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Classification:
+    """The answer to a batch of face crops: one row of scores or one failure per face, in order."""
+
+    faces: ScoredFaces
+    labels: tuple[str, ...]
+    servable: ServableId
+    decode_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class ImageAnalysis:
+    """The faces of one picture, largest first.
+
+    Attributes:
+        width: Width of the picture as shown, in pixels.
+        height: Height of the picture as shown, in pixels.
+        boxes: Where the faces are.
+        faces: Scores of the faces, row i for `boxes[i]`.
+        omitted_face_count: Faces found beyond the limit and not classified.
+        decode_s: Time to decode the picture, in seconds.
+        detect_s: Time to find its faces, in seconds.
+    """
+
+    width: int
+    height: int
+    boxes: tuple[BoundingBox, ...]
+    faces: ScoredFaces
+    omitted_face_count: int
+    decode_s: float
+    detect_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Analyses:
+    """The answer to a batch of pictures: an analysis or a failure for each, in order."""
+
+    results: tuple[ImageAnalysis | FerserveError, ...]
+    labels: tuple[str, ...]
+    servable: ServableId

@@ -1,0 +1,141 @@
+"""Every metric that the server exports, declared once.
+
+Mean batch size is ferserve_faces_total / ferserve_batches_total; mean confidence is
+ferserve_confidence_sum_total / ferserve_faces_total. No metric carries a client or a stream as a label.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.process_collector import ProcessCollector
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ferserve_server.domain.servable import ServableId
+
+DURATION_BUCKETS_S: Final = (
+    50e-6, 100e-6, 200e-6, 500e-6, 1e-3, 2e-3, 5e-3, 10e-3, 20e-3, 50e-3, 100e-3, 200e-3, 500e-3, 1, 2, 5, 10,
+)  # fmt: skip
+"""Bounds of every duration, in seconds. The library's first default bound, 5 ms, is above most of them here."""
+
+FACE_COUNT_BUCKETS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+"""Bounds of batch sizes, in faces."""
+
+_VERSION_LABELS: Final = ("model", "version")
+
+
+class Metrics:
+    """The server's metrics, on a registry of their own. Thread-safety: any thread."""
+
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        self.registry = registry if registry is not None else CollectorRegistry()
+        self._declare_requests()
+        self._declare_batching()
+        self._declare_vision()
+        self._declare_models()
+        ProcessCollector(registry=self.registry)
+
+    def _counter(self, name: str, text: str, labels: tuple[str, ...] = ()) -> Counter:
+        return Counter(f"ferserve_{name}", text, labels, registry=self.registry)
+
+    def _gauge(self, name: str, text: str, labels: tuple[str, ...] = ()) -> Gauge:
+        return Gauge(f"ferserve_{name}", text, labels, registry=self.registry)
+
+    def _durations(self, name: str, text: str, labels: tuple[str, ...] = ()) -> Histogram:
+        return Histogram(f"ferserve_{name}", text, labels, buckets=DURATION_BUCKETS_S, registry=self.registry)
+
+    def _declare_requests(self) -> None:
+        self.requests = self._counter(
+            "requests_total", "Calls that ended, by RPC and gRPC status code.", ("method", "code")
+        )
+        self.request_seconds = self._durations(
+            "request_seconds", "Time from a unary call's arrival to its answer.", ("method",)
+        )
+        self.requests_in_progress = self._gauge(
+            "requests_in_progress", "Calls and streams that are open.", ("method",)
+        )
+        self.rejections = self._counter("rejections_total", "Work that was not taken, by reason.", ("reason",))
+        self.cancellations = self._counter(
+            "cancellations_total", "Requests whose caller left, by stage: queued or running.", ("stage",)
+        )
+        self.stream_answers = self._counter(
+            "stream_answers_total",
+            "Answers on streams, by RPC and outcome: result, dropped or failed.",
+            ("method", "outcome"),
+        )
+
+    def _declare_batching(self) -> None:
+        self.faces = self._counter("faces_total", "Faces that were classified.", _VERSION_LABELS)
+        self.batches = self._counter(
+            "batches_total",
+            "Batches that were executed, by why they were cut.",
+            (*_VERSION_LABELS, "cut_reason"),
+        )
+        self.batch_failures = self._counter(
+            "batch_failures_total", "Executions that raised or hung.", _VERSION_LABELS
+        )
+        self.padding_faces = self._counter(
+            "padding_faces_total", "Rows of padding that were executed.", _VERSION_LABELS
+        )
+        self.batch_size = Histogram(
+            "ferserve_batch_size_faces",
+            "Faces in a batch, padding not counted.",
+            ("model",),
+            buckets=FACE_COUNT_BUCKETS,
+            registry=self.registry,
+        )
+        self.queue_seconds = self._durations(
+            "queue_seconds", "Wait of a batch's oldest face for the batch.", ("model",)
+        )
+        self.inference_seconds = self._durations("inference_seconds", "Run of a batch.", ("model",))
+        self.queue_depth = self._gauge("queue_depth_faces", "Faces that wait.", _VERSION_LABELS)
+        self.queue_oldest_age = self._gauge(
+            "queue_oldest_age_seconds", "Age of the oldest face that waits.", _VERSION_LABELS
+        )
+
+    def _declare_vision(self) -> None:
+        self.decode_seconds = self._durations("decode_seconds", "Decoding of a picture.")
+        self.detect_seconds = self._durations("detect_seconds", "Search for the faces of a picture.")
+        self.detected_faces = Histogram(
+            "ferserve_detected_faces",
+            "Faces found in a picture.",
+            buckets=(0, 1, 2, 3, 5, 10, 20, 50),
+            registry=self.registry,
+        )
+        self.image_failures = self._counter(
+            "image_failures_total", "Pictures without an analysis, by reason.", ("reason",)
+        )
+
+    def _declare_models(self) -> None:
+        self.predictions = self._counter(
+            "predictions_total", "Most probable classes, for watching drift.", (*_VERSION_LABELS, "emotion")
+        )
+        self.confidence_sum = self._counter(
+            "confidence_sum_total", "Sum of the most probable class's probability.", _VERSION_LABELS
+        )
+        self.servable_state = self._gauge(
+            "servable_state", "1 for the state that a version is in, else 0.", (*_VERSION_LABELS, "state")
+        )
+        self.engine_healthy = self._gauge(
+            "engine_healthy", "1 while the engine of a version answers, else 0.", _VERSION_LABELS
+        )
+        self.build_info = self._gauge("build_info", "1; the labels tell what runs.", ("version",))
+
+    def watch_engine(
+        self, servable: ServableId, *, oldest_age_s: Callable[[], float], healthy: Callable[[], bool]
+    ) -> None:
+        """Asks the engine of a version for its state at every scrape. The callables must be thread-safe."""
+        labels = (servable.name, str(servable.version))
+        self.queue_oldest_age.labels(*labels).set_function(oldest_age_s)
+        self.engine_healthy.labels(*labels).set_function(lambda: float(healthy()))
+
+    def forget_engine(self, servable: ServableId) -> None:
+        """Drops what `watch_engine` set up, when a version is unloaded."""
+        labels = (servable.name, str(servable.version))
+        for gauge in (self.queue_oldest_age, self.engine_healthy, self.queue_depth):
+            with contextlib.suppress(KeyError):
+                gauge.remove(*labels)

@@ -1,0 +1,100 @@
+"""Finds and scores the faces of pictures."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from ferserve_server.domain.errors import (
+    FerserveError,
+    ImageFormatError,
+    ImageUnreadableError,
+    InvalidRequestError,
+)
+from ferserve_server.domain.ports import Priority
+from ferserve_server.domain.prediction import Analyses, ImageAnalysis, ScoredFaces
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Sequence
+
+    from ferserve_server.domain.detection import DetectionOptions
+    from ferserve_server.domain.ports import Vision
+    from ferserve_server.domain.servable import ModelSpec
+    from ferserve_server.repository.lease import Lease
+
+PICTURE_ERRORS: Final = (ImageFormatError, ImageUnreadableError, InvalidRequestError)
+"""Errors that are the picture's own. All others are the server's state, and fail the call."""
+
+
+class AnalyzeImages:
+    """The use case behind AnalyzeImages and StreamFrames. Event loop only."""
+
+    def __init__(self, acquire: Callable[[ModelSpec], Lease], vision: Vision) -> None:
+        self._acquire = acquire
+        self._vision = vision
+
+    async def __call__(
+        self,
+        images: Sequence[bytes],
+        spec: ModelSpec,
+        options: DetectionOptions,
+        *,
+        deadline: float | None = None,
+        priority: Priority = Priority.INTERACTIVE,
+    ) -> Analyses:
+        """Analyses pictures side by side; the faces of all go to the batcher as they are found.
+
+        Args:
+            images: JPEG, PNG or WebP; 1 or more.
+            spec: The model.
+            options: How to look for faces.
+            deadline: When the answer must be there, on the server's clock, in seconds, or None.
+            priority: How urgent it is beside others.
+
+        Returns:
+            One result per picture, in order: its analysis, or the error that is its own.
+
+        Raises:
+            FerserveError: The model is not there, or the server did not take the pictures or their faces.
+        """
+        with self._acquire(spec) as lease:
+            analyses = [self._analyze(image, lease, options, deadline, priority) for image in images]
+            alone = len(analyses) == 1
+            results = (await analyses[0],) if alone else await _all_or_first_error(analyses)
+            return Analyses(results, lease.description.labels, lease.id)
+
+    async def _analyze(
+        self, image: bytes, lease: Lease, options: DetectionOptions, deadline: float | None, priority: Priority
+    ) -> ImageAnalysis | FerserveError:
+        try:
+            found = await self._vision.find_faces(image, options)
+        except PICTURE_ERRORS as error:
+            return error
+        if found.crops:
+            crops = np.stack(found.crops)[..., np.newaxis]
+            faces = await lease.scorer.score(crops, deadline=deadline, priority=priority)
+        else:
+            faces = ScoredFaces(np.zeros((0, len(lease.description.labels)), np.float32))
+        return ImageAnalysis(
+            found.width,
+            found.height,
+            found.boxes,
+            faces,
+            found.omitted_face_count,
+            found.decode_s,
+            found.detect_s,
+        )
+
+
+async def _all_or_first_error(
+    work: Sequence[Coroutine[None, None, ImageAnalysis | FerserveError]],
+) -> tuple[ImageAnalysis | FerserveError, ...]:
+    """Runs everything side by side; the first error cancels the rest."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(each) for each in work]
+    except* FerserveError as errors:
+        raise errors.exceptions[0] from None
+    return tuple(task.result() for task in tasks)

@@ -1,0 +1,94 @@
+"""Scores face crops: raw ones as they are, encoded ones after decoding."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ferserve_server.domain.errors import FerserveError, InferenceFailedError
+from ferserve_server.domain.ports import Priority
+from ferserve_server.domain.prediction import Classification, ScoredFaces
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from ferserve_server.domain.face import CropBatch, FaceCrop
+    from ferserve_server.domain.ports import Vision
+    from ferserve_server.domain.servable import ModelSpec
+    from ferserve_server.repository.lease import Lease
+
+
+class ClassifyFaces:
+    """The use case behind ClassifyFaces and ClassifyStream. Event loop only."""
+
+    def __init__(self, acquire: Callable[[ModelSpec], Lease], vision: Vision) -> None:
+        self._acquire = acquire
+        self._vision = vision
+
+    async def packed(
+        self,
+        crops: CropBatch,
+        spec: ModelSpec,
+        *,
+        deadline: float | None,
+        priority: Priority = Priority.INTERACTIVE,
+    ) -> Classification:
+        """Scores raw crops.
+
+        Args:
+            crops: uint8 [N, H, W, 1], N >= 1. Sizes other than the model's are resized.
+            spec: The model.
+            deadline: When the answer must be there, on the server's clock, in seconds, or None.
+            priority: How urgent it is beside others.
+
+        Raises:
+            FerserveError: The model is not there, or the faces were not taken; see `domain.ports.FaceScorer`.
+        """
+        with self._acquire(spec) as lease:
+            wanted = lease.description.input
+            if crops.shape[1:3] != (wanted.height, wanted.width):
+                crops = self._vision.resize(crops)
+            faces = await lease.scorer.score(crops, deadline=deadline, priority=priority)
+            return Classification(faces, lease.description.labels, lease.id)
+
+    async def encoded(
+        self,
+        images: Sequence[bytes],
+        spec: ModelSpec,
+        *,
+        deadline: float | None,
+        priority: Priority = Priority.INTERACTIVE,
+    ) -> Classification:
+        """Scores crops that are encoded pictures; one that cannot be read fails alone.
+
+        Args:
+            images: JPEG, PNG or WebP, one face each; 1 or more.
+            spec: The model.
+            deadline: When the answer must be there, on the server's clock, in seconds, or None.
+            priority: How urgent it is beside others.
+
+        Raises:
+            FerserveError: The model is not there, or the faces were not taken.
+        """
+        with self._acquire(spec) as lease:
+            crops = await self._vision.read_crops(images)
+            labels = lease.description.labels
+            readable: dict[int, FaceCrop] = {}
+            failures: dict[int, FerserveError] = {}
+            for row, crop in enumerate(crops):
+                if isinstance(crop, Exception):
+                    failures[row] = crop if isinstance(crop, FerserveError) else InferenceFailedError()
+                else:
+                    readable[row] = crop
+            rows = list(readable)
+            scores = np.zeros((len(crops), len(labels)), np.float32)
+            if not readable:
+                return Classification(ScoredFaces(scores, failures), labels, lease.id)
+            batch = np.stack(list(readable.values()))[..., np.newaxis]
+            faces = await lease.scorer.score(batch, deadline=deadline, priority=priority)
+            scores[rows] = faces.scores
+            failures |= {rows[row]: failure for row, failure in faces.failures.items()}
+            return Classification(
+                ScoredFaces(scores, failures, faces.queue_s, faces.inference_s), labels, lease.id
+            )

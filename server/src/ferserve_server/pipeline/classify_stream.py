@@ -1,0 +1,85 @@
+"""Scores many small crop batches over one call: every request gets exactly one answer, in order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ferserve_server.domain.errors import DrainingError, FerserveError
+from ferserve_server.domain.ports import Priority
+from ferserve_server.domain.servable import ModelSpec
+from ferserve_server.pipeline.ordered import OrderedAnswers
+from ferserve_server.pipeline.stream_frames import check_rising
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator
+
+    from ferserve_server.domain.face import CropBatch
+    from ferserve_server.domain.prediction import Classification
+    from ferserve_server.pipeline.classify_faces import ClassifyFaces
+
+
+@dataclass(frozen=True, slots=True)
+class CropMessage:
+    """One request: `crops` is uint8 [N, H, W, 1], or the error that they were refused with."""
+
+    sequence_id: int
+    crops: CropBatch | FerserveError
+    spec: ModelSpec
+    priority: Priority
+
+    @classmethod
+    def refused(cls, sequence_id: int, error: FerserveError) -> CropMessage:
+        """A request that could not be read; it is answered with its error, in its place."""
+        return cls(sequence_id, error, ModelSpec(), Priority.INTERACTIVE)
+
+
+@dataclass(frozen=True, slots=True)
+class CropAnswer:
+    """The answer to one request."""
+
+    sequence_id: int
+    outcome: Classification | FerserveError
+
+
+class CropStream:
+    """One open stream of crop batches. Event loop only; made for one call."""
+
+    def __init__(self, classify: ClassifyFaces, *, max_unanswered: int, draining: asyncio.Event) -> None:
+        self._classify = classify
+        self._answers = OrderedAnswers(self._begin, max_unanswered=max_unanswered, draining=draining)
+        self._draining = draining
+        self._last_read = -1
+        self._last_answered = -1
+
+    async def run(self, messages: AsyncIterator[CropMessage]) -> AsyncGenerator[CropAnswer, None]:
+        """Yields the answer to each request, in the order they came.
+
+        Raises:
+            InvalidRequestError: Sequence numbers do not rise. What came before is answered first.
+            DrainingError: The server goes down. What was taken is answered first.
+        """
+        async with contextlib.aclosing(self._answers.run(messages)) as answers:
+            async for answer in answers:
+                self._last_answered = answer.sequence_id
+                yield answer
+        if self._draining.is_set():
+            raise DrainingError(last_sequence_id=self._last_answered)
+
+    def _begin(self, message: CropMessage) -> asyncio.Future[CropAnswer]:
+        check_rising(self._last_read, message.sequence_id)
+        self._last_read = message.sequence_id
+        return asyncio.get_running_loop().create_task(self._run_one(message))
+
+    async def _run_one(self, message: CropMessage) -> CropAnswer:
+        if isinstance(message.crops, FerserveError):
+            return CropAnswer(message.sequence_id, message.crops)
+        try:
+            outcome: Classification | FerserveError = await self._classify.packed(
+                message.crops, message.spec, deadline=None, priority=message.priority
+            )
+        except FerserveError as error:
+            outcome = error
+        return CropAnswer(message.sequence_id, outcome)

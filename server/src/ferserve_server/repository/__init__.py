@@ -1,0 +1,1 @@
+"""What models there are, and which versions of them are in force."""

@@ -1,0 +1,64 @@
+"""A version in force, and the leases that keep it from being unloaded."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from ferserve_server.domain.ports import FaceScorer
+    from ferserve_server.domain.servable import ModelDescription, ServableId
+
+
+class LiveVersion:
+    """A version that answers requests. Event loop only."""
+
+    def __init__(self, servable_id: ServableId, description: ModelDescription, scorer: FaceScorer) -> None:
+        self.id = servable_id
+        self.description = description
+        self.scorer = scorer
+        self._lease_count = 0
+        self._unleased = asyncio.Event()
+        self._unleased.set()
+
+    def lease(self) -> Lease:
+        """Takes a lease; leave it as a context manager."""
+        return Lease(self)
+
+    async def retire(self) -> None:
+        """Waits for the leases, answers what was taken and unloads. Nobody may get a lease any more."""
+        await self._unleased.wait()
+        await self.scorer.drain()
+        self.scorer.close()
+
+    def _taken(self) -> None:
+        self._lease_count += 1
+        self._unleased.clear()
+
+    def _returned(self) -> None:
+        self._lease_count -= 1
+        if self._lease_count == 0:
+            self._unleased.set()
+
+
+class Lease:
+    """Keeps one version in memory for as long as the `with` block lasts."""
+
+    __slots__ = ("_version", "description", "id", "scorer")
+
+    def __init__(self, version: LiveVersion) -> None:
+        self._version = version
+        self.id = version.id
+        self.description = version.description
+        self.scorer = version.scorer
+        version._taken()  # noqa: SLF001 - the two classes are one mechanism
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._version._returned()  # noqa: SLF001 - as above

@@ -1,0 +1,221 @@
+"""Every setting of the server, declared once: flags, FERSERVE_* environment, TOML file."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, Self
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pydantic_core import ErrorDetails
+
+MIB = 2**20
+
+
+class SettingsError(Exception):
+    """The settings cannot be used; the text says which and why, a line each."""
+
+
+class Settings(BaseSettings):
+    """gRPC server of ferserve: facial expressions from face crops, pictures and video streams.
+
+    Every flag can also be given as an environment variable, FERSERVE_ and its name in capitals
+    (FERSERVE_MODEL_REPO), or in a TOML file named by --config or FERSERVE_CONFIG.
+    Flags win over the environment, the environment over the file.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="FERSERVE_",
+        cli_prog_name="ferserve-server",
+        cli_kebab_case=True,
+        cli_implicit_flags=True,
+        cli_hide_none_type=True,
+        cli_avoid_json=True,
+        env_ignore_empty=True,
+        extra="forbid",
+        frozen=True,
+    )
+
+    config: Path | None = Field(None, description="TOML file with settings, named as here with underscores")
+    print_config: bool = Field(False, description="print the settings in force as TOML, and exit")
+
+    # Models
+    model_repo: Path = Field(Path("model_repo"), description="folder of models, <model>/<version>/")
+    default_model: str = Field("fer-nano", description="model of requests that name none")
+    versions_per_model: int = Field(1, ge=1, le=16, description="newest versions of a model to keep loaded")
+    repository_poll_s: float = Field(
+        2.0, ge=0, description="seconds between looks at the model folder; 0: look at start only"
+    )
+    golden_tolerance: float = Field(
+        1e-3, gt=0, lt=1, description="largest difference from a version's golden probabilities to go live with"
+    )
+
+    # Addresses
+    listen: str = Field("0.0.0.0:50051", description="HOST:PORT of the gRPC service; port 0 picks a free one")
+    metrics_listen: str = Field("0.0.0.0:9464", description="HOST:PORT of /metrics; empty: no metrics server")
+    tls_cert_file: Path | None = Field(None, description="PEM certificate chain; with --tls-key-file turns TLS on")
+    tls_key_file: Path | None = Field(None, description="PEM private key of the certificate")
+    tls_client_ca_file: Path | None = Field(None, description="PEM authorities; callers must show a certificate")
+    reflection: bool = Field(True, description="answer gRPC reflection")
+
+    # Batching
+    bucket_sizes: Annotated[tuple[int, ...], NoDecode] = Field(
+        (1, 2, 4, 8, 16, 32, 64, 128),
+        description="batch sizes in faces, rising, such as 1,8,32; batches are padded up",
+    )
+    executor_count: int = Field(0, ge=0, le=256, description="batches that run at once; 0: cores, or 1 on a GPU")
+    intra_op_threads: int = Field(1, ge=1, le=256, description="threads within one TensorFlow operation")
+    gpu_memory_limit_mib: int = Field(0, ge=0, description="cap of GPU memory in MiB; 0: grow as needed")
+    max_queue_delay_ms: float = Field(
+        0.0, ge=0, le=10_000, description="milliseconds a small batch waits for company; 0: never waits"
+    )
+    max_queue_faces: int = Field(
+        4096, ge=1, description="faces that may wait per model version; more: RESOURCE_EXHAUSTED"
+    )
+    max_queue_mib: int = Field(64, ge=1, description="MiB of crops that may wait per model version")
+    max_queue_images: int = Field(256, ge=1, description="pictures that may wait for decoding")
+    bulk_promotion_ms: float = Field(
+        250.0, ge=0, description="milliseconds after which bulk work counts as interactive"
+    )
+    execution_timeout_s: float = Field(30.0, gt=0, description="seconds after which a batch counts as hung")
+
+    # Limits of a request
+    max_message_bytes: int = Field(32 * MIB, ge=1024, le=1024 * MIB, description="bytes of one request message")
+    max_metadata_bytes: int = Field(16 * 1024, ge=1024, le=MIB, description="bytes of a call's metadata")
+    max_faces_per_request: int = Field(512, ge=1, description="faces in one ClassifyFaces or stream message")
+    max_images_per_request: int = Field(32, ge=1, description="pictures in one AnalyzeImages")
+    max_image_pixels: int = Field(50_000_000, ge=1, description="pixels of one picture, checked before decoding")
+    max_faces_per_image: int = Field(64, ge=1, description="faces classified in one picture; the largest are kept")
+
+    # Detection
+    detection_side_pixels: int = Field(640, ge=64, le=4096, description="longer side of the copy that is searched")
+    min_face_pixels: int = Field(40, ge=16, le=4096, description="smallest face in that copy, in pixels")
+    scale_factor: float = Field(1.1, gt=1.0, le=2.0, description="step between the searched sizes")
+    min_neighbors: int = Field(5, ge=1, le=100, description="overlapping hits that make a face")
+    crop_margin: float = Field(
+        0.0, ge=0.0, le=1.0, description="border added around a face, as a share of its side"
+    )
+    vision_threads: int = Field(0, ge=0, le=256, description="threads that decode and detect; 0: one per core")
+
+    # Streams
+    max_unanswered_messages: int = Field(
+        64, ge=1, le=4096, description="messages a stream reads ahead of its answers"
+    )
+    max_running_frames: int = Field(2, ge=1, le=64, description="frames of one stream that are analysed at once")
+
+    # Life
+    lame_duck_s: float = Field(
+        0.0, ge=0, description="seconds between going NOT_SERVING and refusing calls on SIGTERM"
+    )
+    drain_timeout_s: float = Field(30.0, gt=0, description="seconds that draining may take before calls are cut")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least severity to log")
+    log_format: Literal["auto", "json", "console"] = Field(
+        "auto", description="auto: console on a terminal, else json"
+    )
+    hold_until_queued: int = Field(0, ge=0, description="for tests: run no batch before this many faces wait")
+
+    @field_validator("bucket_sizes", mode="before")
+    @classmethod
+    def _split_sizes(cls, value: object) -> object:
+        return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Self:
+        sizes = self.bucket_sizes
+        if not sizes or sizes[0] < 1 or list(sizes) != sorted(set(sizes)):
+            raise ValueError(f"bucket_sizes must rise from 1 or more, got {','.join(map(str, sizes))}")
+        if self.max_faces_per_request > self.max_queue_faces:
+            raise ValueError("max_faces_per_request must not be above max_queue_faces: such a request never fits")
+        if self.max_images_per_request > self.max_queue_images:
+            raise ValueError(
+                "max_images_per_request must not be above max_queue_images: such a request never fits"
+            )
+        if (self.tls_cert_file is None) != (self.tls_key_file is None):
+            raise ValueError("tls_cert_file and tls_key_file must be given together")
+        if self.tls_client_ca_file and not self.tls_cert_file:
+            raise ValueError("tls_client_ca_file needs tls_cert_file and tls_key_file")
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Orders the sources; the library puts the flags before them."""
+        del dotenv_settings, file_secret_settings
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+
+def load_settings(arguments: Sequence[str]) -> Settings:
+    """Reads the settings from flags, environment and file.
+
+    Args:
+        arguments: The command line without the program's name.
+
+    Raises:
+        SettingsError: A setting is unknown or out of range, or the file cannot be read; one line per fault.
+        SystemExit: `--help` was asked for, or a flag is unknown; the text is printed.
+    """
+    path = _config_path(arguments)
+    if path is not None and not path.is_file():
+        raise SettingsError(f"config: there is no file {path}")
+
+    class Configured(Settings):
+        __doc__ = Settings.__doc__
+        model_config = SettingsConfigDict(toml_file=path)
+
+    try:
+        return Configured(_cli_parse_args=list(arguments))  # type: ignore[call-arg]  # the library's own
+    except ValidationError as error:
+        raise SettingsError("\n".join(_fault(each) for each in error.errors())) from None
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"config: {path} is not TOML: {error}") from None
+
+
+def format_settings(settings: Settings) -> str:
+    """Writes the settings as TOML, each with what it means, such as `--config` reads."""
+    lines = []
+    for name, field in Settings.model_fields.items():
+        value = getattr(settings, name)
+        if name in {"config", "print_config"}:
+            continue
+        lines.append(f"# {field.description}")
+        lines.append(f"# {name} is not set" if value is None else f"{name} = {_toml(value)}")
+    return "\n".join(lines)
+
+
+def _config_path(arguments: Sequence[str]) -> Path | None:
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--config", default=os.environ.get("FERSERVE_CONFIG"))
+    named = parser.parse_known_args(arguments)[0].config
+    return Path(named) if named else None
+
+
+def _fault(error: ErrorDetails) -> str:
+    name = ".".join(str(part) for part in error["loc"])
+    text = error["msg"].removeprefix("Value error, ")
+    return f"{name}: {text}, got {error['input']!r}" if name else text
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, Path):
+        value = str(value)
+    return json.dumps(value)  # strings, numbers, booleans and lists are written alike in JSON and TOML

@@ -1,0 +1,151 @@
+"""What every call has in common: intake, deadline, metrics, and errors that become a status.
+
+Plain wrappers around the handlers rather than gRPC interceptors: those cost a chain of calls on every request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+import grpc
+import structlog
+
+from ferserve_server.domain.errors import DrainingError, FerserveError
+from ferserve_server.transport.status import code_of, trailers_of
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+
+    from ferserve_server.domain.ports import CallObserver, Clock
+    from ferserve_server.transport.limits import RequestLimits
+
+log = structlog.get_logger(__name__)
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class Sized(Protocol):
+    """A protobuf message."""
+
+    def ByteSize(self) -> int:  # noqa: N802 - protobuf's name
+        """Length on the wire, in bytes."""
+
+
+Request = TypeVar("Request", bound=Sized)
+Response = TypeVar("Response")
+
+
+class Calls:
+    """Takes calls in and sees them out. Event loop only.
+
+    Attributes:
+        draining: Set when nothing new may be taken.
+    """
+
+    def __init__(self, limits: RequestLimits, observer: CallObserver, clock: Clock) -> None:
+        self._limits = limits
+        self._observer = observer
+        self._clock = clock
+        self.draining = asyncio.Event()
+        self._open_count = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def wait_idle(self) -> None:
+        """Returns when no call is open."""
+        await self._idle.wait()
+
+    def deadline(self, context: Context) -> float | None:
+        """When the caller stops waiting, on the server's clock, in seconds, or None."""
+        remaining_s = context.time_remaining()
+        # The stubs do not tell that a call without a deadline has none.
+        return None if remaining_s is None else self._clock.now() + remaining_s  # type: ignore[redundant-expr]
+
+    def unary(
+        self, method: str, handle: Callable[[Request, Context], Awaitable[Response]]
+    ) -> Callable[[Request, Context], Awaitable[Response]]:
+        """Wraps the handler of a unary RPC."""
+
+        async def run(request: Request, context: Context) -> Response:
+            started_at = self._clock.now()
+            self._opened(method)
+            code = grpc.StatusCode.OK
+            try:
+                self._take_in(context)
+                self._limits.check_message(request.ByteSize())
+                return await handle(request, context)
+            except asyncio.CancelledError:
+                code = grpc.StatusCode.CANCELLED
+                raise
+            except Exception as error:
+                known = self._as_known(method, error)
+                code = code_of(known)
+                await self._abort(context, known)
+                raise
+            finally:
+                self._closed(method, code, self._clock.now() - started_at)
+
+        return run
+
+    def stream(
+        self,
+        method: str,
+        handle: Callable[[AsyncIterator[Request], Context], AsyncGenerator[Response, None]],
+    ) -> Callable[[AsyncIterator[Request], Context], AsyncGenerator[Response, None]]:
+        """Wraps the handler of a bidirectional RPC."""
+
+        async def run(requests: AsyncIterator[Request], context: Context) -> AsyncGenerator[Response, None]:
+            self._opened(method)
+            code = grpc.StatusCode.OK
+            try:
+                self._take_in(context)
+                async with contextlib.aclosing(handle(self._checked(requests), context)) as answers:
+                    async for answer in answers:
+                        yield answer
+            except (asyncio.CancelledError, GeneratorExit):
+                code = grpc.StatusCode.CANCELLED
+                raise
+            except Exception as error:  # noqa: BLE001 - as above
+                known = self._as_known(method, error)
+                code = code_of(known)
+                await self._abort(context, known)
+            finally:
+                self._closed(method, code, None)
+
+        return run
+
+    async def _checked(self, requests: AsyncIterator[Request]) -> AsyncIterator[Request]:
+        async for request in requests:
+            self._limits.check_message(request.ByteSize())
+            yield request
+
+    def _take_in(self, context: Context) -> None:
+        if self.draining.is_set():
+            raise DrainingError
+        # 32 bytes an entry on top of name and value is HTTP/2's own way to count (RFC 9113, 6.5.2).
+        metadata = context.invocation_metadata() or ()
+        self._limits.check_metadata(sum(len(name) + len(value) + 32 for name, value in metadata))
+
+    @staticmethod
+    def _as_known(method: str, error: Exception) -> FerserveError:
+        if isinstance(error, FerserveError):
+            return error
+        log.error("call failed", method=method, exc_info=error)
+        return FerserveError("The server failed on this call. Its log tells more.")
+
+    @staticmethod
+    async def _abort(context: Context, error: FerserveError) -> None:
+        await context.abort(code_of(error), error.message, trailing_metadata=tuple(trailers_of(error)))
+
+    def _opened(self, method: str) -> None:
+        self._observer.call_started(method)
+        self._open_count += 1
+        self._idle.clear()
+
+    def _closed(self, method: str, code: grpc.StatusCode, seconds: float | None) -> None:
+        self._observer.call_ended(method, code.name, seconds)
+        self._open_count -= 1
+        if self._open_count == 0:
+            self._idle.set()

@@ -1,0 +1,197 @@
+"""EmotionService: from messages to use cases and back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ferserve.v1 import emotion_service_pb2 as emotion_pb2
+from ferserve.v1 import face_pb2
+from ferserve_server.domain.errors import FerserveError, InvalidRequestError
+from ferserve_server.pipeline.classify_stream import CropMessage, CropStream
+from ferserve_server.pipeline.stream_frames import Dropped, Frame, FrameStream, FrameStreamConfig
+from ferserve_server.transport import wire
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator
+
+    from ferserve_server.domain.detection import DetectionOptions
+    from ferserve_server.domain.ports import CallObserver, Clock
+    from ferserve_server.domain.servable import ServableId
+    from ferserve_server.pipeline.analyze_images import AnalyzeImages
+    from ferserve_server.pipeline.classify_faces import ClassifyFaces
+    from ferserve_server.pipeline.stream_frames import FrameAnswer, StreamLimits
+    from ferserve_server.transport.calls import Calls, Context
+    from ferserve_server.transport.limits import RequestLimits
+
+
+class EmotionServicer:
+    """Implements `ferserve.v1.EmotionService`. Event loop only."""
+
+    def __init__(  # noqa: PLR0913 - its collaborators, each a port or a value
+        self,
+        calls: Calls,
+        classify: ClassifyFaces,
+        analyze: AnalyzeImages,
+        *,
+        limits: RequestLimits,
+        stream_limits: StreamLimits,
+        detection: DetectionOptions,
+        observer: CallObserver,
+        clock: Clock,
+    ) -> None:
+        self._calls = calls
+        self._classify = classify
+        self._analyze = analyze
+        self._limits = limits
+        self._stream_limits = stream_limits
+        self._detection = detection
+        self._observer = observer
+        self._clock = clock
+        self.ClassifyFaces = calls.unary("ClassifyFaces", self._classify_faces)
+        self.AnalyzeImages = calls.unary("AnalyzeImages", self._analyze_images)
+        self.StreamFrames = calls.stream("StreamFrames", self._stream_frames)
+        self.ClassifyStream = calls.stream("ClassifyStream", self._classify_stream)
+
+    async def _classify_faces(
+        self, request: emotion_pb2.ClassifyFacesRequest, context: Context
+    ) -> emotion_pb2.ClassifyFacesResponse:
+        started_at = self._clock.now()
+        spec = wire.parse_spec(request.model)
+        priority = wire.parse_priority(request.priority)
+        deadline = self._calls.deadline(context)
+        if request.WhichOneof("faces") == "encoded":
+            images = list(request.encoded.images)
+            self._limits.check_face_count(len(images), "encoded.images")
+            answer = await self._classify.encoded(images, spec, deadline=deadline, priority=priority)
+        else:
+            crops = wire.parse_packed(request.packed, self._limits, "packed")
+            answer = await self._classify.packed(crops, spec, deadline=deadline, priority=priority)
+        return emotion_pb2.ClassifyFacesResponse(
+            results=wire.format_face_results(answer.faces),
+            labels=answer.labels,
+            servable=wire.format_servable(answer.servable),
+            timing=face_pb2.Timing(
+                total_ms=(self._clock.now() - started_at) * 1e3,
+                queue_ms=answer.faces.queue_s * 1e3,
+                inference_ms=answer.faces.inference_s * 1e3,
+            ),
+        )
+
+    async def _analyze_images(
+        self, request: emotion_pb2.AnalyzeImagesRequest, context: Context
+    ) -> emotion_pb2.AnalyzeImagesResponse:
+        started_at = self._clock.now()
+        spec = wire.parse_spec(request.model)
+        priority = wire.parse_priority(request.priority)
+        options = wire.parse_detection(request.detection, self._detection)
+        images = list(request.images)
+        self._limits.check_image_count(len(images))
+        answer = await self._analyze(
+            images, spec, options, deadline=self._calls.deadline(context), priority=priority
+        )
+        response = emotion_pb2.AnalyzeImagesResponse(
+            labels=answer.labels, servable=wire.format_servable(answer.servable)
+        )
+        for result in answer.results:
+            if isinstance(result, FerserveError):
+                response.results.add(failure=wire.format_failure(result))
+            else:
+                response.results.add(analysis=wire.format_analysis(result))
+        response.timing.CopyFrom(wire.format_timing(answer, self._clock.now() - started_at))
+        return response
+
+    async def _stream_frames(
+        self, requests: AsyncIterator[emotion_pb2.StreamFramesRequest], context: Context
+    ) -> AsyncGenerator[emotion_pb2.StreamFramesResponse, None]:
+        del context
+        config = await self._read_config(requests)
+        stream = FrameStream(self._analyze, config, self._stream_limits, self._calls.draining)
+        last: ServableId | None = None
+        async for answer in stream.run(_frames(requests)):
+            response, last = self._format_frame(answer, last)
+            yield response
+
+    async def _read_config(self, requests: AsyncIterator[emotion_pb2.StreamFramesRequest]) -> FrameStreamConfig:
+        first = await anext(aiter(requests), None)
+        if first is None or first.WhichOneof("message") != "config":
+            raise InvalidRequestError(
+                "STREAM_CONFIG_REQUIRED", "The first message of the stream must be its config.", field="config"
+            )
+        return FrameStreamConfig(
+            wire.parse_spec(first.config.model),
+            wire.parse_policy(first.config.overload_policy),
+            wire.parse_detection(first.config.detection, self._detection),
+        )
+
+    def _format_frame(
+        self, answer: FrameAnswer, last: ServableId | None
+    ) -> tuple[emotion_pb2.StreamFramesResponse, ServableId | None]:
+        response = emotion_pb2.StreamFramesResponse(sequence_id=answer.sequence_id)
+        match answer.outcome:
+            case Dropped(newer_sequence_id=newer):
+                response.dropped.newer_sequence_id = newer
+                self._observer.stream_answered("StreamFrames", "dropped")
+            case FerserveError() as error:
+                response.failure.CopyFrom(wire.format_failure(error))
+                self._observer.stream_answered("StreamFrames", "failed")
+            case analyses:
+                (result,) = analyses.results
+                if isinstance(result, FerserveError):
+                    response.failure.CopyFrom(wire.format_failure(result))
+                    self._observer.stream_answered("StreamFrames", "failed")
+                    return response, last
+                response.analysis.CopyFrom(wire.format_analysis(result))
+                response.servable.CopyFrom(wire.format_servable(analyses.servable))
+                response.timing.CopyFrom(wire.format_timing(analyses, None))
+                if analyses.servable != last:
+                    response.labels.extend(analyses.labels)
+                    last = analyses.servable
+                self._observer.stream_answered("StreamFrames", "result")
+        return response, last
+
+    async def _classify_stream(
+        self, requests: AsyncIterator[emotion_pb2.ClassifyStreamRequest], context: Context
+    ) -> AsyncGenerator[emotion_pb2.ClassifyStreamResponse, None]:
+        del context
+        stream = CropStream(
+            self._classify, max_unanswered=self._stream_limits.max_unanswered, draining=self._calls.draining
+        )
+        last: ServableId | None = None
+        async for answer in stream.run(self._crop_messages(requests)):
+            response = emotion_pb2.ClassifyStreamResponse(sequence_id=answer.sequence_id)
+            outcome = answer.outcome
+            if not isinstance(outcome, FerserveError) and outcome.faces.failures:
+                outcome = next(iter(outcome.faces.failures.values()))
+            if isinstance(outcome, FerserveError):
+                response.failure.CopyFrom(wire.format_failure(outcome))
+                self._observer.stream_answered("ClassifyStream", "failed")
+            else:
+                response.predictions.extend(wire.format_predictions(outcome.faces))
+                response.servable.CopyFrom(wire.format_servable(outcome.servable))
+                if outcome.servable != last:
+                    response.labels.extend(outcome.labels)
+                    last = outcome.servable
+                self._observer.stream_answered("ClassifyStream", "result")
+            yield response
+
+    async def _crop_messages(
+        self, requests: AsyncIterator[emotion_pb2.ClassifyStreamRequest]
+    ) -> AsyncIterator[CropMessage]:
+        async for request in requests:
+            try:
+                crops = wire.parse_packed(request.faces, self._limits, "faces")
+                spec = wire.parse_spec(request.model)
+                priority = wire.parse_priority(request.priority)
+            except FerserveError as error:
+                yield CropMessage.refused(request.sequence_id, error)
+            else:
+                yield CropMessage(request.sequence_id, crops, spec, priority)
+
+
+async def _frames(requests: AsyncIterator[emotion_pb2.StreamFramesRequest]) -> AsyncIterator[Frame]:
+    async for request in requests:
+        if request.WhichOneof("message") != "frame":
+            raise InvalidRequestError(
+                "STREAM_CONFIG_REPEATED", "After the config every message must be a frame.", field="frame"
+            )
+        yield Frame(request.frame.sequence_id, request.frame.image)

@@ -1,0 +1,64 @@
+"""Standard gRPC health, following the state of the models and the drain."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+EMOTION_SERVICE: Final = "ferserve.v1.EmotionService"
+MODEL_SERVICE: Final = "ferserve.v1.ModelService"
+WHOLE_SERVER: Final = ""
+
+
+class HealthReporter:
+    """Answers `grpc.health.v1.Health` for the server ("") and for each service. Event loop only."""
+
+    def __init__(self) -> None:
+        self.servicer = health.aio.HealthServicer()
+        self._draining = False
+        self._reported: dict[str, bool] = {}
+
+    async def report(self, *, ready: bool) -> None:
+        """Says whether faces can be classified; telling about models works either way until the drain."""
+        await self._set({WHOLE_SERVER: ready, EMOTION_SERVICE: ready, MODEL_SERVICE: True})
+
+    async def drain(self) -> None:
+        """Says NOT_SERVING for everything from now on."""
+        self._draining = True
+        await self._set(dict.fromkeys((WHOLE_SERVER, EMOTION_SERVICE, MODEL_SERVICE), False))
+
+    async def _set(self, serving: dict[str, bool]) -> None:
+        for service, wanted in serving.items():
+            now = wanted and not self._draining
+            if self._reported.get(service) is now:
+                continue
+            self._reported[service] = now
+            status = health_pb2.HealthCheckResponse
+            await self.servicer.set(service, status.SERVING if now else status.NOT_SERVING)
+
+
+def check_health(address: str, services: Iterable[str] = (WHOLE_SERVER,), *, timeout_s: float = 3.0) -> bool:
+    """Asks a server whether it serves; False if it does not or is not there. Blocking.
+
+    Args:
+        address: HOST:PORT, without TLS.
+        services: Names of services; "" is the whole server.
+        timeout_s: Longest wait for each, in seconds.
+    """
+    with grpc.insecure_channel(address) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        try:
+            answers = [
+                stub.Check(  # type: ignore[attr-defined]  # the stubs leave the methods out
+                    health_pb2.HealthCheckRequest(service=service), timeout=timeout_s
+                )
+                for service in services
+            ]
+        except grpc.RpcError:
+            return False
+        return all(answer.status == health_pb2.HealthCheckResponse.SERVING for answer in answers)

@@ -1,0 +1,89 @@
+"""Bounds of requests, checked at the door."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from ferserve_server.domain.errors import InvalidRequestError, LimitExceededError
+
+MAX_CROP_SIDE_PIXELS: Final = 1024
+"""Largest side of a packed face. Above it a caller means whole pictures."""
+
+
+@dataclass(frozen=True, slots=True)
+class RequestLimits:
+    """Bounds of one request; the names are those of the settings."""
+
+    max_message_bytes: int
+    max_metadata_bytes: int
+    max_faces_per_request: int
+    max_images_per_request: int
+
+    def check_message(self, byte_count: int) -> None:
+        """Refuses a message that is too long.
+
+        Raises:
+            LimitExceededError: MESSAGE_TOO_LARGE.
+        """
+        if byte_count > self.max_message_bytes:
+            raise LimitExceededError(
+                "MESSAGE_TOO_LARGE",
+                what="bytes of the message",
+                value=byte_count,
+                limit=self.max_message_bytes,
+                setting="max_message_bytes",
+                field="",
+            )
+
+    def check_metadata(self, byte_count: int) -> None:
+        """Refuses metadata that is too long.
+
+        Raises:
+            LimitExceededError: METADATA_TOO_LARGE.
+        """
+        if byte_count > self.max_metadata_bytes:
+            raise LimitExceededError(
+                "METADATA_TOO_LARGE",
+                what="bytes of the call's metadata",
+                value=byte_count,
+                limit=self.max_metadata_bytes,
+                setting="max_metadata_bytes",
+                field="",
+            )
+
+    def check_face_count(self, face_count: int, field: str) -> None:
+        """Refuses no faces, and too many.
+
+        Raises:
+            InvalidRequestError: FACES_REQUIRED or TOO_MANY_FACES.
+        """
+        if face_count < 1:
+            raise InvalidRequestError("FACES_REQUIRED", f"{field}: send one face or more.", field=field)
+        if face_count > self.max_faces_per_request:
+            raise LimitExceededError(
+                "TOO_MANY_FACES",
+                what="faces in the request",
+                value=face_count,
+                limit=self.max_faces_per_request,
+                setting="max_faces_per_request",
+                field=field,
+            )
+
+    def check_image_count(self, image_count: int) -> None:
+        """Refuses no pictures, and too many.
+
+        Raises:
+            InvalidRequestError: IMAGES_REQUIRED or TOO_MANY_IMAGES.
+        """
+        if image_count < 1:
+            raise InvalidRequestError("IMAGES_REQUIRED", "images: send one picture or more.", field="images")
+        if image_count > self.max_images_per_request:
+            raise LimitExceededError(
+                "TOO_MANY_IMAGES",
+                what="pictures in the request",
+                value=image_count,
+                limit=self.max_images_per_request,
+                setting="max_images_per_request",
+                field="images",
+            )

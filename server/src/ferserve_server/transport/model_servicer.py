@@ -1,0 +1,87 @@
+"""ModelService: what models there are."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from ferserve.v1 import model_service_pb2 as model_pb2
+from ferserve_server.domain.errors import InvalidRequestError
+from ferserve_server.domain.servable import ServableState
+from ferserve_server.transport import wire
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ferserve_server.domain.servable import ModelStatus, VersionStatus
+    from ferserve_server.transport.calls import Calls, Context
+
+_DEFAULT_PAGE_SIZE: Final = 100
+_MAX_PAGE_SIZE: Final = 1000
+
+_STATES: Final = {
+    ServableState.LOADING: model_pb2.SERVABLE_STATE_LOADING,
+    ServableState.READY: model_pb2.SERVABLE_STATE_READY,
+    ServableState.DRAINING: model_pb2.SERVABLE_STATE_DRAINING,
+    ServableState.UNLOADED: model_pb2.SERVABLE_STATE_UNLOADED,
+    ServableState.FAILED: model_pb2.SERVABLE_STATE_FAILED,
+}
+
+
+class ModelServicer:
+    """Implements `ferserve.v1.ModelService`. Event loop only."""
+
+    def __init__(
+        self,
+        calls: Calls,
+        models: Callable[[], tuple[ModelStatus, ...]],
+        model: Callable[[str], ModelStatus],
+    ) -> None:
+        self._models = models
+        self._model = model
+        self.GetModel = calls.unary("GetModel", self._get_model)
+        self.ListModels = calls.unary("ListModels", self._list_models)
+
+    async def _get_model(self, request: model_pb2.GetModelRequest, context: Context) -> model_pb2.GetModelResponse:
+        del context
+        return model_pb2.GetModelResponse(model=_format_model(self._model(request.name)))
+
+    async def _list_models(
+        self, request: model_pb2.ListModelsRequest, context: Context
+    ) -> model_pb2.ListModelsResponse:
+        del context
+        if not 0 <= request.page_size <= _MAX_PAGE_SIZE:
+            raise InvalidRequestError(
+                "OPTION_OUT_OF_RANGE",
+                f"page_size: {request.page_size} is not allowed; use 0 to {_MAX_PAGE_SIZE}.",
+                field="page_size",
+                value=request.page_size,
+            )
+        # The token is the last name of the page before, so a model that comes or goes shifts no page.
+        rest = [model for model in self._models() if model.name > request.page_token]
+        page = rest[: request.page_size or _DEFAULT_PAGE_SIZE]
+        return model_pb2.ListModelsResponse(
+            models=[_format_model(model) for model in page],
+            next_page_token=page[-1].name if len(page) < len(rest) else "",
+        )
+
+
+def _format_model(model: ModelStatus) -> model_pb2.Model:
+    return model_pb2.Model(
+        name=model.name, default=model.default, versions=[_format_version(each) for each in model.versions]
+    )
+
+
+def _format_version(status: VersionStatus) -> model_pb2.ModelVersion:
+    message = model_pb2.ModelVersion(
+        version=status.id.version, state=_STATES[status.state], bucket_sizes=status.bucket_sizes
+    )
+    if status.failure is not None:
+        message.failure.CopyFrom(wire.format_failure(status.failure))
+    if status.description is not None:
+        message.labels.extend(status.description.labels)
+        message.input_height = status.description.input.height
+        message.input_width = status.description.input.width
+        message.mac_count = status.description.mac_count
+        message.parameter_count = status.description.parameter_count
+        message.metrics.update(status.description.metrics)
+    return message

@@ -1,0 +1,108 @@
+"""The gRPC server: its options, its address, its services."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import grpc
+from grpc_health.v1 import health, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from ferserve.v1 import emotion_service_pb2_grpc, model_service_pb2_grpc
+from ferserve_server.transport.health import EMOTION_SERVICE, MODEL_SERVICE
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ferserve_server.transport.emotion_servicer import EmotionServicer
+    from ferserve_server.transport.health import HealthReporter
+    from ferserve_server.transport.limits import RequestLimits
+    from ferserve_server.transport.model_servicer import ModelServicer
+
+_TRANSPORT_SLACK: Final = 2
+"""gRPC itself refuses messages and metadata of this many times the limits, with a text that names no setting;
+what is between gets a clear INVALID_ARGUMENT from `limits`."""
+
+
+class ListenError(Exception):
+    """The address cannot be listened on; the text says which."""
+
+
+@dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """PEM files of the server's identity, and of the authorities that vouch for callers, if they must be known."""
+
+    certificate: Path
+    key: Path
+    client_authorities: Path | None = None
+
+    def credentials(self) -> grpc.ServerCredentials:
+        """Reads the files.
+
+        Raises:
+            ListenError: One cannot be read.
+        """
+        try:
+            authorities = self.client_authorities.read_bytes() if self.client_authorities else None
+            pair = (self.key.read_bytes(), self.certificate.read_bytes())
+        except OSError as error:
+            raise ListenError(f"TLS file {error.filename} cannot be read: {error.strerror}") from error
+        return grpc.ssl_server_credentials([pair], authorities, authorities is not None)
+
+
+def build_server(
+    emotion: EmotionServicer,
+    models: ModelServicer,
+    health_reporter: HealthReporter,
+    limits: RequestLimits,
+    *,
+    with_reflection: bool,
+) -> grpc.aio.Server:
+    """Makes the server with all its services, not yet listening."""
+    server = grpc.aio.server(options=_options(limits))
+    emotion_service_pb2_grpc.add_EmotionServiceServicer_to_server(emotion, server)  # type: ignore[no-untyped-call]  # generated
+    model_service_pb2_grpc.add_ModelServiceServicer_to_server(models, server)  # type: ignore[no-untyped-call]  # generated
+    health_pb2_grpc.add_HealthServicer_to_server(health_reporter.servicer, server)
+    if with_reflection:
+        names = (EMOTION_SERVICE, MODEL_SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, server)
+    return server
+
+
+def listen(server: grpc.aio.Server, address: str, tls: TlsFiles | None) -> int:
+    """Binds the address and returns its port.
+
+    Raises:
+        ListenError: It is not HOST:PORT, or it is taken.
+    """
+    try:
+        if tls is None:
+            port = server.add_insecure_port(address)
+        else:
+            port = server.add_secure_port(address, tls.credentials())
+    except (RuntimeError, ValueError) as error:
+        raise ListenError(
+            f"cannot listen on {address!r}: it is taken or no HOST:PORT; choose another with --listen"
+        ) from error
+    if port == 0:
+        raise ListenError(f"cannot listen on {address!r}; choose another with --listen")
+    return port
+
+
+def _options(limits: RequestLimits) -> list[tuple[str, int]]:
+    metadata = limits.max_metadata_bytes * _TRANSPORT_SLACK
+    return [
+        # One process per port: a second server on it must fail, not share the callers by accident.
+        ("grpc.so_reuseport", 0),
+        ("grpc.max_receive_message_length", limits.max_message_bytes * _TRANSPORT_SLACK),
+        ("grpc.max_send_message_length", -1),
+        ("grpc.max_metadata_size", metadata),
+        ("grpc.absolute_max_metadata_size", metadata),
+        ("grpc.max_concurrent_streams", 1000),
+        # Dead peers are noticed within 80 s; callers may ping every 10 s.
+        ("grpc.keepalive_time_ms", 60_000),
+        ("grpc.keepalive_timeout_ms", 20_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+    ]

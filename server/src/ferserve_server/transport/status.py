@@ -1,0 +1,78 @@
+"""Which gRPC status each error becomes. The only table of its kind."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import grpc
+from google.protobuf import any_pb2, duration_pb2
+from google.rpc import error_details_pb2, status_pb2
+
+from ferserve_server.domain import errors
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+ERROR_DOMAIN: Final = "ferserve"
+
+_CODES: Final[dict[type[errors.FerserveError], grpc.StatusCode]] = {
+    errors.InvalidRequestError: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.LimitExceededError: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.ImageFormatError: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.ImageUnreadableError: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.ModelNotFoundError: grpc.StatusCode.NOT_FOUND,
+    errors.VersionNotFoundError: grpc.StatusCode.NOT_FOUND,
+    errors.ModelNotReadyError: grpc.StatusCode.UNAVAILABLE,
+    errors.DrainingError: grpc.StatusCode.UNAVAILABLE,
+    errors.EngineStalledError: grpc.StatusCode.UNAVAILABLE,
+    # Not UNAVAILABLE: clients retry that by themselves, and would multiply an overload.
+    errors.QueueFullError: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.DeadlineUnmeetableError: grpc.StatusCode.DEADLINE_EXCEEDED,
+    errors.DeadlineExpiredError: grpc.StatusCode.DEADLINE_EXCEEDED,
+    errors.InferenceFailedError: grpc.StatusCode.INTERNAL,
+    errors.ModelRejectedError: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.FerserveError: grpc.StatusCode.INTERNAL,
+}
+
+
+def code_of(error: errors.FerserveError) -> grpc.StatusCode:
+    """The status code of an error."""
+    return _CODES[type(error)]
+
+
+def status_of(error: errors.FerserveError) -> status_pb2.Status:
+    """The whole status of an error: code, message, ErrorInfo, and RetryInfo or BadRequest where they apply."""
+    info = error_details_pb2.ErrorInfo(reason=error.reason, domain=ERROR_DOMAIN, metadata=error.metadata)
+    details: list[any_pb2.Any] = [_packed(info)]
+    if error.retry_after_s is not None:
+        delay = duration_pb2.Duration()
+        delay.FromMilliseconds(round(error.retry_after_s * 1000))
+        details.append(_packed(error_details_pb2.RetryInfo(retry_delay=delay)))
+    if error.field:
+        violation = error_details_pb2.BadRequest.FieldViolation(
+            field=error.field, description=error.message, reason=error.reason
+        )
+        details.append(_packed(error_details_pb2.BadRequest(field_violations=[violation])))
+    return status_pb2.Status(code=code_number(error), message=error.message, details=details)
+
+
+def code_number(error: errors.FerserveError) -> int:
+    """The status code of an error as its number on the wire, 1 to 16."""
+    number: int = code_of(error).value[0]
+    return number
+
+
+def trailers_of(error: errors.FerserveError) -> Sequence[tuple[str, str | bytes]]:
+    """The trailing metadata that carries the status; a pushback where waiting helps, for clients that retry."""
+    trailers: list[tuple[str, str | bytes]] = [("grpc-status-details-bin", status_of(error).SerializeToString())]
+    if error.retry_after_s is not None:
+        trailers.append(("grpc-retry-pushback-ms", str(round(error.retry_after_s * 1000))))
+    return trailers
+
+
+def _packed(
+    message: error_details_pb2.ErrorInfo | error_details_pb2.RetryInfo | error_details_pb2.BadRequest,
+) -> any_pb2.Any:
+    packed = any_pb2.Any()
+    packed.Pack(message)
+    return packed

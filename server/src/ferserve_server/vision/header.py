@@ -1,0 +1,38 @@
+"""What the first bytes of a picture say of it."""
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class ImageFormat(Enum):
+    """The formats that are read."""
+
+    JPEG = "JPEG"
+    PNG = "PNG"
+    WEBP = "WebP"
+
+
+@dataclass(frozen=True, slots=True)
+class ImageHeader:
+    """What is known of a picture before it is decoded.
+
+    Attributes:
+        format: How it is encoded.
+        width: Width as stored, in pixels, 1 or more.
+        height: Height as stored, in pixels, 1 or more.
+        orientation: How it must be turned to be shown, 1 (not at all) to 8, as EXIF counts them.
+        has_alpha: Whether pixels may be transparent.
+        bits_per_sample: 1, 2, 4, 8 or 16.
+    """
+
+    format: ImageFormat
+    width: int
+    height: int
+    orientation: int = 1
+    has_alpha: bool = False
+    bits_per_sample: int = 8
+
+    @property
+    def pixel_count(self) -> int:
+        """Pixels to decode; turning the picture does not change them."""
+        return self.width * self.height

@@ -1,0 +1,146 @@
+"""Laws of the vision room: any bytes get an answer or an error of ours, any box lies inside, any crop fits."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from PIL import Image
+from support.pictures import animated, astronaut, encode, encode_image, noise, turned_astronaut
+
+from ferserve_server.domain.detection import DetectionOptions
+from ferserve_server.domain.errors import FerserveError
+from ferserve_server.domain.face import BoundingBox
+from ferserve_server.vision.crop import crop_face, to_model_inputs
+from ferserve_server.vision.decode import decode_grey
+from ferserve_server.vision.exif import read_orientation
+from ferserve_server.vision.haar import HaarDetector
+from ferserve_server.vision.sniff import read_header
+
+MAX_PIXELS = 300_000
+SAMPLES = [
+    encode(noise(40, 30)),
+    encode(noise(40, 30), progressive=True, orientation=5),
+    encode(noise(40, 30), "PNG", orientation=8),
+    encode(np.dstack([noise(20, 20)] * 4), "PNG"),
+    encode_image(Image.fromarray(noise(16, 16)).convert("P"), "PNG", transparency=3),
+    encode(noise(40, 30), "WEBP"),
+    encode(np.dstack([noise(20, 20)] * 3), "WEBP", lossless=False, orientation=3),
+    encode(np.dstack([noise(20, 20)] * 4), "WEBP", lossless=False),
+    animated("WEBP"),
+    animated("PNG"),
+]
+SIGNATURES = [b"", b"\xff\xd8", b"\xff\xd8\xff\xe1", b"\x89PNG\r\n\x1a\n", b"RIFF\x20\x00\x00\x00WEBP", b"II*\x00"]
+DETECTOR = HaarDetector()
+
+
+def reason_or_none(data: bytes) -> str | None:
+    """Why `data` is refused, or None if it is a picture; anything but an error of ours is raised."""
+    try:
+        header = read_header(data)
+        grey = decode_grey(data, MAX_PIXELS)
+    except FerserveError as error:
+        return error.reason
+    assert grey.dtype == np.uint8
+    assert grey.ndim == 2
+    assert grey.size == header.pixel_count <= MAX_PIXELS
+    return None
+
+
+def is_grey_or_ours(data: bytes) -> None:
+    assert reason_or_none(data) in {None, "IMAGE_FORMAT_UNSUPPORTED", "IMAGE_UNREADABLE", "IMAGE_TOO_LARGE"}
+
+
+@given(st.sampled_from(SIGNATURES), st.binary(max_size=400))
+def test_any_bytes_give_a_picture_or_an_error_of_ours(signature: bytes, rest: bytes):
+    is_grey_or_ours(signature + rest)
+
+
+@given(
+    st.sampled_from(SAMPLES),
+    st.lists(st.tuples(st.integers(min_value=0), st.integers(0, 255)), min_size=1, max_size=6),
+)
+@settings(max_examples=300)
+def test_a_mutated_picture_gives_a_picture_or_an_error_of_ours(sample: bytes, changes: list[tuple[int, int]]):
+    data = bytearray(sample)
+    for position, value in changes:
+        data[position % len(data)] = value
+    is_grey_or_ours(bytes(data))
+
+
+@given(st.sampled_from(SAMPLES), st.integers(min_value=0), st.binary(max_size=20))
+@settings(max_examples=300)
+def test_a_truncated_picture_is_refused(sample: bytes, cut: int, rest: bytes):
+    data = sample[: cut % len(sample)]
+    is_grey_or_ours(data + rest)
+    assert reason_or_none(data) in {"IMAGE_FORMAT_UNSUPPORTED", "IMAGE_UNREADABLE"}
+
+
+@given(st.sampled_from(SAMPLES), st.integers(min_value=0), st.integers(min_value=0), st.binary(max_size=40))
+def test_a_spliced_picture_gives_a_picture_or_an_error_of_ours(sample: bytes, cut: int, rest: int, between: bytes):
+    is_grey_or_ours(sample[: cut % len(sample)] + between + sample[rest % len(sample) :])
+
+
+@given(st.sampled_from([b"", b"II*\x00\x08\x00\x00\x00", b"MM\x00*\x00\x00\x00\x08"]), st.binary(max_size=200))
+def test_any_exif_gives_an_orientation(start: bytes, rest: bytes):
+    assert read_orientation(start + rest) in range(1, 9)
+
+
+@st.composite
+def boxes_in_pictures(draw: st.DrawFn) -> tuple[int, int, BoundingBox]:
+    width, height = draw(st.integers(1, 400)), draw(st.integers(1, 400))
+    left, top = draw(st.integers(0, width - 1)), draw(st.integers(0, height - 1))
+    box = BoundingBox(left, top, draw(st.integers(1, width - left)), draw(st.integers(1, height - top)))
+    return width, height, box
+
+
+@given(boxes_in_pictures(), st.floats(0.0, 1.0))
+def test_a_crop_fits_the_net_and_holds_levels_of_the_picture(picture: tuple[int, int, BoundingBox], margin: float):
+    width, height, box = picture
+    crop = crop_face(np.full((height, width), 137, np.uint8), box, margin)
+    assert crop.shape == (48, 48)
+    assert crop.dtype == np.uint8
+    assert (crop == 137).all()
+
+
+@given(hnp.arrays(np.uint8, st.tuples(st.integers(1, 4), st.integers(1, 70), st.integers(1, 70), st.just(1))))
+def test_raw_crops_of_any_size_are_resized(crops: np.ndarray):
+    resized = to_model_inputs(crops)
+    assert resized.shape == (len(crops), 48, 48, 1)
+    assert resized.dtype == np.uint8
+
+
+@given(
+    st.integers(1, 512),
+    st.integers(1, 512),
+    st.sampled_from([64, 100, 256, 640]),
+    st.integers(16, 80),
+    st.sampled_from([1.1, 1.3, 2.0]),
+    st.integers(1, 3),
+)
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_boxes_lie_inside_the_picture_largest_first(
+    width: int, height: int, side: int, min_face: int, factor: float, neighbors: int
+):
+    options = DetectionOptions(
+        detection_side_pixels=side, min_face_pixels=min_face, scale_factor=factor, min_neighbors=neighbors
+    )
+    boxes = DETECTOR.detect(np.ascontiguousarray(astronaut()[:height, :width]), options)
+    for box in boxes:
+        assert box.left >= 0
+        assert box.top >= 0
+        assert box.width >= 1
+        assert box.height >= 1
+        assert box.left + box.width <= width
+        assert box.top + box.height <= height
+    assert [box.area for box in boxes] == sorted((box.area for box in boxes), reverse=True)
+
+
+@given(st.integers(1, 8))
+@settings(deadline=None)
+def test_turning_the_phone_changes_nothing_that_is_shown(orientation: int):
+    upright = decode_grey(turned_astronaut(1), MAX_PIXELS)
+    turned = decode_grey(turned_astronaut(orientation), MAX_PIXELS)
+    assert turned.shape == upright.shape
+    assert np.abs(turned.astype(int) - upright).mean() < 2

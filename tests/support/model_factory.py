@@ -1,0 +1,73 @@
+"""Makes small real SavedModels with manifest and golden set, as training publishes them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+
+LABELS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
+
+
+def publish_model(
+    repository: Path, name: str = "fer-nano", version: int = 1, *, seed: int = 0, break_golden: bool = False
+) -> Path:
+    """Publishes a one-layer net with random weights, and returns the version's folder.
+
+    Args:
+        repository: The model folder.
+        name: Name of the model.
+        version: Its version.
+        seed: Different seeds give different scores.
+        break_golden: The golden set gets scores that the net does not give.
+    """
+    import tensorflow as tf  # noqa: PLC0415 - unit tests import this module without TensorFlow
+
+    rng = np.random.default_rng(seed)
+    weights = rng.normal(0, 2, (36, 7)).astype(np.float32)
+
+    class Net(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec([None, 48, 48, 1], tf.uint8, name="faces")])
+        def __call__(self, faces):
+            pooled = tf.nn.avg_pool2d(tf.cast(faces, tf.float32) / 255.0, 8, 8, "VALID")
+            logits = tf.linalg.matmul(tf.reshape(pooled, [-1, 36]), tf.constant(weights))
+            return {"logits": logits, "probabilities": tf.nn.softmax(logits)}
+
+    net = Net()
+    folder = repository / name / str(version)
+    tf.saved_model.save(net, str(folder), signatures={"serving_default": net.__call__})
+    faces = rng.integers(0, 256, (8, 48, 48, 1), dtype=np.uint8)
+    probabilities = net(faces)["probabilities"].numpy()
+    write_extras(folder, name, version, faces, probabilities[::-1] if break_golden else probabilities)
+    return folder
+
+
+def write_extras(folder: Path, name: str, version: int, faces: np.ndarray, probabilities: np.ndarray) -> None:
+    """Writes golden set and manifest beside a SavedModel."""
+    extras = folder / "assets.extra"
+    extras.mkdir(exist_ok=True)
+    np.savez(extras / "golden.npz", faces=faces, probabilities=probabilities)
+    (extras / "manifest.json").write_text(json.dumps(manifest_document(folder, name, version)))
+
+
+def manifest_document(folder: Path, name: str, version: int) -> dict[str, object]:
+    """The manifest of what lies in a folder."""
+    files = {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != "manifest.json"
+    }
+    return {
+        "format_version": 1,
+        "name": name,
+        "version": version,
+        "labels": list(LABELS),
+        "input": {"name": "faces", "dtype": "uint8", "height": 48, "width": 48, "channels": 1},
+        "outputs": {"probabilities": "probabilities", "logits": "logits"},
+        "mac_count": 252,
+        "parameter_count": 252,
+        "metrics": {"public_test_accuracy": 0.14},
+        "files": files,
+    }

@@ -1,0 +1,52 @@
+"""An observer that remembers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Recorder:
+    """Implements `domain.ports.InferenceObserver` and `CallObserver`."""
+
+    batch_sizes: list[int] = field(default_factory=list)
+    cut_reasons: list[str] = field(default_factory=list)
+    padded_counts: list[int] = field(default_factory=list)
+    failed_batch_sizes: list[int] = field(default_factory=list)
+    rejections: list[str] = field(default_factory=list)
+    cancellations: list[str] = field(default_factory=list)
+    states: list[tuple[str, str]] = field(default_factory=list)
+    ended: list[tuple[str, str]] = field(default_factory=list)
+    stream_answers: list[tuple[str, str]] = field(default_factory=list)
+    depth_faces: int = 0
+
+    def batch_executed(
+        self, servable, *, cut_reason, face_count, padded_count, oldest_queue_s, inference_s, scores
+    ) -> None:
+        self.batch_sizes.append(face_count)
+        self.cut_reasons.append(cut_reason.value)
+        self.padded_counts.append(padded_count)
+
+    def batch_failed(self, servable, *, face_count) -> None:
+        self.failed_batch_sizes.append(face_count)
+
+    def queue_changed(self, servable, *, depth_faces) -> None:
+        self.depth_faces = depth_faces
+
+    def rejected(self, reason) -> None:
+        self.rejections.append(reason)
+
+    def cancelled(self, stage) -> None:
+        self.cancellations.append(stage)
+
+    def state_changed(self, servable, state) -> None:
+        self.states.append((str(servable), state.value))
+
+    def call_started(self, method) -> None:
+        pass
+
+    def call_ended(self, method, code, seconds) -> None:
+        self.ended.append((method, code))
+
+    def stream_answered(self, method, outcome) -> None:
+        self.stream_answers.append((method, outcome))

@@ -1,0 +1,40 @@
+"""`ferserve-train evaluate`."""
+
+from rich.console import Console
+from rich.table import Table
+
+from ferserve_training.cli.options import DataOption, RunArgument
+from ferserve_training.data.folders import load_faces
+from ferserve_training.errors import RunError
+from ferserve_training.evaluation.record import write_evaluation
+from ferserve_training.evaluation.scores import Evaluation
+from ferserve_training.evaluation.scores import evaluate as compute
+from ferserve_training.evaluation.twins import find_twin_free
+
+
+def evaluate(run_dir: RunArgument, data: DataOption) -> None:
+    """Score a run's averaged weights on PublicTest, fit the temperature, keep both for the export."""
+    faces = load_faces(data)
+
+    # TensorFlow takes seconds to import; a refused data set should not wait for it.
+    from ferserve_training.loop.learner import score  # noqa: PLC0415
+    from ferserve_training.loop.run_directory import RunDirectory  # noqa: PLC0415
+    from ferserve_training.loop.trained import load_trained  # noqa: PLC0415
+
+    trained = load_trained(RunDirectory(run_dir))
+    if faces.sha256 != trained.settings.data_sha256:
+        raise RunError(f"{run_dir}: was trained on other data than {data}; twins could not be told")
+    is_twin_free = find_twin_free(faces.public_test.images, faces.training.images)
+    logits = score(trained.model, faces.public_test.images)
+    evaluation = compute(logits, faces.public_test.labels, is_twin_free, trained.weights_sha256)
+    write_evaluation(evaluation, run_dir)
+    Console().print(_table(evaluation))
+
+
+def _table(evaluation: Evaluation) -> Table:
+    table = Table("figure", "value", box=None, title=f"PublicTest, {evaluation.face_count:,} faces")
+    for name, value in evaluation.metrics.items():
+        table.add_row(name.removeprefix("public_test_").replace("_", " "), f"{value:.4f}")
+    table.add_row("twin-free faces", f"{evaluation.twin_free_count:,}")
+    table.add_row("temperature", f"{evaluation.temperature:.4f}")
+    return table

@@ -1,0 +1,26 @@
+"""`ferserve-train export`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from ferserve_training.cli.options import RunArgument
+from ferserve_training.evaluation.record import read_evaluation
+
+
+def export(
+    run_dir: RunArgument,
+    model_repo: Annotated[Path, typer.Option(metavar="DIR", help="Root of the model repository.")],
+) -> None:
+    """Publish an evaluated run as the next version in a model repository."""
+    evaluation = read_evaluation(run_dir)
+
+    # TensorFlow takes seconds to import; a run without figures should not wait for it.
+    from ferserve_training.export.export import export_version  # noqa: PLC0415
+    from ferserve_training.loop.run_directory import RunDirectory  # noqa: PLC0415
+    from ferserve_training.loop.trained import load_trained  # noqa: PLC0415
+
+    version = export_version(load_trained(RunDirectory(run_dir)), evaluation, model_repo)
+    Console(soft_wrap=True).print(f"published {version}")

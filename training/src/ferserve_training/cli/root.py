@@ -1,0 +1,47 @@
+"""The table of sub-commands, and the one place that turns known errors into messages."""
+
+import os
+import sys
+from types import MappingProxyType
+from typing import Final
+
+import typer
+
+from ferserve_training.cli.data_check import data_check
+from ferserve_training.cli.evaluate import evaluate
+from ferserve_training.cli.export import export
+from ferserve_training.cli.recipes import list_recipes
+from ferserve_training.cli.train import train
+from ferserve_training.errors import TrainingError
+
+# TensorFlow and Keras read these when they are imported, which the commands do late.
+_ENVIRONMENT: Final = MappingProxyType(
+    {
+        "KERAS_BACKEND": "tensorflow",
+        "TF_CPP_MIN_LOG_LEVEL": "2",
+    }
+)
+
+app = typer.Typer(
+    name="ferserve-train",
+    help="Train, evaluate and export the models that ferserve serves.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("list")(list_recipes)
+app.command("data-check")(data_check)
+app.command("train")(train)
+app.command("evaluate")(evaluate)
+app.command("export")(export)
+
+
+def main() -> None:
+    """Run the command line; a `TrainingError` becomes one line on stderr and exit code 1."""
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    try:
+        app()
+    except TrainingError as error:
+        print(f"ferserve-train: {error}", file=sys.stderr)
+        raise SystemExit(1) from None

@@ -1,0 +1,91 @@
+"""The folder layout of the usual FER-2013 download: `train/<emotion>/*` and `test/<emotion>/*`."""
+
+import hashlib
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from ferserve_training.data.faces import FaceData, LabelledFaces
+from ferserve_training.data.source import read_files
+from ferserve_training.errors import DataError
+from ferserve_training.labels import CLASS_COUNT, FACE_SIZE, LABELS
+
+_SPLITS: Final = ("train", "test")
+_LAYOUT: Final = "train/<emotion>/<image> and test/<emotion>/<image>"
+
+
+class _Split:
+    """Faces of a split while it is being read."""
+
+    def __init__(self) -> None:
+        self.images: list[npt.NDArray[np.uint8]] = []
+        self.labels: list[int] = []
+        self.names: list[str] = []
+
+    def add(self, image: npt.NDArray[np.uint8], label: int, name: str) -> None:
+        self.images.append(image)
+        self.labels.append(label)
+        self.names.append(name)
+
+    def finish(self) -> LabelledFaces:
+        return LabelledFaces(
+            np.stack(self.images)[..., np.newaxis],
+            np.asarray(self.labels, np.int32),
+            tuple(self.names),
+        )
+
+
+def load_faces(source: Path) -> FaceData:
+    """Read a data set in the folder layout, from a zip archive or a folder.
+
+    One folder around `train` and `test` is allowed. Colour images are turned to grey.
+
+    Args:
+        source: The archive or folder.
+
+    Returns:
+        Both splits: `train` as training, `test` as PublicTest, each in the order of the paths.
+
+    Raises:
+        DataError: Names the file at fault: it is no image, not 48x48, in an unknown folder, or a class is empty.
+    """
+    splits = {name: _Split() for name in _SPLITS}
+    digest = hashlib.sha256()
+    for path, content in read_files(source):
+        split, label = _place(source, path)
+        image = _decode(f"{source}/{path}", content)
+        splits[split].add(image, label, path.name)
+        digest.update(f"{split}/{LABELS[label]}/{path.name}\0".encode())
+        digest.update(image.tobytes())
+    for name, faces in splits.items():
+        for label in range(CLASS_COUNT):
+            if label not in faces.labels:
+                raise DataError(source, f"holds no image in {name}/{LABELS[label]}; expected {_LAYOUT}")
+    return FaceData(splits["train"].finish(), splits["test"].finish(), digest.hexdigest())
+
+
+def _place(source: Path, path: PurePosixPath) -> tuple[str, int]:
+    """Take the split and the label index from a path."""
+    if len(path.parts) not in (3, 4):
+        raise DataError(f"{source}/{path}", f"is not where an image belongs; expected {_LAYOUT}")
+    split, emotion = path.parts[-3].lower(), path.parts[-2].lower()
+    if split not in _SPLITS:
+        raise DataError(f"{source}/{path}", f"is in no split; expected {_LAYOUT}")
+    if emotion not in LABELS:
+        raise DataError(f"{source}/{path}", f"'{emotion}' is no emotion; expected one of {', '.join(LABELS)}")
+    return split, LABELS.index(emotion)
+
+
+def _decode(path: str, content: bytes) -> npt.NDArray[np.uint8]:
+    """Decode an image to uint8 [48, 48]."""
+    encoded = np.frombuffer(content, np.uint8)
+    image = cv2.imdecode(encoded, cv2.IMREAD_GRAYSCALE) if encoded.size else None
+    if image is None:
+        raise DataError(path, "is no readable image")
+    height, width = image.shape
+    if (height, width) != (FACE_SIZE, FACE_SIZE):
+        raise DataError(path, f"is {width}x{height} pixels; expected {FACE_SIZE}x{FACE_SIZE}")
+    return np.asarray(image, np.uint8)

@@ -1,0 +1,23 @@
+"""What can go wrong through no fault of the code; the command line prints it as one line and exits with 1."""
+
+from pathlib import Path
+
+
+class TrainingError(Exception):
+    """A problem that the user can act on; its text is the whole message."""
+
+
+class DataError(TrainingError):
+    """A data set, or one file of it, is not what the loader needs.
+
+    Args:
+        path: The file or folder at fault; a member of an archive is written `archive.zip/member`.
+        reason: What is wrong with it, as the end of a sentence.
+    """
+
+    def __init__(self, path: Path | str, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+
+
+class RunError(TrainingError):
+    """A run directory cannot be used the way it was asked for."""

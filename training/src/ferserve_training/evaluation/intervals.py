@@ -1,0 +1,24 @@
+"""How far a measured share can be trusted."""
+
+import math
+from typing import Final
+
+_Z_95: Final = 1.959964
+"""Two-sided 95 % quantile of the normal distribution."""
+
+
+def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
+    """Compute the 95 % interval of a share (Wilson 1927).
+
+    Args:
+        successes: 0 to `trials`.
+        trials: At least 1.
+
+    Returns:
+        Its lower and upper end, 0 to 1.
+    """
+    share = successes / trials
+    spread = _Z_95**2 / trials
+    centre = share + spread / 2
+    half_width = _Z_95 * math.sqrt(share * (1 - share) / trials + spread / (4 * trials))
+    return max(0.0, (centre - half_width) / (1 + spread)), min(1.0, (centre + half_width) / (1 + spread))

@@ -1,0 +1,84 @@
+"""The figures of one net on PublicTest."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ferserve_training.evaluation.calibration import calibration_error, fit_temperature, softmax
+from ferserve_training.evaluation.intervals import wilson_interval
+from ferserve_training.labels import CLASS_COUNT, LABELS
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Figures of one net, from a single forward pass a face without test-time augmentation.
+
+    Attributes:
+        temperature: Fitted on the same faces; divides the logits.
+        metrics: Figures by their name in the manifest, all `public_test_*`; shares are 0 to 1.
+        confusion: `confusion[i][j]` counts faces of class i that were called j, in the order of `LABELS`.
+        weights_sha256: Digest of the weights that were scored, so that figures stay with their net.
+        face_count: Faces scored.
+        twin_free_count: Faces that have no twin in the training split.
+    """
+
+    temperature: float
+    metrics: dict[str, float]
+    confusion: tuple[tuple[int, ...], ...]
+    weights_sha256: str
+    face_count: int
+    twin_free_count: int
+
+
+def evaluate(
+    logits: npt.NDArray[np.floating],
+    labels: npt.NDArray[np.integer],
+    is_twin_free: npt.NDArray[np.bool_],
+    weights_sha256: str,
+) -> Evaluation:
+    """Compute the figures of a net; the temperature is fitted on the way.
+
+    Args:
+        logits: [N, 7], before temperature.
+        labels: [N], 0 to 6.
+        is_twin_free: [N], faces without a twin in the training split.
+        weights_sha256: Digest of the weights.
+    """
+    called = logits.argmax(axis=1)
+    hits = called == labels
+    confusion = count_confusion(labels, called)
+    temperature = fit_temperature(logits, labels)
+    low, high = wilson_interval(int(hits.sum()), len(hits))
+    metrics = {
+        "accuracy": float(hits.mean()),
+        "accuracy_low_95": low,
+        "accuracy_high_95": high,
+        "macro_f1": macro_f1(confusion),
+        "ece": calibration_error(softmax(logits, temperature), labels),
+        "ece_uncalibrated": calibration_error(softmax(logits), labels),
+        "twin_free_accuracy": float(hits[is_twin_free].mean()) if is_twin_free.any() else 0.0,
+    }
+    recalls = np.diag(confusion) / np.maximum(confusion.sum(axis=1), 1)
+    metrics |= {f"recall_{label}": float(recall) for label, recall in zip(LABELS, recalls, strict=True)}
+    return Evaluation(
+        temperature,
+        {f"public_test_{name}": value for name, value in metrics.items()},
+        tuple(tuple(int(count) for count in row) for row in confusion),
+        weights_sha256,
+        len(labels),
+        int(is_twin_free.sum()),
+    )
+
+
+def count_confusion(labels: npt.NDArray[np.integer], called: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
+    """Count faces by true class (rows) and called class (columns), int64 [7, 7]."""
+    cells = np.bincount(labels.astype(np.int64) * CLASS_COUNT + called, minlength=CLASS_COUNT**2)
+    return cells.reshape(CLASS_COUNT, CLASS_COUNT).astype(np.int64)
+
+
+def macro_f1(confusion: npt.NDArray[np.int64]) -> float:
+    """Average the F1 scores of the classes; a class that neither occurs nor is called counts as 0."""
+    hits = np.diag(confusion)
+    mentions = confusion.sum(axis=0) + confusion.sum(axis=1)
+    return float(np.mean(2 * hits / np.maximum(mentions, 1)))

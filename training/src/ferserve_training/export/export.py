@@ -1,0 +1,102 @@
+"""Export: fold, check, write, describe, publish."""
+
+import io
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from ferserve_training.atomic import write_atomically
+from ferserve_training.errors import RunError
+from ferserve_training.evaluation.scores import Evaluation
+from ferserve_training.export.drawn_faces import draw_faces
+from ferserve_training.export.manifest import Provenance, VersionFacts, write_manifest
+from ferserve_training.export.model_card import MODEL_CARD_PATH, model_card_of
+from ferserve_training.export.publish import publish_version
+from ferserve_training.export.saved_model import run_saved_model, write_saved_model
+from ferserve_training.framework import versions
+from ferserve_training.loop.learner import score
+from ferserve_training.loop.trained import Trained
+from ferserve_training.nets.folding import fold
+
+GOLDEN_PATH: Final = "assets.extra/golden.npz"
+_GOLDEN_COUNT: Final = 32
+_CHECKED_COUNT: Final = 256
+_ALLOWED_DIFFERENCE: Final = 1e-4
+"""Of logits; float32 rounding over seven layers stays below 2e-5."""
+_PROTOCOL: Final = (
+    "PublicTest, single forward pass, no test-time augmentation; averaged weights of the last epoch, none picked; "
+    "temperature fitted on the same split"
+)
+
+
+def export_version(trained: Trained, evaluation: Evaluation, model_repo: Path) -> Path:
+    """Publish a net as the next version of the model that its recipe names.
+
+    Args:
+        trained: The net.
+        evaluation: Its figures.
+        model_repo: Root of the model repository.
+
+    Returns:
+        The folder of the version.
+
+    Raises:
+        RunError: The run is unfinished, the figures are those of other weights, or the exported net computes
+            other logits than the trained one.
+        TrainingError: The repository cannot be written.
+    """
+    if evaluation.weights_sha256 != trained.weights_sha256:
+        raise RunError("the evaluation is of an earlier checkpoint: run 'ferserve-train evaluate' again")
+    progress = trained.history[-1].progress
+    if progress < 1:
+        raise RunError(f"the run stands at {progress:.0%}: finish it with 'ferserve-train train --resume'")
+    model_folder = model_repo / trained.recipe.name
+    with publish_version(model_folder) as draft:
+        folded = fold(trained.model, trained.recipe.net)
+        write_saved_model(folded, evaluation.temperature, draft.folder)
+        faces = draw_faces(_CHECKED_COUNT)
+        probabilities, logits = run_saved_model(draft.folder, faces)
+        difference = float(np.abs(logits - score(trained.model, faces)).max())
+        if not difference <= _ALLOWED_DIFFERENCE:  # written so that NaN fails too
+            raise RunError(f"the exported net differs from the trained one by {difference:.2g} in a logit")
+        (draft.folder / GOLDEN_PATH).parent.mkdir()
+        write_atomically(draft.folder / GOLDEN_PATH, _golden(faces[:_GOLDEN_COUNT], probabilities[:_GOLDEN_COUNT]))
+        facts = _facts(trained, evaluation, draft.version)
+        write_atomically(draft.folder / MODEL_CARD_PATH, model_card_of(facts).encode())
+        write_manifest(facts, draft.folder)
+    return model_folder / str(draft.version)
+
+
+def _golden(faces: npt.NDArray[np.uint8], probabilities: npt.NDArray[np.float32]) -> bytes:
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, faces=faces, probabilities=probabilities)
+    return buffer.getvalue()
+
+
+def _facts(trained: Trained, evaluation: Evaluation, version: int) -> VersionFacts:
+    settings = trained.settings
+    seconds = sum(record.seconds for record in trained.history)
+    # What trained it and what exported it may differ; both are said.
+    framework = settings.framework
+    if versions() != framework:
+        framework = f"{framework}; exported by {versions()}"
+    return VersionFacts(
+        trained.recipe.name,
+        version,
+        datetime.now(UTC),
+        trained.recipe.net,
+        evaluation,
+        Provenance(
+            f"{settings.recipe} (smoke)" if settings.smoke else settings.recipe,
+            settings.seed,
+            len(trained.history),
+            round(seconds / 60, 1),
+            settings.data_sha256,
+            settings.training_count,
+            _PROTOCOL,
+            framework,
+        ),
+    )

@@ -1,0 +1,113 @@
+"""`assets.extra/manifest.json`: what the server needs to know of a version, and what it tells its clients."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from ferserve_training.evaluation.scores import Evaluation
+from ferserve_training.labels import FACE_SIZE, LABELS
+from ferserve_training.nets.spec import NetSpec
+
+MANIFEST_PATH: Final = "assets.extra/manifest.json"
+_FORMAT_VERSION: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """How a version came about.
+
+    Attributes:
+        recipe: Its name.
+        seed: Of the run.
+        epochs: Made.
+        minutes: Wall clock of all epochs.
+        data_sha256: Digest of the data set.
+        train_count: Faces learnt from.
+        evaluation: How the figures were measured, in words.
+        framework: What computed it.
+    """
+
+    recipe: str
+    seed: int
+    epochs: int
+    minutes: float
+    data_sha256: str
+    train_count: int
+    evaluation: str
+    framework: str
+
+
+@dataclass(frozen=True, slots=True)
+class VersionFacts:
+    """All that a version's manifest and model card say, but for the digests of its files.
+
+    Attributes:
+        name: Of the model.
+        version: Its number, from 1.
+        created: When it was exported, UTC.
+        net: For the counts.
+        evaluation: Figures and temperature.
+        provenance: How it came about.
+    """
+
+    name: str
+    version: int
+    created: datetime
+    net: NetSpec
+    evaluation: Evaluation
+    provenance: Provenance
+
+
+def manifest_of(facts: VersionFacts, files: dict[str, str]) -> dict[str, Any]:
+    """Put a manifest together, ready for JSON.
+
+    Args:
+        facts: What it says.
+        files: SHA-256 of each file by its path in the version, the manifest left out.
+    """
+    made = facts.provenance
+    return {
+        "format_version": _FORMAT_VERSION,
+        "name": facts.name,
+        "version": facts.version,
+        "created_time": facts.created.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "labels": list(LABELS),
+        "input": {"name": "faces", "dtype": "uint8", "height": FACE_SIZE, "width": FACE_SIZE, "channels": 1},
+        "outputs": {"probabilities": "probabilities", "logits": "logits"},
+        "mac_count": facts.net.mac_count,
+        "parameter_count": facts.net.parameter_count,
+        "temperature": facts.evaluation.temperature,
+        "metrics": facts.evaluation.metrics,
+        "training": {
+            "recipe": made.recipe,
+            "seed": made.seed,
+            "epochs": made.epochs,
+            "minutes": made.minutes,
+            "data_sha256": made.data_sha256,
+            "train_count": made.train_count,
+            "evaluation": made.evaluation,
+            "framework": made.framework,
+        },
+        "files": files,
+    }
+
+
+def write_manifest(facts: VersionFacts, folder: Path) -> None:
+    """Write the manifest of a version whose other files are all in place."""
+    path = folder / MANIFEST_PATH
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(manifest_of(facts, digest_files(folder)), indent=2) + "\n", "utf-8")
+
+
+def digest_files(folder: Path) -> dict[str, str]:
+    """Compute the SHA-256 of every file of a version but its manifest, by POSIX path, sorted."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    names = {path.relative_to(folder).as_posix(): path for path in paths}
+    return {
+        name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for name, path in names.items()
+        if name != MANIFEST_PATH
+    }

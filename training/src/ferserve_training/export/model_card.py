@@ -1,0 +1,109 @@
+"""`assets.extra/MODEL_CARD.md`: what a version is for, what it is not for, and how good it is."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from ferserve_training.export.manifest import VersionFacts
+from ferserve_training.labels import LABELS
+
+MODEL_CARD_PATH: Final = "assets.extra/MODEL_CARD.md"
+
+_USE: Final = """\
+## Intended use
+
+Sorts the *apparent* expression of a face, cut out and scaled to 48x48 grey pixels, into seven classes. Made for
+research, for demonstrations and for tools whose users know that it runs and may refuse it.
+
+## Limits
+
+- It sees what a face looks like, not what a person feels. Expression and feeling often differ.
+- **Not for work or school.** The EU's AI Act, Art. 5(1)(f), forbids inferring the emotions of people in the
+  workplace and in education, but for medical and safety reasons. Elsewhere emotion recognition is a high-risk use
+  (Annex III) and people must be told of it (Art. 50(3)).
+- Not for diagnosis, hiring, policing, or telling lies from truth.
+- No figures by age, sex or skin tone: FER-2013 carries no such labels. Audit it on your own labelled faces first.
+- Profiles, covered faces and things that are no face get seven probabilities too: find the face first.
+"""
+
+_DATA: Final = """\
+## Data
+
+FER-2013 (Goodfellow et al. 2013), Training split only; PublicTest chose the temperature and gives the figures
+below. The labels are noisy: ten people who labelled the same images anew for FER+ agree with them by majority on
+63 % of the images, and on 13 % of those labelled fear; people reach about 65 %. 8 % of the test images are exact
+copies of training images; *twin-free* figures leave copies and near-copies out. The images have no clear licence:
+this version ships weights only, and `golden.npz` holds faces drawn by formula.
+"""
+
+
+def model_card_of(facts: VersionFacts) -> str:
+    """Write the card of a version in Markdown.
+
+    Args:
+        facts: What the manifest says too.
+    """
+    return "\n".join((_head(facts), _USE, _DATA, _figures(facts), _confusion(facts), _training(facts)))
+
+
+def _head(facts: VersionFacts) -> str:
+    return f"""\
+# {facts.name}, version {facts.version}
+
+{facts.net.mac_count:,} multiply-accumulates a face, {facts.net.parameter_count:,} parameters. \
+Input `faces`: uint8 [N, 48, 48, 1], grey, unscaled;
+each image is standardised inside the graph. Outputs: `probabilities` (temperature applied) and `logits`, \
+float32 [N, 7],
+in the order {", ".join(LABELS)}.
+"""
+
+
+def _figures(facts: VersionFacts) -> str:
+    evaluation = facts.evaluation
+    metrics = {name.removeprefix("public_test_"): value for name, value in evaluation.metrics.items()}
+    interval = f"{metrics['accuracy_low_95']:.2%} to {metrics['accuracy_high_95']:.2%}"
+    twin_free = f"Accuracy on the {evaluation.twin_free_count:,} twin-free faces"
+    rows = [
+        ("Accuracy", f"{metrics['accuracy']:.2%} (95 % Wilson interval {interval})"),
+        (twin_free, f"{metrics['twin_free_accuracy']:.2%}"),
+        ("Macro-F1", f"{metrics['macro_f1']:.4f}"),
+        ("Expected calibration error, 15 bins", f"{metrics['ece']:.4f}"),
+        ("the same before temperature scaling", f"{metrics['ece_uncalibrated']:.4f}"),
+        ("Temperature", f"{evaluation.temperature:.4f}"),
+        *((f"Recall, {label}", f"{metrics[f'recall_{label}']:.2%}") for label in LABELS),
+    ]
+    return "\n".join(
+        (
+            f"## Figures on PublicTest ({evaluation.face_count:,} faces)",
+            "",
+            f"Measured: {facts.provenance.evaluation}. The held-back PrivateTest split was not read.",
+            "",
+            *_table(("figure", "value"), rows),
+        )
+    )
+
+
+def _confusion(facts: VersionFacts) -> str:
+    rows = [
+        (label, *(str(count) for count in row))
+        for label, row in zip(LABELS, facts.evaluation.confusion, strict=True)
+    ]
+    return "\n".join(("Called (columns) against labelled (rows):", "", *_table(("", *LABELS), rows)))
+
+
+def _training(facts: VersionFacts) -> str:
+    made = facts.provenance
+    rows = [
+        ("recipe", made.recipe),
+        ("seed", str(made.seed)),
+        ("epochs", str(made.epochs)),
+        ("minutes", f"{made.minutes:.1f}"),
+        ("training faces", f"{made.train_count:,}"),
+        ("data, SHA-256", f"`{made.data_sha256}`"),
+        ("framework", made.framework),
+    ]
+    return "\n".join(("## Training", "", *_table(("what", "value"), rows)))
+
+
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
+    lines = [f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}"]
+    return [*lines, *(f"| {' | '.join(row)} |" for row in rows), ""]

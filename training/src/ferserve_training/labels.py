@@ -1,0 +1,8 @@
+"""The seven classes of FER-2013, in the order of every score vector of ferserve."""
+
+from typing import Final
+
+LABELS: Final = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
+CLASS_COUNT: Final = len(LABELS)
+FACE_SIZE: Final = 48
+"""Height and width of a face in pixels."""

@@ -1,0 +1,73 @@
+"""What a run writes down: its settings once, its history and its state epoch by epoch."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ferserve_training.loop.schedule import Budget
+
+State = dict[str, npt.NDArray[np.generic]]
+"""Weights, averaged weights and the optimiser's variables, by stable names."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunSettings:
+    """What decides the result of a run.
+
+    Attributes:
+        recipe: Name in the catalogue.
+        seed: Of the weights, the order and the views.
+        epochs: Limit, or None.
+        max_minutes: Limit, or None.
+        smoke: Whether it is a tiny run that only proves the machinery.
+        data_sha256: Digest of the data set.
+        training_count: Faces learnt from.
+        framework: Versions of what computed it.
+    """
+
+    recipe: str
+    seed: int
+    epochs: int | None
+    max_minutes: float | None
+    smoke: bool
+    data_sha256: str
+    training_count: int
+    framework: str
+
+    @property
+    def budget(self) -> Budget:
+        """The limits of the run."""
+        return Budget(self.epochs, None if self.max_minutes is None else self.max_minutes * 60)
+
+
+@dataclass(frozen=True, slots=True)
+class EpochRecord:
+    """One epoch.
+
+    Attributes:
+        epoch: From 1.
+        progress: Position in the schedule after it, 0 to 1; with the steps it gives every learning rate.
+        loss: Mean training loss on the augmented views, nats.
+        public_test_accuracy: Of the averaged weights; None where it was not measured.
+        seconds: Wall clock, scoring included.
+    """
+
+    epoch: int
+    progress: float
+    loss: float
+    public_test_accuracy: float | None
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A run between two epochs.
+
+    Attributes:
+        history: The epochs made so far.
+        state: Everything that the next step depends on.
+    """
+
+    history: tuple[EpochRecord, ...]
+    state: State

@@ -1,0 +1,56 @@
+"""What the user asks of a run, and how that is held against what a run already is."""
+
+from dataclasses import dataclass
+
+from ferserve_training.errors import RunError
+from ferserve_training.loop.records import RunSettings
+from ferserve_training.recipes.recipe import Recipe
+
+
+@dataclass(frozen=True, slots=True)
+class RunRequest:
+    """A wish; what is None was not said.
+
+    Attributes:
+        seed: Of the run.
+        epochs: Limit.
+        max_minutes: Limit, wall clock over all sittings.
+        smoke: Whether to make a smoke run.
+    """
+
+    seed: int | None
+    epochs: int | None
+    max_minutes: float | None
+    smoke: bool
+
+    def settle(self, recipe: Recipe, data_sha256: str, training_count: int, framework: str) -> RunSettings:
+        """Fill in what was not said: seed 0, and the recipe's epochs where no limit was given."""
+        epochs = recipe.epochs if self.epochs is None and self.max_minutes is None else self.epochs
+        return RunSettings(
+            recipe.name,
+            self.seed or 0,
+            epochs,
+            self.max_minutes,
+            self.smoke,
+            data_sha256,
+            training_count,
+            framework,
+        )
+
+    def check_resumes(self, stored: RunSettings, recipe_name: str, data_sha256: str) -> None:
+        """Refuse to continue a run as something that it is not.
+
+        Raises:
+            RunError: Names the first setting that differs.
+        """
+        pairs: tuple[tuple[str, object, object], ...] = (
+            ("recipe", recipe_name, stored.recipe),
+            ("seed", self.seed, stored.seed),
+            ("epochs", self.epochs, stored.epochs),
+            ("max-minutes", self.max_minutes, stored.max_minutes),
+            ("smoke", self.smoke or None, stored.smoke),
+            ("data (SHA-256)", data_sha256, stored.data_sha256),
+        )
+        for what, asked, kept in pairs:
+            if asked is not None and asked != kept:
+                raise RunError(f"cannot resume: the run's {what} is {kept}, not {asked}")

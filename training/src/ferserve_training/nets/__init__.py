@@ -1,0 +1,1 @@
+"""Nets: their description, their trainable form and their folded form."""

@@ -1,0 +1,20 @@
+"""Smoke runs: a recipe cut down until it takes seconds. They prove the machinery, not the net."""
+
+from dataclasses import replace
+from typing import Final
+
+from ferserve_training.recipes.recipe import Recipe
+
+SMOKE_FACE_COUNT: Final = 256
+"""Faces kept of each split, at most."""
+SMOKE_EPOCHS: Final = 2
+
+
+def smoke_version(recipe: Recipe) -> Recipe:
+    """Shrink the batch and the warm-up of a recipe to fit a few dozen faces."""
+    return replace(
+        recipe,
+        optimisation=replace(recipe.optimisation, batch_size=16, warmup_steps=2),
+        epochs=SMOKE_EPOCHS,
+        evaluate_every_epochs=1,
+    )
