@@ -68,3 +68,53 @@ proto-check: dev ## Lint the proto and compare the committed stubs with fresh on
 	$(call PROTOC,build/proto)
 	@diff -r -x __pycache__ -x __init__.py -x py.typed build/proto/ferserve proto/src/ferserve \
 	  || { echo "The committed stubs differ from the proto: run 'make proto'."; exit 1; }
+
+# ---------------------------------------------------------------- use
+
+SERVE_FLAGS ?=
+
+.PHONY: serve
+serve: setup ## Keep a server in the foreground (SERVE_FLAGS="--listen 127.0.0.1:50051").
+	exec $(BIN)/ferserve-server --model-repo model_repo $(SERVE_FLAGS)
+
+.PHONY: demo
+demo: setup ## Serve the bundled model and send a photograph and a video through the client.
+	$(BIN)/python demo/run.py
+
+# ---------------------------------------------------------------- checks
+
+.PHONY: check
+check: lint types walls proto-check ## Everything that can be said without running it: lint, types, walls, proto.
+
+.PHONY: lint
+lint: dev ## ruff: style and formatting.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+.PHONY: types
+types: dev ## mypy, strict, over all rooms.
+	$(BIN)/mypy -p ferserve_client -p ferserve_server -p ferserve_training
+	$(BIN)/mypy demo benchmarks
+
+.PHONY: walls
+walls: dev ## import-linter: the walls between the rooms.
+	$(BIN)/lint-imports
+
+.PHONY: format
+format: dev ## Format the code and mend what ruff can.
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+# ---------------------------------------------------------------- tests
+
+PYTEST_FLAGS ?=
+
+.PHONY: test
+test: dev tools ## Run all tests (PYTEST_FLAGS="-k batcher" picks some).
+	PATH="$(CURDIR)/.tools/bin:$$PATH" $(BIN)/python -m pytest $(PYTEST_FLAGS)
+
+.PHONY: bench
+bench: setup ## Measure the batcher's cost and the engine; writes benchmarks/results/.
+	$(BIN)/python benchmarks/batcher_overhead.py
+
+-include deploy/targets.mk

@@ -9,13 +9,15 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 readonly WORK=$PWD/build/images
+# A store of its own: the machine's images are not touched.
+readonly BUILDAH=(buildah --root "$WORK/storage" --runroot "$WORK/run" --storage-driver overlay)
 readonly BASE=ferserve-base:bookworm
 readonly GRPC_PORT=${GRPC_PORT:-50151} METRICS_PORT=${METRICS_PORT:-9564}
-readonly MODEL=${MODEL:-fer-nano}
+readonly MODEL_REPO=${MODEL_REPO:-$PWD/model_repo}
 
 say() { printf '\033[1m%s\033[0m\n' "$*"; }
 fail() { printf 'image_test: %s\n' "$*" >&2; exit 1; }
-store() { buildah --root "$WORK/storage" --runroot "$WORK/run" --storage-driver overlay "$@"; }
+store() { "${BUILDAH[@]}" "$@"; }
 
 [[ $(id -u) == 0 ]] || fail "needs root (chroot isolation and debootstrap)"
 for tool in debootstrap buildah; do
@@ -86,33 +88,37 @@ check_configuration() {
   [[ $found == 10001 ]] || fail "$1: unexpected in the image: $found"
 }
 
-server_pid() { pgrep --uid 10001 --full 'bin/ferserve-server' | head -1 | grep .; }
+# metric NAME: its first line on the metrics port.
+metric() {
+  .venv/bin/python - "http://127.0.0.1:$METRICS_PORT/metrics" "$1{" <<'PYTHON'
+import sys, urllib.request
+text = urllib.request.urlopen(sys.argv[1], timeout=5).read().decode()
+print(next(line for line in text.splitlines() if line.startswith(sys.argv[2])))
+PYTHON
+}
 
 try_server() {
   say "Running the server in its image"
-  [[ -d model_repo/$MODEL ]] || fail "model_repo/$MODEL is not there"
+  compgen -G "$MODEL_REPO/*/*/saved_model.pb" >/dev/null || fail "there is no model in $MODEL_REPO"
   local container address=127.0.0.1:$GRPC_PORT
   container=$(store from --pull-never ferserve-server:test)
-  # `buildah run` runs what it is told: the image's own entry point.
-  store run --isolation chroot --volume "$PWD/model_repo:/models:ro" \
+  # `buildah run` runs what it is told: the image's own entry point. A session of its own, to find its processes.
+  setsid "${BUILDAH[@]}" run --isolation chroot --volume "$MODEL_REPO:/models:ro" \
     --env "FERSERVE_LISTEN=$address" --env "FERSERVE_METRICS_LISTEN=127.0.0.1:$METRICS_PORT" \
     "$container" -- ferserve-server >"$WORK/server.out" 2>&1 &
   local runner=$! pid started=$SECONDS code=0
   # shellcheck disable=SC2064  # the values of now
-  trap "kill -KILL $runner 2>/dev/null || true; tail -20 '$WORK/server.out' >&2" EXIT
+  trap "kill -KILL -- -$runner 2>/dev/null || true; tail -20 '$WORK/server.out' >&2" EXIT
   wait_for 90 .venv/bin/ferserve health --server "$address" || fail "the server did not become healthy"
-  pid=$(server_pid) || fail "the server does not run as uid 10001"
+  pid=$(pgrep --session "$runner" --uid 10001 --full '^/opt/ferserve/bin/python') \
+    || fail "the server does not run as uid 10001"
   printf '  healthy after %d s, pid %s, RSS %s MiB\n' "$((SECONDS - started))" "$pid" \
     "$(awk '/VmRSS/ {print int($2 / 1024)}' "/proc/$pid/status")"
 
   store run --isolation chroot "$container" -- python -m ferserve_server.healthcheck "$address" \
     || fail "the health check of the image fails"
-  .venv/bin/python deploy/try_server.py "$address" || fail "the classify call failed"
-  .venv/bin/python - "http://127.0.0.1:$METRICS_PORT/metrics" <<'PYTHON' || fail "the metrics do not count the call"
-import sys, urllib.request
-text = urllib.request.urlopen(sys.argv[1], timeout=5).read().decode()
-sys.exit(not any(line.startswith("ferserve_faces_total{") for line in text.splitlines()))
-PYTHON
+  .venv/bin/ferserve classify --server "$address" tests/media/astronaut.jpg || fail "the classify call failed"
+  [[ $(metric ferserve_faces_total) == *' 1.0' ]] || fail "the metrics do not count the face"
 
   kill -TERM "$pid"
   wait "$runner" || code=$?

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from ferserve_training.cli import app
 from ferserve_training.data.folders import load_faces
+from ferserve_training.errors import RunError
 from ferserve_training.evaluation.record import read_evaluation
 from ferserve_training.export.drawn_faces import draw_faces
 from ferserve_training.export.export import export_version
@@ -127,6 +128,17 @@ def test_a_finished_run_makes_no_further_step(run_path, data):
     assert (run_path / "checkpoint.npz").read_bytes() == before
 
 
+def test_a_checkpoint_of_another_net_is_not_continued(run_path, data, tmp_path):
+    path = shutil.copytree(run_path, tmp_path / "run")
+    directory = RunDirectory(path)
+    checkpoint = directory.load()
+    assert checkpoint is not None
+    directory.save(replace(checkpoint, state=checkpoint.state | {"weights/0": np.zeros((5, 5, 1, 4))}))
+
+    with pytest.raises(RunError, match="its weights do not fit fer-nano"):
+        _train(path, data)
+
+
 def test_a_run_limited_by_minutes_cools_down_in_time(tmp_path, data):
     started = time.monotonic()
 
@@ -204,7 +216,7 @@ def test_a_flat_image_gets_finite_probabilities(version_path):
 def test_figures_of_an_earlier_checkpoint_are_not_exported(version_path, run_path, tmp_path):
     figures = replace(read_evaluation(run_path), weights_sha256="of another net")
 
-    with pytest.raises(Exception, match="is of an earlier checkpoint"):
+    with pytest.raises(RunError, match="is of an earlier checkpoint"):
         export_version(load_trained(RunDirectory(run_path)), figures, tmp_path)
 
     assert list(tmp_path.iterdir()) == []

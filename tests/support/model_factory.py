@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 LABELS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 

@@ -42,6 +42,11 @@ def encode(
     return encode_image(Image.fromarray(pixels), kind, orientation=orientation, **options)
 
 
+def plain(width: int, level: int = 100) -> bytes:
+    """A PNG of one grey level, `width` x 10."""
+    return encode(np.full((10, width), level, np.uint8), "PNG")
+
+
 def encode_image(image: Image.Image, kind: str, *, orientation: int = 1, **options: object) -> bytes:
     """Encodes an image of Pillow's, with an EXIF orientation if it is not 1."""
     if orientation != 1:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 LABELS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 SERVABLE = servable_pb2.ServableId(name="fer-nano", version=3)
 BROKEN = b"BROKEN"
+SECOND_PAGE = "page-2"
 
 
 @dataclass(frozen=True)
@@ -79,9 +80,7 @@ UNREADABLE = failure_pb2.Failure(
 def prediction(first_byte: int) -> face_pb2.Prediction:
     """What a face shows whose data begins with this byte: class byte % 7, at 0.7."""
     index = first_byte % 7
-    return face_pb2.Prediction(
-        label_index=index, scores=[0.7 if label == index else 0.05 for label in range(7)]
-    )
+    return face_pb2.Prediction(label_index=index, scores=[0.7 if label == index else 0.05 for label in range(7)])
 
 
 def analysis(image: bytes) -> emotion_pb2.ImageAnalysis:
@@ -92,9 +91,7 @@ def analysis(image: bytes) -> emotion_pb2.ImageAnalysis:
     return emotion_pb2.ImageAnalysis(width=640, height=480, faces=[face])
 
 
-class ScriptedServer(
-    emotion_service_pb2_grpc.EmotionServiceServicer, model_service_pb2_grpc.ModelServiceServicer
-):
+class ScriptedServer(emotion_service_pb2_grpc.EmotionServiceServicer, model_service_pb2_grpc.ModelServiceServicer):
     """The servicer and the script.
 
     Attributes:
@@ -103,6 +100,7 @@ class ScriptedServer(
         drop: Numbers of frames that are answered as dropped.
         end_stream_after: Answers after which a stream ends with `stream_refusal`.
         gate: While it is not set, streams answer nothing.
+        stream_began: Set when a stream's first message is there.
         stream_ended: Set when a stream's handler is over.
     """
 
@@ -115,6 +113,7 @@ class ScriptedServer(
         self.stream_refusal = DRAINING
         self.gate = threading.Event()
         self.gate.set()
+        self.stream_began = threading.Event()
         self.stream_ended = threading.Event()
 
     def _arrive(self, method: str, request: object, context: grpc.ServicerContext) -> None:
@@ -149,6 +148,7 @@ class ScriptedServer(
     def StreamFrames(self, request_iterator: Any, context: Any) -> Iterator[Any]:  # noqa: N802 - gRPC's name
         try:
             self._arrive("StreamFrames", next(request_iterator), context)
+            self.stream_began.set()
             for count, request in enumerate(request_iterator):
                 self.requests["StreamFrames"].append(request)
                 self._wait(count, context)
@@ -200,9 +200,9 @@ class ScriptedServer(
     def ListModels(self, request: Any, context: Any) -> Any:  # noqa: N802 - gRPC's name
         """Two pages."""
         self._arrive("ListModels", request, context)
-        if request.page_token == "page-2":
+        if request.page_token == SECOND_PAGE:
             return model_service_pb2.ListModelsResponse(models=[model("fer-wide")])
-        return model_service_pb2.ListModelsResponse(models=[model("fer-nano")], next_page_token="page-2")
+        return model_service_pb2.ListModelsResponse(models=[model("fer-nano")], next_page_token=SECOND_PAGE)
 
 
 def model(name: str) -> model_service_pb2.Model:

@@ -41,6 +41,13 @@ def test_an_empty_folder_holds_no_run(tmp_path):
         RunDirectory(tmp_path).settings()
 
 
+def test_a_file_in_the_place_of_the_folder_is_named(tmp_path):
+    (tmp_path / "run").write_text("")
+
+    with pytest.raises(RunError, match="run: cannot be written"):
+        RunDirectory(tmp_path / "run").create(_SETTINGS)
+
+
 def test_a_damaged_checkpoint_is_named(directory):
     (directory.path / "checkpoint.npz").write_bytes(b"PK\x03\x04 and then nothing")
 

@@ -234,12 +234,12 @@ def test_a_webp_of_no_known_kind_is_refused():
         pytest.param(b"\xff\xd8" + b"\xff" * 4_000_000, id="JPEG of fill bytes"),
         pytest.param(jpeg_of(FRAME, SCAN, end=b"\xff\x00" * 2_000_000), id="JPEG of stuffed bytes"),
         pytest.param(PNG_SIGNATURE + png_chunk(b"teXt", b"") * 330_000, id="PNG of empty chunks"),
-        pytest.param(b"RIFF\xf8\x8f\x3d\x00WEBP" + b"NONE\x00\x00\x00\x00" * 504_000, id="WebP of empty chunks"),
+        pytest.param(b"RIFF\x04\x86\x3d\x00WEBP" + b"NONE\x00\x00\x00\x00" * 504_000, id="WebP of empty chunks"),
     ],
 )
 def test_four_megabytes_of_nothing_are_refused_fast(data: bytes):
     started = time.process_time()
-    with pytest.raises(ImageUnreadableError):
+    with pytest.raises(ImageUnreadableError, match=r"more than|damaged|missing"):
         read_header(data)
     assert time.process_time() - started < 0.5
 

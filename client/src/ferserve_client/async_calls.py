@@ -6,11 +6,12 @@ import asyncio
 import contextlib
 import random
 import time
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
 import grpc.aio
 
+from ferserve_client.async_status import StatusWatch
 from ferserve_client.credit import checked_limit
 from ferserve_client.error_table import error_of
 from ferserve_client.errors import ErrorFacts
@@ -22,10 +23,6 @@ if TYPE_CHECKING:
 
 AnswerT = TypeVar("AnswerT")
 ItemT = TypeVar("ItemT")
-
-_STATUS_UNDERWAY: Final = "Internal error from Core"
-_STATUS_LOOKS: Final = 100
-_STATUS_LOOK_S: Final = 0.005
 
 
 async def call_unary(method: Callable[..., Any], request: object, *, timeout_s: float, policy: RetryPolicy) -> Any:  # noqa: ANN401 - stubs are untyped
@@ -72,6 +69,7 @@ async def exchange(
     """
     credit = asyncio.Semaphore(checked_limit(max_unanswered))
     call = method(timeout=timeout_s)
+    status = StatusWatch(call)
     sender = asyncio.create_task(_send(call, requests, first, credit))
     last_sequence_id: int | None = None
     try:
@@ -82,7 +80,7 @@ async def exchange(
                 last_sequence_id = response.sequence_id
                 yield read(response)
     except grpc.RpcError as rpc_error:
-        raise read_stream_error(await _status_of(call, rpc_error), last_sequence_id) from rpc_error
+        raise read_stream_error(await status.true_error(rpc_error), last_sequence_id) from rpc_error
     finally:
         call.cancel()
         sender.cancel()
@@ -125,21 +123,6 @@ async def _send(
         await call.done_writing()
     except (grpc.RpcError, asyncio.InvalidStateError):
         pass  # the call is over; the receiver reads why
-    return error
-
-
-async def _status_of(call: Any, error: grpc.RpcError) -> grpc.RpcError:  # noqa: ANN401 - as above
-    # A stream that ends while it is written to reads as INTERNAL, "Internal error from Core", in
-    # grpc.aio (seen in 1.81), until the status that ended it has come, some milliseconds later.
-    for _ in range(_STATUS_LOOKS):
-        if await call.details() != _STATUS_UNDERWAY:
-            return grpc.aio.AioRpcError(
-                await call.code(),
-                await call.initial_metadata(),
-                await call.trailing_metadata(),
-                await call.details(),
-            )
-        await asyncio.sleep(_STATUS_LOOK_S)
     return error
 
 

@@ -129,7 +129,7 @@ async def running_server(settings: Settings, loader: Loader) -> AsyncIterator[Ru
         server = build_server(emotion, models, health, limits, with_reflection=settings.reflection)
         port = listen(server, settings.listen, _tls(settings))
         metrics_port = None
-        if settings.metrics_listen:
+        if settings.metrics_listen != "off":
             metrics_port = stack.enter_context(MetricsServer(metrics.registry, settings.metrics_listen)).port
 
         stack.push_async_callback(manager.close)

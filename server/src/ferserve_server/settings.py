@@ -35,7 +35,7 @@ class Settings(BaseSettings):
 
     Every flag can also be given as an environment variable, FERSERVE_ and its name in capitals
     (FERSERVE_MODEL_REPO), or in a TOML file named by --config or FERSERVE_CONFIG.
-    Flags win over the environment, the environment over the file.
+    Flags win over the environment, the environment over the file; an empty one of the first two is as none.
     """
 
     model_config = SettingsConfigDict(
@@ -47,6 +47,7 @@ class Settings(BaseSettings):
         cli_avoid_json=True,
         env_ignore_empty=True,
         extra="forbid",
+        allow_inf_nan=False,
         frozen=True,
     )
 
@@ -66,7 +67,7 @@ class Settings(BaseSettings):
 
     # Addresses
     listen: str = Field("0.0.0.0:50051", description="HOST:PORT of the gRPC service; port 0 picks a free one")
-    metrics_listen: str = Field("0.0.0.0:9464", description="HOST:PORT of /metrics; empty: no metrics server")
+    metrics_listen: str = Field("0.0.0.0:9464", description="HOST:PORT of /metrics; off: no metrics server")
     tls_cert_file: Path | None = Field(None, description="PEM certificate chain; with --tls-key-file turns TLS on")
     tls_key_file: Path | None = Field(None, description="PEM private key of the certificate")
     tls_client_ca_file: Path | None = Field(None, description="PEM authorities; callers must show a certificate")
@@ -186,7 +187,7 @@ def load_settings(arguments: Sequence[str]) -> Settings:
         return Configured(_cli_parse_args=list(arguments))  # type: ignore[call-arg]  # the library's own
     except ValidationError as error:
         raise SettingsError("\n".join(_fault(each) for each in error.errors())) from None
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"config: {path} is not TOML: {error}") from None
 
 
@@ -218,4 +219,5 @@ def _fault(error: ErrorDetails) -> str:
 def _toml(value: object) -> str:
     if isinstance(value, Path):
         value = str(value)
-    return json.dumps(value)  # strings, numbers, booleans and lists are written alike in JSON and TOML
+    # JSON and TOML write these alike; but TOML has no escapes of half characters.
+    return json.dumps(value, ensure_ascii=False)

@@ -1,6 +1,5 @@
 """Puts the commands together."""
 
-import os
 from importlib.metadata import version
 from typing import Annotated
 
@@ -40,6 +39,4 @@ def _options(
 
 def main() -> None:
     """Run the command line. Exit codes: 0 all answered, 1 not all, 2 misused, 130 interrupted."""
-    # gRPC tells of failed handshakes and connections on stderr; the command says it in its own words.
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     app(prog_name="ferserve")

@@ -2,7 +2,8 @@
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from ferserve_client.channel import DEFAULT_TARGET, TlsOptions
+from ferserve_client.cli.interruption import stopped_by_ctrl_c
 from ferserve_client.cli.speaking import complain, explain
 from ferserve_client.errors import FerserveError
 from ferserve_client.options import DEFAULT_TIMEOUT_S
@@ -34,14 +36,22 @@ class Connection:
     tls: TlsOptions | None
     timeout_s: float
 
-    def open(self) -> EmotionClient:
-        """A client that waits for room in a full queue: somebody who types a command has the time.
+    @contextmanager
+    def open(self) -> Iterator[EmotionClient]:
+        """A client that Ctrl-C closes, until the block is left.
+
+        It waits for room in a full queue: somebody who types a command has the time.
 
         Raises:
             OSError: A certificate cannot be read.
+            KeyboardInterrupt: There was a Ctrl-C.
         """
         retry = RetryPolicy(retry_when_full=True)
-        return EmotionClient(self.server, tls=self.tls, timeout_s=self.timeout_s, retry=retry)
+        with (
+            EmotionClient(self.server, tls=self.tls, timeout_s=self.timeout_s, retry=retry) as client,
+            stopped_by_ctrl_c(client),
+        ):
+            yield client
 
 
 def _connection(

@@ -1,5 +1,6 @@
 """Frames of a video on their way to the server, and what is remembered of them until they are answered."""
 
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -10,7 +11,7 @@ import numpy.typing as npt
 from ferserve_client.answers import Frame, FrameAnswer
 from ferserve_client.faces import BoundingBox, DetectedFace, ImageAnalysis
 from ferserve_client.video.encoding import FrameEncoder
-from ferserve_client.video.source import VideoSource
+from ferserve_client.video.source import VideoFrame, VideoSource
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,17 +48,36 @@ class Shots:
         self._keep_pixels = keep_pixels
         self._in_real_time = in_real_time
         self._sent: dict[int, Shot] = {}  # one thread sets a key before the other can ask for it
+        self._working = threading.Lock()
+        self._closed = False
+
+    def close(self) -> None:
+        """End `frames`, and wait for the frame that is being made.
+
+        A process that ends while another thread is inside OpenCV is aborted.
+        """
+        with self._working:
+            self._closed = True
 
     def frames(self) -> Iterator[Frame]:
         """The frames as pictures, numbered as in the source."""
         began = time.monotonic()
-        for frame in self._source.frames():
+        source = self._source.frames()
+        while True:
+            with self._working:
+                frame = None if self._closed else next(source, None)
+                if frame is None:
+                    return
+                made = self._make(frame)
             if self._in_real_time:
                 time.sleep(max(0.0, began + frame.time_s - time.monotonic()))
-            height, width = frame.pixels.shape[:2]
-            pixels = frame.pixels if self._keep_pixels else None
-            self._sent[frame.index] = Shot(frame.time_s, width, height, pixels)
-            yield Frame(frame.index, self._encoder.encode(frame.pixels))
+            yield made
+
+    def _make(self, frame: VideoFrame) -> Frame:
+        height, width = frame.pixels.shape[:2]
+        pixels = frame.pixels if self._keep_pixels else None
+        self._sent[frame.index] = Shot(frame.time_s, width, height, pixels)
+        return Frame(frame.index, self._encoder.encode(frame.pixels))
 
     def answered(self, answer: FrameAnswer) -> tuple[Shot, FrameAnswer]:
         """The frame of an answer, and the answer in the pixels of the source."""

@@ -87,7 +87,7 @@ def watch(  # noqa: PLR0913 - one parameter an option
             in_real_time=chosen == "latest" and not video.live,
         )
         answers = client.stream_frames(shots.frames(), model=model, version=model_version, policy=chosen)
-        with closing(answers), _drain_told():
+        with closing(shots), closing(answers), _drain_told():
             for answer in answers:
                 shot, answer_in_source = shots.answered(answer)
                 goes_on = [output.show(shot, answer_in_source) for output in outputs]

@@ -11,6 +11,7 @@ from ferserve_server.domain.errors import DrainingError, FerserveError
 from ferserve_server.domain.ports import Priority
 from ferserve_server.domain.servable import ModelSpec
 from ferserve_server.pipeline.ordered import OrderedAnswers
+from ferserve_server.pipeline.outcome import outcome_of
 from ferserve_server.pipeline.stream_frames import check_rising
 
 if TYPE_CHECKING:
@@ -50,7 +51,6 @@ class CropStream:
     def __init__(self, classify: ClassifyFaces, *, max_unanswered: int, draining: asyncio.Event) -> None:
         self._classify = classify
         self._answers = OrderedAnswers(self._begin, max_unanswered=max_unanswered, draining=draining)
-        self._draining = draining
         self._last_read = -1
         self._last_answered = -1
 
@@ -59,13 +59,13 @@ class CropStream:
 
         Raises:
             InvalidRequestError: Sequence numbers do not rise. What came before is answered first.
-            DrainingError: The server goes down. What was taken is answered first.
+            DrainingError: The server goes down before the sender is done. What was taken is answered first.
         """
         async with contextlib.aclosing(self._answers.run(messages)) as answers:
             async for answer in answers:
                 self._last_answered = answer.sequence_id
                 yield answer
-        if self._draining.is_set():
+        if self._answers.cut_short:
             raise DrainingError(last_sequence_id=self._last_answered)
 
     def _begin(self, message: CropMessage) -> asyncio.Future[CropAnswer]:
@@ -76,10 +76,5 @@ class CropStream:
     async def _run_one(self, message: CropMessage) -> CropAnswer:
         if isinstance(message.crops, FerserveError):
             return CropAnswer(message.sequence_id, message.crops)
-        try:
-            outcome: Classification | FerserveError = await self._classify.packed(
-                message.crops, message.spec, deadline=None, priority=message.priority
-            )
-        except FerserveError as error:
-            outcome = error
-        return CropAnswer(message.sequence_id, outcome)
+        work = self._classify.packed(message.crops, message.spec, deadline=None, priority=message.priority)
+        return CropAnswer(message.sequence_id, await outcome_of(work))

@@ -24,6 +24,9 @@ class OrderedAnswers(Generic[Message, Answer]):
             that it raises ends the stream, after everything taken before is answered.
         max_unanswered: Bound on the answers that are due, 1 or more.
         draining: Set when nothing new may be taken.
+
+    Attributes:
+        cut_short: Whether draining ended it before the messages did.
     """
 
     def __init__(
@@ -32,6 +35,7 @@ class OrderedAnswers(Generic[Message, Answer]):
         self._begin = begin
         self._max_unanswered = max_unanswered
         self._draining = draining
+        self.cut_short = False
         self._due: deque[asyncio.Future[Answer]] = deque()
         self._changed = asyncio.Event()
         self._ended = False
@@ -78,4 +82,6 @@ class OrderedAnswers(Generic[Message, Answer]):
 
     async def _stop_on_drain(self, reader: asyncio.Task[None]) -> None:
         await self._draining.wait()
-        reader.cancel()
+        if not self._ended:
+            self.cut_short = True
+            reader.cancel()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ferserve_server.domain.errors import DrainingError, FerserveError, InvalidRequestError
 from ferserve_server.pipeline.ordered import OrderedAnswers
+from ferserve_server.pipeline.outcome import outcome_of
 from ferserve_server.pipeline.stream_window import OverloadPolicy, StreamWindow
 
 if TYPE_CHECKING:
@@ -75,7 +76,6 @@ class FrameStream:
         self._config = config
         self._window = StreamWindow(config.policy, limits.max_running)
         self._answers = OrderedAnswers(self._begin, max_unanswered=limits.max_unanswered, draining=draining)
-        self._draining = draining
         self._frames: dict[int, tuple[Frame, asyncio.Future[FrameAnswer]]] = {}
         self._running: set[asyncio.Task[None]] = set()
         self._last_read = -1
@@ -86,14 +86,14 @@ class FrameStream:
 
         Raises:
             InvalidRequestError: Sequence numbers do not rise. What came before is answered first.
-            DrainingError: The server goes down. What was taken is answered first.
+            DrainingError: The server goes down before the sender is done. What was taken is answered first.
         """
         try:
             async with contextlib.aclosing(self._answers.run(frames)) as answers:
                 async for answer in answers:
                     self._last_answered = answer.sequence_id
                     yield answer
-            if self._draining.is_set():
+            if self._answers.cut_short:
                 raise DrainingError(last_sequence_id=self._last_answered)
         finally:
             for task in self._running:
@@ -119,15 +119,8 @@ class FrameStream:
             task.add_done_callback(self._running.discard)
 
     async def _run_one(self, frame: Frame, future: asyncio.Future[FrameAnswer]) -> None:
-        outcome: Analyses | FerserveError
         try:
-            outcome = await self._analyze([frame.image], self._config.spec, self._config.detection)
-        except FerserveError as error:
-            outcome = error
-        except Exception as error:  # noqa: BLE001 - one frame must not end the stream; transport logs it
-            if not future.done():
-                future.set_exception(error)
-            return
+            outcome = await outcome_of(self._analyze([frame.image], self._config.spec, self._config.detection))
         finally:
             self._window.finished()
         if not future.done():

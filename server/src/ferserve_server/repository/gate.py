@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -49,11 +50,12 @@ def check_golden(servable: Servable, directory: Path, bucket_sizes: Sequence[int
         ModelRejectedError: GOLDEN_MISSING, GOLDEN_INVALID or GOLDEN_MISMATCH.
     """
     try:
-        with np.load(directory / GOLDEN_PATH, allow_pickle=False) as golden:
+        # Opened here: numpy leaves a file open that turns out to be no archive.
+        with (directory / GOLDEN_PATH).open("rb") as stream, np.load(stream, allow_pickle=False) as golden:
             faces, expected = golden["faces"], golden["probabilities"]
     except FileNotFoundError:
         raise ModelRejectedError("GOLDEN_MISSING", f"There is no {GOLDEN_PATH}.") from None
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, EOFError, ValueError, KeyError, TypeError, BadZipFile) as error:
         raise ModelRejectedError("GOLDEN_INVALID", f"{GOLDEN_PATH} cannot be read.") from error
     spec = servable.description.input
     if faces.dtype != np.uint8 or faces.shape[1:] != (spec.height, spec.width, 1) or len(faces) == 0:

@@ -103,10 +103,10 @@ class ModelManager:
         """Brings memory in line with the repository: loads first, then lets go."""
         on_disk = await asyncio.to_thread(self._source.scan)
         todo = plan(on_disk, self._ready(), self._failed, self._versions_per_model)
-        for servable_id in todo.load:
-            await self._load(servable_id, on_disk[servable_id])
-        # What failed to load has changed what may go.
-        todo = plan(on_disk, self._ready(), self._failed, self._versions_per_model)
+        while todo.load:
+            await self._load(todo.load[0], on_disk[todo.load[0]])
+            # A version that fails makes the one before it wanted, and changes what may go.
+            todo = plan(on_disk, self._ready(), self._failed, self._versions_per_model)
         for servable_id in todo.unload:
             self._retire(servable_id)
         for servable_id, status in list(self._status.items()):
@@ -179,7 +179,8 @@ class ModelManager:
 
         async def retire() -> None:
             await version.retire()
-            self._set_status(VersionStatus(servable_id, ServableState.UNLOADED, description))
+            if self._status[servable_id].state is ServableState.DRAINING:  # else it was loaded anew meanwhile
+                self._set_status(VersionStatus(servable_id, ServableState.UNLOADED, description))
             log.info("version unloaded", servable=str(servable_id))
 
         task = asyncio.get_running_loop().create_task(retire())

@@ -40,7 +40,7 @@ def read_manifest(directory: Path) -> Manifest:
         return parse_manifest(json.loads(path.read_text("utf-8")))
     except FileNotFoundError:
         raise ModelRejectedError("MANIFEST_MISSING", f"There is no {MANIFEST_PATH}.") from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise ModelRejectedError("MANIFEST_INVALID", f"{MANIFEST_PATH} cannot be used: {error!r}.") from error
 
 
@@ -48,13 +48,15 @@ def parse_manifest(document: Mapping[str, Any]) -> Manifest:
     """Turns a manifest's document into a value.
 
     Raises:
-        ValueError, KeyError, TypeError, AttributeError: It does not say what it must.
+        ValueError, KeyError, TypeError, AttributeError, OverflowError: It does not say what it must.
     """
     if document["format_version"] != _FORMAT_VERSION:
         raise ValueError(f"format_version is {document['format_version']}, this server reads {_FORMAT_VERSION}")
     taken = document["input"]
     if taken["dtype"] != "uint8" or taken["channels"] != 1:
         raise ValueError("input must be uint8 with 1 channel")
+    if int(taken["height"]) < 1 or int(taken["width"]) < 1:
+        raise ValueError("input must be 1 pixel high and wide, or more")
     labels = tuple(str(label) for label in document["labels"])
     if len(labels) < 2 or len(set(labels)) != len(labels):
         raise ValueError("labels must be two or more different names")

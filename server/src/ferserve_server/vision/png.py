@@ -12,7 +12,7 @@ from ferserve_server.vision.header import ImageFormat, ImageHeader
 SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 
 MAX_CHUNK_COUNT: Final = 20_000
-"""Encoders cut pixels into chunks of 8 KiB or more: 160 MB. Walking so many takes about 20 ms."""
+"""Encoders cut pixels into chunks of 8 KiB or more: 160 MB. Walking so many takes about 30 ms."""
 
 MAX_SIDE_PIXELS: Final = 65_535
 """As a JPEG's. PNG itself allows 2**31 - 1, the decoder less."""

@@ -31,5 +31,5 @@ def read_evaluation(run_folder: Path) -> Evaluation:
         return Evaluation(**content)
     except FileNotFoundError:
         raise RunError(f"{run_folder}: not evaluated yet: run 'ferserve-train evaluate' first") from None
-    except (ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError) as error:
         raise RunError(f"{path}: cannot be read ({error})") from error

@@ -32,12 +32,15 @@ class RunDirectory:
         """Start a run.
 
         Raises:
-            RunError: The folder already holds one.
+            RunError: The folder already holds one, or cannot be made.
         """
         if self._settings_path.exists():
             raise RunError(f"{self.path}: already holds a run; add --resume, or name another --run-dir")
-        self.path.mkdir(parents=True, exist_ok=True)
-        write_atomically(self._settings_path, json.dumps(asdict(settings), indent=2).encode() + b"\n")
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            write_atomically(self._settings_path, json.dumps(asdict(settings), indent=2).encode() + b"\n")
+        except OSError as error:
+            raise RunError(f"{self.path}: cannot be written ({error.strerror})") from error
 
     def settings(self) -> RunSettings:
         """Read the settings.
@@ -49,7 +52,7 @@ class RunDirectory:
             return RunSettings(**json.loads(self._settings_path.read_text("utf-8")))
         except FileNotFoundError:
             raise RunError(f"{self.path}: holds no run") from None
-        except (ValueError, TypeError) as error:
+        except (OSError, ValueError, TypeError) as error:
             raise RunError(f"{self._settings_path}: cannot be read ({error})") from error
 
     def save(self, checkpoint: Checkpoint) -> None:

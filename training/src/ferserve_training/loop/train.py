@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from ferserve_training.data.faces import FaceData, LabelledFaces
+from ferserve_training.errors import RunError
 from ferserve_training.loop.learner import Learner, score
 from ferserve_training.loop.records import Checkpoint, EpochRecord, RunSettings
 from ferserve_training.loop.run_directory import RunDirectory
@@ -36,10 +37,16 @@ def train(
 
     Returns:
         The last checkpoint.
+
+    Raises:
+        RunError: The checkpoint in `directory` cannot be read, or is that of another net.
     """
     learner = Learner(recipe, data.training, settings.seed)
     checkpoint = directory.load() or Checkpoint((), learner.state())
-    learner.restore(checkpoint.state)
+    try:
+        learner.restore(checkpoint.state)
+    except (KeyError, ValueError) as error:
+        raise RunError(f"{directory.path}: its weights do not fit {recipe.name} ({error})") from error
     while to_go := _epochs_to_go(settings, checkpoint.history):
         started = time.monotonic()
         epoch = len(checkpoint.history)

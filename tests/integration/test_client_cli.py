@@ -1,0 +1,295 @@
+"""The command `ferserve` against a scripted server, as a shell would run it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import grpc
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from ferserve_client.cli import app
+from support.scripted_server import BROKEN, DRAINING, Refusal, ScriptedServer, serve
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+NOBODY = "127.0.0.1:1"
+FRAME_COUNT = 12
+FPS = 10.0
+
+
+@pytest.fixture
+def server() -> Iterator[ScriptedServer]:
+    with serve() as scripted:
+        yield scripted
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> list[str]:
+    """Three pictures of 640 x 480, as the script says of every picture."""
+    paths = [tmp_path / f"{number}.png" for number in range(3)]
+    for path in paths:
+        cv2.imwrite(str(path), np.zeros((480, 640, 3), np.uint8))
+    return [str(path) for path in paths]
+
+
+@pytest.fixture
+def video(tmp_path: Path) -> str:
+    """Twelve frames of 1280 x 960, ten a second."""
+    path = str(tmp_path / "video.avi")
+    writer = cv2.VideoWriter(path, cv2.VideoWriter.fourcc(*"MJPG"), FPS, (1280, 960))
+    for number in range(FRAME_COUNT):
+        writer.write(np.full((960, 1280, 3), number * 20, np.uint8))
+    writer.release()
+    return path
+
+
+class Ran:
+    """What a command printed and how it ended."""
+
+    def __init__(self, *arguments: str, server: str) -> None:
+        result = CliRunner().invoke(app, list(arguments), env={"FERSERVE_SERVER": server})
+        self.exit_code = result.exit_code
+        self.stdout = result.stdout
+        self.complaints = result.stderr.splitlines()
+        self.error = result.exception if not isinstance(result.exception, SystemExit) else None
+
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.stdout.splitlines()]
+
+
+def test_analyze_shows_a_table(server: ScriptedServer, pictures: list[str]) -> None:
+    ran = Ran("analyze", *pictures, server=server.address)
+
+    assert (ran.exit_code, ran.complaints) == (0, [])
+    assert ran.stdout.count("30 x 40 at 10, 20") == 3
+
+
+def test_analyze_sends_many_pictures_in_requests_of_eight(server: ScriptedServer, pictures: list[str]) -> None:
+    ran = Ran("analyze", *(pictures * 7), "--json", server=server.address)
+
+    assert [record["source"] for record in ran.records] == pictures * 7
+    assert sorted(len(request.images) for request in server.requests["AnalyzeImages"]) == [5, 8, 8]
+
+
+def test_analyze_tells_of_every_bad_picture_and_goes_on(
+    server: ScriptedServer, pictures: list[str], tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(BROKEN)
+    missing = str(tmp_path / "missing.jpg")
+
+    ran = Ran("analyze", pictures[0], str(broken), missing, pictures[1], "--json", server=server.address)
+
+    assert ran.exit_code == 1
+    assert [record["error"] and record["error"]["reason"] for record in ran.records] == [
+        None,
+        "IMAGE_UNREADABLE",
+        "FILE_UNREADABLE",
+        None,
+    ]
+    assert ran.complaints == [
+        f"ferserve: {broken}: The picture cannot be decoded.",
+        f"ferserve: {missing}: No such file or directory",
+    ]
+
+
+def test_analyze_saves_annotated_pictures_and_overwrites_none(
+    server: ScriptedServer, pictures: list[str], tmp_path: Path
+) -> None:
+    folder = tmp_path / "annotated"
+
+    ran = Ran("analyze", pictures[0], pictures[0], "--save", str(folder), server=server.address)
+
+    assert (ran.exit_code, ran.complaints) == (0, [])
+    assert sorted(path.name for path in folder.iterdir()) == ["0-2.jpg", "0.jpg"]
+    annotated = cv2.imread(str(folder / "0.jpg"))
+    assert annotated is not None
+    assert annotated.any()
+
+
+def test_a_request_that_failed_leaves_the_others(server: ScriptedServer, pictures: list[str]) -> None:
+    server.refusals["AnalyzeImages"].append(Refusal(grpc.StatusCode.INTERNAL, "INTERNAL", "oops"))
+
+    ran = Ran("analyze", *(pictures * 4), "--json", server=server.address)
+
+    assert ran.exit_code == 1
+    failed = [record for record in ran.records if record["error"]]
+    assert len(ran.records) == 12
+    assert len(failed) in {4, 8}
+    assert {record["error"]["reason"] for record in failed} == {"INTERNAL"}
+
+
+def test_a_failure_that_all_share_is_told_once(server: ScriptedServer, pictures: list[str]) -> None:
+    missing = Refusal(grpc.StatusCode.NOT_FOUND, "MODEL_NOT_FOUND", "no model 'x'")
+    server.refusals["AnalyzeImages"].extend([missing] * 3)
+
+    ran = Ran("analyze", *(pictures * 7), "--model", "x", server=server.address)
+
+    assert (ran.exit_code, ran.stdout) == (1, "")
+    assert ran.complaints == ["ferserve: no model 'x' (ferserve models lists what is there)"]
+
+
+@pytest.mark.parametrize("command", ["analyze", "classify", "watch", "models", "health"])
+def test_a_server_that_is_not_there_is_one_line(command: str, pictures: list[str], video: str) -> None:
+    inputs = {"analyze": pictures, "classify": pictures, "watch": [video]}.get(command, [])
+
+    ran = Ran(command, *inputs, "--timeout", "0.5", server=NOBODY)
+
+    assert (ran.exit_code, ran.stdout, ran.error) == (1, "", None)
+    assert len(ran.complaints) == 1
+    assert ran.complaints[0].startswith(f"ferserve: no server answers at {NOBODY} (")
+    assert "--server" in ran.complaints[0]
+
+
+def test_classify_sends_crops(server: ScriptedServer, pictures: list[str], tmp_path: Path) -> None:
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(BROKEN)
+
+    ran = Ran("classify", pictures[0], str(broken), "--json", server=server.address)
+
+    assert ran.exit_code == 1
+    assert [(record["emotion"], record["model"]) for record in ran.records] == [
+        ("sad", "fer-nano"),  # a PNG begins with 137, and 137 % 7 is 4
+        (None, None),
+    ]
+    assert "sad" in Ran("classify", pictures[0], server=server.address).stdout
+
+
+def test_models_and_health(server: ScriptedServer) -> None:
+    assert [record["name"] for record in Ran("models", "--json", server=server.address).records] == [
+        "fer-nano",
+        "fer-wide",
+    ]
+    assert "checksum" in Ran("models", server=server.address).stdout
+    assert Ran("health", server=server.address).stdout == "serving\n"
+    assert Ran("health", "fer-wide", server=server.address).exit_code == 1
+    unknown = Ran("health", "nope", server=server.address)
+    assert (unknown.exit_code, unknown.complaints) == (1, ["ferserve: the server has no service 'nope'"])
+
+
+def test_watch_answers_every_frame_of_a_file(server: ScriptedServer, video: str) -> None:
+    ran = Ran("watch", video, "--json", "--max-side", "640", server=server.address)
+
+    assert (ran.exit_code, ran.complaints) == (0, [])
+    assert [record["sequence_id"] for record in ran.records] == list(range(FRAME_COUNT))
+    assert [record["time_s"] for record in ran.records] == [number / FPS for number in range(FRAME_COUNT)]
+    # The script finds a face in a frame of 640 x 480; the source is twice as large.
+    assert {(record["width"], record["height"]) for record in ran.records} == {(1280, 960)}
+    assert ran.records[0]["faces"][0]["box"] == [20, 40, 60, 80]
+    assert server.requests["StreamFrames"][0].config.overload_policy == 2
+
+
+def test_watch_saves_video_and_csv(server: ScriptedServer, video: str, tmp_path: Path) -> None:
+    saved, table = tmp_path / "out.mp4", tmp_path / "out.csv"
+
+    ran = Ran("watch", video, "--save", str(saved), "--csv", str(table), server=server.address)
+
+    assert (ran.exit_code, ran.complaints) == (0, [])
+    assert "analyzed" in ran.stdout
+    capture = cv2.VideoCapture(str(saved))
+    assert int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) == FRAME_COUNT
+    assert capture.get(cv2.CAP_PROP_FPS) == pytest.approx(FPS)
+    capture.release()
+    with table.open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["sequence_id"] for row in rows] == [str(number) for number in range(FRAME_COUNT)]
+    assert {row["outcome"] for row in rows} == {"analyzed"}
+
+
+def test_watch_tells_which_frames_were_dropped_and_that_is_fine(server: ScriptedServer, video: str) -> None:
+    server.drop = {1, 2}
+
+    ran = Ran("watch", video, "--json", "--policy", "latest", server=server.address)
+
+    assert ran.exit_code == 0
+    assert [record["sequence_id"] for record in ran.records if record.get("dropped")] == [1, 2]
+    assert server.requests["StreamFrames"][0].config.overload_policy == 1
+
+
+def test_watch_tells_where_a_draining_server_stopped(server: ScriptedServer, video: str) -> None:
+    server.end_stream_after = 5
+    server.stream_refusal = DRAINING
+
+    ran = Ran("watch", video, "--json", server=server.address)
+
+    assert ran.exit_code == 1
+    assert len(ran.records) == 5
+    assert ran.complaints[0] == "ferserve: the server is shutting down; the last answered frame is 4"
+
+
+@pytest.mark.parametrize("content", [None, b"this is no video"])
+def test_watch_refuses_what_is_no_video(server: ScriptedServer, tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "video.mp4"
+    if content is not None:
+        path.write_bytes(content)
+
+    ran = Ran("watch", str(path), server=server.address)
+
+    assert (ran.exit_code, ran.stdout, ran.error) == (1, "", None)
+    assert len(ran.complaints) == 1
+    assert str(path) in ran.complaints[0]
+
+
+def test_watch_without_opencv_says_what_to_install(server: ScriptedServer, video: str) -> None:
+    program = (
+        "import sys\n"
+        "sys.modules['cv2'] = None\n"
+        f"sys.argv = ['ferserve', 'watch', {video!r}, '--server', {server.address!r}]\n"
+        "from ferserve_client.cli import main\n"
+        "main()\n"
+    )
+
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+
+    assert (ran.returncode, ran.stdout) == (1, "")
+    assert ran.stderr == "ferserve: this needs OpenCV: install ferserve-client[video]\n"
+
+
+def test_ctrl_c_ends_watch_cleanly(server: ScriptedServer, video: str) -> None:
+    program = "from ferserve_client.cli import main\nmain()\n"
+    server.gate.clear()
+    with subprocess.Popen(
+        [sys.executable, "-c", program, "watch", video, "--json"],
+        env={**os.environ, "FERSERVE_SERVER": server.address},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as watching:
+        assert server.stream_began.wait(60.0)
+        watching.send_signal(signal.SIGINT)
+        _, complaints = watching.communicate(timeout=20.0)
+
+    assert watching.returncode == 130, complaints
+    assert "Traceback" not in complaints
+
+
+def test_certificates_that_do_not_go_together_are_misuse() -> None:
+    ran = Ran("health", "--cert-file", "client.pem", server=NOBODY)
+
+    assert ran.exit_code == 2
+    assert "go together" in " ".join(ran.complaints)
+
+
+def test_a_certificate_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+    ran = Ran("health", "--ca-file", str(tmp_path / "ca.pem"), server=NOBODY)
+
+    assert (ran.exit_code, ran.complaints) == (
+        1,
+        [f"ferserve: {tmp_path / 'ca.pem'}: No such file or directory"],
+    )
+
+
+def test_version() -> None:
+    assert Ran("--version", server=NOBODY).stdout == "0.1.0\n"

@@ -1,0 +1,74 @@
+"""Numbers and credit of streams."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from ferserve_client.answers import Frame
+from ferserve_client.credit import Credit
+from ferserve_client.numbering import FrameNumbering
+
+
+def test_frames_without_a_number_are_counted_from_0() -> None:
+    numbering = FrameNumbering()
+
+    assert [numbering.number(image).sequence_id for image in (b"a", b"b", b"c")] == [0, 1, 2]
+
+
+def test_frames_go_on_from_a_number_that_was_given() -> None:
+    numbering = FrameNumbering()
+
+    assert numbering.number(Frame(7, b"a")) == Frame(7, b"a")
+    assert numbering.number(b"b") == Frame(8, b"b")
+
+
+def test_numbers_must_rise() -> None:
+    numbering = FrameNumbering()
+    numbering.number(Frame(7, b"a"))
+
+    with pytest.raises(ValueError, match="rise"):
+        numbering.number(Frame(7, b"b"))
+    with pytest.raises(ValueError, match="rise"):
+        FrameNumbering().number(Frame(-1, b"b"))
+
+
+def test_what_is_no_frame_is_refused() -> None:
+    with pytest.raises(TypeError, match="str"):
+        FrameNumbering().number("frame.jpg")  # type: ignore[arg-type]  # the mistake
+
+
+def test_credit_runs_out_and_comes_back() -> None:
+    credit = Credit(2)
+    taken: list[int] = []
+    third = threading.Event()
+
+    def sender() -> None:
+        while credit.take():
+            taken.append(len(taken))
+            if len(taken) == 3:
+                third.set()
+
+    thread = threading.Thread(target=sender)
+    thread.start()
+    assert not third.is_set()
+    credit.give()
+    assert third.wait(5.0)
+    credit.close()
+    thread.join(5.0)
+
+    assert not thread.is_alive()
+    assert taken == [0, 1, 2]
+
+
+def test_closed_credit_gives_nothing_even_if_some_is_left() -> None:
+    credit = Credit(2)
+    credit.close()
+
+    assert not credit.take()
+
+
+def test_no_credit_at_all_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least 1"):
+        Credit(0)

@@ -1,0 +1,202 @@
+"""Settings: where they come from, what they refuse, and how they are told."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from ferserve_server.settings import Settings, SettingsError, format_settings, load_settings
+
+NAMES = [name for name in Settings.model_fields if name not in {"config", "print_config"}]
+
+
+@pytest.fixture(autouse=True)
+def _no_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in list(os.environ):
+        if name.upper().startswith("FERSERVE_"):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+
+def _toml(tmp_path: Path, text: str) -> str:
+    path = tmp_path / "ferserve.toml"
+    path.write_text(text)
+    return str(path)
+
+
+def _faults(arguments: list[str]) -> list[str]:
+    with pytest.raises(SettingsError) as caught:
+        load_settings(arguments)
+    return str(caught.value).splitlines()
+
+
+def test_without_anything_the_defaults_hold() -> None:
+    assert load_settings([]).model_dump() == Settings().model_dump()
+    assert load_settings([]).listen == "0.0.0.0:50051"
+
+
+def test_flags_win_over_environment_over_file_over_defaults(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = _toml(tmp_path, "max_queue_faces = 1001\nmax_queue_mib = 1002\nmax_queue_images = 1003\n")
+    monkeypatch.setenv("FERSERVE_MAX_QUEUE_FACES", "2001")
+    monkeypatch.setenv("FERSERVE_MAX_QUEUE_MIB", "2002")
+    settings = load_settings(["--config", path, "--max-queue-faces", "3001"])
+    assert settings.max_queue_faces == 3001
+    assert settings.max_queue_mib == 2002
+    assert settings.max_queue_images == 1003
+    assert settings.max_faces_per_request == 512
+
+
+def test_the_file_may_be_named_by_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FERSERVE_CONFIG", _toml(tmp_path, 'listen = "127.0.0.1:1"'))
+    assert load_settings([]).listen == "127.0.0.1:1"
+
+
+def test_the_flag_for_the_file_wins_over_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FERSERVE_CONFIG", str(tmp_path / "not-there.toml"))
+    assert load_settings([f"--config={_toml(tmp_path, 'max_queue_mib = 5')}"]).max_queue_mib == 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name", "value"),
+    [
+        (["--bucket-sizes", "1,8,32"], "bucket_sizes", (1, 8, 32)),
+        (["--bucket-sizes=1, 8"], "bucket_sizes", (1, 8)),
+        (["--no-reflection"], "reflection", False),
+        (["--reflection"], "reflection", True),
+        (["--metrics-listen", "off"], "metrics_listen", "off"),
+        (["--metrics-listen", ""], "metrics_listen", "0.0.0.0:9464"),
+        (["--model-repo", "/models"], "model_repo", Path("/models")),
+        (["--max-queue-delay-ms", "2.5"], "max_queue_delay_ms", 2.5),
+        (["--log-level", "debug"], "log_level", "debug"),
+        (["--repository-poll-s", "0"], "repository_poll_s", 0.0),
+    ],
+)
+def test_flags_are_read(arguments: list[str], name: str, value: object) -> None:
+    assert getattr(load_settings(arguments), name) == value
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "name", "value"),
+    [
+        ("FERSERVE_BUCKET_SIZES", "1,8,32", "bucket_sizes", (1, 8, 32)),
+        ("FERSERVE_REFLECTION", "false", "reflection", False),
+        ("FERSERVE_MAX_QUEUE_MIB", "", "max_queue_mib", 64),
+        ("FERSERVE_SOMETHING_ELSE", "x", "max_queue_mib", 64),
+    ],
+)
+def test_the_environment_is_read(
+    monkeypatch: pytest.MonkeyPatch, variable: str, text: str, name: str, value: object
+) -> None:
+    monkeypatch.setenv(variable, text)
+    assert getattr(load_settings([]), name) == value
+
+
+@pytest.mark.parametrize("text", ["bucket_sizes = [1, 8]", 'bucket_sizes = "1,8"'])
+def test_lists_may_be_written_as_toml_lists_or_as_on_the_command_line(tmp_path: Path, text: str) -> None:
+    assert load_settings(["--config", _toml(tmp_path, text)]).bucket_sizes == (1, 8)
+
+
+def test_an_unknown_key_of_the_file_is_refused_by_name(tmp_path: Path) -> None:
+    (line,) = _faults(["--config", _toml(tmp_path, "max_que_faces = 5")])
+    assert line.startswith("max_que_faces: ")
+
+
+@pytest.mark.parametrize("text", ["listen = ", "listen 5", "listen = 'a'\nlisten = 'b'"])
+def test_a_file_that_is_no_toml_is_refused_by_name(tmp_path: Path, text: str) -> None:
+    path = _toml(tmp_path, text)
+    (line,) = _faults(["--config", path])
+    assert line.startswith(f"config: {path} is not TOML: ")
+
+
+def test_a_file_that_is_no_text_is_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "ferserve.toml"
+    path.write_bytes(b"\xff\xfe")
+    (line,) = _faults(["--config", str(path)])
+    assert line.startswith(f"config: {path} is not TOML: ")
+
+
+@pytest.mark.parametrize("name", ["not-there.toml", "."])
+def test_a_file_that_is_not_there_is_refused_by_name(name: str) -> None:
+    (line,) = _faults(["--config", name])
+    assert line == f"config: there is no file {name}"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "beginning"),
+    [
+        (["--max-queue-mib", "0"], "max_queue_mib: "),
+        (["--max-queue-mib", "many"], "max_queue_mib: "),
+        (["--max-queue-mib", "1.5"], "max_queue_mib: "),
+        (["--scale-factor", "1.0"], "scale_factor: "),
+        (["--scale-factor", "nan"], "scale_factor: "),
+        (["--drain-timeout-s", "inf"], "drain_timeout_s: "),
+        (["--golden-tolerance", "1"], "golden_tolerance: "),
+        (["--log-level", "loud"], "log_level: "),
+        (["--bucket-sizes", "1,x"], "bucket_sizes"),
+        (["--bucket-sizes", "8,1"], "bucket_sizes must rise"),
+        (["--bucket-sizes", "1,1"], "bucket_sizes must rise"),
+        (["--bucket-sizes", "0,1"], "bucket_sizes must rise"),
+        (["--max-faces-per-request", "5000"], "max_faces_per_request must not be above max_queue_faces"),
+        (["--max-images-per-request", "300"], "max_images_per_request must not be above max_queue_images"),
+        (["--tls-cert-file", "x"], "tls_cert_file and tls_key_file must be given together"),
+        (["--tls-key-file", "x"], "tls_cert_file and tls_key_file must be given together"),
+        (["--tls-client-ca-file", "x"], "tls_client_ca_file needs tls_cert_file"),
+    ],
+    ids=" ".join,
+)
+def test_a_bad_value_gives_one_line_that_names_its_setting(arguments: list[str], beginning: str) -> None:
+    (line,) = _faults(arguments)
+    assert line.startswith(beginning)
+
+
+def test_every_fault_gets_its_own_line() -> None:
+    lines = _faults(["--max-queue-mib", "0", "--min-neighbors", "0", "--crop-margin", "2"])
+    assert [line.partition(":")[0] for line in lines] == ["max_queue_mib", "min_neighbors", "crop_margin"]
+    assert lines[0].endswith("got '0'")
+
+
+def test_an_unknown_flag_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        load_settings(["--no-such-flag", "5"])
+    assert caught.value.code == 2
+    assert "--no-such-flag" in capsys.readouterr().err
+
+
+def test_help_tells_every_setting_with_its_meaning_and_default(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        load_settings(["--help"])
+    assert caught.value.code == 0
+    text = " ".join(capsys.readouterr().out.split())
+    for name, field in Settings.model_fields.items():
+        flag = f"--{name.replace('_', '-')}"
+        assert flag in text
+        told = text[text.index(flag + " ") if flag + " " in text else text.index(flag + ",") :]
+        described = told.index(str(field.description))
+        default = told[described + len(str(field.description)) :][:80]
+        assert field.default is None or default.startswith(" (default: "), name
+
+
+def test_what_is_printed_can_be_read_back(tmp_path: Path) -> None:
+    settings = load_settings(
+        ["--bucket-sizes=2,6", "--no-reflection", "--golden-tolerance=1e-7", "--metrics-listen=off", "--model-repo"]
+        + ['/models/"é😀\\ \t']
+        + ["--tls-cert-file=c.pem", "--tls-key-file=k.pem", "--log-level=warning", "--crop-margin=0.25"]
+    )
+    path = _toml(tmp_path, format_settings(settings))
+    assert load_settings(["--config", path]).model_dump(exclude={"config"}) == settings.model_dump(
+        exclude={"config"}
+    )
+
+
+def test_the_printed_defaults_hold_every_setting_and_its_meaning() -> None:
+    text = format_settings(Settings())
+    document = tomllib.loads(text)
+    unset = {name for name in NAMES if Settings.model_fields[name].default is None}
+    assert set(document) == set(NAMES) - unset
+    assert all(f"# {name} is not set" in text for name in unset)
+    assert all(f"# {Settings.model_fields[name].description}" in text for name in NAMES)
