@@ -34,14 +34,14 @@ done
 make_base() {
   store inspect --type image "$BASE" >/dev/null 2>&1 && return
   say "Making the base image"
-  [[ -e $WORK/rootfs/.complete ]] || {
+  [[ -e $WORK/rootfs.complete ]] || {
     rm -rf "$WORK/rootfs"
     debootstrap --variant=minbase --include=python3,python3-venv,ca-certificates bookworm "$WORK/rootfs" \
       >"$WORK/debootstrap.log" || fail "debootstrap failed, see $WORK/debootstrap.log"
     rm -rf "$WORK/rootfs/var/cache/apt/archives" "$WORK/rootfs/var/lib/apt/lists"
     # The official Python images call it `python` too.
     ln -s python3 "$WORK/rootfs/usr/bin/python"
-    touch "$WORK/rootfs/.complete"
+    touch "$WORK/rootfs.complete"
   }
   local container
   container=$(store from scratch)
@@ -78,6 +78,7 @@ wait_for() {
 check_configuration() {
   say "Looking at the configuration of $1"
   [[ $(field "$1" '{{.Docker.Config.User}}') == 10001:10001 ]] || fail "$1 does not run as 10001"
+  [[ $(field "$1" '{{.Docker.Config.Entrypoint}}') == '[ferserve-'* ]] || fail "$1 starts something else"
   [[ $(field "$1" '{{.Docker.Config.StopSignal}}') == SIGTERM ]] || fail "$1 does not stop on SIGTERM"
   [[ $(field "$1" '{{.Docker.Config.Healthcheck}}') != '<nil>' ]] || fail "$1 has no health check"
   local container found
@@ -102,18 +103,24 @@ try_server() {
   compgen -G "$MODEL_REPO/*/*/saved_model.pb" >/dev/null || fail "there is no model in $MODEL_REPO"
   local container address=127.0.0.1:$GRPC_PORT
   container=$(store from --pull-never ferserve-server:test)
-  # `buildah run` runs what it is told: the image's own entry point. A session of its own, to find its processes.
-  setsid "${BUILDAH[@]}" run --isolation chroot --volume "$MODEL_REPO:/models:ro" \
+  # As docker-compose.yml does: the root read-only, /tmp in memory, no capabilities and none to win. A session of its
+  # own, to find its processes.
+  setsid "${BUILDAH[@]}" run --isolation chroot --user 0:0 --cap-add CAP_SYS_ADMIN --volume "$MODEL_REPO:/models:ro" \
     --env "FERSERVE_LISTEN=$address" --env "FERSERVE_METRICS_LISTEN=127.0.0.1:$METRICS_PORT" \
-    "$container" -- ferserve-server >"$WORK/server.out" 2>&1 &
+    "$container" -- sh -euc '
+      mount -o remount,bind,ro /
+      mount -t tmpfs -o mode=1777,size=64m tmpfs /tmp
+      exec setpriv --reuid 10001 --regid 10001 --clear-groups --no-new-privs --bounding-set=-all --inh-caps=-all "$@"
+    ' sh ferserve-server >"$WORK/server.out" 2>&1 &
   local runner=$! pid started=$SECONDS code=0
   # shellcheck disable=SC2064  # the values of now
   trap "kill -KILL -- -$runner 2>/dev/null || true; tail -20 '$WORK/server.out' >&2" EXIT
   wait_for 90 .venv/bin/ferserve health --server "$address" || fail "the server did not become healthy"
   pid=$(pgrep --session "$runner" --uid 10001 --full '^/opt/ferserve/bin/python') \
     || fail "the server does not run as uid 10001"
-  printf '  healthy after %d s, pid %s, RSS %s MiB\n' "$((SECONDS - started))" "$pid" \
-    "$(awk '/VmRSS/ {print int($2 / 1024)}' "/proc/$pid/status")"
+  printf '  healthy after %d s as uid 10001 without capabilities on a read-only root, RSS %s MiB\n' \
+    "$((SECONDS - started))" "$(awk '/VmRSS/ {print int($2 / 1024)}' "/proc/$pid/status")"
+  grep -q '^CapBnd:[[:space:]]*0*$' "/proc/$pid/status" || fail "the server has capabilities"
 
   store run --isolation chroot "$container" -- python -m ferserve_server.healthcheck "$address" \
     || fail "the health check of the image fails"

@@ -226,7 +226,7 @@ def test_watch_tells_where_a_draining_server_stopped(server: ScriptedServer, vid
 
     assert ran.exit_code == 1
     assert len(ran.records) == 5
-    assert ran.complaints[0] == "ferserve: the server is shutting down; the last answered frame is 4"
+    assert ran.complaints == ["ferserve: The server is shutting down. The last answered frame is 4."]
 
 
 @pytest.mark.parametrize("content", [None, b"this is no video"])
@@ -289,6 +289,25 @@ def test_a_certificate_that_is_not_there_is_one_line(tmp_path: Path) -> None:
         1,
         [f"ferserve: {tmp_path / 'ca.pem'}: No such file or directory"],
     )
+
+
+def test_a_reader_that_leaves_early_is_no_trouble(server: ScriptedServer) -> None:
+    program = "from ferserve_client.cli import main\nmain()\n"
+    reading, writing = os.pipe()
+    os.close(reading)
+
+    ran = subprocess.run(
+        [sys.executable, "-c", program, "models", "--json"],
+        env={**os.environ, "FERSERVE_SERVER": server.address},
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    os.close(writing)
+
+    assert ran.returncode == 1
+    assert ran.stderr == ""
 
 
 def test_version() -> None:

@@ -32,29 +32,10 @@ pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with cert.pem and key.pem, signed by itself for the name ferserve.test."""
     folder = tmp_path_factory.mktemp("certificates")
-    subprocess.run(
-        [
-            "openssl",
-            "req",
-            "-x509",
-            "-newkey",
-            "rsa:2048",
-            "-nodes",
-            "-days",
-            "2",
-            "-subj",
-            "/CN=ferserve.test",
-            "-addext",
-            "subjectAltName=DNS:ferserve.test",
-            "-keyout",
-            "key.pem",
-            "-out",
-            "cert.pem",
-        ],
-        cwd=folder,
-        check=True,
-        capture_output=True,
-    )
+    subject = ["-subj", "/CN=ferserve.test", "-addext", "subjectAltName=DNS:ferserve.test"]
+    files = ["-keyout", "key.pem", "-out", "cert.pem"]
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *subject, *files]
+    subprocess.run(command, cwd=folder, check=True, capture_output=True)
     return folder
 
 
@@ -94,7 +75,7 @@ def test_a_certificate_of_another_name_is_refused(server: ScriptedServer, certif
 
     with (
         EmotionClient(server.address, tls=tls, retry=NO_RETRIES) as client,
-        pytest.raises(ServerUnavailableError, match="handshake failed"),
+        pytest.raises(ServerUnavailableError, match=r"(?i)handshake failed|verification check failed"),
     ):
         client.health()
 

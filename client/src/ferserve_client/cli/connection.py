@@ -104,6 +104,8 @@ def connected(command: Callable[..., int]) -> Callable[..., None]:
         except FerserveError as error:
             complain(explain(error, connection.server, connection.timeout_s))
             exit_code = 1
+        except BrokenPipeError:
+            raise  # the reader of stdout has left, as head does; typer ends without a word
         except OSError as error:
             complain(f"{error.filename}: {error.strerror}" if error.filename else str(error))
             exit_code = 1

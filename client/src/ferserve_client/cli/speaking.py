@@ -11,6 +11,7 @@ from ferserve_client.errors import (
     DeadlineExceededError,
     FerserveError,
     ModelNotFoundError,
+    ServerDrainingError,
     ServerUnavailableError,
 )
 
@@ -39,6 +40,8 @@ def explain(error: FerserveError, server: str, timeout_s: float) -> str:
                 f"no server answers at {server} ({cause_of(error.message)}). Start one with ferserve-server, "
                 "or name another with --server HOST:PORT"
             )
+        case ServerDrainingError(last_sequence_id=int(last)):
+            return f"{message} The last answered frame is {last}."
         case ModelNotFoundError():
             return f"{message} (ferserve models lists what is there)"
         case DeadlineExceededError():
@@ -48,6 +51,6 @@ def explain(error: FerserveError, server: str, timeout_s: float) -> str:
 
 def cause_of(message: str) -> str:
     """The cause at the end of gRPC's long account of why it found nobody."""
-    if "handshake failed" in message.lower():
+    if "handshake failed" in message.lower() or "verification check failed" in message.lower():
         return "the TLS handshake failed: see --tls, --ca-file and --server-name"
     return message.rpartition(": ")[2].strip(" ]") or "no cause given"

@@ -1,7 +1,6 @@
 """`ferserve watch`: the faces of a video, frame by frame."""
 
-from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -19,7 +18,7 @@ from ferserve_client.cli.watch_outputs import (
     Summary,
     progress_bar,
 )
-from ferserve_client.errors import CallUnsupportedError, NotFoundError, ServerDrainingError
+from ferserve_client.errors import CallUnsupportedError, NotFoundError
 from ferserve_client.options import OverloadPolicy
 from ferserve_client.sync_client import EmotionClient
 from ferserve_client.video.encoding import DEFAULT_JPEG_QUALITY, DEFAULT_MAX_SIDE, FrameEncoder
@@ -87,7 +86,7 @@ def watch(  # noqa: PLR0913 - one parameter an option
             in_real_time=chosen == "latest" and not video.live,
         )
         answers = client.stream_frames(shots.frames(), model=model, version=model_version, policy=chosen)
-        with closing(shots), closing(answers), _drain_told():
+        with closing(shots), closing(answers):
             for answer in answers:
                 shot, answer_in_source = shots.answered(answer)
                 goes_on = [output.show(shot, answer_in_source) for output in outputs]
@@ -106,13 +105,3 @@ def _greet(client: EmotionClient) -> None:
     # A server without a health service answers all the same, which is what was asked.
     with suppress(CallUnsupportedError, NotFoundError):
         client.health()
-
-
-@contextmanager
-def _drain_told() -> Iterator[None]:
-    try:
-        yield
-    except ServerDrainingError as error:
-        if error.last_sequence_id is not None:
-            complain(f"the server is shutting down; the last answered frame is {error.last_sequence_id}")
-        raise

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from typing import TYPE_CHECKING
 
 from ferserve.v1 import emotion_service_pb2 as emotion_pb2
 from ferserve.v1 import face_pb2
-from ferserve_server.domain.errors import FerserveError, InvalidRequestError
+from ferserve_server.domain.errors import DrainingError, FerserveError, InvalidRequestError
 from ferserve_server.pipeline.classify_stream import CropMessage, CropStream
 from ferserve_server.pipeline.stream_frames import Dropped, Frame, FrameStream, FrameStreamConfig
 from ferserve_server.transport import wire
@@ -107,12 +109,13 @@ class EmotionServicer:
         config = await self._read_config(requests)
         stream = FrameStream(self._analyze, config, self._stream_limits, self._calls.draining)
         last: ServableId | None = None
-        async for answer in stream.run(_frames(requests)):
-            response, last = self._format_frame(answer, last)
-            yield response
+        async with contextlib.aclosing(stream.run(_frames(requests))) as answers:
+            async for answer in answers:
+                response, last = self._format_frame(answer, last)
+                yield response
 
     async def _read_config(self, requests: AsyncIterator[emotion_pb2.StreamFramesRequest]) -> FrameStreamConfig:
-        first = await anext(aiter(requests), None)
+        first = await self._first(requests)
         if first is None or first.WhichOneof("message") != "config":
             raise InvalidRequestError(
                 "STREAM_CONFIG_REQUIRED", "The first message of the stream must be its config.", field="config"
@@ -122,6 +125,21 @@ class EmotionServicer:
             wire.parse_policy(first.config.overload_policy),
             wire.parse_detection(first.config.detection, self._detection),
         )
+
+    async def _first(
+        self, requests: AsyncIterator[emotion_pb2.StreamFramesRequest]
+    ) -> emotion_pb2.StreamFramesRequest | None:
+        """Waits for the first message, but not longer than the server takes any."""
+        reading = asyncio.ensure_future(anext(aiter(requests), None))
+        draining = asyncio.ensure_future(self._calls.draining.wait())
+        try:
+            await asyncio.wait((reading, draining), return_when=asyncio.FIRST_COMPLETED)
+            if not reading.done():
+                raise DrainingError(last_sequence_id=-1)
+            return reading.result()
+        finally:
+            reading.cancel()
+            draining.cancel()
 
     def _format_frame(
         self, answer: FrameAnswer, last: ServableId | None
@@ -157,22 +175,23 @@ class EmotionServicer:
             self._classify, max_unanswered=self._stream_limits.max_unanswered, draining=self._calls.draining
         )
         last: ServableId | None = None
-        async for answer in stream.run(self._crop_messages(requests)):
-            response = emotion_pb2.ClassifyStreamResponse(sequence_id=answer.sequence_id)
-            outcome = answer.outcome
-            if not isinstance(outcome, FerserveError) and outcome.faces.failures:
-                outcome = next(iter(outcome.faces.failures.values()))
-            if isinstance(outcome, FerserveError):
-                response.failure.CopyFrom(wire.format_failure(outcome))
-                self._observer.stream_answered("ClassifyStream", "failed")
-            else:
-                response.predictions.extend(wire.format_predictions(outcome.faces))
-                response.servable.CopyFrom(wire.format_servable(outcome.servable))
-                if outcome.servable != last:
-                    response.labels.extend(outcome.labels)
-                    last = outcome.servable
-                self._observer.stream_answered("ClassifyStream", "result")
-            yield response
+        async with contextlib.aclosing(stream.run(self._crop_messages(requests))) as answers:
+            async for answer in answers:
+                response = emotion_pb2.ClassifyStreamResponse(sequence_id=answer.sequence_id)
+                outcome = answer.outcome
+                if not isinstance(outcome, FerserveError) and outcome.faces.failures:
+                    outcome = next(iter(outcome.faces.failures.values()))
+                if isinstance(outcome, FerserveError):
+                    response.failure.CopyFrom(wire.format_failure(outcome))
+                    self._observer.stream_answered("ClassifyStream", "failed")
+                else:
+                    response.predictions.extend(wire.format_predictions(outcome.faces))
+                    response.servable.CopyFrom(wire.format_servable(outcome.servable))
+                    if outcome.servable != last:
+                        response.labels.extend(outcome.labels)
+                        last = outcome.servable
+                    self._observer.stream_answered("ClassifyStream", "result")
+                yield response
 
     async def _crop_messages(
         self, requests: AsyncIterator[emotion_pb2.ClassifyStreamRequest]

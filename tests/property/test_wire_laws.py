@@ -1,0 +1,107 @@
+"""What goes over the wire is what comes out of it."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as stn
+
+from ferserve.v1 import emotion_service_pb2 as emotion_pb2
+from ferserve.v1 import face_pb2, servable_pb2
+from ferserve_server.domain.detection import DetectionOptions
+from ferserve_server.domain.errors import FerserveError, ImageUnreadableError, InvalidRequestError
+from ferserve_server.domain.prediction import ScoredFaces
+from ferserve_server.domain.servable import ModelSpec
+from ferserve_server.transport import wire
+from ferserve_server.transport.limits import RequestLimits
+
+LIMITS = RequestLimits(
+    max_message_bytes=2**25, max_metadata_bytes=2**14, max_faces_per_request=8, max_images_per_request=8
+)
+CROPS = stn.arrays(np.uint8, st.tuples(st.integers(1, 8), st.integers(1, 12), st.integers(1, 12), st.just(1)))
+SHARES = st.floats(0, 1, width=32)
+SCORES = stn.arrays(np.float32, st.tuples(st.integers(0, 6), st.integers(2, 9)), elements=SHARES)
+
+
+@given(CROPS)
+def test_packed_faces_arrive_as_they_were_sent(crops: np.ndarray) -> None:
+    count, height, width, _ = crops.shape
+    sent = face_pb2.PackedFaces(pixels=crops.tobytes(), face_count=count, height=height, width=width)
+    received = face_pb2.PackedFaces.FromString(sent.SerializeToString())
+    np.testing.assert_array_equal(wire.parse_packed(received, LIMITS, "packed"), crops)
+
+
+@given(st.binary(max_size=300), st.integers(-3, 12), st.integers(-3, 2000), st.integers(-3, 2000))
+def test_any_packed_faces_are_read_or_refused_by_field(pixels: bytes, count: int, height: int, width: int) -> None:
+    message = face_pb2.PackedFaces(pixels=pixels, face_count=count, height=height, width=width)
+    try:
+        crops = wire.parse_packed(message, LIMITS, "packed")
+    except InvalidRequestError as error:
+        assert error.field.startswith("packed")
+    else:
+        assert crops.shape == (count, height or 48, width or 48, 1)
+        assert crops.tobytes() == pixels
+
+
+@given(SCORES, st.sets(st.integers(0, 5)))
+def test_scores_arrive_with_the_index_of_the_largest(scores: np.ndarray, failed: set[int]) -> None:
+    failures: dict[int, FerserveError] = {
+        row: ImageUnreadableError(f"row {row}") for row in failed if row < len(scores)
+    }
+    message = emotion_pb2.ClassifyFacesResponse(results=wire.format_face_results(ScoredFaces(scores, failures)))
+    results = emotion_pb2.ClassifyFacesResponse.FromString(message.SerializeToString()).results
+    assert len(results) == len(scores)
+    for row, result in enumerate(results):
+        if row in failures:
+            assert result.failure.metadata["why"] == f"row {row}"
+            continue
+        np.testing.assert_array_equal(np.float32(result.prediction.scores), scores[row])
+        assert scores[row, result.prediction.label_index] == scores[row].max()
+
+
+OPTIONS = st.builds(
+    DetectionOptions,
+    whole_image=st.booleans(),
+    detection_side_pixels=st.integers(64, 4096),
+    min_face_pixels=st.integers(16, 4096),
+    scale_factor=st.floats(1.0, 2.0, exclude_min=True, width=32),
+    min_neighbors=st.integers(1, 100),
+    crop_margin=SHARES,
+)
+
+
+@given(OPTIONS, OPTIONS)
+def test_detection_options_arrive_as_they_were_sent_whatever_the_servers_own(
+    options: DetectionOptions, defaults: DetectionOptions
+) -> None:
+    source = face_pb2.FACE_SOURCE_WHOLE_IMAGE if options.whole_image else face_pb2.FACE_SOURCE_DETECT
+    sent = face_pb2.DetectionOptions(
+        face_source=source,
+        detection_side_pixels=options.detection_side_pixels,
+        min_face_pixels=options.min_face_pixels,
+        scale_factor=options.scale_factor,
+        min_neighbors=options.min_neighbors,
+        crop_margin=options.crop_margin,
+    )
+    received = face_pb2.DetectionOptions.FromString(sent.SerializeToString())
+    assert wire.parse_detection(received, defaults) == options
+
+
+@given(OPTIONS)
+def test_a_stream_that_says_nothing_gets_the_servers_own_options(defaults: DetectionOptions) -> None:
+    assume(not defaults.whole_image)  # no setting makes that a default
+    assert wire.parse_detection(face_pb2.DetectionOptions(), defaults) == defaults
+
+
+@given(st.text(st.characters(codec="utf-8"), max_size=140), st.none() | st.integers(-5, 2**63 - 1))
+def test_any_model_spec_is_read_or_refused_by_field(name: str, version: int | None) -> None:
+    message = servable_pb2.ModelSpec(name=name, **({} if version is None else {"version": version}))
+    try:
+        spec = wire.parse_spec(message)
+    except InvalidRequestError as error:
+        assert error.field in {"model.name", "model.version"}
+    else:
+        assert spec == ModelSpec(name, version)
+        assert "/" not in name
+        assert not name.startswith(".")
