@@ -52,7 +52,7 @@ async def measure() -> dict[str, float]:
             await batcher.score(face)
             batched_ms.append((time.perf_counter() - started) * 1e3)
     await batcher.drain()
-    batcher.close()
+    await batcher.close()
     direct, batched = statistics.median(direct_ms), statistics.median(batched_ms)
     return {
         "direct_median_ms": direct,

@@ -5,8 +5,8 @@
 #   deploy/fetch_prometheus.sh [FOLDER]      default: .tools beside the Makefile
 set -euo pipefail
 
-readonly TOOLS=${1:-$(cd "$(dirname "$0")/.." && pwd)/.tools}
-readonly BIN=$TOOLS/bin
+TOOLS=$(realpath -m "${1:-$(dirname "$0")/../.tools}")
+readonly TOOLS BIN=$TOOLS/bin
 
 fail() { printf 'fetch_prometheus: %s\n' "$*" >&2; exit 1; }
 
@@ -26,11 +26,17 @@ else
   # write here.
   options=(-qq -o "Dir::State=$apt/state" -o "Dir::Cache=$apt/cache" -o "APT::Sandbox::User=$(id -un)")
   apt-get "${options[@]}" update >&2 || fail "apt-get update failed: is this machine offline?"
-  (cd "$apt" && apt-get "${options[@]}" download prometheus >&2) \
-    || fail "apt has no package 'prometheus': on Ubuntu enable universe"
-  # Its binaries are static but for the C library, so the package is all that is needed.
-  dpkg -x "$apt"/prometheus_*.deb "$apt/unpacked"
-  mv -f "$apt/unpacked/usr/bin/prometheus" "$apt/unpacked/usr/bin/promtool" "$BIN/"
+  cd "$apt"
+  apt-get "${options[@]}" download prometheus >&2 || fail "apt has no package 'prometheus': on Ubuntu enable universe"
+  # The binaries are static but for the C library, so what they depend on is not needed.
+  dpkg -x prometheus_*.deb unpacked
+  # Since Debian 13 promtool has a package of its own.
+  if [[ ! -e unpacked/usr/bin/promtool ]]; then
+    apt-get "${options[@]}" download promtool >&2 || fail "apt has no package 'promtool'"
+    dpkg -x promtool_*.deb unpacked
+  fi
+  mv -f unpacked/usr/bin/{prometheus,promtool} "$BIN/"
+  cd - >/dev/null
   rm -rf "$apt"
 fi
 

@@ -1,7 +1,7 @@
 # Training, evaluation and export. Build from the root of the repository:
 #   docker build -f deploy/training.Dockerfile -t ferserve-training:dev .      (TF=cpu)
 #   docker build -f deploy/training.Dockerfile -t ferserve-training:dev-gpu --build-arg TF=gpu .
-# Data is not in it: mount it at /data, a folder for runs at /runs, a model repository at /models.
+# Data is not in it: mount the archive or folder at /data, a folder for runs at /runs, a model repository at /models.
 
 # Any image with Python 3.11 and venv; deploy/image_test.sh gives a plain Debian 12.
 ARG BASE_IMAGE=python:3.11-slim-bookworm
@@ -33,7 +33,7 @@ LABEL org.opencontainers.image.title="ferserve-training" \
       org.opencontainers.image.version="${VERSION}"
 RUN groupadd --gid 10001 ferserve \
     && useradd --uid 10001 --gid ferserve --no-create-home --home-dir /tmp --shell /usr/sbin/nologin ferserve \
-    && install -d -o ferserve -g ferserve /data /runs /models
+    && install -d -o ferserve -g ferserve /data /runs /models&& install -d -o ferserve -g ferserve /data /runs /models install -d -o ferserve -g ferserve /runs /models
 COPY --from=builder /opt/ferserve /opt/ferserve
 # Matplotlib and Keras keep caches under HOME; the rest of the file system may be read-only.
 ENV PATH=/opt/ferserve/bin:$PATH \

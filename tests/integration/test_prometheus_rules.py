@@ -3,6 +3,7 @@
 import subprocess
 
 import pytest
+
 from support.monitoring import PROMETHEUS_FOLDER
 from support.prometheus import find_tool
 

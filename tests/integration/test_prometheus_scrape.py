@@ -9,6 +9,10 @@ from urllib.parse import urlsplit
 import grpc
 import numpy as np
 import pytest
+
+from ferserve.v1 import emotion_service_pb2 as pb2
+from ferserve.v1 import face_pb2
+from ferserve.v1.emotion_service_pb2_grpc import EmotionServiceStub
 from support.monitoring import (
     PROMETHEUS_FOLDER,
     Expression,
@@ -21,10 +25,6 @@ from support.monitoring import (
 )
 from support.pictures import ASTRONAUT
 from support.prometheus import running_prometheus
-
-from ferserve.v1 import emotion_service_pb2 as pb2
-from ferserve.v1 import face_pb2
-from ferserve.v1.emotion_service_pb2_grpc import EmotionServiceStub
 
 pytestmark = [pytest.mark.prometheus, pytest.mark.timeout(180)]
 

@@ -161,7 +161,7 @@ def test_halving_a_batch_keeps_every_row_in_order(counts, cut):
 )
 def test_every_caller_gets_its_own_scores_and_those_who_leave_disturb_nobody(counts, executor_count, leaving):
     async def scenario():
-        with bench(executor_count=executor_count) as made:
+        async with bench(executor_count=executor_count) as made:
             crops = [faces(count, first=7 * i) for i, count in enumerate(counts)]
             tasks = [asyncio.ensure_future(made.batcher.score(each)) for each in crops]
             await asyncio.sleep(0)

@@ -17,7 +17,11 @@ from ferserve_server.transport import wire
 from ferserve_server.transport.limits import RequestLimits
 
 LIMITS = RequestLimits(
-    max_message_bytes=2**25, max_metadata_bytes=2**14, max_faces_per_request=8, max_images_per_request=8
+    max_message_bytes=2**25,
+    max_metadata_bytes=2**14,
+    max_faces_per_request=8,
+    max_images_per_request=8,
+    max_detection_side_pixels=1920,
 )
 CROPS = stn.arrays(np.uint8, st.tuples(st.integers(1, 8), st.integers(1, 12), st.integers(1, 12), st.just(1)))
 SHARES = st.floats(0, 1, width=32)
@@ -63,9 +67,9 @@ def test_scores_arrive_with_the_index_of_the_largest(scores: np.ndarray, failed:
 OPTIONS = st.builds(
     DetectionOptions,
     whole_image=st.booleans(),
-    detection_side_pixels=st.integers(64, 4096),
+    detection_side_pixels=st.integers(64, 1920),
     min_face_pixels=st.integers(16, 4096),
-    scale_factor=st.floats(1.0, 2.0, exclude_min=True, width=32),
+    scale_factor=st.integers(105, 200).map(lambda percent: percent / 100),
     min_neighbors=st.integers(1, 100),
     crop_margin=SHARES,
 )
@@ -85,13 +89,13 @@ def test_detection_options_arrive_as_they_were_sent_whatever_the_servers_own(
         crop_margin=options.crop_margin,
     )
     received = face_pb2.DetectionOptions.FromString(sent.SerializeToString())
-    assert wire.parse_detection(received, defaults) == options
+    assert wire.parse_detection(received, defaults, LIMITS) == options
 
 
 @given(OPTIONS)
 def test_a_stream_that_says_nothing_gets_the_servers_own_options(defaults: DetectionOptions) -> None:
     assume(not defaults.whole_image)  # no setting makes that a default
-    assert wire.parse_detection(face_pb2.DetectionOptions(), defaults) == defaults
+    assert wire.parse_detection(face_pb2.DetectionOptions(), defaults, LIMITS) == defaults
 
 
 @given(st.text(st.characters(codec="utf-8"), max_size=140), st.none() | st.integers(-5, 2**63 - 1))

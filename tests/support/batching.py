@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from contextlib import contextmanager
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,7 +16,7 @@ from support.fake_clock import FakeClock
 from support.recorder import Recorder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import AsyncIterator, Callable
 
 DESCRIPTION = ModelDescription(LABELS, InputSpec("faces", 48, 48))
 POISON = 255
@@ -88,11 +88,11 @@ class Bench:
         )
 
 
-@contextmanager
-def bench(*args, **kwargs) -> Iterator[Bench]:
+@asynccontextmanager
+async def bench(*args, **kwargs) -> AsyncIterator[Bench]:
     """Makes a bench and closes its batcher."""
     made = Bench(*args, **kwargs)
     try:
         yield made
     finally:
-        made.batcher.close()
+        await made.batcher.close()

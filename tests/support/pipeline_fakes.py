@@ -63,7 +63,7 @@ class FakeScorer:
     async def drain(self) -> None:
         self.drained = True
 
-    def close(self) -> None:
+    async def close(self) -> None:
         self.closed = True
         if self._servable is not None:
             self._servable.close()

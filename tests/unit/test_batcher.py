@@ -32,7 +32,7 @@ async def start(coroutine):
 
 async def test_cancelling_one_request_of_a_running_batch_leaves_the_others_answered():
     gate = Gate()
-    with bench(gate, hold_until_queued=3) as made:
+    async with bench(gate, hold_until_queued=3) as made:
         requests = [await start(made.batcher.score(faces(1, first=i))) for i in range(3)]
         await gate.wait_entered()
 
@@ -47,7 +47,7 @@ async def test_cancelling_one_request_of_a_running_batch_leaves_the_others_answe
 
 
 async def test_a_face_is_scored_alone_when_nobody_else_waits():
-    with bench() as made:
+    async with bench() as made:
         answer = await made.batcher.score(faces(1, first=9))
 
         assert is_right(answer, faces(1, first=9))
@@ -56,7 +56,7 @@ async def test_a_face_is_scored_alone_when_nobody_else_waits():
 
 async def test_faces_of_all_callers_share_a_batch_when_the_executor_is_free_again():
     gate = Gate()
-    with bench(gate) as made:
+    async with bench(gate) as made:
         first = await start(made.batcher.score(faces(1)))
         await gate.wait_entered()
         others = [await start(made.batcher.score(faces(2, first=10 * i))) for i in range(3)]
@@ -70,7 +70,7 @@ async def test_faces_of_all_callers_share_a_batch_when_the_executor_is_free_agai
 
 async def test_one_full_batch_is_kept_ready_while_the_executor_is_busy():
     gate = Gate()
-    with bench(gate) as made:
+    async with bench(gate) as made:
         first = await start(made.batcher.score(faces(1)))
         await gate.wait_entered()
         full = await start(made.batcher.score(faces(8)))
@@ -84,7 +84,7 @@ async def test_one_full_batch_is_kept_ready_while_the_executor_is_busy():
 
 async def test_a_large_request_is_answered_whole_and_in_order_from_many_batches():
     crops = faces(50)
-    with bench(executor_count=2) as made:
+    async with bench(executor_count=2) as made:
         answer = await made.batcher.score(crops)
 
         assert is_right(answer, crops)
@@ -93,7 +93,7 @@ async def test_a_large_request_is_answered_whole_and_in_order_from_many_batches(
 
 async def test_512_faces_from_one_caller_do_not_hold_up_a_single_one():
     gate = Gate()
-    with bench(gate, max_queue_faces=1024) as made:
+    async with bench(gate, max_queue_faces=1024) as made:
         big = await start(made.batcher.score(faces(512)))
         await gate.wait_entered()
         single = await start(made.batcher.score(faces(1, first=77)))
@@ -109,7 +109,7 @@ async def test_512_faces_from_one_caller_do_not_hold_up_a_single_one():
 
 async def test_interactive_work_goes_before_bulk_work_that_came_first():
     gate = Gate()
-    with bench(gate) as made:
+    async with bench(gate) as made:
         first = await start(made.batcher.score(faces(1)))
         await gate.wait_entered()
         ahead = await start(made.batcher.score(faces(8)))
@@ -127,7 +127,7 @@ async def test_interactive_work_goes_before_bulk_work_that_came_first():
 
 async def test_a_full_queue_refuses_at_once_and_says_when_to_try_again():
     gate = Gate()
-    with bench(gate, max_queue_faces=8) as made:
+    async with bench(gate, max_queue_faces=8) as made:
         running = await start(made.batcher.score(faces(1)))
         await gate.wait_entered()
         ahead = await start(made.batcher.score(faces(8)))
@@ -144,7 +144,7 @@ async def test_a_full_queue_refuses_at_once_and_says_when_to_try_again():
 
 async def test_a_queue_full_of_bytes_refuses_too():
     gate = Gate()
-    with bench(gate, max_queue_bytes=2 * 48 * 48) as made:
+    async with bench(gate, max_queue_bytes=2 * 48 * 48) as made:
         running = await start(made.batcher.score(faces(1)))
         await gate.wait_entered()
         waiting = await start(made.batcher.score(faces(2)))
@@ -157,7 +157,7 @@ async def test_a_queue_full_of_bytes_refuses_too():
 
 async def test_a_cancelled_request_makes_room_and_is_never_executed():
     gate = Gate()
-    with bench(gate, max_queue_faces=4) as made:
+    async with bench(gate, max_queue_faces=4) as made:
         running = await start(made.batcher.score(faces(1)))
         await gate.wait_entered()
         left = await start(made.batcher.score(faces(4)))
@@ -175,7 +175,7 @@ async def test_a_cancelled_request_makes_room_and_is_never_executed():
 
 async def test_an_expired_request_is_answered_when_its_deadline_passes_and_never_executed():
     gate = Gate()
-    with bench(gate) as made:
+    async with bench(gate) as made:
         running = await start(made.batcher.score(faces(1)))
         await gate.wait_entered()
         late = await start(made.batcher.score(faces(2), deadline=made.clock.now() + 0.5))
@@ -192,7 +192,7 @@ async def test_an_expired_request_is_answered_when_its_deadline_passes_and_never
 
 async def test_rows_that_expire_in_the_batch_kept_ready_are_not_executed():
     gate = Gate()
-    with bench(gate) as made:
+    async with bench(gate) as made:
         running = await start(made.batcher.score(faces(1)))
         await gate.wait_entered()
         late = await start(made.batcher.score(faces(3), deadline=made.clock.now() + 0.5))
@@ -210,8 +210,9 @@ async def test_rows_that_expire_in_the_batch_kept_ready_are_not_executed():
 
 
 async def test_a_deadline_that_has_passed_is_refused():
-    with bench() as made, pytest.raises(DeadlineExpiredError):
-        await made.batcher.score(faces(1), deadline=made.clock.now())
+    async with bench() as made:
+        with pytest.raises(DeadlineExpiredError):
+            await made.batcher.score(faces(1), deadline=made.clock.now())
 
 
 async def test_a_deadline_that_the_queue_cannot_meet_is_refused_at_once():
@@ -220,7 +221,7 @@ async def test_a_deadline_that_the_queue_cannot_meet_is_refused_at_once():
     def take_a_second(_):
         clock_moves.append(made.clock.advance(1.0))
 
-    with bench(take_a_second) as made:
+    async with bench(take_a_second) as made:
         await made.batcher.score(faces(1))  # the batcher learns that a batch takes a second
         gate = Gate()
         made.servable._before_predict = gate
@@ -234,7 +235,7 @@ async def test_a_deadline_that_the_queue_cannot_meet_is_refused_at_once():
 
 
 async def test_an_idle_executor_takes_a_deadline_however_slow_the_last_batches_were():
-    with bench(lambda _: made.clock.advance(1.0)) as made:
+    async with bench(lambda _: made.clock.advance(1.0)) as made:
         await made.batcher.score(faces(1))
         made.servable._before_predict = lambda _: None
 
@@ -243,7 +244,7 @@ async def test_an_idle_executor_takes_a_deadline_however_slow_the_last_batches_w
 
 @pytest.mark.parametrize("position", [0, 3, 7])
 async def test_a_poison_face_fails_alone(position):
-    with bench(raise_on_poison, hold_until_queued=8) as made:
+    async with bench(raise_on_poison, hold_until_queued=8) as made:
         crops = [poison() if i == position else faces(1, first=i) for i in range(8)]
         answers = await asyncio.gather(*(made.batcher.score(each) for each in crops))
 
@@ -255,7 +256,7 @@ async def test_a_poison_face_fails_alone(position):
 
 async def test_a_poison_face_within_a_request_fails_its_row_only():
     crops = np.concatenate([faces(3), poison(), faces(4, first=50)])
-    with bench(raise_on_poison) as made:
+    async with bench(raise_on_poison) as made:
         answer = await made.batcher.score(crops)
 
         assert list(answer.failures) == [3]
@@ -267,7 +268,7 @@ async def test_a_broken_engine_is_not_run_for_every_face():
     def always_raise(_):
         raise ArithmeticError("broken")
 
-    with bench(always_raise, bucket_sizes=(64,)) as made:
+    async with bench(always_raise, bucket_sizes=(64,)) as made:
         answer = await made.batcher.score(faces(64))
 
         assert len(answer.failures) == 64
@@ -275,7 +276,7 @@ async def test_a_broken_engine_is_not_run_for_every_face():
 
 
 async def test_scores_that_are_no_numbers_fail_their_row_only():
-    with bench(hold_until_queued=2) as made:
+    async with bench(hold_until_queued=2) as made:
         real = made.servable.predict
 
         def predict(crops):
@@ -292,7 +293,7 @@ async def test_scores_that_are_no_numbers_fail_their_row_only():
 
 async def test_a_hung_executor_fails_its_batch_is_replaced_and_health_comes_back():
     gate = Gate()
-    with bench(gate, execution_timeout_s=30.0) as made:
+    async with bench(gate, execution_timeout_s=30.0) as made:
         hung = await start(made.batcher.score(faces(2)))
         await gate.wait_entered()
         made.servable._before_predict = lambda _: None
@@ -310,7 +311,7 @@ async def test_a_hung_executor_fails_its_batch_is_replaced_and_health_comes_back
 
 async def test_the_probe_alone_brings_health_back():
     gate = Gate()
-    with bench(gate, execution_timeout_s=30.0) as made:
+    async with bench(gate, execution_timeout_s=30.0) as made:
         hung = await start(made.batcher.score(faces(1)))
         await gate.wait_entered()
         recovered = asyncio.Event()
@@ -326,7 +327,7 @@ async def test_the_probe_alone_brings_health_back():
 
 
 async def test_a_long_run_of_batches_is_not_a_hang():
-    with bench(execution_timeout_s=30.0) as made:
+    async with bench(execution_timeout_s=30.0) as made:
         for _ in range(5):
             await made.batcher.score(faces(1))
             made.clock.advance(20.0)
@@ -336,7 +337,7 @@ async def test_a_long_run_of_batches_is_not_a_hang():
 
 async def test_draining_answers_what_was_taken_and_refuses_the_rest():
     gate = Gate()
-    with bench(gate) as made:
+    async with bench(gate) as made:
         taken = [await start(made.batcher.score(faces(1, first=i))) for i in range(5)]
         await gate.wait_entered()
         draining = await start(made.batcher.drain())
@@ -351,13 +352,13 @@ async def test_draining_answers_what_was_taken_and_refuses_the_rest():
 
 
 async def test_draining_an_idle_batcher_returns_at_once():
-    with bench() as made:
+    async with bench() as made:
         await asyncio.wait_for(made.batcher.drain(), 10)
 
 
 async def test_draining_ends_when_the_last_waiting_caller_leaves():
     gate = Gate()
-    with bench(hold_until_queued=8) as made:
+    async with bench(hold_until_queued=8) as made:
         waiting = await start(made.batcher.score(faces(1)))
         waiting.cancel()
         await asyncio.wait_for(made.batcher.drain(), 10)
@@ -365,18 +366,14 @@ async def test_draining_ends_when_the_last_waiting_caller_leaves():
 
 
 async def test_closing_unloads_the_servable_once_its_threads_are_done():
-    with bench(executor_count=3) as made:
+    async with bench(executor_count=3) as made:
         await made.batcher.score(faces(1))
-    for _ in range(1000):
-        if made.servable.closed:
-            break
-        await asyncio.to_thread(lambda: None)
 
     assert made.servable.closed
 
 
 async def test_a_delay_gathers_company_and_then_goes():
-    with bench(max_queue_delay_s=0.005) as made:
+    async with bench(max_queue_delay_s=0.005) as made:
         first = await start(made.batcher.score(faces(1)))
         second = await start(made.batcher.score(faces(1, first=3)))
         assert made.observer.batch_sizes == []
@@ -390,7 +387,7 @@ async def test_a_delay_gathers_company_and_then_goes():
 
 async def test_the_depth_and_age_of_the_queue_are_told():
     gate = Gate()
-    with bench(gate) as made:
+    async with bench(gate) as made:
         running = await start(made.batcher.score(faces(1)))
         await gate.wait_entered()
         assert made.batcher.oldest_age_s == 0.0

@@ -7,6 +7,9 @@ import sys
 import grpc
 import pytest
 import yaml
+
+from ferserve_server.domain.emotion import LABELS
+from ferserve_server.domain.servable import ServableState
 from support.monitoring import (
     DASHBOARD,
     PROMETHEUS_FOLDER,
@@ -20,9 +23,6 @@ from support.monitoring import (
     rule_expressions,
     rules,
 )
-
-from ferserve_server.domain.emotion import LABELS
-from ferserve_server.domain.servable import ServableState
 
 EXPRESSIONS = [*rule_expressions(), *dashboard_expressions(), *annotation_expressions()]
 ALERTS = [rule for rule in rules() if "alert" in rule]

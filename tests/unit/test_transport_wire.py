@@ -25,7 +25,11 @@ from ferserve_server.transport import wire
 from ferserve_server.transport.limits import RequestLimits
 
 LIMITS = RequestLimits(
-    max_message_bytes=10_000, max_metadata_bytes=1000, max_faces_per_request=4, max_images_per_request=3
+    max_message_bytes=10_000,
+    max_metadata_bytes=1000,
+    max_faces_per_request=4,
+    max_images_per_request=3,
+    max_detection_side_pixels=1920,
 )
 SERVABLE = ServableId("fer-nano", 3)
 
@@ -149,7 +153,7 @@ DEFAULTS = DetectionOptions(False, 320, 30, 1.25, 4, 0.125)
 
 
 def test_detection_options_at_zero_keep_the_servers_own() -> None:
-    assert wire.parse_detection(face_pb2.DetectionOptions(), DEFAULTS) == DEFAULTS
+    assert wire.parse_detection(face_pb2.DetectionOptions(), DEFAULTS, LIMITS) == DEFAULTS
 
 
 def test_detection_options_are_read() -> None:
@@ -161,7 +165,7 @@ def test_detection_options_are_read() -> None:
         min_neighbors=7,
         crop_margin=0.0,
     )
-    assert wire.parse_detection(message, DEFAULTS) == DetectionOptions(True, 100, 20, 1.5, 7, 0.0)
+    assert wire.parse_detection(message, DEFAULTS, LIMITS) == DetectionOptions(True, 100, 20, 1.5, 7, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -169,11 +173,11 @@ def test_detection_options_are_read() -> None:
     [
         ("face_source", 3),
         ("detection_side_pixels", 63),
-        ("detection_side_pixels", 4097),
+        ("detection_side_pixels", 1921),
         ("min_face_pixels", 15),
         ("min_face_pixels", 4097),
         ("min_face_pixels", -1),
-        ("scale_factor", 1.0),
+        ("scale_factor", 1.04),
         ("scale_factor", 2.01),
         ("scale_factor", -1.5),
         ("scale_factor", math.nan),
@@ -187,7 +191,7 @@ def test_detection_options_are_read() -> None:
 )
 def test_a_detection_option_out_of_range_is_refused_by_field(name: str, value: float) -> None:
     with pytest.raises(InvalidRequestError) as caught:
-        wire.parse_detection(face_pb2.DetectionOptions(**{name: value}), DEFAULTS)
+        wire.parse_detection(face_pb2.DetectionOptions(**{name: value}), DEFAULTS, LIMITS)
     assert (caught.value.field, caught.value.reason) == (f"detection.{name}", "OPTION_OUT_OF_RANGE")
 
 

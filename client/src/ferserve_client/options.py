@@ -32,11 +32,12 @@ class DetectionOptions:
     face_source: FaceSource = "detect"
     """Where the faces come from."""
     detection_side_pixels: int | None = None
-    """The picture is searched as a copy with at most this many pixels on its longer side, 64-4096."""
+    """The picture is searched as a copy with at most this many pixels on its longer side, 64 to the
+    server's `max_detection_side_pixels`."""
     min_face_pixels: int | None = None
     """Smallest face to look for, as pixels of the searched copy, 16 to 4096."""
     scale_factor: float | None = None
-    """Step between the searched sizes, above 1.0 and at most 2.0. Smaller finds more, costs more."""
+    """Step between the searched sizes, 1.05 to 2.0. Smaller finds more, costs more."""
     min_neighbors: int | None = None
     """Overlapping hits that make a face, 1 to 100. Higher invents fewer faces and misses more."""
     crop_margin: float | None = None

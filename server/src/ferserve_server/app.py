@@ -100,6 +100,7 @@ async def running_server(settings: Settings, loader: Loader) -> AsyncIterator[Ru
         settings.max_metadata_bytes,
         settings.max_faces_per_request,
         settings.max_images_per_request,
+        settings.max_detection_side_pixels,
     )
     calls = Calls(limits, call_metrics, clock)
     health = HealthReporter()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 
 from ferserve_server.app import serve
@@ -26,9 +27,14 @@ def main() -> None:
         return
     set_up_logging(settings.log_level, settings.log_format)
     try:
-        sys.exit(asyncio.run(serve(settings)))
+        code = asyncio.run(serve(settings))
     except (ListenError, MetricsAddressError) as error:
-        sys.exit(_complain(str(error)))
+        code = _complain(str(error))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Everything of ours is closed. TensorFlow and gRPC keep native threads, and tearing the interpreter down under
+    # them can abort the process ("FATAL: exception not rethrown") after all the work is done.
+    os._exit(code)
 
 
 def _complain(text: str) -> int:

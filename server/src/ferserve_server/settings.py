@@ -104,8 +104,11 @@ class Settings(BaseSettings):
 
     # Detection
     detection_side_pixels: int = Field(640, ge=64, le=4096, description="longer side of the copy that is searched")
+    max_detection_side_pixels: int = Field(
+        1920, ge=64, le=4096, description="the same, most that a request may ask"
+    )
     min_face_pixels: int = Field(40, ge=16, le=4096, description="smallest face in that copy, in pixels")
-    scale_factor: float = Field(1.1, gt=1.0, le=2.0, description="step between the searched sizes")
+    scale_factor: float = Field(1.1, ge=1.05, le=2.0, description="step between the searched sizes")
     min_neighbors: int = Field(5, ge=1, le=100, description="overlapping hits that make a face")
     crop_margin: float = Field(
         0.0, ge=0.0, le=1.0, description="border added around a face, as a share of its side"
@@ -145,6 +148,8 @@ class Settings(BaseSettings):
             raise ValueError(
                 "max_images_per_request must not be above max_queue_images: such a request never fits"
             )
+        if self.detection_side_pixels > self.max_detection_side_pixels:
+            raise ValueError("detection_side_pixels must not be above max_detection_side_pixels")
         if (self.tls_cert_file is None) != (self.tls_key_file is None):
             raise ValueError("tls_cert_file and tls_key_file must be given together")
         if self.tls_client_ca_file and not self.tls_cert_file:

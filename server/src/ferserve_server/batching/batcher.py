@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
+_JOIN_TIMEOUT_S = 10.0
+"""Longest wait for threads that were told to end. A large batch takes far less, a hung one for ever."""
+
 
 @dataclass(frozen=True, slots=True)
 class BatcherSettings:
@@ -137,14 +140,15 @@ class Batcher:
         self._pump()
         await self._drained.wait()
 
-    def close(self) -> None:
-        """Stops the threads. Whatever still waits fails with DrainingError."""
+    async def close(self) -> None:
+        """Stops the threads and unloads the servable. Whatever still waits fails with DrainingError."""
         self._draining = True
         if self._timer is not None:
             self._timer.cancel()
         for entry in self._queue.clear():
             entry.fail(DrainingError())
         self._runner.close()
+        await asyncio.to_thread(self._runner.join, _JOIN_TIMEOUT_S)
 
     def _admit(self, now: float, crops: CropBatch, deadline: float | None) -> None:
         if self._draining:

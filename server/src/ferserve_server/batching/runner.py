@@ -73,6 +73,7 @@ class ThreadRunner:
         self._line: SimpleQueue[Batch | None] = SimpleQueue()
         self.thread_count = servable.executor_count
         self._working = self.thread_count
+        self._ended = threading.Event()
         self._lock = threading.Lock()
         for _ in range(self.thread_count):
             self._start_thread()
@@ -89,6 +90,10 @@ class ThreadRunner:
         """Tells the threads to end once the line is empty; the last one closes the servable. Does not wait."""
         for _ in range(self.thread_count):
             self._line.put(None)
+
+    def join(self, timeout_s: float) -> None:
+        """Waits, after `close`, until the servable is closed; not for threads that hang. Blocking; any thread."""
+        self._ended.wait(timeout_s)
 
     def _start_thread(self) -> None:
         # Daemons: one that hangs must not keep the process from ending.
@@ -114,6 +119,7 @@ class ThreadRunner:
             last = self._working == 0
         if last:
             self._servable.close()
+            self._ended.set()
 
     def _run(self, outcome: BatchOutcome, buffer: CropBatch, now: float) -> None:
         batch = outcome.batch

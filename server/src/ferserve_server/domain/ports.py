@@ -113,8 +113,8 @@ class FaceScorer(Protocol):
     async def drain(self) -> None:
         """Takes nothing new and returns when everything taken is answered."""
 
-    def close(self) -> None:
-        """Stops the engine's threads and unloads the servable. Call after `drain`."""
+    async def close(self) -> None:
+        """Stops the engine's threads, unloads the servable and waits for both. Call after `drain`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +144,11 @@ class Vision(Protocol):
         """
 
     async def read_crops(self, images: Sequence[bytes]) -> list[FaceCrop | Exception]:
-        """Decodes pictures that are face crops already, each to uint8 [48, 48] or to its error."""
+        """Decodes pictures that are face crops already, each to uint8 [48, 48] or to its error.
+
+        Raises:
+            QueueFullError: Too many pictures wait already.
+        """
 
     def resize(self, crops: CropBatch) -> CropBatch:
         """Resizes raw crops, uint8 [N, H, W, 1], to uint8 [N, 48, 48, 1]."""

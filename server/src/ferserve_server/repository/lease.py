@@ -31,7 +31,7 @@ class LiveVersion:
         """Waits for the leases, answers what was taken and unloads. Nobody may get a lease any more."""
         await self._unleased.wait()
         await self.scorer.drain()
-        self.scorer.close()
+        await self.scorer.close()
 
     def _taken(self) -> None:
         self._lease_count += 1

@@ -85,7 +85,7 @@ class EmotionServicer:
         started_at = self._clock.now()
         spec = wire.parse_spec(request.model)
         priority = wire.parse_priority(request.priority)
-        options = wire.parse_detection(request.detection, self._detection)
+        options = wire.parse_detection(request.detection, self._detection, self._limits)
         images = list(request.images)
         self._limits.check_image_count(len(images))
         answer = await self._analyze(
@@ -123,7 +123,7 @@ class EmotionServicer:
         return FrameStreamConfig(
             wire.parse_spec(first.config.model),
             wire.parse_policy(first.config.overload_policy),
-            wire.parse_detection(first.config.detection, self._detection),
+            wire.parse_detection(first.config.detection, self._detection, self._limits),
         )
 
     async def _first(

@@ -19,6 +19,7 @@ class RequestLimits:
     max_metadata_bytes: int
     max_faces_per_request: int
     max_images_per_request: int
+    max_detection_side_pixels: int
 
     def check_message(self, byte_count: int) -> None:
         """Refuses a message that is too long.

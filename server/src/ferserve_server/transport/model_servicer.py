@@ -43,7 +43,9 @@ class ModelServicer:
 
     async def _get_model(self, request: model_pb2.GetModelRequest, context: Context) -> model_pb2.GetModelResponse:
         del context
-        return model_pb2.GetModelResponse(model=_format_model(self._model(request.name)))
+        return model_pb2.GetModelResponse(
+            model=_format_model(self._model(wire.parse_model_name(request.name, "name")))
+        )
 
     async def _list_models(
         self, request: model_pb2.ListModelsRequest, context: Context

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -42,18 +41,27 @@ def parse_spec(spec: servable_pb2.ModelSpec) -> ModelSpec:
     Raises:
         InvalidRequestError: MODEL_NAME_INVALID or OPTION_OUT_OF_RANGE.
     """
-    name = spec.name
-    if name and not MODEL_NAME.fullmatch(name):
-        raise InvalidRequestError(
-            "MODEL_NAME_INVALID",
-            "model.name: use 1 to 128 of A-Z, a-z, 0-9, '.', '_', '-', not starting with '.'.",
-            field="model.name",
-        )
+    name = parse_model_name(spec.name, "model.name")
     if spec.WhichOneof("choice") is None:
         return ModelSpec(name)
     if spec.version < 1:
         raise _out_of_range("model.version", spec.version, "1 or more")
     return ModelSpec(name, spec.version)
+
+
+def parse_model_name(name: str, field: str) -> str:
+    """Reads a model's name; "" is the default model.
+
+    Raises:
+        InvalidRequestError: MODEL_NAME_INVALID.
+    """
+    if name and not MODEL_NAME.fullmatch(name):
+        raise InvalidRequestError(
+            "MODEL_NAME_INVALID",
+            f"{field}: use 1 to 128 of A-Z, a-z, 0-9, '.', '_', '-', not starting with '.'.",
+            field=field,
+        )
+    return name
 
 
 def parse_priority(priority: int) -> Priority:
@@ -114,7 +122,9 @@ def parse_packed(faces: face_pb2.PackedFaces, limits: RequestLimits, field: str)
     return np.frombuffer(pixels, np.uint8).reshape(count, height, width, 1)
 
 
-def parse_detection(options: face_pb2.DetectionOptions, defaults: DetectionOptions) -> DetectionOptions:
+def parse_detection(
+    options: face_pb2.DetectionOptions, defaults: DetectionOptions, limits: RequestLimits
+) -> DetectionOptions:
     """Reads how to look for faces; fields at 0 keep the server's default.
 
     Raises:
@@ -122,20 +132,22 @@ def parse_detection(options: face_pb2.DetectionOptions, defaults: DetectionOptio
     """
     side = options.detection_side_pixels or defaults.detection_side_pixels
     smallest = options.min_face_pixels or defaults.min_face_pixels
-    step = options.scale_factor or defaults.scale_factor
+    # A 1.05 on the wire is a float32, 1.0499999523.
+    step = round(options.scale_factor, 6) or defaults.scale_factor
     neighbors = options.min_neighbors or defaults.min_neighbors
     margin = options.crop_margin if options.HasField("crop_margin") else defaults.crop_margin
     if options.face_source not in face_pb2.FaceSource.values():
         raise _out_of_range("detection.face_source", options.face_source, "a value of FaceSource")
-    if not 64 <= side <= 4096:
-        raise _out_of_range("detection.detection_side_pixels", side, "64 to 4096")
+    if not 64 <= side <= limits.max_detection_side_pixels:
+        allowed = f"64 to {limits.max_detection_side_pixels} (setting max_detection_side_pixels)"
+        raise _out_of_range("detection.detection_side_pixels", side, allowed)
     if not 16 <= smallest <= 4096:
         raise _out_of_range("detection.min_face_pixels", smallest, "16 to 4096")
-    if not (math.isfinite(step) and 1.0 < step <= 2.0):
-        raise _out_of_range("detection.scale_factor", step, "above 1.0 and at most 2.0")
+    if not 1.05 <= step <= 2.0:
+        raise _out_of_range("detection.scale_factor", step, "1.05 to 2.0")
     if not 1 <= neighbors <= 100:
         raise _out_of_range("detection.min_neighbors", neighbors, "1 to 100")
-    if not (math.isfinite(margin) and 0.0 <= margin <= 1.0):
+    if not 0.0 <= margin <= 1.0:
         raise _out_of_range("detection.crop_margin", margin, "0.0 to 1.0")
     return replace(
         defaults,

@@ -1,0 +1,142 @@
+"""A ferserve server within the test's own process, on a real loopback socket, with a fake engine."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import numpy as np
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_status import rpc_status
+
+from ferserve.v1 import emotion_service_pb2 as emotion_pb2
+from ferserve.v1 import emotion_service_pb2_grpc, face_pb2, model_service_pb2_grpc
+from ferserve_server.app import RunningServer, running_server
+from ferserve_server.backends.fake import FakeLoader
+from ferserve_server.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
+
+    from ferserve_server.domain.ports import Loader
+
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+DEADLINE_S = 20.0
+
+
+@dataclass
+class Stubs:
+    """Raw stubs over one channel."""
+
+    channel: grpc.aio.Channel
+
+    def __post_init__(self) -> None:
+        self.emotion: Any = emotion_service_pb2_grpc.EmotionServiceStub(self.channel)
+        self.models: Any = model_service_pb2_grpc.ModelServiceStub(self.channel)
+        self.health: Any = health_pb2_grpc.HealthStub(self.channel)
+
+    async def state(self, service: str = "") -> int:
+        """What health says of a service."""
+        return (await self.health.Check(health_pb2.HealthCheckRequest(service=service), timeout=5)).status
+
+    async def wait_for(self, status: int = SERVING, service: str = "") -> None:
+        """Waits until health says so."""
+        await eventually(lambda: self._is(status, service))
+
+    async def _is(self, status: int, service: str) -> bool:
+        return await self.state(service) == status
+
+
+@dataclass
+class LocalServer(Stubs):
+    """A server that runs, and stubs on it."""
+
+    running: RunningServer
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.running.port}"
+
+
+@contextlib.asynccontextmanager
+async def local_server(
+    model_repo: Path, loader: Loader | None = None, *, ready: bool = True, **settings: object
+) -> AsyncIterator[LocalServer]:
+    """Runs a server until the block is left; with `ready` it answers when the block begins."""
+    chosen: dict[str, Any] = {
+        "listen": "127.0.0.1:0",
+        "metrics_listen": "off",
+        "repository_poll_s": 0.02,
+        "bucket_sizes": (1, 4, 16),
+        "vision_threads": 1,
+    }
+    wanted = Settings(model_repo=model_repo, **(chosen | settings))
+    async with running_server(wanted, loader or FakeLoader()) as running:
+        options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{running.port}", options) as channel:
+            server = LocalServer(channel, running)
+            if ready:
+                await server.wait_for(SERVING)
+            yield server
+
+
+async def eventually(condition: Callable[[], Any]) -> None:
+    """Waits until an async condition holds; fails after `DEADLINE_S`."""
+    async with asyncio.timeout(DEADLINE_S):
+        while not await condition():
+            await asyncio.sleep(0.01)
+
+
+def packed(*classes: int) -> face_pb2.PackedFaces:
+    """Faces that `FakeLoader`'s servables put into these classes, 0 to 6."""
+    crops = np.zeros((len(classes), 48, 48), np.uint8)
+    crops[:, 0, 0] = classes
+    return face_pb2.PackedFaces(pixels=crops.tobytes(), face_count=len(classes))
+
+
+def classes_of(response: emotion_pb2.ClassifyFacesResponse) -> list[int]:
+    """The class of each face of an answer without failures."""
+    assert all(result.WhichOneof("outcome") == "prediction" for result in response.results)
+    return [result.prediction.label_index for result in response.results]
+
+
+@dataclass
+class Refusal:
+    """Why a call failed, as its status tells."""
+
+    code: grpc.StatusCode
+    message: str
+    reason: str
+    metadata: dict[str, str]
+    fields: list[str]
+    retry_delay_ms: int | None
+
+
+def refusal_of(error: grpc.RpcError | grpc.aio.AioRpcError) -> Refusal:
+    """Reads the details of a status; "" is the reason of one that is not ours."""
+    found: dict[type[Message], Message] = {}
+    status = rpc_status.from_call(error)
+    kinds = (error_details_pb2.ErrorInfo, error_details_pb2.BadRequest, error_details_pb2.RetryInfo)
+    for packed_detail in status.details if status else ():
+        for kind in kinds:
+            detail = kind()
+            if packed_detail.Unpack(detail):
+                found[kind] = detail
+    info: Any = found.get(error_details_pb2.ErrorInfo, error_details_pb2.ErrorInfo())
+    bad: Any = found.get(error_details_pb2.BadRequest, error_details_pb2.BadRequest())
+    retry: Any = found.get(error_details_pb2.RetryInfo)
+    return Refusal(
+        error.code(),
+        error.details() or "",
+        info.reason,
+        dict(info.metadata),
+        [violation.field for violation in bad.field_violations],
+        None if retry is None else retry.retry_delay.ToMilliseconds(),
+    )
