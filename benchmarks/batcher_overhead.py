@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from ferserve_server.backends.saved_model import SavedModelLoader
-from ferserve_server.batching.batcher import Batcher, BatcherSettings
+from ferserve_server.batching.batcher import Batcher
+from ferserve_server.batching.settings import BatcherSettings
 from ferserve_server.clock import MonotonicClock
 from ferserve_server.domain.servable import ServableId
 from ferserve_server.observability.metrics import Metrics

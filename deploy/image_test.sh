@@ -135,6 +135,14 @@ try_server() {
   printf '  stopped with exit 0 after TERM\n'
 }
 
+try_training() {
+  say "Running the trainer in its image"
+  local container
+  container=$(store from --pull-never ferserve-training:test)
+  store run --isolation chroot "$container" -- ferserve-train list || fail "ferserve-train does not run"
+  store rm "$container" >/dev/null
+}
+
 images=("$@")
 ((${#images[@]})) || images=(server training)
 make_base
@@ -142,5 +150,5 @@ for image in "${images[@]}"; do
   build "$image"
   check_configuration "ferserve-$image:test"
 done
-[[ " ${images[*]} " != *" server "* ]] || try_server
+for image in "${images[@]}"; do "try_$image"; done
 say "The images are fine"

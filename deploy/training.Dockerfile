@@ -33,7 +33,7 @@ LABEL org.opencontainers.image.title="ferserve-training" \
       org.opencontainers.image.version="${VERSION}"
 RUN groupadd --gid 10001 ferserve \
     && useradd --uid 10001 --gid ferserve --no-create-home --home-dir /tmp --shell /usr/sbin/nologin ferserve \
-    && install -d -o ferserve -g ferserve /data /runs /models&& install -d -o ferserve -g ferserve /data /runs /models install -d -o ferserve -g ferserve /runs /models
+    && install -d -o ferserve -g ferserve /runs /models
 COPY --from=builder /opt/ferserve /opt/ferserve
 # Matplotlib and Keras keep caches under HOME; the rest of the file system may be read-only.
 ENV PATH=/opt/ferserve/bin:$PATH \

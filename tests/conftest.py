@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 import structlog
 from hypothesis import settings
+
 from support.model_factory import publish_model
 from support.server_process import ServerProcess, run_server
 

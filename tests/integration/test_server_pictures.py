@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+
+from ferserve.v1 import emotion_service_pb2 as emotion_pb2
+from ferserve.v1 import face_pb2
 from support.fake_models import publish_fake
 from support.local_server import LocalServer, local_server
 from support.pictures import (
@@ -16,9 +19,6 @@ from support.pictures import (
     encode,
     turned_astronaut,
 )
-
-from ferserve.v1 import emotion_service_pb2 as emotion_pb2
-from ferserve.v1 import face_pb2
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -115,11 +115,12 @@ async def test_a_whole_picture_may_be_the_face(server: LocalServer) -> None:
 async def test_faces_beyond_the_limit_are_counted_and_not_classified(tmp_path: Path) -> None:
     publish_fake(tmp_path)
     crowd = encode(np.tile(astronaut(), (1, 3)), quality=92)
-    async with local_server(tmp_path, detection_side_pixels=1536, max_detection_side_pixels=1536) as server:
+    searched = {"detection_side_pixels": 1536, "max_detection_side_pixels": 1536}
+    async with local_server(tmp_path, **searched) as server:
         (everybody,) = await _analyze(server, crowd)
     found = len(everybody.analysis.faces)
     assert found >= 3
-    async with local_server(tmp_path, detection_side_pixels=1536, max_detection_side_pixels=1536, max_faces_per_image=2) as server:
+    async with local_server(tmp_path, **searched, max_faces_per_image=2) as server:
         (some,) = await _analyze(server, crowd)
     assert len(some.analysis.faces) == 2
     assert some.analysis.omitted_face_count == found - 2

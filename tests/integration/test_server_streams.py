@@ -8,6 +8,10 @@ from typing import TYPE_CHECKING
 import grpc
 import numpy as np
 import pytest
+
+from ferserve.v1 import emotion_service_pb2 as emotion_pb2
+from ferserve.v1 import emotion_service_pb2_grpc, face_pb2, servable_pb2
+from ferserve_server.backends.fake import FakeLoader
 from support.fake_models import publish_fake
 from support.local_server import (
     DEADLINE_S,
@@ -17,13 +21,10 @@ from support.local_server import (
     local_server,
     packed,
     refusal_of,
+    taken_in,
 )
 from support.model_factory import LABELS
 from support.pictures import encode
-
-from ferserve.v1 import emotion_service_pb2 as emotion_pb2
-from ferserve.v1 import emotion_service_pb2_grpc, face_pb2, servable_pb2
-from ferserve_server.backends.fake import FakeLoader
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -76,9 +77,13 @@ def _told(response: emotion_pb2.StreamFramesResponse) -> tuple[int, object]:
 
 async def _refusal(call) -> Refusal:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        while await call.read() is not grpc.aio.EOF:
-            pass
+        await _read_out(call)
     return refusal_of(caught.value)
+
+
+async def _read_out(call) -> None:
+    while await call.read() is not grpc.aio.EOF:
+        pass
 
 
 async def test_frames_are_answered_in_order_each_once(server: LocalServer) -> None:
@@ -216,17 +221,9 @@ async def test_a_client_that_leaves_in_the_midst_of_a_stream_harms_nobody(tmp_pa
                 await frames.write(_config())
                 await frames.write(_frame(0))
 
-        async def has_room() -> bool:
-            try:
-                response = await server.emotion.ClassifyFaces(
-                    emotion_pb2.ClassifyFacesRequest(packed=packed(*range(7), 0))
-                )
-            except grpc.aio.AioRpcError as error:
-                assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-                return False
-            return classes_of(response) == [*range(7), 0]
-
-        await eventually(has_room)
+        # All there is room for: while a face of theirs waits, it is refused.
+        everything = emotion_pb2.ClassifyFacesRequest(packed=packed(*range(7), 0))
+        await eventually(lambda: taken_in(server, everything))
 
 
 async def test_a_drain_answers_what_a_stream_sent_and_ends_it_with_the_last_number(tmp_path: Path) -> None:

@@ -48,7 +48,9 @@ def test_what_failed_is_not_tried_again_while_its_manifest_is_the_same(situation
 
 
 @given(situations(), st.sets(SERVABLES))
-def test_carrying_plans_out_comes_to_rest_with_no_more_than_is_to_be_kept(situation, broken: set[ServableId]) -> None:
+def test_carrying_plans_out_comes_to_rest_with_no_more_than_is_to_be_kept(
+    situation, broken: set[ServableId]
+) -> None:
     """Loading a version in `broken` fails; the shell plans again after every step, as the manager does."""
     on_disk, ready, failed, keep = situation
     ready, failed = list(ready), dict(failed)
@@ -67,6 +69,8 @@ def test_carrying_plans_out_comes_to_rest_with_no_more_than_is_to_be_kept(situat
     for model in _models(ready):
         in_force = [each for each in ready if each.name == model]
         assert 1 <= len(in_force) <= keep
-        usable = [each for each in on_disk if each.name == model and (each in ready or failed.get(each) != on_disk[each])]
+        usable = [
+            each for each in on_disk if each.name == model and (each in ready or failed.get(each) != on_disk[each])
+        ]
         wanted = sorted(usable, key=lambda each: -each.version)[:keep]
         assert set(wanted) <= set(in_force)

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 
 from hypothesis import given
 from hypothesis import strategies as st
-from support.fake_clock import settle
-from support.pipeline_fakes import FakeModels, FakeScorer, FakeVision
 
 from ferserve_server.domain.detection import DetectionOptions
 from ferserve_server.domain.errors import DrainingError, ImageUnreadableError
@@ -24,6 +22,8 @@ from ferserve_server.pipeline.stream_frames import (
     StreamLimits,
 )
 from ferserve_server.pipeline.stream_window import OverloadPolicy, StreamWindow
+from support.fake_clock import settle
+from support.pipeline_fakes import FakeModels, FakeScorer, FakeVision
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

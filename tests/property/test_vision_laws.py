@@ -7,7 +7,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
-from support.pictures import animated, astronaut, encode, encode_image, noise, turned_astronaut
 
 from ferserve_server.domain.detection import DetectionOptions
 from ferserve_server.domain.errors import FerserveError
@@ -17,6 +16,7 @@ from ferserve_server.vision.decode import decode_grey
 from ferserve_server.vision.exif import read_orientation
 from ferserve_server.vision.haar import HaarDetector
 from ferserve_server.vision.sniff import read_header
+from support.pictures import animated, astronaut, encode, encode_image, noise, turned_astronaut
 
 MAX_PIXELS = 300_000
 SAMPLES = [

@@ -7,10 +7,10 @@ import os
 from typing import TYPE_CHECKING
 
 import numpy as np
-from support.model_factory import LABELS, write_extras
 
 from ferserve_server.backends.fake import fake_scores
 from ferserve_server.domain.servable import InputSpec, ModelDescription
+from support.model_factory import LABELS, write_extras
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

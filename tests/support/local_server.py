@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 import numpy as np
-from google.protobuf.message import Message
 from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
@@ -23,6 +22,8 @@ from ferserve_server.settings import Settings
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
+
+    from google.protobuf.message import Message
 
     from ferserve_server.domain.ports import Loader
 
@@ -90,7 +91,7 @@ async def local_server(
 async def eventually(condition: Callable[[], Any]) -> None:
     """Waits until an async condition holds; fails after `DEADLINE_S`."""
     async with asyncio.timeout(DEADLINE_S):
-        while not await condition():
+        while not await condition():  # noqa: ASYNC110 - what is waited for has no event here
             await asyncio.sleep(0.01)
 
 
@@ -105,6 +106,17 @@ def classes_of(response: emotion_pb2.ClassifyFacesResponse) -> list[int]:
     """The class of each face of an answer without failures."""
     assert all(result.WhichOneof("outcome") == "prediction" for result in response.results)
     return [result.prediction.label_index for result in response.results]
+
+
+async def taken_in(server: LocalServer, request: emotion_pb2.ClassifyFacesRequest) -> bool:
+    """Whether faces are answered; False if there is no room for them."""
+    try:
+        await server.emotion.ClassifyFaces(request)
+    except grpc.aio.AioRpcError as error:
+        if error.code() is not grpc.StatusCode.RESOURCE_EXHAUSTED:
+            raise
+        return False
+    return True
 
 
 @dataclass

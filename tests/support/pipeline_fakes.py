@@ -6,7 +6,6 @@ import asyncio
 from typing import TYPE_CHECKING
 
 import numpy as np
-from support.fake_models import DESCRIPTION
 
 from ferserve_server.backends.fake import fake_scores
 from ferserve_server.domain.face import BoundingBox
@@ -14,6 +13,7 @@ from ferserve_server.domain.ports import FoundFaces, Priority
 from ferserve_server.domain.prediction import ScoredFaces
 from ferserve_server.domain.servable import ServableId
 from ferserve_server.repository.lease import LiveVersion
+from support.fake_models import DESCRIPTION
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -89,7 +89,7 @@ class FakeModels:
 
 
 class FakeVision:
-    """Implements `domain.ports.Vision`: a picture is named by its bytes and shows one face whose class is their sum.
+    """Implements `domain.ports.Vision`: a picture shows one face, whose class is the sum of the picture's bytes.
 
     Attributes:
         errors: What a picture fails with, by its bytes.

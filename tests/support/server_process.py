@@ -48,7 +48,7 @@ class ServerProcess:
         self.log: list[str] = []
 
     def __enter__(self) -> Self:
-        self.process = subprocess.Popen(  # noqa: S603 - the command is ours
+        self.process = subprocess.Popen(
             self._command, env=self._env, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
         )
         self._reader = threading.Thread(target=self._read, daemon=True)

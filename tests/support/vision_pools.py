@@ -7,11 +7,10 @@ import threading
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from support.pictures import plain
-
 from ferserve_server.domain.detection import DetectionOptions
 from ferserve_server.domain.face import BoundingBox
 from ferserve_server.vision.pool import FaceDetector, VisionObserver, VisionPool
+from support.pictures import plain
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator

@@ -5,9 +5,6 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from support.fake_clock import settle
-from support.model_factory import LABELS
-from support.pipeline_fakes import SERVABLE, FakeModels, FakeScorer, FakeVision, class_of
 
 from ferserve_server.domain.detection import DetectionOptions
 from ferserve_server.domain.errors import (
@@ -23,6 +20,9 @@ from ferserve_server.domain.ports import Priority
 from ferserve_server.domain.prediction import ImageAnalysis
 from ferserve_server.domain.servable import ModelSpec
 from ferserve_server.pipeline.analyze_images import AnalyzeImages
+from support.fake_clock import settle
+from support.model_factory import LABELS
+from support.pipeline_fakes import SERVABLE, FakeModels, FakeScorer, FakeVision, class_of
 
 OPTIONS = DetectionOptions()
 SPEC = ModelSpec()

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from support.model_factory import LABELS
-from support.pipeline_fakes import SERVABLE, FakeModels, FakeScorer, FakeVision, class_of
 
 from ferserve_server.domain.errors import (
     ImageFormatError,
@@ -17,6 +15,8 @@ from ferserve_server.domain.errors import (
 from ferserve_server.domain.ports import Priority
 from ferserve_server.domain.servable import ModelSpec
 from ferserve_server.pipeline.classify_faces import ClassifyFaces
+from support.model_factory import LABELS
+from support.pipeline_fakes import SERVABLE, FakeModels, FakeScorer, FakeVision, class_of
 
 SPEC = ModelSpec("fer-nano", 3)
 
@@ -77,7 +77,8 @@ async def test_a_broken_picture_fails_alone_and_its_neighbours_keep_their_places
     answer = await bench.classify.encoded(images, SPEC, deadline=None)
     assert answer.faces.failures == {0: broken, 2: strange}
     assert answer.faces.scores.shape == (5, 7)
-    assert [_classes(answer.faces.scores)[row] for row in (1, 3, 4)] == [class_of(images[row]) for row in (1, 3, 4)]
+    classes = _classes(answer.faces.scores)
+    assert [classes[row] for row in (1, 3, 4)] == [class_of(images[row]) for row in (1, 3, 4)]
     assert bench.scorer.taken == [3]
 
 

@@ -7,9 +7,9 @@ import contextlib
 from typing import TYPE_CHECKING
 
 import pytest
-from support.fake_clock import settle
 
 from ferserve_server.pipeline.ordered import OrderedAnswers
+from support.fake_clock import settle
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from support.fake_clock import settle
-from support.pipeline_fakes import FakeModels, FakeScorer, FakeVision
 
 from ferserve_server.domain.detection import DetectionOptions
 from ferserve_server.domain.errors import (
@@ -34,6 +32,8 @@ from ferserve_server.pipeline.stream_frames import (
     StreamLimits,
 )
 from ferserve_server.pipeline.stream_window import OverloadPolicy
+from support.fake_clock import settle
+from support.pipeline_fakes import FakeModels, FakeScorer, FakeVision
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from support.fake_models import DESCRIPTION, GOLDEN_FACES, publish_fake
 
 from ferserve_server.backends.fake import FakeServable, fake_scores
 from ferserve_server.domain.errors import ModelRejectedError
 from ferserve_server.domain.servable import ServableId
 from ferserve_server.repository.gate import check_golden, warm
 from ferserve_server.repository.manifest import GOLDEN_PATH
+from support.fake_models import DESCRIPTION, GOLDEN_FACES, publish_fake
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

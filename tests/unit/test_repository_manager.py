@@ -7,10 +7,6 @@ import shutil
 from typing import TYPE_CHECKING
 
 import pytest
-from support.fake_clock import settle
-from support.fake_models import publish_fake, rewrite_manifest, touch_later
-from support.pipeline_fakes import FakeScorer
-from support.recorder import Recorder
 
 from ferserve_server.backends.fake import FakeLoader, FakeServable
 from ferserve_server.domain.errors import (
@@ -23,6 +19,10 @@ from ferserve_server.domain.servable import ModelSpec, ServableId, ServableState
 from ferserve_server.repository.manager import ModelManager
 from ferserve_server.repository.manifest import MANIFEST_PATH
 from ferserve_server.repository.source import RepositorySource
+from support.fake_clock import settle
+from support.fake_models import publish_fake, rewrite_manifest, touch_later
+from support.pipeline_fakes import FakeScorer
+from support.recorder import Recorder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -268,9 +268,7 @@ async def test_a_lease_is_returned_also_when_its_block_fails(
     assert loader.servables[1].closed
 
 
-async def test_a_version_that_vanishes_from_disk_stays_while_there_is_no_other(
-    tmp_path: Path, shop: Shop
-) -> None:
+async def test_a_version_that_vanishes_from_disk_stays_while_there_is_no_other(tmp_path: Path, shop: Shop) -> None:
     folder = publish_fake(tmp_path, version=1)
     await shop.manager.refresh()
     shutil.rmtree(folder.parent)
@@ -332,7 +330,10 @@ async def test_models_are_told_by_name_and_versions_newest_first(tmp_path: Path,
     for name, version in [("wide", 1), ("fer-nano", 1), ("fer-nano", 2)]:
         publish_fake(tmp_path, name, version)
     await shop.manager.refresh()
-    told = [(model.name, model.default, [each.id.version for each in model.versions]) for model in shop.manager.models()]
+    told = [
+        (model.name, model.default, [each.id.version for each in model.versions])
+        for model in shop.manager.models()
+    ]
     assert told == [("fer-nano", True, [2, 1]), ("wide", False, [1])]
     ready = shop.manager.model("wide").versions[0]
     assert ready.bucket_sizes == (1, 4)

@@ -7,12 +7,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support.fake_models import publish_fake
-from support.model_factory import LABELS
 
 from ferserve_server.domain.errors import ModelRejectedError
 from ferserve_server.domain.servable import InputSpec
 from ferserve_server.repository.manifest import MANIFEST_PATH, read_manifest, verify_files
+from support.fake_models import publish_fake
+from support.model_factory import LABELS
 
 if TYPE_CHECKING:
     from pathlib import Path

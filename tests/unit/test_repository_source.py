@@ -45,7 +45,7 @@ def test_versions_are_found_with_the_time_of_their_manifest(tmp_path: Path) -> N
         "fer-nano/1 ",
         "fer-nano/.1",
         "fer-nano/1e3",
-        "fer-nano/²",  # a digit to str.isdigit, none to int  # noqa: RUF003 - the digit is the point
+        "fer-nano/²",  # a digit to str.isdigit, none to int
         "fer-nano/" + "9" * 19,  # above int64
         ".staging/1",
         "fer nano/1",

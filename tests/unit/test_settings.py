@@ -182,11 +182,17 @@ def test_help_tells_every_setting_with_its_meaning_and_default(capsys: pytest.Ca
 
 
 def test_what_is_printed_can_be_read_back(tmp_path: Path) -> None:
-    settings = load_settings(
-        ["--bucket-sizes=2,6", "--no-reflection", "--golden-tolerance=1e-7", "--metrics-listen=off", "--model-repo"]
-        + ['/models/"é😀\\ \t']
-        + ["--tls-cert-file=c.pem", "--tls-key-file=k.pem", "--log-level=warning", "--crop-margin=0.25"]
-    )
+    flags = {
+        "bucket-sizes": "2,6",
+        "golden-tolerance": "1e-7",
+        "metrics-listen": "off",
+        "model-repo": '/models/"é😀\\ \t',
+        "tls-cert-file": "c.pem",
+        "tls-key-file": "k.pem",
+        "log-level": "warning",
+        "crop-margin": "0.25",
+    }
+    settings = load_settings(["--no-reflection", *(f"--{name}={value}" for name, value in flags.items())])
     path = _toml(tmp_path, format_settings(settings))
     assert load_settings(["--config", path]).model_dump(exclude={"config"}) == settings.model_dump(
         exclude={"config"}

@@ -3,11 +3,11 @@ import shutil
 import cv2
 import numpy as np
 import pytest
-from support.training_faces import write_face_folder
 
 from ferserve_training.data.folders import load_faces
 from ferserve_training.errors import DataError
 from ferserve_training.labels import LABELS
+from support.training_faces import write_face_folder
 
 
 @pytest.fixture

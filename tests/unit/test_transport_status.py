@@ -95,7 +95,8 @@ def test_the_trailers_carry_the_whole_status(error: errors.FerserveError, code: 
 
 @pytest.mark.parametrize(("error", "code", "reason"), ERRORS)
 def test_a_field_at_fault_is_named_and_only_then(error: errors.FerserveError, code: str, reason: str) -> None:
-    violations = [each for detail in _details(error, error_details_pb2.BadRequest) for each in detail.field_violations]
+    details = _details(error, error_details_pb2.BadRequest)
+    violations = [each for detail in details for each in detail.field_violations]
     assert [(each.field, each.reason) for each in violations] == ([(error.field, reason)] if error.field else [])
 
 

@@ -34,7 +34,9 @@ LIMITS = RequestLimits(
 SERVABLE = ServableId("fer-nano", 3)
 
 
-def _packed(face_count: int, height: int = 0, width: int = 0, byte_count: int | None = None) -> face_pb2.PackedFaces:
+def _packed(
+    face_count: int, height: int = 0, width: int = 0, byte_count: int | None = None
+) -> face_pb2.PackedFaces:
     size = face_count * (height or 48) * (width or 48) if byte_count is None else byte_count
     return face_pb2.PackedFaces(pixels=bytes(max(0, size)), face_count=face_count, height=height, width=width)
 

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from support.pictures import corner_mark, noise
 
 from ferserve_server.domain.face import BoundingBox
 from ferserve_server.vision.crop import crop_face, to_model_input, to_model_inputs
+from support.pictures import corner_mark, noise
 
 
 def test_a_box_of_48_pixels_is_taken_as_it_is():

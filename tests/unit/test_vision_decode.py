@@ -5,6 +5,9 @@ import io
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
+
+from ferserve_server.domain.errors import ImageFormatError, ImageUnreadableError, LimitExceededError
+from ferserve_server.vision.decode import decode_grey
 from support.pictures import (
     animated,
     bomb_png,
@@ -15,9 +18,6 @@ from support.pictures import (
     png_chunk,
     ramp,
 )
-
-from ferserve_server.domain.errors import ImageFormatError, ImageUnreadableError, LimitExceededError
-from ferserve_server.vision.decode import decode_grey
 
 KINDS = ("JPEG", "PNG", "WEBP")
 PLENTY = 1_000_000

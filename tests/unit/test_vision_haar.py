@@ -5,12 +5,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from support.pictures import Pixels, astronaut, noise, turned_astronaut
 
 from ferserve_server.domain.detection import DetectionOptions
 from ferserve_server.domain.face import BoundingBox
 from ferserve_server.vision.decode import decode_grey
 from ferserve_server.vision.haar import HaarDetector
+from support.pictures import Pixels, astronaut, noise, turned_astronaut
 
 
 @pytest.fixture(scope="module")

@@ -5,13 +5,13 @@ import time
 
 import pytest
 from PIL import Image
-from support.pictures import animated, corner_mark, encode, encode_image, noise, png_chunk
 
 from ferserve_server.domain.errors import ImageFormatError, ImageUnreadableError
 from ferserve_server.vision import jpeg, png
 from ferserve_server.vision.exif import read_orientation
 from ferserve_server.vision.header import ImageFormat, ImageHeader
 from ferserve_server.vision.sniff import read_header
+from support.pictures import animated, corner_mark, encode, encode_image, noise, png_chunk
 
 KINDS = ("JPEG", "PNG", "WEBP")
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"

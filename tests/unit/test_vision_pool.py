@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from support.pictures import astronaut, bomb_png, corner_mark, encode, noise, plain, turned_astronaut
-from support.vision_pools import BrokenDetector, ManyFaces, Told, pool_of
 
 from ferserve_server.domain.detection import DetectionOptions
 from ferserve_server.domain.errors import (
@@ -15,6 +13,8 @@ from ferserve_server.domain.errors import (
 )
 from ferserve_server.domain.face import BoundingBox
 from ferserve_server.vision.pool import CROPS_PER_TURN
+from support.pictures import astronaut, bomb_png, corner_mark, encode, noise, plain, turned_astronaut
+from support.vision_pools import BrokenDetector, ManyFaces, Told, pool_of
 
 OPTIONS = DetectionOptions()
 

@@ -6,8 +6,6 @@ import asyncio
 import itertools
 
 import pytest
-from support.pictures import plain
-from support.vision_pools import GatedDetector, busy_pool, pool_of
 
 from ferserve_server.domain.detection import DetectionOptions
 from ferserve_server.domain.errors import (
@@ -15,6 +13,8 @@ from ferserve_server.domain.errors import (
     QueueFullError,
 )
 from ferserve_server.vision.pool import CROPS_PER_TURN
+from support.pictures import plain
+from support.vision_pools import GatedDetector, busy_pool, pool_of
 
 OPTIONS = DetectionOptions()
 

@@ -13,7 +13,8 @@ import structlog
 
 from ferserve_server import __version__
 from ferserve_server.backends.saved_model import SavedModelLoader
-from ferserve_server.batching.batcher import Batcher, BatcherSettings
+from ferserve_server.batching.batcher import Batcher
+from ferserve_server.batching.settings import BatcherSettings
 from ferserve_server.clock import MonotonicClock
 from ferserve_server.domain.detection import DetectionOptions
 from ferserve_server.observability.exposition import MetricsServer

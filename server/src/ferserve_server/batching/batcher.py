@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,6 +27,7 @@ from ferserve_server.domain.ports import CutReason, Priority
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ferserve_server.batching.settings import BatcherSettings
     from ferserve_server.domain.face import CropBatch
     from ferserve_server.domain.ports import Clock, InferenceObserver, Servable, Timer
     from ferserve_server.domain.prediction import ScoredFaces
@@ -35,29 +36,6 @@ log = structlog.get_logger(__name__)
 
 _JOIN_TIMEOUT_S = 10.0
 """Longest wait for threads that were told to end. A large batch takes far less, a hung one for ever."""
-
-
-@dataclass(frozen=True, slots=True)
-class BatcherSettings:
-    """How a batcher works.
-
-    Attributes:
-        bucket_sizes: Sizes that batches are padded to, rising, 1 or more each.
-        max_queue_faces: Faces that may wait.
-        max_queue_bytes: Bytes of crops that may wait.
-        max_queue_delay_s: See `policy.CutRules`.
-        bulk_promotion_s: See `policy.CutRules`.
-        execution_timeout_s: A batch that runs longer is failed and its thread replaced.
-        hold_until_queued: Cut the first batch not before this many faces wait. 0 but in tests.
-    """
-
-    bucket_sizes: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64, 128)
-    max_queue_faces: int = 4096
-    max_queue_bytes: int = 64 * 2**20
-    max_queue_delay_s: float = 0.0
-    bulk_promotion_s: float = 0.25
-    execution_timeout_s: float = 30.0
-    hold_until_queued: int = 0
 
 
 class Batcher:

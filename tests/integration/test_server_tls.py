@@ -1,0 +1,112 @@
+"""TLS, with and without certificates of the callers."""
+
+from __future__ import annotations
+
+import subprocess
+from typing import TYPE_CHECKING
+
+import grpc
+import pytest
+
+from ferserve.v1 import emotion_service_pb2 as emotion_pb2
+from ferserve_server.transport.server import ListenError
+from support.fake_models import publish_fake
+from support.local_server import Stubs, classes_of, local_server, packed
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from support.local_server import LocalServer
+
+REQUEST = emotion_pb2.ClassifyFacesRequest(packed=packed(1, 2))
+
+
+def _openssl(folder: Path, *args: str) -> None:
+    subprocess.run(["openssl", *args], cwd=folder, check=True, capture_output=True, timeout=60)
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`ca.pem`, and `server` and `client` with `.pem` and `.key`, signed by it."""
+    folder = tmp_path_factory.mktemp("certificates")
+    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    _openssl(folder, "req", "-x509", *key, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=ca", "-days", "2")
+    (folder / "names").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1")
+    for name in ("server", "client"):
+        _openssl(folder, "req", *key, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}")
+        signed = ["-req", "-in", f"{name}.csr", "-out", f"{name}.pem", "-days", "2", "-extfile", "names"]
+        _openssl(folder, "x509", *signed, "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial")
+    return folder
+
+
+def _settings(certificates: Path, *, mutual: bool) -> dict[str, object]:
+    return {
+        "tls_cert_file": certificates / "server.pem",
+        "tls_key_file": certificates / "server.key",
+        "tls_client_ca_file": certificates / "ca.pem" if mutual else None,
+        "ready": False,
+    }
+
+
+async def _classify(server: LocalServer, credentials: grpc.ChannelCredentials | None) -> list[int]:
+    arguments = () if credentials is None else (credentials,)
+    make = grpc.aio.insecure_channel if credentials is None else grpc.aio.secure_channel
+    async with make(server.address, *arguments) as channel:
+        stubs = Stubs(channel)
+        if credentials is not None:
+            await stubs.wait_for()
+        return classes_of(await stubs.emotion.ClassifyFaces(REQUEST, timeout=20))
+
+
+def _trusting(certificates: Path, *, known: bool = False) -> grpc.ChannelCredentials:
+    authorities = (certificates / "ca.pem").read_bytes()
+    if not known:
+        return grpc.ssl_channel_credentials(authorities)
+    key, chain = (certificates / "client.key").read_bytes(), (certificates / "client.pem").read_bytes()
+    return grpc.ssl_channel_credentials(authorities, key, chain)
+
+
+async def test_with_tls_a_caller_that_trusts_the_authority_is_answered(tmp_path: Path, certificates: Path) -> None:
+    publish_fake(tmp_path)
+    async with local_server(tmp_path, **_settings(certificates, mutual=False)) as server:
+        assert await _classify(server, _trusting(certificates)) == [1, 2]
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await _classify(server, None)
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+
+
+async def test_with_mutual_tls_only_known_callers_are_answered(tmp_path: Path, certificates: Path) -> None:
+    publish_fake(tmp_path)
+    async with local_server(tmp_path, **_settings(certificates, mutual=True)) as server:
+        assert await _classify(server, _trusting(certificates, known=True)) == [1, 2]
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await _classify(server, _trusting(certificates))
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+
+
+@pytest.mark.parametrize("broken", ["tls_cert_file", "tls_key_file", "tls_client_ca_file"])
+async def test_a_tls_file_that_is_not_there_is_told_by_its_path(
+    tmp_path: Path, certificates: Path, broken: str
+) -> None:
+    settings = _settings(certificates, mutual=True) | {broken: tmp_path / "nowhere.pem"}
+    with pytest.raises(ListenError, match=r"nowhere\.pem"):
+        async with local_server(tmp_path, **settings):
+            pass
+
+
+@pytest.mark.parametrize("broken", ["tls_cert_file", "tls_key_file", "tls_client_ca_file"])
+async def test_a_tls_file_that_is_not_what_it_should_be_is_told_by_its_path(
+    tmp_path: Path, certificates: Path, broken: str
+) -> None:
+    (tmp_path / "text.pem").write_text("no certificate")
+    settings = _settings(certificates, mutual=True) | {broken: tmp_path / "text.pem"}
+    with pytest.raises(ListenError, match=r"text\.pem"):
+        async with local_server(tmp_path, **settings):
+            pass
+
+
+async def test_a_key_of_another_certificate_is_told_as_such(tmp_path: Path, certificates: Path) -> None:
+    settings = _settings(certificates, mutual=False) | {"tls_key_file": certificates / "client.key"}
+    with pytest.raises(ListenError, match=r"client\.key cannot be used: KEY_VALUES_MISMATCH"):
+        async with local_server(tmp_path, **settings):
+            pass
