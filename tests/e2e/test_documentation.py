@@ -32,7 +32,7 @@ def lines(first_word):
     for path in DOCUMENTS:
         for language, body in BLOCK.findall(path.read_text()):
             if language == "sh":
-                words = [shlex.split(line, comments=True) for line in body.splitlines()]
+                words = [shlex.split(line, comments=True) for line in body.replace("\\\n", " ").splitlines()]
                 found += [pytest.param(each, id=" ".join(each)) for each in words if each[:1] == [first_word]]
     return found
 
@@ -112,6 +112,7 @@ def test_a_make_target_exists(words):
 
 def test_make_help_lists_every_target_that_the_makefile_documents():
     shown = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    shown = re.sub(r"\x1b\[\d*m", "", shown)
 
     for target in ("setup", "demo", "test", "serve", "check", "proto", "bench"):
         assert re.search(rf"\b{target}\b", shown)

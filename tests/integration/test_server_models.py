@@ -154,7 +154,9 @@ async def test_a_drain_under_load_answers_or_refuses_every_call_and_cancels_none
         answered: list[int] = []
 
         async def call_until_refused() -> str:
-            async with grpc.aio.insecure_channel(server.address, [("grpc.use_local_subchannel_pool", 1)]) as channel:
+            async with grpc.aio.insecure_channel(
+                server.address, [("grpc.use_local_subchannel_pool", 1)]
+            ) as channel:
                 stubs = Stubs(channel)
                 while True:
                     try:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.training_faces import write_face_folder
 from typer.testing import CliRunner
 
 from ferserve_training.cli import app
@@ -27,6 +26,7 @@ from ferserve_training.loop.trained import load_trained
 from ferserve_training.nets.folding import apply_folded, fold
 from ferserve_training.recipes.catalog import RECIPES
 from ferserve_training.recipes.smoke import smoke_version
+from support.training_faces import write_face_folder
 
 _EPOCHS = 6
 _COMMAND = Path(sys.executable).with_name("ferserve-train")

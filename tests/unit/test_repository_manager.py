@@ -8,81 +8,20 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ferserve_server.backends.fake import FakeLoader, FakeServable
 from ferserve_server.domain.errors import (
     ModelNotFoundError,
     ModelNotReadyError,
     ModelRejectedError,
     VersionNotFoundError,
 )
-from ferserve_server.domain.servable import ModelSpec, ServableId, ServableState
-from ferserve_server.repository.manager import ModelManager
+from ferserve_server.domain.servable import ModelSpec, ServableState
 from ferserve_server.repository.manifest import MANIFEST_PATH
-from ferserve_server.repository.source import RepositorySource
 from support.fake_clock import settle
 from support.fake_models import publish_fake, rewrite_manifest, touch_later
-from support.pipeline_fakes import FakeScorer
-from support.recorder import Recorder
+from support.manager_bench import NEWEST, CountingLoader, Shop
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from ferserve_server.domain.ports import Loader
-    from ferserve_server.domain.servable import ModelDescription
-
-NEWEST = ModelSpec()
-
-
-class CountingLoader(FakeLoader):
-    """Remembers what it loaded, and fails for versions in `broken`."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.loaded: list[int] = []
-        self.servables: dict[int, FakeServable] = {}
-        self.broken: dict[int, Exception] = {}
-
-    def load(self, servable_id: ServableId, directory: Path, description: ModelDescription) -> FakeServable:
-        self.loaded.append(servable_id.version)
-        if servable_id.version in self.broken:
-            raise self.broken[servable_id.version]
-        servable = super().load(servable_id, directory, description)
-        self.servables[servable_id.version] = servable
-        return servable
-
-
-class Shop:
-    """A manager with all that it was given."""
-
-    def __init__(self, root: Path, loader: Loader, versions_per_model: int = 1) -> None:
-        self.observer = Recorder()
-        self.scorers: list[FakeScorer] = []
-        self.changes = 0
-        self.manager = ModelManager(
-            RepositorySource(root),
-            loader,
-            self._make_scorer,
-            observer=self.observer,
-            default_model="fer-nano",
-            bucket_sizes=(1, 4),
-            golden_tolerance=1e-3,
-            versions_per_model=versions_per_model,
-            on_change=self._changed,
-        )
-
-    def _make_scorer(self, servable: FakeServable) -> FakeScorer:
-        self.scorers.append(FakeScorer(servable))
-        return self.scorers[-1]
-
-    def _changed(self) -> None:
-        self.changes += 1
-
-    def states(self, name: str = "") -> dict[int, ServableState]:
-        return {status.id.version: status.state for status in self.manager.model(name).versions}
-
-    def serving(self, spec: ModelSpec = NEWEST) -> int:
-        with self.manager.acquire(spec) as lease:
-            return lease.id.version
 
 
 @pytest.fixture

@@ -213,3 +213,24 @@ async def test_the_server_is_idle_when_the_last_call_has_ended(bench: Bench) -> 
     gates[1].set()
     await calls[1]
     assert await bench.is_idle()
+
+
+async def test_it_is_quiet_when_no_call_is_open_and_none_came_meanwhile(bench: Bench) -> None:
+    gate = asyncio.Event()
+
+    async def wait(request: Any, context: Any) -> None:
+        await gate.wait()
+
+    call = asyncio.create_task(bench.call(wait))
+    await settle()
+    quiet = asyncio.create_task(bench.calls.wait_quiet(0))
+    await settle()
+    assert not quiet.done()
+    gate.set()
+    for _ in range(20):
+        await bench.call(_answer)
+        await asyncio.sleep(0)
+        assert not quiet.done()
+    await settle()
+    assert quiet.done()
+    await call

@@ -7,7 +7,7 @@ import contextlib
 import os
 import signal
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
@@ -40,6 +40,12 @@ if TYPE_CHECKING:
     from ferserve_server.settings import Settings
 
 log = structlog.get_logger(__name__)
+
+_QUIET_S: Final = 0.1
+"""After a drain the server stops when no call came for this long: a round trip within a continent."""
+
+_LONGEST_GOODBYE_S: Final = 1.0
+"""But it waits for that no longer than this, should callers not heed the drain."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +159,10 @@ async def running_server(settings: Settings, loader: Loader) -> AsyncIterator[Ru
             except TimeoutError:
                 log.error("drain timed out; calls are cut")  # noqa: TRY400 - no trace: nothing is broken
                 return False
+            # Every call that was taken is answered. Those on their way here get DRAINING rather than be cut off.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LONGEST_GOODBYE_S):
+                    await calls.wait_quiet(_QUIET_S)
             # The answers are written; a moment for the transport to send them.
             await server.stop(grace=1.0)
             log.info("drained")

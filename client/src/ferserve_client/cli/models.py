@@ -6,6 +6,9 @@ from ferserve_client.cli.connection import Connection, JsonOption, connected
 from ferserve_client.cli.records import model_record
 from ferserve_client.cli.speaking import print_json, print_table
 
+_SHOWN = ("public_test_accuracy", "public_test_twin_free_accuracy", "public_test_ece")
+"""What the table has room for; `--json` has all."""
+
 
 @connected
 def models(connection: Connection, *, json: JsonOption = False) -> int:
@@ -23,7 +26,9 @@ def models(connection: Connection, *, json: JsonOption = False) -> int:
             state = str(version.state) if version.error is None else f"{version.state}: {version.error.message}"
             size = f"{version.input_height} x {version.input_width}" if version.input_height else ""
             parameters = "" if version.parameter_count is None else f"{version.parameter_count:,}"
-            metrics = ", ".join(f"{metric} {value:.4g}" for metric, value in sorted(version.metrics.items()))
+            metrics = ", ".join(
+                f"{metric} {version.metrics[metric]:.3f}" for metric in _SHOWN if metric in version.metrics
+            )
             table.add_row(name, str(version.version), state, size, parameters, metrics)
     print_table(table)
     return 0

@@ -50,12 +50,24 @@ class Calls:
         self._clock = clock
         self.draining = asyncio.Event()
         self._open_count = 0
+        self._taken_count = 0
         self._idle = asyncio.Event()
         self._idle.set()
 
     async def wait_idle(self) -> None:
         """Returns when no call is open."""
         await self._idle.wait()
+
+    async def wait_quiet(self, quiet_s: float) -> None:
+        """Returns when no call is open and none came for `quiet_s` seconds.
+
+        gRPC cancels calls that reach it while it stops. Until callers have heard of the drain, calls come.
+        """
+        taken_count = -1
+        while self._open_count or taken_count != self._taken_count:
+            taken_count = self._taken_count
+            await self._idle.wait()
+            await asyncio.sleep(quiet_s)
 
     def deadline(self, context: Context) -> float | None:
         """When the caller stops waiting, on the server's clock, in seconds, or None."""
@@ -142,6 +154,7 @@ class Calls:
     def _opened(self, method: str) -> None:
         self._observer.call_started(method)
         self._open_count += 1
+        self._taken_count += 1
         self._idle.clear()
 
     def _closed(self, method: str, code: grpc.StatusCode, seconds: float | None) -> None:

@@ -1,0 +1,103 @@
+"""A stream whose sender is the test, and what it answered."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+from ferserve_server.domain.detection import DetectionOptions
+from ferserve_server.domain.errors import FerserveError
+from ferserve_server.domain.prediction import Analyses, Classification
+from ferserve_server.domain.servable import ModelSpec
+from ferserve_server.pipeline.analyze_images import AnalyzeImages
+from ferserve_server.pipeline.classify_faces import ClassifyFaces
+from ferserve_server.pipeline.classify_stream import CropStream
+from ferserve_server.pipeline.stream_frames import (
+    Dropped,
+    Frame,
+    FrameStream,
+    FrameStreamConfig,
+    StreamLimits,
+)
+from support.fake_clock import settle
+from support.pipeline_fakes import FakeModels, FakeScorer, FakeVision
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from ferserve_server.pipeline.stream_window import OverloadPolicy
+
+SPEC = ModelSpec()
+
+
+class Bench:
+    """A stream whose sender is the test. Frame n is the picture `bytes([n])`."""
+
+    def __init__(self) -> None:
+        self.scorer = FakeScorer()
+        self.models = FakeModels(self.scorer)
+        self.vision = FakeVision()
+        self.draining = asyncio.Event()
+        self.inbox: asyncio.Queue[Any] = asyncio.Queue()
+        self.answers: list[Any] = []
+        self.task: asyncio.Task[None] | None = None
+
+    def open_frames(
+        self, policy: OverloadPolicy, *, max_running: int = 1, max_unanswered: int = 64
+    ) -> asyncio.Task[None]:
+        config = FrameStreamConfig(SPEC, policy, DetectionOptions())
+        analyze = AnalyzeImages(self.models.acquire, self.vision)
+        stream = FrameStream(analyze, config, StreamLimits(max_unanswered, max_running), self.draining)
+        return self._open(stream)
+
+    def open_crops(self, *, max_unanswered: int = 64) -> asyncio.Task[None]:
+        classify = ClassifyFaces(self.models.acquire, self.vision)
+        return self._open(CropStream(classify, max_unanswered=max_unanswered, draining=self.draining))
+
+    def _open(self, stream: FrameStream | CropStream) -> asyncio.Task[None]:
+        async def read() -> AsyncIterator[Any]:
+            while (message := await self.inbox.get()) is not None:
+                yield message
+
+        async def run() -> None:
+            async with contextlib.aclosing(stream.run(read())) as answers:
+                async for answer in answers:
+                    self.answers.append(answer)
+
+        self.task = asyncio.create_task(run())
+        return self.task
+
+    async def send(self, *messages: object) -> None:
+        for message in messages:
+            self.inbox.put_nowait(message)
+        await settle()
+
+    async def send_frames(self, *sequence_ids: int) -> None:
+        await self.send(*(Frame(each, bytes([each])) for each in sequence_ids))
+
+    async def finish(self, *sequence_ids: int) -> None:
+        for each in sequence_ids:
+            self.vision.gates[bytes([each])].set()
+            await settle()
+
+    @property
+    def told(self) -> list[tuple[int, str]]:
+        """What was answered: the frame, and its class, `-> newer` if it was dropped, or why it failed."""
+        return [(answer.sequence_id, _told(answer.outcome)) for answer in self.answers]
+
+
+def _told(outcome: object) -> str:
+    match outcome:
+        case Dropped(newer_sequence_id=newer):
+            return f"-> {newer}"
+        case FerserveError() as error:
+            return error.reason
+        case Analyses(results=(FerserveError() as error,)):
+            return error.reason
+        case Analyses(results=(result,)):
+            assert not isinstance(result, FerserveError)
+            return str(result.faces.scores.argmax())
+        case Classification(faces=faces):
+            return " ".join(map(str, faces.scores.argmax(axis=1)))
+    raise AssertionError(outcome)
