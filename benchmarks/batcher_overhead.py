@@ -38,7 +38,9 @@ async def measure() -> dict[str, float]:
     servable = loader.load(ServableId("fer-nano", 1), MODEL, manifest.description)
     settings = BatcherSettings()
     warm(servable, settings.bucket_sizes)
-    batcher = Batcher(servable, settings, clock=MonotonicClock(), observer=InferenceMetrics(Metrics()))
+    observer = InferenceMetrics(Metrics())
+    observer.engine_started(servable.id, servable.description.labels)
+    batcher = Batcher(servable, settings, clock=MonotonicClock(), observer=observer)
     face = np.random.default_rng(0).integers(0, 256, (1, 48, 48, 1), dtype=np.uint8)
 
     direct_ms: list[float] = []

@@ -260,3 +260,16 @@ async def test_a_stream_that_never_sent_its_config_does_not_hold_a_drain_up(tmp_
         refusal = await _refusal(call)
         assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "DRAINING")
         assert await drained
+
+
+@pytest.mark.parametrize(
+    ("config", "field"),
+    [
+        (_config(policy=9), "config.overload_policy"),
+        (_config(model=servable_pb2.ModelSpec(name=".hidden")), "config.model.name"),
+    ],
+)
+async def test_a_bad_config_is_refused_with_the_field_at_fault(server: LocalServer, config, field) -> None:
+    refusal = await _refusal(server.emotion.StreamFrames(iter([config])))
+    assert refusal.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert refusal.fields == [field]

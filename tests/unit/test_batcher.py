@@ -149,7 +149,7 @@ async def test_a_queue_full_of_bytes_refuses_too():
         await gate.wait_entered()
         waiting = await start(made.batcher.score(faces(2)))
 
-        with pytest.raises(QueueFullError, match="max_queue_bytes"):
+        with pytest.raises(QueueFullError, match="max_queue_mib"):
             await made.batcher.score(faces(1))
         gate.open()
         await asyncio.gather(running, waiting)

@@ -16,6 +16,7 @@ from ferserve_server.observability.observers import CallMetrics, InferenceMetric
 
 NET = ServableId("net", 3)
 LABELS = {"model": "net", "version": "3"}
+CLASSES = ("calm", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 
 EXPORTED = {
     "batch_failures", "batch_size_faces", "batches", "build_info", "cancellations", "confidence_sum",
@@ -40,6 +41,12 @@ def scores(*rows):
     return np.array(rows, np.float32)
 
 
+def observer_of(metrics):
+    observer = InferenceMetrics(metrics)
+    observer.engine_started(NET, CLASSES)
+    return observer
+
+
 def test_the_names_that_are_exported_are_these(metrics):
     assert set(families(metrics)) == {f"ferserve_{name}" for name in EXPORTED}
 
@@ -58,7 +65,7 @@ def test_durations_are_told_apart_from_50_microseconds_on(metrics):
 
 
 def test_a_batch_is_counted_by_faces_padding_reason_class_and_confidence(metrics):
-    InferenceMetrics(metrics).batch_executed(
+    observer_of(metrics).batch_executed(
         NET,
         cut_reason=CutReason.FULL,
         face_count=3,
@@ -79,7 +86,7 @@ def test_a_batch_is_counted_by_faces_padding_reason_class_and_confidence(metrics
 
 
 def test_scores_that_are_no_numbers_do_not_spoil_the_confidence(metrics):
-    InferenceMetrics(metrics).batch_executed(
+    observer_of(metrics).batch_executed(
         NET,
         cut_reason=CutReason.FULL,
         face_count=1,

@@ -160,3 +160,12 @@ async def test_pictures_show_the_class_of_their_own_face(bench: Bench) -> None:
     images = [bytes([value, value + 1]) for value in range(20)]
     answer = await bench.analyze(images, SPEC, OPTIONS)
     assert [_class(result) for result in answer.results] == [class_of(image) for image in images]
+
+
+async def test_an_unforeseen_error_on_a_picture_fails_it_alone_and_is_hidden(bench: Bench) -> None:
+    bench.vision.errors = {b"\1": RuntimeError("/secret/path")}
+    first, second = (await bench.analyze([b"\1", b"\2"], SPEC, OPTIONS)).results
+    assert isinstance(first, FerserveError)
+    assert first.reason == "INTERNAL"
+    assert "/secret/path" not in first.message
+    assert _class(second) == class_of(b"\2")

@@ -122,7 +122,8 @@ async def test_an_unforeseen_error_on_a_frame_fails_it_alone_and_is_hidden(bench
     await bench.send(None)
     await task
     assert bench.told == [(0, "0"), (1, "INTERNAL"), (2, "2")]
-    assert "/secret/path" not in bench.answers[1].outcome.message
+    (failure,) = bench.answers[1].outcome.results
+    assert "/secret/path" not in failure.message
 
 
 @pytest.mark.parametrize("second", [4, 3, -1])

@@ -84,7 +84,7 @@ def test_priorities_and_policies_have_defaults_and_refuse_unknown_numbers() -> N
         OverloadPolicy.LATEST,
         OverloadPolicy.BLOCK,
     ]
-    for parse, field in [(wire.parse_priority, "priority"), (wire.parse_policy, "config.overload_policy")]:
+    for parse, field in [(wire.parse_priority, "priority"), (wire.parse_policy, "overload_policy")]:
         for number in (3, -1):
             with pytest.raises(InvalidRequestError) as caught:
                 parse(number)

@@ -36,7 +36,7 @@ from ferserve_server.vision.pool import VisionPool
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 
-    from ferserve_server.domain.ports import InferenceObserver, Loader, Servable
+    from ferserve_server.domain.ports import Loader, Servable
     from ferserve_server.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -46,6 +46,9 @@ _QUIET_S: Final = 0.1
 
 _LONGEST_GOODBYE_S: Final = 1.0
 """But it waits for that no longer than this, should callers not heed the drain."""
+
+_LONGEST_UNLOAD_S: Final = 10.0
+"""Draining is over by then; unloading itself takes milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +143,7 @@ async def running_server(settings: Settings, loader: Loader) -> AsyncIterator[Ru
         if settings.metrics_listen != "off":
             metrics_port = stack.enter_context(MetricsServer(metrics.registry, settings.metrics_listen)).port
 
-        stack.push_async_callback(manager.close)
+        stack.push_async_callback(_close_models, manager)
         await health.report(ready=False)
         stack.enter_context(_background(_follow_health(manager, health, health_changed)))
         await server.start()
@@ -176,7 +179,7 @@ def _model_manager(
     loader: Loader,
     clock: MonotonicClock,
     metrics: Metrics,
-    observer: InferenceObserver,
+    observer: InferenceMetrics,
     on_change: Callable[[], None],
 ) -> ModelManager:
     batcher_settings = BatcherSettings(
@@ -191,6 +194,7 @@ def _model_manager(
 
     def make_batcher(servable: Servable) -> Batcher:
         batcher = Batcher(servable, batcher_settings, clock=clock, observer=observer, on_health_change=on_change)
+        observer.engine_started(servable.id, servable.description.labels)
         metrics.watch_engine(
             servable.id, oldest_age_s=lambda: batcher.oldest_age_s, healthy=lambda: batcher.healthy
         )
@@ -207,6 +211,15 @@ def _model_manager(
         versions_per_model=settings.versions_per_model,
         on_change=on_change,
     )
+
+
+async def _close_models(manager: ModelManager) -> None:
+    """Unloads what can be unloaded; an engine that hangs would hold the exit up for its whole timeout."""
+    try:
+        async with asyncio.timeout(_LONGEST_UNLOAD_S):
+            await manager.close()
+    except TimeoutError:
+        log.error("models not unloaded in time", timeout_s=_LONGEST_UNLOAD_S)  # noqa: TRY400 - no trace to show
 
 
 async def _keep_models(manager: ModelManager, settings: Settings) -> None:

@@ -84,10 +84,10 @@ def check_admission(  # noqa: PLR0913 - the facts of one decision
         )
     if queued_bytes + byte_count > limits.max_bytes:
         raise QueueFullError(
-            what="bytes",
-            queued=queued_bytes,
-            limit=limits.max_bytes,
-            setting="max_queue_bytes",
+            what="MiB of faces",
+            queued=queued_bytes // 2**20,
+            limit=limits.max_bytes // 2**20,
+            setting="max_queue_mib",
             retry_after_s=retry_after_s,
         )
     if remaining_s is None:

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ferserve_server.domain.emotion import LABELS
 from ferserve_server.domain.servable import ServableState
 
 if TYPE_CHECKING:
@@ -19,9 +18,13 @@ if TYPE_CHECKING:
 class InferenceMetrics:
     """Writes what the batcher and the repository tell into the metrics. Event loop only."""
 
-    def __init__(self, metrics: Metrics, labels: tuple[str, ...] = LABELS) -> None:
+    def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
-        self._labels = labels
+        self._labels: dict[ServableId, tuple[str, ...]] = {}
+
+    def engine_started(self, servable: ServableId, labels: tuple[str, ...]) -> None:
+        """Learns the names of a version's classes, before its first batch."""
+        self._labels[servable] = labels
 
     def batch_executed(
         self,
@@ -47,9 +50,10 @@ class InferenceMetrics:
         confidence = float(scores.max(axis=1).sum())
         if np.isfinite(confidence):
             metrics.confidence_sum.labels(model, version).inc(confidence)
-        counts = np.bincount(scores.argmax(axis=1), minlength=len(self._labels))
+        labels = self._labels[servable]
+        counts = np.bincount(scores.argmax(axis=1), minlength=len(labels))
         for index in np.flatnonzero(counts):
-            metrics.predictions.labels(model, version, self._labels[index]).inc(int(counts[index]))
+            metrics.predictions.labels(model, version, labels[index]).inc(int(counts[index]))
 
     def batch_failed(self, servable: ServableId, *, face_count: int) -> None:  # noqa: ARG002 - part of the port
         """Counts an execution that raised."""
@@ -74,6 +78,7 @@ class InferenceMetrics:
             gauge.set(1 if each is state else 0)
         if state is ServableState.UNLOADED:
             self._metrics.forget_engine(servable)
+            self._labels.pop(servable, None)
 
 
 class CallMetrics:

@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
+import structlog
 
 from ferserve_server.domain.errors import (
     FerserveError,
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from ferserve_server.domain.ports import Vision
     from ferserve_server.domain.servable import ModelSpec
     from ferserve_server.repository.lease import Lease
+
+log = structlog.get_logger(__name__)
 
 PICTURE_ERRORS: Final = (ImageFormatError, ImageUnreadableError, InvalidRequestError)
 """Errors that are the picture's own. All others are the server's state, and fail the call."""
@@ -72,6 +75,11 @@ class AnalyzeImages:
             found = await self._vision.find_faces(image, options)
         except PICTURE_ERRORS as error:
             return error
+        except FerserveError:
+            raise
+        except Exception:
+            log.exception("picture failed")
+            return FerserveError("The server failed on this picture. Its log tells more.")
         if found.crops:
             crops = np.stack(found.crops)[..., np.newaxis]
             faces = await lease.scorer.score(crops, deadline=deadline, priority=priority)

@@ -110,7 +110,7 @@ class ModelManager:
         for servable_id in todo.unload:
             self._retire(servable_id)
         for servable_id, status in list(self._status.items()):
-            if servable_id not in on_disk and status.state is ServableState.FAILED:
+            if servable_id not in on_disk and status.state in {ServableState.FAILED, ServableState.UNLOADED}:
                 self._failed.pop(servable_id, None)
                 self._status.pop(servable_id)
 

@@ -120,11 +120,15 @@ class EmotionServicer:
             raise InvalidRequestError(
                 "STREAM_CONFIG_REQUIRED", "The first message of the stream must be its config.", field="config"
             )
-        return FrameStreamConfig(
-            wire.parse_spec(first.config.model),
-            wire.parse_policy(first.config.overload_policy),
-            wire.parse_detection(first.config.detection, self._detection, self._limits),
-        )
+        try:
+            return FrameStreamConfig(
+                wire.parse_spec(first.config.model),
+                wire.parse_policy(first.config.overload_policy),
+                wire.parse_detection(first.config.detection, self._detection, self._limits),
+            )
+        except InvalidRequestError as error:
+            error.field = f"config.{error.field}"
+            raise
 
     async def _first(
         self, requests: AsyncIterator[emotion_pb2.StreamFramesRequest]

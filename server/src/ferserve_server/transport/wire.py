@@ -85,7 +85,7 @@ def parse_policy(policy: int) -> OverloadPolicy:
     try:
         return _POLICIES[policy]  # type: ignore[index]  # the wire may carry any number
     except KeyError:
-        raise _out_of_range("config.overload_policy", policy, "a value of OverloadPolicy") from None
+        raise _out_of_range("overload_policy", policy, "a value of OverloadPolicy") from None
 
 
 def parse_packed(faces: face_pb2.PackedFaces, limits: RequestLimits, field: str) -> CropBatch:
