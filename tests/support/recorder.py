@@ -18,7 +18,6 @@ class Recorder:
     states: list[tuple[str, str]] = field(default_factory=list)
     ended: list[tuple[str, str]] = field(default_factory=list)
     stream_answers: list[tuple[str, str]] = field(default_factory=list)
-    depth_faces: int = 0
 
     def batch_executed(
         self, servable, *, cut_reason, face_count, padded_count, oldest_queue_s, inference_s, scores
@@ -29,9 +28,6 @@ class Recorder:
 
     def batch_failed(self, servable, *, face_count) -> None:
         self.failed_batch_sizes.append(face_count)
-
-    def queue_changed(self, servable, *, depth_faces) -> None:
-        self.depth_faces = depth_faces
 
     def rejected(self, reason) -> None:
         self.rejections.append(reason)

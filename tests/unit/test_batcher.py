@@ -50,6 +50,7 @@ async def test_a_face_is_scored_alone_when_nobody_else_waits():
     async with bench() as made:
         answer = await made.batcher.score(faces(1, first=9))
 
+        await settle()
         assert is_right(answer, faces(1, first=9))
         assert made.observer.cut_reasons == ["executor_idle"]
 
@@ -87,6 +88,7 @@ async def test_a_large_request_is_answered_whole_and_in_order_from_many_batches(
     async with bench(executor_count=2) as made:
         answer = await made.batcher.score(crops)
 
+        await settle()
         assert is_right(answer, crops)
         assert sum(made.observer.batch_sizes) == 50
 
@@ -395,7 +397,7 @@ async def test_the_depth_and_age_of_the_queue_are_told():
         made.clock.advance(2.0)
 
         assert made.batcher.oldest_age_s == pytest.approx(2.0)
-        assert made.observer.depth_faces == 3
+        assert made.batcher.depth_faces == 3
         gate.open()
         await asyncio.gather(running, waiting)
-        assert made.observer.depth_faces == 0
+        assert made.batcher.depth_faces == 0

@@ -113,12 +113,13 @@ def test_exactly_one_state_of_a_version_is_set(metrics):
 
 def test_an_engine_is_asked_at_every_scrape_until_it_is_unloaded(metrics):
     health = [True]
-    metrics.watch_engine(NET, oldest_age_s=lambda: 1.5, healthy=lambda: health[0])
+    metrics.watch_engine(NET, depth_faces=lambda: 7, oldest_age_s=lambda: 1.5, healthy=lambda: health[0])
     value = metrics.registry.get_sample_value
     assert value("ferserve_engine_healthy", LABELS) == 1
     health[0] = False
     assert value("ferserve_engine_healthy", LABELS) == 0
     assert value("ferserve_queue_oldest_age_seconds", LABELS) == 1.5
+    assert value("ferserve_queue_depth_faces", LABELS) == 7
 
     InferenceMetrics(metrics).state_changed(NET, ServableState.UNLOADED)
 

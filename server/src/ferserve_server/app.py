@@ -196,7 +196,10 @@ def _model_manager(
         batcher = Batcher(servable, batcher_settings, clock=clock, observer=observer, on_health_change=on_change)
         observer.engine_started(servable.id, servable.description.labels)
         metrics.watch_engine(
-            servable.id, oldest_age_s=lambda: batcher.oldest_age_s, healthy=lambda: batcher.healthy
+            servable.id,
+            depth_faces=lambda: batcher.depth_faces,
+            oldest_age_s=lambda: batcher.oldest_age_s,
+            healthy=lambda: batcher.healthy,
         )
         return batcher
 

@@ -183,9 +183,6 @@ class InferenceObserver(Protocol):
     def batch_failed(self, servable: ServableId, *, face_count: int) -> None:
         """An execution raised. Its rows are tried again in halves, or fail if it held one."""
 
-    def queue_changed(self, servable: ServableId, *, depth_faces: int) -> None:
-        """The number of waiting faces is another."""
-
     def rejected(self, reason: str) -> None:
         """A request was not taken."""
 

@@ -128,10 +128,16 @@ class Metrics:
         self.build_info = self._gauge("build_info", "1; the labels tell what runs.", ("version",))
 
     def watch_engine(
-        self, servable: ServableId, *, oldest_age_s: Callable[[], float], healthy: Callable[[], bool]
+        self,
+        servable: ServableId,
+        *,
+        depth_faces: Callable[[], int],
+        oldest_age_s: Callable[[], float],
+        healthy: Callable[[], bool],
     ) -> None:
         """Asks the engine of a version for its state at every scrape. The callables must be thread-safe."""
         labels = (servable.name, str(servable.version))
+        self.queue_depth.labels(*labels).set_function(depth_faces)
         self.queue_oldest_age.labels(*labels).set_function(oldest_age_s)
         self.engine_healthy.labels(*labels).set_function(lambda: float(healthy()))
 

@@ -1,30 +1,52 @@
-"""Writes what the core and the transport tell into the metrics."""
+"""Writes what the core and the transport tell into the metrics.
+
+The library looks a labelled series up by name at every event, which takes longer than counting it: 1.5 us against
+0.5. So the series that every batch and every call writes to are looked up once.
+"""
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ferserve_server.domain.ports import CutReason
 from ferserve_server.domain.servable import ServableState
 
 if TYPE_CHECKING:
     from ferserve_server.domain.face import Scores
-    from ferserve_server.domain.ports import CutReason, FoundFaces
+    from ferserve_server.domain.ports import FoundFaces
     from ferserve_server.domain.servable import ServableId
     from ferserve_server.observability.metrics import Metrics
 
 
+class _VersionSeries:
+    """The series of one version."""
+
+    def __init__(self, metrics: Metrics, servable: ServableId, classes: tuple[str, ...]) -> None:
+        version = (servable.name, str(servable.version))
+        self.faces = metrics.faces.labels(*version)
+        self.padding_faces = metrics.padding_faces.labels(*version)
+        self.batches = {reason: metrics.batches.labels(*version, reason.value) for reason in CutReason}
+        self.batch_failures = metrics.batch_failures.labels(*version)
+        self.confidence_sum = metrics.confidence_sum.labels(*version)
+        self.predictions = [metrics.predictions.labels(*version, name) for name in classes]
+        self.batch_size = metrics.batch_size.labels(servable.name)
+        self.queue_seconds = metrics.queue_seconds.labels(servable.name)
+        self.inference_seconds = metrics.inference_seconds.labels(servable.name)
+
+
 class InferenceMetrics:
-    """Writes what the batcher and the repository tell into the metrics. Event loop only."""
+    """Implements `domain.ports.InferenceObserver`. Event loop only."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
-        self._labels: dict[ServableId, tuple[str, ...]] = {}
+        self._series: dict[ServableId, _VersionSeries] = {}
 
-    def engine_started(self, servable: ServableId, labels: tuple[str, ...]) -> None:
-        """Learns the names of a version's classes, before its first batch."""
-        self._labels[servable] = labels
+    def engine_started(self, servable: ServableId, classes: tuple[str, ...]) -> None:
+        """Makes the series of a version, before its first batch; they start at 0."""
+        self._series[servable] = _VersionSeries(self._metrics, servable, classes)
 
     def batch_executed(
         self,
@@ -38,30 +60,24 @@ class InferenceMetrics:
         scores: Scores,
     ) -> None:
         """Counts a batch; see `domain.ports.InferenceObserver`."""
-        model, version = servable.name, str(servable.version)
-        metrics = self._metrics
-        metrics.faces.labels(model, version).inc(face_count)
-        metrics.batches.labels(model, version, cut_reason.value).inc()
-        metrics.batch_size.labels(model).observe(face_count)
-        metrics.queue_seconds.labels(model).observe(oldest_queue_s)
-        metrics.inference_seconds.labels(model).observe(inference_s)
+        series = self._series[servable]
+        series.faces.inc(face_count)
+        series.batches[cut_reason].inc()
+        series.batch_size.observe(face_count)
+        series.queue_seconds.observe(oldest_queue_s)
+        series.inference_seconds.observe(inference_s)
         if padded_count > face_count:
-            metrics.padding_faces.labels(model, version).inc(padded_count - face_count)
+            series.padding_faces.inc(padded_count - face_count)
         confidence = float(scores.max(axis=1).sum())
         if np.isfinite(confidence):
-            metrics.confidence_sum.labels(model, version).inc(confidence)
-        labels = self._labels[servable]
-        counts = np.bincount(scores.argmax(axis=1), minlength=len(labels))
-        for index in np.flatnonzero(counts):
-            metrics.predictions.labels(model, version, labels[index]).inc(int(counts[index]))
+            series.confidence_sum.inc(confidence)
+        for index, count in enumerate(np.bincount(scores.argmax(axis=1)).tolist()):
+            if count:
+                series.predictions[index].inc(count)
 
     def batch_failed(self, servable: ServableId, *, face_count: int) -> None:  # noqa: ARG002 - part of the port
         """Counts an execution that raised."""
-        self._metrics.batch_failures.labels(servable.name, str(servable.version)).inc()
-
-    def queue_changed(self, servable: ServableId, *, depth_faces: int) -> None:
-        """Keeps the depth of the queue."""
-        self._metrics.queue_depth.labels(servable.name, str(servable.version)).set(depth_faces)
+        self._series[servable].batch_failures.inc()
 
     def rejected(self, reason: str) -> None:
         """Counts work that was not taken."""
@@ -78,29 +94,32 @@ class InferenceMetrics:
             gauge.set(1 if each is state else 0)
         if state is ServableState.UNLOADED:
             self._metrics.forget_engine(servable)
-            self._labels.pop(servable, None)
+            self._series.pop(servable, None)
 
 
 class CallMetrics:
     """Implements `domain.ports.CallObserver`. Event loop only."""
 
     def __init__(self, metrics: Metrics) -> None:
-        self._metrics = metrics
+        self._in_progress = cache(metrics.requests_in_progress.labels)
+        self._requests = cache(metrics.requests.labels)
+        self._seconds = cache(metrics.request_seconds.labels)
+        self._stream_answers = cache(metrics.stream_answers.labels)
 
     def call_started(self, method: str) -> None:
         """Counts an open call."""
-        self._metrics.requests_in_progress.labels(method).inc()
+        self._in_progress(method).inc()
 
     def call_ended(self, method: str, code: str, seconds: float | None) -> None:
         """Counts a call that ended."""
-        self._metrics.requests_in_progress.labels(method).dec()
-        self._metrics.requests.labels(method, code).inc()
+        self._in_progress(method).dec()
+        self._requests(method, code).inc()
         if seconds is not None:
-            self._metrics.request_seconds.labels(method).observe(seconds)
+            self._seconds(method).observe(seconds)
 
     def stream_answered(self, method: str, outcome: str) -> None:
         """Counts an answer on a stream."""
-        self._metrics.stream_answers.labels(method, outcome).inc()
+        self._stream_answers(method, outcome).inc()
 
 
 class VisionMetrics:
