@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import bisect
 import threading
-from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from ferserve_server.batching.line import Line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -70,7 +71,7 @@ class ThreadRunner:
         self._bucket_sizes = list(bucket_sizes)
         self._clock = clock
         self._deliver = deliver
-        self._line: SimpleQueue[Batch | None] = SimpleQueue()
+        self._line: Line[Batch] = Line()
         self.thread_count = servable.executor_count
         self._working = self.thread_count
         self._ended = threading.Event()
