@@ -13,8 +13,8 @@ Work = TypeVar("Work")
 class Line(Generic[Work]):
     """Hands work to the thread that ran dry last, whose core still has the model in its caches.
 
-    An ordinary queue wakes its threads in turn, so that a caller alone would meet a cold core every time. Work that
-    finds no idle thread waits, first come first served.
+    An ordinary queue wakes its threads in turn, so that a caller alone would meet a cold core every time. Work
+    that finds no idle thread waits, first come first served.
 
     Thread-safety: `put` from any thread, `get` from the threads that work.
     """
