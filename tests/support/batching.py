@@ -11,9 +11,9 @@ import numpy as np
 from ferserve_server.backends.fake import FakeServable
 from ferserve_server.batching.batcher import Batcher
 from ferserve_server.batching.settings import BatcherSettings
-from ferserve_server.domain.emotion import LABELS
 from ferserve_server.domain.servable import InputSpec, ModelDescription, ServableId
 from support.fake_clock import FakeClock
+from support.model_factory import LABELS
 from support.recorder import Recorder
 
 if TYPE_CHECKING:

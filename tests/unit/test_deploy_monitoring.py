@@ -8,8 +8,8 @@ import grpc
 import pytest
 import yaml
 
-from ferserve_server.domain.emotion import LABELS
 from ferserve_server.domain.servable import ServableState
+from support.model_factory import LABELS
 from support.monitoring import (
     DASHBOARD,
     PROMETHEUS_FOLDER,
