@@ -114,7 +114,7 @@ test: dev tools ## Run all tests (PYTEST_FLAGS="-k batcher" picks some).
 	PATH="$(CURDIR)/.tools/bin:$$PATH" $(BIN)/python -m pytest $(PYTEST_FLAGS)
 
 .PHONY: bench
-bench: setup ## Measure the batcher's cost and the engine; writes benchmarks/results/.
+bench: setup ## Measure what the batcher costs one caller alone; writes benchmarks/results/.
 	$(BIN)/python benchmarks/batcher_overhead.py
 
 -include deploy/targets.mk
