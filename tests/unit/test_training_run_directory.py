@@ -62,7 +62,11 @@ def test_damaged_settings_are_named(directory):
         directory.settings()
 
 
-def test_nothing_but_the_two_files_is_left_behind(directory):
+def test_nothing_but_the_three_files_is_left_behind(directory):
     directory.save(Checkpoint((), {}))
 
-    assert sorted(path.name for path in directory.path.iterdir()) == ["checkpoint.npz", "run.json"]
+    assert sorted(path.name for path in directory.path.iterdir()) == [
+        "checkpoint.npz",
+        "epochs.csv",
+        "run.json",
+    ]

@@ -8,6 +8,7 @@ from ferserve_training.labels import FACE_SIZE
 from ferserve_training.recipes.recipe import Augmentation
 
 _DRAW_COUNT = 11
+_MORE_DRAWS = (1 << 30, 0)
 
 
 def augment(images: tf.Tensor, seed: tf.Tensor, ranges: Augmentation) -> tf.Tensor:
@@ -25,13 +26,15 @@ def augment(images: tf.Tensor, seed: tf.Tensor, ranges: Augmentation) -> tf.Tens
     """
     count = tf.shape(images)[0]
     draws = tf.unstack(tf.random.stateless_uniform([_DRAW_COUNT, count], seed), num=_DRAW_COUNT)
+    # Drawn apart, so that recipes without them see the views that they always saw.
+    more_draws = tf.unstack(tf.random.stateless_uniform([2, count], seed + _MORE_DRAWS), num=2)
     views = tf.raw_ops.ImageProjectiveTransformV3(
         images=tf.cast(images, tf.float32),
-        transforms=_affine_transforms(draws[:5], ranges),
+        transforms=_affine_transforms([*draws[:5], *more_draws], ranges),
         output_shape=[FACE_SIZE, FACE_SIZE],
         fill_value=0.0,
         interpolation="BILINEAR",
-        fill_mode="REFLECT",
+        fill_mode=ranges.fill,
     )
     means = tf.reduce_mean(views, [1, 2, 3], keepdims=True)
     contrasts = _column(1.0 + ranges.contrast * _signed(draws[5]))
@@ -41,7 +44,7 @@ def augment(images: tf.Tensor, seed: tf.Tensor, ranges: Augmentation) -> tf.Tens
 
 
 def _affine_transforms(draws: list[tf.Tensor], ranges: Augmentation) -> tf.Tensor:
-    """Turn five draws into the eight parameters that map output to input pixels, float32 [N, 8]."""
+    """Turn seven draws into the eight parameters that map output to input pixels, float32 [N, 8]."""
     angle = math.radians(ranges.rotation_degrees) * _signed(draws[0])
     low, high = (math.log(scale) for scale in ranges.scale)
     shrink = tf.exp(-(low + (high - low) * draws[1]))
@@ -49,7 +52,11 @@ def _affine_transforms(draws: list[tf.Tensor], ranges: Augmentation) -> tf.Tenso
     shift_x, shift_y = (ranges.shift_pixels * _signed(draw) for draw in draws[3:5])
     centre = (FACE_SIZE - 1) / 2
     cosine, sine = tf.cos(angle) * shrink, tf.sin(angle) * shrink
-    xx, xy, yx, yy = cosine * mirror, -sine, sine * mirror, cosine
+    turned = tf.where(draws[5] < ranges.vertical_flip_probability, -1.0, 1.0)
+    shear = math.radians(ranges.shear_degrees) * _signed(draws[6])
+    xx, yx = cosine * mirror, sine * mirror
+    xy = (-sine * tf.cos(shear) - cosine * tf.sin(shear)) * turned
+    yy = (cosine * tf.cos(shear) - sine * tf.sin(shear)) * turned
     x0 = centre + shift_x - (xx + xy) * centre
     y0 = centre + shift_y - (yx + yy) * centre
     zero = tf.zeros_like(angle)

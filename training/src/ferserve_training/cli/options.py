@@ -10,7 +10,30 @@ DataOption = Annotated[
     typer.Option(
         "--data",
         metavar="PATH",
-        help="FER-2013 as zip archive or folder: train/<emotion>/* and test/<emotion>/*.",
+        help="FER-2013 as zip archive, folder or csv file, or a folder of your own with one folder a class.",
     ),
 ]
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN_DIR", help="Folder of a training run.")]
+SubjectArgument = Annotated[
+    Path, typer.Argument(metavar="RUN_OR_VERSION", help="Folder of a training run or of an exported version.")
+]
+FractionOption = Annotated[
+    float | None,
+    typer.Option(
+        "--validation-fraction",
+        min=0.01,
+        max=0.9,
+        help="Share of each class to hold back from a set of your own that has no validation folder.",
+    ),
+]
+FractionSeedOption = Annotated[
+    int, typer.Option("--validation-seed", min=0, help="Of the choice of faces held back.")
+]
+PrivateTestOption = Annotated[
+    bool, typer.Option("--private-test", help="Score PrivateTest of the csv file: once for a released model.")
+]
+
+
+def scored_split(*, private_test: bool) -> str:
+    """Name the split that is scored."""
+    return "PrivateTest" if private_test else "PublicTest"

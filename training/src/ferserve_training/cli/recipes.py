@@ -8,7 +8,7 @@ from ferserve_training.recipes.catalog import RECIPES
 
 def list_recipes() -> None:
     """List the recipes."""
-    table = Table("recipe", "MACs a face", "parameters", "epochs", "what it is", box=None)
+    table = Table("recipe", "MACs a face", "parameters", "epochs", "what it is", "published", box=None)
     for recipe in RECIPES.values():
         table.add_row(
             recipe.name,
@@ -16,5 +16,6 @@ def list_recipes() -> None:
             f"{recipe.net.parameter_count:,}",
             str(recipe.epochs),
             recipe.summary,
+            recipe.published or "",
         )
     Console().print(table)

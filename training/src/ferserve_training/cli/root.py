@@ -7,10 +7,13 @@ from typing import Final
 
 import typer
 
+from ferserve_training.cli.audit import audit
+from ferserve_training.cli.compare import compare
 from ferserve_training.cli.data_check import data_check
 from ferserve_training.cli.evaluate import evaluate
 from ferserve_training.cli.export import export
 from ferserve_training.cli.recipes import list_recipes
+from ferserve_training.cli.report import report
 from ferserve_training.cli.train import train
 from ferserve_training.errors import TrainingError
 
@@ -34,6 +37,9 @@ app.command("data-check")(data_check)
 app.command("train")(train)
 app.command("evaluate")(evaluate)
 app.command("export")(export)
+app.command("report")(report)
+app.command("compare")(compare)
+app.command("audit")(audit)
 
 
 def main() -> None:

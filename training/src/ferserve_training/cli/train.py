@@ -6,13 +6,14 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from ferserve_training.cli.options import DataOption
-from ferserve_training.data.folders import load_faces
+from ferserve_training.cli.options import DataOption, FractionOption, FractionSeedOption
+from ferserve_training.data.load import DataChoice, load_data
 from ferserve_training.errors import DataError
 from ferserve_training.loop.records import EpochRecord
 from ferserve_training.loop.request import RunRequest
-from ferserve_training.recipes.catalog import find_recipe
-from ferserve_training.recipes.smoke import SMOKE_FACE_COUNT, smoke_version
+from ferserve_training.nets.chain import RANDOM_WEIGHTS, ChainSpec
+from ferserve_training.recipes.resolve import resolve_recipe
+from ferserve_training.recipes.smoke import SMOKE_FACE_COUNT
 
 
 def train(  # noqa: PLR0913  # one parameter an option
@@ -33,13 +34,24 @@ def train(  # noqa: PLR0913  # one parameter an option
     threads: Annotated[int, typer.Option(min=1, help="Threads of TensorFlow.")] = 2,
     smoke: Annotated[bool, typer.Option(help="Take a few faces and two epochs, to try the machinery.")] = False,
     resume: Annotated[bool, typer.Option(help="Go on after the last finished epoch.")] = False,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="Replace a value of the recipe; may be repeated."),
+    ] = None,
+    teacher: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN_OR_VERSION", help="Learn from the answers of this net too (distillation)."),
+    ] = None,
+    validation_fraction: FractionOption = None,
+    validation_seed: FractionSeedOption = 0,
 ) -> None:
     """Train a recipe, with a checkpoint after every epoch."""
-    recipe = find_recipe(recipe_name)
-    if smoke:
-        recipe = smoke_version(recipe)
-    request = RunRequest(seed, epochs, max_minutes, smoke)
-    faces = load_faces(data)
+    overrides = tuple(set_ or ())
+    recipe = resolve_recipe(recipe_name, overrides, smoke=smoke)
+    request = RunRequest(
+        seed, epochs, max_minutes, smoke, overrides, None if teacher is None else str(teacher.resolve())
+    )
+    faces = load_data(DataChoice(data, validation_fraction, validation_seed))
     if smoke:
         faces = faces.reduced(SMOKE_FACE_COUNT)
     if len(faces.training) < recipe.optimisation.batch_size:
@@ -48,6 +60,7 @@ def train(  # noqa: PLR0913  # one parameter an option
     # TensorFlow takes seconds to import; neither --help nor a refused data set should wait for it.
     from ferserve_training.framework import limit_threads, versions  # noqa: PLC0415
     from ferserve_training.loop.run_directory import RunDirectory  # noqa: PLC0415
+    from ferserve_training.loop.teacher import load_teacher  # noqa: PLC0415
     from ferserve_training.loop.train import train as run  # noqa: PLC0415
 
     limit_threads(threads)
@@ -56,11 +69,17 @@ def train(  # noqa: PLR0913  # one parameter an option
     if resume:
         settings = directory.settings()
         request.check_resumes(settings, recipe.name, faces.sha256)
+        recipe = resolve_recipe(settings.recipe, settings.overrides, smoke=settings.smoke)
     else:
         directory.create(settings)
+    taught = None if settings.teacher is None else load_teacher(Path(settings.teacher))
     console = Console(soft_wrap=True, highlight=False)
     console.print(f"{recipe.name}, seed {settings.seed}, {len(faces.training):,} faces, in {directory.path}")
-    checkpoint = run(recipe, faces, settings, directory, lambda record, left: console.print(_line(record, left)))
+    if isinstance(recipe.net, ChainSpec) and recipe.net.backbone and recipe.net.weights == RANDOM_WEIGHTS:
+        console.print("the backbone starts from random weights, so all of it is trained")
+    checkpoint = run(
+        recipe, faces, settings, directory, lambda record, left: console.print(_line(record, left)), taught
+    )
     console.print(f"finished after {len(checkpoint.history)} epochs")
 
 
@@ -70,5 +89,5 @@ def _line(record: EpochRecord, epochs_left: int) -> str:
         f"  about {epochs_left} left"
     )
     if record.public_test_accuracy is not None:
-        line += f"  PublicTest {record.public_test_accuracy:.2%}"
+        line += f"  validation {record.public_test_accuracy:.2%}"
     return line

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ferserve_training.data.faces import FaceData, LabelledFaces
+from ferserve_training.data.faults import OnFault, refuse
 from ferserve_training.data.source import read_files
 from ferserve_training.errors import DataError
 from ferserve_training.labels import CLASS_COUNT, FACE_SIZE, LABELS
@@ -17,7 +18,7 @@ _SPLITS: Final = ("train", "test")
 _LAYOUT: Final = "train/<emotion>/<image> and test/<emotion>/<image>"
 
 
-class _Split:
+class Split:
     """Faces of a split while it is being read."""
 
     def __init__(self) -> None:
@@ -26,11 +27,13 @@ class _Split:
         self.names: list[str] = []
 
     def add(self, image: npt.NDArray[np.uint8], label: int, name: str) -> None:
+        """Take one face, uint8 [48, 48], in."""
         self.images.append(image)
         self.labels.append(label)
         self.names.append(name)
 
     def finish(self) -> LabelledFaces:
+        """Give all faces; there must be one at least."""
         return LabelledFaces(
             np.stack(self.images)[..., np.newaxis],
             np.asarray(self.labels, np.int32),
@@ -38,13 +41,14 @@ class _Split:
         )
 
 
-def load_faces(source: Path) -> FaceData:
+def load_faces(source: Path, on_fault: OnFault = refuse) -> FaceData:
     """Read a data set in the folder layout, from a zip archive or a folder.
 
     One folder around `train` and `test` is allowed. Colour images are turned to grey.
 
     Args:
         source: The archive or folder.
+        on_fault: Told of each file at fault, which is then left out unless this raises.
 
     Returns:
         Both splits: `train` as training, `test` as PublicTest, each in the order of the paths.
@@ -52,11 +56,15 @@ def load_faces(source: Path) -> FaceData:
     Raises:
         DataError: Names the file at fault: it is no image, not 48x48, in an unknown folder, or a class is empty.
     """
-    splits = {name: _Split() for name in _SPLITS}
+    splits = {name: Split() for name in _SPLITS}
     digest = hashlib.sha256()
     for path, content in read_files(source):
-        split, label = _place(source, path)
-        image = _decode(f"{source}/{path}", content)
+        try:
+            split, label = _place(source, path)
+            image = decode(f"{source}/{path}", content)
+        except DataError as fault:
+            on_fault(fault)
+            continue
         splits[split].add(image, label, path.name)
         digest.update(f"{split}/{LABELS[label]}/{path.name}\0".encode())
         digest.update(image.tobytes())
@@ -79,13 +87,24 @@ def _place(source: Path, path: PurePosixPath) -> tuple[str, int]:
     return split, LABELS.index(emotion)
 
 
-def _decode(path: str, content: bytes) -> npt.NDArray[np.uint8]:
-    """Decode an image to uint8 [48, 48]."""
+def decode(path: str, content: bytes, *, resize: bool = False) -> npt.NDArray[np.uint8]:
+    """Decode an image to grey, uint8 [48, 48].
+
+    Args:
+        path: For messages.
+        content: The file.
+        resize: Whether to scale an image of another size, by areas, rather than to refuse it.
+
+    Raises:
+        DataError: It is no image, or of another size.
+    """
     encoded = np.frombuffer(content, np.uint8)
     image = cv2.imdecode(encoded, cv2.IMREAD_GRAYSCALE) if encoded.size else None
     if image is None:
         raise DataError(path, "is no readable image")
     height, width = image.shape
-    if (height, width) != (FACE_SIZE, FACE_SIZE):
+    if resize:
+        image = cv2.resize(image, (FACE_SIZE, FACE_SIZE), interpolation=cv2.INTER_AREA)
+    elif (height, width) != (FACE_SIZE, FACE_SIZE):
         raise DataError(path, f"is {width}x{height} pixels; expected {FACE_SIZE}x{FACE_SIZE}")
     return np.asarray(image, np.uint8)

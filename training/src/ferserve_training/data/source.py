@@ -27,6 +27,25 @@ def read_files(source: Path) -> Iterator[tuple[PurePosixPath, bytes]]:
         raise DataError(source, "no such file or folder")
 
 
+def list_files(source: Path) -> list[PurePosixPath]:
+    """List the paths that `read_files` would yield, unread.
+
+    Raises:
+        DataError: The source is missing or no archive.
+    """
+    if source.is_dir():
+        names = [path.relative_to(source).as_posix() for path in source.rglob("*") if path.is_file()]
+    elif source.is_file():
+        try:
+            with zipfile.ZipFile(source) as archive:
+                names = [name for name in archive.namelist() if not name.endswith("/")]
+        except (zipfile.BadZipFile, OSError) as error:
+            raise DataError(source, f"is no readable zip archive ({error})") from error
+    else:
+        raise DataError(source, "no such file or folder")
+    return [path for path in map(PurePosixPath, sorted(names)) if _is_wanted(path)]
+
+
 def _read_folder(source: Path) -> Iterator[tuple[PurePosixPath, bytes]]:
     paths = sorted(path for path in source.rglob("*") if path.is_file())
     for path in paths:

@@ -1,5 +1,6 @@
-"""The figures of one net on PublicTest."""
+"""The figures of one net on the faces that models are selected on: PublicTest, or the user's own."""
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,11 +17,12 @@ class Evaluation:
 
     Attributes:
         temperature: Fitted on the same faces; divides the logits.
-        metrics: Figures by their name in the manifest, all `public_test_*`; shares are 0 to 1.
+        metrics: Figures by their name in the manifest, all begin with `prefix`; shares are 0 to 1.
         confusion: `confusion[i][j]` counts faces of class i that were called j, in the order of `LABELS`.
         weights_sha256: Digest of the weights that were scored, so that figures stay with their net.
         face_count: Faces scored.
         twin_free_count: Faces that have no twin in the training split.
+        split: What the faces are, 'PublicTest' or 'validation'.
     """
 
     temperature: float
@@ -29,6 +31,12 @@ class Evaluation:
     weights_sha256: str
     face_count: int
     twin_free_count: int
+    split: str = "PublicTest"
+
+    @property
+    def prefix(self) -> str:
+        """What the names of its figures begin with."""
+        return metric_prefix(self.split)
 
 
 def evaluate(
@@ -36,6 +44,7 @@ def evaluate(
     labels: npt.NDArray[np.integer],
     is_twin_free: npt.NDArray[np.bool_],
     weights_sha256: str,
+    split: str = "PublicTest",
 ) -> Evaluation:
     """Compute the figures of a net; the temperature is fitted on the way.
 
@@ -44,6 +53,7 @@ def evaluate(
         labels: [N], 0 to 6.
         is_twin_free: [N], faces without a twin in the training split.
         weights_sha256: Digest of the weights.
+        split: What the faces are.
     """
     called = logits.argmax(axis=1)
     hits = called == labels
@@ -63,12 +73,18 @@ def evaluate(
     metrics |= {f"recall_{label}": float(recall) for label, recall in zip(LABELS, recalls, strict=True)}
     return Evaluation(
         temperature,
-        {f"public_test_{name}": value for name, value in metrics.items()},
+        {f"{metric_prefix(split)}{name}": value for name, value in metrics.items()},
         tuple(tuple(int(count) for count in row) for row in confusion),
         weights_sha256,
         len(labels),
         int(is_twin_free.sum()),
+        split,
     )
+
+
+def metric_prefix(split: str) -> str:
+    """Turn the name of a split into the beginning of its figures' names: `public_test_`."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", split).lower() + "_"
 
 
 def count_confusion(labels: npt.NDArray[np.integer], called: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:

@@ -18,8 +18,10 @@ from ferserve_training.export.publish import publish_version
 from ferserve_training.export.saved_model import run_saved_model, write_saved_model
 from ferserve_training.framework import versions
 from ferserve_training.loop.learner import score
+from ferserve_training.loop.records import RunSettings
 from ferserve_training.loop.trained import Trained
 from ferserve_training.nets.folding import fold
+from ferserve_training.nets.spec import NetSpec
 
 GOLDEN_PATH: Final = "assets.extra/golden.npz"
 _GOLDEN_COUNT: Final = 32
@@ -27,8 +29,7 @@ _CHECKED_COUNT: Final = 256
 _ALLOWED_DIFFERENCE: Final = 1e-4
 """Of logits; float32 rounding makes 9.2e-6 of it, for fer-nano version 1 on PublicTest."""
 _PROTOCOL: Final = (
-    "PublicTest, single forward pass, no test-time augmentation; averaged weights of the last epoch, none picked; "
-    "temperature fitted on the same split"
+    "{split}, single forward pass, no test-time augmentation; {kept}; temperature fitted on the same split"
 )
 
 
@@ -55,8 +56,9 @@ def export_version(trained: Trained, evaluation: Evaluation, model_repo: Path) -
         raise RunError(f"the run stands at {progress:.0%}: finish it with 'ferserve-train train --resume'")
     model_folder = model_repo / trained.recipe.name
     with publish_version(model_folder) as draft:
-        folded = fold(trained.model, trained.recipe.net)
-        write_saved_model(folded, evaluation.temperature, draft.folder)
+        net = trained.recipe.net
+        served = fold(trained.model, net) if isinstance(net, NetSpec) else trained.model
+        write_saved_model(served, evaluation.temperature, draft.folder)
         faces = draw_faces(_CHECKED_COUNT)
         probabilities, logits = run_saved_model(draft.folder, faces)
         difference = float(np.abs(logits - score(trained.model, faces)).max())
@@ -90,13 +92,31 @@ def _facts(trained: Trained, evaluation: Evaluation, version: int) -> VersionFac
         trained.recipe.net,
         evaluation,
         Provenance(
-            f"{settings.recipe} (smoke)" if settings.smoke else settings.recipe,
+            _recipe_text(settings),
             settings.seed,
             len(trained.history),
             round(seconds / 60, 1),
             settings.data_sha256,
             settings.training_count,
-            _PROTOCOL,
+            _PROTOCOL.format(split=evaluation.split, kept=_kept_text(trained)),
             framework,
         ),
     )
+
+
+def _recipe_text(settings: RunSettings) -> str:
+    """Name the recipe and all that the user changed in it."""
+    changes = [*(["smoke"] if settings.smoke else []), *settings.overrides]
+    if settings.teacher is not None:
+        changes.append("with a teacher")
+    return f"{settings.recipe} ({', '.join(changes)})" if changes else settings.recipe
+
+
+def _kept_text(trained: Trained) -> str:
+    """Say which weights are scored; picking them by the scored faces flatters the figures, and is said."""
+    optimisation = trained.recipe.optimisation
+    weights = "averaged weights" if optimisation.ema_decay else "weights"
+    if optimisation.keeps == "last" and optimisation.stop_after is None:
+        return f"{weights} of the last epoch, none picked"
+    epoch = "an epoch" if optimisation.keeps == "last" else "the best epoch"
+    return f"{weights} of {epoch} picked by the same faces"

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from ferserve_training.evaluation.scores import Evaluation
 from ferserve_training.labels import FACE_SIZE, LABELS
+from ferserve_training.nets.chain import ChainSpec
 from ferserve_training.nets.spec import NetSpec
 
 MANIFEST_PATH: Final = "assets.extra/manifest.json"
@@ -56,7 +57,7 @@ class VersionFacts:
     name: str
     version: int
     created: datetime
-    net: NetSpec
+    net: NetSpec | ChainSpec
     evaluation: Evaluation
     provenance: Provenance
 

@@ -8,7 +8,7 @@ from ferserve_training.labels import LABELS
 
 MODEL_CARD_PATH: Final = "assets.extra/MODEL_CARD.md"
 
-_USE: Final = """\
+INTENDED_USE: Final = """\
 ## Intended use
 
 Sorts the *apparent* expression of a face, cut out and scaled to 48x48 grey pixels, into seven classes. Made for
@@ -35,6 +35,13 @@ copies of training images; *twin-free* figures leave copies and near-copies out.
 this version ships weights only, and `golden.npz` holds faces drawn by formula.
 """
 
+_OWN_DATA: Final = """\
+## Data
+
+A set of labelled faces that is not FER-2013; its digest is below. A part of it that was not learnt from chose the
+temperature and gives the figures. *Twin-free* figures leave out copies and near-copies of training faces.
+"""
+
 
 def model_card_of(facts: VersionFacts) -> str:
     """Write the card of a version in Markdown.
@@ -42,7 +49,13 @@ def model_card_of(facts: VersionFacts) -> str:
     Args:
         facts: What the manifest says too.
     """
-    return "\n".join((_head(facts), _USE, _DATA, _figures(facts), _confusion(facts), _training(facts)))
+    return "\n".join(
+        (_head(facts), INTENDED_USE, _data(facts), _figures(facts), _confusion(facts), _training(facts))
+    )
+
+
+def _data(facts: VersionFacts) -> str:
+    return _DATA if facts.evaluation.split == "PublicTest" else _OWN_DATA
 
 
 def _head(facts: VersionFacts) -> str:
@@ -51,7 +64,7 @@ def _head(facts: VersionFacts) -> str:
 
 {facts.net.mac_count:,} multiply-accumulates a face, {facts.net.parameter_count:,} parameters. \
 Input `faces`: uint8 [N, 48, 48, 1], grey, unscaled;
-each image is standardised inside the graph. Outputs: `probabilities` (temperature applied) and `logits`, \
+{facts.net.preprocessing}. Outputs: `probabilities` (temperature applied) and `logits`, \
 float32 [N, 7],
 in the order {", ".join(LABELS)}.
 """
@@ -59,7 +72,7 @@ in the order {", ".join(LABELS)}.
 
 def _figures(facts: VersionFacts) -> str:
     evaluation = facts.evaluation
-    metrics = {name.removeprefix("public_test_"): value for name, value in evaluation.metrics.items()}
+    metrics = {name.removeprefix(evaluation.prefix): value for name, value in evaluation.metrics.items()}
     interval = f"{metrics['accuracy_low_95']:.2%} to {metrics['accuracy_high_95']:.2%}"
     twin_free = f"Accuracy on the {evaluation.twin_free_count:,} twin-free faces"
     rows = [
@@ -71,11 +84,12 @@ def _figures(facts: VersionFacts) -> str:
         ("Temperature", f"{evaluation.temperature:.4f}"),
         *((f"Recall, {label}", f"{metrics[f'recall_{label}']:.2%}") for label in LABELS),
     ]
+    held_back = " The held-back PrivateTest split was not read." if evaluation.split == "PublicTest" else ""
     return "\n".join(
         (
-            f"## Figures on PublicTest ({evaluation.face_count:,} faces)",
+            f"## Figures on {evaluation.split} ({evaluation.face_count:,} faces)",
             "",
-            f"Measured: {facts.provenance.evaluation}. The held-back PrivateTest split was not read.",
+            f"Measured: {facts.provenance.evaluation}.{held_back}",
             "",
             *_table(("figure", "value"), rows),
         )

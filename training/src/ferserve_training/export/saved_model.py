@@ -1,9 +1,11 @@
 """The SavedModel that the server loads."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+import keras
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
@@ -16,25 +18,22 @@ PROBABILITIES_NAME: Final = "probabilities"
 LOGITS_NAME: Final = "logits"
 
 
-def write_saved_model(net: FoldedNet, temperature: float, folder: Path) -> None:
+def write_saved_model(net: FoldedNet | keras.Model, temperature: float, folder: Path) -> None:
     """Write a SavedModel whose `serving_default` takes raw faces.
 
     The signature maps `faces`, uint8 [None, 48, 48, 1], to `probabilities`, float32 [None, 7] (softmax of the
     logits over the temperature), and `logits`, float32 [None, 7] (before the temperature).
 
     Args:
-        net: What to serve.
+        net: What to serve: a folded net, or a Keras model from grey levels to logits.
         temperature: Divides the logits; above 0.
         folder: Where; made if missing.
     """
     module = tf.Module()
-    module.kernels = [
-        tf.Variable(values, trainable=False, name=f"kernel_{i}") for i, values in enumerate(net.kernels)
-    ]
-    module.biases = [tf.Variable(values, trainable=False, name=f"bias_{i}") for i, values in enumerate(net.biases)]
+    logits_of = _folded_logits(module, net) if isinstance(net, FoldedNet) else _model_logits(module, net)
 
     def serve(faces: tf.Tensor) -> dict[str, tf.Tensor]:
-        logits = apply_folded(net.spec, module.kernels, module.biases, tf.cast(faces, tf.float32))
+        logits = logits_of(tf.cast(faces, tf.float32))
         return {PROBABILITIES_NAME: tf.nn.softmax(logits / temperature), LOGITS_NAME: logits}
 
     signature = tf.TensorSpec([None, FACE_SIZE, FACE_SIZE, 1], tf.uint8, name=INPUT_NAME)
@@ -46,18 +45,42 @@ def write_saved_model(net: FoldedNet, temperature: float, folder: Path) -> None:
         shutil.rmtree(assets)
 
 
-def run_saved_model(
-    folder: Path, faces: npt.NDArray[np.uint8]
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Load a version anew and score faces with it.
+def _folded_logits(module: tf.Module, net: FoldedNet) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Give a folded net's function, its values owned by the module."""
+    module.kernels = [
+        tf.Variable(values, trainable=False, name=f"kernel_{i}") for i, values in enumerate(net.kernels)
+    ]
+    module.biases = [tf.Variable(values, trainable=False, name=f"bias_{i}") for i, values in enumerate(net.biases)]
+    return lambda images: apply_folded(net.spec, module.kernels, module.biases, images)
+
+
+def _model_logits(module: tf.Module, model: keras.Model) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Give a Keras model's function at inference, its variables owned by the module."""
+    module.values = [variable.value for variable in model.variables]
+    return lambda images: model(images, training=False)
+
+
+Scores = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
+
+
+def load_saved_model(folder: Path) -> Callable[[npt.NDArray[np.uint8]], Scores]:
+    """Load a version anew.
 
     Args:
         folder: The version.
-        faces: uint8 [N, 48, 48, 1].
 
     Returns:
-        Probabilities and logits, float32 [N, 7] each.
+        A function from faces, uint8 [N, 48, 48, 1], to probabilities and logits, float32 [N, 7] each.
     """
     loaded = tf.saved_model.load(str(folder))
-    outputs = loaded.signatures["serving_default"](**{INPUT_NAME: tf.constant(faces)})
-    return np.asarray(outputs[PROBABILITIES_NAME]), np.asarray(outputs[LOGITS_NAME])
+
+    def run(faces: npt.NDArray[np.uint8]) -> Scores:
+        outputs = loaded.signatures["serving_default"](**{INPUT_NAME: tf.constant(faces)})
+        return np.asarray(outputs[PROBABILITIES_NAME]), np.asarray(outputs[LOGITS_NAME])
+
+    return run
+
+
+def run_saved_model(folder: Path, faces: npt.NDArray[np.uint8]) -> Scores:
+    """Load a version anew and score faces, uint8 [N, 48, 48, 1], with it: probabilities and logits."""
+    return load_saved_model(folder)(faces)

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from ferserve_training.loop.schedule import Budget
 
 State = dict[str, npt.NDArray[np.generic]]
-"""Weights, averaged weights and the optimiser's variables, by stable names."""
+"""Weights, averaged and best weights, the optimiser's variables and the state of the draws, by stable names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +24,8 @@ class RunSettings:
         data_sha256: Digest of the data set.
         training_count: Faces learnt from.
         framework: Versions of what computed it.
+        overrides: What the user set in the recipe, `name=value` each.
+        teacher: Folder of the run or version whose answers the net learnt from too, or None.
     """
 
     recipe: str
@@ -34,6 +36,8 @@ class RunSettings:
     data_sha256: str
     training_count: int
     framework: str
+    overrides: tuple[str, ...] = ()
+    teacher: str | None = None
 
     @property
     def budget(self) -> Budget:
@@ -49,8 +53,10 @@ class EpochRecord:
         epoch: From 1.
         progress: Position in the schedule after it, 0 to 1; with the steps it gives every learning rate.
         loss: Mean training loss on the augmented views, nats.
-        public_test_accuracy: Of the averaged weights; None where it was not measured.
+        public_test_accuracy: Of the averaged weights, on the validation faces; None where it was not measured.
         seconds: Wall clock, scoring included.
+        learning_rate: Of its last step.
+        public_test_loss: Mean surprise at the labels where it was measured, nats.
     """
 
     epoch: int
@@ -58,6 +64,8 @@ class EpochRecord:
     loss: float
     public_test_accuracy: float | None
     seconds: float
+    learning_rate: float | None = None
+    public_test_loss: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,12 +16,16 @@ class RunRequest:
         epochs: Limit.
         max_minutes: Limit, wall clock over all sittings.
         smoke: Whether to make a smoke run.
+        overrides: `name=value` each, in the recipe.
+        teacher: Folder of a run or version to learn from too.
     """
 
     seed: int | None
     epochs: int | None
     max_minutes: float | None
     smoke: bool
+    overrides: tuple[str, ...] = ()
+    teacher: str | None = None
 
     def settle(self, recipe: Recipe, data_sha256: str, training_count: int, framework: str) -> RunSettings:
         """Fill in what was not said: seed 0, and the recipe's epochs where no limit was given."""
@@ -35,6 +39,8 @@ class RunRequest:
             data_sha256,
             training_count,
             framework,
+            self.overrides,
+            self.teacher,
         )
 
     def check_resumes(self, stored: RunSettings, recipe_name: str, data_sha256: str) -> None:
@@ -49,6 +55,8 @@ class RunRequest:
             ("epochs", self.epochs, stored.epochs),
             ("max-minutes", self.max_minutes, stored.max_minutes),
             ("smoke", self.smoke or None, stored.smoke),
+            ("settings", self.overrides or None, stored.overrides),
+            ("teacher", self.teacher, stored.teacher),
             ("data (SHA-256)", data_sha256, stored.data_sha256),
         )
         for what, asked, kept in pairs:

@@ -1,9 +1,14 @@
-"""The folder of a run: `run.json` (settings) and `checkpoint.npz` (weights and history), each written whole."""
+"""The folder of a run, each file written whole.
 
+`run.json` holds the settings, `checkpoint.npz` weights and history, `epochs.csv` the history for other programs.
+"""
+
+import csv
 import io
 import json
 import zipfile
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,6 +32,7 @@ class RunDirectory:
         self.path = path
         self._settings_path = path / "run.json"
         self._checkpoint_path = path / "checkpoint.npz"
+        self._log_path = path / "epochs.csv"
 
     def create(self, settings: RunSettings) -> None:
         """Start a run.
@@ -49,19 +55,21 @@ class RunDirectory:
             RunError: The folder holds no run, or one that this version cannot read.
         """
         try:
-            return RunSettings(**json.loads(self._settings_path.read_text("utf-8")))
+            content = json.loads(self._settings_path.read_text("utf-8"))
+            return RunSettings(**content | {"overrides": tuple(content.get("overrides", ()))})
         except FileNotFoundError:
             raise RunError(f"{self.path}: holds no run") from None
         except (OSError, ValueError, TypeError) as error:
             raise RunError(f"{self._settings_path}: cannot be read ({error})") from error
 
     def save(self, checkpoint: Checkpoint) -> None:
-        """Replace the checkpoint."""
+        """Replace the checkpoint and the log."""
         history = json.dumps([asdict(record) for record in checkpoint.history])
         buffer = io.BytesIO()
         arrays: dict[str, Any] = {**checkpoint.state, _HISTORY_KEY: np.asarray(history)}
         np.savez(buffer, **arrays)
         write_atomically(self._checkpoint_path, buffer.getvalue())
+        write_atomically(self._log_path, _log_of(checkpoint.history).encode())
 
     def load(self) -> Checkpoint | None:
         """Read the checkpoint; None before the end of the first epoch.
@@ -79,3 +87,12 @@ class RunDirectory:
             return Checkpoint(tuple(EpochRecord(**record) for record in history), state)
         except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
             raise RunError(f"{self._checkpoint_path}: cannot be read ({error})") from error
+
+
+def _log_of(history: Sequence[EpochRecord]) -> str:
+    """Write one line an epoch; what was not measured is empty."""
+    text = io.StringIO()
+    log = csv.DictWriter(text, [field.name for field in fields(EpochRecord)], lineterminator="\n")
+    log.writeheader()
+    log.writerows(asdict(record) for record in history)
+    return text.getvalue()

@@ -2,15 +2,19 @@
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from ferserve_training.data.faces import FaceData, LabelledFaces
 from ferserve_training.errors import RunError
+from ferserve_training.evaluation.calibration import negative_log_likelihood
 from ferserve_training.loop.learner import Learner, score
+from ferserve_training.loop.progress import is_best, must_stop, needs_every_epoch, rate_after
 from ferserve_training.loop.records import Checkpoint, EpochRecord, RunSettings
 from ferserve_training.loop.run_directory import RunDirectory
 from ferserve_training.loop.schedule import advance, epoch_order, epochs_left, learning_rates
+from ferserve_training.loop.teacher import Teacher
 from ferserve_training.recipes.recipe import Recipe
 
 _GUESSED_EPOCH_SECONDS = 10.0
@@ -23,6 +27,7 @@ def train(
     settings: RunSettings,
     directory: RunDirectory,
     on_epoch: Callable[[EpochRecord, int], None],
+    teacher: Teacher | None = None,
 ) -> Checkpoint:
     """Train until the budget is spent, with a checkpoint after each epoch.
 
@@ -34,6 +39,7 @@ def train(
         settings: Budget and seed.
         directory: Where the run lives; a checkpoint in it is continued.
         on_epoch: Called after each epoch with its record and the estimate of the epochs still to come.
+        teacher: Whose answers count beside the labels, if any.
 
     Returns:
         The last checkpoint.
@@ -41,28 +47,49 @@ def train(
     Raises:
         RunError: The checkpoint in `directory` cannot be read, or is that of another net.
     """
-    learner = Learner(recipe, data.training, settings.seed)
+    learner = Learner(recipe, data.training, settings.seed, teacher)
     checkpoint = directory.load() or Checkpoint((), learner.state())
     try:
         learner.restore(checkpoint.state)
     except (KeyError, ValueError) as error:
         raise RunError(f"{directory.path}: its weights do not fit {recipe.name} ({error})") from error
     while to_go := _epochs_to_go(settings, checkpoint.history):
-        started = time.monotonic()
-        epoch = len(checkpoint.history)
-        order = epoch_order(len(data.training), recipe.optimisation.batch_size, settings.seed, epoch)
-        before = checkpoint.history[-1].progress if checkpoint.history else 0.0
-        after = advance(before, to_go)
-        first_step = epoch * len(order)
-        rates = learning_rates(recipe.optimisation, (before, after), first_step, len(order))
-        loss = learner.train_epoch(order, rates, first_step)
-        is_scored = (epoch + 1) % recipe.evaluate_every_epochs == 0 or to_go == 1
-        accuracy = _accuracy(learner, data.public_test) if is_scored else None
-        record = EpochRecord(epoch + 1, after, loss, accuracy, time.monotonic() - started)
-        checkpoint = Checkpoint((*checkpoint.history, record), learner.state())
+        record = _epoch(recipe, data, settings, (learner, checkpoint.history, to_go))
+        history = (*checkpoint.history, record)
+        if must_stop(recipe.optimisation, history):
+            history = (*checkpoint.history, replace(record, progress=1.0))
+        if is_best(recipe.optimisation, history):
+            learner.keep_as_best()
+        checkpoint = Checkpoint(history, learner.state())
         directory.save(checkpoint)
-        on_epoch(record, _epochs_to_go(settings, checkpoint.history))
+        on_epoch(history[-1], _epochs_to_go(settings, checkpoint.history))
     return checkpoint
+
+
+def _epoch(
+    recipe: Recipe,
+    data: FaceData,
+    settings: RunSettings,
+    position: tuple[Learner, tuple[EpochRecord, ...], int],
+) -> EpochRecord:
+    """Make one epoch; `position` is the net, the history so far, and the epochs still to go."""
+    learner, history, to_go = position
+    optimisation = recipe.optimisation
+    started = time.monotonic()
+    epoch = len(history)
+    order = epoch_order(len(data.training), optimisation.batch_size, settings.seed, epoch)
+    before = history[-1].progress if history else 0.0
+    after = advance(before, to_go)
+    first_step = epoch * len(order)
+    if optimisation.rate is None:
+        rates = learning_rates(optimisation, (before, after), first_step, len(order))
+    else:
+        rates = np.full(len(order), rate_after(optimisation, history), np.float32)
+    loss = learner.train_epoch(order, rates, first_step)
+    is_due = (epoch + 1) % recipe.evaluate_every_epochs == 0 or to_go == 1 or needs_every_epoch(optimisation)
+    accuracy, surprise = _figures(learner, data.public_test) if is_due else (None, None)
+    seconds = time.monotonic() - started
+    return EpochRecord(epoch + 1, after, loss, accuracy, seconds, float(rates[-1]), surprise)
 
 
 def _epochs_to_go(settings: RunSettings, history: Sequence[EpochRecord]) -> int:
@@ -73,5 +100,8 @@ def _epochs_to_go(settings: RunSettings, history: Sequence[EpochRecord]) -> int:
     return max(1, epochs_left(settings.budget, seconds, _GUESSED_EPOCH_SECONDS))
 
 
-def _accuracy(learner: Learner, faces: LabelledFaces) -> float:
-    return float(np.mean(score(learner.averaged, faces.images).argmax(axis=1) == faces.labels))
+def _figures(learner: Learner, faces: LabelledFaces) -> tuple[float, float]:
+    """Measure accuracy and mean surprise."""
+    logits = score(learner.averaged, faces.images)
+    accuracy = float(np.mean(logits.argmax(axis=1) == faces.labels))
+    return accuracy, negative_log_likelihood(logits, faces.labels)

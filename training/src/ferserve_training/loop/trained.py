@@ -9,14 +9,14 @@ import numpy as np
 from ferserve_training.errors import RunError
 from ferserve_training.loop.records import EpochRecord, RunSettings
 from ferserve_training.loop.run_directory import RunDirectory
-from ferserve_training.nets.trainable import build_trainable
-from ferserve_training.recipes.catalog import find_recipe
+from ferserve_training.nets.build import build_net
 from ferserve_training.recipes.recipe import Recipe
+from ferserve_training.recipes.resolve import resolve_recipe
 
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """The averaged weights of a run's last checkpoint.
+    """The weights that a run keeps: the best epoch's where its recipe picks one, else the last, averaged.
 
     Attributes:
         recipe: How it was trained.
@@ -44,13 +44,14 @@ def load_trained(directory: RunDirectory) -> Trained:
     checkpoint = directory.load()
     if checkpoint is None:
         raise RunError(f"{directory.path}: has not finished its first epoch")
-    recipe = find_recipe(settings.recipe)
-    model = build_trainable(recipe.net, seed=0)
+    recipe = resolve_recipe(settings.recipe, settings.overrides, smoke=settings.smoke)
+    model = build_net(recipe.net, seed=0, pretrained=False)
     digest = hashlib.sha256()
     try:
-        weights = [checkpoint.state[f"averaged/{index}"] for index in range(len(model.weights))]
+        part = next(name for name in ("best", "averaged", "weights") if f"{name}/0" in checkpoint.state)
+        weights = [checkpoint.state[f"{part}/{index}"] for index in range(len(model.weights))]
         model.set_weights(weights)
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, StopIteration) as error:
         raise RunError(f"{directory.path}: its weights do not fit {recipe.name} ({error})") from error
     for values in weights:
         digest.update(np.ascontiguousarray(values).tobytes())

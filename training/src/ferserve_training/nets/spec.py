@@ -42,6 +42,11 @@ class NetSpec:
             channels = conv.channels
 
     @property
+    def preprocessing(self) -> str:
+        """What the graph does to a raw face first, as a sentence."""
+        return "each image is standardised inside the graph"
+
+    @property
     def mac_count(self) -> int:
         """Multiply-accumulates of one face of 48x48."""
         size, channels, total = FACE_SIZE, 1, 0

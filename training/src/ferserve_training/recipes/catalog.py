@@ -4,31 +4,37 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from ferserve_training.errors import TrainingError
-from ferserve_training.nets.spec import ConvSpec, NetSpec
-from ferserve_training.recipes.recipe import Augmentation, Optimisation, Recipe
+from ferserve_training.recipes.fer_base import FER_BASE
+from ferserve_training.recipes.fer_nano import FER_NANO
+from ferserve_training.recipes.fer_small import FER_SMALL
+from ferserve_training.recipes.recipe import Recipe
+from ferserve_training.recipes.seed0_cnn256 import SEED0_CNN256
+from ferserve_training.recipes.seed1_vgglite import SEED1_VGGLITE
+from ferserve_training.recipes.seed2_cnn import SEED2_CNN
+from ferserve_training.recipes.seed2_cnn_aug import SEED2_CNN_AUG
+from ferserve_training.recipes.seed2_resnet50 import SEED2_RESNET50
+from ferserve_training.recipes.seed2_vgg16 import SEED2_VGG16
+from ferserve_training.recipes.seed3_gap512 import SEED3_GAP512
+from ferserve_training.recipes.seed4_double3 import SEED4_DOUBLE3
 
-_FER_NANO = Recipe(
-    name="fer-nano",
-    summary="4.6 M MACs a face: for a CPU, or many faces a frame",
-    # Stride 2 at once: full-resolution maps cost most of the MACs of a net on 48 pixels and bring little.
-    net=NetSpec(
-        (
-            ConvSpec(16, stride=2),
-            ConvSpec(32, stride=2),
-            ConvSpec(32, residual=True),
-            ConvSpec(64, stride=2),
-            ConvSpec(64, residual=True),
-            ConvSpec(96, stride=2),
+RECIPES: Mapping[str, Recipe] = MappingProxyType(
+    {
+        recipe.name: recipe
+        for recipe in (
+            FER_NANO,
+            FER_SMALL,
+            FER_BASE,
+            SEED0_CNN256,
+            SEED1_VGGLITE,
+            SEED2_CNN,
+            SEED2_CNN_AUG,
+            SEED2_VGG16,
+            SEED2_RESNET50,
+            SEED3_GAP512,
+            SEED4_DOUBLE3,
         )
-    ),
-    # Geometry and hardly any other noise. Version 1, of 224 epochs, ended at 76 % on plain training faces and 65 %
-    # on PublicTest, where it hardly moved after epoch 120: more regularisation, or a teacher, is worth a try.
-    augmentation=Augmentation(),
-    optimisation=Optimisation(),
-    epochs=200,
+    }
 )
-
-RECIPES: Mapping[str, Recipe] = MappingProxyType({recipe.name: recipe for recipe in (_FER_NANO,)})
 
 
 def find_recipe(name: str) -> Recipe:

@@ -1,0 +1,12 @@
+"""What a loader does with a file that is not what it should be."""
+
+from collections.abc import Callable
+
+from ferserve_training.errors import DataError
+
+OnFault = Callable[[DataError], None]
+
+
+def refuse(fault: DataError) -> None:
+    """End at the first fault."""
+    raise fault

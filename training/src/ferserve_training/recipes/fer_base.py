@@ -1,0 +1,33 @@
+"""fer-base: a net for a GPU, or a patient CPU.
+
+    ferserve-train train fer-base --data fer2013.zip
+
+Ten convolutions of 75.3 M multiply-accumulates, one at full resolution. Time and score are not measured yet.
+"""
+
+from typing import Final
+
+from ferserve_training.nets.spec import ConvSpec, NetSpec
+from ferserve_training.recipes.recipe import Augmentation, Optimisation, Recipe
+
+FER_BASE: Final = Recipe(
+    name="fer-base",
+    summary="75.3 M MACs a face: for a GPU, or accuracy before speed",
+    net=NetSpec(
+        (
+            ConvSpec(32),
+            ConvSpec(48, stride=2),
+            ConvSpec(48, residual=True),
+            ConvSpec(96, stride=2),
+            ConvSpec(96, residual=True),
+            ConvSpec(96, residual=True),
+            ConvSpec(160, stride=2),
+            ConvSpec(160, residual=True),
+            ConvSpec(160, residual=True),
+            ConvSpec(256, stride=2),
+        )
+    ),
+    augmentation=Augmentation(),
+    optimisation=Optimisation(weight_decay=5e-4, label_smoothing=0.05, mixup=0.2),
+    epochs=120,
+)

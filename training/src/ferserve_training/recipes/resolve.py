@@ -1,0 +1,23 @@
+"""The recipe of a run: the catalogue's, with the user's values in it, cut down for a smoke run."""
+
+from collections.abc import Sequence
+
+from ferserve_training.recipes.catalog import find_recipe
+from ferserve_training.recipes.overrides import overridden
+from ferserve_training.recipes.recipe import Recipe
+from ferserve_training.recipes.smoke import smoke_version
+
+
+def resolve_recipe(name: str, overrides: Sequence[str] = (), *, smoke: bool = False) -> Recipe:
+    """Put together what a run trains; the same arguments give the same recipe at training and at export.
+
+    Args:
+        name: In the catalogue.
+        overrides: `name=value` each.
+        smoke: Whether to cut it down; the overrides count after that.
+
+    Raises:
+        TrainingError: There is no such recipe or setting.
+    """
+    recipe = find_recipe(name)
+    return overridden(smoke_version(recipe) if smoke else recipe, overrides)

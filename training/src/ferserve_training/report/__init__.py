@@ -1,0 +1,1 @@
+"""What a net can and cannot do, as numbers (JSON), pictures (HTML) and words (Markdown)."""
