@@ -2,6 +2,9 @@
 
 import csv
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,8 +17,12 @@ from ferserve_training.export.drawn_faces import draw_faces
 from ferserve_training.export.saved_model import run_saved_model
 from ferserve_training.labels import LABELS
 from ferserve_training.loop.learner import score
+from ferserve_training.loop.request import RunRequest
 from ferserve_training.loop.run_directory import RunDirectory
+from ferserve_training.loop.teacher import load_teacher
+from ferserve_training.loop.train import train
 from ferserve_training.loop.trained import load_trained
+from ferserve_training.recipes.resolve import resolve_recipe
 from support.training_faces import write_face_folder
 
 
@@ -30,11 +37,22 @@ def data_path(tmp_path_factory):
     return write_face_folder(tmp_path_factory.mktemp("data") / "faces", training_count=4, test_count=3)
 
 
+def _train(path, data_path, name, overrides=(), teacher=None):
+    """What the command does, but for the threads of TensorFlow, which this process has settled long ago."""
+    data = load_faces(data_path)
+    recipe = resolve_recipe(name, overrides, smoke=True)
+    request = RunRequest(0, None, None, smoke=True, overrides=overrides, teacher=teacher and str(teacher))
+    directory = RunDirectory(path)
+    settings = request.settle(recipe, data.sha256, len(data.training), "tensorflow")
+    directory.create(settings)
+    taught = teacher and load_teacher(teacher)
+    return train(recipe, data, settings, directory, lambda _record, _left: None, taught)
+
+
 @pytest.fixture(scope="module")
 def run_path(tmp_path_factory, data_path):
     path = tmp_path_factory.mktemp("runs") / "run"
-    options = ("--smoke", "--set", "batch_size=8", "--set", "keeps=best_loss")
-    call("train", "seed3-gap512", "--data", data_path, "--run-dir", path, *options)
+    _train(path, data_path, "seed3-gap512", ("batch_size=8", "keeps=best_loss"))
     call("evaluate", path, "--data", data_path)
     return path
 
@@ -76,20 +94,36 @@ def test_a_run_keeps_a_log_for_other_programs(run_path):
 
 
 def test_a_version_teaches_a_run(version_path, data_path, tmp_path):
-    output = call(
-        "train",
-        "fer-nano",
+    checkpoint = _train(tmp_path / "taught", data_path, "fer-nano", teacher=version_path)
+
+    assert len(checkpoint.history) == 2
+    assert np.isfinite(checkpoint.history[-1].loss)
+
+
+def test_the_command_trains_with_settings_of_the_user(data_path, tmp_path):
+    command = Path(sys.executable).with_name("ferserve-train")
+    options = [
         "--smoke",
+        "--epochs",
+        "1",
+        "--set",
+        "batch_size=4",
         "--data",
         data_path,
         "--run-dir",
-        tmp_path / "taught",
-        "--teacher",
-        version_path,
+        tmp_path / "run",
+    ]
+
+    done = subprocess.run(
+        [command, "train", "seed1-vgglite", "--data", data_path, *options],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
     )
 
-    assert "finished after 2 epochs" in output
-    assert RunDirectory(tmp_path / "taught").settings().teacher == str(version_path)
+    assert done.returncode == 0, done.stderr
+    assert RunDirectory(tmp_path / "run").settings().overrides == ("batch_size=4",)
 
 
 @pytest.fixture(scope="module")

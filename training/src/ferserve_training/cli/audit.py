@@ -35,7 +35,7 @@ def audit(
     known = faces.where(is_known)
 
     # TensorFlow takes seconds to import; refused files should not wait for it.
-    from ferserve_training.evaluation.subject import load_subject  # noqa: PLC0415
+    from ferserve_training.report.subject import load_subject  # noqa: PLC0415
 
     net = load_subject(subject)
     logits = net.logits_of(known.images)

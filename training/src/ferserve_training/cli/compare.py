@@ -30,7 +30,7 @@ def compare(  # one parameter an option
     faces = load_data(DataChoice(data, validation_fraction, validation_seed, scored)).public_test
 
     # TensorFlow takes seconds to import; a refused data set should not wait for it.
-    from ferserve_training.evaluation.subject import load_subject  # noqa: PLC0415
+    from ferserve_training.report.subject import load_subject  # noqa: PLC0415
 
     subjects = [load_subject(folder) for folder in (first, second)]
     hits = [subject.logits_of(faces.images).argmax(axis=1) == faces.labels for subject in subjects]

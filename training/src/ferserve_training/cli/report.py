@@ -36,8 +36,8 @@ def report(  # one parameter an option
     majority = None if votes is None else majority_labels(faces.public_test.names, load_votes(votes), votes)
 
     # TensorFlow takes seconds to import; a refused data set should not wait for it.
-    from ferserve_training.evaluation.subject import load_subject  # noqa: PLC0415
     from ferserve_training.report.findings import find_out  # noqa: PLC0415
+    from ferserve_training.report.subject import load_subject  # noqa: PLC0415
     from ferserve_training.report.write import write_report  # noqa: PLC0415
 
     write_report(find_out(load_subject(subject), faces, majority), faces.public_test, output)

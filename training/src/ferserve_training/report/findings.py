@@ -13,8 +13,8 @@ from ferserve_training.evaluation.figures import class_figures, reliability, ris
 from ferserve_training.evaluation.intervals import wilson_interval
 from ferserve_training.evaluation.perturbations import CHANGES, changed
 from ferserve_training.evaluation.scores import Evaluation, evaluate
-from ferserve_training.evaluation.subject import Subject, milliseconds_a_face
 from ferserve_training.evaluation.twins import find_twin_free
+from ferserve_training.report.subject import Subject, milliseconds_a_face
 
 _MISTAKE_COUNT: Final = 40
 
