@@ -57,9 +57,16 @@ SERVICES := $(wildcard proto/ferserve/v1/*_service.proto)
 PROTOC = $(BIN)/python -m grpc_tools.protoc -I proto --python_out=$(1) --pyi_out=$(1) $(PROTOS) && \
 	$(BIN)/python -m grpc_tools.protoc -I proto --grpc_python_out=$(1) $(SERVICES)
 
+# Interfaces of other servers: no stubs, one file of descriptors for a pool of our own (docs/adr/0011).
+COMPAT := server/src/ferserve_server/transport/compat/descriptors.binpb
+# $(call DESCRIBE,FILE) writes the descriptors to FILE.
+DESCRIBE = $(BIN)/python -m grpc_tools.protoc -I proto --include_imports --descriptor_set_out=$(1) \
+	$(sort $(wildcard proto/compat/*.proto))
+
 .PHONY: proto
 proto: dev ## Generate the stubs from proto/ with the pinned toolchain.
 	$(call PROTOC,proto/src)
+	$(call DESCRIBE,$(COMPAT))
 
 .PHONY: proto-check
 proto-check: dev ## Lint the proto and compare the committed stubs with fresh ones.
@@ -68,6 +75,9 @@ proto-check: dev ## Lint the proto and compare the committed stubs with fresh on
 	$(call PROTOC,build/proto)
 	@diff -r -x __pycache__ -x __init__.py -x py.typed build/proto/ferserve proto/src/ferserve \
 	  || { echo "The committed stubs differ from the proto: run 'make proto'."; exit 1; }
+	$(call DESCRIBE,build/proto/descriptors.binpb)
+	@cmp build/proto/descriptors.binpb $(COMPAT) \
+	  || { echo "The committed descriptors differ from the proto: run 'make proto'."; exit 1; }
 
 # ---------------------------------------------------------------- use
 

@@ -199,6 +199,12 @@ class EngineStalledError(FerserveError):
         )
 
 
+class UnsupportedError(FerserveError):
+    """Something that is not offered here, though the interface it was asked through knows it."""
+
+    reason = "UNSUPPORTED"
+
+
 class ModelRejectedError(FerserveError):
     """A version in the repository that may not be served. `reason` differs by instance."""
 
