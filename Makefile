@@ -43,11 +43,18 @@ LOCK = $(UV) pip compile -q --universal --python-version 3.11 --generate-hashes 
 	--no-emit-find-links --custom-compile-command "make lock" -c requirements/in/constraints.in \
 	$(foreach room,proto client server training,--no-emit-package ferserve-$(room))
 
+# Other people's clients agree with nothing but themselves, so no constraints.
+CLIENT_LOCK = $(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--no-emit-find-links --custom-compile-command "make lock" requirements/in/conformance-$(name).in \
+	-o requirements/conformance-$(name).lock
+
 .PHONY: lock
 lock: ## Compile the hashed lock files anew (needs uv).
 	$(LOCK) requirements/in/cpu.in -o requirements/cpu.lock
 	$(foreach name,gpu server-cpu server-gpu training-cpu training-gpu dev,\
 	  $(LOCK) -c requirements/cpu.lock requirements/in/$(name).in -o requirements/$(name).lock &&) true
+	$(foreach name,triton-old triton-new,$(CLIENT_LOCK) &&) true
+	$(foreach name,stubs tensorflow-serving,$(CLIENT_LOCK) --no-deps &&) true
 
 # ---------------------------------------------------------------- proto
 
@@ -122,6 +129,10 @@ PYTEST_FLAGS ?=
 .PHONY: test
 test: dev tools ## Run all tests (PYTEST_FLAGS="-k batcher" picks some).
 	PATH="$(CURDIR)/.tools/bin:$$PATH" $(BIN)/python -m pytest $(PYTEST_FLAGS)
+
+.PHONY: conformance
+conformance: dev tools ## Run other people's clients and load generators against the server (minutes).
+	PATH="$(CURDIR)/.tools/bin:$$PATH" $(BIN)/python -m pytest -m conformance tests/conformance $(PYTEST_FLAGS)
 
 .PHONY: bench
 bench: setup ## Measure what the batcher costs one caller alone; writes benchmarks/results/.
