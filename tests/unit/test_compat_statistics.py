@@ -68,14 +68,12 @@ def test_a_tee_tells_everybody_everything():
     tee = InferenceTee(*observers)
     execute(tee, ONE, 4)
     tee.batch_failed(ONE, face_count=2)
-    tee.queue_changed(ONE, depth_faces=7)
     tee.rejected("QUEUE_FULL")
     tee.cancelled("queued")
     tee.state_changed(ONE, ServableState.READY)
     for heard in observers:
         assert heard.batch_sizes == [4]
         assert heard.failed_batch_sizes == [2]
-        assert heard.depth_faces == 7
         assert heard.rejections == ["QUEUE_FULL"]
         assert heard.cancellations == ["queued"]
         assert heard.states == [("fer/1", "ready")]

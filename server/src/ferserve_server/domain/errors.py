@@ -9,6 +9,7 @@
     queue   --cut--> batch                  DeadlineExpiredError
     batch   --execute--> scores             InferenceFailedError, EngineStalledError
     version --load--> servable              ModelRejectedError
+    anything that is not offered            UnsupportedError
 
 Each class names its cause and holds its facts; `transport.status` alone knows their gRPC codes. The text is
 meant for callers: it says what to do and holds nothing internal.

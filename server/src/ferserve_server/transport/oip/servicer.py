@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 from ferserve_server.domain.errors import FerserveError, UnsupportedError, VersionNotFoundError
@@ -128,8 +129,9 @@ class OpenInferenceServicer:
             draining=self._calls.draining,
             strict=strict,
         )
-        async for answer in stream.run(requests):
-            yield answer
+        async with contextlib.aclosing(stream.run(requests)) as answers:
+            async for answer in answers:
+                yield answer
 
     async def _server_ready(self, request: Message, context: Context) -> Message:
         del request, context
