@@ -43,11 +43,18 @@ LOCK = $(UV) pip compile -q --universal --python-version 3.11 --generate-hashes 
 	--no-emit-find-links --custom-compile-command "make lock" -c requirements/in/constraints.in \
 	$(foreach room,proto client server training,--no-emit-package ferserve-$(room))
 
+# Other people's clients agree with nothing but themselves, so no constraints.
+CLIENT_LOCK = $(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--no-emit-find-links --custom-compile-command "make lock" requirements/in/conformance-$(name).in \
+	-o requirements/conformance-$(name).lock
+
 .PHONY: lock
 lock: ## Compile the hashed lock files anew (needs uv).
 	$(LOCK) requirements/in/cpu.in -o requirements/cpu.lock
 	$(foreach name,gpu server-cpu server-gpu training-cpu training-gpu dev,\
 	  $(LOCK) -c requirements/cpu.lock requirements/in/$(name).in -o requirements/$(name).lock &&) true
+	$(foreach name,triton-old triton-new,$(CLIENT_LOCK) &&) true
+	$(foreach name,stubs tensorflow-serving,$(CLIENT_LOCK) --no-deps &&) true
 
 # ---------------------------------------------------------------- proto
 
@@ -57,9 +64,16 @@ SERVICES := $(wildcard proto/ferserve/v1/*_service.proto)
 PROTOC = $(BIN)/python -m grpc_tools.protoc -I proto --python_out=$(1) --pyi_out=$(1) $(PROTOS) && \
 	$(BIN)/python -m grpc_tools.protoc -I proto --grpc_python_out=$(1) $(SERVICES)
 
+# Interfaces of other servers: no stubs, one file of descriptors for a pool of our own (docs/adr/0011).
+COMPAT := server/src/ferserve_server/transport/compat/descriptors.binpb
+# $(call DESCRIBE,FILE) writes the descriptors to FILE.
+DESCRIBE = $(BIN)/python -m grpc_tools.protoc -I proto --include_imports --descriptor_set_out=$(1) \
+	$(sort $(wildcard proto/compat/*.proto))
+
 .PHONY: proto
 proto: dev ## Generate the stubs from proto/ with the pinned toolchain.
 	$(call PROTOC,proto/src)
+	$(call DESCRIBE,$(COMPAT))
 
 .PHONY: proto-check
 proto-check: dev ## Lint the proto and compare the committed stubs with fresh ones.
@@ -68,6 +82,9 @@ proto-check: dev ## Lint the proto and compare the committed stubs with fresh on
 	$(call PROTOC,build/proto)
 	@diff -r -x __pycache__ -x __init__.py -x py.typed build/proto/ferserve proto/src/ferserve \
 	  || { echo "The committed stubs differ from the proto: run 'make proto'."; exit 1; }
+	$(call DESCRIBE,build/proto/descriptors.binpb)
+	@cmp build/proto/descriptors.binpb $(COMPAT) \
+	  || { echo "The committed descriptors differ from the proto: run 'make proto'."; exit 1; }
 
 # ---------------------------------------------------------------- use
 
@@ -112,6 +129,10 @@ PYTEST_FLAGS ?=
 .PHONY: test
 test: dev tools ## Run all tests (PYTEST_FLAGS="-k batcher" picks some).
 	PATH="$(CURDIR)/.tools/bin:$$PATH" $(BIN)/python -m pytest $(PYTEST_FLAGS)
+
+.PHONY: conformance
+conformance: dev tools ## Run other people's clients and load generators against the server (minutes).
+	PATH="$(CURDIR)/.tools/bin:$$PATH" $(BIN)/python -m pytest -m conformance tests/conformance $(PYTEST_FLAGS)
 
 .PHONY: bench
 bench: setup ## Measure what the batcher costs one caller alone; writes benchmarks/results/.

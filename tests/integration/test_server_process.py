@@ -85,9 +85,16 @@ def test_reflection_lists_the_services_and_describes_them(channel: grpc.Channel)
         "ferserve.v1.ModelService",
         "grpc.health.v1.Health",
         "grpc.reflection.v1alpha.ServerReflection",
+        "inference.GRPCInferenceService",
+        "tensorflow.serving.ModelService",
+        "tensorflow.serving.PredictionService",
     }
-    service = DescriptorPool(database).FindServiceByName("ferserve.v1.EmotionService")
+    pool = DescriptorPool(database)
+    service = pool.FindServiceByName("ferserve.v1.EmotionService")
     assert set(service.methods_by_name) == {"ClassifyFaces", "AnalyzeImages", "StreamFrames", "ClassifyStream"}
+    # From the server's private pool, with what it imports.
+    for name in ("tensorflow.serving.PredictionService", "inference.GRPCInferenceService"):
+        assert pool.FindServiceByName(name).methods
 
 
 def _scrape(server: ServerProcess) -> dict[tuple[str, frozenset], float]:

@@ -68,6 +68,8 @@ def test_the_flag_for_the_file_wins_over_the_environment(tmp_path: Path, monkeyp
         (["--bucket-sizes=1, 8"], "bucket_sizes", (1, 8)),
         (["--no-reflection"], "reflection", False),
         (["--reflection"], "reflection", True),
+        (["--no-open-inference"], "open_inference", False),
+        (["--no-tf-serving"], "tf_serving", False),
         (["--metrics-listen", "off"], "metrics_listen", "off"),
         (["--metrics-listen", ""], "metrics_listen", "0.0.0.0:9464"),
         (["--model-repo", "/models"], "model_repo", Path("/models")),

@@ -47,6 +47,7 @@ EXAMPLES = {
     errors.DrainingError: (errors.DrainingError(last_sequence_id=7), "UNAVAILABLE", "DRAINING"),
     errors.InferenceFailedError: (errors.InferenceFailedError(), "INTERNAL", "INFERENCE_FAILED"),
     errors.EngineStalledError: (errors.EngineStalledError(30.0), "UNAVAILABLE", "ENGINE_STALLED"),
+    errors.UnsupportedError: (errors.UnsupportedError("no"), "UNIMPLEMENTED", "UNSUPPORTED"),
     errors.ModelRejectedError: (
         errors.ModelRejectedError("FILE_CHANGED", "no", file="x"),
         "FAILED_PRECONDITION",

@@ -20,14 +20,17 @@ from ferserve_server.domain.detection import DetectionOptions
 from ferserve_server.observability.exposition import MetricsServer
 from ferserve_server.observability.metrics import Metrics
 from ferserve_server.observability.observers import CallMetrics, InferenceMetrics, VisionMetrics
+from ferserve_server.observability.tee import InferenceTee
 from ferserve_server.pipeline.analyze_images import AnalyzeImages
 from ferserve_server.pipeline.classify_faces import ClassifyFaces
 from ferserve_server.pipeline.stream_frames import StreamLimits
 from ferserve_server.repository.manager import ModelManager
 from ferserve_server.repository.source import RepositorySource
 from ferserve_server.transport.calls import Calls
+from ferserve_server.transport.compat.statistics import Statistics
 from ferserve_server.transport.emotion_servicer import EmotionServicer
 from ferserve_server.transport.health import HealthReporter
+from ferserve_server.transport.interop import compat_handlers, compat_names
 from ferserve_server.transport.limits import RequestLimits
 from ferserve_server.transport.model_servicer import ModelServicer
 from ferserve_server.transport.server import TlsFiles, build_server, listen
@@ -104,7 +107,7 @@ async def running_server(settings: Settings, loader: Loader) -> AsyncIterator[Ru
     metrics = Metrics()
     metrics.build_info.labels(__version__).set(1)
     call_metrics = CallMetrics(metrics)
-    inference_metrics = InferenceMetrics(metrics)
+    statistics = Statistics()
     limits = RequestLimits(
         settings.max_message_bytes,
         settings.max_metadata_bytes,
@@ -113,9 +116,9 @@ async def running_server(settings: Settings, loader: Loader) -> AsyncIterator[Ru
         settings.max_detection_side_pixels,
     )
     calls = Calls(limits, call_metrics, clock)
-    health = HealthReporter()
+    health = HealthReporter(compat_names(settings))
     health_changed = asyncio.Event()
-    manager = _model_manager(settings, loader, clock, metrics, inference_metrics, health_changed.set)
+    manager = _model_manager(settings, loader, clock, metrics, statistics, health_changed.set)
 
     async with contextlib.AsyncExitStack() as stack:
         vision = VisionPool(
@@ -126,9 +129,10 @@ async def running_server(settings: Settings, loader: Loader) -> AsyncIterator[Ru
             observer=VisionMetrics(metrics),
         )
         stack.callback(vision.close)
+        classify = ClassifyFaces(manager.acquire, vision)
         emotion = EmotionServicer(
             calls,
-            ClassifyFaces(manager.acquire, vision),
+            classify,
             AnalyzeImages(manager.acquire, vision),
             limits=limits,
             stream_limits=StreamLimits(settings.max_unanswered_messages, settings.max_running_frames),
@@ -137,7 +141,10 @@ async def running_server(settings: Settings, loader: Loader) -> AsyncIterator[Ru
             clock=clock,
         )
         models = ModelServicer(calls, manager.models, manager.model)
-        server = build_server(emotion, models, health, limits, with_reflection=settings.reflection)
+        compat = compat_handlers(
+            settings, calls, classify, manager, statistics, limits=limits, clock=clock, version=__version__
+        )
+        server = build_server(emotion, models, health, limits, compat, with_reflection=settings.reflection)
         port = listen(server, settings.listen, _tls(settings))
         metrics_port = None
         if settings.metrics_listen != "off":
@@ -179,9 +186,11 @@ def _model_manager(
     loader: Loader,
     clock: MonotonicClock,
     metrics: Metrics,
-    observer: InferenceMetrics,
+    statistics: Statistics,
     on_change: Callable[[], None],
 ) -> ModelManager:
+    inference_metrics = InferenceMetrics(metrics)
+    observer = InferenceTee(inference_metrics, statistics)
     batcher_settings = BatcherSettings(
         bucket_sizes=settings.bucket_sizes,
         max_queue_faces=settings.max_queue_faces,
@@ -194,7 +203,7 @@ def _model_manager(
 
     def make_batcher(servable: Servable) -> Batcher:
         batcher = Batcher(servable, batcher_settings, clock=clock, observer=observer, on_health_change=on_change)
-        observer.engine_started(servable.id, servable.description.labels)
+        inference_metrics.engine_started(servable.id, servable.description.labels)
         metrics.watch_engine(
             servable.id,
             depth_faces=lambda: batcher.depth_faces,

@@ -72,6 +72,8 @@ class Settings(BaseSettings):
     tls_key_file: Path | None = Field(None, description="PEM private key of the certificate")
     tls_client_ca_file: Path | None = Field(None, description="PEM authorities; callers must show a certificate")
     reflection: bool = Field(True, description="answer gRPC reflection")
+    open_inference: bool = Field(True, description="answer the Open Inference Protocol, as Triton does")
+    tf_serving: bool = Field(True, description="answer TensorFlow Serving's Predict and model status")
 
     # Batching
     bucket_sizes: Annotated[tuple[int, ...], NoDecode] = Field(

@@ -9,6 +9,7 @@
     queue   --cut--> batch                  DeadlineExpiredError
     batch   --execute--> scores             InferenceFailedError, EngineStalledError
     version --load--> servable              ModelRejectedError
+    anything that is not offered            UnsupportedError
 
 Each class names its cause and holds its facts; `transport.status` alone knows their gRPC codes. The text is
 meant for callers: it says what to do and holds nothing internal.
@@ -197,6 +198,12 @@ class EngineStalledError(FerserveError):
             {"timeout_s": timeout_s},
             retry_after_s=1.0,
         )
+
+
+class UnsupportedError(FerserveError):
+    """Something that is not offered here, though the interface it was asked through knows it."""
+
+    reason = "UNSUPPORTED"
 
 
 class ModelRejectedError(FerserveError):

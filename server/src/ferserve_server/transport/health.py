@@ -16,21 +16,26 @@ WHOLE_SERVER: Final = ""
 
 
 class HealthReporter:
-    """Answers `grpc.health.v1.Health` for the server ("") and for each service. Event loop only."""
+    """Answers `grpc.health.v1.Health` for the server ("") and for each service. Event loop only.
 
-    def __init__(self) -> None:
+    Args of the constructor:
+        others: Names of services beside our own that classify faces.
+    """
+
+    def __init__(self, others: Iterable[str] = ()) -> None:
+        self._classifying = (WHOLE_SERVER, EMOTION_SERVICE, *others)
         self.servicer = health.aio.HealthServicer()
         self._draining = False
         self._reported: dict[str, bool] = {}
 
     async def report(self, *, ready: bool) -> None:
         """Says whether faces can be classified; telling about models works either way until the drain."""
-        await self._set({WHOLE_SERVER: ready, EMOTION_SERVICE: ready, MODEL_SERVICE: True})
+        await self._set({**dict.fromkeys(self._classifying, ready), MODEL_SERVICE: True})
 
     async def drain(self) -> None:
         """Says NOT_SERVING for everything from now on."""
         self._draining = True
-        await self._set(dict.fromkeys((WHOLE_SERVER, EMOTION_SERVICE, MODEL_SERVICE), False))
+        await self._set(dict.fromkeys((*self._classifying, MODEL_SERVICE), False))
 
     async def _set(self, serving: dict[str, bool]) -> None:
         for service, wanted in serving.items():

@@ -11,9 +11,11 @@ from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from ferserve.v1 import emotion_service_pb2_grpc, model_service_pb2_grpc
+from ferserve_server.transport.compat.messages import GenericHandler, ReflectedPools
 from ferserve_server.transport.health import EMOTION_SERVICE, MODEL_SERVICE
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from ferserve_server.transport.emotion_servicer import EmotionServicer
@@ -71,17 +73,29 @@ def build_server(
     models: ModelServicer,
     health_reporter: HealthReporter,
     limits: RequestLimits,
+    compat: Sequence[GenericHandler] = (),
     *,
     with_reflection: bool,
 ) -> grpc.aio.Server:
-    """Makes the server with all its services, not yet listening."""
+    """Makes the server with all its services, not yet listening.
+
+    Args:
+        emotion: EmotionService.
+        models: ModelService.
+        health_reporter: The standard health service.
+        limits: Bounds of a request.
+        compat: Services of other servers' interfaces.
+        with_reflection: Whether to tell callers of the services and their messages.
+    """
     server = grpc.aio.server(options=_options(limits))
     emotion_service_pb2_grpc.add_EmotionServiceServicer_to_server(emotion, server)  # type: ignore[no-untyped-call]  # generated
     model_service_pb2_grpc.add_ModelServiceServicer_to_server(models, server)  # type: ignore[no-untyped-call]  # generated
     health_pb2_grpc.add_HealthServicer_to_server(health_reporter.servicer, server)
+    server.add_generic_rpc_handlers(tuple(compat))
     if with_reflection:
-        names = (EMOTION_SERVICE, MODEL_SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(names, server)
+        others = [str(handler.service_name()) for handler in compat if isinstance(handler, grpc.ServiceRpcHandler)]
+        names = (EMOTION_SERVICE, MODEL_SERVICE, *others, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, server, pool=ReflectedPools())  # type: ignore[arg-type]  # it asks for no more
     return server
 
 

@@ -31,6 +31,7 @@ _CODES: Final[dict[type[errors.FerserveError], grpc.StatusCode]] = {
     errors.DeadlineExpiredError: grpc.StatusCode.DEADLINE_EXCEEDED,
     errors.InferenceFailedError: grpc.StatusCode.INTERNAL,
     errors.ModelRejectedError: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.UnsupportedError: grpc.StatusCode.UNIMPLEMENTED,
     errors.FerserveError: grpc.StatusCode.INTERNAL,
 }
 

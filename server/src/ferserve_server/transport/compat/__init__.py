@@ -1,0 +1,1 @@
+"""What the interfaces of others share: their messages, the faces in their tensors, their statistics."""

@@ -1,0 +1,129 @@
+"""Cumulative counts of each version, as clients of other servers ask for them."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from ferserve_server.domain.servable import ServableState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ferserve_server.domain.face import Scores
+    from ferserve_server.domain.ports import CutReason
+    from ferserve_server.domain.servable import ServableId
+
+
+@dataclass(slots=True)
+class Span:
+    """How often something happened, and how long it took in all."""
+
+    count: int = 0
+    seconds: float = 0.0
+
+    def add(self, seconds: float) -> None:
+        """Counts one."""
+        self.count += 1
+        self.seconds += max(0.0, seconds)
+
+    @property
+    def ns(self) -> int:
+        """The time in nanoseconds."""
+        return round(self.seconds * 1e9)
+
+
+@dataclass(slots=True)
+class VersionCounts:
+    """Counts of one version since it was loaded.
+
+    Attributes:
+        face_count: Faces of executed batches, whoever sent them.
+        batches: Executed batches and their time, by their number of faces.
+        success: Answered requests of the interfaces that are counted here. Each adds one to `queue`, `input`,
+            `inference` and `output` as well, so these five counts are always the same.
+        fail: Requests that were not answered.
+        last_at_ms: When the last batch came back, in milliseconds since 1970; 0: none did.
+    """
+
+    face_count: int = 0
+    batches: dict[int, Span] = field(default_factory=dict)
+    success: Span = field(default_factory=Span)
+    fail: Span = field(default_factory=Span)
+    queue: Span = field(default_factory=Span)
+    input: Span = field(default_factory=Span)
+    inference: Span = field(default_factory=Span)
+    output: Span = field(default_factory=Span)
+    last_at_ms: int = 0
+
+
+class Statistics:
+    """Keeps the counts. Implements `domain.ports.InferenceObserver`.
+
+    Event loop only, and no method awaits: what `of` returns is one moment's counts.
+    """
+
+    def __init__(self, wall_clock: Callable[[], float] = time.time) -> None:
+        self._wall_clock = wall_clock
+        self._counts: dict[ServableId, VersionCounts] = {}
+
+    def of(self, servable: ServableId) -> VersionCounts:
+        """The counts of a version, all 0 if nothing happened."""
+        return self._counts.get(servable) or VersionCounts()
+
+    def answered(
+        self,
+        servable: ServableId,
+        *,
+        total_s: float,
+        queue_s: float,
+        input_s: float,
+        inference_s: float,
+        output_s: float,
+    ) -> None:
+        """Counts a request that was answered, with the parts of its time in seconds."""
+        counts = self._at(servable)
+        counts.success.add(total_s)
+        counts.queue.add(queue_s)
+        counts.input.add(input_s)
+        counts.inference.add(inference_s)
+        counts.output.add(output_s)
+
+    def failed(self, servable: ServableId, total_s: float) -> None:
+        """Counts a request that was not answered."""
+        self._at(servable).fail.add(total_s)
+
+    def batch_executed(
+        self,
+        servable: ServableId,
+        *,
+        cut_reason: CutReason,  # noqa: ARG002 - part of the port
+        face_count: int,
+        padded_count: int,  # noqa: ARG002 - as above
+        oldest_queue_s: float,  # noqa: ARG002 - as above
+        inference_s: float,
+        scores: Scores,  # noqa: ARG002 - as above
+    ) -> None:
+        """Counts a batch; see `domain.ports.InferenceObserver`."""
+        counts = self._at(servable)
+        counts.face_count += face_count
+        counts.batches.setdefault(face_count, Span()).add(inference_s)
+        counts.last_at_ms = round(self._wall_clock() * 1e3)
+
+    def batch_failed(self, servable: ServableId, *, face_count: int) -> None:
+        """Nothing to count: the requests are."""
+
+    def rejected(self, reason: str) -> None:
+        """Nothing to count: the requests are."""
+
+    def cancelled(self, stage: str) -> None:
+        """Nothing to count: the requests are."""
+
+    def state_changed(self, servable: ServableId, state: ServableState) -> None:
+        """Forgets a version that is gone."""
+        if state is ServableState.UNLOADED:
+            self._counts.pop(servable, None)
+
+    def _at(self, servable: ServableId) -> VersionCounts:
+        return self._counts.setdefault(servable, VersionCounts())

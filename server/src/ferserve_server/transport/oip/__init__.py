@@ -1,0 +1,1 @@
+"""The Open Inference Protocol (v2), in Triton's dialect, for face crops."""

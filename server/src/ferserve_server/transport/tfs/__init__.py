@@ -1,0 +1,1 @@
+"""TensorFlow Serving's interface, for face crops."""

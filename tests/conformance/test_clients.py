@@ -1,0 +1,58 @@
+"""Clients that nobody here wrote get the scores that our own client gets."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from ferserve_client import EmotionClient
+from support.conformance import environment, run_client
+
+if TYPE_CHECKING:
+    from support.server_process import ServerProcess
+
+
+@pytest.fixture
+def address(running_server: ServerProcess) -> str:
+    return running_server.address
+
+
+def own_scores(address: str, faces: np.ndarray) -> np.ndarray:
+    with EmotionClient(address) as client:
+        return np.array([list(each.scores.values()) for each in client.classify(faces)])
+
+
+def own_scores_of_random_faces(address: str) -> np.ndarray:
+    """The scores of the faces that the scripts in `clients/` make."""
+    return own_scores(address, np.random.default_rng(0).integers(0, 256, (3, 48, 48), np.uint8))
+
+
+def test_tritonclient_gets_our_scores(address):
+    scores = run_client(environment("triton-new"), "triton.py", address)
+    assert np.allclose(scores, own_scores_of_random_faces(address), atol=1e-5)
+
+
+def test_tritonclient_and_our_messages_live_in_one_process(address):
+    run_client(environment("triton-new"), "triton.py", address, "together", with_server=True)
+
+
+@pytest.mark.conformance
+def test_an_old_tritonclient_gets_our_scores(address):
+    scores = run_client(environment("triton-old"), "triton.py", address)
+    assert np.allclose(scores, own_scores_of_random_faces(address), atol=1e-5)
+
+
+@pytest.mark.conformance
+@pytest.mark.parametrize("kind", ["kserve", "mlserver"])
+def test_stubs_of_other_dialects_get_our_scores(address, kind):
+    scores = run_client(environment("stubs"), "stubs.py", address, kind)
+    assert np.allclose([scores], own_scores(address, np.full((1, 48, 48), 7, np.uint8)), atol=1e-5)
+
+
+@pytest.mark.conformance
+def test_tensorflow_serving_api_gets_our_scores(address):
+    folder = environment("tensorflow-serving", beside_ours=True)
+    scores = run_client(folder, "tensorflow_serving.py", address)
+    assert np.allclose(scores, own_scores_of_random_faces(address), atol=1e-5)
