@@ -84,6 +84,7 @@ class Calls:
             started_at = self._clock.now()
             self._opened(method)
             code = grpc.StatusCode.OK
+            refusal: FerserveError | None = None
             try:
                 self._take_in(context)
                 self._limits.check_message(request.ByteSize())
@@ -91,13 +92,16 @@ class Calls:
             except asyncio.CancelledError:
                 code = grpc.StatusCode.CANCELLED
                 raise
-            except Exception as error:
-                known = self._as_known(method, error)
-                code = code_of(known)
-                await self._abort(context, known)
-                raise
+            except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets a status
+                refusal = self._as_known(method, error)
+                code = code_of(refusal)
             finally:
-                self._closed(method, code, self._clock.now() - started_at)
+                # Before a status is sent, so that whoever has seen it finds it counted.
+                self._observer.call_ended(method, code.name, self._clock.now() - started_at)
+                if refusal is None:
+                    self._closed()
+            await self._refuse(context, refusal)
+            raise refusal
 
         return run
 
@@ -111,6 +115,7 @@ class Calls:
         async def run(requests: AsyncIterator[Request], context: Context) -> AsyncGenerator[Response, None]:
             self._opened(method)
             code = grpc.StatusCode.OK
+            refusal: FerserveError | None = None
             try:
                 self._take_in(context)
                 async with contextlib.aclosing(handle(self._checked(requests), context)) as answers:
@@ -120,11 +125,14 @@ class Calls:
                 code = grpc.StatusCode.CANCELLED
                 raise
             except Exception as error:  # noqa: BLE001 - as above
-                known = self._as_known(method, error)
-                code = code_of(known)
-                await self._abort(context, known)
+                refusal = self._as_known(method, error)
+                code = code_of(refusal)
             finally:
-                self._closed(method, code, None)
+                self._observer.call_ended(method, code.name, None)
+                if refusal is None:
+                    self._closed()
+            if refusal is not None:
+                await self._refuse(context, refusal)
 
         return run
 
@@ -147,9 +155,13 @@ class Calls:
         log.error("call failed", method=method, exc_info=error)
         return FerserveError("The server failed on this call. Its log tells more.")
 
-    @staticmethod
-    async def _abort(context: Context, error: FerserveError) -> None:
-        await context.abort(code_of(error), error.message, trailing_metadata=tuple(trailers_of(error)))
+    async def _refuse(self, context: Context, refusal: FerserveError) -> None:
+        """Sends the status of a call that failed, and only then lets go of it; raises gRPC's AbortError."""
+        try:
+            trailers = tuple(trailers_of(refusal))
+            await context.abort(code_of(refusal), refusal.message, trailing_metadata=trailers)
+        finally:
+            self._closed()
 
     def _opened(self, method: str) -> None:
         self._observer.call_started(method)
@@ -157,8 +169,7 @@ class Calls:
         self._taken_count += 1
         self._idle.clear()
 
-    def _closed(self, method: str, code: grpc.StatusCode, seconds: float | None) -> None:
-        self._observer.call_ended(method, code.name, seconds)
+    def _closed(self) -> None:
         self._open_count -= 1
         if self._open_count == 0:
             self._idle.set()
