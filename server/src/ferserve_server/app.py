@@ -198,6 +198,7 @@ def _model_manager(
         max_queue_delay_s=settings.max_queue_delay_ms / 1e3,
         bulk_promotion_s=settings.bulk_promotion_ms / 1e3,
         execution_timeout_s=settings.execution_timeout_s,
+        inline_s=settings.inline_ms / 1e3,
         hold_until_queued=settings.hold_until_queued,
     )
 

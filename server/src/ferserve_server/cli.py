@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
+
+import uvloop
 
 from ferserve_server.app import serve
 from ferserve_server.observability.exposition import MetricsAddressError
@@ -27,7 +28,7 @@ def main() -> None:
         return
     set_up_logging(settings.log_level, settings.log_format)
     try:
-        code = asyncio.run(serve(settings))
+        code = uvloop.run(serve(settings))
     except (ListenError, MetricsAddressError) as error:
         code = _complain(str(error))
     sys.stdout.flush()

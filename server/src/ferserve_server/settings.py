@@ -86,6 +86,12 @@ class Settings(BaseSettings):
     max_queue_delay_ms: float = Field(
         0.0, ge=0, le=10_000, description="milliseconds a small batch waits for company; 0: never waits"
     )
+    inline_ms: float = Field(
+        2.0,
+        ge=0,
+        le=100,
+        description="longest batch, in milliseconds, run in place for a lone caller; 0: none",
+    )
     max_queue_faces: int = Field(
         4096, ge=1, description="faces that may wait per model version; more: RESOURCE_EXHAUSTED"
     )

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 import structlog
 
 from ferserve_server.batching import recovery
-from ferserve_server.batching.admission import QueueLimits, ServiceRate, check_admission
+from ferserve_server.batching.admission import ServiceRate, check_admission
+from ferserve_server.batching.alone import InPlace
 from ferserve_server.batching.entry import Batch, Entry
-from ferserve_server.batching.policy import CutRules, Dispatch, Executors, decide
+from ferserve_server.batching.policy import Dispatch, Executors, decide
 from ferserve_server.batching.queue import EntryQueue
 from ferserve_server.batching.runner import BatchOutcome, ThreadRunner
 from ferserve_server.domain.errors import (
@@ -20,17 +22,16 @@ from ferserve_server.domain.errors import (
     DrainingError,
     EngineStalledError,
     FerserveError,
-    InferenceFailedError,
 )
 from ferserve_server.domain.ports import CutReason, Priority
+from ferserve_server.domain.prediction import ScoredFaces
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ferserve_server.batching.settings import BatcherSettings
-    from ferserve_server.domain.face import CropBatch
+    from ferserve_server.domain.face import CropBatch, Scores
     from ferserve_server.domain.ports import Clock, InferenceObserver, Servable, Timer
-    from ferserve_server.domain.prediction import ScoredFaces
 
 log = structlog.get_logger(__name__)
 
@@ -56,18 +57,8 @@ class Batcher:
     ) -> None:
         self._servable = servable
         self._settings = settings
-        self._rules = CutRules(
-            settings.bucket_sizes[-1],
-            settings.max_queue_delay_s,
-            settings.bulk_promotion_s,
-            settings.hold_until_queued,
-        )
-        self._limits = QueueLimits(
-            settings.max_queue_faces,
-            settings.max_queue_bytes,
-            settings.bucket_sizes[-1],
-            servable.executor_count,
-        )
+        self._rules = settings.cut_rules
+        self._limits = settings.queue_limits(servable.executor_count)
         self._clock = clock
         self._observer = observer
         self._on_health_change = on_health_change
@@ -76,6 +67,7 @@ class Batcher:
         self._rate = ServiceRate()
         self._in_flight: set[Batch] = set()
         self._runner = ThreadRunner(servable, settings.bucket_sizes, clock, self._deliver)
+        self._in_place = InPlace(servable, settings.bucket_sizes, settings.inline_s, settings.execution_timeout_s)
         self._timer: Timer | None = None
         self._timer_at = float("inf")
         self._draining = False
@@ -106,6 +98,8 @@ class Batcher:
         except FerserveError as error:
             self._observer.rejected(error.reason)
             raise
+        if (faces := self._score_in_place(crops, now)) is not None:
+            return faces
         entry = self._entry(crops, priority, now, deadline)
         self._queue.append(entry)
         self._pump()
@@ -129,6 +123,7 @@ class Batcher:
             self._timer.cancel()
         for entry in self._queue.clear():
             entry.fail(DrainingError())
+        self._in_place.close()
         self._runner.close()
         await asyncio.to_thread(self._runner.join, _JOIN_TIMEOUT_S)
 
@@ -145,6 +140,16 @@ class Batcher:
             rate=self._rate,
             limits=self._limits,
         )
+
+    def _score_in_place(self, crops: CropBatch, now: float) -> ScoredFaces | None:
+        others = bool(self._in_flight or self._queue)
+        scores = self._in_place.scores(crops, others=others, expected_s=self._rate.batch_s)
+        if scores is None:
+            return None
+        inference_s = self._clock.now() - now
+        self._rate.executed(inference_s)
+        self._tell(CutReason.ALONE, scores, len(crops), 0.0, inference_s)
+        return ScoredFaces(scores, inference_s=inference_s)
 
     def _entry(self, crops: CropBatch, priority: Priority, now: float, deadline: float | None) -> Entry:
         label_count = len(self._servable.description.labels)
@@ -215,33 +220,27 @@ class Batcher:
             return
         self._rate.executed(outcome.inference_s)
         batch.attempts.succeeded += 1
-        finite = bool(np.isfinite(scores).all())
-        row = 0
-        for part in batch.slices:
-            part.entry.inference_s = max(part.entry.inference_s, outcome.inference_s)
-            rows = scores[row : row + part.count]
-            row += part.count
-            if finite:
-                part.entry.answer(part.start, rows)
-            else:
-                recovery.answer_finite_rows(part, rows)
+        recovery.hand_out(batch, scores, outcome.inference_s)
         if not self.healthy:
             self._set_health(healthy=True)
-        # The callers were woken above and go first: counting takes 20 us that none of them should wait for.
-        self._loop.call_soon(self._count, outcome, row)
+        queue_s = batch.cut_at - min(part.entry.enqueued_at for part in batch.slices)
+        self._tell(batch.reason, scores, outcome.padded_count, queue_s, outcome.inference_s)
 
-    def _count(self, outcome: BatchOutcome, face_count: int) -> None:
-        batch, scores = outcome.batch, outcome.scores
-        if scores is not None:
-            self._observer.batch_executed(
-                self._servable.id,
-                cut_reason=batch.reason,
-                face_count=face_count,
-                padded_count=outcome.padded_count,
-                oldest_queue_s=batch.cut_at - min(part.entry.enqueued_at for part in batch.slices),
-                inference_s=outcome.inference_s,
-                scores=scores,
-            )
+    def _tell(
+        self, reason: CutReason, scores: Scores, padded_count: int, queue_s: float, inference_s: float
+    ) -> None:
+        """Counts a batch, after the callers that it woke: none of them should wait 20 us for that."""
+        count = partial(
+            self._observer.batch_executed,
+            self._servable.id,
+            cut_reason=reason,
+            face_count=len(scores),
+            padded_count=padded_count,
+            oldest_queue_s=queue_s,
+            inference_s=inference_s,
+            scores=scores,
+        )
+        self._loop.call_soon(count)
 
     def _recover(self, batch: Batch, error: Exception) -> None:
         """Finds the row at fault by halves, and fails it alone."""
@@ -252,9 +251,7 @@ class Batcher:
             for half in batch.halves(CutReason.BISECT):
                 self._run(half)
             return
-        for part in batch.slices:
-            for row in range(part.start, part.start + part.count):
-                part.entry.fail_row(row, InferenceFailedError())
+        recovery.fail_rows(batch)
 
     def _check_stalls(self) -> None:
         """Fails batches that run too long, and puts a new thread and a probe in their place."""

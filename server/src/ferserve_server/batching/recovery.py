@@ -1,4 +1,4 @@
-"""What to do when an execution fails, hangs, or returns nonsense."""
+"""How scores come back to their requests, and what to do when an execution fails, hangs, or returns nonsense."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from ferserve_server.domain.errors import InferenceFailedError
 
 if TYPE_CHECKING:
-    from ferserve_server.batching.entry import Batch, Slice
+    from ferserve_server.batching.entry import Batch
     from ferserve_server.domain.face import Scores
 
 
@@ -31,16 +31,33 @@ def stalled(batch: Batch, now: float, execution_timeout_s: float) -> bool:
     return batch.started_at is not None and now - batch.started_at >= execution_timeout_s
 
 
-def answer_finite_rows(part: Slice, scores: Scores) -> None:
-    """Answers the rows whose scores are numbers and fails the others, each alone.
+def hand_out(batch: Batch, scores: Scores, inference_s: float) -> None:
+    """Gives every request its rows; rows that are no numbers fail, each alone.
 
     Args:
-        part: The rows.
-        scores: float32 [part.count, K], some of it NaN or infinite.
+        batch: What was executed.
+        scores: float32 [rows of the batch, K].
+        inference_s: How long the execution took, in seconds.
     """
     finite = np.asarray(np.isfinite(scores).all(axis=1))
-    for offset in range(part.count):
-        if finite[offset]:
-            part.entry.answer(part.start + offset, scores[offset : offset + 1])
+    all_finite = bool(finite.all())
+    row = 0
+    for part in batch.slices:
+        entry = part.entry
+        entry.inference_s = max(entry.inference_s, inference_s)
+        if all_finite:
+            entry.answer(part.start, scores[row : row + part.count])
         else:
-            part.entry.fail_row(part.start + offset, InferenceFailedError())
+            for offset in range(part.count):
+                if finite[row + offset]:
+                    entry.answer(part.start + offset, scores[row + offset : row + offset + 1])
+                else:
+                    entry.fail_row(part.start + offset, InferenceFailedError())
+        row += part.count
+
+
+def fail_rows(batch: Batch) -> None:
+    """Fails every row of a batch that will not be tried again."""
+    for part in batch.slices:
+        for row in range(part.start, part.start + part.count):
+            part.entry.fail_row(row, InferenceFailedError())

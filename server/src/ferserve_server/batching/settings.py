@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ferserve_server.batching.admission import QueueLimits
+from ferserve_server.batching.policy import CutRules
+
 
 @dataclass(frozen=True, slots=True)
 class BatcherSettings:
@@ -16,6 +19,7 @@ class BatcherSettings:
         max_queue_delay_s: See `policy.CutRules`.
         bulk_promotion_s: See `policy.CutRules`.
         execution_timeout_s: A batch that runs longer is failed and its thread replaced.
+        inline_s: Longest batch, in seconds, that is run on the event loop for a caller who is alone; 0: none.
         hold_until_queued: Cut the first batch not before this many faces wait. 0 but in tests.
     """
 
@@ -25,4 +29,16 @@ class BatcherSettings:
     max_queue_delay_s: float = 0.0
     bulk_promotion_s: float = 0.25
     execution_timeout_s: float = 30.0
+    inline_s: float = 0.0
     hold_until_queued: int = 0
+
+    @property
+    def cut_rules(self) -> CutRules:
+        """What the policy goes by."""
+        return CutRules(
+            self.bucket_sizes[-1], self.max_queue_delay_s, self.bulk_promotion_s, self.hold_until_queued
+        )
+
+    def queue_limits(self, executor_count: int) -> QueueLimits:
+        """What admission goes by, with so many batches running at once."""
+        return QueueLimits(self.max_queue_faces, self.max_queue_bytes, self.bucket_sizes[-1], executor_count)

@@ -160,6 +160,7 @@ class CutReason(Enum):
     FULL = "full"
     EXECUTOR_IDLE = "executor_idle"
     DELAY = "delay"
+    ALONE = "alone"
     DRAIN = "drain"
     BISECT = "bisect"
 
