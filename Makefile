@@ -135,7 +135,8 @@ conformance: dev tools ## Run other people's clients and load generators against
 	PATH="$(CURDIR)/.tools/bin:$$PATH" $(BIN)/python -m pytest -m conformance tests/conformance $(PYTEST_FLAGS)
 
 .PHONY: bench
-bench: setup ## Measure what the batcher costs one caller alone; writes benchmarks/results/.
+bench: setup ## Measure the batcher's cost for a lone caller, and the engine; writes benchmarks/results/.
 	$(BIN)/python benchmarks/batcher_overhead.py
+	$(BIN)/python benchmarks/engine.py
 
 -include deploy/targets.mk

@@ -1,5 +1,6 @@
 """The TensorFlow engine with the model that ships."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -79,3 +80,23 @@ def test_a_model_that_is_not_what_its_manifest_says_is_refused(description, word
         load(BUNDLED, description)
 
     assert refused.value.reason == "SIGNATURE_MISMATCH"
+
+
+def test_batches_that_run_at_once_do_not_disturb_each_other(servable, strangers):
+    """Two threads on one session die of a segmentation fault here, within seconds."""
+    alone = np.concatenate([servable.predict(strangers[at : at + 1]) for at in range(64)])
+
+    def work(seed: int) -> float:
+        rng = np.random.default_rng(seed)
+        worst = 0.0
+        for _ in range(1500):
+            size = int(rng.choice([1, 2, 4, 8, 16, 32, 64]))
+            at = int(rng.integers(0, 65 - size))
+            scores = servable.predict(strangers[at : at + size])
+            worst = max(worst, float(np.abs(scores - alone[at : at + size]).max()))
+        return worst
+
+    with ThreadPoolExecutor(servable.executor_count) as threads:
+        differences = list(threads.map(work, range(servable.executor_count)))
+
+    assert max(differences) <= TOLERANCE

@@ -11,6 +11,7 @@ import structlog
 from ferserve_server.domain.errors import ModelRejectedError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from ferserve_server.domain.face import CropBatch, Scores
@@ -22,10 +23,10 @@ _SIGNATURE = "serving_default"
 
 
 class SavedModelServable:
-    """A SavedModel as a frozen graph behind a session callable.
+    """A SavedModel as a frozen graph behind session callables, one session for each batch that runs at once.
 
-    That path costs 0.3 ms for one face of a 5-MMAC net where the signature call costs 0.8 ms, and two callers with
-    one intra-op thread each run twice the faces of one caller with two (benchmarks/engine.py).
+    The way through a session's callable costs less than the signature call (benchmarks/engine.py). Two threads
+    must not share a session: with oneDNN, TensorFlow 2.21 then dies of a segmentation fault within seconds.
     """
 
     def __init__(
@@ -33,25 +34,52 @@ class SavedModelServable:
         servable_id: ServableId,
         description: ModelDescription,
         *,
-        session: Any,  # noqa: ANN401 - TensorFlow ships no types
-        run: Any,  # noqa: ANN401 - as above
+        make_session: Callable[[], Any],
+        run_name: tuple[str, str],
         executor_count: int,
     ) -> None:
+        """Makes the sessions and runs each once, since the first run optimises the graph.
+
+        Args:
+            servable_id: Which version it is.
+            description: What its manifest says.
+            make_session: Makes a session on the frozen graph.
+            run_name: Names of the output tensor and of the input tensor.
+            executor_count: Batches that run at once.
+        """
         self.id = servable_id
         self.description = description
         self.executor_count = executor_count
-        self._session = session
-        self._run = run
+        self._make_session = make_session
+        self._output_name, self._input_name = run_name
+        self._sessions: list[Any] = []
+        # The one used last is taken first: its weights are still in the caches. Appending and popping are atomic.
+        self._idle = [self._new_run() for _ in range(executor_count)]
 
     def predict(self, crops: CropBatch) -> Scores:
         """Scores a batch; see `domain.ports.Servable`."""
-        scores: Scores = self._run(crops)
+        try:
+            run = self._idle.pop()
+        except IndexError:  # a run that hangs keeps its session; the thread in its place needs another
+            run = self._new_run()
+        try:
+            scores: Scores = run(crops)
+        finally:
+            self._idle.append(run)
         return scores
 
     def close(self) -> None:
-        """Gives the session's memory back."""
-        self._run = None
-        self._session.close()
+        """Gives the sessions' memory back."""
+        self._idle.clear()
+        for session in self._sessions:
+            session.close()
+
+    def _new_run(self) -> Any:  # noqa: ANN401 - TensorFlow ships no types
+        session = self._make_session()
+        self._sessions.append(session)
+        run = session.make_callable(self._output_name, [self._input_name])
+        run(np.zeros((1, self.description.input.height, self.description.input.width, 1), np.uint8))
+        return run
 
 
 class SavedModelLoader:
@@ -94,14 +122,16 @@ class SavedModelLoader:
         graph = tf.Graph()
         with graph.as_default():
             tf.graph_util.import_graph_def(frozen.graph.as_graph_def(), name="")
-        session = tf.compat.v1.Session(graph=graph, config=self._session_config(tf))
-        run = session.make_callable(output_name, [input_name])
         executor_count = self._executor_count or (1 if gpus else _cpu_count())
         log.info(
             "model loaded", servable=str(servable_id), device="gpu" if gpus else "cpu", executors=executor_count
         )
         return SavedModelServable(
-            servable_id, description, session=session, run=run, executor_count=executor_count
+            servable_id,
+            description,
+            make_session=lambda: tf.compat.v1.Session(graph=graph, config=self._session_config(tf)),
+            run_name=(output_name, input_name),
+            executor_count=executor_count,
         )
 
     def _set_up_gpus(self, tf: Any) -> list[Any]:  # noqa: ANN401 - TensorFlow ships no types
@@ -117,7 +147,7 @@ class SavedModelLoader:
     def _session_config(self, tf: Any) -> Any:  # noqa: ANN401 - TensorFlow ships no types
         config = tf.compat.v1.ConfigProto(
             intra_op_parallelism_threads=self._intra_op_thread_count,
-            # -1 runs the graph in the caller's thread; handing it to a pool costs 0.1 ms a batch.
+            # -1 runs the graph in the caller's thread instead of handing it to a pool.
             inter_op_parallelism_threads=-1,
             use_per_session_threads=True,
         )

@@ -1,8 +1,8 @@
 """A caller who is alone is served where it stands: on the event loop, without a thread.
 
-Handing a face to a thread and back costs more than the batcher itself: 0.1 ms on a calm machine, 0.5 ms on a busy
-virtual one (benchmarks/batcher_overhead.py). With one caller there is nothing to gather and nobody to keep
-waiting, so the model may run in place. It must not cost those who come later, nor hide that they came:
+Handing a face to a thread and back costs 0.1 ms and more, on a virtual machine whose cores sleep in between
+(benchmarks/batcher_overhead.py). With one caller there is nothing to gather and nobody to keep waiting, so the
+model may run in place. It must not cost those who come later, nor hide that they came:
 
 - only for batches that are expected to take no longer than `inline_s`, so that nobody waits longer than that;
 - only after `PROOF` requests in a row that met no other, on an engine that therefore works;

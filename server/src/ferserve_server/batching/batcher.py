@@ -229,7 +229,7 @@ class Batcher:
     def _tell(
         self, reason: CutReason, scores: Scores, padded_count: int, queue_s: float, inference_s: float
     ) -> None:
-        """Counts a batch, after the callers that it woke: none of them should wait 20 us for that."""
+        """Counts a batch, after the callers that it woke: none of them should wait for that."""
         count = partial(
             self._observer.batch_executed,
             self._servable.id,

@@ -11,7 +11,7 @@ class DetectionOptions:
         whole_image: The picture is one face; nothing is searched.
         detection_side_pixels: The search runs on a copy with at most this longer side, 64 or more.
         min_face_pixels: Smallest face to look for in that copy, 16-4096.
-        scale_factor: Step between the searched sizes, 1.05-2.0; at 1.01 a picture of 512x512 costs 0.9 s.
+        scale_factor: Step between the searched sizes, 1.05-2.0; smaller ones search a picture for seconds.
         min_neighbors: Overlapping hits that make a face, 1-100.
         crop_margin: Border added around a box before it is classified, as a share of its side, 0.0-1.0.
     """
