@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from ferserve_server import __version__
+from ferserve_server.backends.ensemble import EnsembleLoader
 from ferserve_server.backends.saved_model import SavedModelLoader
 from ferserve_server.batching.batcher import Batcher
 from ferserve_server.batching.settings import BatcherSettings
@@ -213,9 +214,10 @@ def _model_manager(
         )
         return batcher
 
+    source = RepositorySource(settings.model_repo)
     return ModelManager(
-        RepositorySource(settings.model_repo),
-        loader,
+        source,
+        EnsembleLoader(loader, source),
         make_batcher,
         observer=observer,
         default_model=settings.default_model,
