@@ -8,7 +8,8 @@ from typing import Any, Final
 
 from ferserve_training.atomic import write_atomically
 from ferserve_training.errors import TrainingError
-from ferserve_training.export.golden import GOLDEN_PATH, Scorer, golden_bytes, mean_golden
+from ferserve_training.export.ensemble_golden import Scorer, mean_golden
+from ferserve_training.export.golden import write_golden
 from ferserve_training.export.manifest import MANIFEST_PATH, digest_files
 from ferserve_training.export.members import MODEL_NAME, Member, read_members
 from ferserve_training.export.model_card import INTENDED_USE, MODEL_CARD_PATH
@@ -39,8 +40,8 @@ def publish_ensemble(name: str, members: Sequence[str], model_repo: Path, score:
     golden = mean_golden([member.folder for member in read], score)
     model_folder = model_repo / name
     with publish_version(model_folder) as draft:
-        (draft.folder / GOLDEN_PATH).parent.mkdir()
-        write_atomically(draft.folder / GOLDEN_PATH, golden_bytes(golden))
+        (draft.folder / "assets.extra").mkdir()
+        write_golden(golden.faces, golden.probabilities, draft.folder)
         card = ensemble_card_of(name, draft.version, read)
         write_atomically(draft.folder / MODEL_CARD_PATH, card.encode())
         document = ensemble_manifest_of(name, draft.version, datetime.now(UTC), read, digest_files(draft.folder))

@@ -1,16 +1,17 @@
 """Export: fold, check, write, describe, publish."""
 
+import io
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from ferserve_training.atomic import write_atomically
 from ferserve_training.errors import RunError
 from ferserve_training.evaluation.scores import Evaluation
 from ferserve_training.export.drawn_faces import draw_faces
-from ferserve_training.export.golden import GOLDEN_PATH, Golden, golden_bytes
 from ferserve_training.export.manifest import Provenance, VersionFacts, write_manifest
 from ferserve_training.export.model_card import MODEL_CARD_PATH, model_card_of
 from ferserve_training.export.publish import publish_version
@@ -22,6 +23,7 @@ from ferserve_training.loop.trained import Trained
 from ferserve_training.nets.folding import fold
 from ferserve_training.nets.spec import NetSpec
 
+GOLDEN_PATH: Final = "assets.extra/golden.npz"
 _GOLDEN_COUNT: Final = 32
 _CHECKED_COUNT: Final = 256
 _ALLOWED_DIFFERENCE: Final = 1e-4
@@ -63,12 +65,17 @@ def export_version(trained: Trained, evaluation: Evaluation, model_repo: Path) -
         if not difference <= _ALLOWED_DIFFERENCE:  # written so that NaN fails too
             raise RunError(f"the exported net differs from the trained one by {difference:.2g} in a logit")
         (draft.folder / GOLDEN_PATH).parent.mkdir()
-        golden = Golden(faces[:_GOLDEN_COUNT], probabilities[:_GOLDEN_COUNT])
-        write_atomically(draft.folder / GOLDEN_PATH, golden_bytes(golden))
+        write_atomically(draft.folder / GOLDEN_PATH, _golden(faces[:_GOLDEN_COUNT], probabilities[:_GOLDEN_COUNT]))
         facts = _facts(trained, evaluation, draft.version)
         write_atomically(draft.folder / MODEL_CARD_PATH, model_card_of(facts).encode())
         write_manifest(facts, draft.folder)
     return model_folder / str(draft.version)
+
+
+def _golden(faces: npt.NDArray[np.uint8], probabilities: npt.NDArray[np.float32]) -> bytes:
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, faces=faces, probabilities=probabilities)
+    return buffer.getvalue()
 
 
 def _facts(trained: Trained, evaluation: Evaluation, version: int) -> VersionFacts:
