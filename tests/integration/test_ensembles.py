@@ -24,6 +24,7 @@ from ferserve_server.repository.manifest import read_manifest
 from ferserve_server.repository.source import RepositorySource
 from support.compat import PREDICTION, call, oip, tfs
 from support.compat import ask as ask_oip
+from support.fake_models import publish_fake
 from support.local_server import LocalServer, local_server, refusal_of
 from support.model_factory import publish_model
 
@@ -181,6 +182,17 @@ def test_the_command_refuses_with_one_line_and_publishes_nothing(repository: Pat
     assert done.stderr.strip() == (
         "ferserve-train: ../fer-small/2: not a version; name it as MODEL/VERSION, such as fer-nano/1"
     )
+    assert not (repository / "other").exists()
+
+
+def test_a_member_that_cannot_be_asked_is_named(repository: Path) -> None:
+    publish_fake(repository, "no-model", 1)  # its golden faces are not those of fer-base/1
+
+    done = _publish(repository, "fer-base/1", "no-model/1", name="other")
+
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith(f"ferserve-train: {repository / 'no-model' / '1'}: cannot be asked")
     assert not (repository / "other").exists()
 
 
