@@ -17,11 +17,10 @@ import pytest
 from ferserve.v1 import emotion_service_pb2 as emotion_pb2
 from ferserve.v1 import face_pb2, servable_pb2
 from ferserve.v1 import model_service_pb2 as model_pb2
-from ferserve_server.backends.ensemble import EnsembleLoader
-from ferserve_server.backends.saved_model import SavedModelLoader
+from ferserve_server.app import default_loader
 from ferserve_server.domain.servable import ServableId
 from ferserve_server.repository.manifest import read_manifest
-from ferserve_server.repository.source import RepositorySource
+from ferserve_server.settings import Settings
 from support.compat import PREDICTION, call, oip, tfs
 from support.compat import ask as ask_oip
 from support.fake_models import publish_fake
@@ -32,14 +31,16 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from ferserve_server.domain.ports import Loader
+
 MEMBERS = ("fer-base/1", "fer-small/2")
 CROPS = np.random.default_rng(11).integers(0, 256, (6, 48, 48, 1), dtype=np.uint8)
 TOLERANCE = 1e-6
 """Of a probability: scores come as float32, and members' batches are the same here as when asked singly."""
 
 
-def _engine() -> SavedModelLoader:
-    return SavedModelLoader(executor_count=2, intra_op_thread_count=1, gpu_memory_limit_mib=0)
+def _loader(repository: Path) -> Loader:
+    return default_loader(Settings(model_repo=repository, executor_count=2))
 
 
 def _publish(repository: Path, *members: str, name: str = "fer-ensemble") -> subprocess.CompletedProcess[str]:
@@ -101,7 +102,7 @@ async def _tfs_scores(server: LocalServer, model: str) -> np.ndarray:
 
 
 async def test_every_interface_answers_with_the_mean_of_what_the_members_answer_singly(published: Path) -> None:
-    async with local_server(published, _engine(), default_model="fer-ensemble", ready=False) as server:
+    async with local_server(published, _loader(published), default_model="fer-ensemble", ready=False) as server:
         await _wait_ready(server, "fer-base", "fer-ensemble", "fer-small")
         for ask in (_scores, _oip_scores, _tfs_scores):
             base, small, ensemble = [await ask(server, name) for name in ("fer-base", "fer-small", "fer-ensemble")]
@@ -116,7 +117,7 @@ async def test_every_interface_answers_with_the_mean_of_what_the_members_answer_
 
 async def test_an_ensemble_answers_for_members_that_are_not_in_force(repository: Path) -> None:
     publish_model(repository, "fer-base", 3, seed=3)
-    async with local_server(repository, _engine(), default_model="fer-ensemble", ready=False) as server:
+    async with local_server(repository, _loader(repository), default_model="fer-ensemble", ready=False) as server:
         await _wait_ready(server, "fer-base", "fer-ensemble", "fer-small")
         small, ensemble = [await _scores(server, name) for name in ("fer-small", "fer-ensemble")]
         with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -146,7 +147,7 @@ async def test_an_ensemble_of_a_tampered_member_is_refused_and_other_models_are_
     repository: Path, damage, reason: str
 ) -> None:
     damage(repository / "fer-small" / "2")
-    async with local_server(repository, _engine(), default_model="fer-base", ready=False) as server:
+    async with local_server(repository, _loader(repository), default_model="fer-base", ready=False) as server:
         failure = await _failure(server, "fer-ensemble")
         assert failure.reason == reason
         assert "fer-small/2" in failure.message
@@ -197,9 +198,8 @@ def test_a_member_that_cannot_be_asked_is_named(repository: Path) -> None:
 
 
 def _load_alone(repository: Path, name: str, version: int):
-    loader = EnsembleLoader(_engine(), RepositorySource(repository))
     folder = repository / name / str(version)
-    return loader.load(ServableId(name, version), folder, read_manifest(folder).description)
+    return _loader(repository).load(ServableId(name, version), folder, read_manifest(folder).description)
 
 
 def _flip_byte(path: Path) -> None:

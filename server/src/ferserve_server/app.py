@@ -90,12 +90,13 @@ async def serve(settings: Settings) -> int:
 
 
 def default_loader(settings: Settings) -> Loader:
-    """The TensorFlow engine as the settings want it."""
-    return SavedModelLoader(
+    """The TensorFlow engine as the settings want it, and ensembles on it."""
+    engine = SavedModelLoader(
         executor_count=settings.executor_count,
         intra_op_thread_count=settings.intra_op_threads,
         gpu_memory_limit_mib=settings.gpu_memory_limit_mib,
     )
+    return EnsembleLoader(engine, RepositorySource(settings.model_repo))
 
 
 @contextlib.asynccontextmanager
@@ -214,10 +215,9 @@ def _model_manager(
         )
         return batcher
 
-    source = RepositorySource(settings.model_repo)
     return ModelManager(
-        source,
-        EnsembleLoader(loader, source),
+        RepositorySource(settings.model_repo),
+        loader,
         make_batcher,
         observer=observer,
         default_model=settings.default_model,
