@@ -22,8 +22,8 @@ def evaluate(
     faces = load_data(DataChoice(data, validation_fraction, validation_seed))
 
     # TensorFlow takes seconds to import; a refused data set should not wait for it.
-    from ferserve_training.loop.learner import score  # noqa: PLC0415
     from ferserve_training.loop.run_directory import RunDirectory  # noqa: PLC0415
+    from ferserve_training.loop.scoring import score  # noqa: PLC0415
     from ferserve_training.loop.trained import load_trained  # noqa: PLC0415
 
     trained = load_trained(RunDirectory(run_dir))
