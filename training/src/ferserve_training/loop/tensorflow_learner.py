@@ -6,7 +6,6 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from ferserve_training.errors import TrainingError
 from ferserve_training.labels import FACE_SIZE
 from ferserve_training.loop.learner import STEPS_PER_CALL, Learner, Lesson
 
@@ -14,12 +13,21 @@ from ferserve_training.loop.learner import STEPS_PER_CALL, Learner, Lesson
 class TensorFlowLearner(Learner):
     """Trains with TensorFlow.
 
+    Several devices hold a copy of the weights each and share each batch (`tf.distribute.MirroredStrategy`). Views
+    are drawn and mixed for the whole batch, and the gradients are those of the whole; but batch norm sees the part
+    of its device, and the statistics that are kept are those of the first.
+
     Args:
         lesson: What to learn.
+        devices: By name; none: what TensorFlow prefers.
     """
 
-    def __init__(self, lesson: Lesson) -> None:
-        super().__init__(lesson)
+    def __init__(self, lesson: Lesson, devices: Sequence[str]) -> None:
+        self._part_count = max(1, len(devices))
+        several = self._part_count > 1
+        self._strategy = tf.distribute.MirroredStrategy(devices) if several else tf.distribute.get_strategy()
+        with self._strategy.scope():
+            super().__init__(lesson)
         self._images = tf.constant(lesson.faces.images)
         self._labels = tf.constant(lesson.faces.labels)
         self._votes = None if lesson.votes is None else tf.constant(lesson.votes)
@@ -54,6 +62,15 @@ class TensorFlowLearner(Learner):
         votes = None if self._votes is None else tf.gather(self._votes, picked)
         images, labels = tf.gather(self._images, picked), tf.gather(self._labels, picked)
         views, targets = self._batch(images, labels, votes, seed)
+        losses = self._strategy.run(self._move, (views, targets, step, view_size))
+        return self._strategy.reduce(tf.distribute.ReduceOp.MEAN, losses, axis=None)
+
+    def _move(self, views: tf.Tensor, targets: tf.Tensor, step: tf.Tensor, view_size: int) -> tf.Tensor:
+        """Learn from this device's part of a batch."""
+        if self._part_count > 1:
+            part = tf.distribute.get_replica_context().replica_id_in_sync_group
+            size = tf.shape(views)[0] // self._part_count
+            views, targets = (whole[part * size : (part + 1) * size] for whole in (views, targets))
         # Teachers see the same views, but at full size: they were not made for the small ones.
         answers = [teacher(views) for teacher in self._teachers]
         if view_size != FACE_SIZE:
@@ -65,7 +82,11 @@ class TensorFlowLearner(Learner):
             penalties = self._model.losses
             minimised = tf.add_n([loss, *penalties])
         gradients = tape.gradient(minimised, weights)
-        self._optimiser.apply(self._allowed(gradients, weights, step))
+        allowed = self._allowed(gradients, weights, step)
+        if self._part_count > 1:
+            # The optimiser adds up what the devices bring, so that each brings its share of the mean.
+            allowed = [gradient / self._part_count for gradient in allowed]
+        self._optimiser.apply(allowed)
         self._average(step)
         return loss
 
@@ -78,11 +99,5 @@ class TensorFlowLearner(Learner):
 
 
 def new(lesson: Lesson, devices: Sequence[str]) -> TensorFlowLearner:
-    """Build a learner on one device.
-
-    Raises:
-        TrainingError: There are several.
-    """
-    if len(devices) > 1:
-        raise TrainingError("several devices train with JAX only: set KERAS_BACKEND=jax, or give --devices 1")
-    return TensorFlowLearner(lesson)
+    """Build a learner on some devices; see `new_learner`."""
+    return TensorFlowLearner(lesson, devices)
