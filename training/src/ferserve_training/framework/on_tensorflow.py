@@ -1,6 +1,7 @@
 """TensorFlow as the commands want it: modest with threads, named in the records, drawing from seeds alone."""
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any, Final
 
 import keras
@@ -24,6 +25,16 @@ def devices() -> tuple[list[str], list[str]]:
     """List the GPUs and the CPU's devices by name."""
     gpus, cpus = ([device.name for device in tf.config.list_logical_devices(kind)] for kind in ("GPU", "CPU"))
     return gpus, cpus
+
+
+@cache
+def strategy_on(devices: tuple[str, ...]) -> tf.distribute.Strategy:
+    """Give the way to spread steps over devices; none or one: TensorFlow's default.
+
+    There is one for the same devices in a process: a second would number its reductions as the first did, and
+    TensorFlow takes them for each other.
+    """
+    return tf.distribute.MirroredStrategy(devices) if len(devices) > 1 else tf.distribute.get_strategy()
 
 
 def uniform(shape: Sequence[Any], seed: tf.Tensor, stream: int) -> tf.Tensor:

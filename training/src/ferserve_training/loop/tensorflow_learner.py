@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from ferserve_training.framework.on_tensorflow import strategy_on
 from ferserve_training.labels import FACE_SIZE
 from ferserve_training.loop.learner import STEPS_PER_CALL, Learner, Lesson
 
@@ -24,8 +25,7 @@ class TensorFlowLearner(Learner):
 
     def __init__(self, lesson: Lesson, devices: Sequence[str]) -> None:
         self._part_count = max(1, len(devices))
-        several = self._part_count > 1
-        self._strategy = tf.distribute.MirroredStrategy(devices) if several else tf.distribute.get_strategy()
+        self._strategy = strategy_on(tuple(devices))
         with self._strategy.scope():
             super().__init__(lesson)
         self._images = tf.constant(lesson.faces.images)
