@@ -5,7 +5,12 @@ from __future__ import annotations
 import pytest
 
 from ferserve_server.domain.servable import ServableId
-from ferserve_server.repository.version_policy import Plan, plan
+from ferserve_server.repository.version_policy import (
+    Latest,
+    Plan,
+    Policies,
+    plan,
+)
 
 
 def _ids(versions: list[int]) -> tuple[ServableId, ...]:
@@ -41,15 +46,17 @@ def _ids(versions: list[int]) -> tuple[ServableId, ...]:
 def test_the_plan(
     on_disk: list[int], ready: list[int], failed: list[int], keep: int, load: list[int], unload: list[int]
 ) -> None:
-    decided = plan(dict.fromkeys(_ids(on_disk), 5.0), _ids(ready), dict.fromkeys(_ids(failed), 5.0), keep)
+    decided = plan(
+        dict.fromkeys(_ids(on_disk), 5.0), _ids(ready), dict.fromkeys(_ids(failed), 5.0), Policies(Latest(keep))
+    )
     assert decided == Plan(_ids(load), _ids(unload))
 
 
 def test_a_failed_version_is_tried_again_when_its_manifest_changed() -> None:
     (version,) = _ids([1])
-    assert plan({version: 6.0}, [], {version: 5.0}, 1).load == (version,)
+    assert plan({version: 6.0}, [], {version: 5.0}, Policies()).load == (version,)
 
 
 def test_models_do_not_crowd_each_other_out() -> None:
     a, b = ServableId("a", 9), ServableId("b", 1)
-    assert plan({a: 0.0, b: 0.0}, [b], {}, 1) == Plan(load=(a,))
+    assert plan({a: 0.0, b: 0.0}, [b], {}, Policies()) == Plan(load=(a,))

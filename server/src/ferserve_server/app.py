@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -19,13 +20,18 @@ from ferserve_server.clock import MonotonicClock
 from ferserve_server.domain.detection import DetectionOptions
 from ferserve_server.observability.exposition import MetricsServer
 from ferserve_server.observability.metrics import Metrics
-from ferserve_server.observability.observers import CallMetrics, InferenceMetrics, VisionMetrics
+from ferserve_server.observability.observers import CallMetrics, InferenceMetrics, RoutingMetrics, VisionMetrics
 from ferserve_server.observability.tee import InferenceTee
 from ferserve_server.pipeline.analyze_images import AnalyzeImages
 from ferserve_server.pipeline.classify_faces import ClassifyFaces
 from ferserve_server.pipeline.stream_frames import StreamLimits
+from ferserve_server.repository.aliases import Aliases, parse_aliases
 from ferserve_server.repository.manager import ModelManager
+from ferserve_server.repository.preparation import GateLimits, VersionPreparer
 from ferserve_server.repository.source import RepositorySource
+from ferserve_server.repository.state_file import read_state, write_state
+from ferserve_server.repository.version_policy import Latest, Policies, parse_policies
+from ferserve_server.repository.watching import looks
 from ferserve_server.transport.calls import Calls
 from ferserve_server.transport.compat.statistics import Statistics
 from ferserve_server.transport.emotion_servicer import EmotionServicer
@@ -213,15 +219,19 @@ def _model_manager(
         )
         return batcher
 
+    source = RepositorySource(settings.model_repo)
+    limits = GateLimits(settings.bucket_sizes, settings.golden_tolerance, settings.gate_latency_factor)
+    state_file = settings.lifecycle_state_file
     return ModelManager(
-        RepositorySource(settings.model_repo),
-        loader,
+        source,
+        VersionPreparer(source, loader, limits),
         make_batcher,
         observer=observer,
+        routing_observer=RoutingMetrics(metrics),
         default_model=settings.default_model,
-        bucket_sizes=settings.bucket_sizes,
-        golden_tolerance=settings.golden_tolerance,
-        versions_per_model=settings.versions_per_model,
+        policies=Policies(Latest(settings.versions_per_model), parse_policies(settings.version_policy)),
+        aliases=Aliases(parse_aliases(settings.alias), read_state(state_file) if state_file else {}),
+        save_aliases=partial(write_state, state_file) if state_file else lambda _: None,
         on_change=on_change,
     )
 
@@ -244,7 +254,8 @@ async def _keep_models(manager: ModelManager, settings: Settings) -> None:
             model_repo=str(settings.model_repo),
         )
     if settings.repository_poll_s:
-        await manager.watch(settings.repository_poll_s)
+        async with contextlib.aclosing(looks(settings.model_repo, settings.repository_poll_s)) as moments:
+            await manager.watch(moments)
 
 
 async def _follow_health(manager: ModelManager, health: HealthReporter, changed: asyncio.Event) -> None:

@@ -164,10 +164,11 @@ class OpenInferenceServicer:
         # An empty name means every model here, not the default one.
         names = [wanted.name] if wanted.name else [model.name for model in self._models()]
         ready = [version.id for name in names for version in self._ready_versions(name)]
-        if wanted.version is not None:
-            ready = [servable for servable in ready if servable.version == wanted.version]
+        version = self._model(wanted.name).version_behind(wanted) if wanted.alias else wanted.version
+        if version is not None:
+            ready = [servable for servable in ready if servable.version == version]
             if not ready:
-                raise VersionNotFoundError(wanted.name, wanted.version)
+                raise VersionNotFoundError(wanted.name, version)
         return metadata.format_statistics((servable, self._statistics.of(servable)) for servable in ready)
 
     async def _repository_index(self, request: Message, context: Context) -> Message:
