@@ -32,6 +32,10 @@ EXAMPLES = {
     errors.ImageFormatError: (errors.ImageFormatError("text"), "INVALID_ARGUMENT", "IMAGE_FORMAT_UNSUPPORTED"),
     errors.ModelNotFoundError: (errors.ModelNotFoundError("x"), "NOT_FOUND", "MODEL_NOT_FOUND"),
     errors.VersionNotFoundError: (errors.VersionNotFoundError("x", 3), "NOT_FOUND", "VERSION_NOT_FOUND"),
+    errors.AliasNotFoundError: (errors.AliasNotFoundError("x", "y", ["z"]), "NOT_FOUND", "ALIAS_NOT_FOUND"),
+    errors.VersionNotReadyError: (errors.VersionNotReadyError("x", 3, "y"), "UNAVAILABLE", "VERSION_NOT_READY"),
+    errors.VersionInUseError: (errors.VersionInUseError("x", 3, "why"), "FAILED_PRECONDITION", "VERSION_IN_USE"),
+    errors.AliasFixedError: (errors.AliasFixedError("x", "y"), "FAILED_PRECONDITION", "ALIAS_FIXED"),
     errors.ModelNotReadyError: (errors.ModelNotReadyError("x"), "UNAVAILABLE", "MODEL_NOT_READY"),
     errors.QueueFullError: (
         errors.QueueFullError(what="faces", queued=8, limit=8, setting="max_queue_faces", retry_after_s=0.25),

@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 STABLE: Final = "stable"
 """The alias that requests get which name neither version nor alias."""
 
-_ALIAS: Final = re.compile(r"(?![0-9]+\Z)[A-Za-z0-9._-]{1,64}")
-"""No number: where a request has one field for both, a number is a version."""
+_ALIAS: Final = re.compile(r"(?=.*[A-Za-z])[A-Za-z0-9._-]{1,64}")
+"""With a letter, so no number: where a request has one field for both, a number is a version."""
 
 
 def is_alias(text: str) -> bool:
-    """Whether an alias may be called so: 1 to 64 of A-Z, a-z, 0-9, `.`, `_`, `-`, not a number."""
+    """Whether an alias may be called so: 1 to 64 of A-Z, a-z, 0-9, `.`, `_`, `-`, with a letter in it."""
     return _ALIAS.fullmatch(text) is not None
 
 
@@ -94,7 +94,7 @@ def parse_aliases(lines: Sequence[str]) -> dict[str, dict[str, int]]:
             raise ValueError(f"{line!r} is not MODEL:NAME=VERSION, such as fer-nano:stable=3")
         if not is_alias(alias):
             raise ValueError(
-                f"{line!r}: an alias is 1 to 64 of A-Z, a-z, 0-9, '.', '_', '-', and not a number, not {alias!r}"
+                f"{line!r}: an alias is 1 to 64 of A-Z, a-z, 0-9, '.', '_', '-', with a letter, not {alias!r}"
             )
         if alias in found.get(model, {}):
             raise ValueError(f"alias {alias} of {model} is set twice; set it once")

@@ -77,7 +77,7 @@ def parse_alias(alias: str, field: str) -> str:
     if not is_alias(alias):
         raise InvalidRequestError(
             "ALIAS_NAME_INVALID",
-            f"{field}: use 1 to 64 of A-Z, a-z, 0-9, '.', '_', '-', and not a number.",
+            f"{field}: use 1 to 64 of A-Z, a-z, 0-9, '.', '_', '-', with a letter among them.",
             field=field,
         )
     return alias
