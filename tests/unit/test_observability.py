@@ -21,9 +21,9 @@ CLASSES = ("calm", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 EXPORTED = {
     "batch_failures", "batch_size_faces", "batches", "build_info", "cancellations", "confidence_sum",
     "decode_seconds", "detect_seconds", "detected_faces", "engine_healthy", "faces", "image_failures",
-    "inference_seconds", "model_alias", "model_serving_version", "padding_faces", "predictions", "queue_depth_faces", "queue_oldest_age_seconds",
-    "queue_seconds", "rejections", "request_seconds", "requests", "requests_in_progress", "servable_state",
-    "stream_answers",
+    "inference_seconds", "model_alias", "model_serving_version", "padding_faces", "predictions",
+    "queue_depth_faces", "queue_oldest_age_seconds", "queue_seconds", "rejections", "request_seconds",
+    "requests", "requests_in_progress", "servable_state", "stream_answers",
 }  # fmt: skip
 """Dashboards and alerts that people own stand on these names."""
 

@@ -89,8 +89,8 @@ def parse_aliases(lines: Sequence[str]) -> dict[str, dict[str, int]]:
     found: dict[str, dict[str, int]] = {}
     for line in lines:
         target, _, version = (part.strip() for part in line.partition("="))
-        model, _, alias = (part.strip() for part in target.partition(":"))
-        if not (MODEL_NAME.fullmatch(model) and VERSION.fullmatch(version)):
+        model, colon, alias = (part.strip() for part in target.partition(":"))
+        if not (colon and MODEL_NAME.fullmatch(model) and VERSION.fullmatch(version)):
             raise ValueError(f"{line!r} is not MODEL:NAME=VERSION, such as fer-nano:stable=3")
         if not is_alias(alias):
             raise ValueError(

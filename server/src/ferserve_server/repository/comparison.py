@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -29,7 +30,7 @@ _UNNOTICED_S: Final = 0.5e-3
 sees it, and the clock of a busy machine errs by as much."""
 
 
-def compare(
+def compare(  # noqa: PLR0913 - two versions, what they are tried with, the limit and the time
     candidate: Servable,
     in_force: Servable,
     faces: CropBatch,
@@ -37,7 +38,8 @@ def compare(
     bucket_sizes: Sequence[int],
     *,
     latency_factor: float,
-    now: Callable[[], float],
+    now: Callable[[], float] = time.perf_counter,
+    rest: Callable[[float], None] = time.sleep,
 ) -> GateComparison:
     """Holds a version against the one in force. What they say may differ, that is only told.
 
@@ -49,11 +51,13 @@ def compare(
         bucket_sizes: Batch sizes that are warm.
         latency_factor: How many times as long a batch of any size may take; 0 does not look.
         now: A clock, in seconds.
+        rest: Waits that many seconds. Between two rounds it waits as long as a round took, so that the many runs
+            take half a core from live traffic.
 
     Raises:
         ModelRejectedError: TOO_SLOW, with the figures.
     """
-    latency_s = _measure(candidate, in_force, bucket_sizes, latency_factor, now) if latency_factor else {}
+    latency_s = _measure(candidate, in_force, bucket_sizes, latency_factor, now, rest) if latency_factor else {}
     agreement = largest_difference = None
     mine, theirs = candidate.description, in_force.description
     sides = [(spec.height, spec.width) for spec in (mine.input, theirs.input)]
@@ -75,6 +79,7 @@ def _measure(
     bucket_sizes: Sequence[int],
     factor: float,
     now: Callable[[], float],
+    rest: Callable[[float], None],
 ) -> Mapping[int, tuple[float, float]]:
     """Least time of a batch of both versions, in seconds, by batch size.
 
@@ -94,6 +99,7 @@ def _measure(
                 in_force.predict(batches[1])
                 ended_at = now()
                 mine, theirs = min(mine, between - started_at), min(theirs, ended_at - between)
+                rest(ended_at - started_at)
                 if ended_at > ends_at:
                     break
             if not is_too_slow(mine, theirs, factor):

@@ -59,7 +59,7 @@ class ModelManager:
 
         Args:
             source: Tells which versions there are.
-            preparer: Loads and tries them. Closed with the manager.
+            preparer: Loads and tries them.
             make_scorer: Makes what scores the faces of a version.
             observer: Is told the state of every version.
             routing_observer: Is told where requests go.
@@ -219,7 +219,6 @@ class ModelManager:
             self._retire(servable_id)
         while self._retiring:
             await asyncio.gather(*self._retiring)
-        self._preparer.close()
 
     async def _load(self, servable_id: ServableId, manifest_time: float) -> None:
         self._book.set(VersionStatus(servable_id, ServableState.LOADING))

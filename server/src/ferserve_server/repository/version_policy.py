@@ -138,7 +138,7 @@ def plan(
         ]
         first = [each for each in usable if each in held]
         chosen = _chosen(policy, [each for each in usable if each not in shunned])
-        load += [each for each in [*first, *chosen] if each not in ready and each not in load]
+        load += [each for each in dict.fromkeys([*first, *chosen]) if each not in ready]
         kept = {each for each in ready if each.name == model and (each in chosen or each in held)}
         room = policy.count - len(kept.intersection(chosen)) if isinstance(policy, Latest) else 0
         stays, spare = bool(kept), []
