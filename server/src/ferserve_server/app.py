@@ -30,7 +30,7 @@ from ferserve_server.transport.calls import Calls
 from ferserve_server.transport.compat.statistics import Statistics
 from ferserve_server.transport.emotion_servicer import EmotionServicer
 from ferserve_server.transport.health import HealthReporter
-from ferserve_server.transport.interop import compat_handlers, compat_names
+from ferserve_server.transport.interop import build_interop, compat_names
 from ferserve_server.transport.limits import RequestLimits
 from ferserve_server.transport.model_servicer import ModelServicer
 from ferserve_server.transport.server import TlsFiles, build_server, listen
@@ -141,10 +141,12 @@ async def running_server(settings: Settings, loader: Loader) -> AsyncIterator[Ru
             clock=clock,
         )
         models = ModelServicer(calls, manager.models, manager.model)
-        compat = compat_handlers(
+        interop = build_interop(
             settings, calls, classify, manager, statistics, limits=limits, clock=clock, version=__version__
         )
-        server = build_server(emotion, models, health, limits, compat, with_reflection=settings.reflection)
+        server = build_server(
+            emotion, models, health, limits, interop.handlers, with_reflection=settings.reflection
+        )
         port = listen(server, settings.listen, _tls(settings))
         metrics_port = None
         if settings.metrics_listen != "off":
