@@ -73,6 +73,7 @@ async def local_server(
     """Runs a server until the block is left; with `ready` it answers when the block begins."""
     chosen: dict[str, Any] = {
         "listen": "127.0.0.1:0",
+        "http_listen": "off",
         "metrics_listen": "off",
         "repository_poll_s": 0.02,
         "bucket_sizes": (1, 4, 16),

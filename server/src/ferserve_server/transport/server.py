@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Self
 
 import grpc
 from grpc_health.v1 import health, health_pb2_grpc
@@ -40,22 +40,41 @@ class TlsFiles:
     key: Path
     client_authorities: Path | None = None
 
-    def credentials(self) -> grpc.ServerCredentials:
-        """Reads the files.
+    @classmethod
+    def named(cls, certificate: Path | None, key: Path | None, client_authorities: Path | None) -> Self | None:
+        """Those that the settings name, or None for no TLS."""
+        return None if certificate is None or key is None else cls(certificate, key, client_authorities)
+
+    def context(self) -> ssl.SSLContext:
+        """Reads the files for a server of Python's own sockets.
 
         Raises:
             ListenError: One cannot be read, or they do not make an identity.
         """
-        self._check()
         try:
+            context = self._load()
+        except OSError as error:
+            raise ListenError(f"TLS file {error.filename} cannot be read: {error.strerror}") from error
+        if self.client_authorities:
+            context.verify_mode = ssl.CERT_REQUIRED
+        return context
+
+    def credentials(self) -> grpc.ServerCredentials:
+        """Reads the files for gRPC.
+
+        Raises:
+            ListenError: One cannot be read, or they do not make an identity.
+        """
+        try:
+            # gRPC itself says no more of bad files than that it cannot listen.
+            self._load()
             authorities = self.client_authorities.read_bytes() if self.client_authorities else None
             pair = (self.key.read_bytes(), self.certificate.read_bytes())
         except OSError as error:
             raise ListenError(f"TLS file {error.filename} cannot be read: {error.strerror}") from error
         return grpc.ssl_server_credentials([pair], authorities, authorities is not None)
 
-    def _check(self) -> None:
-        """Tries the files: gRPC itself says no more of bad ones than that it cannot listen."""
+    def _load(self) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         try:
             context.load_cert_chain(self.certificate, self.key, password="")
@@ -64,8 +83,7 @@ class TlsFiles:
         except ssl.SSLError as error:
             files = ", ".join(str(path) for path in (self.certificate, self.key, self.client_authorities) if path)
             raise ListenError(f"TLS files {files} cannot be used: {error.reason or error}") from error
-        except OSError:
-            return  # the reader tells which file it is
+        return context
 
 
 def build_server(
