@@ -65,6 +65,10 @@ class LocalServer(Stubs):
     def address(self) -> str:
         return f"127.0.0.1:{self.running.port}"
 
+    @property
+    def http_url(self) -> str:
+        return f"http://127.0.0.1:{self.running.http_port}"
+
 
 @contextlib.asynccontextmanager
 async def local_server(
