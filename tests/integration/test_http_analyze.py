@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-import aiohttp
 import numpy as np
 import pytest
 
@@ -18,6 +17,8 @@ from support.pictures import ASTRONAUT, encode
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
+
+    import aiohttp
 
     from support.http import HttpServer
 
@@ -36,7 +37,9 @@ async def server(tmp_path: Path) -> AsyncIterator[HttpServer]:
 @pytest.mark.parametrize(
     "content_type", ["image/jpeg", "application/octet-stream", "application/x-www-form-urlencoded", None]
 )
-async def test_the_faces_of_a_picture_are_those_that_grpc_tells(server: HttpServer, content_type: str | None) -> None:
+async def test_the_faces_of_a_picture_are_those_that_grpc_tells(
+    server: HttpServer, content_type: str | None
+) -> None:
     headers = {} if content_type is None else {"Content-Type": content_type}
     answer = await server.ask(
         "/v1/analyze?min_face_pixels=60&crop_margin=0.1&scale_factor=1.05", PORTRAIT, headers=headers

@@ -68,7 +68,7 @@ class HttpServer:
             return Answer(response.status, dict(response.headers), await response.read())
 
     async def raw(self, *parts: bytes) -> bytes:
-        """Sends bytes as they are, one part after the other, and returns what comes back until the server closes."""
+        """Sends bytes as they are, part after part, and returns what comes back until the server closes."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.server.running.http_port)
         try:
             for part in parts:
