@@ -39,6 +39,13 @@ def test_tritonclient_and_our_messages_live_in_one_process(address):
 
 
 @pytest.mark.conformance
+def test_tritonclient_gets_our_scores_over_http(running_server):
+    address = running_server.http_url.removeprefix("http://")
+    scores = run_client(environment("triton-new"), "triton_http.py", address)
+    assert np.allclose(scores, own_scores_of_random_faces(running_server.address), atol=1e-5)
+
+
+@pytest.mark.conformance
 def test_an_old_tritonclient_gets_our_scores(address):
     scores = run_client(environment("triton-old"), "triton.py", address)
     assert np.allclose(scores, own_scores_of_random_faces(address), atol=1e-5)
