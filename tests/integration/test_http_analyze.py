@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -160,6 +161,23 @@ async def test_a_body_that_grows_too_long_is_refused_while_it_is_read(server: Ht
     assert answer.refusal == (413, "MESSAGE_TOO_LARGE")
     assert sent < 20_000_000
     assert (await server.ask(WHOLE, FACE)).status == 200
+
+
+async def test_a_body_that_grows_too_long_when_it_is_unpacked_is_refused(server: HttpServer) -> None:
+    headers = {"Content-Encoding": "gzip", "Content-Type": "image/jpeg"}
+    assert (await server.ask(WHOLE, gzip.compress(FACE), headers=headers)).status == 200
+    inner = gzip.compress(bytes(10_000_000))
+    assert len(inner) < 200_000
+    assert (await server.ask(WHOLE, b"no gzip", headers=headers)).status == 400
+    assert (await server.ask(WHOLE, inner, headers=headers)).refusal == (413, "MESSAGE_TOO_LARGE")
+
+
+async def test_a_body_that_does_not_arrive_is_given_up(tmp_path: Path) -> None:
+    async with http_server(tmp_path, http_body_timeout_s=0.2) as server:
+        answer = await server.raw(HEAD + b"Content-Length: 10\r\nConnection: close\r\n\r\nhalf")
+        assert answer.startswith(b"HTTP/1.1 408 ")
+        assert b"BODY_TOO_SLOW" in answer
+        assert b"http_body_timeout_s" in answer
 
 
 async def test_what_is_no_http_is_turned_away_and_nobody_else_notices(server: HttpServer) -> None:

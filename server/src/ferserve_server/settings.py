@@ -70,6 +70,9 @@ class Settings(BaseSettings):
     # Addresses
     listen: str = Field("0.0.0.0:50051", description="HOST:PORT of the gRPC service; port 0 picks a free one")
     http_listen: str = Field("0.0.0.0:8080", description="HOST:PORT of JSON over HTTP; off: no HTTP server")
+    http_body_timeout_s: float = Field(
+        60.0, gt=0, description="seconds in which the body of an HTTP request must arrive"
+    )
     metrics_listen: str = Field("0.0.0.0:9464", description="HOST:PORT of /metrics; off: no metrics server")
     tls_cert_file: Path | None = Field(None, description="PEM certificate chain; with --tls-key-file turns TLS on")
     tls_key_file: Path | None = Field(None, description="PEM private key of the certificate")

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from ferserve_server.domain.errors import FerserveError
 from ferserve_server.transport.http.answers import format_analyses
-from ferserve_server.transport.http.body import read_pictures
 from ferserve_server.transport.http.calls import answered_within
 from ferserve_server.transport.http.query import ANALYZE_OPTIONS, parse_analyze, parse_options, parse_timeout
 from ferserve_server.transport.http.reply import json_reply
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
     from ferserve_server.domain.detection import DetectionOptions
     from ferserve_server.domain.ports import Clock
     from ferserve_server.pipeline.analyze_images import AnalyzeImages
+    from ferserve_server.transport.http.body import BodyReader
     from ferserve_server.transport.http.reply import Reply
     from ferserve_server.transport.limits import RequestLimits
 
@@ -25,9 +25,16 @@ class AnalyzeRoute:
     """Answers as `ferserve.v1.EmotionService/AnalyzeImages` does. Event loop only."""
 
     def __init__(
-        self, analyze: AnalyzeImages, *, limits: RequestLimits, detection: DetectionOptions, clock: Clock
+        self,
+        analyze: AnalyzeImages,
+        bodies: BodyReader,
+        *,
+        limits: RequestLimits,
+        detection: DetectionOptions,
+        clock: Clock,
     ) -> None:
         self._analyze = analyze
+        self._bodies = bodies
         self._limits = limits
         self._detection = detection
         self._clock = clock
@@ -44,7 +51,7 @@ class AnalyzeRoute:
         options = parse_analyze(given, self._detection, self._limits)
         timeout_s = parse_timeout(given)
         async with answered_within(timeout_s):
-            upload = await read_pictures(request, self._limits)
+            upload = await self._bodies.pictures(request)
             answer = await self._analyze(
                 upload.images,
                 options.spec,

@@ -17,9 +17,6 @@ if TYPE_CHECKING:
 
     from ferserve_server.transport.limits import RequestLimits
 
-_LONGEST_UPLOAD_S: Final = 60.0
-"""A body of the largest size at 4.5 Mbit/s. Who sends slower holds memory and a drain up."""
-
 _CHUNK_BYTES: Final = 256 * 1024
 
 _PICTURE_TYPES: Final = ("image/", "application/octet-stream", "application/x-www-form-urlencoded")
@@ -39,56 +36,68 @@ class Upload:
     names: list[str] | None
 
 
-async def read_body(request: web.Request, limits: RequestLimits) -> bytes:
-    """Reads a whole body.
+class BodyReader:
+    """Reads bodies of requests. Stateless.
 
-    Raises:
-        LimitExceededError: MESSAGE_TOO_LARGE, as soon as it is known.
-        InvalidRequestError: BODY_INVALID or BODY_TOO_SLOW.
+    Args of the constructor:
+        limits: Bounds of a request.
+        timeout_s: A body must arrive within this many seconds: who sends slower holds memory, and a drain, up.
     """
-    async with _reading(request, limits):
-        return await _read_all(request, limits)
 
+    def __init__(self, limits: RequestLimits, timeout_s: float) -> None:
+        self._limits = limits
+        self._timeout_s = timeout_s
 
-async def read_pictures(request: web.Request, limits: RequestLimits) -> Upload:
-    """Reads the picture that the body is, or the files of a form.
+    async def whole(self, request: web.Request) -> bytes:
+        """Reads a body as it is.
 
-    Raises:
-        LimitExceededError: MESSAGE_TOO_LARGE or TOO_MANY_IMAGES, as soon as it is known.
-        InvalidRequestError: CONTENT_TYPE_UNSUPPORTED, IMAGES_REQUIRED, FORM_FIELD_UNKNOWN, BODY_INVALID or
-            BODY_TOO_SLOW.
-    """
-    kind = request.content_type.lower()  # "application/octet-stream" if none is given
-    async with _reading(request, limits):
-        if kind == "multipart/form-data":
-            return await _read_form(request, limits)
-        if not kind.startswith(_PICTURE_TYPES):
+        Raises:
+            LimitExceededError: MESSAGE_TOO_LARGE, as soon as it is known.
+            InvalidRequestError: BODY_INVALID or BODY_TOO_SLOW.
+        """
+        async with self._reading(request):
+            return await _read_all(request, self._limits)
+
+    async def pictures(self, request: web.Request) -> Upload:
+        """Reads the picture that the body is, or the files of a form.
+
+        Raises:
+            LimitExceededError: MESSAGE_TOO_LARGE or TOO_MANY_IMAGES, as soon as it is known.
+            InvalidRequestError: CONTENT_TYPE_UNSUPPORTED, IMAGES_REQUIRED, FORM_FIELD_UNKNOWN, BODY_INVALID or
+                BODY_TOO_SLOW.
+        """
+        kind = request.content_type.lower()  # "application/octet-stream" if none is given
+        async with self._reading(request):
+            if kind == "multipart/form-data":
+                return await _read_form(request, self._limits)
+            if not kind.startswith(_PICTURE_TYPES):
+                raise InvalidRequestError(
+                    "CONTENT_TYPE_UNSUPPORTED",
+                    f"A body of {kind[:60]!r} is not understood. Send a picture as image/*, "
+                    "or files as multipart/form-data.",
+                    field="",
+                )
+            body = await _read_all(request, self._limits)
+            self._limits.check_image_count(1 if body else 0)
+            return Upload([body], None)
+
+    @contextlib.asynccontextmanager
+    async def _reading(self, request: web.Request) -> AsyncIterator[None]:
+        self._limits.check_message(request.content_length or 0)
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                yield
+        except TimeoutError:
             raise InvalidRequestError(
-                "CONTENT_TYPE_UNSUPPORTED",
-                f"A body of {kind[:60]!r} is not understood. Send a picture as image/*, "
-                "or files as multipart/form-data.",
+                "BODY_TOO_SLOW",
+                f"The body did not arrive within {self._timeout_s:g} s (setting http_body_timeout_s).",
                 field="",
-            )
-        body = await _read_all(request, limits)
-        limits.check_image_count(1 if body else 0)
-        return Upload([body], None)
-
-
-@contextlib.asynccontextmanager
-async def _reading(request: web.Request, limits: RequestLimits) -> AsyncIterator[None]:
-    limits.check_message(request.content_length or 0)
-    try:
-        async with asyncio.timeout(_LONGEST_UPLOAD_S):
-            yield
-    except TimeoutError:
-        raise InvalidRequestError(
-            "BODY_TOO_SLOW", f"The body did not arrive within {_LONGEST_UPLOAD_S:g} s. Send it again.", field=""
-        ) from None
-    # What the library raises of bodies that are not what their headers say.
-    except (ValueError, AssertionError, RuntimeError, HttpProcessingError, web.RequestPayloadError) as error:
-        raise InvalidRequestError(
-            "BODY_INVALID", "The body is not what its headers say: it cannot be taken apart.", field=""
-        ) from error
+            ) from None
+        # What the library raises of bodies that are not what their headers say.
+        except (ValueError, AssertionError, RuntimeError, HttpProcessingError, web.RequestPayloadError) as error:
+            raise InvalidRequestError(
+                "BODY_INVALID", "The body is not what its headers say: it cannot be taken apart.", field=""
+            ) from error
 
 
 async def _read_all(request: web.Request, limits: RequestLimits) -> bytes:

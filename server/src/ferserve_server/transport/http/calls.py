@@ -40,7 +40,9 @@ class HttpCalls:
         async def run(request: web.Request) -> web.StreamResponse:
             async def send(outcome: Reply | FerserveError) -> web.StreamResponse:
                 reply = error_reply(outcome) if isinstance(outcome, FerserveError) else outcome
-                return await send_reply(request, reply, last=self._calls.draining.is_set())
+                # A body that is not read to its end leaves nothing that a next request could begin after.
+                last = self._calls.draining.is_set() or not request.content.is_eof()
+                return await send_reply(request, reply, last=last)
 
             return await self._calls.carried(
                 METHOD_PREFIX + method, request.headers.items(), lambda: answer(request), send

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from ferserve_server.transport.http.body import read_body
 from ferserve_server.transport.http.calls import answered_within
 from ferserve_server.transport.http.infer_request import HEADER_LENGTH, parse_infer
 from ferserve_server.transport.http.infer_response import as_document, infer_reply
@@ -15,10 +14,10 @@ from ferserve_server.transport.http.reply import json_reply
 
 if TYPE_CHECKING:
     from ferserve_server.domain.ports import Clock
+    from ferserve_server.transport.http.body import BodyReader
     from ferserve_server.transport.http.calls import HttpCalls
     from ferserve_server.transport.http.health import HealthRoutes
     from ferserve_server.transport.http.reply import Reply
-    from ferserve_server.transport.limits import RequestLimits
     from ferserve_server.transport.oip.answers import OpenInference
 
 
@@ -26,12 +25,12 @@ class OpenInferenceRoutes:
     """Answers below /v2. Event loop only."""
 
     def __init__(
-        self, calls: HttpCalls, answers: OpenInference, health: HealthRoutes, limits: RequestLimits, clock: Clock
+        self, calls: HttpCalls, answers: OpenInference, health: HealthRoutes, bodies: BodyReader, clock: Clock
     ) -> None:
         self._calls = calls
         self._answers = answers
         self._health = health
-        self._limits = limits
+        self._bodies = bodies
         self._clock = clock
 
     def routes(self) -> list[web.RouteDef]:
@@ -58,7 +57,7 @@ class OpenInferenceRoutes:
         started_at = self._clock.now()
         timeout_s = parse_timeout(parse_options(request.query.items(), (TIMEOUT,)))
         async with answered_within(timeout_s):
-            body = await read_body(request, self._limits)
+            body = await self._bodies.whole(request)
             message = parse_infer(body, request.headers.get(HEADER_LENGTH), *_model(request))
             deadline = None if timeout_s is None else started_at + timeout_s
             return infer_reply(message, await self._answers.infer(message, deadline))

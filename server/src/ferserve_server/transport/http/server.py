@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from aiohttp import web
 
 from ferserve_server.transport.http.analyze import AnalyzeRoute
+from ferserve_server.transport.http.body import BodyReader
 from ferserve_server.transport.http.calls import HttpCalls, send_reply
 from ferserve_server.transport.http.health import HealthRoutes
 from ferserve_server.transport.http.open_inference import OpenInferenceRoutes
@@ -43,6 +44,7 @@ def build_http(  # noqa: PLR0913 - its collaborators, each a port or a value
     *,
     default_model: str,
     limits: RequestLimits,
+    body_timeout_s: float,
     detection: DetectionOptions,
     clock: Clock,
 ) -> web.Application:
@@ -55,12 +57,14 @@ def build_http(  # noqa: PLR0913 - its collaborators, each a port or a value
         health: What probes are told.
         default_model: Name of the model that must be ready.
         limits: Bounds of a request.
+        body_timeout_s: Within how many seconds a body must arrive.
         detection: How to look for faces, unless a request says otherwise.
         clock: Tells deadlines.
     """
     http_calls = HttpCalls(calls)
+    bodies = BodyReader(limits, body_timeout_s)
     probes = HealthRoutes(health, default_model)
-    pictures = AnalyzeRoute(analyze, limits=limits, detection=detection, clock=clock)
+    pictures = AnalyzeRoute(analyze, bodies, limits=limits, detection=detection, clock=clock)
     application = web.Application(middlewares=[_errors_as_json])
     application.add_routes(
         [
@@ -70,7 +74,7 @@ def build_http(  # noqa: PLR0913 - its collaborators, each a port or a value
         ]
     )
     if open_inference is not None:
-        application.add_routes(OpenInferenceRoutes(http_calls, open_inference, probes, limits, clock).routes())
+        application.add_routes(OpenInferenceRoutes(http_calls, open_inference, probes, bodies, clock).routes())
     return application
 
 
