@@ -30,7 +30,7 @@ def evaluate(
     if faces.sha256 != trained.settings.data_sha256:
         raise RunError(f"{run_dir}: was trained on other data than {data}; twins could not be told")
     is_twin_free = find_twin_free(faces.public_test.images, faces.training.images)
-    logits = score(trained.model, faces.public_test.images)
+    logits = score(trained.classifier, faces.public_test.images)
     evaluation = compute(logits, faces.public_test.labels, is_twin_free, trained.weights_sha256, faces.split)
     write_evaluation(evaluation, run_dir)
     Console().print(_table(evaluation))

@@ -15,7 +15,13 @@ from ferserve_training.export.drawn_faces import draw_faces
 from ferserve_training.export.manifest import Provenance, VersionFacts, write_manifest
 from ferserve_training.export.model_card import MODEL_CARD_PATH, model_card_of
 from ferserve_training.export.publish import publish_version
-from ferserve_training.export.saved_model import run_saved_model, write_saved_model
+from ferserve_training.export.saved_model import (
+    LOGITS_NAME,
+    NOT_A_FACE_NAME,
+    PROBABILITIES_NAME,
+    run_saved_model,
+    write_saved_model,
+)
 from ferserve_training.framework import versions
 from ferserve_training.loop.learner import score
 from ferserve_training.loop.records import RunSettings
@@ -61,7 +67,7 @@ def export_version(trained: Trained, evaluation: Evaluation, model_repo: Path) -
         write_saved_model(served, evaluation.temperature, draft.folder)
         faces = draw_faces(_CHECKED_COUNT)
         probabilities, logits = run_saved_model(draft.folder, faces)
-        difference = float(np.abs(logits - score(trained.model, faces)).max())
+        difference = float(np.abs(logits - score(trained.classifier, faces)).max())
         if not difference <= _ALLOWED_DIFFERENCE:  # written so that NaN fails too
             raise RunError(f"the exported net differs from the trained one by {difference:.2g} in a logit")
         (draft.folder / GOLDEN_PATH).parent.mkdir()
@@ -101,14 +107,19 @@ def _facts(trained: Trained, evaluation: Evaluation, version: int) -> VersionFac
             _PROTOCOL.format(split=evaluation.split, kept=_kept_text(trained)),
             framework,
         ),
+        outputs=(PROBABILITIES_NAME, LOGITS_NAME, *([NOT_A_FACE_NAME] if settings.votes is not None else [])),
     )
 
 
 def _recipe_text(settings: RunSettings) -> str:
     """Name the recipe and all that the user changed in it."""
     changes = [*(["smoke"] if settings.smoke else []), *settings.overrides]
-    if settings.teacher is not None:
-        changes.append("with a teacher")
+    if settings.teachers:
+        changes.append(
+            "with a teacher" if len(settings.teachers) == 1 else f"with {len(settings.teachers)} teachers"
+        )
+    if settings.votes is not None:
+        changes.append("with the votes of FER+")
     return f"{settings.recipe} ({', '.join(changes)})" if changes else settings.recipe
 
 

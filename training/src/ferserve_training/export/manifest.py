@@ -52,6 +52,7 @@ class VersionFacts:
         net: For the counts.
         evaluation: Figures and temperature.
         provenance: How it came about.
+        outputs: What the signature answers with, by name.
     """
 
     name: str
@@ -60,6 +61,7 @@ class VersionFacts:
     net: NetSpec | ChainSpec
     evaluation: Evaluation
     provenance: Provenance
+    outputs: tuple[str, ...] = ("probabilities", "logits")
 
 
 def manifest_of(facts: VersionFacts, files: dict[str, str]) -> dict[str, Any]:
@@ -77,7 +79,7 @@ def manifest_of(facts: VersionFacts, files: dict[str, str]) -> dict[str, Any]:
         "created_time": facts.created.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "labels": list(LABELS),
         "input": {"name": "faces", "dtype": "uint8", "height": FACE_SIZE, "width": FACE_SIZE, "channels": 1},
-        "outputs": {"probabilities": "probabilities", "logits": "logits"},
+        "outputs": {name: name for name in facts.outputs},
         "mac_count": facts.net.mac_count,
         "parameter_count": facts.net.parameter_count,
         "temperature": facts.evaluation.temperature,
