@@ -164,7 +164,7 @@ async def running_server(settings: Settings, loader: Loader) -> AsyncIterator[Ru
         # Its own stack, so that a drain can close it with the gRPC server.
         http = await stack.enter_async_context(contextlib.AsyncExitStack())
         if settings.http_listen != "off":
-            # Here, because who turns it off shall not pay 7 MiB and 0.3 s for the library.
+            # Here, because who turns it off shall not pay 7 MiB and 0.5 s for the library.
             from ferserve_server.transport.http.server import build_http, listening_http  # noqa: PLC0415
 
             application = build_http(
