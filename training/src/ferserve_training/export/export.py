@@ -1,21 +1,22 @@
 """Export: fold, check, write, describe, publish."""
 
-import io
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
 from ferserve_training.atomic import write_atomically
 from ferserve_training.errors import RunError
 from ferserve_training.evaluation.scores import Evaluation
 from ferserve_training.export.drawn_faces import draw_faces
+from ferserve_training.export.golden import GOLDEN_COUNT, write_golden
 from ferserve_training.export.manifest import Provenance, VersionFacts, write_manifest
 from ferserve_training.export.model_card import MODEL_CARD_PATH, model_card_of
+from ferserve_training.export.onnx_model import ONNX_PATH, check_onnx, onnx_model_of, write_onnx
 from ferserve_training.export.publish import publish_version
 from ferserve_training.export.saved_model import run_saved_model, write_saved_model
+from ferserve_training.export.warmup import WARMUP_PATH, write_warmup_requests
 from ferserve_training.framework import versions
 from ferserve_training.loop.learner import score
 from ferserve_training.loop.records import RunSettings
@@ -23,8 +24,6 @@ from ferserve_training.loop.trained import Trained
 from ferserve_training.nets.folding import fold
 from ferserve_training.nets.spec import NetSpec
 
-GOLDEN_PATH: Final = "assets.extra/golden.npz"
-_GOLDEN_COUNT: Final = 32
 _CHECKED_COUNT: Final = 256
 _ALLOWED_DIFFERENCE: Final = 1e-4
 """Of logits; float32 rounding makes 9.2e-6 of it, for fer-nano version 1 on PublicTest."""
@@ -33,21 +32,22 @@ _PROTOCOL: Final = (
 )
 
 
-def export_version(trained: Trained, evaluation: Evaluation, model_repo: Path) -> Path:
+def export_version(trained: Trained, evaluation: Evaluation, model_repo: Path, *, with_onnx: bool = True) -> Path:
     """Publish a net as the next version of the model that its recipe names.
 
     Args:
         trained: The net.
         evaluation: Its figures.
         model_repo: Root of the model repository.
+        with_onnx: Whether to write `model.onnx` too.
 
     Returns:
         The folder of the version.
 
     Raises:
         RunError: The run is unfinished, the figures are those of other weights, or the exported net computes
-            other logits than the trained one.
-        TrainingError: The repository cannot be written.
+            other logits than the trained one, or the ONNX file other probabilities than the exported net.
+        TrainingError: The repository cannot be written, or the net has a layer that no ONNX is written for.
     """
     if evaluation.weights_sha256 != trained.weights_sha256:
         raise RunError("the evaluation is of an earlier checkpoint: run 'ferserve-train evaluate' again")
@@ -64,18 +64,17 @@ def export_version(trained: Trained, evaluation: Evaluation, model_repo: Path) -
         difference = float(np.abs(logits - score(trained.model, faces)).max())
         if not difference <= _ALLOWED_DIFFERENCE:  # written so that NaN fails too
             raise RunError(f"the exported net differs from the trained one by {difference:.2g} in a logit")
-        (draft.folder / GOLDEN_PATH).parent.mkdir()
-        write_atomically(draft.folder / GOLDEN_PATH, _golden(faces[:_GOLDEN_COUNT], probabilities[:_GOLDEN_COUNT]))
+        (draft.folder / "assets.extra").mkdir()
+        write_golden(faces, probabilities, draft.folder)
+        if with_onnx:
+            path = draft.folder / ONNX_PATH
+            write_onnx(onnx_model_of(served, evaluation.temperature, trained.recipe.name), path)
+            check_onnx(path, faces[:GOLDEN_COUNT], probabilities[:GOLDEN_COUNT])
+        write_warmup_requests(trained.recipe.name, draft.folder / WARMUP_PATH)
         facts = _facts(trained, evaluation, draft.version)
         write_atomically(draft.folder / MODEL_CARD_PATH, model_card_of(facts).encode())
         write_manifest(facts, draft.folder)
     return model_folder / str(draft.version)
-
-
-def _golden(faces: npt.NDArray[np.uint8], probabilities: npt.NDArray[np.float32]) -> bytes:
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, faces=faces, probabilities=probabilities)
-    return buffer.getvalue()
 
 
 def _facts(trained: Trained, evaluation: Evaluation, version: int) -> VersionFacts:
