@@ -1,19 +1,18 @@
 """`ferserve-train export`."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from ferserve_training.cli.options import RunArgument
+from ferserve_training.cli.options import ModelRepoOption, RunArgument
 from ferserve_training.evaluation.record import read_evaluation
 
 
 def export(
     run_dir: RunArgument,
     *,
-    model_repo: Annotated[Path, typer.Option(metavar="DIR", help="Root of the model repository.")],
+    model_repo: ModelRepoOption,
     onnx: Annotated[
         bool, typer.Option("--onnx/--no-onnx", help="Whether to write assets.extra/model.onnx too.")
     ] = True,

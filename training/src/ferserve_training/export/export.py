@@ -6,20 +6,18 @@ from typing import Final
 
 import numpy as np
 
-from ferserve_training.atomic import write_atomically
 from ferserve_training.errors import RunError
 from ferserve_training.evaluation.scores import Evaluation
+from ferserve_training.export.complete import complete_version
 from ferserve_training.export.drawn_faces import draw_faces
-from ferserve_training.export.golden import GOLDEN_COUNT, write_golden
-from ferserve_training.export.manifest import Provenance, VersionFacts, write_manifest
-from ferserve_training.export.model_card import MODEL_CARD_PATH, model_card_of
+from ferserve_training.export.golden import GOLDEN_COUNT
+from ferserve_training.export.manifest import Provenance, VersionFacts
 from ferserve_training.export.onnx_model import ONNX_PATH, check_onnx, onnx_model_of, write_onnx
 from ferserve_training.export.publish import publish_version
+from ferserve_training.export.recipe_text import recipe_text
 from ferserve_training.export.saved_model import run_saved_model, write_saved_model
-from ferserve_training.export.warmup import WARMUP_PATH, write_warmup_requests
 from ferserve_training.framework import versions
 from ferserve_training.loop.learner import score
-from ferserve_training.loop.records import RunSettings
 from ferserve_training.loop.trained import Trained
 from ferserve_training.nets.folding import fold
 from ferserve_training.nets.spec import NetSpec
@@ -64,16 +62,12 @@ def export_version(trained: Trained, evaluation: Evaluation, model_repo: Path, *
         difference = float(np.abs(logits - score(trained.model, faces)).max())
         if not difference <= _ALLOWED_DIFFERENCE:  # written so that NaN fails too
             raise RunError(f"the exported net differs from the trained one by {difference:.2g} in a logit")
-        (draft.folder / "assets.extra").mkdir()
-        write_golden(faces, probabilities, draft.folder)
         if with_onnx:
             path = draft.folder / ONNX_PATH
+            path.parent.mkdir()
             write_onnx(onnx_model_of(served, evaluation.temperature, trained.recipe.name), path)
             check_onnx(path, faces[:GOLDEN_COUNT], probabilities[:GOLDEN_COUNT])
-        write_warmup_requests(trained.recipe.name, draft.folder / WARMUP_PATH)
-        facts = _facts(trained, evaluation, draft.version)
-        write_atomically(draft.folder / MODEL_CARD_PATH, model_card_of(facts).encode())
-        write_manifest(facts, draft.folder)
+        complete_version(_facts(trained, evaluation, draft.version), draft.folder, faces, probabilities)
     return model_folder / str(draft.version)
 
 
@@ -91,7 +85,7 @@ def _facts(trained: Trained, evaluation: Evaluation, version: int) -> VersionFac
         trained.recipe.net,
         evaluation,
         Provenance(
-            _recipe_text(settings),
+            recipe_text(settings),
             settings.seed,
             len(trained.history),
             round(seconds / 60, 1),
@@ -101,14 +95,6 @@ def _facts(trained: Trained, evaluation: Evaluation, version: int) -> VersionFac
             framework,
         ),
     )
-
-
-def _recipe_text(settings: RunSettings) -> str:
-    """Name the recipe and all that the user changed in it."""
-    changes = [*(["smoke"] if settings.smoke else []), *settings.overrides]
-    if settings.teacher is not None:
-        changes.append("with a teacher")
-    return f"{settings.recipe} ({', '.join(changes)})" if changes else settings.recipe
 
 
 def _kept_text(trained: Trained) -> str:

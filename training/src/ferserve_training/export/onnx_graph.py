@@ -40,7 +40,8 @@ class OnnxGraph:
             The name of the output.
         """
         output = name or f"{operation.lower()}_{len(self._nodes)}"
-        self._nodes.append(helper.make_node(operation, list(inputs), [output], name=output, **attributes))
+        settings: dict[str, Any] = {**attributes}
+        self._nodes.append(helper.make_node(operation, list(inputs), [output], name=output, **settings))
         return output
 
     def constant(self, values: npt.ArrayLike, dtype: type[np.generic] = np.float32) -> str:
