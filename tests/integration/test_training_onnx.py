@@ -7,11 +7,14 @@ import keras
 import numpy as np
 import onnx
 import pytest
+import tensorflow as tf
+from onnx.reference import ReferenceEvaluator
 
 from ferserve_training.errors import RunError, TrainingError
 from ferserve_training.evaluation.calibration import softmax
 from ferserve_training.export.drawn_faces import draw_faces
 from ferserve_training.export.onnx_model import check_onnx, onnx_model_of, run_onnx, write_onnx
+from ferserve_training.export.saved_model import write_saved_model
 from ferserve_training.loop.learner import score
 from ferserve_training.nets.build import build_net
 from ferserve_training.nets.chain import RANDOM_WEIGHTS, ChainSpec
@@ -109,6 +112,24 @@ def test_without_onnx_runtime_the_reference_of_onnx_gives_the_same_answers(tmp_p
     monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
 
     assert run_onnx(path, faces)[0] == pytest.approx(fast, abs=1e-5)
+
+
+def test_a_net_that_learnt_from_votes_tells_faces_from_others_in_onnx_too(tmp_path):
+    net = _NETS["fer-nano"]
+    model = build_net(net, 0, with_votes=True)
+    _stir(model)
+    served = fold(model, net)
+    faces = draw_faces(4)
+    write_saved_model(served, _TEMPERATURE, tmp_path / "saved")
+    expected = tf.saved_model.load(str(tmp_path / "saved")).signatures["serving_default"](faces=tf.constant(faces))
+    path = tmp_path / "model.onnx"
+
+    write_onnx(onnx_model_of(served, _TEMPERATURE, "net"), path)
+
+    answers = ReferenceEvaluator(str(path)).run(["probabilities", "not_a_face"], {"faces": faces})
+    assert answers[0] == pytest.approx(np.asarray(expected["probabilities"]), abs=1e-5)
+    assert answers[1].shape == (4,)
+    assert answers[1] == pytest.approx(np.asarray(expected["not_a_face"]), abs=1e-5)
 
 
 @pytest.mark.parametrize("fault", [1e-3, np.nan])

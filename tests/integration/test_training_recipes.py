@@ -165,7 +165,7 @@ def test_the_losses_agree_with_a_count_by_hand():
     of_first = 3 * (0.9 + 0.1 / 7) + 6 * 0.1 / 7
     of_second = 1 + 2 * 0.1 / 7
     assert float(label_loss(logits, targets, weights)) == pytest.approx(np.log(7) * (of_first + of_second) / 2)
-    assert float(teacher_loss(logits, logits, Optimisation(teacher_temperature=2.0))) == pytest.approx(
+    assert float(teacher_loss(logits, [logits], Optimisation(teacher_temperature=2.0))) == pytest.approx(
         4 * np.log(7), rel=1e-5
     )
 
@@ -173,7 +173,7 @@ def test_the_losses_agree_with_a_count_by_hand():
 def test_a_teacher_moves_a_net_towards_its_answers(faces):
     recipe = Recipe("tiny", "", _TINY, RECIPES["seed2-cnn"].augmentation, replace(adam(8), teacher_share=1.0), 1)
     answers = tf.one_hot(tf.fill([8], 4), 7) * 20.0
-    learner = Learner(recipe, faces, seed=0, teacher=lambda _views: answers)
+    learner = Learner(recipe, faces, seed=0, teachers=[lambda _views: answers])
 
     losses = [_steps(learner, 4, first=4 * index) for index in range(4)]
 

@@ -41,12 +41,14 @@ def _train(path, data_path, name, overrides=(), teacher=None):
     """What the command does, but for the threads of TensorFlow, which this process has settled long ago."""
     data = load_faces(data_path)
     recipe = resolve_recipe(name, overrides, smoke=True)
-    request = RunRequest(0, None, None, smoke=True, overrides=overrides, teacher=teacher and str(teacher))
+    request = RunRequest(
+        0, None, None, smoke=True, overrides=overrides, teachers=(str(teacher),) if teacher else ()
+    )
     directory = RunDirectory(path)
     settings = request.settle(recipe, data.sha256, len(data.training), "tensorflow")
     directory.create(settings)
-    taught = teacher and load_teacher(teacher)
-    return train(recipe, data, settings, directory, lambda _record, _left: None, taught)
+    taught = [load_teacher(teacher)] if teacher else []
+    return train(recipe, data, settings, directory, lambda _record, _left: None, teachers=taught)
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ from ferserve_training.loop.records import RunSettings
 from ferserve_training.loop.run_directory import RunDirectory
 from ferserve_training.loop.train import train
 from ferserve_training.loop.trained import load_trained
-from ferserve_training.nets.folding import apply_folded, fold
+from ferserve_training.nets.folding import apply_head, fold, folded_features
 from ferserve_training.recipes.catalog import RECIPES
 from ferserve_training.recipes.smoke import smoke_version
 from support.training_faces import write_face_folder
@@ -161,7 +161,8 @@ def test_folding_changes_no_logit(run_path):
     folded = fold(trained.model, trained.recipe.net)
     faces = draw_faces(64)
 
-    logits = np.asarray(apply_folded(trained.recipe.net, folded.kernels, folded.biases, faces.astype(np.float32)))
+    features = folded_features(trained.recipe.net, folded.kernels, folded.biases, faces.astype(np.float32))
+    logits = np.asarray(apply_head(features, folded.kernels[-1], folded.biases[-1]))
 
     assert logits.std() > 0.1
     assert logits == pytest.approx(score(trained.model, faces), abs=1e-4)

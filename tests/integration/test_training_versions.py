@@ -1,4 +1,4 @@
-"""What an exported version holds for others, ensembles of versions, results, and the way there by make."""
+"""What an exported version holds for others, merged versions, results, and the way there by make."""
 
 import json
 import shutil
@@ -145,39 +145,37 @@ def test_a_run_writes_its_curves_for_tensorboard(run_path):
 
 
 @pytest.fixture(scope="module")
-def ensemble_path(version_path, second_path, data_path, tmp_path_factory):
-    repository = tmp_path_factory.mktemp("ensembles")
+def merged_path(version_path, second_path, data_path, tmp_path_factory):
+    repository = tmp_path_factory.mktemp("merged")
     call(
-        *("ensemble", version_path, second_path, "--name", "pair", "--data", data_path),
+        *("merge", version_path, second_path, "--name", "pair", "--data", data_path),
         *("--model-repo", repository),
     )
     return repository / "pair" / "1"
 
 
-def test_an_ensemble_answers_with_the_mean_of_its_members(ensemble_path, version_path, second_path):
+def test_a_merged_version_answers_with_the_mean_of_its_members(merged_path, version_path, second_path):
     faces = draw_faces(8)
     parts = [run_saved_model(path, faces)[0] for path in (version_path, second_path)]
 
-    probabilities, logits = run_saved_model(ensemble_path, faces)
+    probabilities, logits = run_saved_model(merged_path, faces)
 
     assert probabilities == pytest.approx((parts[0] + parts[1]) / 2, abs=1e-6)
     assert np.exp(logits) == pytest.approx(probabilities, abs=1e-6)
 
 
-def test_an_ensemble_is_a_version_like_any_other_and_names_its_members(ensemble_path, version_path):
-    manifest = json.loads((ensemble_path / _EXTRA / "manifest.json").read_text())
+def test_a_merged_version_is_one_like_any_other_and_names_what_it_is_made_of(merged_path, version_path):
+    manifest = json.loads((merged_path / _EXTRA / "manifest.json").read_text())
     member = json.loads((version_path / _EXTRA / "manifest.json").read_text())
 
-    verify_files(ensemble_path, read_manifest(ensemble_path))
-    assert manifest["files"] == digest_files(ensemble_path)
-    assert [(each["name"], each["version"]) for each in manifest["members"]] == [("fer-nano", 1)] * 2
+    verify_files(merged_path, read_manifest(merged_path))
+    assert manifest["files"] == digest_files(merged_path)
+    assert [(each["name"], each["version"]) for each in manifest["merged"]] == [("fer-nano", 1)] * 2
     assert manifest["mac_count"] == 2 * member["mac_count"]
     assert manifest["temperature"] == 1
-    with np.load(ensemble_path / _EXTRA / "golden.npz") as golden:
-        assert run_saved_model(ensemble_path, golden["faces"])[0] == pytest.approx(
-            golden["probabilities"], abs=1e-6
-        )
-    card = (ensemble_path / _EXTRA / "MODEL_CARD.md").read_text()
+    with np.load(merged_path / _EXTRA / "golden.npz") as golden:
+        assert run_saved_model(merged_path, golden["faces"])[0] == pytest.approx(golden["probabilities"], abs=1e-6)
+    card = (merged_path / _EXTRA / "MODEL_CARD.md").read_text()
     assert "the mean of the calibrated probabilities of fer-nano/1, fer-nano/1" in card
 
 
@@ -197,25 +195,25 @@ def _with_manifest(version, folder, **changes):
     ],
 )
 def test_a_member_that_does_not_fit_is_refused(changes, message, version_path, data_path, tmp_path):
-    from ferserve_training.export.ensemble import export_ensemble  # noqa: PLC0415
+    from ferserve_training.export.merge import merge_versions  # noqa: PLC0415
 
     odd = _with_manifest(version_path, tmp_path / "odd", **changes)
 
     with pytest.raises(RunError, match=message):
-        export_ensemble([version_path, odd], "pair", load_faces(data_path), tmp_path / "models")
+        merge_versions([version_path, odd], "pair", load_faces(data_path), tmp_path / "models")
     assert not (tmp_path / "models").exists()
 
 
-def test_an_ensemble_of_nothing_much_is_refused(version_path, data_path, tmp_path):
-    from ferserve_training.export.ensemble import export_ensemble  # noqa: PLC0415
+def test_a_merge_of_nothing_much_is_refused(version_path, data_path, tmp_path):
+    from ferserve_training.export.merge import merge_versions  # noqa: PLC0415
 
     faces = load_faces(data_path)
     with pytest.raises(RunError, match="two versions or more"):
-        export_ensemble([version_path], "pair", faces, tmp_path)
+        merge_versions([version_path], "pair", faces, tmp_path)
     with pytest.raises(RunError, match="holds no exported version"):
-        export_ensemble([version_path, tmp_path], "pair", faces, tmp_path)
+        merge_versions([version_path, tmp_path], "pair", faces, tmp_path)
     with pytest.raises(TrainingError, match="use letters, digits"):
-        export_ensemble([version_path, version_path], "../pair", faces, tmp_path)
+        merge_versions([version_path, version_path], "../pair", faces, tmp_path)
 
 
 def test_a_version_and_its_run_give_one_result(version_path, run_path, data_path, tmp_path):

@@ -16,12 +16,19 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from ferserve_server.domain.face import Scores
+
 DESCRIPTION = ModelDescription(LABELS, InputSpec("faces", 48, 48))
 GOLDEN_FACES = np.random.default_rng(0).integers(0, 256, (3, 48, 48, 1), np.uint8)
 
 
 def publish_fake(
-    repository: Path, name: str = "fer-nano", version: int = 1, *, golden_off_by: float = 0.0
+    repository: Path,
+    name: str = "fer-nano",
+    version: int = 1,
+    *,
+    golden: Scores | None = None,
+    golden_off_by: float = 0.0,
 ) -> Path:
     """Publishes a version in one step, as a publisher should, and returns its folder.
 
@@ -29,13 +36,14 @@ def publish_fake(
         repository: The model folder.
         name: Name of the model.
         version: Its version.
-        golden_off_by: By how much the golden scores differ from those of `FakeServable`.
+        golden: Scores of the golden faces, those of `FakeServable` if None.
+        golden_off_by: By how much the golden scores differ from these.
     """
     staged = repository / f".{name}-{version}"
     staged.mkdir(parents=True)
     (staged / "saved_model.pb").write_bytes(b"not looked at by FakeLoader")
-    golden = fake_scores(GOLDEN_FACES, len(LABELS)) + np.float32(golden_off_by)
-    write_extras(staged, name, version, GOLDEN_FACES, golden)
+    scores = fake_scores(GOLDEN_FACES, len(LABELS)) if golden is None else golden
+    write_extras(staged, name, version, GOLDEN_FACES, scores + np.float32(golden_off_by))
     (repository / name).mkdir(exist_ok=True)
     return staged.rename(repository / name / str(version))
 

@@ -6,7 +6,7 @@ import pytest
 
 from ferserve_training.data.duplicates import Duplicates, count_duplicates
 from ferserve_training.data.load import DataChoice, load_data
-from ferserve_training.data.votes import NO_MAJORITY, load_votes, majority_labels
+from ferserve_training.data.votes import NO_MAJORITY, load_votes, majority_labels, vote_shares
 from ferserve_training.errors import DataError
 from ferserve_training.export.drawn_faces import draw_faces
 from ferserve_training.labels import LABELS
@@ -191,3 +191,17 @@ def test_pixels_come_back_as_they_were_written(tmp_path, faces):
     data = load_data(DataChoice(_write_csv(tmp_path / "fer2013.csv", faces)))
 
     assert data.training.images.dtype == np.uint8
+
+
+def test_shares_of_votes_sum_to_one_and_are_zero_where_none_are_known(tmp_path):
+    votes = {"a.png": (5, 3, 0, 0, 0, 0, 0, 0, 0, 2), "b.png": (0,) * 10}
+
+    shares = vote_shares(("b.png", "a.png", "c.png"), votes, tmp_path)
+
+    assert shares[1].tolist() == pytest.approx([0.5, 0.3, 0, 0, 0, 0, 0, 0, 0, 0.2])
+    assert shares[[0, 2]].tolist() == [[0.0] * 10] * 2
+
+
+def test_votes_for_other_faces_are_no_votes(tmp_path):
+    with pytest.raises(DataError, match="holds votes for none of the faces"):
+        vote_shares(("a.png",), {"b.png": (1,) * 10}, tmp_path)

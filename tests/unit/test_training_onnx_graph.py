@@ -32,4 +32,4 @@ def test_a_graph_that_leaves_an_output_out_is_refused():
     graph.add("Identity", graph.constant(np.zeros((1, 7))), name="logits")
 
     with pytest.raises(onnx.checker.ValidationError):
-        graph.finish("model", "faces", ("probabilities", "logits"))
+        graph.finish("model", "faces", {"probabilities": 7, "logits": 7})

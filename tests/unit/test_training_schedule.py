@@ -1,7 +1,14 @@
 import numpy as np
 import pytest
 
-from ferserve_training.loop.schedule import Budget, advance, epoch_order, epochs_left, learning_rates
+from ferserve_training.loop.schedule import (
+    Budget,
+    advance,
+    epoch_order,
+    epochs_left,
+    learning_rates,
+    view_size,
+)
 from ferserve_training.recipes.recipe import Optimisation
 
 
@@ -68,3 +75,17 @@ def test_the_order_is_new_each_epoch_and_the_same_for_the_same_seed():
     assert (first != second).any()
     assert (first == epoch_order(100, 10, seed=1, epoch=0)).all()
     assert (first != epoch_order(100, 10, seed=2, epoch=0)).any()
+
+
+def test_views_grow_with_the_progress_of_a_run_where_the_recipe_says_so():
+    growing = Optimisation(grows=True)
+
+    assert [view_size(growing, progress) for progress in (0.0, 0.39, 0.4, 0.79, 0.8, 1.0)] == [
+        32,
+        32,
+        40,
+        40,
+        48,
+        48,
+    ]
+    assert view_size(Optimisation(), 0.0) == 48

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from ferserve_server import __version__
+from ferserve_server.backends.ensemble import EnsembleLoader
 from ferserve_server.backends.saved_model import SavedModelLoader
 from ferserve_server.batching.batcher import Batcher
 from ferserve_server.batching.settings import BatcherSettings
@@ -89,12 +90,13 @@ async def serve(settings: Settings) -> int:
 
 
 def default_loader(settings: Settings) -> Loader:
-    """The TensorFlow engine as the settings want it."""
-    return SavedModelLoader(
+    """The TensorFlow engine as the settings want it, and ensembles on it."""
+    engine = SavedModelLoader(
         executor_count=settings.executor_count,
         intra_op_thread_count=settings.intra_op_threads,
         gpu_memory_limit_mib=settings.gpu_memory_limit_mib,
     )
+    return EnsembleLoader(engine, RepositorySource(settings.model_repo))
 
 
 @contextlib.asynccontextmanager

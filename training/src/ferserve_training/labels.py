@@ -6,3 +6,9 @@ LABELS: Final = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutra
 CLASS_COUNT: Final = len(LABELS)
 FACE_SIZE: Final = 48
 """Height and width of a face in pixels."""
+VOTES: Final = (
+    *("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear"),
+    *("contempt", "unknown", "NF"),
+)
+"""What the taggers of FER+ chose from, in the order of its columns; the last is 'not a face'."""
+VOTE_COUNT: Final = len(VOTES)

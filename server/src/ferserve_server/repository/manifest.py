@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from ferserve_server.domain.errors import ModelRejectedError
-from ferserve_server.domain.servable import InputSpec, ModelDescription
+from ferserve_server.domain.servable import EnsembleMember, InputSpec, ModelDescription, ServableId
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 MANIFEST_PATH: Final = "assets.extra/manifest.json"
@@ -33,14 +33,27 @@ def read_manifest(directory: Path) -> Manifest:
     """Reads the manifest of the version in `directory`.
 
     Raises:
-        ModelRejectedError: It is missing (MANIFEST_MISSING) or does not say what it must (MANIFEST_INVALID).
+        ModelRejectedError: It is missing (MANIFEST_MISSING), does not say what it must (MANIFEST_INVALID) or is
+            that of an ensemble of nothing (ENSEMBLE_EMPTY).
     """
-    path = directory / MANIFEST_PATH
     try:
-        return parse_manifest(json.loads(path.read_text("utf-8")))
+        content = (directory / MANIFEST_PATH).read_bytes()
     except FileNotFoundError:
         raise ModelRejectedError("MANIFEST_MISSING", f"There is no {MANIFEST_PATH}.") from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+    except OSError as error:
+        raise ModelRejectedError("MANIFEST_INVALID", f"{MANIFEST_PATH} cannot be used: {error!r}.") from error
+    return decode_manifest(content)
+
+
+def decode_manifest(content: bytes) -> Manifest:
+    """Turns a manifest's bytes into a value.
+
+    Raises:
+        ModelRejectedError: MANIFEST_INVALID or ENSEMBLE_EMPTY.
+    """
+    try:
+        return parse_manifest(json.loads(content.decode("utf-8")))
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise ModelRejectedError("MANIFEST_INVALID", f"{MANIFEST_PATH} cannot be used: {error!r}.") from error
 
 
@@ -49,6 +62,7 @@ def parse_manifest(document: Mapping[str, Any]) -> Manifest:
 
     Raises:
         ValueError, KeyError, TypeError, AttributeError, OverflowError: It does not say what it must.
+        ModelRejectedError: ENSEMBLE_EMPTY, if its list of members is empty.
     """
     if document["format_version"] != _FORMAT_VERSION:
         raise ValueError(f"format_version is {document['format_version']}, this server reads {_FORMAT_VERSION}")
@@ -61,8 +75,9 @@ def parse_manifest(document: Mapping[str, Any]) -> Manifest:
     if len(labels) < 2 or len(set(labels)) != len(labels):
         raise ValueError("labels must be two or more different names")
     file_sums = {str(path): str(digest) for path, digest in document["files"].items()}
-    if "saved_model.pb" not in file_sums:
-        raise ValueError("files must name saved_model.pb")
+    members = _parse_members(document["members"]) if "members" in document else ()
+    if ("saved_model.pb" in file_sums) == bool(members):
+        raise ValueError("files must name saved_model.pb, or members must name versions, and not both")
     return Manifest(
         name=str(document["name"]),
         version=int(document["version"]),
@@ -73,8 +88,22 @@ def parse_manifest(document: Mapping[str, Any]) -> Manifest:
             mac_count=int(document.get("mac_count", 0)),
             parameter_count=int(document.get("parameter_count", 0)),
             metrics={str(name): float(value) for name, value in document.get("metrics", {}).items()},
+            members=members,
         ),
         file_sums=file_sums,
+    )
+
+
+def _parse_members(documents: Sequence[Mapping[str, Any]]) -> tuple[EnsembleMember, ...]:
+    if not isinstance(documents, list):
+        raise TypeError("members must be a list")
+    if not documents:
+        raise ModelRejectedError(
+            "ENSEMBLE_EMPTY", "The ensemble has no members. Publish it anew with two or more."
+        )
+    return tuple(
+        EnsembleMember(ServableId(str(each["name"]), int(each["version"])), str(each["manifest_sha256"]))
+        for each in documents
     )
 
 

@@ -56,7 +56,7 @@ def _evaluate_run(run_folder: Path, faces: FaceData, machine: str) -> tuple[Eval
 
     trained = load_trained(RunDirectory(run_folder))
     is_twin_free = _twin_free(run_folder, trained.settings.data_sha256, faces)
-    logits = score(trained.model, faces.public_test.images)
+    logits = score(trained.classifier, faces.public_test.images)
     evaluation = compute(logits, faces.public_test.labels, is_twin_free, trained.weights_sha256, faces.split)
     write_evaluation(evaluation, run_folder)
     net = (trained.recipe.net.mac_count, trained.recipe.net.parameter_count)

@@ -10,9 +10,10 @@ import typer
 from ferserve_training.cli.audit import audit
 from ferserve_training.cli.compare import compare
 from ferserve_training.cli.data_check import data_check
-from ferserve_training.cli.ensemble import ensemble
 from ferserve_training.cli.evaluate import evaluate
 from ferserve_training.cli.export import export
+from ferserve_training.cli.merge import merge
+from ferserve_training.cli.publish_ensemble import publish_ensemble
 from ferserve_training.cli.recipes import list_recipes
 from ferserve_training.cli.report import report
 from ferserve_training.cli.results import results
@@ -39,7 +40,8 @@ app.command("data-check")(data_check)
 app.command("train")(train)
 app.command("evaluate")(evaluate)
 app.command("export")(export)
-app.command("ensemble")(ensemble)
+app.command("merge")(merge)
+app.command("publish-ensemble")(publish_ensemble)
 app.command("report")(report)
 app.command("compare")(compare)
 app.command("audit")(audit)

@@ -1,5 +1,6 @@
 """`ferserve-train train`."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -8,7 +9,8 @@ from rich.console import Console
 
 from ferserve_training.cli.options import DataOption, FractionOption, FractionSeedOption
 from ferserve_training.data.load import DataChoice, load_data
-from ferserve_training.errors import DataError
+from ferserve_training.data.votes import load_votes, vote_shares
+from ferserve_training.errors import DataError, TrainingError
 from ferserve_training.loop.records import EpochRecord
 from ferserve_training.loop.request import RunRequest
 from ferserve_training.nets.chain import RANDOM_WEIGHTS, ChainSpec
@@ -39,8 +41,14 @@ def train(  # noqa: PLR0913  # one parameter an option
         typer.Option("--set", metavar="NAME=VALUE", help="Replace a value of the recipe; may be repeated."),
     ] = None,
     teacher: Annotated[
-        Path | None,
-        typer.Option(metavar="RUN_OR_VERSION", help="Learn from the answers of this net too (distillation)."),
+        list[Path] | None,
+        typer.Option(
+            metavar="RUN_OR_VERSION",
+            help="Learn from the answers of this net too (distillation); given more than once, from their mean.",
+        ),
+    ] = None,
+    votes: Annotated[
+        Path | None, typer.Option(metavar="CSV", help="Learn from the votes of FER+ too, by a second head.")
     ] = None,
     validation_fraction: FractionOption = None,
     validation_seed: FractionSeedOption = 0,
@@ -48,9 +56,11 @@ def train(  # noqa: PLR0913  # one parameter an option
     """Train a recipe, with a checkpoint after every epoch."""
     overrides = tuple(set_ or ())
     recipe = resolve_recipe(recipe_name, overrides, smoke=smoke)
-    request = RunRequest(
-        seed, epochs, max_minutes, smoke, overrides, None if teacher is None else str(teacher.resolve())
-    )
+    teachers = tuple(str(folder.resolve()) for folder in teacher or ())
+    votes_file = None if votes is None else str(votes.resolve())
+    request = RunRequest(seed, epochs, max_minutes, smoke, overrides, teachers, votes_file)
+    if votes is not None and isinstance(recipe.net, ChainSpec):
+        raise TrainingError(f"{recipe.name} has no head for votes; leave --votes out, or train a fer net")
     faces = load_data(DataChoice(data, validation_fraction, validation_seed))
     if smoke:
         faces = faces.reduced(SMOKE_FACE_COUNT)
@@ -59,6 +69,7 @@ def train(  # noqa: PLR0913  # one parameter an option
 
     # TensorFlow takes seconds to import; neither --help nor a refused data set should wait for it.
     from ferserve_training.framework import limit_threads, versions  # noqa: PLC0415
+    from ferserve_training.loop.precision import faster_precision  # noqa: PLC0415
     from ferserve_training.loop.run_directory import RunDirectory  # noqa: PLC0415
     from ferserve_training.loop.teacher import load_teacher  # noqa: PLC0415
     from ferserve_training.loop.tensorboard import with_tensorboard  # noqa: PLC0415
@@ -72,14 +83,21 @@ def train(  # noqa: PLR0913  # one parameter an option
         request.check_resumes(settings, recipe.name, faces.sha256)
         recipe = resolve_recipe(settings.recipe, settings.overrides, smoke=settings.smoke)
     else:
+        if recipe.optimisation.precision == "auto":
+            settings = replace(settings, precision=faster_precision(recipe))
         directory.create(settings)
-    taught = None if settings.teacher is None else load_teacher(Path(settings.teacher))
+    recipe = replace(recipe, optimisation=replace(recipe.optimisation, precision=settings.precision))
+    shares = None
+    if settings.votes is not None:
+        source = Path(settings.votes)
+        shares = vote_shares(faces.training.names, load_votes(source), source)
+    taught = [load_teacher(Path(folder), settings.precision) for folder in settings.teachers]
     console = Console(soft_wrap=True, highlight=False)
     console.print(f"{recipe.name}, seed {settings.seed}, {len(faces.training):,} faces, in {directory.path}")
     if isinstance(recipe.net, ChainSpec) and recipe.net.backbone and recipe.net.weights == RANDOM_WEIGHTS:
         console.print("the backbone starts from random weights, so all of it is trained")
     on_epoch = with_tensorboard(directory.path, lambda record, left: console.print(_line(record, left)))
-    checkpoint = run(recipe, faces, settings, directory, on_epoch, taught)
+    checkpoint = run(recipe, faces, settings, directory, on_epoch, teachers=taught, votes=shares)
     console.print(f"finished after {len(checkpoint.history)} epochs")
 
 

@@ -8,12 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ferserve_training.errors import DataError
-from ferserve_training.labels import LABELS
+from ferserve_training.labels import LABELS, VOTE_COUNT, VOTES
 
-_COLUMNS: Final = (
-    *("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear"),
-    *("contempt", "unknown", "NF"),
-)
 _CLASS_OF: Final = (
     *(LABELS.index(name) for name in ("neutral", "happy", "surprise", "sad", "angry", "disgust", "fear")),
     *(-1, -1, -1),
@@ -39,11 +35,11 @@ def load_votes(path: Path) -> dict[str, tuple[int, ...]]:
     try:
         with path.open(newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)
-            for name in ("Image name", *_COLUMNS):
+            for name in ("Image name", *VOTES):
                 if name not in (reader.fieldnames or ()):
                     raise DataError(path, f"lacks the column '{name}'")
             for row, line in enumerate(reader):
-                counts = [(line[name] or "").strip() for name in _COLUMNS]
+                counts = [(line[name] or "").strip() for name in VOTES]
                 if not all(count.isdecimal() for count in counts):
                     raise DataError(f"{path}, line {row + 2}", "has votes that are no whole numbers")
                 votes[line["Image name"] or f"fer{row:07d}.png"] = tuple(map(int, counts))
@@ -82,3 +78,26 @@ def majority_labels(
     if not known:
         raise DataError(source, "holds votes for none of the faces; their names differ")
     return labels
+
+
+def vote_shares(
+    names: tuple[str, ...], votes: dict[str, tuple[int, ...]], source: Path
+) -> npt.NDArray[np.float32]:
+    """Give each face the shares of its votes, as a second target of training.
+
+    Args:
+        names: Of the faces.
+        votes: What `load_votes` read.
+        source: For the message.
+
+    Returns:
+        float32 [N, 10], rows that sum to 1; all 0 where no votes are known.
+
+    Raises:
+        DataError: There are votes for none of the faces.
+    """
+    counts = np.asarray([votes.get(name, (0,) * VOTE_COUNT) for name in names], np.float32)
+    totals = counts.sum(axis=1, keepdims=True)
+    if not totals.any():
+        raise DataError(source, "holds votes for none of the faces; their names differ")
+    return np.asarray(counts / np.maximum(totals, 1.0), np.float32)

@@ -1,142 +1,107 @@
-"""Several exported versions as one: the mean of their calibrated probabilities in one SavedModel."""
+"""Ensembles: versions without a net of their own, which the server answers for with the mean of other versions."""
 
-import hashlib
-import re
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-import tensorflow as tf
-
-from ferserve_training.data.faces import FaceData
-from ferserve_training.errors import RunError, TrainingError
-from ferserve_training.evaluation.scores import Evaluation, evaluate
-from ferserve_training.evaluation.twins import find_twin_free
-from ferserve_training.export.complete import complete_version
-from ferserve_training.export.drawn_faces import draw_faces
-from ferserve_training.export.golden import GOLDEN_COUNT
-from ferserve_training.export.manifest import (
-    MANIFEST_PATH,
-    EnsembleNet,
-    Member,
-    Provenance,
-    VersionFacts,
-    digest_files,
-    read_manifest,
-)
+from ferserve_training.atomic import write_atomically
+from ferserve_training.errors import TrainingError
+from ferserve_training.export.ensemble_golden import Scorer, mean_golden
+from ferserve_training.export.golden import write_golden
+from ferserve_training.export.manifest import MANIFEST_PATH, digest_files
+from ferserve_training.export.members import MODEL_NAME, Member, read_members
+from ferserve_training.export.model_card import INTENDED_USE, MODEL_CARD_PATH
 from ferserve_training.export.publish import publish_version
-from ferserve_training.export.saved_model import (
-    INPUT_NAME,
-    LOGITS_NAME,
-    PROBABILITIES_NAME,
-    run_saved_model,
-    save_module,
-    score_in_batches,
-)
-from ferserve_training.framework import versions
-from ferserve_training.labels import LABELS
 
-_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_LEAST_PROBABILITY: Final = 1e-30
-"""Keeps the logarithm of a probability of 0 finite; float32 goes down to 1.2e-38."""
-_PROTOCOL: Final = (
-    "{split}, one forward pass of each member, no test-time augmentation; mean of the members' calibrated "
-    "probabilities, without a temperature of its own"
-)
+_FORMAT_VERSION: Final = 1
 
 
-@dataclass(frozen=True, slots=True)
-class _Part:
-    folder: Path
-    member: Member
-    manifest: dict[str, Any]
-
-
-def export_ensemble(folders: Sequence[Path], name: str, data: FaceData, model_repo: Path) -> Path:
-    """Publish the mean of versions as the next version of a model; `logits` are the logarithms of the mean.
+def publish_ensemble(name: str, members: Sequence[str], model_repo: Path, score: Scorer) -> Path:
+    """Publish an ensemble as the next version of a model.
 
     Args:
-        folders: Of the members.
-        name: Of the model.
-        data: What the members were trained and are scored on.
-        model_repo: Root of the model repository.
+        name: Of the model; it may have versions that are no ensembles.
+        members: The versions to average, two or more, each `MODEL/VERSION`.
+        model_repo: Root of the model repository; the members lie in it too.
+        score: Asks a member for probabilities; used where the members' golden faces differ.
 
     Returns:
         The folder of the version.
 
     Raises:
-        RunError: A member is missing, was changed after its export, has other labels or learnt from other data; or
-            there are fewer than two.
-        TrainingError: The name cannot be that of a folder, or the repository cannot be written.
+        TrainingError: The name cannot be served, a member cannot be used (see `read_members` and `mean_golden`),
+            or the repository cannot be written.
     """
-    if not _NAME.fullmatch(name):
-        raise TrainingError(f"--name {name}: use letters, digits, '.', '_' and '-' only")
-    if len(folders) < 2:
-        raise RunError("an ensemble needs two versions or more")
-    parts = [_part(folder, data.sha256) for folder in folders]
-    with publish_version(model_repo / name) as draft:
-        _write(parts, draft.folder)
-        scored = data.public_test
-        logits = score_in_batches(draft.folder, scored.images)
-        is_twin_free = find_twin_free(scored.images, data.training.images)
-        graph_sha256 = digest_files(draft.folder)["saved_model.pb"]
-        evaluation = evaluate(logits, scored.labels, is_twin_free, graph_sha256, data.split, temperature=1.0)
-        faces = draw_faces(GOLDEN_COUNT)
-        probabilities, _ = run_saved_model(draft.folder, faces)
-        complete_version(_facts(parts, name, draft.version, evaluation), draft.folder, faces, probabilities)
-    return model_repo / name / str(draft.version)
+    if MODEL_NAME.fullmatch(name) is None:
+        raise TrainingError(f"{name}: not a model's name; use letters, digits, '.', '_' and '-', and no dot first")
+    read = read_members(members, model_repo)
+    golden = mean_golden([member.folder for member in read], score)
+    model_folder = model_repo / name
+    with publish_version(model_folder) as draft:
+        (draft.folder / "assets.extra").mkdir()
+        write_golden(golden.faces, golden.probabilities, draft.folder)
+        card = ensemble_card_of(name, draft.version, read)
+        write_atomically(draft.folder / MODEL_CARD_PATH, card.encode())
+        document = ensemble_manifest_of(name, draft.version, datetime.now(UTC), read, digest_files(draft.folder))
+        write_atomically(draft.folder / MANIFEST_PATH, (json.dumps(document, indent=2) + "\n").encode())
+    return model_folder / str(draft.version)
 
 
-def _part(folder: Path, data_sha256: str) -> _Part:
-    """Read and check a member."""
-    manifest = read_manifest(folder)
-    labels = manifest["labels"]
-    if labels != list(LABELS):
-        raise RunError(f"{folder}: has other labels ({', '.join(map(str, labels))})")
-    if manifest["files"] != digest_files(folder):
-        raise RunError(f"{folder}: its files are not those that its manifest names; export it again")
-    if manifest["training"].get("data_sha256") != data_sha256:
-        raise RunError(f"{folder}: was trained on other data; the faces scored may be faces that it has seen")
-    digest = hashlib.sha256((folder / MANIFEST_PATH).read_bytes()).hexdigest()
-    return _Part(folder, Member(manifest["name"], manifest["version"], digest), manifest)
+def ensemble_manifest_of(
+    name: str, version: int, created: datetime, members: Sequence[Member], files: dict[str, str]
+) -> dict[str, Any]:
+    """Put the manifest of an ensemble together, ready for JSON.
+
+    It says what any version's manifest says, but for `members` in the place of a SavedModel's files: name, version
+    and the SHA-256 of the manifest of each. Figures are left out: nobody has measured the mean. A count is 0, "not
+    known", if a member does not say it.
+
+    Args:
+        name: Of the model.
+        version: Its number, from 1.
+        created: When it was published.
+        members: What it averages; labels and input are the first one's.
+        files: SHA-256 of each of its own files by its path in the version, the manifest left out.
+    """
+    mac_counts = [member.mac_count for member in members]
+    parameter_counts = [member.parameter_count for member in members]
+    return {
+        "format_version": _FORMAT_VERSION,
+        "name": name,
+        "version": version,
+        "created_time": created.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "labels": list(members[0].labels),
+        "input": members[0].input,
+        "outputs": {"probabilities": "probabilities"},
+        "mac_count": sum(mac_counts) if all(mac_counts) else 0,
+        "parameter_count": sum(parameter_counts) if all(parameter_counts) else 0,
+        "members": [
+            {"name": member.name, "version": member.version, "manifest_sha256": member.manifest_sha256}
+            for member in members
+        ],
+        "files": files,
+    }
 
 
-def _write(parts: Sequence[_Part], folder: Path) -> None:
-    """Write the SavedModel; the members' variables are copied into it."""
-    module = tf.Module()
-    module.members = [tf.saved_model.load(str(part.folder)) for part in parts]
+def ensemble_card_of(name: str, version: int, members: Sequence[Member]) -> str:
+    """Write the card of an ensemble in Markdown.
 
-    def serve(faces: tf.Tensor) -> dict[str, tf.Tensor]:
-        answers = [member.signatures["serving_default"](**{INPUT_NAME: faces}) for member in module.members]
-        mean = tf.add_n([answer[PROBABILITIES_NAME] for answer in answers]) / len(answers)
-        return {PROBABILITIES_NAME: mean, LOGITS_NAME: tf.math.log(tf.maximum(mean, _LEAST_PROBABILITY))}
+    Args:
+        name: Of the model.
+        version: Its number.
+        members: What it averages.
+    """
+    made_of = "\n".join(f"- {member}" for member in members)
+    return f"""\
+# {name}, version {version}
 
-    save_module(module, serve, folder)
+An ensemble: the mean of the calibrated probabilities of
 
+{made_of}
 
-def _facts(parts: Sequence[_Part], name: str, version: int, evaluation: Evaluation) -> VersionFacts:
-    trainings = [part.manifest["training"] for part in parts]
-    members = tuple(part.member for part in parts)
-    return VersionFacts(
-        name,
-        version,
-        datetime.now(UTC),
-        EnsembleNet(
-            members,
-            sum(part.manifest["mac_count"] for part in parts),
-            sum(part.manifest["parameter_count"] for part in parts),
-        ),
-        evaluation,
-        Provenance(
-            f"ensemble of {', '.join(f'{member.name}/{member.version}' for member in members)}",
-            trainings[0]["seed"],
-            sum(made["epochs"] for made in trainings),
-            round(sum(made["minutes"] for made in trainings), 1),
-            trainings[0]["data_sha256"],
-            max(made["train_count"] for made in trainings),
-            _PROTOCOL.format(split=evaluation.split),
-            f"put together by {versions()}",
-        ),
-    )
+The members' own cards tell their figures and data. The mean itself has not been measured: members that were
+calibrated one by one need not be calibrated together.
+
+{INTENDED_USE}"""

@@ -15,7 +15,13 @@ from ferserve_training.export.manifest import Provenance, VersionFacts
 from ferserve_training.export.onnx_model import ONNX_PATH, check_onnx, onnx_model_of, write_onnx
 from ferserve_training.export.publish import publish_version
 from ferserve_training.export.recipe_text import recipe_text
-from ferserve_training.export.saved_model import run_saved_model, write_saved_model
+from ferserve_training.export.saved_model import (
+    LOGITS_NAME,
+    NOT_A_FACE_NAME,
+    PROBABILITIES_NAME,
+    run_saved_model,
+    write_saved_model,
+)
 from ferserve_training.framework import versions
 from ferserve_training.loop.learner import score
 from ferserve_training.loop.trained import Trained
@@ -59,7 +65,7 @@ def export_version(trained: Trained, evaluation: Evaluation, model_repo: Path, *
         write_saved_model(served, evaluation.temperature, draft.folder)
         faces = draw_faces(_CHECKED_COUNT)
         probabilities, logits = run_saved_model(draft.folder, faces)
-        difference = float(np.abs(logits - score(trained.model, faces)).max())
+        difference = float(np.abs(logits - score(trained.classifier, faces)).max())
         if not difference <= _ALLOWED_DIFFERENCE:  # written so that NaN fails too
             raise RunError(f"the exported net differs from the trained one by {difference:.2g} in a logit")
         if with_onnx:
@@ -94,6 +100,7 @@ def _facts(trained: Trained, evaluation: Evaluation, version: int) -> VersionFac
             _PROTOCOL.format(split=evaluation.split, kept=_kept_text(trained)),
             framework,
         ),
+        outputs=(PROBABILITIES_NAME, LOGITS_NAME, *([NOT_A_FACE_NAME] if settings.votes is not None else [])),
     )
 
 

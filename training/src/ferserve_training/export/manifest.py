@@ -43,8 +43,8 @@ class Provenance:
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
-    """A version that is a part of an ensemble.
+class Source:
+    """A version that was merged into another.
 
     Attributes:
         name: Of its model.
@@ -58,23 +58,23 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True)
-class EnsembleNet:
+class MergedNet:
     """Versions whose calibrated probabilities are averaged.
 
     Attributes:
-        members: At least two.
-        mac_count: Of all members together.
+        sources: At least two.
+        mac_count: Of all together.
         parameter_count: Likewise.
     """
 
-    members: tuple[Member, ...]
+    sources: tuple[Source, ...]
     mac_count: int
     parameter_count: int
 
     @property
     def preprocessing(self) -> str:
         """What the graph does, as a sentence."""
-        names = ", ".join(f"{member.name}/{member.version}" for member in self.members)
+        names = ", ".join(f"{source.name}/{source.version}" for source in self.sources)
         return (
             f"the mean of the calibrated probabilities of {names}, each with its own preprocessing, in one graph"
         )
@@ -91,14 +91,16 @@ class VersionFacts:
         net: For the counts.
         evaluation: Figures and temperature.
         provenance: How it came about.
+        outputs: What the signature answers with, by name.
     """
 
     name: str
     version: int
     created: datetime
-    net: NetSpec | ChainSpec | EnsembleNet
+    net: NetSpec | ChainSpec | MergedNet
     evaluation: Evaluation
     provenance: Provenance
+    outputs: tuple[str, ...] = ("probabilities", "logits")
 
 
 def manifest_of(facts: VersionFacts, files: dict[str, str]) -> dict[str, Any]:
@@ -109,7 +111,7 @@ def manifest_of(facts: VersionFacts, files: dict[str, str]) -> dict[str, Any]:
         files: SHA-256 of each file by its path in the version, the manifest left out.
     """
     made = facts.provenance
-    members = facts.net.members if isinstance(facts.net, EnsembleNet) else ()
+    sources = facts.net.sources if isinstance(facts.net, MergedNet) else ()
     return {
         "format_version": _FORMAT_VERSION,
         "name": facts.name,
@@ -117,7 +119,7 @@ def manifest_of(facts: VersionFacts, files: dict[str, str]) -> dict[str, Any]:
         "created_time": facts.created.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "labels": list(LABELS),
         "input": {"name": "faces", "dtype": "uint8", "height": FACE_SIZE, "width": FACE_SIZE, "channels": 1},
-        "outputs": {"probabilities": "probabilities", "logits": "logits"},
+        "outputs": {name: name for name in facts.outputs},
         "mac_count": facts.net.mac_count,
         "parameter_count": facts.net.parameter_count,
         "temperature": facts.evaluation.temperature,
@@ -132,7 +134,7 @@ def manifest_of(facts: VersionFacts, files: dict[str, str]) -> dict[str, Any]:
             "evaluation": made.evaluation,
             "framework": made.framework,
         },
-        **({"members": [asdict(member) for member in members]} if members else {}),
+        **({"merged": [asdict(source) for source in sources]} if sources else {}),
         "files": files,
     }
 

@@ -9,8 +9,8 @@ from ferserve_training.nets.spec import KERNEL_SIZE
 from ferserve_training.nets.standardise import LEAST_DEVIATION
 
 
-def add_folded(graph: OnnxGraph, net: FoldedNet, images: str) -> str:
-    """Add what `apply_folded` computes.
+def add_folded(graph: OnnxGraph, net: FoldedNet, images: str) -> tuple[str, str | None]:
+    """Add what `folded_features` and the heads compute, that of the votes if there is one.
 
     Args:
         graph: Is added to.
@@ -18,7 +18,7 @@ def add_folded(graph: OnnxGraph, net: FoldedNet, images: str) -> str:
         images: Name of float32 [N, 1, 48, 48], grey levels 0 to 255.
 
     Returns:
-        Name of the logits, float32 [N, 7].
+        Names of the logits, float32 [N, 7], and of those of FER+'s votes, float32 [N, 10], or None.
     """
     x, size = _standardised(graph, images), FACE_SIZE
     for conv, kernel, bias in zip(net.spec.convolutions, net.kernels, net.biases, strict=False):
@@ -32,7 +32,10 @@ def add_folded(graph: OnnxGraph, net: FoldedNet, images: str) -> str:
         x = graph.add("Relu", graph.add("Add", x, y) if conv.residual else y)
         size = -(-size // conv.stride)
     means = graph.add("Flatten", graph.add("GlobalAveragePool", x), axis=1)
-    return graph.add("Gemm", means, graph.constant(net.kernels[-1]), graph.constant(net.biases[-1]))
+    logits = graph.add("Gemm", means, graph.constant(net.kernels[-1]), graph.constant(net.biases[-1]))
+    if net.vote_kernel is None or net.vote_bias is None:
+        return logits, None
+    return logits, graph.add("Gemm", means, graph.constant(net.vote_kernel), graph.constant(net.vote_bias))
 
 
 def _standardised(graph: OnnxGraph, images: str) -> str:

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from ferserve_training.labels import CLASS_COUNT, FACE_SIZE, LABELS
+from ferserve_training.labels import FACE_SIZE, LABELS
 
 OPSET: Final = 18
 """The first whose Resize takes the axes to resize; ONNX Runtime reads it since 1.14 (2023)."""
@@ -52,14 +52,20 @@ class OnnxGraph:
         self._constants.append(numpy_helper.from_array(array.reshape(np.shape(values)), name))
         return name
 
-    def finish(self, model_name: str, input_name: str, output_names: tuple[str, ...]) -> onnx.ModelProto:
-        """Close the graph over faces, uint8 [N, 48, 48, 1], and scores, float32 [N, 7] each; N is free.
+    def finish(self, model_name: str, input_name: str, widths: dict[str, int | None]) -> onnx.ModelProto:
+        """Close the graph over faces, uint8 [N, 48, 48, 1]; N is free.
+
+        Args:
+            model_name: Of the graph.
+            input_name: Of the faces.
+            widths: By the name of each output its width: float32 [N, width], or float32 [N] for None.
 
         Raises:
             onnx.checker.ValidationError: The graph is not a valid one.
         """
         scores = [
-            helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", CLASS_COUNT]) for name in output_names
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N"] if width is None else ["N", width])
+            for name, width in widths.items()
         ]
         faces = helper.make_tensor_value_info(input_name, TensorProto.UINT8, ["N", FACE_SIZE, FACE_SIZE, 1])
         graph = helper.make_graph(self._nodes, model_name, [faces], scores, self._constants)

@@ -14,7 +14,8 @@ from ferserve_training.errors import RunError
 from ferserve_training.export.onnx_folded import add_folded
 from ferserve_training.export.onnx_graph import OnnxGraph
 from ferserve_training.export.onnx_layers import add_layers
-from ferserve_training.export.saved_model import INPUT_NAME, LOGITS_NAME, PROBABILITIES_NAME
+from ferserve_training.export.saved_model import INPUT_NAME, LOGITS_NAME, NOT_A_FACE_NAME, PROBABILITIES_NAME
+from ferserve_training.labels import CLASS_COUNT, VOTES
 from ferserve_training.nets.folding import FoldedNet
 
 ONNX_PATH: Final = "assets.extra/model.onnx"
@@ -24,6 +25,8 @@ ALLOWED_DIFFERENCE: Final = 1e-4
 
 def onnx_model_of(net: FoldedNet | keras.Model, temperature: float, name: str) -> onnx.ModelProto:
     """Write a net as ONNX: `faces`, uint8 [N, 48, 48, 1], to `probabilities` and `logits`, float32 [N, 7].
+
+    A net that learnt from FER+'s votes also answers with `not_a_face`, float32 [N].
 
     Args:
         net: What `write_saved_model` takes.
@@ -36,11 +39,19 @@ def onnx_model_of(net: FoldedNet | keras.Model, temperature: float, name: str) -
     graph = OnnxGraph()
     grey = graph.add("Cast", INPUT_NAME, to=onnx.TensorProto.FLOAT)
     images = graph.add("Transpose", grey, perm=[0, 3, 1, 2])
-    raw = add_folded(graph, net, images) if isinstance(net, FoldedNet) else add_layers(graph, net, images)
+    if isinstance(net, FoldedNet):
+        raw, votes = add_folded(graph, net, images)
+    else:
+        raw, votes = add_layers(graph, net, images), None
     logits = graph.add("Identity", raw, name=LOGITS_NAME)
     scaled = graph.add("Div", logits, graph.constant(temperature))
     graph.add("Softmax", scaled, axis=-1, name=PROBABILITIES_NAME)
-    return graph.finish(name, INPUT_NAME, (PROBABILITIES_NAME, LOGITS_NAME))
+    widths: dict[str, int | None] = {PROBABILITIES_NAME: CLASS_COUNT, LOGITS_NAME: CLASS_COUNT}
+    if votes is not None:
+        picked = graph.constant(VOTES.index("NF"), np.int64)
+        graph.add("Gather", graph.add("Softmax", votes, axis=-1), picked, axis=1, name=NOT_A_FACE_NAME)
+        widths[NOT_A_FACE_NAME] = None
+    return graph.finish(name, INPUT_NAME, widths)
 
 
 def write_onnx(model: onnx.ModelProto, path: Path) -> None:

@@ -10,20 +10,25 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from ferserve_training.labels import FACE_SIZE
-from ferserve_training.nets.folding import FoldedNet, apply_folded
+from ferserve_training.labels import FACE_SIZE, VOTES
+from ferserve_training.nets.folding import FoldedNet, apply_head, folded_features
 
 INPUT_NAME: Final = "faces"
 PROBABILITIES_NAME: Final = "probabilities"
 LOGITS_NAME: Final = "logits"
+NOT_A_FACE_NAME: Final = "not_a_face"
 _BATCH: Final = 256
+
+_Outputs = Callable[[tf.Tensor], dict[str, tf.Tensor]]
+"""From grey levels, float32 [N, 48, 48, 1], to what is served, by name."""
 
 
 def write_saved_model(net: FoldedNet | keras.Model, temperature: float, folder: Path) -> None:
     """Write a SavedModel whose `serving_default` takes raw faces.
 
     The signature maps `faces`, uint8 [None, 48, 48, 1], to `probabilities`, float32 [None, 7] (softmax of the
-    logits over the temperature), and `logits`, float32 [None, 7] (before the temperature).
+    logits over the temperature), and `logits`, float32 [None, 7] (before the temperature). A net that learnt from
+    FER+ also gives `not_a_face`, float32 [None]: the share of taggers that it expects to see no face.
 
     Args:
         net: What to serve: a folded net, or a Keras model from grey levels to logits.
@@ -31,11 +36,11 @@ def write_saved_model(net: FoldedNet | keras.Model, temperature: float, folder: 
         folder: Where; made if missing.
     """
     module = tf.Module()
-    logits_of = _folded_logits(module, net) if isinstance(net, FoldedNet) else _model_logits(module, net)
+    outputs_of = _folded_outputs(module, net) if isinstance(net, FoldedNet) else _model_outputs(module, net)
 
     def serve(faces: tf.Tensor) -> dict[str, tf.Tensor]:
-        logits = logits_of(tf.cast(faces, tf.float32))
-        return {PROBABILITIES_NAME: tf.nn.softmax(logits / temperature), LOGITS_NAME: logits}
+        outputs = outputs_of(tf.cast(faces, tf.float32))
+        return {PROBABILITIES_NAME: tf.nn.softmax(outputs[LOGITS_NAME] / temperature), **outputs}
 
     save_module(module, serve, folder)
 
@@ -58,19 +63,31 @@ def save_module(module: tf.Module, serve: Callable[[tf.Tensor], dict[str, tf.Ten
         shutil.rmtree(assets)
 
 
-def _folded_logits(module: tf.Module, net: FoldedNet) -> Callable[[tf.Tensor], tf.Tensor]:
+def _folded_outputs(module: tf.Module, net: FoldedNet) -> _Outputs:
     """Give a folded net's function, its values owned by the module."""
     module.kernels = [
         tf.Variable(values, trainable=False, name=f"kernel_{i}") for i, values in enumerate(net.kernels)
     ]
     module.biases = [tf.Variable(values, trainable=False, name=f"bias_{i}") for i, values in enumerate(net.biases)]
-    return lambda images: apply_folded(net.spec, module.kernels, module.biases, images)
+    if net.vote_kernel is not None:
+        module.vote_kernel = tf.Variable(net.vote_kernel, trainable=False, name="vote_kernel")
+        module.vote_bias = tf.Variable(net.vote_bias, trainable=False, name="vote_bias")
+
+    def outputs_of(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        features = folded_features(net.spec, module.kernels, module.biases, images)
+        outputs = {LOGITS_NAME: apply_head(features, module.kernels[-1], module.biases[-1])}
+        if net.vote_kernel is not None:
+            votes = tf.nn.softmax(apply_head(features, module.vote_kernel, module.vote_bias))
+            outputs[NOT_A_FACE_NAME] = votes[:, VOTES.index("NF")]
+        return outputs
+
+    return outputs_of
 
 
-def _model_logits(module: tf.Module, model: keras.Model) -> Callable[[tf.Tensor], tf.Tensor]:
+def _model_outputs(module: tf.Module, model: keras.Model) -> _Outputs:
     """Give a Keras model's function at inference, its variables owned by the module."""
     module.values = [variable.value for variable in model.variables]
-    return lambda images: model(images, training=False)
+    return lambda images: {LOGITS_NAME: model(images, training=False)}
 
 
 Scores = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]

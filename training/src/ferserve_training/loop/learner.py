@@ -1,5 +1,8 @@
 """A net in training: its weights, its optimiser, its averaged weights, and the step that moves them."""
 
+import math
+from collections.abc import Sequence
+
 import keras
 import numpy as np
 import numpy.typing as npt
@@ -7,10 +10,19 @@ import tensorflow as tf
 
 from ferserve_training.augment import augment
 from ferserve_training.data.faces import LabelledFaces
+from ferserve_training.labels import CLASS_COUNT, FACE_SIZE
 from ferserve_training.loop.records import State
-from ferserve_training.loop.targets import class_weights, label_loss, mix, smooth_targets, teacher_loss
+from ferserve_training.loop.targets import (
+    class_weights,
+    label_loss,
+    mix,
+    smooth_targets,
+    teacher_loss,
+    vote_loss,
+)
 from ferserve_training.loop.teacher import Teacher
 from ferserve_training.nets.build import build_net
+from ferserve_training.nets.trainable import logits_only
 from ferserve_training.recipes.recipe import Optimisation, Recipe
 
 _STEPS_PER_CALL = 32  # one call into TensorFlow a second or two: cheap, and Ctrl-C still answers
@@ -22,54 +34,66 @@ class Learner:
     """Trains one net on one data set. Not thread-safe.
 
     Args:
-        recipe: What to train and how.
+        recipe: What to train and how; its precision is 'float32' or 'bfloat16'.
         faces: The training split; kept in memory as uint8.
         seed: Seed of the initial weights and of all draws.
-        teacher: Whose answers count beside the labels, if any.
+        teachers: Whose mean answer counts beside the labels, if there are any.
+        votes: Shares of FER+'s votes, float32 [N, 10], for a second head; None: no such head.
     """
 
-    def __init__(self, recipe: Recipe, faces: LabelledFaces, seed: int, teacher: Teacher | None = None) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        faces: LabelledFaces,
+        seed: int,
+        teachers: Sequence[Teacher] = (),
+        votes: npt.NDArray[np.float32] | None = None,
+    ) -> None:
         self._recipe = recipe
         self._seed = seed
-        self._teacher = teacher
+        self._teachers = tuple(teachers)
+        self._votes = None if votes is None else tf.constant(votes)
         self._images = tf.constant(faces.images)
         self._labels = tf.constant(faces.labels)
         settings = recipe.optimisation
         self._class_weights = tf.constant(class_weights(faces.labels, balanced=settings.balances_classes))
         self._head_steps = settings.head_epochs * (len(faces) // settings.batch_size)
-        self._model = build_net(recipe.net, seed)
+        with_votes = votes is not None
+        self._model = build_net(recipe.net, seed, precision=settings.precision, with_votes=with_votes)
         self._averaged = self._model
-        if settings.ema_decay:
-            self._averaged = build_net(recipe.net, seed)
+        if settings.ema_decay or settings.precision != "float32":
+            self._averaged = build_net(recipe.net, seed, with_votes=with_votes)
             self._averaged.set_weights(self._model.get_weights())
+        self._classifier = logits_only(self._averaged)
         self._best: list[npt.NDArray[np.float32]] = []
         self._optimiser = _optimiser(settings)
         self._optimiser.build(self._model.trainable_variables)
-        self._run_steps = tf.function(
-            self._steps,
-            input_signature=[
-                tf.TensorSpec([None, None], tf.int32),
-                tf.TensorSpec([None], tf.float32),
-                tf.TensorSpec([], tf.int32),
-            ],
-        )
+        # Traced once for each size of the views and each number of steps, of which there are two.
+        self._run_steps = tf.function(self._steps)
 
     @property
     def averaged(self) -> keras.Model:
         """The net with the averaged weights, or the net itself where the recipe averages none: what is scored."""
-        return self._averaged
+        return self._classifier
 
     def keep_as_best(self) -> None:
         """Set the present weights aside: they are exported, unless better ones come."""
         self._best = [np.asarray(weight).copy() for weight in self._averaged.weights]
 
-    def train_epoch(self, order: npt.NDArray[np.int32], rates: npt.NDArray[np.float32], first_step: int) -> float:
+    def train_epoch(
+        self,
+        order: npt.NDArray[np.int32],
+        rates: npt.NDArray[np.float32],
+        first_step: int,
+        view_size: int = FACE_SIZE,
+    ) -> float:
         """Make one step for each row of `order`.
 
         Args:
             order: int32 [steps, batch], indices of faces.
             rates: float32 [steps], the learning rate of each step.
             first_step: Steps made before; with the seed it decides the views.
+            view_size: Side of the views in pixels.
 
         Returns:
             The mean loss of the steps, in nats.
@@ -77,35 +101,54 @@ class Learner:
         total = 0.0
         for start in range(0, len(order), _STEPS_PER_CALL):
             part = slice(start, start + _STEPS_PER_CALL)
-            total += float(self._run_steps(order[part], rates[part], first_step + start))
+            first = tf.constant(first_step + start)
+            steps = tf.constant(order[part]), tf.constant(rates[part]), first
+            total += float(self._run_steps(*steps, view_size))
         return total / len(order)
 
-    def _steps(self, order: tf.Tensor, rates: tf.Tensor, first_step: tf.Tensor) -> tf.Tensor:
+    def _steps(self, order: tf.Tensor, rates: tf.Tensor, first_step: tf.Tensor, view_size: int) -> tf.Tensor:
         total = tf.constant(0.0)
         for index in tf.range(tf.shape(order)[0]):
             self._optimiser.learning_rate.assign(rates[index])
-            total += self._step(order[index], first_step + index)
+            total += self._step(order[index], first_step + index, view_size)
         return total
 
-    def _step(self, picked: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
+    def _step(self, picked: tf.Tensor, step: tf.Tensor, view_size: int) -> tf.Tensor:
         settings = self._recipe.optimisation
         seed = tf.stack([self._seed, step])
         views = augment(tf.gather(self._images, picked), seed, self._recipe.augmentation)
         targets = smooth_targets(tf.gather(self._labels, picked), settings.label_smoothing)
+        if self._votes is not None:
+            targets = tf.concat([targets, tf.gather(self._votes, picked)], axis=1)
         if settings.mixup:
             views, targets = mix(views, targets, seed, settings.mixup)
+        # Teachers see the same views, but at full size: they were not made for the small ones.
+        answers = [teacher(views) for teacher in self._teachers]
+        if view_size != FACE_SIZE:
+            views = tf.image.resize(views, [view_size, view_size])
         weights = self._model.trainable_variables
         with tf.GradientTape() as tape:
-            logits = self._model(views, training=True)
-            loss = label_loss(logits, targets, self._class_weights)
-            if self._teacher is not None:
-                taught = teacher_loss(logits, self._teacher(views), settings)
-                loss = (1.0 - settings.teacher_share) * loss + settings.teacher_share * taught
+            outputs = self._model(views, training=True)
+            loss = self._loss(outputs, targets, answers)
             penalties = self._model.losses
             minimised = tf.add_n([loss, *penalties])
         gradients = tape.gradient(minimised, weights)
         self._optimiser.apply(self._allowed(gradients, weights, step))
         self._average(step)
+        return loss
+
+    def _loss(
+        self, outputs: tf.Tensor | list[tf.Tensor], targets: tf.Tensor, answers: list[tf.Tensor]
+    ) -> tf.Tensor:
+        """Weigh what the labels, the teachers and FER+'s taggers say."""
+        settings = self._recipe.optimisation
+        logits = outputs if self._votes is None else outputs[0]
+        loss = label_loss(logits, targets[:, :CLASS_COUNT], self._class_weights)
+        if answers:
+            taught = teacher_loss(logits, answers, settings)
+            loss = (1.0 - settings.teacher_share) * loss + settings.teacher_share * taught
+        if self._votes is not None:
+            loss += settings.vote_share * vote_loss(outputs[1], targets[:, CLASS_COUNT:])
         return loss
 
     def _allowed(
@@ -192,7 +235,8 @@ def score(model: keras.Model, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.f
     Returns:
         Logits, float32 [N, 7].
     """
-    largest = max(int(np.prod(layer.output.shape[1:])) for layer in model.layers)
+    shapes = [layer.output.shape[1:] for layer in model.layers]
+    largest = max(math.prod(side or FACE_SIZE for side in shape) for shape in shapes)
     batch = min(_SCORING_BATCH, max(1, _SCORING_VALUES // largest))
     parts = [
         np.asarray(model(images[start : start + batch].astype(np.float32), training=False))

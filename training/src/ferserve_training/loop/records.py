@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ferserve_training.loop.schedule import Budget
+from ferserve_training.recipes.recipe import Precision
 
 State = dict[str, npt.NDArray[np.generic]]
 """Weights, averaged and best weights, the optimiser's variables and the state of the draws, by stable names."""
@@ -25,7 +26,9 @@ class RunSettings:
         training_count: Faces learnt from.
         framework: Versions of what computed it.
         overrides: What the user set in the recipe, `name=value` each.
-        teacher: Folder of the run or version whose answers the net learnt from too, or None.
+        teachers: Folders of the runs or versions whose mean answer the net learnt from too.
+        votes: File of the votes of FER+ that a second head learnt from, or None.
+        precision: Of the maps while training: 'float32' or 'bfloat16'.
     """
 
     recipe: str
@@ -37,7 +40,9 @@ class RunSettings:
     training_count: int
     framework: str
     overrides: tuple[str, ...] = ()
-    teacher: str | None = None
+    teachers: tuple[str, ...] = ()
+    votes: str | None = None
+    precision: Precision = "float32"
 
     @property
     def budget(self) -> Budget:

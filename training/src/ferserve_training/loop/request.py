@@ -17,7 +17,8 @@ class RunRequest:
         max_minutes: Limit, wall clock over all sittings.
         smoke: Whether to make a smoke run.
         overrides: `name=value` each, in the recipe.
-        teacher: Folder of a run or version to learn from too.
+        teachers: Folders of runs or versions to learn from too.
+        votes: File of the votes of FER+.
     """
 
     seed: int | None
@@ -25,7 +26,8 @@ class RunRequest:
     max_minutes: float | None
     smoke: bool
     overrides: tuple[str, ...] = ()
-    teacher: str | None = None
+    teachers: tuple[str, ...] = ()
+    votes: str | None = None
 
     def settle(self, recipe: Recipe, data_sha256: str, training_count: int, framework: str) -> RunSettings:
         """Fill in what was not said: seed 0, and the recipe's epochs where no limit was given."""
@@ -40,7 +42,9 @@ class RunRequest:
             training_count,
             framework,
             self.overrides,
-            self.teacher,
+            self.teachers,
+            self.votes,
+            "float32" if recipe.optimisation.precision == "auto" else recipe.optimisation.precision,
         )
 
     def check_resumes(self, stored: RunSettings, recipe_name: str, data_sha256: str) -> None:
@@ -56,7 +60,8 @@ class RunRequest:
             ("max-minutes", self.max_minutes, stored.max_minutes),
             ("smoke", self.smoke or None, stored.smoke),
             ("settings", self.overrides or None, stored.overrides),
-            ("teacher", self.teacher, stored.teacher),
+            ("teachers", self.teachers or None, stored.teachers),
+            ("votes", self.votes, stored.votes),
             ("data (SHA-256)", data_sha256, stored.data_sha256),
         )
         for what, asked, kept in pairs:

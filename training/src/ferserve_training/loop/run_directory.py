@@ -56,7 +56,8 @@ class RunDirectory:
         """
         try:
             content = json.loads(self._settings_path.read_text("utf-8"))
-            return RunSettings(**content | {"overrides": tuple(content.get("overrides", ()))})
+            lists = {name: tuple(content.get(name, ())) for name in ("overrides", "teachers")}
+            return RunSettings(**content | lists)
         except FileNotFoundError:
             raise RunError(f"{self.path}: holds no run") from None
         except (OSError, ValueError, TypeError) as error:

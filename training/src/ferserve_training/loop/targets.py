@@ -1,5 +1,7 @@
 """What a net is asked to answer: labels, smoothed, mixed, weighted, and what a teacher says."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
@@ -16,11 +18,11 @@ def smooth_targets(labels: tf.Tensor, smoothing: float) -> tf.Tensor:
 
 
 def mix(views: tf.Tensor, targets: tf.Tensor, seed: tf.Tensor, alpha: float) -> tuple[tf.Tensor, tf.Tensor]:
-    """Blend each view and its target with its neighbour's (Zhang et al. 2018); the order of a batch is random.
+    """Blend each view and its targets with its neighbour's (Zhang et al. 2018); the order of a batch is random.
 
     Args:
         views: float32 [N, 48, 48, 1].
-        targets: float32 [N, 7].
+        targets: float32 [N, any], one column a class.
         seed: int32 [2]; it alone decides the shares.
         alpha: Both parameters of the beta distribution of the shares; above 0.
     """
@@ -55,8 +57,14 @@ def label_loss(logits: tf.Tensor, targets: tf.Tensor, weights: tf.Tensor) -> tf.
     return tf.reduce_mean(losses * tf.linalg.matvec(targets, weights))
 
 
-def teacher_loss(logits: tf.Tensor, teacher_logits: tf.Tensor, settings: Optimisation) -> tf.Tensor:
-    """Average the cross entropy to the teacher's softened answers, times the square of the temperature."""
+def vote_loss(logits: tf.Tensor, shares: tf.Tensor) -> tf.Tensor:
+    """Average the cross entropy to the shares of the votes, [N, 10] each, nats; rows of zeros add nothing."""
+    return tf.reduce_mean(-tf.reduce_sum(shares * tf.nn.log_softmax(logits), axis=1))
+
+
+def teacher_loss(logits: tf.Tensor, teachers_logits: Sequence[tf.Tensor], settings: Optimisation) -> tf.Tensor:
+    """Average the cross entropy to the mean of the teachers' softened answers, times the temperature squared."""
     warmth = settings.teacher_temperature
-    soft = tf.nn.softmax(teacher_logits / warmth)
+    answers = [tf.nn.softmax(each / warmth) for each in teachers_logits]
+    soft = tf.add_n(answers) / len(answers)
     return warmth**2 * tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(soft, logits / warmth))

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 
 from ferserve_training.data.faces import FaceData, LabelledFaces
 from ferserve_training.errors import RunError
@@ -13,7 +14,7 @@ from ferserve_training.loop.learner import Learner, score
 from ferserve_training.loop.progress import is_best, must_stop, needs_every_epoch, rate_after
 from ferserve_training.loop.records import Checkpoint, EpochRecord, RunSettings
 from ferserve_training.loop.run_directory import RunDirectory
-from ferserve_training.loop.schedule import advance, epoch_order, epochs_left, learning_rates
+from ferserve_training.loop.schedule import advance, epoch_order, epochs_left, learning_rates, view_size
 from ferserve_training.loop.teacher import Teacher
 from ferserve_training.recipes.recipe import Recipe
 
@@ -27,19 +28,22 @@ def train(
     settings: RunSettings,
     directory: RunDirectory,
     on_epoch: Callable[[EpochRecord, int], None],
-    teacher: Teacher | None = None,
+    *,
+    teachers: Sequence[Teacher] = (),
+    votes: npt.NDArray[np.float32] | None = None,
 ) -> Checkpoint:
     """Train until the budget is spent, with a checkpoint after each epoch.
 
     A run that is limited by epochs alone and is resumed takes the same steps as one that was never interrupted.
 
     Args:
-        recipe: What to train and how.
+        recipe: What to train and how; its precision is not 'auto'.
         data: What to train and to score on.
         settings: Budget and seed.
         directory: Where the run lives; a checkpoint in it is continued.
         on_epoch: Called after each epoch with its record and the estimate of the epochs still to come.
-        teacher: Whose answers count beside the labels, if any.
+        teachers: Whose mean answer counts beside the labels, if there are any.
+        votes: Shares of FER+'s votes for the training faces, float32 [N, 10], or None.
 
     Returns:
         The last checkpoint.
@@ -47,7 +51,7 @@ def train(
     Raises:
         RunError: The checkpoint in `directory` cannot be read, or is that of another net.
     """
-    learner = Learner(recipe, data.training, settings.seed, teacher)
+    learner = Learner(recipe, data.training, settings.seed, teachers, votes)
     checkpoint = directory.load() or Checkpoint((), learner.state())
     try:
         learner.restore(checkpoint.state)
@@ -85,7 +89,7 @@ def _epoch(
         rates = learning_rates(optimisation, (before, after), first_step, len(order))
     else:
         rates = np.full(len(order), rate_after(optimisation, history), np.float32)
-    loss = learner.train_epoch(order, rates, first_step)
+    loss = learner.train_epoch(order, rates, first_step, view_size(optimisation, before))
     is_due = (epoch + 1) % recipe.evaluate_every_epochs == 0 or to_go == 1 or needs_every_epoch(optimisation)
     accuracy, surprise = _figures(learner, data.public_test) if is_due else (None, None)
     seconds = time.monotonic() - started

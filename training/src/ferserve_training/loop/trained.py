@@ -10,6 +10,7 @@ from ferserve_training.errors import RunError
 from ferserve_training.loop.records import EpochRecord, RunSettings
 from ferserve_training.loop.run_directory import RunDirectory
 from ferserve_training.nets.build import build_net
+from ferserve_training.nets.trainable import logits_only
 from ferserve_training.recipes.recipe import Recipe
 from ferserve_training.recipes.resolve import resolve_recipe
 
@@ -22,7 +23,8 @@ class Trained:
         recipe: How it was trained.
         settings: Of the run.
         history: All epochs.
-        model: From grey levels, float32 [N, 48, 48, 1], to logits, float32 [N, 7].
+        model: From grey levels, float32 [N, 48, 48, 1], to logits, float32 [N, 7], and of FER+'s votes, float32
+            [N, 10], where the run learnt from them.
         weights_sha256: Digest of the weights.
     """
 
@@ -31,6 +33,11 @@ class Trained:
     history: tuple[EpochRecord, ...]
     model: keras.Model
     weights_sha256: str
+
+    @property
+    def classifier(self) -> keras.Model:
+        """The part that answers with the seven logits."""
+        return logits_only(self.model)
 
 
 def load_trained(directory: RunDirectory) -> Trained:
@@ -45,7 +52,7 @@ def load_trained(directory: RunDirectory) -> Trained:
     if checkpoint is None:
         raise RunError(f"{directory.path}: has not finished its first epoch")
     recipe = resolve_recipe(settings.recipe, settings.overrides, smoke=settings.smoke)
-    model = build_net(recipe.net, seed=0, pretrained=False)
+    model = build_net(recipe.net, seed=0, pretrained=False, with_votes=settings.votes is not None)
     digest = hashlib.sha256()
     try:
         part = next(name for name in ("best", "averaged", "weights") if f"{name}/0" in checkpoint.state)

@@ -20,11 +20,15 @@ class FoldedNet:
         spec: The net.
         kernels: Of the convolutions, float32 [3, 3, in, out], and last of the classifier, float32 [in, 7].
         biases: Of each, float32 [out].
+        vote_kernel: Of the head for FER+'s votes, float32 [in, 10], or None where there is no such head.
+        vote_bias: Likewise, float32 [10].
     """
 
     spec: NetSpec
     kernels: tuple[npt.NDArray[np.float32], ...]
     biases: tuple[npt.NDArray[np.float32], ...]
+    vote_kernel: npt.NDArray[np.float32] | None = None
+    vote_bias: npt.NDArray[np.float32] | None = None
 
 
 def fold(model: keras.Model, spec: NetSpec) -> FoldedNet:
@@ -53,25 +57,44 @@ def fold(model: keras.Model, spec: NetSpec) -> FoldedNet:
     classifier = model.get_layer("classifier")
     kernels.append(np.asarray(classifier.kernel, np.float32))
     biases.append(np.asarray(classifier.bias, np.float32))
-    return FoldedNet(spec, tuple(kernels), tuple(biases))
+    if len(model.outputs) == 1:
+        return FoldedNet(spec, tuple(kernels), tuple(biases))
+    votes = model.get_layer("votes")
+    return FoldedNet(
+        spec,
+        tuple(kernels),
+        tuple(biases),
+        np.asarray(votes.kernel, np.float32),
+        np.asarray(votes.bias, np.float32),
+    )
 
 
-def apply_folded(
-    spec: NetSpec, kernels: Sequence[tf.Tensor], biases: Sequence[tf.Tensor], images: tf.Tensor
+def folded_features(
+    spec: NetSpec,
+    kernels: Sequence[tf.Tensor],
+    biases: Sequence[tf.Tensor],
+    images: tf.Tensor,
+    dtype: tf.DType = tf.float32,
 ) -> tf.Tensor:
-    """Compute logits with the operations that TensorFlow fuses on a CPU: Conv2D, BiasAdd, Relu.
+    """Compute the averaged map with the operations that TensorFlow fuses on a CPU: Conv2D, BiasAdd, Relu.
 
     Args:
         spec: The net.
         kernels: As in `FoldedNet`; arrays, tensors or variables.
         biases: Likewise.
         images: float32 [N, 48, 48, 1], grey levels 0 to 255.
+        dtype: What the maps are computed in.
 
     Returns:
-        float32 [N, 7].
+        float32 [N, C].
     """
-    x = standardise(images)
+    x = tf.cast(standardise(images), dtype)
     for conv, kernel, bias in zip(spec.convolutions, kernels, biases, strict=False):
-        y = tf.nn.bias_add(tf.nn.conv2d(x, kernel, conv.stride, "SAME"), bias)
+        y = tf.nn.bias_add(tf.nn.conv2d(x, tf.cast(kernel, dtype), conv.stride, "SAME"), tf.cast(bias, dtype))
         x = tf.nn.relu(x + y if conv.residual else y)
-    return tf.nn.bias_add(tf.matmul(tf.reduce_mean(x, [1, 2]), kernels[-1]), biases[-1])
+    return tf.cast(tf.reduce_mean(x, [1, 2]), tf.float32)
+
+
+def apply_head(features: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
+    """Compute a head's logits, float32 [N, out], from the averaged map."""
+    return tf.nn.bias_add(tf.matmul(features, kernel), bias)

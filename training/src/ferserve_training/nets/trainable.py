@@ -1,28 +1,40 @@
 """The form of a net that is trained: every convolution is followed by batch norm."""
 
+from typing import Final
+
 import keras
 
-from ferserve_training.labels import CLASS_COUNT, FACE_SIZE
+from ferserve_training.labels import CLASS_COUNT, VOTE_COUNT
+from ferserve_training.nets.norm import FusedBatchNorm
 from ferserve_training.nets.spec import KERNEL_SIZE, NetSpec
 from ferserve_training.nets.standardise import standardise
 
+_POLICIES: Final = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
 
-def build_trainable(spec: NetSpec, seed: int) -> keras.Model:
+
+def build_trainable(
+    spec: NetSpec, seed: int, *, precision: str = "float32", with_votes: bool = False
+) -> keras.Model:
     """Build a net with fresh weights.
 
-    Layers are named `conv_<i>`, `norm_<i>` and `classifier`; folding relies on it. The batch norm of a residual
-    convolution starts with scale 0, so that the block starts as the identity (Goyal et al. 2017, section 5.1).
+    Layers are named `conv_<i>`, `norm_<i>`, `classifier` and `votes`; folding relies on it. The batch norm of a
+    residual convolution starts with scale 0, so that the block starts as the identity (Goyal et al. 2017, section
+    5.1).
 
     Args:
         spec: The net.
         seed: Seed of the initial weights.
+        precision: 'float32', or 'bfloat16' for the maps; weights, statistics and logits stay float32.
+        with_votes: Whether a second head, on the same averaged map, answers with the ten options of FER+.
 
     Returns:
-        A model from float32 [N, 48, 48, 1] grey levels (0 to 255) to float32 [N, 7] logits.
+        A model from float32 [N, H, W, 1] grey levels (0 to 255; 48x48 when served) to float32 [N, 7] logits, or
+        to a list of these and the votes' logits, float32 [N, 10].
     """
     seeds = keras.random.SeedGenerator(seed)
-    inputs = keras.Input((FACE_SIZE, FACE_SIZE, 1))
-    x = standardise(inputs)
+    policy = _POLICIES[precision]
+    inputs = keras.Input((None, None, 1))
+    x = keras.layers.Activation("linear", dtype=policy)(standardise(inputs))
     for index, conv in enumerate(spec.convolutions):
         y = keras.layers.Conv2D(
             conv.channels,
@@ -32,16 +44,27 @@ def build_trainable(spec: NetSpec, seed: int) -> keras.Model:
             use_bias=False,
             kernel_initializer=keras.initializers.HeNormal(seeds),
             name=f"conv_{index}",
+            dtype=policy,
         )(x)
-        y = keras.layers.BatchNormalization(
+        y = FusedBatchNorm(
             momentum=0.9,
             epsilon=1e-3,
             gamma_initializer="zeros" if conv.residual else "ones",
             name=f"norm_{index}",
+            dtype=policy,
         )(y)
-        x = keras.layers.ReLU(name=f"relu_{index}")(x + y if conv.residual else y)
-    x = keras.layers.GlobalAveragePooling2D()(x)
-    logits = keras.layers.Dense(
-        CLASS_COUNT, kernel_initializer=keras.initializers.GlorotUniform(seeds), name="classifier"
-    )(x)
-    return keras.Model(inputs, logits)
+        x = keras.layers.ReLU(name=f"relu_{index}", dtype=policy)(x + y if conv.residual else y)
+    x = keras.layers.GlobalAveragePooling2D(dtype=policy)(x)
+    logits = _head(CLASS_COUNT, seeds, "classifier")(x)
+    return keras.Model(inputs, [logits, _head(VOTE_COUNT, seeds, "votes")(x)] if with_votes else logits)
+
+
+def logits_only(model: keras.Model) -> keras.Model:
+    """Give the part of a net that answers with the seven logits; it shares the net's weights."""
+    return keras.Model(model.inputs[0], model.outputs[0]) if len(model.outputs) > 1 else model
+
+
+def _head(width: int, seeds: keras.random.SeedGenerator, name: str) -> keras.layers.Dense:
+    return keras.layers.Dense(
+        width, kernel_initializer=keras.initializers.GlorotUniform(seeds), name=name, dtype="float32"
+    )

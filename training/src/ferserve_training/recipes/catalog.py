@@ -5,6 +5,7 @@ from types import MappingProxyType
 
 from ferserve_training.errors import TrainingError
 from ferserve_training.recipes.fer_base import FER_BASE
+from ferserve_training.recipes.fer_large import FER_LARGE
 from ferserve_training.recipes.fer_nano import FER_NANO
 from ferserve_training.recipes.fer_small import FER_SMALL
 from ferserve_training.recipes.recipe import Recipe
@@ -24,6 +25,7 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
             FER_NANO,
             FER_SMALL,
             FER_BASE,
+            FER_LARGE,
             SEED0_CNN256,
             SEED1_VGGLITE,
             SEED2_CNN,

@@ -27,7 +27,9 @@ FER_BASE: Final = Recipe(
             ConvSpec(256, stride=2),
         )
     ),
-    augmentation=Augmentation(),
-    optimisation=Optimisation(weight_decay=5e-4, label_smoothing=0.05, mixup=0.2),
+    augmentation=Augmentation(erase_probability=0.5),
+    optimisation=Optimisation(
+        weight_decay=5e-4, label_smoothing=0.1, mixup=0.2, precision="auto", grows=True, vote_share=0.3
+    ),
     epochs=120,
 )

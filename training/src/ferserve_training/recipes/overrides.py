@@ -57,6 +57,7 @@ _WORDS: Final = {
     "algorithm": ("sgd", "adam"),
     "keeps": ("last", "best_accuracy", "best_loss"),
     "fill": ("REFLECT", "NEAREST"),
+    "precision": ("auto", "float32", "bfloat16"),
 }
 _LEAST: Final = {"batch_size": 1, "input_size": 32, "stop_after": 1, "peak_learning_rate": 1e-12}
 

@@ -50,6 +50,10 @@ STILL = Augmentation(
 """Views that are the images themselves."""
 
 
+Precision = Literal["float32", "bfloat16"]
+"""What maps are computed in while a net is trained."""
+
+
 @dataclass(frozen=True, slots=True)
 class Plateau:
     """Cut the learning rate when a figure stops falling (as Keras's ReduceLROnPlateau does).
@@ -99,6 +103,10 @@ class Optimisation:
         teacher_share: With a teacher, the part of the loss that is its; the labels have the rest.
         teacher_temperature: Divides both nets' logits in the teacher's part (Hinton et al. 2015).
         keeps: What is scored and exported: the last epoch, or the one with the best validation figure.
+        precision: Of the maps while training; 'auto' measures which is faster on the machine. Only nets that are
+            chains of convolutions take other than 'float32'.
+        grows: Whether the views are small at first (`VIEW_SIZES`); likewise.
+        vote_share: Weight of the second head's loss, where the votes of FER+ are given; likewise. 0: takes none.
     """
 
     batch_size: int = 128
@@ -117,6 +125,9 @@ class Optimisation:
     teacher_share: float = 0.9
     teacher_temperature: float = 3.0
     keeps: Literal["last", "best_accuracy", "best_loss"] = "last"
+    precision: Precision | Literal["auto"] = "float32"
+    grows: bool = False
+    vote_share: float = 0.0
 
 
 def adam(batch_size: int, learning_rate: float = 1e-3) -> Optimisation:

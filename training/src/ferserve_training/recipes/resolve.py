@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from ferserve_training.errors import TrainingError
+from ferserve_training.nets.chain import ChainSpec
 from ferserve_training.recipes.catalog import find_recipe
 from ferserve_training.recipes.overrides import overridden
 from ferserve_training.recipes.recipe import Recipe
@@ -20,4 +22,8 @@ def resolve_recipe(name: str, overrides: Sequence[str] = (), *, smoke: bool = Fa
         TrainingError: There is no such recipe or setting.
     """
     recipe = find_recipe(name)
-    return overridden(smoke_version(recipe) if smoke else recipe, overrides)
+    recipe = overridden(smoke_version(recipe) if smoke else recipe, overrides)
+    settings = recipe.optimisation
+    if isinstance(recipe.net, ChainSpec) and (settings.precision != "float32" or settings.grows):
+        raise TrainingError(f"{name} is trained in float32 at full size; precision and grows are for the fer nets")
+    return recipe

@@ -20,7 +20,7 @@ def smoke_version(recipe: Recipe) -> Recipe:
     return replace(
         recipe,
         net=net,
-        optimisation=replace(recipe.optimisation, batch_size=16, warmup_steps=2),
+        optimisation=replace(recipe.optimisation, batch_size=16, warmup_steps=2, precision="float32"),
         epochs=SMOKE_EPOCHS,
         evaluate_every_epochs=1,
     )

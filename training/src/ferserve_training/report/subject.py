@@ -57,7 +57,7 @@ def load_subject(folder: Path) -> Subject:
         net = trained.recipe.net
         return Subject(
             f"{trained.recipe.name}, {len(trained.history)} epochs",
-            partial(score, trained.model),
+            partial(score, trained.classifier),
             net.mac_count,
             net.parameter_count,
             None,

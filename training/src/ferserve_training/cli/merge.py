@@ -1,4 +1,4 @@
-"""`ferserve-train ensemble`."""
+"""`ferserve-train merge`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -10,7 +10,7 @@ from ferserve_training.cli.options import DataOption, FractionOption, FractionSe
 from ferserve_training.data.load import DataChoice, load_data
 
 
-def ensemble(
+def merge(
     versions: Annotated[
         list[Path], typer.Argument(metavar="VERSION_DIR...", help="Folders of two exported versions or more.")
     ],
@@ -25,7 +25,7 @@ def ensemble(
     faces = load_data(DataChoice(data, validation_fraction, validation_seed))
 
     # TensorFlow takes seconds to import; a refused data set should not wait for it.
-    from ferserve_training.export.ensemble import export_ensemble  # noqa: PLC0415
+    from ferserve_training.export.merge import merge_versions  # noqa: PLC0415
 
-    version = export_ensemble(versions, name, faces, model_repo)
+    version = merge_versions(versions, name, faces, model_repo)
     Console(soft_wrap=True).print(f"published {version}")
