@@ -23,6 +23,9 @@ from support.training_make import ROOT, make_train, make_train_with
 
 _EXTRA = "assets.extra"
 
+# Four commands, each of which loads TensorFlow: 45 s on two idle cores, many times that beside a training run.
+pytestmark = pytest.mark.timeout(600)
+
 
 def call(*arguments):
     result = CliRunner().invoke(app, list(map(str, arguments)), catch_exceptions=False)

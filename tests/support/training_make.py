@@ -23,7 +23,7 @@ def make_train_with(commands: Path, *variables: str) -> str:
         capture_output=True,
         text=True,
         check=False,
-        timeout=170,
+        timeout=560,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
