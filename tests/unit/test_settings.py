@@ -70,6 +70,7 @@ def test_the_flag_for_the_file_wins_over_the_environment(tmp_path: Path, monkeyp
         (["--reflection"], "reflection", True),
         (["--no-open-inference"], "open_inference", False),
         (["--no-tf-serving"], "tf_serving", False),
+        (["--http-listen", "off"], "http_listen", "off"),
         (["--metrics-listen", "off"], "metrics_listen", "off"),
         (["--metrics-listen", ""], "metrics_listen", "0.0.0.0:9464"),
         (["--model-repo", "/models"], "model_repo", Path("/models")),

@@ -19,6 +19,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from ferserve_server.domain.detection import DetectionOptions
 from ferserve_server.repository.aliases import parse_aliases
 from ferserve_server.repository.version_policy import parse_policies
 
@@ -82,6 +83,10 @@ class Settings(BaseSettings):
 
     # Addresses
     listen: str = Field("0.0.0.0:50051", description="HOST:PORT of the gRPC service; port 0 picks a free one")
+    http_listen: str = Field("0.0.0.0:8080", description="HOST:PORT of JSON over HTTP; off: no HTTP server")
+    http_body_timeout_s: float = Field(
+        60.0, gt=0, description="seconds in which the body of an HTTP request must arrive"
+    )
     metrics_listen: str = Field("0.0.0.0:9464", description="HOST:PORT of /metrics; off: no metrics server")
     tls_cert_file: Path | None = Field(None, description="PEM certificate chain; with --tls-key-file turns TLS on")
     tls_key_file: Path | None = Field(None, description="PEM private key of the certificate")
@@ -154,6 +159,17 @@ class Settings(BaseSettings):
         "auto", description="auto: console on a terminal, else json"
     )
     hold_until_queued: int = Field(0, ge=0, description="for tests: run no batch before this many faces wait")
+
+    @property
+    def detection(self) -> DetectionOptions:
+        """How to look for faces where a request does not say."""
+        return DetectionOptions(
+            detection_side_pixels=self.detection_side_pixels,
+            min_face_pixels=self.min_face_pixels,
+            scale_factor=self.scale_factor,
+            min_neighbors=self.min_neighbors,
+            crop_margin=self.crop_margin,
+        )
 
     @field_validator("bucket_sizes", mode="before")
     @classmethod

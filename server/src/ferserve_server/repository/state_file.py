@@ -24,12 +24,14 @@ log = structlog.get_logger(__name__)
 _FORMAT_VERSION: Final = 1
 
 
-def read_state(path: Path) -> dict[str, dict[str, int]]:
+def read_state(path: Path | None) -> dict[str, dict[str, int]]:
     """Reads the aliases, version by alias by model.
 
     A file that is not there holds none. Nor does one that cannot be used, which is logged: a server that answers
     with the newest version is better than none.
     """
+    if path is None:
+        return {}
     try:
         return _parse(json.loads(path.read_text("utf-8")))
     except FileNotFoundError:
@@ -43,12 +45,14 @@ def read_state(path: Path) -> dict[str, dict[str, int]]:
         return {}
 
 
-def write_state(path: Path, aliases: Mapping[str, Mapping[str, int]]) -> None:
+def write_state(path: Path | None, aliases: Mapping[str, Mapping[str, int]]) -> None:
     """Writes the aliases in one step: a reader finds the old file or the new one. One call at a time.
 
     Raises:
         OSError: The file cannot be written; the old one is as it was.
     """
+    if path is None:
+        return
     document = {"format_version": _FORMAT_VERSION, "aliases": aliases}
     staged = path.with_name(f".{path.name}.new")
     try:
