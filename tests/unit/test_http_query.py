@@ -63,7 +63,7 @@ def test_every_option_means_something() -> None:
     [
         ("model", "../etc"),
         ("version", "0"),
-        ("version", "latest"),
+        ("version", "1.5"),
         ("version", "-1"),
         ("priority", "high"),
         ("detect", "no"),
@@ -102,3 +102,8 @@ def test_options_that_nobody_knows_and_repeated_ones_are_refused() -> None:
         with pytest.raises(InvalidRequestError) as caught:
             parse_options(pairs, ANALYZE_OPTIONS)
         assert caught.value.reason == reason
+
+
+def test_a_version_that_is_no_number_is_an_alias() -> None:
+    spec = _parse(version="stable").spec
+    assert (spec.version, spec.alias) == (None, "stable")
