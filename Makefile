@@ -98,6 +98,28 @@ serve: setup ## Keep a server in the foreground (SERVE_FLAGS="--listen 127.0.0.1
 demo: setup ## Serve the bundled model and send a photograph and a video through the client.
 	$(BIN)/python demo/run.py
 
+# ---------------------------------------------------------------- train
+
+RECIPE ?= fer-nano
+RUN_DIR ?= runs/$(RECIPE)
+MODEL_REPO ?= model_repo
+# For all commands that read the data ("--validation-fraction 0.2") and for training alone ("--max-minutes 60").
+DATA_FLAGS ?=
+TRAIN_FLAGS ?=
+
+.PHONY: train
+train: setup ## Data set to served version: make train DATA=fer2013.zip [RECIPE=fer-nano] [TRAIN_FLAGS="--max-minutes 60"].
+	@test -n "$(DATA)" || { echo "Name the data set: make train DATA=fer2013.zip"; exit 2; }
+	$(BIN)/ferserve-train data-check "$(DATA)" $(DATA_FLAGS)
+	$(BIN)/ferserve-train train $(RECIPE) --data "$(DATA)" --run-dir "$(RUN_DIR)" $(DATA_FLAGS) $(TRAIN_FLAGS) \
+	  $$(test ! -e "$(RUN_DIR)/run.json" || echo --resume)
+	$(BIN)/ferserve-train evaluate "$(RUN_DIR)" --data "$(DATA)" $(DATA_FLAGS)
+	$(BIN)/ferserve-train export "$(RUN_DIR)" --model-repo "$(MODEL_REPO)"
+
+.PHONY: results
+results: setup ## Write the table of docs/models.md from training/results/.
+	$(BIN)/ferserve-train results training/results --document docs/models.md
+
 # ---------------------------------------------------------------- checks
 
 .PHONY: check

@@ -46,7 +46,7 @@ def say(text: str) -> None:
 def server(log_path: Path) -> Iterator[tuple[str, str]]:
     """Runs `ferserve-server` on free ports; gives the address and the metrics URL, and stops it with SIGTERM."""
     command = [BIN / "ferserve-server", "--model-repo", ROOT / "model_repo", "--log-format", "json"]
-    command += ["--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"]
+    command += ["--listen", "127.0.0.1:0", "--http-listen", "off", "--metrics-listen", "127.0.0.1:0"]
     with log_path.open("w") as log:
         process = subprocess.Popen([str(part) for part in command], stdout=log, stderr=log, cwd=ROOT)
     try:

@@ -107,6 +107,7 @@ try_server() {
   # own, to find its processes.
   setsid "${BUILDAH[@]}" run --isolation chroot --user 0:0 --cap-add CAP_SYS_ADMIN --volume "$MODEL_REPO:/models:ro" \
     --env "FERSERVE_LISTEN=$address" --env "FERSERVE_METRICS_LISTEN=127.0.0.1:$METRICS_PORT" \
+    --env FERSERVE_HTTP_LISTEN=127.0.0.1:0 \
     "$container" -- sh -euc '
       mount -o remount,bind,ro /
       mount -t tmpfs -o mode=1777,size=64m tmpfs /tmp

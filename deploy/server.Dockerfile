@@ -44,11 +44,12 @@ ENV PATH=/opt/ferserve/bin:$PATH \
     MALLOC_ARENA_MAX=2 \
     FERSERVE_MODEL_REPO=/models \
     FERSERVE_LISTEN=0.0.0.0:50051 \
+    FERSERVE_HTTP_LISTEN=0.0.0.0:8080 \
     FERSERVE_METRICS_LISTEN=0.0.0.0:9464 \
     FERSERVE_LOG_FORMAT=json
 WORKDIR /tmp
 USER 10001:10001
-EXPOSE 50051 9464
+EXPOSE 50051 8080 9464
 # TERM starts the drain: health turns to NOT_SERVING, what was taken is answered, then it exits with 0.
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \

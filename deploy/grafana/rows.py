@@ -311,6 +311,16 @@ def models_and_process() -> list[Panel]:
             width=12,
         ),
         lines(
+            "Versions served",
+            "The version that requests get which name none, and those behind aliases.",
+            [
+                ('ferserve_model_serving_version{model=~"$model"}', "{{model}} on {{instance}}"),
+                ('ferserve_model_alias{model=~"$model"}', "{{model}}:{{alias}} on {{instance}}"),
+            ],
+            "none",
+            width=24,
+        ),
+        lines(
             "CPU",
             "Cores that the process uses.",
             [('rate(process_cpu_seconds_total{job="ferserve"}[$__rate_interval])', "{{instance}}")],

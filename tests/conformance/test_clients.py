@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -39,6 +40,13 @@ def test_tritonclient_and_our_messages_live_in_one_process(address):
 
 
 @pytest.mark.conformance
+def test_tritonclient_gets_our_scores_over_http(running_server):
+    address = running_server.http_url.removeprefix("http://")
+    scores = run_client(environment("triton-new"), "triton_http.py", address)
+    assert np.allclose(scores, own_scores_of_random_faces(running_server.address), atol=1e-5)
+
+
+@pytest.mark.conformance
 def test_an_old_tritonclient_gets_our_scores(address):
     scores = run_client(environment("triton-old"), "triton.py", address)
     assert np.allclose(scores, own_scores_of_random_faces(address), atol=1e-5)
@@ -56,3 +64,17 @@ def test_tensorflow_serving_api_gets_our_scores(address):
     folder = environment("tensorflow-serving", beside_ours=True)
     scores = run_client(folder, "tensorflow_serving.py", address)
     assert np.allclose(scores, own_scores_of_random_faces(address), atol=1e-5)
+
+
+@pytest.mark.conformance
+def test_tensorflow_serving_reads_the_warm_up_requests_of_an_exported_version(tiny_model_repo, tmp_path):
+    from ferserve_training.export.warmup import WARMUP_PATH, write_warmup_requests  # noqa: PLC0415 - TensorFlow
+
+    version = shutil.copytree(tiny_model_repo / "fer-nano" / "1", tmp_path / "1")
+    write_warmup_requests("fer-nano", version / WARMUP_PATH)
+
+    found = run_client(
+        environment("tensorflow-serving", beside_ours=True), "tensorflow_serving_warmup.py", str(version)
+    )
+
+    assert found == [["fer-nano", [count, 48, 48, 1]] for count in (1, 8, 32)]

@@ -1,5 +1,6 @@
 """What the documents tell people to type works."""
 
+import json
 import os
 import re
 import shlex
@@ -52,6 +53,7 @@ def workshop(tmp_path):
 @pytest.mark.parametrize("code", blocks("python"))
 def test_a_python_example_runs(code, running_server, workshop):
     code = code.replace("localhost:50051", running_server.address)
+    code = code.replace("http://localhost:8080", running_server.http_url)
 
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=workshop, capture_output=True, text=True, check=False, timeout=60
@@ -76,6 +78,25 @@ def test_a_client_command_runs(words, running_server, workshop):
     )
 
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("words", lines("curl"))
+def test_a_curl_command_is_answered(words, running_server, workshop):
+    if shutil.which("curl") is None:
+        pytest.skip("there is no curl here")
+    words = [word.replace("localhost:8080", running_server.http_url) for word in words]
+
+    done = subprocess.run(
+        [*words, "--silent", "--show-error", "--fail"],
+        cwd=workshop,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)
 
 
 @pytest.mark.parametrize("words", lines("ferserve-server"))

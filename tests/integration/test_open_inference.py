@@ -152,7 +152,8 @@ async def test_a_timeout_that_passes_in_the_queue_is_a_deadline(tmp_path):
     [
         (infer_request(crops(1), model_name="other"), grpc.StatusCode.NOT_FOUND),
         (infer_request(crops(1), model_version="9"), grpc.StatusCode.NOT_FOUND),
-        (infer_request(crops(1), model_version="latest"), grpc.StatusCode.INVALID_ARGUMENT),
+        (infer_request(crops(1), model_version="latest"), grpc.StatusCode.NOT_FOUND),
+        (infer_request(crops(1), model_version="1.5"), grpc.StatusCode.INVALID_ARGUMENT),
         (oip("ModelInferRequest"), grpc.StatusCode.INVALID_ARGUMENT),
     ],
 )

@@ -141,17 +141,25 @@ def test_the_health_check_command_tells_by_its_exit_code(running_server: ServerP
 
 
 @pytest.mark.parametrize(
-    ("flag", "address"), [("--listen", "grpc"), ("--metrics-listen", "http"), ("--listen", "nonsense")]
+    ("flag", "address"),
+    [
+        ("--listen", "grpc"),
+        ("--metrics-listen", "metrics"),
+        ("--http-listen", "http"),
+        ("--listen", "nonsense"),
+        ("--http-listen", "nonsense"),
+    ],
 )
 def test_an_address_that_cannot_be_used_is_told_in_one_line(
     running_server: ServerProcess, tmp_path: Path, flag: str, address: str
 ) -> None:
     taken = {
         "grpc": running_server.address,
-        "http": running_server.metrics_url.removeprefix("http://").removesuffix("/metrics"),
+        "http": running_server.http_url.removeprefix("http://"),
+        "metrics": running_server.metrics_url.removeprefix("http://").removesuffix("/metrics"),
         "nonsense": "nonsense",
     }[address]
-    others = {"--listen": "127.0.0.1:0", "--metrics-listen": "off"} | {flag: taken}
+    others = {"--listen": "127.0.0.1:0", "--http-listen": "off", "--metrics-listen": "off"} | {flag: taken}
     flags = [part for pair in others.items() for part in pair]
     run = subprocess.run(
         [sys.executable, "-m", "ferserve_server", "--model-repo", str(tmp_path), *flags],

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ssl
 import subprocess
 from typing import TYPE_CHECKING
 
+import aiohttp
 import grpc
 import pytest
 
@@ -110,3 +112,19 @@ async def test_a_key_of_another_certificate_is_told_as_such(tmp_path: Path, cert
     with pytest.raises(ListenError, match=r"client\.key cannot be used: KEY_VALUES_MISMATCH"):
         async with local_server(tmp_path, **settings):
             pass
+
+
+async def test_http_is_https_with_the_same_files(tmp_path: Path, certificates: Path) -> None:
+    publish_fake(tmp_path)
+    settings = _settings(certificates, mutual=True) | {"http_listen": "127.0.0.1:0"}
+    async with local_server(tmp_path, **settings) as server:
+        url = f"https://127.0.0.1:{server.running.http_port}/healthz"
+        known = ssl.create_default_context(cafile=certificates / "ca.pem")
+        known.load_cert_chain(certificates / "client.pem", certificates / "client.key")
+        stranger = ssl.create_default_context(cafile=certificates / "ca.pem")
+        async with aiohttp.ClientSession() as session:
+            async with session.get(url, ssl=known) as answer:
+                assert answer.status == 200
+            for unwelcome, scheme in ((stranger, "https"), (False, "http")):
+                with pytest.raises(aiohttp.ClientError):
+                    await session.get(url.replace("https", scheme), ssl=unwelcome)

@@ -71,7 +71,8 @@ async def test_a_version_may_be_asked_for(server):
         ({"version": {"value": 0}}, grpc.StatusCode.INVALID_ARGUMENT),
         ({"version": {"value": -1}}, grpc.StatusCode.INVALID_ARGUMENT),
         ({"signature_name": "other"}, grpc.StatusCode.INVALID_ARGUMENT),
-        ({"version_label": "canary"}, grpc.StatusCode.UNIMPLEMENTED),
+        ({"version_label": "canary"}, grpc.StatusCode.NOT_FOUND),
+        ({"version_label": "1"}, grpc.StatusCode.INVALID_ARGUMENT),
     ],
 )
 async def test_a_model_that_there_is_not_has_its_status(server, spec, code):

@@ -65,6 +65,10 @@ class LocalServer(Stubs):
     def address(self) -> str:
         return f"127.0.0.1:{self.running.port}"
 
+    @property
+    def http_url(self) -> str:
+        return f"http://127.0.0.1:{self.running.http_port}"
+
 
 @contextlib.asynccontextmanager
 async def local_server(
@@ -73,6 +77,7 @@ async def local_server(
     """Runs a server until the block is left; with `ready` it answers when the block begins."""
     chosen: dict[str, Any] = {
         "listen": "127.0.0.1:0",
+        "http_listen": "off",
         "metrics_listen": "off",
         "repository_poll_s": 0.02,
         "bucket_sizes": (1, 4, 16),

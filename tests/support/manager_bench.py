@@ -6,16 +6,21 @@ from typing import TYPE_CHECKING
 
 from ferserve_server.backends.fake import FakeLoader, FakeServable
 from ferserve_server.domain.servable import ModelSpec, ServableId, ServableState
+from ferserve_server.repository.aliases import Aliases
 from ferserve_server.repository.manager import ModelManager
+from ferserve_server.repository.preparation import GateLimits, VersionPreparer
 from ferserve_server.repository.source import RepositorySource
+from ferserve_server.repository.version_policy import Latest, Policies
 from support.pipeline_fakes import FakeScorer
 from support.recorder import Recorder
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from ferserve_server.domain.ports import Loader
     from ferserve_server.domain.servable import ModelDescription
+    from ferserve_server.repository.version_policy import VersionPolicy
 
 NEWEST = ModelSpec()
 
@@ -41,19 +46,30 @@ class CountingLoader(FakeLoader):
 class Shop:
     """A manager with all that it was given."""
 
-    def __init__(self, root: Path, loader: Loader, versions_per_model: int = 1) -> None:
+    def __init__(
+        self,
+        root: Path,
+        loader: Loader,
+        versions_per_model: int = 1,
+        *,
+        policies: Mapping[str, VersionPolicy] | None = None,
+        aliases: Aliases | None = None,
+    ) -> None:
         self.observer = Recorder()
         self.scorers: list[FakeScorer] = []
         self.changes = 0
+        self.saved: list[Mapping[str, Mapping[str, int]]] = []
+        source = RepositorySource(root)
         self.manager = ModelManager(
-            RepositorySource(root),
-            loader,
+            source,
+            VersionPreparer(source, loader, GateLimits((1, 4), golden_tolerance=1e-3)),
             self._make_scorer,
             observer=self.observer,
+            routing_observer=self.observer,
             default_model="fer-nano",
-            bucket_sizes=(1, 4),
-            golden_tolerance=1e-3,
-            versions_per_model=versions_per_model,
+            policies=Policies(Latest(versions_per_model), policies or {}),
+            aliases=aliases or Aliases(),
+            save_aliases=self.saved.append,
             on_change=self._changed,
         )
 

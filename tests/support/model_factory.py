@@ -15,7 +15,16 @@ LABELS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 
 
 def publish_model(
-    repository: Path, name: str = "fer-nano", version: int = 1, *, seed: int = 0, break_golden: bool = False
+    repository: Path,
+    name: str = "fer-nano",
+    version: int = 1,
+    *,
+    seed: int = 0,
+    break_golden: bool = False,
+    with_nan: bool = False,
+    extra_work: int = 0,
+    with_variable: bool = False,
+    labels: tuple[str, ...] = LABELS,
 ) -> Path:
     """Publishes a one-layer net with random weights, and returns the version's folder.
 
@@ -25,34 +34,62 @@ def publish_model(
         version: Its version.
         seed: Different seeds give different scores.
         break_golden: The golden set gets scores that the net does not give.
+        with_nan: One weight is no number.
+        extra_work: Products of two 256 x 256 matrices that each face waits for and that change nothing.
+        with_variable: The weights are a variable, so that the SavedModel has a file of variables.
+        labels: Names of the classes in the manifest.
     """
     import tensorflow as tf  # noqa: PLC0415 - unit tests import this module without TensorFlow
 
     rng = np.random.default_rng(seed)
     weights = rng.normal(0, 2, (36, 7)).astype(np.float32)
 
+    if with_nan:
+        weights[0, 0] = np.nan
+
     class Net(tf.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weights = tf.Variable(weights) if with_variable else tf.constant(weights)
+
         @tf.function(input_signature=[tf.TensorSpec([None, 48, 48, 1], tf.uint8, name="faces")])
         def __call__(self, faces):
             pooled = tf.nn.avg_pool2d(tf.cast(faces, tf.float32) / 255.0, 8, 8, "VALID")
-            logits = tf.linalg.matmul(tf.reshape(pooled, [-1, 36]), tf.constant(weights))
+            logits = tf.linalg.matmul(tf.reshape(pooled, [-1, 36]), self.weights)
+            for _ in range(extra_work):
+                # The logits go in, so that it cannot be worked out beforehand; 1e-30 of them change no float32.
+                square = tf.fill([256, 256], tf.reduce_mean(logits))
+                logits += 1e-30 * tf.reduce_mean(tf.linalg.matmul(square, square))
             return {"logits": logits, "probabilities": tf.nn.softmax(logits)}
 
     net = Net()
-    folder = repository / name / str(version)
+    target = repository / name / str(version)
+    folder = repository / f".{name}-{version}"
     tf.saved_model.save(net, str(folder), signatures={"serving_default": net.__call__})
     faces = rng.integers(0, 256, (8, 48, 48, 1), dtype=np.uint8)
     probabilities = net(faces)["probabilities"].numpy()
-    write_extras(folder, name, version, faces, probabilities[::-1] if break_golden else probabilities)
-    return folder
+    write_extras(
+        folder, name, version, faces, np.roll(probabilities, 1, axis=1) if break_golden else probabilities, labels
+    )
+    target.parent.mkdir(exist_ok=True)
+    return folder.rename(target)
 
 
-def write_extras(folder: Path, name: str, version: int, faces: np.ndarray, probabilities: np.ndarray) -> None:
+def write_extras(
+    folder: Path,
+    name: str,
+    version: int,
+    faces: np.ndarray,
+    probabilities: np.ndarray,
+    labels: tuple[str, ...] = LABELS,
+) -> None:
     """Writes golden set and manifest beside a SavedModel."""
     extras = folder / "assets.extra"
     extras.mkdir(exist_ok=True)
     np.savez(extras / "golden.npz", faces=faces, probabilities=probabilities)
-    (extras / "manifest.json").write_text(json.dumps(manifest_document(folder, name, version)))
+    (extras / "manifest.json").write_text(
+        json.dumps(manifest_document(folder, name, version) | {"labels": list(labels)})
+    )
 
 
 def manifest_document(folder: Path, name: str, version: int) -> dict[str, object]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Recorder:
-    """Implements `domain.ports.InferenceObserver` and `CallObserver`."""
+    """Implements `domain.ports.InferenceObserver`, `RoutingObserver` and `CallObserver`."""
 
     batch_sizes: list[int] = field(default_factory=list)
     cut_reasons: list[str] = field(default_factory=list)
@@ -16,6 +16,7 @@ class Recorder:
     rejections: list[str] = field(default_factory=list)
     cancellations: list[str] = field(default_factory=list)
     states: list[tuple[str, str]] = field(default_factory=list)
+    routes: dict[str, tuple[dict[str, int], int | None]] = field(default_factory=dict)
     ended: list[tuple[str, str]] = field(default_factory=list)
     stream_answers: list[tuple[str, str]] = field(default_factory=list)
 
@@ -37,6 +38,9 @@ class Recorder:
 
     def state_changed(self, servable, state) -> None:
         self.states.append((str(servable), state.value))
+
+    def routed(self, model, aliases, serving_version) -> None:
+        self.routes[model] = (dict(aliases), serving_version)
 
     def call_started(self, method) -> None:
         pass

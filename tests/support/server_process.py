@@ -29,6 +29,7 @@ class ServerProcess:
         process: The process.
         log: What it wrote to stderr so far, by lines.
         address: HOST:PORT of the gRPC service.
+        http_url: URL of JSON over HTTP, without a path.
         metrics_url: URL of /metrics.
     """
 
@@ -40,8 +41,9 @@ class ServerProcess:
             env: Variables beside those of this process.
             ready: Whether to wait until health says SERVING; else only until it listens.
         """
-        addresses = ["--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0", "--log-format", "json"]
-        self._command = [sys.executable, "-m", "ferserve_server", *addresses, *args]
+        flags = ("--listen", "--http-listen", "--metrics-listen")
+        addresses = [part for flag in flags for part in (flag, "127.0.0.1:0")]
+        self._command = [sys.executable, "-m", "ferserve_server", *addresses, "--log-format", "json", *args]
         self._env = {**os.environ, **(env or {})}
         self._ready = ready
         self._written = threading.Condition()
@@ -56,6 +58,7 @@ class ServerProcess:
         try:
             listening = self.wait_for_event("listening")
             self.address = f"127.0.0.1:{listening['port']}"
+            self.http_url = f"http://127.0.0.1:{listening['http_port']}"
             self.metrics_url = f"http://127.0.0.1:{listening['metrics_port']}/metrics"
             if self._ready:
                 self.wait_until(lambda: check_health(self.address, timeout_s=1), "is SERVING")

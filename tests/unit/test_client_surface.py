@@ -35,6 +35,7 @@ PUBLIC_NAMES = {
     "FieldViolation",
     "Frame",
     "FrameAnswer",
+    "GateInfo",
     "HealthStatus",
     "ImageAnalysis",
     "ImageUnreadableError",

@@ -96,7 +96,8 @@ def test_every_setting_of_the_server_exists():
 
 def test_the_server_publishes_the_ports_that_it_listens_on():
     published = {_port(port) for port in SERVICES["server"]["ports"]}
-    assert published == {_port(Settings.model_fields[name].default) for name in ("listen", "metrics_listen")}
+    listened = ("listen", "http_listen", "metrics_listen")
+    assert published == {_port(Settings.model_fields[name].default) for name in listened}
 
 
 def test_prometheus_scrapes_the_metrics_port_of_the_server():

@@ -107,5 +107,6 @@ def test_the_server_image_sets_only_settings_that_exist():
 
 def test_the_server_image_exposes_the_ports_that_it_listens_on():
     environment = dict(re.findall(r"(FERSERVE_\w+)=(\S+)", _only("server", "ENV")))
-    listened = [environment[f"FERSERVE_{name}"].rpartition(":")[2] for name in ("LISTEN", "METRICS_LISTEN")]
+    addresses = [environment[f"FERSERVE_{name}"] for name in ("LISTEN", "HTTP_LISTEN", "METRICS_LISTEN")]
+    listened = [address.rpartition(":")[2] for address in addresses]
     assert _only("server", "EXPOSE").split() == listened

@@ -12,7 +12,7 @@ from ferserve_server.domain.servable import ServableId, ServableState
 from ferserve_server.observability.exposition import MetricsAddressError, MetricsServer
 from ferserve_server.observability.logging import set_up_logging
 from ferserve_server.observability.metrics import DURATION_BUCKETS_S, Metrics
-from ferserve_server.observability.observers import CallMetrics, InferenceMetrics, VisionMetrics
+from ferserve_server.observability.observers import CallMetrics, InferenceMetrics, RoutingMetrics, VisionMetrics
 
 NET = ServableId("net", 3)
 LABELS = {"model": "net", "version": "3"}
@@ -21,9 +21,9 @@ CLASSES = ("calm", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 EXPORTED = {
     "batch_failures", "batch_size_faces", "batches", "build_info", "cancellations", "confidence_sum",
     "decode_seconds", "detect_seconds", "detected_faces", "engine_healthy", "faces", "image_failures",
-    "inference_seconds", "padding_faces", "predictions", "queue_depth_faces", "queue_oldest_age_seconds",
-    "queue_seconds", "rejections", "request_seconds", "requests", "requests_in_progress", "servable_state",
-    "stream_answers",
+    "inference_seconds", "model_alias", "model_serving_version", "padding_faces", "predictions",
+    "queue_depth_faces", "queue_oldest_age_seconds", "queue_seconds", "rejections", "request_seconds",
+    "requests", "requests_in_progress", "servable_state", "stream_answers",
 }  # fmt: skip
 """Dashboards and alerts that people own stand on these names."""
 
@@ -195,3 +195,14 @@ def test_traces_in_logs_hold_no_local_variables(log_lines):
     (line,) = log_lines()
     assert line["exception"][0]["exc_value"] == "broken after 19"
     assert "the caller's pixels" not in json.dumps(line)
+
+
+def test_an_alias_that_is_removed_is_shown_no_longer(metrics):
+    observer = RoutingMetrics(metrics)
+    observer.routed("net", {"stable": 1, "canary": 2}, 1)
+    observer.routed("net", {"stable": 3}, None)
+
+    value = metrics.registry.get_sample_value
+    assert value("ferserve_model_alias", {"model": "net", "alias": "stable"}) == 3
+    assert value("ferserve_model_alias", {"model": "net", "alias": "canary"}) is None
+    assert value("ferserve_model_serving_version", {"model": "net"}) == 0

@@ -70,12 +70,21 @@ def test_the_flag_for_the_file_wins_over_the_environment(tmp_path: Path, monkeyp
         (["--reflection"], "reflection", True),
         (["--no-open-inference"], "open_inference", False),
         (["--no-tf-serving"], "tf_serving", False),
+        (["--http-listen", "off"], "http_listen", "off"),
         (["--metrics-listen", "off"], "metrics_listen", "off"),
         (["--metrics-listen", ""], "metrics_listen", "0.0.0.0:9464"),
         (["--model-repo", "/models"], "model_repo", Path("/models")),
         (["--max-queue-delay-ms", "2.5"], "max_queue_delay_ms", 2.5),
         (["--log-level", "debug"], "log_level", "debug"),
         (["--repository-poll-s", "0"], "repository_poll_s", 0.0),
+        (["--alias", "m:stable=1", "--alias", "m:b=2"], "alias", ("m:stable=1", "m:b=2")),
+        (["--alias", "m:stable=1; m:b=2"], "alias", ("m:stable=1", "m:b=2")),
+        (["--version-policy", "m=specific:1,3"], "version_policy", ("m=specific:1,3",)),
+        (
+            ["--version-policy", "m=specific:1,3;n=all", "--version-policy", "o=latest:2"],
+            "version_policy",
+            ("m=specific:1,3", "n=all", "o=latest:2"),
+        ),
     ],
 )
 def test_flags_are_read(arguments: list[str], name: str, value: object) -> None:
@@ -208,3 +217,27 @@ def test_the_printed_defaults_hold_every_setting_and_its_meaning() -> None:
     assert set(document) == set(NAMES) - unset
     assert all(f"# {name} is not set" in text for name in unset)
     assert all(f"# {Settings.model_fields[name].description}" in text for name in NAMES)
+
+
+def test_policies_and_aliases_come_from_the_environment_and_from_lists_of_toml(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FERSERVE_ALIAS", "m:stable=4;m:x=2")
+    path = _toml(tmp_path, 'version_policy = ["m=specific:4,5", "n=all"]')
+    settings = load_settings(["--config", path])
+    assert settings.alias == ("m:stable=4", "m:x=2")
+    assert settings.version_policy == ("m=specific:4,5", "n=all")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--alias", "m:1=2"], "alias: 'm:1=2': an alias is 1 to 64"),
+        (["--alias", "stable"], "alias: 'stable' is not MODEL:NAME=VERSION"),
+        (["--version-policy", "m=newest"], "version_policy: 'm=newest': use latest:N"),
+        (["--version-policy", "m=all;m=latest:1"], "version_policy: model m has two policies"),
+    ],
+)
+def test_policies_and_aliases_that_are_none_are_refused_by_name(arguments: list[str], words: str) -> None:
+    (fault,) = _faults(arguments)
+    assert fault.startswith(words)

@@ -234,3 +234,39 @@ async def test_it_is_quiet_when_no_call_is_open_and_none_came_meanwhile(bench: B
     await settle()
     assert quiet.done()
     await call
+
+
+async def test_a_call_over_another_protocol_is_counted_refused_and_drained_alike(bench: Bench) -> None:
+    async def answer() -> str:
+        return "answer"
+
+    async def fail() -> str:
+        raise RuntimeError("/secret/path")
+
+    async def send(outcome: Any) -> Any:
+        assert not await bench.is_idle()  # until it is written
+        return outcome
+
+    assert await bench.calls.carried("HTTP/x", [], answer, send) == "answer"
+    hidden = await bench.calls.carried("HTTP/x", [], fail, send)
+    assert hidden.message.startswith("The server failed on this call")
+    long = await bench.calls.carried("HTTP/x", [("name", "v" * 200)], answer, send)
+    assert long.reason == "METADATA_TOO_LARGE"
+    bench.calls.draining.set()
+    assert (await bench.calls.carried("HTTP/x", [], answer, send)).reason == "DRAINING"
+    codes = ["OK", "INTERNAL", "INVALID_ARGUMENT", "UNAVAILABLE"]
+    assert bench.observer.ended == [("HTTP/x", code) for code in codes]
+    assert await bench.is_idle()
+
+
+async def test_a_caller_over_another_protocol_who_leaves_counts_as_cancelled(bench: Bench) -> None:
+    async def wait() -> None:
+        await asyncio.Event().wait()
+
+    call = asyncio.create_task(bench.calls.carried("HTTP/x", [], wait, lambda _: wait()))
+    await settle()
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    assert bench.observer.ended == [("HTTP/x", "CANCELLED")]
+    assert await bench.is_idle()

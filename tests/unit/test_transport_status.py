@@ -32,6 +32,10 @@ EXAMPLES = {
     errors.ImageFormatError: (errors.ImageFormatError("text"), "INVALID_ARGUMENT", "IMAGE_FORMAT_UNSUPPORTED"),
     errors.ModelNotFoundError: (errors.ModelNotFoundError("x"), "NOT_FOUND", "MODEL_NOT_FOUND"),
     errors.VersionNotFoundError: (errors.VersionNotFoundError("x", 3), "NOT_FOUND", "VERSION_NOT_FOUND"),
+    errors.AliasNotFoundError: (errors.AliasNotFoundError("x", "y", ["z"]), "NOT_FOUND", "ALIAS_NOT_FOUND"),
+    errors.VersionNotReadyError: (errors.VersionNotReadyError("x", 3, "y"), "UNAVAILABLE", "VERSION_NOT_READY"),
+    errors.VersionInUseError: (errors.VersionInUseError("x", 3, "why"), "FAILED_PRECONDITION", "VERSION_IN_USE"),
+    errors.AliasFixedError: (errors.AliasFixedError("x", "y"), "FAILED_PRECONDITION", "ALIAS_FIXED"),
     errors.ModelNotReadyError: (errors.ModelNotReadyError("x"), "UNAVAILABLE", "MODEL_NOT_READY"),
     errors.QueueFullError: (
         errors.QueueFullError(what="faces", queued=8, limit=8, setting="max_queue_faces", retry_after_s=0.25),
@@ -105,7 +109,7 @@ def test_a_field_at_fault_is_named_and_only_then(error: errors.FerserveError, co
 def test_a_wait_is_told_where_waiting_helps_and_only_there(
     error: errors.FerserveError, code: str, reason: str
 ) -> None:
-    helps = reason in {"QUEUE_FULL", "DRAINING", "MODEL_NOT_READY", "ENGINE_STALLED"}
+    helps = reason in {"QUEUE_FULL", "DRAINING", "MODEL_NOT_READY", "VERSION_NOT_READY", "ENGINE_STALLED"}
     delays = [detail.retry_delay.ToMilliseconds() for detail in _details(error, error_details_pb2.RetryInfo)]
     assert len(delays) == helps
     assert dict(trailers_of(error)).get("grpc-retry-pushback-ms") == (str(delays[0]) if helps else None)
@@ -121,4 +125,6 @@ def test_nobody_is_made_to_retry_an_overload_by_itself(
     error: errors.FerserveError, code: str, reason: str
 ) -> None:
     """Clients retry UNAVAILABLE by themselves; on a full queue that would multiply the load."""
-    assert (code == "UNAVAILABLE") == (reason in {"DRAINING", "MODEL_NOT_READY", "ENGINE_STALLED"})
+    assert (code == "UNAVAILABLE") == (
+        reason in {"DRAINING", "MODEL_NOT_READY", "VERSION_NOT_READY", "ENGINE_STALLED"}
+    )

@@ -36,7 +36,7 @@ from ferserve_client.errors import (
 from ferserve_client.faces import BoundingBox, DetectedFace, Emotion, ImageAnalysis, Prediction
 from ferserve_client.options import DetectionOptions, FaceSource, OnError, OverloadPolicy, Priority
 from ferserve_client.retry import NO_RETRIES, RetryPolicy
-from ferserve_client.servables import HealthStatus, ModelInfo, ModelVersionInfo, Servable, ServableState
+from ferserve_client.servables import GateInfo, HealthStatus, ModelInfo, ModelVersionInfo, Servable, ServableState
 from ferserve_client.sync_client import EmotionClient
 
 __all__ = [
@@ -62,6 +62,7 @@ __all__ = [
     "FieldViolation",
     "Frame",
     "FrameAnswer",
+    "GateInfo",
     "HealthStatus",
     "ImageAnalysis",
     "ImageUnreadableError",

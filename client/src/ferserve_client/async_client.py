@@ -78,7 +78,7 @@ class AsyncEmotionClient:
         faces: npt.NDArray[np.uint8] | Sequence[bytes],
         *,
         model: str = "",
-        version: int | None = None,
+        version: int | str | None = None,
         priority: Priority = "interactive",
         timeout_s: float | None = None,
         on_error: Literal["raise"] = "raise",
@@ -89,7 +89,7 @@ class AsyncEmotionClient:
         faces: npt.NDArray[np.uint8] | Sequence[bytes],
         *,
         model: str = "",
-        version: int | None = None,
+        version: int | str | None = None,
         priority: Priority = "interactive",
         timeout_s: float | None = None,
         on_error: Literal["return"],
@@ -99,7 +99,7 @@ class AsyncEmotionClient:
         faces: npt.NDArray[np.uint8] | Sequence[bytes],
         *,
         model: str = "",
-        version: int | None = None,
+        version: int | str | None = None,
         priority: Priority = "interactive",
         timeout_s: float | None = None,
         on_error: OnError = "raise",
@@ -111,7 +111,7 @@ class AsyncEmotionClient:
                 the server resizes what is not 48 x 48. Or encoded pictures (JPEG, PNG, WebP) of one
                 face each.
             model: Name of the model. Empty: the server's default.
-            version: Version of the model. None: the newest that is ready.
+            version: Version of the model, or an alias such as "stable". None: the one it serves.
             priority: How urgent the call is beside others.
             timeout_s: Deadline in seconds, retries included. None: the client's.
             on_error: What becomes of a face that failed alone, such as a damaged picture: `raise`
@@ -135,7 +135,7 @@ class AsyncEmotionClient:
         images: Sequence[bytes],
         *,
         model: str = "",
-        version: int | None = None,
+        version: int | str | None = None,
         priority: Priority = "interactive",
         detection: DetectionOptions | None = None,
         timeout_s: float | None = None,
@@ -145,7 +145,7 @@ class AsyncEmotionClient:
         Args:
             images: Encoded pictures: JPEG, PNG or WebP.
             model: Name of the model. Empty: the server's default.
-            version: Version of the model. None: the newest that is ready.
+            version: Version of the model, or an alias such as "stable". None: the one it serves.
             priority: How urgent the call is beside others.
             detection: How to look for faces. None: the server's settings.
             timeout_s: Deadline in seconds, retries included. None: the client's.
@@ -167,7 +167,7 @@ class AsyncEmotionClient:
         frames: AsyncIterable[bytes | Frame] | Iterable[bytes | Frame],
         *,
         model: str = "",
-        version: int | None = None,
+        version: int | str | None = None,
         policy: OverloadPolicy = "latest",
         detection: DetectionOptions | None = None,
         max_unanswered_frames: int = DEFAULT_MAX_UNANSWERED,
@@ -185,7 +185,7 @@ class AsyncEmotionClient:
         Args:
             frames: Encoded pictures (JPEG, PNG, WebP), numbered from 0; or `Frame`s with rising numbers.
             model: Name of the model. Empty: the server's default.
-            version: Version of the model. None: the newest that is ready, at every frame.
+            version: Version of the model, or an alias such as "stable". None: the one it serves, at every frame.
             policy: What happens to frames that come faster than they can be answered.
             detection: How to look for faces. None: the server's settings.
             max_unanswered_frames: Frames that may wait for an answer at once, 1 or more.
@@ -213,7 +213,7 @@ class AsyncEmotionClient:
         batches: AsyncIterable[npt.NDArray[np.uint8]] | Iterable[npt.NDArray[np.uint8]],
         *,
         model: str = "",
-        version: int | None = None,
+        version: int | str | None = None,
         priority: Priority = "interactive",
         max_unanswered_batches: int = DEFAULT_MAX_UNANSWERED,
         timeout_s: float | None = None,
@@ -225,7 +225,7 @@ class AsyncEmotionClient:
         Args:
             batches: Arrays as for `classify`, numbered from 0.
             model: Name of the model. Empty: the server's default.
-            version: Version of the model. None: the newest that is ready, at every batch.
+            version: Version of the model, or an alias such as "stable". None: the one it serves, at every batch.
             priority: How urgent the batches are beside other calls.
             max_unanswered_batches: Batches that may wait for an answer at once, 1 or more.
             timeout_s: Deadline of the whole stream in seconds. None: it may last.

@@ -118,7 +118,7 @@ class NotFoundError(FerserveError):
 
 
 class ModelNotFoundError(NotFoundError):
-    """The server has no such model, or no such version of it (reason VERSION_NOT_FOUND)."""
+    """The server has no such model, or no such version or alias of it (VERSION_NOT_FOUND, ALIAS_NOT_FOUND)."""
 
 
 class ResourceExhaustedError(FerserveError):
@@ -147,7 +147,7 @@ class ServerDrainingError(ServerUnavailableError):
 
 
 class ModelNotReadyError(ServerUnavailableError):
-    """The model is known and no version of it is ready."""
+    """No version of the model is ready, or not the one that an alias names (reason VERSION_NOT_READY)."""
 
 
 class EngineStalledError(ServerUnavailableError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -35,6 +35,24 @@ class ServableState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class GateInfo:
+    """What a version showed before it was made ready. None: not measured, or nothing to compare with."""
+
+    golden_difference: float
+    """Largest difference from the scores that it was published with, as a probability."""
+    in_force_version: int | None = None
+    """The version in force that it was compared with."""
+    agreement: float | None = None
+    """Share of the golden faces for which both find the same class most probable, 0 to 1."""
+    largest_difference: float | None = None
+    """Largest difference of a probability between the two."""
+    latency_ms: Mapping[int, float] = field(default_factory=dict)
+    """Time of a batch, in milliseconds, by its size in faces."""
+    in_force_latency_ms: Mapping[int, float] = field(default_factory=dict)
+    """The same of the version in force."""
+
+
+@dataclass(frozen=True, slots=True)
 class ModelVersionInfo:
     """One version of a model."""
 
@@ -58,6 +76,10 @@ class ModelVersionInfo:
     """What was measured when it was made, by name, such as `public_test_accuracy` (0 to 1)."""
     bucket_sizes: tuple[int, ...]
     """Batch sizes that are warmed and used, smallest first, in faces."""
+    aliases: tuple[str, ...] = ()
+    """Aliases that name it, sorted."""
+    gate: GateInfo | None = None
+    """What it showed before it was made ready. None before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +92,12 @@ class ModelInfo:
     """Whether requests that name no model get this one."""
     versions: tuple[ModelVersionInfo, ...]
     """Newest first."""
+    version_policy: str = ""
+    """Which of them the server keeps ready: `latest:2`, `specific:1,3` or `all`."""
+    aliases: Mapping[str, int] = field(default_factory=dict)
+    """The version behind each alias."""
+    serving_version: int | None = None
+    """The version that answers requests which name none. None: none is ready."""
 
 
 class HealthStatus(StrEnum):

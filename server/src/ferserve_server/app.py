@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -14,31 +15,36 @@ import structlog
 from ferserve_server import __version__
 from ferserve_server.backends.ensemble import EnsembleLoader
 from ferserve_server.backends.saved_model import SavedModelLoader
+from ferserve_server.background import background
 from ferserve_server.batching.batcher import Batcher
 from ferserve_server.batching.settings import BatcherSettings
 from ferserve_server.clock import MonotonicClock
-from ferserve_server.domain.detection import DetectionOptions
 from ferserve_server.observability.exposition import MetricsServer
 from ferserve_server.observability.metrics import Metrics
-from ferserve_server.observability.observers import CallMetrics, InferenceMetrics, VisionMetrics
+from ferserve_server.observability.observers import CallMetrics, InferenceMetrics, RoutingMetrics, VisionMetrics
 from ferserve_server.observability.tee import InferenceTee
 from ferserve_server.pipeline.analyze_images import AnalyzeImages
 from ferserve_server.pipeline.classify_faces import ClassifyFaces
 from ferserve_server.pipeline.stream_frames import StreamLimits
+from ferserve_server.repository.aliases import Aliases, parse_aliases
 from ferserve_server.repository.manager import ModelManager
+from ferserve_server.repository.preparation import GateLimits, VersionPreparer
 from ferserve_server.repository.source import RepositorySource
+from ferserve_server.repository.state_file import read_state, write_state
+from ferserve_server.repository.version_policy import Latest, Policies, parse_policies
+from ferserve_server.repository.watching import looks
 from ferserve_server.transport.calls import Calls
 from ferserve_server.transport.compat.statistics import Statistics
 from ferserve_server.transport.emotion_servicer import EmotionServicer
 from ferserve_server.transport.health import HealthReporter
-from ferserve_server.transport.interop import compat_handlers, compat_names
+from ferserve_server.transport.interop import build_interop, compat_names
 from ferserve_server.transport.limits import RequestLimits
 from ferserve_server.transport.model_servicer import ModelServicer
 from ferserve_server.transport.server import TlsFiles, build_server, listen
 from ferserve_server.vision.pool import VisionPool
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from ferserve_server.domain.ports import Loader, Servable
     from ferserve_server.settings import Settings
@@ -61,12 +67,14 @@ class RunningServer:
 
     Attributes:
         port: Port of the gRPC service.
+        http_port: Port of JSON over HTTP, or None.
         metrics_port: Port of /metrics, or None.
         drain: Goes down in good order: health first, then intake, then what was taken. Returns whether all of it
             was answered in time.
     """
 
     port: int
+    http_port: int | None
     metrics_port: int | None
     drain: Callable[[], asyncio.Future[bool]]
 
@@ -132,55 +140,87 @@ async def running_server(settings: Settings, loader: Loader) -> AsyncIterator[Ru
         )
         stack.callback(vision.close)
         classify = ClassifyFaces(manager.acquire, vision)
+        analyze = AnalyzeImages(manager.acquire, vision)
         emotion = EmotionServicer(
             calls,
             classify,
-            AnalyzeImages(manager.acquire, vision),
+            analyze,
             limits=limits,
             stream_limits=StreamLimits(settings.max_unanswered_messages, settings.max_running_frames),
-            detection=_detection(settings),
+            detection=settings.detection,
             observer=call_metrics,
             clock=clock,
         )
         models = ModelServicer(calls, manager.models, manager.model)
-        compat = compat_handlers(
+        interop = build_interop(
             settings, calls, classify, manager, statistics, limits=limits, clock=clock, version=__version__
         )
-        server = build_server(emotion, models, health, limits, compat, with_reflection=settings.reflection)
-        port = listen(server, settings.listen, _tls(settings))
+        server = build_server(
+            emotion, models, health, limits, interop.handlers, with_reflection=settings.reflection
+        )
+        tls = TlsFiles.named(settings.tls_cert_file, settings.tls_key_file, settings.tls_client_ca_file)
+        port = listen(server, settings.listen, tls)
         metrics_port = None
         if settings.metrics_listen != "off":
             metrics_port = stack.enter_context(MetricsServer(metrics.registry, settings.metrics_listen)).port
 
         stack.push_async_callback(_close_models, manager)
         await health.report(ready=False)
-        stack.enter_context(_background(_follow_health(manager, health, health_changed)))
+        http_port = None
+        # Its own stack, so that a drain can close it with the gRPC server.
+        http = await stack.enter_async_context(contextlib.AsyncExitStack())
+        if settings.http_listen != "off":
+            # Here, because who turns it off shall not pay 7 MiB and 0.5 s for the library.
+            from ferserve_server.transport.http.server import build_http, listening_http  # noqa: PLC0415
+
+            application = build_http(
+                calls,
+                analyze,
+                interop.open_inference,
+                health,
+                default_model=settings.default_model,
+                limits=limits,
+                body_timeout_s=settings.http_body_timeout_s,
+                detection=settings.detection,
+                clock=clock,
+            )
+            http_port = await http.enter_async_context(listening_http(application, settings.http_listen, tls))
+        stack.enter_context(background(_follow_health(manager, health, health_changed)))
         await server.start()
         stack.push_async_callback(server.stop, 0)
-        log.info("listening", port=port, metrics_port=metrics_port, version=__version__)
-        stack.enter_context(_background(_keep_models(manager, settings)))
+        log.info("listening", port=port, http_port=http_port, metrics_port=metrics_port, version=__version__)
+        stack.enter_context(background(_keep_models(manager, settings)))
 
-        async def drain() -> bool:
-            log.info("draining", timeout_s=settings.drain_timeout_s)
-            await health.drain()
-            await asyncio.sleep(settings.lame_duck_s)
-            calls.draining.set()
-            try:
-                async with asyncio.timeout(settings.drain_timeout_s):
-                    await calls.wait_idle()
-            except TimeoutError:
-                log.error("drain timed out; calls are cut")  # noqa: TRY400 - no trace: nothing is broken
-                return False
-            # Every call that was taken is answered. Those on their way here get DRAINING rather than be cut off.
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_LONGEST_GOODBYE_S):
-                    await calls.wait_quiet(_QUIET_S)
-            # The answers are written; a moment for the transport to send them.
-            await server.stop(grace=1.0)
-            log.info("drained")
-            return True
+        async def stop() -> None:
+            await asyncio.gather(server.stop(grace=1.0), http.aclose())
 
-        yield RunningServer(port, metrics_port, lambda: asyncio.ensure_future(drain()))
+        yield RunningServer(
+            port, http_port, metrics_port, lambda: asyncio.ensure_future(_drain(settings, health, calls, stop))
+        )
+
+
+async def _drain(
+    settings: Settings, health: HealthReporter, calls: Calls, stop: Callable[[], Awaitable[None]]
+) -> bool:
+    """Goes down in good order; returns whether all that was taken was answered in time."""
+    log.info("draining", timeout_s=settings.drain_timeout_s)
+    await health.drain()
+    await asyncio.sleep(settings.lame_duck_s)
+    calls.draining.set()
+    try:
+        async with asyncio.timeout(settings.drain_timeout_s):
+            await calls.wait_idle()
+    except TimeoutError:
+        log.error("drain timed out; calls are cut")  # noqa: TRY400 - no trace: nothing is broken
+        return False
+    # Every call that was taken is answered. Those on their way here get DRAINING rather than be cut off.
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_LONGEST_GOODBYE_S):
+            await calls.wait_quiet(_QUIET_S)
+    # The answers are written; a moment for the transport to send them.
+    await stop()
+    log.info("drained")
+    return True
 
 
 def _model_manager(
@@ -215,15 +255,18 @@ def _model_manager(
         )
         return batcher
 
+    source = RepositorySource(settings.model_repo)
+    limits = GateLimits(settings.bucket_sizes, settings.golden_tolerance, settings.gate_latency_factor)
     return ModelManager(
-        RepositorySource(settings.model_repo),
-        loader,
+        source,
+        VersionPreparer(source, loader, limits),
         make_batcher,
         observer=observer,
+        routing_observer=RoutingMetrics(metrics),
         default_model=settings.default_model,
-        bucket_sizes=settings.bucket_sizes,
-        golden_tolerance=settings.golden_tolerance,
-        versions_per_model=settings.versions_per_model,
+        policies=Policies(Latest(settings.versions_per_model), parse_policies(settings.version_policy)),
+        aliases=Aliases(parse_aliases(settings.alias), read_state(settings.lifecycle_state_file)),
+        save_aliases=partial(write_state, settings.lifecycle_state_file),
         on_change=on_change,
     )
 
@@ -246,7 +289,8 @@ async def _keep_models(manager: ModelManager, settings: Settings) -> None:
             model_repo=str(settings.model_repo),
         )
     if settings.repository_poll_s:
-        await manager.watch(settings.repository_poll_s)
+        async with contextlib.aclosing(looks(settings.model_repo, settings.repository_poll_s)) as moments:
+            await manager.watch(moments)
 
 
 async def _follow_health(manager: ModelManager, health: HealthReporter, changed: asyncio.Event) -> None:
@@ -254,36 +298,3 @@ async def _follow_health(manager: ModelManager, health: HealthReporter, changed:
         await health.report(ready=manager.default_ready)
         await changed.wait()
         changed.clear()
-
-
-@contextlib.contextmanager
-def _background(work: Coroutine[None, None, None]) -> Iterator[None]:
-    """Runs a coroutine beside the block; it ends with it. What goes wrong in it is logged."""
-
-    async def guarded() -> None:
-        try:
-            await work
-        except Exception:
-            log.exception("background work failed")
-
-    task = asyncio.get_running_loop().create_task(guarded())
-    try:
-        yield
-    finally:
-        task.cancel()
-
-
-def _detection(settings: Settings) -> DetectionOptions:
-    return DetectionOptions(
-        detection_side_pixels=settings.detection_side_pixels,
-        min_face_pixels=settings.min_face_pixels,
-        scale_factor=settings.scale_factor,
-        min_neighbors=settings.min_neighbors,
-        crop_margin=settings.crop_margin,
-    )
-
-
-def _tls(settings: Settings) -> TlsFiles | None:
-    if settings.tls_cert_file is None or settings.tls_key_file is None:
-        return None
-    return TlsFiles(settings.tls_cert_file, settings.tls_key_file, settings.tls_client_ca_file)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, Self
@@ -17,6 +18,10 @@ from pydantic_settings import (
     SettingsConfigDict,
     TomlConfigSettingsSource,
 )
+
+from ferserve_server.domain.detection import DetectionOptions
+from ferserve_server.repository.aliases import parse_aliases
+from ferserve_server.repository.version_policy import parse_policies
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,15 +63,30 @@ class Settings(BaseSettings):
     model_repo: Path = Field(Path("model_repo"), description="folder of models, <model>/<version>/")
     default_model: str = Field("fer-nano", description="model of requests that name none")
     versions_per_model: int = Field(1, ge=1, le=16, description="newest versions of a model to keep loaded")
+    version_policy: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="MODEL=latest:N, MODEL=specific:V,... or MODEL=all for one model; repeat, or part by ;",
+    )
+    alias: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="MODEL:NAME=VERSION, such as fer-nano:stable=3; repeat, or part by ;"
+    )
+    lifecycle_state_file: Path | None = Field(None, description="file that keeps aliases set at run time")
     repository_poll_s: float = Field(
-        2.0, ge=0, description="seconds between looks at the model folder; 0: look at start only"
+        2.0, ge=0, description="longest seconds between looks at the model folder; 0: look at start only"
     )
     golden_tolerance: float = Field(
         1e-3, gt=0, lt=1, description="largest difference from a version's golden probabilities to go live with"
     )
+    gate_latency_factor: float = Field(
+        3.0, ge=0, description="a version must not take this many times as long as the one in force; 0: it may"
+    )
 
     # Addresses
     listen: str = Field("0.0.0.0:50051", description="HOST:PORT of the gRPC service; port 0 picks a free one")
+    http_listen: str = Field("0.0.0.0:8080", description="HOST:PORT of JSON over HTTP; off: no HTTP server")
+    http_body_timeout_s: float = Field(
+        60.0, gt=0, description="seconds in which the body of an HTTP request must arrive"
+    )
     metrics_listen: str = Field("0.0.0.0:9464", description="HOST:PORT of /metrics; off: no metrics server")
     tls_cert_file: Path | None = Field(None, description="PEM certificate chain; with --tls-key-file turns TLS on")
     tls_key_file: Path | None = Field(None, description="PEM private key of the certificate")
@@ -140,10 +160,40 @@ class Settings(BaseSettings):
     )
     hold_until_queued: int = Field(0, ge=0, description="for tests: run no batch before this many faces wait")
 
+    @property
+    def detection(self) -> DetectionOptions:
+        """How to look for faces where a request does not say."""
+        return DetectionOptions(
+            detection_side_pixels=self.detection_side_pixels,
+            min_face_pixels=self.min_face_pixels,
+            scale_factor=self.scale_factor,
+            min_neighbors=self.min_neighbors,
+            crop_margin=self.crop_margin,
+        )
+
     @field_validator("bucket_sizes", mode="before")
     @classmethod
     def _split_sizes(cls, value: object) -> object:
         return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+
+    @field_validator("version_policy", "alias", mode="before")
+    @classmethod
+    def _split_lines(cls, value: object) -> object:
+        # The library joins repeated flags with commas; one within a policy has no = before the next comma.
+        lines = re.split(r";|,(?=[^,;]*=)", value) if isinstance(value, str) else value
+        return [line.strip() for line in lines if line.strip()] if isinstance(lines, list) else lines
+
+    @field_validator("version_policy")
+    @classmethod
+    def _check_policies(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        parse_policies(value)
+        return value
+
+    @field_validator("alias")
+    @classmethod
+    def _check_aliases(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        parse_aliases(value)
+        return value
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:

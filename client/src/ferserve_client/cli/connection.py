@@ -23,7 +23,8 @@ _PANEL = "Server"
 
 ModelOption = Annotated[str, typer.Option(help="Name of the model. Empty: the server's default.")]
 ModelVersionOption = Annotated[
-    int | None, typer.Option(min=1, help="Version of the model. Not given: the newest that is ready.")
+    str | None,
+    typer.Option(help="Version of the model, or an alias such as stable. Not given: the one that is served."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")]
 

@@ -32,6 +32,7 @@ def models(connection: Connection, *, json: JsonOption = False) -> int:
             parameters = "" if version.parameter_count is None else f"{version.parameter_count:,}"
             measured = [version.metrics.get(metric) for metric in _SHOWN.values()]
             figures = ["" if value is None else f"{value:.3f}" for value in measured]
-            table.add_row(name, str(version.version), state, size, parameters, *figures)
+            number = " ".join([str(version.version), *version.aliases])
+            table.add_row(name, number, state, size, parameters, *figures)
     print_table(table)
     return 0

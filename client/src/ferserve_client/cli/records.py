@@ -1,5 +1,6 @@
 """What `--json` prints, as dictionaries. Part of the interface: names stay."""
 
+from dataclasses import asdict
 from typing import Any
 
 from ferserve_client.answers import FrameAnswer
@@ -57,6 +58,9 @@ def model_record(model: ModelInfo) -> dict[str, Any]:
     return {
         "name": model.name,
         "default": model.is_default,
+        "version_policy": model.version_policy,
+        "aliases": dict(model.aliases),
+        "serving_version": model.serving_version,
         "versions": [
             {
                 "version": version.version,
@@ -68,6 +72,8 @@ def model_record(model: ModelInfo) -> dict[str, Any]:
                 "parameter_count": version.parameter_count,
                 "metrics": dict(version.metrics),
                 "bucket_sizes": list(version.bucket_sizes),
+                "aliases": list(version.aliases),
+                "gate": None if version.gate is None else asdict(version.gate),
                 "error": error_record(version.error),
             }
             for version in model.versions

@@ -60,7 +60,7 @@ def packed_faces(faces: npt.NDArray[np.uint8]) -> face_pb2.PackedFaces:
 
 
 def classify_request(
-    faces: npt.NDArray[np.uint8] | Sequence[bytes], model: str, version: int | None, priority: Priority
+    faces: npt.NDArray[np.uint8] | Sequence[bytes], model: str, version: int | str | None, priority: Priority
 ) -> emotion_pb2.ClassifyFacesRequest:
     """A request to classify crops: an array as in `packed_faces`, or encoded pictures.
 
@@ -82,7 +82,7 @@ def classify_request(
 def analyze_request(
     images: Sequence[bytes],
     model: str,
-    version: int | None,
+    version: int | str | None,
     priority: Priority,
     detection: DetectionOptions | None,
 ) -> emotion_pb2.AnalyzeImagesRequest:
@@ -101,7 +101,7 @@ def analyze_request(
 
 
 def stream_config(
-    model: str, version: int | None, policy: OverloadPolicy, detection: DetectionOptions | None
+    model: str, version: int | str | None, policy: OverloadPolicy, detection: DetectionOptions | None
 ) -> emotion_pb2.StreamFramesRequest:
     """The first message of a frame stream.
 
@@ -136,8 +136,15 @@ def batch_request(
     )
 
 
-def model_spec(model: str, version: int | None) -> servable_pb2.ModelSpec:
-    """Which model; empty: the server's default. Which version; None: the newest that is ready."""
+def model_spec(model: str, version: int | str | None) -> servable_pb2.ModelSpec:
+    """Which model; empty: the server's default. Which version, or alias of one; None: the one that is served.
+
+    A text of digits is a version: no alias is a number.
+    """
+    if isinstance(version, str) and version.isdecimal():
+        version = int(version)
+    if isinstance(version, str):
+        return servable_pb2.ModelSpec(name=model, version_label=version)
     return servable_pb2.ModelSpec(name=model, version=version)
 
 

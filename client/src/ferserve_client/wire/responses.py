@@ -9,7 +9,7 @@ from grpc_health.v1 import health_pb2
 from ferserve.v1 import model_service_pb2
 from ferserve_client.answers import Results, Timing
 from ferserve_client.faces import BoundingBox, DetectedFace, ImageAnalysis, Prediction
-from ferserve_client.servables import HealthStatus, ModelInfo, ModelVersionInfo, Servable, ServableState
+from ferserve_client.servables import GateInfo, HealthStatus, ModelInfo, ModelVersionInfo, Servable, ServableState
 from ferserve_client.wire.status import read_failure
 
 if TYPE_CHECKING:
@@ -127,6 +127,9 @@ def read_model(model: model_service_pb2.Model) -> ModelInfo:
         name=model.name,
         is_default=model.default,
         versions=tuple(_read_version(version) for version in model.versions),
+        version_policy=model.version_policy,
+        aliases=dict(model.aliases),
+        serving_version=model.serving_version or None,
     )
 
 
@@ -159,4 +162,20 @@ def _read_version(version: model_service_pb2.ModelVersion) -> ModelVersionInfo:
         parameter_count=version.parameter_count or None,
         metrics=dict(version.metrics),
         bucket_sizes=tuple(version.bucket_sizes),
+        aliases=tuple(version.aliases),
+        gate=_read_gate(version.gate) if version.HasField("gate") else None,
+    )
+
+
+def _read_gate(gate: model_service_pb2.GateFigures) -> GateInfo:
+    if not gate.HasField("comparison"):
+        return GateInfo(gate.golden_difference)
+    found = gate.comparison
+    return GateInfo(
+        golden_difference=gate.golden_difference,
+        in_force_version=found.version,
+        agreement=found.agreement if found.HasField("agreement") else None,
+        largest_difference=found.largest_difference if found.HasField("largest_difference") else None,
+        latency_ms={each.bucket_size: each.latency_ms for each in found.latencies},
+        in_force_latency_ms={each.bucket_size: each.in_force_latency_ms for each in found.latencies},
     )

@@ -52,17 +52,30 @@ class ListModelsResponse(_message.Message):
     def __init__(self, models: _Optional[_Iterable[_Union[Model, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class Model(_message.Message):
-    __slots__ = ("name", "default", "versions")
+    __slots__ = ("name", "default", "versions", "version_policy", "aliases", "serving_version")
+    class AliasesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
     NAME_FIELD_NUMBER: _ClassVar[int]
     DEFAULT_FIELD_NUMBER: _ClassVar[int]
     VERSIONS_FIELD_NUMBER: _ClassVar[int]
+    VERSION_POLICY_FIELD_NUMBER: _ClassVar[int]
+    ALIASES_FIELD_NUMBER: _ClassVar[int]
+    SERVING_VERSION_FIELD_NUMBER: _ClassVar[int]
     name: str
     default: bool
     versions: _containers.RepeatedCompositeFieldContainer[ModelVersion]
-    def __init__(self, name: _Optional[str] = ..., default: bool = ..., versions: _Optional[_Iterable[_Union[ModelVersion, _Mapping]]] = ...) -> None: ...
+    version_policy: str
+    aliases: _containers.ScalarMap[str, int]
+    serving_version: int
+    def __init__(self, name: _Optional[str] = ..., default: bool = ..., versions: _Optional[_Iterable[_Union[ModelVersion, _Mapping]]] = ..., version_policy: _Optional[str] = ..., aliases: _Optional[_Mapping[str, int]] = ..., serving_version: _Optional[int] = ...) -> None: ...
 
 class ModelVersion(_message.Message):
-    __slots__ = ("version", "state", "failure", "labels", "input_height", "input_width", "mac_count", "parameter_count", "metrics", "bucket_sizes")
+    __slots__ = ("version", "state", "failure", "labels", "input_height", "input_width", "mac_count", "parameter_count", "metrics", "bucket_sizes", "aliases", "gate")
     class MetricsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -80,6 +93,8 @@ class ModelVersion(_message.Message):
     PARAMETER_COUNT_FIELD_NUMBER: _ClassVar[int]
     METRICS_FIELD_NUMBER: _ClassVar[int]
     BUCKET_SIZES_FIELD_NUMBER: _ClassVar[int]
+    ALIASES_FIELD_NUMBER: _ClassVar[int]
+    GATE_FIELD_NUMBER: _ClassVar[int]
     version: int
     state: ServableState
     failure: _failure_pb2.Failure
@@ -90,4 +105,36 @@ class ModelVersion(_message.Message):
     parameter_count: int
     metrics: _containers.ScalarMap[str, float]
     bucket_sizes: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, version: _Optional[int] = ..., state: _Optional[_Union[ServableState, str]] = ..., failure: _Optional[_Union[_failure_pb2.Failure, _Mapping]] = ..., labels: _Optional[_Iterable[str]] = ..., input_height: _Optional[int] = ..., input_width: _Optional[int] = ..., mac_count: _Optional[int] = ..., parameter_count: _Optional[int] = ..., metrics: _Optional[_Mapping[str, float]] = ..., bucket_sizes: _Optional[_Iterable[int]] = ...) -> None: ...
+    aliases: _containers.RepeatedScalarFieldContainer[str]
+    gate: GateFigures
+    def __init__(self, version: _Optional[int] = ..., state: _Optional[_Union[ServableState, str]] = ..., failure: _Optional[_Union[_failure_pb2.Failure, _Mapping]] = ..., labels: _Optional[_Iterable[str]] = ..., input_height: _Optional[int] = ..., input_width: _Optional[int] = ..., mac_count: _Optional[int] = ..., parameter_count: _Optional[int] = ..., metrics: _Optional[_Mapping[str, float]] = ..., bucket_sizes: _Optional[_Iterable[int]] = ..., aliases: _Optional[_Iterable[str]] = ..., gate: _Optional[_Union[GateFigures, _Mapping]] = ...) -> None: ...
+
+class GateFigures(_message.Message):
+    __slots__ = ("golden_difference", "comparison")
+    GOLDEN_DIFFERENCE_FIELD_NUMBER: _ClassVar[int]
+    COMPARISON_FIELD_NUMBER: _ClassVar[int]
+    golden_difference: float
+    comparison: GateComparison
+    def __init__(self, golden_difference: _Optional[float] = ..., comparison: _Optional[_Union[GateComparison, _Mapping]] = ...) -> None: ...
+
+class GateComparison(_message.Message):
+    __slots__ = ("version", "agreement", "largest_difference", "latencies")
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    AGREEMENT_FIELD_NUMBER: _ClassVar[int]
+    LARGEST_DIFFERENCE_FIELD_NUMBER: _ClassVar[int]
+    LATENCIES_FIELD_NUMBER: _ClassVar[int]
+    version: int
+    agreement: float
+    largest_difference: float
+    latencies: _containers.RepeatedCompositeFieldContainer[BucketLatency]
+    def __init__(self, version: _Optional[int] = ..., agreement: _Optional[float] = ..., largest_difference: _Optional[float] = ..., latencies: _Optional[_Iterable[_Union[BucketLatency, _Mapping]]] = ...) -> None: ...
+
+class BucketLatency(_message.Message):
+    __slots__ = ("bucket_size", "latency_ms", "in_force_latency_ms")
+    BUCKET_SIZE_FIELD_NUMBER: _ClassVar[int]
+    LATENCY_MS_FIELD_NUMBER: _ClassVar[int]
+    IN_FORCE_LATENCY_MS_FIELD_NUMBER: _ClassVar[int]
+    bucket_size: int
+    latency_ms: float
+    in_force_latency_ms: float
+    def __init__(self, bucket_size: _Optional[int] = ..., latency_ms: _Optional[float] = ..., in_force_latency_ms: _Optional[float] = ...) -> None: ...

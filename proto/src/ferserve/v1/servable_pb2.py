@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x66\x65rserve/v1/servable.proto\x12\x0b\x66\x65rserve.v1\"6\n\tModelSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\x07version\x18\x02 \x01(\x03H\x00\x42\x08\n\x06\x63hoice\"+\n\nServableId\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x66\x65rserve/v1/servable.proto\x12\x0b\x66\x65rserve.v1\"O\n\tModelSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\x07version\x18\x02 \x01(\x03H\x00\x12\x17\n\rversion_label\x18\x03 \x01(\tH\x00\x42\x08\n\x06\x63hoice\"+\n\nServableId\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,7 +32,7 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'ferserve.v1.servable_pb2', 
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_MODELSPEC']._serialized_start=43
-  _globals['_MODELSPEC']._serialized_end=97
-  _globals['_SERVABLEID']._serialized_start=99
-  _globals['_SERVABLEID']._serialized_end=142
+  _globals['_MODELSPEC']._serialized_end=122
+  _globals['_SERVABLEID']._serialized_start=124
+  _globals['_SERVABLEID']._serialized_end=167
 # @@protoc_insertion_point(module_scope)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -111,6 +112,7 @@ class SavedModelLoader:
             convert_variables_to_constants_v2,
         )
 
+        self._bound_threads(tf)
         gpus = self._set_up_gpus(tf)
         model = tf.saved_model.load(str(directory))
         signature = model.signatures.get(_SIGNATURE)
@@ -133,6 +135,12 @@ class SavedModelLoader:
             run_name=(output_name, input_name),
             executor_count=executor_count,
         )
+
+    def _bound_threads(self, tf: Any) -> None:  # noqa: ANN401 - TensorFlow ships no types
+        """Keeps TensorFlow's loading, which has thread pools of its own, from taking every core."""
+        with contextlib.suppress(RuntimeError):  # set before, or this process has used TensorFlow already
+            tf.config.threading.set_intra_op_parallelism_threads(self._intra_op_thread_count)
+            tf.config.threading.set_inter_op_parallelism_threads(1)
 
     def _set_up_gpus(self, tf: Any) -> list[Any]:  # noqa: ANN401 - TensorFlow ships no types
         gpus: list[Any] = tf.config.list_physical_devices("GPU")

@@ -4,11 +4,14 @@
 
     request --parse--> faces | pictures     InvalidRequestError, LimitExceededError
     picture --decode--> pixels              ImageUnreadableError, LimitExceededError (max_image_pixels)
-    spec    --acquire--> lease              ModelNotFoundError, VersionNotFoundError, ModelNotReadyError
+    spec    --acquire--> lease              ModelNotFoundError, VersionNotFoundError, AliasNotFoundError,
+                                            ModelNotReadyError, VersionNotReadyError
     crops   --admit--> queue                QueueFullError, DeadlineUnmeetableError, DrainingError
     queue   --cut--> batch                  DeadlineExpiredError
     batch   --execute--> scores             InferenceFailedError, EngineStalledError
     version --load--> servable              ModelRejectedError
+    version --unload--> nothing             VersionInUseError
+    alias   --set--> version                AliasFixedError, VersionNotReadyError
     anything that is not offered            UnsupportedError
 
 Each class names its cause and holds its facts; `transport.status` alone knows their gRPC codes. The text is
@@ -20,7 +23,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 
 class FerserveError(Exception):
@@ -110,6 +113,56 @@ class VersionNotFoundError(FerserveError):
         super().__init__(
             f"Model {name!r} has no version {version} in service. GetModel tells which it has.",
             {"model": name, "version": version},
+        )
+
+
+class AliasNotFoundError(FerserveError):
+    """The model is there, that alias of it is not."""
+
+    reason = "ALIAS_NOT_FOUND"
+
+    def __init__(self, name: str, alias: str, known: Iterable[str]) -> None:
+        has = ", ".join(known) or "none"
+        super().__init__(
+            f"Model {name!r} has no alias {alias!r}; its aliases: {has}.",
+            {"model": name, "alias": alias, "aliases": has},
+        )
+
+
+class VersionNotReadyError(FerserveError):
+    """An alias names a version that does not answer."""
+
+    reason = "VERSION_NOT_READY"
+
+    def __init__(self, name: str, version: int, alias: str) -> None:
+        super().__init__(
+            f"Alias {alias!r} of model {name!r} names version {version}, which is not ready. "
+            "Try again; GetModel tells its state.",
+            {"model": name, "version": version, "alias": alias},
+            retry_after_s=1.0,
+        )
+
+
+class VersionInUseError(FerserveError):
+    """A version that may not be let go: an alias names it, or the model has no other one."""
+
+    reason = "VERSION_IN_USE"
+
+    def __init__(self, name: str, version: int, why: str) -> None:
+        super().__init__(
+            f"Version {version} of model {name!r} stays: {why}.", {"model": name, "version": version, "why": why}
+        )
+
+
+class AliasFixedError(FerserveError):
+    """An alias that the settings hold."""
+
+    reason = "ALIAS_FIXED"
+
+    def __init__(self, name: str, alias: str) -> None:
+        super().__init__(
+            f"Alias {alias!r} of model {name!r} is fixed by the setting alias. Change it there.",
+            {"model": name, "alias": alias},
         )
 
 

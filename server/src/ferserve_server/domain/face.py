@@ -9,6 +9,9 @@ import numpy.typing as npt
 FACE_SIDE_PIXELS: Final = 48
 """Side of the square crops that FER-2013 nets take."""
 
+FER_2013_LABELS: Final = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
+"""The classes of FER-2013, in the order of its label numbers 0 to 6."""
+
 FaceCrop = npt.NDArray[np.uint8]
 """One face: uint8 [H, W], grey levels 0-255."""
 

@@ -7,7 +7,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from ferserve_server.domain.detection import DetectionOptions
@@ -67,7 +67,8 @@ class Servable(Protocol):
         Raises:
             Exception: Whatever the engine raises; the caller finds the row at fault.
 
-        Thread-safety: may be called from `executor_count` threads at once.
+        Thread-safety: may be called from `executor_count` threads at once, and from one more: a new version is
+        tried beside the one in force.
         """
 
     def close(self) -> None:
@@ -192,6 +193,13 @@ class InferenceObserver(Protocol):
 
     def state_changed(self, servable: ServableId, state: ServableState) -> None:
         """A version is in another state."""
+
+
+class RoutingObserver(Protocol):
+    """Is told where requests go. Event loop only; must not raise or block."""
+
+    def routed(self, model: str, aliases: Mapping[str, int], serving_version: int | None) -> None:
+        """What requests for a model get: the version behind each alias, and the one of those that name none."""
 
 
 class CallObserver(Protocol):

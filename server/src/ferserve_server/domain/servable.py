@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
-from ferserve_server.domain.errors import FerserveError
+from ferserve_server.domain.errors import AliasNotFoundError, FerserveError
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -20,10 +20,15 @@ class ServableId:
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """Which model a caller wants: `name` "" is the default model, `version` None the newest ready."""
+    """Which model a caller wants: `name` "" is the default model.
+
+    Either `version` or `alias` picks one of its versions. With neither (None and "") it is the one behind the
+    alias `stable`, or without that alias the newest ready one.
+    """
 
     name: str = ""
     version: int | None = None
+    alias: str = ""
 
 
 class ServableState(Enum):
@@ -82,20 +87,77 @@ class ModelDescription:
 
 
 @dataclass(frozen=True, slots=True)
+class GateComparison:
+    """A version beside the one in force when it was loaded.
+
+    Attributes:
+        version: The version in force.
+        agreement: Share of the golden faces, 0 to 1, for which both find the same class most probable; None if
+            the two have different classes or inputs.
+        largest_difference: Largest difference of a probability on the golden faces; None as above.
+        latency_s: Least time of a batch, in seconds: of this version and of the one in force, by batch size.
+            Empty if it was not measured.
+    """
+
+    version: int
+    agreement: float | None = None
+    largest_difference: float | None = None
+    latency_s: Mapping[int, tuple[float, float]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class GateFigures:
+    """What a version showed before it was made ready.
+
+    Attributes:
+        golden_difference: Largest difference from the scores it was published with, as a probability.
+        comparison: How it compared with the version in force, or None if there was none.
+    """
+
+    golden_difference: float
+    comparison: GateComparison | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class VersionStatus:
-    """A version as it stands: `description` is None until its manifest was read."""
+    """A version as it stands: `description` and `gate` are None until it was loaded."""
 
     id: ServableId
     state: ServableState
     description: ModelDescription | None = None
     failure: FerserveError | None = None
     bucket_sizes: tuple[int, ...] = ()
+    gate: GateFigures | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ModelStatus:
-    """A model as it stands, its versions newest first."""
+    """A model as it stands, its versions newest first.
+
+    Attributes:
+        name: Name of the model.
+        default: Whether requests that name no model get it.
+        versions: Its versions.
+        policy: Which of them are kept ready, as the setting `version_policy` says it.
+        aliases: The version behind each alias.
+        serving_version: The version that answers requests which name none, or None if none does.
+    """
 
     name: str
     default: bool
     versions: tuple[VersionStatus, ...]
+    policy: str = ""
+    aliases: Mapping[str, int] = field(default_factory=dict)
+    serving_version: int | None = None
+
+    def version_behind(self, spec: ModelSpec) -> int | None:
+        """The version that `spec` pins, or None if it pins none. `spec.name` is not looked at.
+
+        Raises:
+            AliasNotFoundError: The model has no such alias.
+        """
+        if not spec.alias:
+            return spec.version
+        if spec.alias not in self.aliases:
+            raise AliasNotFoundError(self.name, spec.alias, self.aliases)
+        return self.aliases[spec.alias]

@@ -125,6 +125,12 @@ class Metrics:
         self.engine_healthy = self._gauge(
             "engine_healthy", "1 while the engine of a version answers, else 0.", _VERSION_LABELS
         )
+        self.model_alias = self._gauge(
+            "model_alias", "The version that an alias of a model names.", ("model", "alias")
+        )
+        self.model_serving_version = self._gauge(
+            "model_serving_version", "The version that requests get which name none; 0: none.", ("model",)
+        )
         self.build_info = self._gauge("build_info", "1; the labels tell what runs.", ("version",))
 
     def watch_engine(

@@ -15,6 +15,8 @@ from ferserve_server.domain.ports import CutReason
 from ferserve_server.domain.servable import ServableState
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ferserve_server.domain.face import Scores
     from ferserve_server.domain.ports import FoundFaces
     from ferserve_server.domain.servable import ServableId
@@ -95,6 +97,23 @@ class InferenceMetrics:
         if state is ServableState.UNLOADED:
             self._metrics.forget_engine(servable)
             self._series.pop(servable, None)
+
+
+class RoutingMetrics:
+    """Implements `domain.ports.RoutingObserver`. Event loop only."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._aliases: dict[str, set[str]] = {}
+
+    def routed(self, model: str, aliases: Mapping[str, int], serving_version: int | None) -> None:
+        """Keeps where requests for a model go."""
+        for alias in self._aliases.get(model, set()) - set(aliases):
+            self._metrics.model_alias.remove(model, alias)
+        self._aliases[model] = set(aliases)
+        for alias, version in aliases.items():
+            self._metrics.model_alias.labels(model, alias).set(version)
+        self._metrics.model_serving_version.labels(model).set(serving_version or 0)
 
 
 class CallMetrics:

@@ -2,26 +2,61 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from zipfile import BadZipFile
 
 import numpy as np
 
 from ferserve_server.domain.errors import ModelRejectedError
+from ferserve_server.domain.face import FER_2013_LABELS
 from ferserve_server.repository.manifest import GOLDEN_PATH
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from ferserve_server.domain.face import CropBatch, Scores
     from ferserve_server.domain.ports import Servable
+    from ferserve_server.domain.servable import InputSpec
+
+
+@dataclass(frozen=True, slots=True)
+class GoldenSet:
+    """What a version was published with: `faces` uint8 [N, H, W, 1], N >= 1, and its `scores` float32 [N, K]."""
+
+    faces: CropBatch
+    scores: Scores
+
+
+def check_labels(labels: Sequence[str], labels_in_force: Sequence[str] | None) -> None:
+    """Refuses the known classes in another order, which would give every face a wrong name without an error.
+
+    Clients know the seven classes of FER-2013 in their canonical order, and those of a model in the order of the
+    version that they have seen. Other classes than before are another matter: a client reads their names.
+
+    Args:
+        labels: Names of the classes, in the order of the scores.
+        labels_in_force: Those of the version in force, or None if there is none.
+
+    Raises:
+        ModelRejectedError: LABELS_MISMATCH.
+    """
+    for known in (FER_2013_LABELS, tuple(labels_in_force or ())):
+        if set(labels) == set(known) and tuple(labels) != known:
+            raise ModelRejectedError(
+                "LABELS_MISMATCH",
+                f"The labels are {', '.join(labels)}; the order must be {', '.join(known)}.",
+                labels=",".join(labels),
+                expected=",".join(known),
+            )
 
 
 def warm(servable: Servable, bucket_sizes: Sequence[int]) -> None:
     """Runs every batch size once, so that no request pays for a first run.
 
     Raises:
-        ModelRejectedError: OUTPUT_MISMATCH, if scores do not come as one column per label.
+        ModelRejectedError: OUTPUT_MISMATCH, if scores do not come as one column per label; SCORES_NOT_FINITE.
     """
     spec = servable.description.input
     for size in bucket_sizes:
@@ -31,23 +66,14 @@ def warm(servable: Servable, bucket_sizes: Sequence[int]) -> None:
             raise ModelRejectedError(
                 "OUTPUT_MISMATCH", f"{size} faces gave scores of shape {scores.shape}, not {expected}."
             )
+        _check_finite(scores)
 
 
-def check_golden(servable: Servable, directory: Path, bucket_sizes: Sequence[int], tolerance: float) -> float:
-    """Compares scores with those that the version was published with.
-
-    Args:
-        servable: The version, loaded.
-        directory: Where it lies; `assets.extra/golden.npz` holds `faces` uint8 [N, H, W, 1] and `probabilities`
-            float32 [N, K].
-        bucket_sizes: Batch sizes that may be run.
-        tolerance: Largest difference allowed, as a probability.
-
-    Returns:
-        The largest difference.
+def read_golden(directory: Path, spec: InputSpec) -> GoldenSet:
+    """Reads the golden set of the version in `directory`: `faces` and `probabilities` of its golden.npz.
 
     Raises:
-        ModelRejectedError: GOLDEN_MISSING, GOLDEN_INVALID or GOLDEN_MISMATCH.
+        ModelRejectedError: GOLDEN_MISSING or GOLDEN_INVALID.
     """
     try:
         # Opened here: numpy leaves a file open that turns out to be no archive.
@@ -57,15 +83,37 @@ def check_golden(servable: Servable, directory: Path, bucket_sizes: Sequence[int
         raise ModelRejectedError("GOLDEN_MISSING", f"There is no {GOLDEN_PATH}.") from None
     except (OSError, EOFError, ValueError, KeyError, TypeError, BadZipFile) as error:
         raise ModelRejectedError("GOLDEN_INVALID", f"{GOLDEN_PATH} cannot be read.") from error
-    spec = servable.description.input
     if faces.dtype != np.uint8 or faces.shape[1:] != (spec.height, spec.width, 1) or len(faces) == 0:
         raise ModelRejectedError("GOLDEN_INVALID", f"{GOLDEN_PATH} holds no faces of the model's size.")
+    return GoldenSet(faces, expected)
+
+
+def score_all(servable: Servable, faces: CropBatch, bucket_sizes: Sequence[int]) -> Scores:
+    """Scores any number of faces, one or more, in batches of a warmed size."""
     size = max(size for size in bucket_sizes if size <= max(len(faces), bucket_sizes[0]))
     rows = np.concatenate([faces, np.zeros((-len(faces) % size, *faces.shape[1:]), np.uint8)])
     scores = np.concatenate([servable.predict(rows[at : at + size]) for at in range(0, len(rows), size)])
-    if expected.shape != scores[: len(faces)].shape:
-        raise ModelRejectedError("GOLDEN_INVALID", f"{GOLDEN_PATH} has scores of shape {expected.shape}.")
-    difference = float(np.abs(scores[: len(faces)] - expected).max())
+    return scores[: len(faces)]
+
+
+def check_golden(scores: Scores, golden: GoldenSet, tolerance: float) -> float:
+    """Compares scores with those that the version was published with.
+
+    Args:
+        scores: What the version says of the golden faces, float32 [N, K].
+        golden: What it was published with.
+        tolerance: Largest difference allowed, as a probability.
+
+    Returns:
+        The largest difference.
+
+    Raises:
+        ModelRejectedError: GOLDEN_INVALID, SCORES_NOT_FINITE or GOLDEN_MISMATCH.
+    """
+    if golden.scores.shape != scores.shape:
+        raise ModelRejectedError("GOLDEN_INVALID", f"{GOLDEN_PATH} has scores of shape {golden.scores.shape}.")
+    _check_finite(scores)
+    difference = float(np.abs(scores - golden.scores).max())
     if not difference <= tolerance:  # also when it is NaN
         raise ModelRejectedError(
             "GOLDEN_MISMATCH",
@@ -74,3 +122,10 @@ def check_golden(servable: Servable, directory: Path, bucket_sizes: Sequence[int
             tolerance=tolerance,
         )
     return difference
+
+
+def _check_finite(scores: Scores) -> None:
+    if not np.isfinite(scores).all():
+        raise ModelRejectedError(
+            "SCORES_NOT_FINITE", "Some scores are not numbers or infinite. The weights are probably broken."
+        )

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Self
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from ferserve_server.domain.ports import FaceScorer
-    from ferserve_server.domain.servable import ModelDescription, ServableId
+    from ferserve_server.domain.ports import FaceScorer, Servable
 
 
 class LiveVersion:
     """A version that answers requests. Event loop only."""
 
-    def __init__(self, servable_id: ServableId, description: ModelDescription, scorer: FaceScorer) -> None:
-        self.id = servable_id
-        self.description = description
+    def __init__(self, servable: Servable, scorer: FaceScorer) -> None:
+        self.id = servable.id
+        self.description = servable.description
+        self.servable = servable
         self.scorer = scorer
         self._lease_count = 0
         self._unleased = asyncio.Event()

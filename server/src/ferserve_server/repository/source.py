@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 MODEL_NAME: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
 """What a model may be called. No leading dot: hidden folders are where versions are being written."""
 
-_VERSION: Final = re.compile(r"[1-9][0-9]{0,17}")
+VERSION: Final = re.compile(r"[1-9][0-9]{0,17}")
+"""A version: a number from 1 that fits 64 bits."""
 
 
 class RepositorySource:
@@ -32,7 +33,7 @@ class RepositorySource:
         """
         found: dict[ServableId, float] = {}
         for model in self._folders(self.root, MODEL_NAME):
-            for version in self._folders(model, _VERSION):
+            for version in self._folders(model, VERSION):
                 try:
                     changed_at = (version / MANIFEST_PATH).stat().st_mtime
                 except OSError:

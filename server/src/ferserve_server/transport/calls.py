@@ -16,7 +16,7 @@ from ferserve_server.domain.errors import DrainingError, FerserveError
 from ferserve_server.transport.status import code_of, trailers_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
 
     from ferserve_server.domain.ports import CallObserver, Clock
     from ferserve_server.transport.limits import RequestLimits
@@ -35,6 +35,8 @@ class Sized(Protocol):
 
 Request = TypeVar("Request", bound=Sized)
 Response = TypeVar("Response")
+Answer = TypeVar("Answer")
+Sent = TypeVar("Sent")
 
 
 class Calls:
@@ -86,7 +88,7 @@ class Calls:
             code = grpc.StatusCode.OK
             refusal: FerserveError | None = None
             try:
-                self._take_in(context)
+                self._take_in(context.invocation_metadata() or ())
                 self._limits.check_message(request.ByteSize())
                 return await handle(request, context)
             except asyncio.CancelledError:
@@ -105,6 +107,44 @@ class Calls:
 
         return run
 
+    async def carried(
+        self,
+        method: str,
+        metadata: Iterable[tuple[str, str]],
+        handle: Callable[[], Awaitable[Answer]],
+        send: Callable[[Answer | FerserveError], Awaitable[Sent]],
+    ) -> Sent:
+        """Runs a call that another protocol than gRPC carries.
+
+        Args:
+            method: Its name in the metrics.
+            metadata: Names and values of its headers.
+            handle: Answers; called unless the call is refused.
+            send: Writes the answer, or the error in its place. The call is open until that is done.
+
+        Returns:
+            What `send` returns.
+        """
+        started_at = self._clock.now()
+        self._opened(method)
+        try:
+            code = grpc.StatusCode.OK
+            outcome: Answer | FerserveError
+            try:
+                self._take_in(metadata)
+                outcome = await handle()
+            except asyncio.CancelledError:
+                code = grpc.StatusCode.CANCELLED
+                raise
+            except Exception as error:  # noqa: BLE001 - as above
+                outcome = self._as_known(method, error)
+                code = code_of(outcome)
+            finally:
+                self._observer.call_ended(method, code.name, self._clock.now() - started_at)
+            return await send(outcome)
+        finally:
+            self._closed()
+
     def stream(
         self,
         method: str,
@@ -117,7 +157,7 @@ class Calls:
             code = grpc.StatusCode.OK
             refusal: FerserveError | None = None
             try:
-                self._take_in(context)
+                self._take_in(context.invocation_metadata() or ())
                 async with contextlib.aclosing(handle(self._checked(requests), context)) as answers:
                     async for answer in answers:
                         yield answer
@@ -141,11 +181,10 @@ class Calls:
             self._limits.check_message(request.ByteSize())
             yield request
 
-    def _take_in(self, context: Context) -> None:
+    def _take_in(self, metadata: Iterable[tuple[str, str | bytes]]) -> None:
         if self.draining.is_set():
             raise DrainingError
         # 32 bytes an entry on top of name and value is HTTP/2's own way to count (RFC 9113, 6.5.2).
-        metadata = context.invocation_metadata() or ()
         self._limits.check_metadata(sum(len(name) + len(value) + 32 for name, value in metadata))
 
     @staticmethod

@@ -20,26 +20,32 @@ class HealthReporter:
 
     Args of the constructor:
         others: Names of services beside our own that classify faces.
+
+    Attributes:
+        ready: Whether faces can be classified, as last reported.
+        draining: Whether the server goes down.
     """
 
     def __init__(self, others: Iterable[str] = ()) -> None:
         self._classifying = (WHOLE_SERVER, EMOTION_SERVICE, *others)
         self.servicer = health.aio.HealthServicer()
-        self._draining = False
+        self.ready = False
+        self.draining = False
         self._reported: dict[str, bool] = {}
 
     async def report(self, *, ready: bool) -> None:
         """Says whether faces can be classified; telling about models works either way until the drain."""
+        self.ready = ready
         await self._set({**dict.fromkeys(self._classifying, ready), MODEL_SERVICE: True})
 
     async def drain(self) -> None:
         """Says NOT_SERVING for everything from now on."""
-        self._draining = True
+        self.draining = True
         await self._set(dict.fromkeys((*self._classifying, MODEL_SERVICE), False))
 
     async def _set(self, serving: dict[str, bool]) -> None:
         for service, wanted in serving.items():
-            now = wanted and not self._draining
+            now = wanted and not self.draining
             if self._reported.get(service) is now:
                 continue
             self._reported[service] = now

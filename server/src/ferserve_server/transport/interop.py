@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from ferserve_server.transport.compat.classify import WholeTensors
@@ -10,6 +11,7 @@ from ferserve_server.transport.compat.messages import (
     OPEN_INFERENCE_SERVICE,
     PREDICTION_SERVICE,
 )
+from ferserve_server.transport.oip.answers import OpenInference
 from ferserve_server.transport.oip.servicer import OpenInferenceServicer
 from ferserve_server.transport.tfs.servicer import TensorFlowServingServicer
 
@@ -45,7 +47,20 @@ def compat_names(settings: CompatSettings) -> list[str]:
     return open_inference + ([PREDICTION_SERVICE, MODEL_STATUS_SERVICE] if settings.tf_serving else [])
 
 
-def compat_handlers(  # noqa: PLR0913 - the collaborators of two services
+@dataclass(frozen=True, slots=True)
+class Interop:
+    """The interfaces of other servers that are answered.
+
+    Attributes:
+        handlers: Their services, in the form that a gRPC server takes.
+        open_inference: What answers the Open Inference Protocol, or None if it is turned off.
+    """
+
+    handlers: list[GenericHandler]
+    open_inference: OpenInference | None
+
+
+def build_interop(  # noqa: PLR0913 - the collaborators of two services
     settings: CompatSettings,
     calls: Calls,
     classify: ClassifyFaces,
@@ -55,23 +70,23 @@ def compat_handlers(  # noqa: PLR0913 - the collaborators of two services
     limits: RequestLimits,
     clock: Clock,
     version: str,
-) -> list[GenericHandler]:
-    """The services, in the form that a server takes."""
+) -> Interop:
+    """Makes what the settings ask for."""
     tensors = WholeTensors(manager.acquire, classify, statistics, clock)
     handlers: list[GenericHandler] = []
+    open_inference: OpenInference | None = None
     if settings.open_inference:
-        open_inference = OpenInferenceServicer(
-            calls,
+        open_inference = OpenInference(
             tensors,
             statistics,
             models=manager.models,
             model=manager.model,
             default_ready=lambda: manager.default_ready,
             limits=limits,
-            max_unanswered=settings.max_unanswered_messages,
             version=version,
         )
-        handlers.append(open_inference.handler())
+        servicer = OpenInferenceServicer(calls, open_inference, max_unanswered=settings.max_unanswered_messages)
+        handlers.append(servicer.handler())
     if settings.tf_serving:
         handlers.extend(TensorFlowServingServicer(calls, tensors, manager.model, limits).handlers())
-    return handlers
+    return Interop(handlers, open_inference)

@@ -10,9 +10,9 @@ from ferserve_server.domain.servable import ServableState
 from ferserve_server.transport import wire
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
-    from ferserve_server.domain.servable import ModelStatus, VersionStatus
+    from ferserve_server.domain.servable import GateFigures, ModelStatus, VersionStatus
     from ferserve_server.transport.calls import Calls, Context
 
 _DEFAULT_PAGE_SIZE: Final = 100
@@ -69,13 +69,22 @@ class ModelServicer:
 
 def _format_model(model: ModelStatus) -> model_pb2.Model:
     return model_pb2.Model(
-        name=model.name, default=model.default, versions=[_format_version(each) for each in model.versions]
+        name=model.name,
+        default=model.default,
+        versions=[_format_version(each, model.aliases) for each in model.versions],
+        version_policy=model.policy,
+        aliases=model.aliases,
+        serving_version=model.serving_version or 0,
     )
 
 
-def _format_version(status: VersionStatus) -> model_pb2.ModelVersion:
+def _format_version(status: VersionStatus, aliases: Mapping[str, int]) -> model_pb2.ModelVersion:
     message = model_pb2.ModelVersion(
-        version=status.id.version, state=_STATES[status.state], bucket_sizes=status.bucket_sizes
+        version=status.id.version,
+        state=_STATES[status.state],
+        bucket_sizes=status.bucket_sizes,
+        aliases=[alias for alias, version in aliases.items() if version == status.id.version],
+        gate=None if status.gate is None else _format_gate(status.gate),
     )
     if status.failure is not None:
         message.failure.CopyFrom(wire.format_failure(status.failure))
@@ -86,4 +95,23 @@ def _format_version(status: VersionStatus) -> model_pb2.ModelVersion:
         message.mac_count = status.description.mac_count
         message.parameter_count = status.description.parameter_count
         message.metrics.update(status.description.metrics)
+    return message
+
+
+def _format_gate(gate: GateFigures) -> model_pb2.GateFigures:
+    message = model_pb2.GateFigures(golden_difference=gate.golden_difference)
+    if gate.comparison is not None:
+        message.comparison.CopyFrom(
+            model_pb2.GateComparison(
+                version=gate.comparison.version,
+                agreement=gate.comparison.agreement,
+                largest_difference=gate.comparison.largest_difference,
+                latencies=[
+                    model_pb2.BucketLatency(
+                        bucket_size=size, latency_ms=mine_s * 1e3, in_force_latency_ms=theirs_s * 1e3
+                    )
+                    for size, (mine_s, theirs_s) in sorted(gate.comparison.latency_s.items())
+                ],
+            )
+        )
     return message

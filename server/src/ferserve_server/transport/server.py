@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Self
 
 import grpc
 from grpc_health.v1 import health, health_pb2_grpc
@@ -40,32 +40,45 @@ class TlsFiles:
     key: Path
     client_authorities: Path | None = None
 
-    def credentials(self) -> grpc.ServerCredentials:
-        """Reads the files.
+    @classmethod
+    def named(cls, certificate: Path | None, key: Path | None, client_authorities: Path | None) -> Self | None:
+        """Those that the settings name, or None for no TLS."""
+        return None if certificate is None or key is None else cls(certificate, key, client_authorities)
+
+    def context(self) -> ssl.SSLContext:
+        """Reads the files for a server on Python's own sockets.
 
         Raises:
             ListenError: One cannot be read, or they do not make an identity.
         """
-        self._check()
-        try:
-            authorities = self.client_authorities.read_bytes() if self.client_authorities else None
-            pair = (self.key.read_bytes(), self.certificate.read_bytes())
-        except OSError as error:
-            raise ListenError(f"TLS file {error.filename} cannot be read: {error.strerror}") from error
-        return grpc.ssl_server_credentials([pair], authorities, authorities is not None)
-
-    def _check(self) -> None:
-        """Tries the files: gRPC itself says no more of bad ones than that it cannot listen."""
+        self._read()  # tells which file it is; the context does not
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         try:
             context.load_cert_chain(self.certificate, self.key, password="")
             if self.client_authorities:
                 context.load_verify_locations(self.client_authorities)
+                context.verify_mode = ssl.CERT_REQUIRED
         except ssl.SSLError as error:
             files = ", ".join(str(path) for path in (self.certificate, self.key, self.client_authorities) if path)
             raise ListenError(f"TLS files {files} cannot be used: {error.reason or error}") from error
-        except OSError:
-            return  # the reader tells which file it is
+        return context
+
+    def credentials(self) -> grpc.ServerCredentials:
+        """Reads the files for gRPC, which itself says no more of bad ones than that it cannot listen.
+
+        Raises:
+            ListenError: As above.
+        """
+        self.context()
+        certificate, key, authorities = self._read()
+        return grpc.ssl_server_credentials([(key, certificate)], authorities or None, bool(authorities))
+
+    def _read(self) -> tuple[bytes, bytes, bytes]:
+        try:
+            authorities = self.client_authorities.read_bytes() if self.client_authorities else b""
+            return self.certificate.read_bytes(), self.key.read_bytes(), authorities
+        except OSError as error:
+            raise ListenError(f"TLS file {error.filename} cannot be read: {error.strerror}") from error
 
 
 def build_server(

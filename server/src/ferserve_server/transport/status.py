@@ -22,7 +22,9 @@ _CODES: Final[dict[type[errors.FerserveError], grpc.StatusCode]] = {
     errors.ImageUnreadableError: grpc.StatusCode.INVALID_ARGUMENT,
     errors.ModelNotFoundError: grpc.StatusCode.NOT_FOUND,
     errors.VersionNotFoundError: grpc.StatusCode.NOT_FOUND,
+    errors.AliasNotFoundError: grpc.StatusCode.NOT_FOUND,
     errors.ModelNotReadyError: grpc.StatusCode.UNAVAILABLE,
+    errors.VersionNotReadyError: grpc.StatusCode.UNAVAILABLE,
     errors.DrainingError: grpc.StatusCode.UNAVAILABLE,
     errors.EngineStalledError: grpc.StatusCode.UNAVAILABLE,
     # Not UNAVAILABLE: clients retry that by themselves, and would multiply an overload.
@@ -31,6 +33,8 @@ _CODES: Final[dict[type[errors.FerserveError], grpc.StatusCode]] = {
     errors.DeadlineExpiredError: grpc.StatusCode.DEADLINE_EXCEEDED,
     errors.InferenceFailedError: grpc.StatusCode.INTERNAL,
     errors.ModelRejectedError: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.VersionInUseError: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.AliasFixedError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.UnsupportedError: grpc.StatusCode.UNIMPLEMENTED,
     errors.FerserveError: grpc.StatusCode.INTERNAL,
 }

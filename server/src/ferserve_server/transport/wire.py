@@ -14,6 +14,7 @@ from ferserve_server.domain.face import FACE_SIDE_PIXELS
 from ferserve_server.domain.ports import Priority
 from ferserve_server.domain.servable import ModelSpec, ServableId
 from ferserve_server.pipeline.stream_window import OverloadPolicy
+from ferserve_server.repository.aliases import is_alias
 from ferserve_server.repository.source import MODEL_NAME
 from ferserve_server.transport.limits import MAX_CROP_SIDE_PIXELS, RequestLimits
 from ferserve_server.transport.status import code_number
@@ -39,11 +40,14 @@ def parse_spec(spec: servable_pb2.ModelSpec) -> ModelSpec:
     """Reads which model is wanted.
 
     Raises:
-        InvalidRequestError: MODEL_NAME_INVALID or OPTION_OUT_OF_RANGE.
+        InvalidRequestError: MODEL_NAME_INVALID, ALIAS_NAME_INVALID or OPTION_OUT_OF_RANGE.
     """
     name = parse_model_name(spec.name, "model.name")
-    if spec.WhichOneof("choice") is None:
+    choice = spec.WhichOneof("choice")
+    if choice is None:
         return ModelSpec(name)
+    if choice == "version_label":
+        return ModelSpec(name, alias=parse_alias(spec.version_label, "model.version_label"))
     if spec.version < 1:
         raise _out_of_range("model.version", spec.version, "1 or more")
     return ModelSpec(name, spec.version)
@@ -62,6 +66,21 @@ def parse_model_name(name: str, field: str) -> str:
             field=field,
         )
     return name
+
+
+def parse_alias(alias: str, field: str) -> str:
+    """Reads the alias of a version.
+
+    Raises:
+        InvalidRequestError: ALIAS_NAME_INVALID.
+    """
+    if not is_alias(alias):
+        raise InvalidRequestError(
+            "ALIAS_NAME_INVALID",
+            f"{field}: use 1 to 64 of A-Z, a-z, 0-9, '.', '_', '-', with a letter among them.",
+            field=field,
+        )
+    return alias
 
 
 def parse_priority(priority: int) -> Priority:

@@ -1,39 +1,92 @@
 """`ferserve-train evaluate`."""
 
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import numpy.typing as npt
+import typer
 from rich.console import Console
 from rich.table import Table
 
-from ferserve_training.cli.options import DataOption, FractionOption, FractionSeedOption, RunArgument
+from ferserve_training.cli.options import DataOption, FractionOption, FractionSeedOption, SubjectArgument
+from ferserve_training.data.faces import FaceData
 from ferserve_training.data.load import DataChoice, load_data
 from ferserve_training.errors import RunError
 from ferserve_training.evaluation.record import write_evaluation
 from ferserve_training.evaluation.scores import Evaluation
 from ferserve_training.evaluation.scores import evaluate as compute
 from ferserve_training.evaluation.twins import find_twin_free
+from ferserve_training.report.result_of import result_of_run, result_of_version, this_machine
+from ferserve_training.report.results import Result, write_result
 
 
-def evaluate(
-    run_dir: RunArgument,
+def evaluate(  # one parameter an option
+    subject: SubjectArgument,
+    *,
     data: DataOption,
+    result: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write the figures there too, for `ferserve-train results`."),
+    ] = None,
+    machine: Annotated[
+        str | None, typer.Option(help="What trained it, in words, for the result.", show_default="this machine")
+    ] = None,
     validation_fraction: FractionOption = None,
     validation_seed: FractionSeedOption = 0,
 ) -> None:
-    """Score a run's weights on PublicTest or your own validation faces; keep the figures and the temperature."""
-    faces = load_data(DataChoice(data, validation_fraction, validation_seed))
+    """Score a run or an exported version on PublicTest or your own validation faces.
 
+    A run keeps the figures and the temperature for its export; a version is not changed.
+    """
+    faces = load_data(DataChoice(data, validation_fraction, validation_seed))
+    score_it = _evaluate_run if (subject / "run.json").exists() else _evaluate_version
+    evaluation, found = score_it(subject, faces, machine or this_machine())
+    Console().print(_table(evaluation))
+    if result is not None:
+        write_result(found, result)
+
+
+def _evaluate_run(run_folder: Path, faces: FaceData, machine: str) -> tuple[Evaluation, Result]:
     # TensorFlow takes seconds to import; a refused data set should not wait for it.
+    from ferserve_training.export.recipe_text import recipe_text  # noqa: PLC0415
     from ferserve_training.loop.run_directory import RunDirectory  # noqa: PLC0415
     from ferserve_training.loop.scoring import score  # noqa: PLC0415
     from ferserve_training.loop.trained import load_trained  # noqa: PLC0415
 
-    trained = load_trained(RunDirectory(run_dir))
-    if faces.sha256 != trained.settings.data_sha256:
-        raise RunError(f"{run_dir}: was trained on other data than {data}; twins could not be told")
-    is_twin_free = find_twin_free(faces.public_test.images, faces.training.images)
+    trained = load_trained(RunDirectory(run_folder))
+    is_twin_free = _twin_free(run_folder, trained.settings.data_sha256, faces)
     logits = score(trained.classifier, faces.public_test.images)
     evaluation = compute(logits, faces.public_test.labels, is_twin_free, trained.weights_sha256, faces.split)
-    write_evaluation(evaluation, run_dir)
-    Console().print(_table(evaluation))
+    write_evaluation(evaluation, run_folder)
+    net = (trained.recipe.net.mac_count, trained.recipe.net.parameter_count)
+    text = recipe_text(trained.settings)
+    return evaluation, result_of_run(text, net, trained.history, evaluation, machine)
+
+
+def _evaluate_version(folder: Path, faces: FaceData, machine: str) -> tuple[Evaluation, Result]:
+    from ferserve_training.export.manifest import read_manifest  # noqa: PLC0415  # as above
+    from ferserve_training.report.subject import load_subject  # noqa: PLC0415
+
+    subject = load_subject(folder)
+    manifest = read_manifest(folder)
+    is_twin_free = _twin_free(folder, subject.data_sha256, faces)
+    logits = subject.logits_of(faces.public_test.images)
+    evaluation = compute(
+        logits,
+        faces.public_test.labels,
+        is_twin_free,
+        manifest["files"]["saved_model.pb"],
+        faces.split,
+        subject.temperature,
+    )
+    return evaluation, result_of_version(manifest, evaluation, machine)
+
+
+def _twin_free(subject: Path, trained_on: str, faces: FaceData) -> npt.NDArray[np.bool_]:
+    if faces.sha256 != trained_on:
+        raise RunError(f"{subject}: was trained on other data than these; twins could not be told")
+    return find_twin_free(faces.public_test.images, faces.training.images)
 
 
 def _table(evaluation: Evaluation) -> Table:

@@ -1,18 +1,21 @@
 """`ferserve-train export`."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from ferserve_training.cli.options import RunArgument
+from ferserve_training.cli.options import ModelRepoOption, RunArgument
 from ferserve_training.evaluation.record import read_evaluation
 
 
 def export(
     run_dir: RunArgument,
-    model_repo: Annotated[Path, typer.Option(metavar="DIR", help="Root of the model repository.")],
+    *,
+    model_repo: ModelRepoOption,
+    onnx: Annotated[
+        bool, typer.Option("--onnx/--no-onnx", help="Whether to write assets.extra/model.onnx too.")
+    ] = True,
 ) -> None:
     """Publish an evaluated run as the next version in a model repository."""
     evaluation = read_evaluation(run_dir)
@@ -25,5 +28,5 @@ def export(
     from ferserve_training.loop.run_directory import RunDirectory  # noqa: PLC0415
     from ferserve_training.loop.trained import load_trained  # noqa: PLC0415
 
-    version = export_version(load_trained(RunDirectory(run_dir)), evaluation, model_repo)
+    version = export_version(load_trained(RunDirectory(run_dir)), evaluation, model_repo, with_onnx=onnx)
     Console(soft_wrap=True).print(f"published {version}")

@@ -28,6 +28,9 @@ DataOption = Annotated[
     ),
 ]
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN_DIR", help="Folder of a training run.")]
+ModelRepoOption = Annotated[
+    Path, typer.Option("--model-repo", metavar="DIR", help="Root of the model repository.")
+]
 SubjectArgument = Annotated[
     Path, typer.Argument(metavar="RUN_OR_VERSION", help="Folder of a training run or of an exported version.")
 ]

@@ -12,9 +12,11 @@ from ferserve_training.cli.compare import compare
 from ferserve_training.cli.data_check import data_check
 from ferserve_training.cli.evaluate import evaluate
 from ferserve_training.cli.export import export
+from ferserve_training.cli.merge import merge
 from ferserve_training.cli.publish_ensemble import publish_ensemble
 from ferserve_training.cli.recipes import list_recipes
 from ferserve_training.cli.report import report
+from ferserve_training.cli.results import results
 from ferserve_training.cli.train import train
 from ferserve_training.errors import TrainingError
 
@@ -46,10 +48,12 @@ app.command("data-check")(data_check)
 app.command("train")(train)
 app.command("evaluate")(evaluate)
 app.command("export")(export)
+app.command("merge")(merge)
 app.command("publish-ensemble")(publish_ensemble)
 app.command("report")(report)
 app.command("compare")(compare)
 app.command("audit")(audit)
+app.command("results")(results)
 
 
 def main() -> None:

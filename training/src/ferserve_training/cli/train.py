@@ -75,6 +75,7 @@ def train(  # noqa: PLR0913  # one parameter an option
     from ferserve_training.loop.precision import faster_precision  # noqa: PLC0415
     from ferserve_training.loop.run_directory import RunDirectory  # noqa: PLC0415
     from ferserve_training.loop.teacher import load_teacher  # noqa: PLC0415
+    from ferserve_training.loop.tensorboard import with_tensorboard  # noqa: PLC0415
     from ferserve_training.loop.train import train as run  # noqa: PLC0415
 
     framework().limit_threads(threads)
@@ -101,16 +102,8 @@ def train(  # noqa: PLR0913  # one parameter an option
     )
     if isinstance(recipe.net, ChainSpec) and recipe.net.backbone and recipe.net.weights == RANDOM_WEIGHTS:
         console.print("the backbone starts from random weights, so all of it is trained")
-    checkpoint = run(
-        recipe,
-        faces,
-        settings,
-        directory,
-        lambda record, left: console.print(_line(record, left)),
-        teachers=taught,
-        votes=shares,
-        devices=picked,
-    )
+    on_epoch = with_tensorboard(directory.path, lambda record, left: console.print(_line(record, left)))
+    checkpoint = run(recipe, faces, settings, directory, on_epoch, teachers=taught, votes=shares, devices=picked)
     console.print(f"finished after {len(checkpoint.history)} epochs")
 
 

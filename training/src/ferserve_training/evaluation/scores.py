@@ -16,7 +16,7 @@ class Evaluation:
     """Figures of one net, from a single forward pass a face without test-time augmentation.
 
     Attributes:
-        temperature: Fitted on the same faces; divides the logits.
+        temperature: Fitted on the same faces, or given; divides the logits.
         metrics: Figures by their name in the manifest, all begin with `prefix`; shares are 0 to 1.
         confusion: `confusion[i][j]` counts faces of class i that were called j, in the order of `LABELS`.
         weights_sha256: Digest of the weights that were scored, so that figures stay with their net.
@@ -45,8 +45,9 @@ def evaluate(
     is_twin_free: npt.NDArray[np.bool_],
     weights_sha256: str,
     split: str = "PublicTest",
+    temperature: float | None = None,
 ) -> Evaluation:
-    """Compute the figures of a net; the temperature is fitted on the way.
+    """Compute the figures of a net.
 
     Args:
         logits: [N, 7], before temperature.
@@ -54,11 +55,13 @@ def evaluate(
         is_twin_free: [N], faces without a twin in the training split.
         weights_sha256: Digest of the weights.
         split: What the faces are.
+        temperature: Of a net that has one already; None to fit it on these faces.
     """
     called = logits.argmax(axis=1)
     hits = called == labels
     confusion = count_confusion(labels, called)
-    temperature = fit_temperature(logits, labels)
+    if temperature is None:
+        temperature = fit_temperature(logits, labels)
     low, high = wilson_interval(int(hits.sum()), len(hits))
     metrics = {
         "accuracy": float(hits.mean()),

@@ -1,20 +1,20 @@
 """Export: fold, check, write, describe, publish."""
 
-import io
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
-from ferserve_training.atomic import write_atomically
 from ferserve_training.errors import RunError
 from ferserve_training.evaluation.scores import Evaluation
+from ferserve_training.export.complete import complete_version
 from ferserve_training.export.drawn_faces import draw_faces
-from ferserve_training.export.manifest import Provenance, VersionFacts, write_manifest
-from ferserve_training.export.model_card import MODEL_CARD_PATH, model_card_of
+from ferserve_training.export.golden import GOLDEN_COUNT
+from ferserve_training.export.manifest import Provenance, VersionFacts
+from ferserve_training.export.onnx_model import ONNX_PATH, check_onnx, onnx_model_of, write_onnx
 from ferserve_training.export.publish import publish_version
+from ferserve_training.export.recipe_text import recipe_text
 from ferserve_training.export.saved_model import (
     LOGITS_NAME,
     NOT_A_FACE_NAME,
@@ -23,14 +23,11 @@ from ferserve_training.export.saved_model import (
     write_saved_model,
 )
 from ferserve_training.framework.choose import framework
-from ferserve_training.loop.records import RunSettings
 from ferserve_training.loop.scoring import score
 from ferserve_training.loop.trained import Trained
 from ferserve_training.nets.folding import fold
 from ferserve_training.nets.spec import NetSpec
 
-GOLDEN_PATH: Final = "assets.extra/golden.npz"
-_GOLDEN_COUNT: Final = 32
 _CHECKED_COUNT: Final = 256
 _ALLOWED_DIFFERENCE: Final = 1e-4
 """Of logits; float32 rounding makes 9.2e-6 of it, for fer-nano version 1 on PublicTest."""
@@ -39,21 +36,22 @@ _PROTOCOL: Final = (
 )
 
 
-def export_version(trained: Trained, evaluation: Evaluation, model_repo: Path) -> Path:
+def export_version(trained: Trained, evaluation: Evaluation, model_repo: Path, *, with_onnx: bool = True) -> Path:
     """Publish a net as the next version of the model that its recipe names.
 
     Args:
         trained: The net.
         evaluation: Its figures.
         model_repo: Root of the model repository.
+        with_onnx: Whether to write `model.onnx` too.
 
     Returns:
         The folder of the version.
 
     Raises:
         RunError: The run is unfinished, the figures are those of other weights, or the exported net computes
-            other logits than the trained one.
-        TrainingError: The repository cannot be written.
+            other logits than the trained one, or the ONNX file other probabilities than the exported net.
+        TrainingError: The repository cannot be written, or the net has a layer that no ONNX is written for.
     """
     if evaluation.weights_sha256 != trained.weights_sha256:
         raise RunError("the evaluation is of an earlier checkpoint: run 'ferserve-train evaluate' again")
@@ -70,18 +68,13 @@ def export_version(trained: Trained, evaluation: Evaluation, model_repo: Path) -
         difference = float(np.abs(logits - score(trained.classifier, faces)).max())
         if not difference <= _ALLOWED_DIFFERENCE:  # written so that NaN fails too
             raise RunError(f"the exported net differs from the trained one by {difference:.2g} in a logit")
-        (draft.folder / GOLDEN_PATH).parent.mkdir()
-        write_atomically(draft.folder / GOLDEN_PATH, _golden(faces[:_GOLDEN_COUNT], probabilities[:_GOLDEN_COUNT]))
-        facts = _facts(trained, evaluation, draft.version)
-        write_atomically(draft.folder / MODEL_CARD_PATH, model_card_of(facts).encode())
-        write_manifest(facts, draft.folder)
+        if with_onnx:
+            path = draft.folder / ONNX_PATH
+            path.parent.mkdir()
+            write_onnx(onnx_model_of(served, evaluation.temperature, trained.recipe.name), path)
+            check_onnx(path, faces[:GOLDEN_COUNT], probabilities[:GOLDEN_COUNT])
+        complete_version(_facts(trained, evaluation, draft.version), draft.folder, faces, probabilities)
     return model_folder / str(draft.version)
-
-
-def _golden(faces: npt.NDArray[np.uint8], probabilities: npt.NDArray[np.float32]) -> bytes:
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, faces=faces, probabilities=probabilities)
-    return buffer.getvalue()
 
 
 def _facts(trained: Trained, evaluation: Evaluation, version: int) -> VersionFacts:
@@ -98,7 +91,7 @@ def _facts(trained: Trained, evaluation: Evaluation, version: int) -> VersionFac
         trained.recipe.net,
         evaluation,
         Provenance(
-            _recipe_text(settings),
+            recipe_text(settings),
             settings.seed,
             len(trained.history),
             round(seconds / 60, 1),
@@ -109,18 +102,6 @@ def _facts(trained: Trained, evaluation: Evaluation, version: int) -> VersionFac
         ),
         outputs=(PROBABILITIES_NAME, LOGITS_NAME, *([NOT_A_FACE_NAME] if settings.votes is not None else [])),
     )
-
-
-def _recipe_text(settings: RunSettings) -> str:
-    """Name the recipe and all that the user changed in it."""
-    changes = [*(["smoke"] if settings.smoke else []), *settings.overrides]
-    if settings.teachers:
-        changes.append(
-            "with a teacher" if len(settings.teachers) == 1 else f"with {len(settings.teachers)} teachers"
-        )
-    if settings.votes is not None:
-        changes.append("with the votes of FER+")
-    return f"{settings.recipe} ({', '.join(changes)})" if changes else settings.recipe
 
 
 def _kept_text(trained: Trained) -> str:

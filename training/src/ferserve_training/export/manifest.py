@@ -2,11 +2,12 @@
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+from ferserve_training.errors import RunError
 from ferserve_training.evaluation.scores import Evaluation
 from ferserve_training.labels import FACE_SIZE, LABELS
 from ferserve_training.nets.chain import ChainSpec
@@ -42,6 +43,44 @@ class Provenance:
 
 
 @dataclass(frozen=True, slots=True)
+class Source:
+    """A version that was merged into another.
+
+    Attributes:
+        name: Of its model.
+        version: Its number.
+        manifest_sha256: Digest of its manifest, which names the digests of its files.
+    """
+
+    name: str
+    version: int
+    manifest_sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class MergedNet:
+    """Versions whose calibrated probabilities are averaged.
+
+    Attributes:
+        sources: At least two.
+        mac_count: Of all together.
+        parameter_count: Likewise.
+    """
+
+    sources: tuple[Source, ...]
+    mac_count: int
+    parameter_count: int
+
+    @property
+    def preprocessing(self) -> str:
+        """What the graph does, as a sentence."""
+        names = ", ".join(f"{source.name}/{source.version}" for source in self.sources)
+        return (
+            f"the mean of the calibrated probabilities of {names}, each with its own preprocessing, in one graph"
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class VersionFacts:
     """All that a version's manifest and model card say, but for the digests of its files.
 
@@ -58,7 +97,7 @@ class VersionFacts:
     name: str
     version: int
     created: datetime
-    net: NetSpec | ChainSpec
+    net: NetSpec | ChainSpec | MergedNet
     evaluation: Evaluation
     provenance: Provenance
     outputs: tuple[str, ...] = ("probabilities", "logits")
@@ -72,6 +111,7 @@ def manifest_of(facts: VersionFacts, files: dict[str, str]) -> dict[str, Any]:
         files: SHA-256 of each file by its path in the version, the manifest left out.
     """
     made = facts.provenance
+    sources = facts.net.sources if isinstance(facts.net, MergedNet) else ()
     return {
         "format_version": _FORMAT_VERSION,
         "name": facts.name,
@@ -94,8 +134,28 @@ def manifest_of(facts: VersionFacts, files: dict[str, str]) -> dict[str, Any]:
             "evaluation": made.evaluation,
             "framework": made.framework,
         },
+        **({"merged": [asdict(source) for source in sources]} if sources else {}),
         "files": files,
     }
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Read the manifest of a version.
+
+    Raises:
+        RunError: The folder holds no exported version, or its manifest does not say what this one writes.
+    """
+    try:
+        manifest: dict[str, Any] = json.loads((folder / MANIFEST_PATH).read_text("utf-8"))
+        missing = {"name", "version", "labels", "mac_count", "parameter_count", "temperature", "training", "files"}
+        missing -= manifest.keys()
+    except FileNotFoundError:
+        raise RunError(f"{folder}: holds no exported version") from None
+    except (OSError, ValueError, AttributeError) as error:
+        raise RunError(f"{folder}: cannot be read ({error})") from error
+    if missing:
+        raise RunError(f"{folder}: its manifest lacks {', '.join(sorted(missing))}")
+    return manifest
 
 
 def write_manifest(facts: VersionFacts, folder: Path) -> None:

@@ -18,6 +18,7 @@ INPUT_NAME: Final = "faces"
 PROBABILITIES_NAME: Final = "probabilities"
 LOGITS_NAME: Final = "logits"
 NOT_A_FACE_NAME: Final = "not_a_face"
+_BATCH: Final = 256
 
 _Outputs = Callable[[tf.Tensor], dict[str, tf.Tensor]]
 """From grey levels, float32 [N, 48, 48, 1], to what is served, by name."""
@@ -42,6 +43,18 @@ def write_saved_model(net: FoldedNet | keras.Model, temperature: float, folder: 
         outputs = outputs_of(tf.cast(faces, tf.float32))
         return {PROBABILITIES_NAME: tf.nn.softmax(outputs[LOGITS_NAME] / temperature), **outputs}
 
+    save_module(module, serve, folder)
+
+
+def save_module(module: tf.Module, serve: Callable[[tf.Tensor], dict[str, tf.Tensor]], folder: Path) -> None:
+    """Write a module as a SavedModel.
+
+    Args:
+        module: Owns the variables that `serve` reads.
+        serve: From faces, uint8 [None, 48, 48, 1], to `probabilities` and `logits`: the signature
+            `serving_default`.
+        folder: Where; made if missing.
+    """
     signature = tf.TensorSpec([None, FACE_SIZE, FACE_SIZE, 1], tf.uint8, name=INPUT_NAME)
     module.serve = tf.function(serve, input_signature=[signature])
     tf.saved_model.save(module, str(folder), signatures={"serving_default": module.serve})
@@ -102,3 +115,9 @@ def load_saved_model(folder: Path) -> Callable[[npt.NDArray[np.uint8]], Scores]:
 def run_saved_model(folder: Path, faces: npt.NDArray[np.uint8]) -> Scores:
     """Load a version anew and score faces, uint8 [N, 48, 48, 1], with it: probabilities and logits."""
     return load_saved_model(folder)(faces)
+
+
+def score_in_batches(folder: Path, faces: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    """Load a version anew and give the logits of many faces, uint8 [N, 48, 48, 1]: float32 [N, 7]."""
+    run = load_saved_model(folder)
+    return np.concatenate([run(faces[start : start + _BATCH])[1] for start in range(0, len(faces), _BATCH)])

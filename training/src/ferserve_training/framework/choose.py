@@ -1,6 +1,7 @@
 """The one place that asks which framework computes."""
 
 from collections.abc import Sequence
+from functools import cache
 from importlib import import_module
 from typing import Any, Final, Protocol, cast
 
@@ -47,6 +48,7 @@ class Framework(Protocol):
         """
 
 
+@cache  # also keeps AutoGraph from looking inside
 def framework() -> Framework:
     """Give the framework that `KERAS_BACKEND` names.
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from ferserve_server.domain.errors import InvalidRequestError
 from ferserve_server.domain.servable import ModelSpec
+from ferserve_server.repository.aliases import is_alias
 from ferserve_server.transport.wire import parse_model_name
 
 if TYPE_CHECKING:
@@ -27,7 +28,9 @@ LABELS: Final = "labels"
 
 
 def parse_spec(name: str, version: str) -> ModelSpec:
-    """Reads which model is wanted; "" is the default model, or its newest version.
+    """Reads which model is wanted; "" is the default model, or the version that it serves.
+
+    A version that is no number is an alias.
 
     Raises:
         InvalidRequestError: MODEL_NAME_INVALID or OPTION_OUT_OF_RANGE.
@@ -35,11 +38,13 @@ def parse_spec(name: str, version: str) -> ModelSpec:
     parsed = parse_model_name(name, "model_name")
     if not version:
         return ModelSpec(parsed)
+    if is_alias(version):
+        return ModelSpec(parsed, alias=version)
     # isdecimal() also takes digits of other scripts; 18 of them fit an int64.
     if not (version.isascii() and version.isdecimal() and len(version) <= 18 and int(version) >= 1):
         raise InvalidRequestError(
             "OPTION_OUT_OF_RANGE",
-            f"model_version: {version[:40]!r} is not allowed; use a number from 1, or none for the newest.",
+            f"model_version: {version[:40]!r} is not allowed; use a number from 1, an alias, or none.",
             field="model_version",
         )
     return ModelSpec(parsed, int(version))

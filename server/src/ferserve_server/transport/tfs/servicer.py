@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from ferserve_server.domain.errors import InvalidRequestError, UnsupportedError, VersionNotFoundError
+from ferserve_server.domain.errors import InvalidRequestError, VersionNotFoundError
 from ferserve_server.domain.servable import ServableState
 from ferserve_server.transport.compat import faces
 from ferserve_server.transport.compat.classify import Question
@@ -16,6 +17,7 @@ from ferserve_server.transport.compat.messages import (
 )
 from ferserve_server.transport.status import code_number
 from ferserve_server.transport.tfs import tensors
+from ferserve_server.transport.wire import parse_alias
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -107,9 +109,10 @@ class TensorFlowServingServicer:
         del context
         spec = _parse_spec(request.model_spec)
         model = self._model(spec.name)
-        versions = [each for each in model.versions if spec.version in {None, each.id.version}]
+        version_wanted = model.version_behind(spec)
+        versions = [each for each in model.versions if version_wanted in {None, each.id.version}]
         if not versions:
-            raise VersionNotFoundError(model.name, spec.version or 0)
+            raise VersionNotFoundError(model.name, version_wanted or 0)
         response = message_class("tensorflow.serving.GetModelStatusResponse")()
         for version in versions:
             status = response.model_version_status.add(
@@ -130,7 +133,8 @@ def _parse_spec(spec: Message) -> ModelSpec:
         )
     choice = spec.WhichOneof("version_choice")
     if choice == "version_label":
-        raise UnsupportedError("Version labels are not offered. Name a version's number, or none for the newest.")
+        alias = parse_alias(spec.version_label, "model_spec.version_label")
+        return replace(faces.parse_spec(spec.name, ""), alias=alias)
     # 0, unlike no version, is one that cannot be.
     return faces.parse_spec(spec.name, "" if choice is None else str(spec.version.value))
 

@@ -1,0 +1,124 @@
+"""A new version beside the one in force: does it say the same, and is it not far slower?"""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from ferserve_server.domain.errors import ModelRejectedError
+from ferserve_server.domain.servable import GateComparison
+from ferserve_server.repository.gate import score_all
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from ferserve_server.domain.face import CropBatch, Scores
+    from ferserve_server.domain.ports import Servable
+
+_LOOKS: Final = 3
+"""A version is too slow only if it is so at each of these: a burst of other work rarely lasts through three."""
+
+_ROUNDS_PER_LOOK: Final = 5
+_LOOK_S: Final = 0.5
+"""A look ends after this long, though never before both versions ran once."""
+
+_UNNOTICED_S: Final = 0.5e-3
+"""A batch that takes this much longer is not refused, whatever the factor: beside a call's own milliseconds nobody
+sees it, and the clock of a busy machine errs by as much."""
+
+
+def compare(  # noqa: PLR0913 - two versions, what they are tried with, the limit and the time
+    candidate: Servable,
+    in_force: Servable,
+    faces: CropBatch,
+    scores: Scores,
+    bucket_sizes: Sequence[int],
+    *,
+    latency_factor: float,
+    now: Callable[[], float] = time.perf_counter,
+    rest: Callable[[float], None] = time.sleep,
+) -> GateComparison:
+    """Holds a version against the one in force. What they say may differ, that is only told.
+
+    Args:
+        candidate: The new version, warm.
+        in_force: The version that answers now. Its requests run beside this.
+        faces: The golden faces of the candidate, uint8 [N, H, W, 1].
+        scores: What the candidate says of them, float32 [N, K].
+        bucket_sizes: Batch sizes that are warm.
+        latency_factor: How many times as long a batch of any size may take; 0 does not look.
+        now: A clock, in seconds.
+        rest: Waits that many seconds. Between two rounds it waits as long as a round took, so that the many runs
+            take half a core from live traffic.
+
+    Raises:
+        ModelRejectedError: TOO_SLOW, with the figures.
+    """
+    latency_s = _measure(candidate, in_force, bucket_sizes, latency_factor, now, rest) if latency_factor else {}
+    agreement = largest_difference = None
+    mine, theirs = candidate.description, in_force.description
+    sides = [(spec.height, spec.width) for spec in (mine.input, theirs.input)]
+    if mine.labels == theirs.labels and sides[0] == sides[1]:
+        others = score_all(in_force, faces, bucket_sizes)
+        agreement = float((scores.argmax(axis=1) == others.argmax(axis=1)).mean())
+        largest_difference = float(np.abs(scores - others).max())
+    return GateComparison(in_force.id.version, agreement, largest_difference, latency_s)
+
+
+def is_too_slow(latency_s: float, in_force_s: float, factor: float) -> bool:
+    """Whether a batch takes more than `factor` times as long, by more than the clock's error."""
+    return latency_s > factor * in_force_s and latency_s - in_force_s > _UNNOTICED_S
+
+
+def _measure(
+    candidate: Servable,
+    in_force: Servable,
+    bucket_sizes: Sequence[int],
+    factor: float,
+    now: Callable[[], float],
+    rest: Callable[[float], None],
+) -> Mapping[int, tuple[float, float]]:
+    """Least time of a batch of both versions, in seconds, by batch size.
+
+    The two take turns, so that other work on the machine meets both, and the least of the runs counts: other work
+    can only make a run longer.
+    """
+    found: dict[int, tuple[float, float]] = {}
+    for size in bucket_sizes:
+        batches = [_blank(each, size) for each in (candidate, in_force)]
+        mine = theirs = math.inf
+        for _ in range(_LOOKS):
+            ends_at = now() + _LOOK_S
+            for _ in range(_ROUNDS_PER_LOOK):
+                started_at = now()
+                candidate.predict(batches[0])
+                between = now()
+                in_force.predict(batches[1])
+                ended_at = now()
+                mine, theirs = min(mine, between - started_at), min(theirs, ended_at - between)
+                rest(ended_at - started_at)
+                if ended_at > ends_at:
+                    break
+            if not is_too_slow(mine, theirs, factor):
+                break
+        else:
+            raise ModelRejectedError(
+                "TOO_SLOW",
+                f"A batch of {size} takes {mine * 1e3:.2f} ms, with version {in_force.id.version} in force "
+                f"{theirs * 1e3:.2f} ms; {factor:g} times as long is allowed (setting gate_latency_factor).",
+                bucket_size=size,
+                latency_ms=round(mine * 1e3, 3),
+                in_force_latency_ms=round(theirs * 1e3, 3),
+                in_force_version=in_force.id.version,
+                factor=factor,
+            )
+        found[size] = (mine, theirs)
+    return found
+
+
+def _blank(servable: Servable, size: int) -> CropBatch:
+    spec = servable.description.input
+    return np.zeros((size, spec.height, spec.width, 1), np.uint8)

@@ -1,0 +1,73 @@
+"""Aliases that were set at run time survive in a file, and a broken file harms nobody."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+import structlog
+
+from ferserve_server.repository.state_file import read_state, write_state
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ALIASES = {"fer-nano": {"stable": 3, "canary": 4}, "wide": {"stable": 1}}
+
+
+def test_what_was_written_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "state.json"
+    write_state(path, {})
+    write_state(path, ALIASES)
+    assert read_state(path) == ALIASES
+    assert [each.name for each in tmp_path.iterdir()] == ["state.json"]
+
+
+def test_no_file_holds_no_aliases_and_is_no_fault(tmp_path: Path) -> None:
+    with structlog.testing.capture_logs() as logs:
+        assert read_state(tmp_path / "none.json") == {}
+    assert not logs
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        '{"aliases": {}}',
+        '{"format_version": 2, "aliases": {}}',
+        '{"format_version": 1, "aliases": []}',
+        '{"format_version": 1, "aliases": {"m": 3}}',
+        '{"format_version": 1, "aliases": {"m": {"stable": "x"}}}',
+        '{"format_version": 1, "aliases": {"m": {"stable": -1}}}',
+        '{"format_version": 1, "aliases": {"../m": {"stable": 1}}}',
+        '{"format_version": 1, "aliases": {"m": {"7": 1}}}',
+        "[" * 100_000,
+    ],
+)
+def test_a_broken_file_is_told_and_ignored(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "state.json"
+    path.write_text(text)
+    with structlog.testing.capture_logs() as logs:
+        assert read_state(path) == {}
+    assert [(each["log_level"], each["path"]) for each in logs] == [("error", str(path))]
+
+
+def test_a_folder_in_its_place_is_told_and_ignored(tmp_path: Path) -> None:
+    with structlog.testing.capture_logs() as logs:
+        assert read_state(tmp_path) == {}
+    assert len(logs) == 1
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "state.json"
+    write_state(path, ALIASES)
+    with pytest.raises(TypeError):
+        write_state(path, {"m": {"stable": object()}})  # type: ignore[dict-item]  # what no JSON holds
+    assert json.loads(path.read_text())["aliases"] == ALIASES
+    assert [each.name for each in tmp_path.iterdir()] == ["state.json"]
+    with pytest.raises(OSError, match="none"):
+        write_state(tmp_path / "none" / "state.json", ALIASES)
