@@ -1,14 +1,12 @@
 """Which devices a run computes on."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from ferserve_training.errors import TrainingError
-from ferserve_training.framework.choose import Device
 
 
-def pick_devices(
-    found: tuple[Sequence[Device], Sequence[Device]], wanted: int | None, batch_size: int
-) -> Sequence[Device]:
+def pick_devices(found: tuple[Sequence[Any], Sequence[Any]], wanted: int | None, batch_size: int) -> Sequence[Any]:
     """Pick devices that share each batch.
 
     Args:
@@ -23,14 +21,11 @@ def pick_devices(
         TrainingError: There are not so many, or the batch cannot be split evenly.
     """
     gpus, cpus = found
-    there = gpus or cpus
-    kind = "GPU" if gpus else "CPU device"
-    count = wanted or (len(gpus) or 1)
+    there, kind = (gpus, "GPU") if gpus else (cpus, "CPU device")
+    count = wanted or len(gpus) or 1
     if count > len(there):
-        raise TrainingError(
-            f"there {'is' if len(there) == 1 else 'are'} {len(there)} {kind}{'' if len(there) == 1 else 's'}, "
-            f"not {count}; give a smaller number of --devices, or leave it out"
-        )
+        have = f"is 1 {kind}" if len(there) == 1 else f"are {len(there)} {kind}s"
+        raise TrainingError(f"there {have}, not {count}; give a smaller number of --devices, or leave it out")
     if batch_size % count:
         fitting = batch_size + count - batch_size % count
         raise TrainingError(
