@@ -99,15 +99,15 @@ def test_what_needs_tensorflow_says_so_on_a_machine_without(evaluated_path, tmp_
 
 @pytest.mark.parametrize("fill", ["REFLECT", "NEAREST"])
 def test_the_same_draws_make_the_same_views(on_jax, fill):
-    # Noise is the hardest picture: a thousandth of a pixel is a quarter of a grey level.
-    assert np.abs(made_views(fill) - on_jax[f"views_{fill}"]).max() < 0.5
+    # Noise is the hardest picture: a thousandth of a pixel is up to a quarter of a grey level.
+    assert np.abs(made_views(fill) - on_jax[f"views_{fill}"]).max() < 0.05
 
 
 def test_a_run_begun_on_jax_goes_on_with_the_same_losses_on_tensorflow(on_jax):
     learner = new_learner(Lesson(NANO, drawn_faces(), 0))
     learner.restore({name.removeprefix("state/"): values for name, values in on_jax.items() if "state/" in name})
 
-    assert steps(learner, 2, first=2) == pytest.approx(on_jax["losses_after"], rel=2e-3)
+    assert steps(learner, 2, first=2) == pytest.approx(on_jax["losses_after"], rel=1e-4)
 
 
 def test_a_resumed_net_takes_the_same_steps(on_jax):

@@ -162,7 +162,7 @@ class Learner(ABC):
         """Copy everything that the next step depends on, by names that are the same on every framework."""
         parts: dict[str, list[keras.Variable]] = {**self._variables(), "best": self._best}
         return {
-            f"{part}/{index}": np.array(variable)
+            f"{part}/{index}": np.asarray(variable).copy()
             for part, variables in parts.items()
             for index, variable in enumerate(variables)
         }
