@@ -52,6 +52,12 @@ def train(  # noqa: PLR0913  # one parameter an option
     votes: Annotated[
         Path | None, typer.Option(metavar="CSV", help="Learn from the votes of FER+ too, by a second head.")
     ] = None,
+    start: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="RUN_OR_VERSION", help="Start from the weights of this net, of the same recipe (fine-tuning)."
+        ),
+    ] = None,
     validation_fraction: FractionOption = None,
     validation_seed: FractionSeedOption = 0,
 ) -> None:
@@ -60,7 +66,8 @@ def train(  # noqa: PLR0913  # one parameter an option
     recipe = resolve_recipe(recipe_name, overrides, smoke=smoke)
     teachers = tuple(str(folder.resolve()) for folder in teacher or ())
     votes_file = None if votes is None else str(votes.resolve())
-    request = RunRequest(seed, epochs, max_minutes, smoke, overrides, teachers, votes_file)
+    start_folder = None if start is None else str(start.resolve())
+    request = RunRequest(seed, epochs, max_minutes, smoke, overrides, teachers, votes_file, start_folder)
     if votes is not None and isinstance(recipe.net, ChainSpec):
         raise TrainingError(f"{recipe.name} has no head for votes; leave --votes out, or train a fer net")
     faces = load_data(DataChoice(data, validation_fraction, validation_seed))
@@ -74,6 +81,7 @@ def train(  # noqa: PLR0913  # one parameter an option
     from ferserve_training.framework.pick_devices import pick_devices  # noqa: PLC0415
     from ferserve_training.loop.precision import faster_precision  # noqa: PLC0415
     from ferserve_training.loop.run_directory import RunDirectory  # noqa: PLC0415
+    from ferserve_training.loop.start import starting_weights  # noqa: PLC0415
     from ferserve_training.loop.teacher import load_teacher  # noqa: PLC0415
     from ferserve_training.loop.tensorboard import with_tensorboard  # noqa: PLC0415
     from ferserve_training.loop.train import train as run  # noqa: PLC0415
@@ -95,6 +103,11 @@ def train(  # noqa: PLR0913  # one parameter an option
     if settings.votes is not None:
         source = Path(settings.votes)
         shares = vote_shares(faces.training.names, load_votes(source), source)
+    weights = None
+    if settings.start is not None and not resume:
+        weights = starting_weights(
+            Path(settings.start), recipe, faces.training, with_votes=settings.votes is not None
+        )
     taught = [load_teacher(Path(folder), settings.precision) for folder in settings.teachers]
     console = Console(soft_wrap=True, highlight=False)
     console.print(
@@ -103,7 +116,17 @@ def train(  # noqa: PLR0913  # one parameter an option
     if isinstance(recipe.net, ChainSpec) and recipe.net.backbone and recipe.net.weights == RANDOM_WEIGHTS:
         console.print("the backbone starts from random weights, so all of it is trained")
     on_epoch = with_tensorboard(directory.path, lambda record, left: console.print(_line(record, left)))
-    checkpoint = run(recipe, faces, settings, directory, on_epoch, teachers=taught, votes=shares, devices=picked)
+    checkpoint = run(
+        recipe,
+        faces,
+        settings,
+        directory,
+        on_epoch,
+        teachers=taught,
+        votes=shares,
+        start=weights,
+        devices=picked,
+    )
     console.print(f"finished after {len(checkpoint.history)} epochs")
 
 

@@ -42,6 +42,7 @@ class Lesson:
         seed: Seed of the initial weights and of all draws.
         teachers: Whose mean answer counts beside the labels, if there are any.
         votes: Shares of FER+'s votes, float32 [N, 10], for a second head; None: no such head.
+        start: Weights to go on from, in the order of the Keras model; None: random ones.
     """
 
     recipe: Recipe
@@ -49,6 +50,7 @@ class Lesson:
     seed: int
     teachers: Sequence[Teacher] = ()
     votes: npt.NDArray[np.float32] | None = None
+    start: Sequence[npt.NDArray[np.float32]] | None = None
 
 
 class Learner(ABC):
@@ -67,6 +69,8 @@ class Learner(ABC):
         self._class_weights = class_weights(lesson.faces.labels, balanced=settings.balances_classes)
         self._head_steps = settings.head_epochs * (len(lesson.faces) // settings.batch_size)
         self._model = build_net(recipe.net, seed, precision=settings.precision, with_votes=self._has_votes)
+        if lesson.start is not None:
+            self._model.set_weights(list(lesson.start))
         self._averaged = self._model
         if settings.ema_decay or settings.precision != "float32":
             self._averaged = build_net(recipe.net, seed, with_votes=self._has_votes)

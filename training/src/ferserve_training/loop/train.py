@@ -24,7 +24,7 @@ _GUESSED_EPOCH_SECONDS = 10.0
 """Pace assumed for the first epoch of a run that is limited by time; measured from then on."""
 
 
-def train(  # noqa: PLR0913  # the run, and three things that most runs do without
+def train(  # noqa: PLR0913  # the run, and four things that most runs do without
     recipe: Recipe,
     data: FaceData,
     settings: RunSettings,
@@ -33,6 +33,7 @@ def train(  # noqa: PLR0913  # the run, and three things that most runs do witho
     *,
     teachers: Sequence[Teacher] = (),
     votes: npt.NDArray[np.float32] | None = None,
+    start: Sequence[npt.NDArray[np.float32]] | None = None,
     devices: Sequence[Device] = (),
 ) -> Checkpoint:
     """Train until the budget is spent, with a checkpoint after each epoch.
@@ -47,6 +48,7 @@ def train(  # noqa: PLR0913  # the run, and three things that most runs do witho
         on_epoch: Called after each epoch with its record and the estimate of the epochs still to come.
         teachers: Whose mean answer counts beside the labels, if there are any.
         votes: Shares of FER+'s votes for the training faces, float32 [N, 10], or None.
+        start: Weights to go on from, or None for random ones.
         devices: What each batch is spread over; none: the framework's first.
 
     Returns:
@@ -55,7 +57,7 @@ def train(  # noqa: PLR0913  # the run, and three things that most runs do witho
     Raises:
         RunError: The checkpoint in `directory` cannot be read, or is that of another net.
     """
-    learner = new_learner(Lesson(recipe, data.training, settings.seed, teachers, votes), devices)
+    learner = new_learner(Lesson(recipe, data.training, settings.seed, teachers, votes, start), devices)
     checkpoint = directory.load() or Checkpoint((), learner.state())
     try:
         learner.restore(checkpoint.state)
