@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Self
 
 
-
 def machine_facts() -> dict[str, object]:
     """Processor, cores and versions."""
     models = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]

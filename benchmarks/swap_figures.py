@@ -17,7 +17,7 @@ class Answer:
 
     Attributes:
         kind: Which of the loads it belongs to.
-        due_s: When it was to be sent. Latency counts from here, so that a wait for an earlier answer is not hidden.
+        due_s: When it was to be sent. Latency counts from here, so that no wait for an earlier answer is hidden.
         sent_s: When it was sent.
         answered_s: When its answer was there.
         version: The version that answered; 0 with `error`.

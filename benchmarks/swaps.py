@@ -90,7 +90,7 @@ def main() -> None:
     """Measures, prints and writes."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--swaps", type=int, default=20, help="changes of version")
-    parser.add_argument("--rate", type=float, default=40.0, help="single faces a second; the other loads go with it")
+    parser.add_argument("--rate", type=float, default=40.0, help="single faces a second; others in proportion")
     parser.add_argument("--gap-s", type=float, default=4.0, help="seconds between swaps, which are the yardstick")
     parser.add_argument("--settle-s", type=float, default=8.0, help="seconds before the first one, not counted")
     parser.add_argument("--server-flag", action="append", default=[], help="a flag of the server; repeat")

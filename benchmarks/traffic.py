@@ -88,7 +88,7 @@ class Traffic:
         version = results.servable.version if results.servable else 0
         self._note(kind, due_s, sent_s, version, results, "" if len(results) == len(faces) else "FaceCount")
 
-    def _note(  # noqa: PLR0913 - the parts of an answer
+    def _note(
         self,
         kind: str,
         due_s: float,
