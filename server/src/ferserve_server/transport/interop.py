@@ -16,7 +16,9 @@ from ferserve_server.transport.oip.servicer import OpenInferenceServicer
 from ferserve_server.transport.tfs.servicer import TensorFlowServingServicer
 
 if TYPE_CHECKING:
+    from ferserve_server.domain.detection import DetectionOptions
     from ferserve_server.domain.ports import Clock
+    from ferserve_server.pipeline.analyze_images import AnalyzeImages
     from ferserve_server.pipeline.classify_faces import ClassifyFaces
     from ferserve_server.repository.manager import ModelManager
     from ferserve_server.transport.calls import Calls
@@ -39,6 +41,10 @@ class CompatSettings(Protocol):
     @property
     def max_unanswered_messages(self) -> int:
         """Messages a stream reads ahead of its answers."""
+
+    @property
+    def detection(self) -> DetectionOptions:
+        """How faces are looked for."""
 
 
 def compat_names(settings: CompatSettings) -> list[str]:
@@ -64,6 +70,7 @@ def build_interop(  # noqa: PLR0913 - the collaborators of two services
     settings: CompatSettings,
     calls: Calls,
     classify: ClassifyFaces,
+    analyze: AnalyzeImages,
     manager: ModelManager,
     statistics: Statistics,
     *,
@@ -72,7 +79,9 @@ def build_interop(  # noqa: PLR0913 - the collaborators of two services
     version: str,
 ) -> Interop:
     """Makes what the settings ask for."""
-    tensors = WholeTensors(manager.acquire, classify, statistics, clock)
+    tensors = WholeTensors(
+        manager.acquire, classify, analyze, detection=settings.detection, statistics=statistics, clock=clock
+    )
     handlers: list[GenericHandler] = []
     open_inference: OpenInference | None = None
     if settings.open_inference:
