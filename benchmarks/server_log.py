@@ -34,6 +34,9 @@ class ServerLog:
     def wait_for(self, event: str, **fields: object) -> tuple[float, dict[str, Any]]:
         """Waits for the first line of an event with these fields.
 
+        Raises:
+            RuntimeError: A version was refused meanwhile, the server ended, or it took longer than `PATIENCE_S`.
+
         Returns:
             When it was logged, in seconds since 1970, and its fields.
         """
@@ -41,6 +44,8 @@ class ServerLog:
         while time.monotonic() < give_up_at and self.process.poll() is None:
             for line in self.path.read_text().splitlines():
                 found = json.loads(line) if line.startswith("{") and line.endswith("}") else {}
+                if found.get("event") == "version refused":
+                    raise RuntimeError(f"the server refused {found['servable']}: {found['reason']}; see its log")
                 if found.get("event") == event and fields.items() <= found.items():
                     return datetime.fromisoformat(found["timestamp"]).timestamp(), found
             time.sleep(0.1)

@@ -104,6 +104,20 @@ def swap_figures(answers: Sequence[Answer], swaps: Sequence[Swap]) -> dict[str, 
         "swap_s": span_figures([swap.unloaded_s - swap.published_s for swap in swaps]),
         "publish_to_ready_s": span_figures([swap.ready_s - swap.published_s for swap in swaps]),
         "latency": latency,
+        "by_swap": [_one_swap(swap, good) for swap in swaps],
+    }
+
+
+def _one_swap(swap: Swap, good: Iterable[Answer]) -> dict[str, float]:
+    """How long a swap took, and the worst call in it: its latency, and when it was due after the publication."""
+    calls = [answer for answer in good if _during(answer, [swap])]
+    worst = max(calls, key=lambda answer: answer.latency_ms, default=None)
+    return {
+        "ready_s": round(swap.ready_s - swap.published_s, 2),
+        "unloaded_s": round(swap.unloaded_s - swap.published_s, 2),
+        "calls": len(calls),
+        "worst_ms": round(worst.latency_ms, 1) if worst else 0.0,
+        "worst_due_s": round(worst.due_s - swap.published_s, 2) if worst else 0.0,
     }
 
 
