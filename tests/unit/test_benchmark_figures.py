@@ -105,4 +105,8 @@ def test_the_published_run_lost_nothing_and_mixed_nothing():
     found = json.loads((RESULTS / "swaps.json").read_text())
 
     assert found["swaps"] >= 20
-    assert (found["failed_requests"], found["mixed_version_requests"], found["requests_that_went_back"]) == (0, 0, 0)
+    assert (found["failed_requests"], found["mixed_version_requests"], found["requests_that_went_back"]) == (
+        0,
+        0,
+        0,
+    )

@@ -118,9 +118,7 @@ class WholeTensors:
         deadline, priority = question.deadline, question.priority
         if question.detect and isinstance(question.faces, list):
             return in_rows(
-                await self._analyze(
-                    question.faces, spec, self._detection, deadline=deadline, priority=priority
-                )
+                await self._analyze(question.faces, spec, self._detection, deadline=deadline, priority=priority)
             )
         if isinstance(question.faces, list):
             found = await self._classify.encoded(question.faces, spec, deadline=deadline, priority=priority)
