@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from ferserve_server import __version__
 from ferserve_server.transport.compat.classify import WholeTensors
 from ferserve_server.transport.compat.messages import (
     MODEL_STATUS_SERVICE,
@@ -76,7 +77,6 @@ def build_interop(  # noqa: PLR0913 - the collaborators of two services
     *,
     limits: RequestLimits,
     clock: Clock,
-    version: str,
 ) -> Interop:
     """Makes what the settings ask for."""
     tensors = WholeTensors(
@@ -92,7 +92,7 @@ def build_interop(  # noqa: PLR0913 - the collaborators of two services
             model=manager.model,
             default_ready=lambda: manager.default_ready,
             limits=limits,
-            version=version,
+            version=__version__,
         )
         servicer = OpenInferenceServicer(calls, open_inference, max_unanswered=settings.max_unanswered_messages)
         handlers.append(servicer.handler())
