@@ -25,7 +25,7 @@ from versions import MODEL, MODEL_NAME, publish, telling_faces, withdraw
 
 from ferserve_client import AsyncEmotionClient
 from ferserve_server.app import default_loader, running_server
-from ferserve_server.settings import Settings
+from ferserve_server.settings import load_settings
 
 RESULTS = Path(__file__).resolve().parent / "results"
 PATIENCE_S = 300.0
@@ -59,9 +59,8 @@ async def wait_until_only(client: AsyncEmotionClient, version: int) -> None:
 async def cycles(count: int, repository: Path) -> list[dict[str, float]]:
     """Runs the cycles, and returns what was seen after each."""
     publish(MODEL, repository, 1)
-    settings = Settings(
-        model_repo=repository, listen="127.0.0.1:0", http_listen="off", metrics_listen="off", repository_poll_s=0.2
-    )
+    flags = ["--listen=127.0.0.1:0", "--http-listen=off", "--metrics-listen=off", "--repository-poll-s=0.2"]
+    settings = load_settings([f"--model-repo={repository}", *flags])
     seen = []
     async with (
         running_server(settings, default_loader(settings)) as server,

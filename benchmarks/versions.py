@@ -51,7 +51,7 @@ def make_twin(folder: Path) -> Path:
             super().__init__()
             self.model = tf.saved_model.load(str(MODEL))
 
-        @tf.function(input_signature=[tf.TensorSpec([None, 48, 48, 1], tf.uint8, name="faces")])  # type: ignore[misc]
+        @tf.function(input_signature=[tf.TensorSpec([None, 48, 48, 1], tf.uint8, name="faces")])  # type: ignore[untyped-decorator]
         def __call__(self, faces: Any) -> Any:  # noqa: ANN401 - as above
             damped = (self.model.signatures["serving_default"](faces=faces)["probabilities"] + 1 / 7) / 2
             return {"logits": tf.math.log(damped), "probabilities": damped}
