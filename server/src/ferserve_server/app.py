@@ -153,7 +153,7 @@ async def running_server(settings: Settings, loader: Loader) -> AsyncIterator[Ru
         )
         models = ModelServicer(calls, manager.models, manager.model)
         interop = build_interop(
-            settings, calls, classify, manager, statistics, limits=limits, clock=clock, version=__version__
+            settings, calls, classify, analyze, manager, statistics, limits=limits, clock=clock
         )
         server = build_server(
             emotion, models, health, limits, interop.handlers, with_reflection=settings.reflection
