@@ -43,7 +43,7 @@ def scores(*rows):
 
 def observer_of(metrics):
     observer = InferenceMetrics(metrics)
-    observer.engine_started(NET, CLASSES)
+    observer.engine_started(NET, CLASSES, Precision.BFLOAT16)
     return observer
 
 
