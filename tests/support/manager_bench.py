@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from ferserve_server.backends.fake import FakeLoader, FakeServable
 from ferserve_server.domain.servable import ModelSpec, ServableId, ServableState
 from ferserve_server.repository.aliases import Aliases
-from ferserve_server.repository.manager import ModelManager
 from ferserve_server.repository.gate import GateLimits
+from ferserve_server.repository.manager import ModelManager
 from ferserve_server.repository.preparation import VersionPreparer
 from ferserve_server.repository.source import RepositorySource
 from ferserve_server.repository.version_policy import Latest, Policies

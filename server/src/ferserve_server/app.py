@@ -14,9 +14,9 @@ import structlog
 from ferserve_server import __version__
 from ferserve_server.background import background
 from ferserve_server.clock import MonotonicClock
+from ferserve_server.model_assembly import build_manager, default_loader
 from ferserve_server.observability.exposition import MetricsServer
 from ferserve_server.observability.metrics import Metrics
-from ferserve_server.model_assembly import build_manager, default_loader
 from ferserve_server.observability.observers import CallMetrics, VisionMetrics
 from ferserve_server.pipeline.analyze_images import AnalyzeImages
 from ferserve_server.pipeline.classify_faces import ClassifyFaces

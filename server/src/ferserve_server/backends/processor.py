@@ -1,4 +1,4 @@
-"""What processor this is, as far as a model's speed depends on it. Reads Linux's /proc; knows nothing elsewhere."""
+"""What a model's speed depends on in this machine. Reads Linux's /proc, and knows none elsewhere."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The part of TensorFlow that runs graphs, without the rest of the package.
 
-`import tensorflow` also runs the packages of Keras, of TensorFlow Lite and all that those pick up, which took 10.6 s
-on a machine where the parts named here took 1.9 s. A SavedModel needs none of it: its operations are in the
+`import tensorflow` also runs the packages of Keras, of TensorFlow Lite and all that those pick up, which took
+10.6 s on a machine where the parts named here took 1.9 s. A SavedModel needs none of it: its operations are in the
 library's native code, whoever built the graph.
 """
 
@@ -41,10 +41,7 @@ class TensorFlowCore:
     def __init__(self) -> None:
         # TensorFlow writes a page to stderr at import; errors still come as exceptions.
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-        if "tensorflow" in sys.modules:
-            parts = _import_parts()
-        else:
-            parts = _import_without_package()
+        parts = _import_parts() if "tensorflow" in sys.modules else _import_without_package()
         self.config_pb2: Any = parts["config_pb2"]
         self.rewriter_pb2: Any = parts["rewriter_pb2"]
         self.ops: Any = parts["ops"]
@@ -60,8 +57,8 @@ class TensorFlowCore:
 def _import_without_package() -> dict[str, ModuleType]:
     """Imports the parts while an empty module stands in for the package, whose own code then does not run.
 
-    The stand-in is taken away afterwards: whoever imports `tensorflow` in the same process later gets all of it, on
-    the parts that are there already. A release whose parts do not come up by themselves is imported as a whole.
+    The stand-in is taken away afterwards: whoever imports `tensorflow` in the same process later gets all of it,
+    on the parts that are there already. A release whose parts do not come up by themselves is imported as a whole.
     """
     spec = importlib.util.find_spec("tensorflow")
     if spec is None or not spec.submodule_search_locations:

@@ -55,7 +55,8 @@ def worthwhile(latency_s: Mapping[int, float]) -> tuple[int, ...]:
 
     From the top, sizes go that save no 5 % of the time per face against every smaller one: they would only make
     callers wait. Below, a size goes that saves no 5 % of the time of the next larger one that stays: padding up to
-    that costs as much. A size in between that is merely not the best one stays, since it spares padding.
+    that costs as much. A size in between that is merely not the best one stays, since it spares padding, and so
+    does the smallest, for the caller who is alone.
 
     Args:
         latency_s: Time of a batch, in seconds above 0, by its size; one or more.
@@ -71,7 +72,7 @@ def worthwhile(latency_s: Mapping[int, float]) -> tuple[int, ...]:
         sizes.pop()
     kept = [sizes.pop()]
     for size in reversed(sizes):
-        if latency_s[size] <= _GAIN * latency_s[kept[0]]:
+        if latency_s[size] <= _GAIN * latency_s[kept[0]] or size == sizes[0]:
             kept.insert(0, size)
     return tuple(kept)
 

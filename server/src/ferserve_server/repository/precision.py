@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 _CLEARLY_FASTER: Final = 1.1
-"""Below this bfloat16 is not worth its rounding; a measurement beside other work errs by half of the difference."""
+"""Below this bfloat16 is not worth its rounding; beside other work a measurement errs by half of that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ def settle_precision(
 ) -> Trial:
     """Warms and tries a version in float32, and where it may be in bfloat16, and keeps one of the two.
 
-    Float32 is tried whatever the setting: what is wrong in float32 must not pass by the wider limit of bfloat16.
+    Float32 is tried whatever the setting: what is wrong in it must not pass by the wider limit of bfloat16.
 
     Args:
         servable: The version in float32. It is closed if it is not the one that is kept, also by an error.
@@ -67,8 +67,8 @@ def settle_precision(
         rest: See `latency.measure_batches`.
 
     Raises:
-        ModelRejectedError: It does not score as published in float32; or `limits.precision` is bfloat16 and that is
-            not to be had (PRECISION_UNSUPPORTED) or scores too differently (GOLDEN_MISMATCH).
+        ModelRejectedError: It does not score as published in float32; or `limits.precision` is bfloat16, and that
+            is not to be had (PRECISION_UNSUPPORTED) or scores too differently (GOLDEN_MISMATCH).
     """
     with contextlib.ExitStack() as opened:
         opened.callback(servable.close)
@@ -80,9 +80,7 @@ def settle_precision(
             except ModelRejectedError as error:
                 if limits.precision is Precision.BFLOAT16:
                     raise
-                log.info(
-                    "float32 stays", servable=str(servable.id), reason=error.reason, cause=error.message
-                )
+                log.info("float32 stays", servable=str(servable.id), reason=error.reason, cause=error.message)
         if kept.servable is servable:
             opened.pop_all()
     return kept

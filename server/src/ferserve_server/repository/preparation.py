@@ -34,7 +34,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class PreparedVersion:
-    """A version that may answer requests: `servable` is how it runs, `gate` what it showed, `tuning` how it runs."""
+    """A version that may answer requests, with what it showed and how it runs."""
 
     servable: Servable
     gate: GateFigures
@@ -45,8 +45,8 @@ class VersionPreparer:
     """Loads and tries versions on a thread. Event loop only.
 
     It takes one core from live traffic, not more: one thread, one version and one batch at a time. Within a batch
-    the engine uses as many threads as its own settings give it, 1 by default. While no version is in force there is
-    no traffic to spare, and it takes as many cores as the version will have executors.
+    the engine uses as many threads as its own settings give it, 1 by default. While no version is in force there
+    is no traffic to spare, and it takes as many cores as the version will have executors.
 
     Args of the constructor:
         source: Where versions lie.
@@ -96,9 +96,7 @@ class VersionPreparer:
         known = self._cache.read(_manifest_sum(directory))
         servable = self._loader.load(servable_id, directory, manifest.description)
         rest = time.sleep if in_force else _no_rest
-        trial = settle_precision(
-            servable, golden, self._limits, known_speedup=known.bfloat16_speedup, rest=rest
-        )
+        trial = settle_precision(servable, golden, self._limits, known_speedup=known.bfloat16_speedup, rest=rest)
         try:
             tuning = self._tune(trial, golden, known, in_force)
             gate = self._compare(trial, golden, in_force)
@@ -114,9 +112,7 @@ class VersionPreparer:
         sizes, servable = self._limits.bucket_sizes, trial.servable
         latency_s = dict(known.latency_s)
         if self._bucket_rules.needs_times and set(latency_s) != set(sizes):
-            latency_s = measure_curve(
-                servable, golden.faces, sizes, rest=time.sleep if in_force else _no_rest
-            )
+            latency_s = measure_curve(servable, golden.faces, sizes, rest=time.sleep if in_force else _no_rest)
         used = choose_buckets(sizes, latency_s, self._bucket_rules)
         servable.warm_executors(used, 1 if in_force else servable.executor_count)
         log.info(

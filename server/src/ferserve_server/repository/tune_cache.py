@@ -79,10 +79,7 @@ class TuneCache:
         if self._path is None:
             return {}
         try:
-            document = json.loads(self._path.read_text("utf-8"))
-            if document["format_version"] != _FORMAT_VERSION:
-                raise ValueError(f"format_version is {document['format_version']}, not {_FORMAT_VERSION}")
-            return dict(document["entries"])
+            return _parse_file(json.loads(self._path.read_text("utf-8")))
         except FileNotFoundError:
             return {}
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -94,6 +91,12 @@ class TuneCache:
 
     def _complain(self, text: str, error: Exception) -> None:
         log.error(text, path=str(self._path), error=repr(error))
+
+
+def _parse_file(document: Any) -> dict[str, Any]:  # noqa: ANN401 - whatever JSON held
+    if document["format_version"] != _FORMAT_VERSION:
+        raise ValueError(f"format_version is {document['format_version']}, this server reads {_FORMAT_VERSION}")
+    return dict(document["entries"])
 
 
 def _parse(entry: Mapping[str, Any]) -> Measured:
