@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from itertools import count
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -24,6 +25,7 @@ def measure_batches(
     faces: CropBatch,
     bucket_size: int,
     *,
+    at_least_s: float = 0.0,
     now: Callable[[], float] = time.perf_counter,
     rest: Callable[[float], None] = lambda _: None,
 ) -> list[list[float]]:
@@ -33,20 +35,22 @@ def measure_batches(
         servables: What to run; warm.
         faces: Faces to run it with, uint8 [N, H, W, 1], repeated as often as it takes.
         bucket_size: Size of the batch.
+        at_least_s: Go on for so many seconds: other work often takes the core for longer than a few short batches.
         now: A clock, in seconds.
         rest: Is called after each round with how long it took, to leave that much time to live traffic.
     """
     batch = np.resize(faces, (bucket_size, *faces.shape[1:]))
     times: list[list[float]] = [[] for _ in servables]
     begun_at = now()
-    for _ in range(_ROUNDS):
+    for number in count(1):
         round_at = now()
         for servable, found in zip(servables, times, strict=True):
             started_at = now()
             servable.predict(batch)
             found.append(now() - started_at)
         rest(now() - round_at)
-        if now() - begun_at > _SIZE_S * len(servables):
+        passed_s = now() - begun_at
+        if passed_s > _SIZE_S * len(servables) or (number >= _ROUNDS and passed_s >= at_least_s):
             break
     return times
 

@@ -27,6 +27,9 @@ log = structlog.get_logger(__name__)
 _CLEARLY_FASTER: Final = 1.1
 """Below this bfloat16 is not worth its rounding; beside other work a measurement errs by half of that."""
 
+_COMPARED_S: Final = 0.3
+"""The two are compared for so long: the choice stays until the version is loaded again."""
+
 
 @dataclass(frozen=True, slots=True)
 class Trial:
@@ -140,7 +143,9 @@ def _try_bfloat16(
         factor = known_speedup
         if limits.precision is None and factor is None:
             size = limits.bucket_sizes[-1]
-            factor = speedup(*measure_batches([exact.servable, servable], golden.faces, size, now=now, rest=rest))
+            both = [exact.servable, servable]
+            times = measure_batches(both, golden.faces, size, at_least_s=_COMPARED_S, now=now, rest=rest)
+            factor = speedup(*times)
         wanted = limits.precision is Precision.BFLOAT16 or (factor or 0.0) >= _CLEARLY_FASTER
         kept = fast if wanted else exact
         if wanted:
