@@ -1,4 +1,4 @@
-"""Wiring: the only file that knows every adapter, and the order in which things start and end."""
+"""Wiring: what a server is made of, and the order in which things start and end."""
 
 from __future__ import annotations
 
@@ -7,31 +7,20 @@ import contextlib
 import os
 import signal
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import structlog
 
 from ferserve_server import __version__
-from ferserve_server.backends.ensemble import EnsembleLoader
-from ferserve_server.backends.saved_model import SavedModelLoader
 from ferserve_server.background import background
-from ferserve_server.batching.batcher import Batcher
-from ferserve_server.batching.settings import BatcherSettings
 from ferserve_server.clock import MonotonicClock
+from ferserve_server.model_assembly import build_manager, default_loader
 from ferserve_server.observability.exposition import MetricsServer
 from ferserve_server.observability.metrics import Metrics
-from ferserve_server.observability.observers import CallMetrics, InferenceMetrics, RoutingMetrics, VisionMetrics
-from ferserve_server.observability.tee import InferenceTee
+from ferserve_server.observability.observers import CallMetrics, VisionMetrics
 from ferserve_server.pipeline.analyze_images import AnalyzeImages
 from ferserve_server.pipeline.classify_faces import ClassifyFaces
 from ferserve_server.pipeline.stream_frames import StreamLimits
-from ferserve_server.repository.aliases import Aliases, parse_aliases
-from ferserve_server.repository.manager import ModelManager
-from ferserve_server.repository.preparation import GateLimits, VersionPreparer
-from ferserve_server.repository.source import RepositorySource
-from ferserve_server.repository.state_file import read_state, write_state
-from ferserve_server.repository.version_policy import Latest, Policies, parse_policies
 from ferserve_server.repository.watching import looks
 from ferserve_server.transport.calls import Calls
 from ferserve_server.transport.compat.statistics import Statistics
@@ -46,7 +35,8 @@ from ferserve_server.vision.pool import VisionPool
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-    from ferserve_server.domain.ports import Loader, Servable
+    from ferserve_server.domain.ports import Loader
+    from ferserve_server.repository.manager import ModelManager
     from ferserve_server.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -97,16 +87,6 @@ async def serve(settings: Settings) -> int:
         return 0 if await server.drain() else 1
 
 
-def default_loader(settings: Settings) -> Loader:
-    """The TensorFlow engine as the settings want it, and ensembles on it."""
-    engine = SavedModelLoader(
-        executor_count=settings.executor_count,
-        intra_op_thread_count=settings.intra_op_threads,
-        gpu_memory_limit_mib=settings.gpu_memory_limit_mib,
-    )
-    return EnsembleLoader(engine, RepositorySource(settings.model_repo))
-
-
 @contextlib.asynccontextmanager
 async def running_server(settings: Settings, loader: Loader) -> AsyncIterator[RunningServer]:
     """Starts a server; on leaving it is stopped, drained or not.
@@ -128,7 +108,7 @@ async def running_server(settings: Settings, loader: Loader) -> AsyncIterator[Ru
     calls = Calls(limits, call_metrics, clock)
     health = HealthReporter(compat_names(settings))
     health_changed = asyncio.Event()
-    manager = _model_manager(settings, loader, clock, metrics, statistics, health_changed.set)
+    manager = build_manager(settings, loader, clock, metrics, statistics, health_changed.set)
 
     async with contextlib.AsyncExitStack() as stack:
         vision = VisionPool(
@@ -221,54 +201,6 @@ async def _drain(
     await stop()
     log.info("drained")
     return True
-
-
-def _model_manager(
-    settings: Settings,
-    loader: Loader,
-    clock: MonotonicClock,
-    metrics: Metrics,
-    statistics: Statistics,
-    on_change: Callable[[], None],
-) -> ModelManager:
-    inference_metrics = InferenceMetrics(metrics)
-    observer = InferenceTee(inference_metrics, statistics)
-    batcher_settings = BatcherSettings(
-        bucket_sizes=settings.bucket_sizes,
-        max_queue_faces=settings.max_queue_faces,
-        max_queue_bytes=settings.max_queue_mib * 2**20,
-        max_queue_delay_s=settings.max_queue_delay_ms / 1e3,
-        bulk_promotion_s=settings.bulk_promotion_ms / 1e3,
-        execution_timeout_s=settings.execution_timeout_s,
-        inline_s=settings.inline_ms / 1e3,
-        hold_until_queued=settings.hold_until_queued,
-    )
-
-    def make_batcher(servable: Servable) -> Batcher:
-        batcher = Batcher(servable, batcher_settings, clock=clock, observer=observer, on_health_change=on_change)
-        inference_metrics.engine_started(servable.id, servable.description.labels)
-        metrics.watch_engine(
-            servable.id,
-            depth_faces=lambda: batcher.depth_faces,
-            oldest_age_s=lambda: batcher.oldest_age_s,
-            healthy=lambda: batcher.healthy,
-        )
-        return batcher
-
-    source = RepositorySource(settings.model_repo)
-    limits = GateLimits(settings.bucket_sizes, settings.golden_tolerance, settings.gate_latency_factor)
-    return ModelManager(
-        source,
-        VersionPreparer(source, loader, limits),
-        make_batcher,
-        observer=observer,
-        routing_observer=RoutingMetrics(metrics),
-        default_model=settings.default_model,
-        policies=Policies(Latest(settings.versions_per_model), parse_policies(settings.version_policy)),
-        aliases=Aliases(parse_aliases(settings.alias), read_state(settings.lifecycle_state_file)),
-        save_aliases=partial(write_state, settings.lifecycle_state_file),
-        on_change=on_change,
-    )
 
 
 async def _close_models(manager: ModelManager) -> None:

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from ferserve.v1 import failure_pb2 as ferserve_dot_v1_dot_failure__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x66\x65rserve/v1/model_service.proto\x12\x0b\x66\x65rserve.v1\x1a\x19\x66\x65rserve/v1/failure.proto\"\x1f\n\x0fGetModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"5\n\x10GetModelResponse\x12!\n\x05model\x18\x01 \x01(\x0b\x32\x12.ferserve.v1.Model\":\n\x11ListModelsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"Q\n\x12ListModelsResponse\x12\"\n\x06models\x18\x01 \x03(\x0b\x32\x12.ferserve.v1.Model\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xe6\x01\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x64\x65\x66\x61ult\x18\x02 \x01(\x08\x12+\n\x08versions\x18\x03 \x03(\x0b\x32\x19.ferserve.v1.ModelVersion\x12\x16\n\x0eversion_policy\x18\x04 \x01(\t\x12\x30\n\x07\x61liases\x18\x05 \x03(\x0b\x32\x1f.ferserve.v1.Model.AliasesEntry\x12\x17\n\x0fserving_version\x18\x06 \x01(\x03\x1a.\n\x0c\x41liasesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"\x90\x03\n\x0cModelVersion\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12)\n\x05state\x18\x02 \x01(\x0e\x32\x1a.ferserve.v1.ServableState\x12%\n\x07\x66\x61ilure\x18\x03 \x01(\x0b\x32\x14.ferserve.v1.Failure\x12\x0e\n\x06labels\x18\x04 \x03(\t\x12\x14\n\x0cinput_height\x18\x05 \x01(\x05\x12\x13\n\x0binput_width\x18\x06 \x01(\x05\x12\x11\n\tmac_count\x18\x07 \x01(\x03\x12\x17\n\x0fparameter_count\x18\x08 \x01(\x03\x12\x37\n\x07metrics\x18\t \x03(\x0b\x32&.ferserve.v1.ModelVersion.MetricsEntry\x12\x14\n\x0c\x62ucket_sizes\x18\n \x03(\x05\x12\x0f\n\x07\x61liases\x18\x0b \x03(\t\x12&\n\x04gate\x18\x0c \x01(\x0b\x32\x18.ferserve.v1.GateFigures\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"Y\n\x0bGateFigures\x12\x19\n\x11golden_difference\x18\x01 \x01(\x01\x12/\n\ncomparison\x18\x02 \x01(\x0b\x32\x1b.ferserve.v1.GateComparison\"\xae\x01\n\x0eGateComparison\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12\x16\n\tagreement\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x1f\n\x12largest_difference\x18\x03 \x01(\x01H\x01\x88\x01\x01\x12-\n\tlatencies\x18\x04 \x03(\x0b\x32\x1a.ferserve.v1.BucketLatencyB\x0c\n\n_agreementB\x15\n\x13_largest_difference\"U\n\rBucketLatency\x12\x13\n\x0b\x62ucket_size\x18\x01 \x01(\x05\x12\x12\n\nlatency_ms\x18\x02 \x01(\x01\x12\x1b\n\x13in_force_latency_ms\x18\x03 \x01(\x01*\xba\x01\n\rServableState\x12\x1e\n\x1aSERVABLE_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16SERVABLE_STATE_LOADING\x10\x01\x12\x18\n\x14SERVABLE_STATE_READY\x10\x02\x12\x1b\n\x17SERVABLE_STATE_DRAINING\x10\x03\x12\x1b\n\x17SERVABLE_STATE_UNLOADED\x10\x04\x12\x19\n\x15SERVABLE_STATE_FAILED\x10\x05\x32\xa6\x01\n\x0cModelService\x12G\n\x08GetModel\x12\x1c.ferserve.v1.GetModelRequest\x1a\x1d.ferserve.v1.GetModelResponse\x12M\n\nListModels\x12\x1e.ferserve.v1.ListModelsRequest\x1a\x1f.ferserve.v1.ListModelsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x66\x65rserve/v1/model_service.proto\x12\x0b\x66\x65rserve.v1\x1a\x19\x66\x65rserve/v1/failure.proto\"\x1f\n\x0fGetModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"5\n\x10GetModelResponse\x12!\n\x05model\x18\x01 \x01(\x0b\x32\x12.ferserve.v1.Model\":\n\x11ListModelsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"Q\n\x12ListModelsResponse\x12\"\n\x06models\x18\x01 \x03(\x0b\x32\x12.ferserve.v1.Model\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xe6\x01\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x64\x65\x66\x61ult\x18\x02 \x01(\x08\x12+\n\x08versions\x18\x03 \x03(\x0b\x32\x19.ferserve.v1.ModelVersion\x12\x16\n\x0eversion_policy\x18\x04 \x01(\t\x12\x30\n\x07\x61liases\x18\x05 \x03(\x0b\x32\x1f.ferserve.v1.Model.AliasesEntry\x12\x17\n\x0fserving_version\x18\x06 \x01(\x03\x1a.\n\x0c\x41liasesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"\xdf\x04\n\x0cModelVersion\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12)\n\x05state\x18\x02 \x01(\x0e\x32\x1a.ferserve.v1.ServableState\x12%\n\x07\x66\x61ilure\x18\x03 \x01(\x0b\x32\x14.ferserve.v1.Failure\x12\x0e\n\x06labels\x18\x04 \x03(\t\x12\x14\n\x0cinput_height\x18\x05 \x01(\x05\x12\x13\n\x0binput_width\x18\x06 \x01(\x05\x12\x11\n\tmac_count\x18\x07 \x01(\x03\x12\x17\n\x0fparameter_count\x18\x08 \x01(\x03\x12\x37\n\x07metrics\x18\t \x03(\x0b\x32&.ferserve.v1.ModelVersion.MetricsEntry\x12\x14\n\x0c\x62ucket_sizes\x18\n \x03(\x05\x12\x0f\n\x07\x61liases\x18\x0b \x03(\t\x12&\n\x04gate\x18\x0c \x01(\x0b\x32\x18.ferserve.v1.GateFigures\x12)\n\tprecision\x18\r \x01(\x0e\x32\x16.ferserve.v1.Precision\x12\x1d\n\x10\x62\x66loat16_speedup\x18\x0e \x01(\x01H\x00\x88\x01\x01\x12<\n\nlatency_ms\x18\x0f \x03(\x0b\x32(.ferserve.v1.ModelVersion.LatencyMsEntry\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x1a\x30\n\x0eLatencyMsEntry\x12\x0b\n\x03key\x18\x01 \x01(\x05\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x42\x13\n\x11_bfloat16_speedup\"Y\n\x0bGateFigures\x12\x19\n\x11golden_difference\x18\x01 \x01(\x01\x12/\n\ncomparison\x18\x02 \x01(\x0b\x32\x1b.ferserve.v1.GateComparison\"\xae\x01\n\x0eGateComparison\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12\x16\n\tagreement\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x1f\n\x12largest_difference\x18\x03 \x01(\x01H\x01\x88\x01\x01\x12-\n\tlatencies\x18\x04 \x03(\x0b\x32\x1a.ferserve.v1.BucketLatencyB\x0c\n\n_agreementB\x15\n\x13_largest_difference\"U\n\rBucketLatency\x12\x13\n\x0b\x62ucket_size\x18\x01 \x01(\x05\x12\x12\n\nlatency_ms\x18\x02 \x01(\x01\x12\x1b\n\x13in_force_latency_ms\x18\x03 \x01(\x01*U\n\tPrecision\x12\x19\n\x15PRECISION_UNSPECIFIED\x10\x00\x12\x15\n\x11PRECISION_FLOAT32\x10\x01\x12\x16\n\x12PRECISION_BFLOAT16\x10\x02*\xba\x01\n\rServableState\x12\x1e\n\x1aSERVABLE_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16SERVABLE_STATE_LOADING\x10\x01\x12\x18\n\x14SERVABLE_STATE_READY\x10\x02\x12\x1b\n\x17SERVABLE_STATE_DRAINING\x10\x03\x12\x1b\n\x17SERVABLE_STATE_UNLOADED\x10\x04\x12\x19\n\x15SERVABLE_STATE_FAILED\x10\x05\x32\xa6\x01\n\x0cModelService\x12G\n\x08GetModel\x12\x1c.ferserve.v1.GetModelRequest\x1a\x1d.ferserve.v1.GetModelResponse\x12M\n\nListModels\x12\x1e.ferserve.v1.ListModelsRequest\x1a\x1f.ferserve.v1.ListModelsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,8 +36,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MODEL_ALIASESENTRY']._serialized_options = b'8\001'
   _globals['_MODELVERSION_METRICSENTRY']._loaded_options = None
   _globals['_MODELVERSION_METRICSENTRY']._serialized_options = b'8\001'
-  _globals['_SERVABLESTATE']._serialized_start=1298
-  _globals['_SERVABLESTATE']._serialized_end=1484
+  _globals['_MODELVERSION_LATENCYMSENTRY']._loaded_options = None
+  _globals['_MODELVERSION_LATENCYMSENTRY']._serialized_options = b'8\001'
+  _globals['_PRECISION']._serialized_start=1504
+  _globals['_PRECISION']._serialized_end=1589
+  _globals['_SERVABLESTATE']._serialized_start=1592
+  _globals['_SERVABLESTATE']._serialized_end=1778
   _globals['_GETMODELREQUEST']._serialized_start=75
   _globals['_GETMODELREQUEST']._serialized_end=106
   _globals['_GETMODELRESPONSE']._serialized_start=108
@@ -51,15 +55,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MODEL_ALIASESENTRY']._serialized_start=491
   _globals['_MODEL_ALIASESENTRY']._serialized_end=537
   _globals['_MODELVERSION']._serialized_start=540
-  _globals['_MODELVERSION']._serialized_end=940
-  _globals['_MODELVERSION_METRICSENTRY']._serialized_start=894
-  _globals['_MODELVERSION_METRICSENTRY']._serialized_end=940
-  _globals['_GATEFIGURES']._serialized_start=942
-  _globals['_GATEFIGURES']._serialized_end=1031
-  _globals['_GATECOMPARISON']._serialized_start=1034
-  _globals['_GATECOMPARISON']._serialized_end=1208
-  _globals['_BUCKETLATENCY']._serialized_start=1210
-  _globals['_BUCKETLATENCY']._serialized_end=1295
-  _globals['_MODELSERVICE']._serialized_start=1487
-  _globals['_MODELSERVICE']._serialized_end=1653
+  _globals['_MODELVERSION']._serialized_end=1147
+  _globals['_MODELVERSION_METRICSENTRY']._serialized_start=1030
+  _globals['_MODELVERSION_METRICSENTRY']._serialized_end=1076
+  _globals['_MODELVERSION_LATENCYMSENTRY']._serialized_start=1078
+  _globals['_MODELVERSION_LATENCYMSENTRY']._serialized_end=1126
+  _globals['_GATEFIGURES']._serialized_start=1149
+  _globals['_GATEFIGURES']._serialized_end=1238
+  _globals['_GATECOMPARISON']._serialized_start=1241
+  _globals['_GATECOMPARISON']._serialized_end=1415
+  _globals['_BUCKETLATENCY']._serialized_start=1417
+  _globals['_BUCKETLATENCY']._serialized_end=1502
+  _globals['_MODELSERVICE']._serialized_start=1781
+  _globals['_MODELSERVICE']._serialized_end=1947
 # @@protoc_insertion_point(module_scope)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
 
     from ferserve_server.domain.ports import FaceScorer, InferenceObserver, RoutingObserver, Servable
-    from ferserve_server.domain.servable import ModelSpec
+    from ferserve_server.domain.servable import ModelSpec, Tuning
     from ferserve_server.repository.aliases import Aliases
     from ferserve_server.repository.lease import Lease
     from ferserve_server.repository.preparation import VersionPreparer
@@ -45,7 +45,7 @@ class ModelManager:
         self,
         source: RepositorySource,
         preparer: VersionPreparer,
-        make_scorer: Callable[[Servable], FaceScorer],
+        make_scorer: Callable[[Servable, Tuning], FaceScorer],
         *,
         observer: InferenceObserver,
         routing_observer: RoutingObserver,
@@ -60,7 +60,7 @@ class ModelManager:
         Args:
             source: Tells which versions there are.
             preparer: Loads and tries them.
-            make_scorer: Makes what scores the faces of a version.
+            make_scorer: Makes what scores the faces of a version, in the batch sizes of its tuning.
             observer: Is told the state of every version.
             routing_observer: Is told where requests go.
             default_model: Model of requests that name none.
@@ -226,7 +226,7 @@ class ModelManager:
         try:
             with in_force.lease() if in_force else contextlib.nullcontext():
                 beside = in_force.servable if in_force else None
-                servable, gate = await self._preparer.prepare(servable_id, beside)
+                prepared = await self._preparer.prepare(servable_id, beside)
         except Exception as error:  # a broken model must not harm the service
             self._failed[servable_id] = manifest_time
             failure = (
@@ -240,13 +240,11 @@ class ModelManager:
             self._book.set(VersionStatus(servable_id, ServableState.FAILED, failure=failure))
             return
         self._failed.pop(servable_id, None)
-        self._routes.add(LiveVersion(servable, self._make_scorer(servable)))
-        log.info("version ready", servable=str(servable_id), gate=gate)
-        bucket_sizes = self._preparer.limits.bucket_sizes
+        servable, gate, tuning = prepared.servable, prepared.gate, prepared.tuning
+        self._routes.add(LiveVersion(servable, self._make_scorer(servable, tuning)))
+        log.info("version ready", servable=str(servable_id), precision=tuning.precision.value, gate=gate)
         self._book.set(
-            VersionStatus(
-                servable_id, ServableState.READY, servable.description, bucket_sizes=bucket_sizes, gate=gate
-            )
+            VersionStatus(servable_id, ServableState.READY, servable.description, gate=gate, tuning=tuning)
         )
 
     def _retire(self, servable_id: ServableId) -> None:
