@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from ferserve_server.domain.ports import Loader
     from ferserve_server.domain.servable import ModelDescription
+    from ferserve_server.repository.state_file import LifecycleState, Refusal
+    from ferserve_server.repository.trials import Trials
     from ferserve_server.repository.version_policy import VersionPolicy
 
 NEWEST = ModelSpec()
@@ -54,10 +56,13 @@ class Shop:
         *,
         policies: Mapping[str, VersionPolicy] | None = None,
         aliases: Aliases | None = None,
+        trials: Trials | None = None,
+        refused: Mapping[ServableId, Refusal] | None = None,
     ) -> None:
         self.observer = Recorder()
         self.scorers: list[FakeScorer] = []
         self.changes = 0
+        self.refused: Mapping[ServableId, Refusal] = {}
         self.saved: list[Mapping[str, Mapping[str, int]]] = []
         source = RepositorySource(root)
         self.manager = ModelManager(
@@ -69,13 +74,19 @@ class Shop:
             default_model="fer-nano",
             policies=Policies(Latest(versions_per_model), policies or {}),
             aliases=aliases or Aliases(),
-            save_aliases=self.saved.append,
+            refused=refused,
+            trials=trials,
+            save_state=self._save,
             on_change=self._changed,
         )
 
     def _make_scorer(self, servable: FakeServable) -> FakeScorer:
         self.scorers.append(FakeScorer(servable))
         return self.scorers[-1]
+
+    def _save(self, state: LifecycleState) -> None:
+        self.saved.append(state.aliases)
+        self.refused = state.refused
 
     def _changed(self) -> None:
         self.changes += 1

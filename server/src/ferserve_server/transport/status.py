@@ -35,6 +35,10 @@ _CODES: Final[dict[type[errors.FerserveError], grpc.StatusCode]] = {
     errors.ModelRejectedError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.VersionInUseError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.AliasFixedError: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.NoCanaryError: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.NoOlderVersionError: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.ControlDisabledError: grpc.StatusCode.PERMISSION_DENIED,
+    errors.ControlUnauthenticatedError: grpc.StatusCode.UNAUTHENTICATED,
     errors.UnsupportedError: grpc.StatusCode.UNIMPLEMENTED,
     errors.FerserveError: grpc.StatusCode.INTERNAL,
 }
