@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ferserve_server.settings import Settings, SettingsError, format_settings, load_settings
+from ferserve_server.settings import Settings
+from ferserve_server.settings_reading import SettingsError, format_settings, load_settings
 
 NAMES = [name for name in Settings.model_fields if name not in {"config", "print_config"}]
 

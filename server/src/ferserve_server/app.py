@@ -1,4 +1,4 @@
-"""Wiring: the only file that knows every adapter, and the order in which things start and end."""
+"""Wiring: the file that knows every adapter, and the order in which things start and end."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import contextlib
 import os
 import signal
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -16,23 +15,15 @@ from ferserve_server import __version__
 from ferserve_server.backends.ensemble import EnsembleLoader
 from ferserve_server.backends.saved_model import SavedModelLoader
 from ferserve_server.background import background
-from ferserve_server.batching.batcher import Batcher
-from ferserve_server.batching.settings import BatcherSettings
 from ferserve_server.clock import MonotonicClock
+from ferserve_server.model_lifecycle import build_manager, close_models, judge_canaries, keep_models
 from ferserve_server.observability.exposition import MetricsServer
 from ferserve_server.observability.metrics import Metrics
-from ferserve_server.observability.observers import CallMetrics, InferenceMetrics, RoutingMetrics, VisionMetrics
-from ferserve_server.observability.tee import InferenceTee
+from ferserve_server.observability.observers import CallMetrics, VisionMetrics
 from ferserve_server.pipeline.analyze_images import AnalyzeImages
 from ferserve_server.pipeline.classify_faces import ClassifyFaces
 from ferserve_server.pipeline.stream_frames import StreamLimits
-from ferserve_server.repository.aliases import Aliases, parse_aliases
-from ferserve_server.repository.manager import ModelManager
-from ferserve_server.repository.preparation import GateLimits, VersionPreparer
 from ferserve_server.repository.source import RepositorySource
-from ferserve_server.repository.state_file import read_state, write_state
-from ferserve_server.repository.version_policy import Latest, Policies, parse_policies
-from ferserve_server.repository.watching import looks
 from ferserve_server.transport.calls import Calls
 from ferserve_server.transport.compat.statistics import Statistics
 from ferserve_server.transport.emotion_servicer import EmotionServicer
@@ -46,7 +37,8 @@ from ferserve_server.vision.pool import VisionPool
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-    from ferserve_server.domain.ports import Loader, Servable
+    from ferserve_server.domain.ports import Loader
+    from ferserve_server.repository.manager import ModelManager
     from ferserve_server.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -56,9 +48,6 @@ _QUIET_S: Final = 0.1
 
 _LONGEST_GOODBYE_S: Final = 1.0
 """But it waits for that no longer than this, should callers not heed the drain."""
-
-_LONGEST_UNLOAD_S: Final = 10.0
-"""Draining is over by then; unloading itself takes milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +117,7 @@ async def running_server(settings: Settings, loader: Loader) -> AsyncIterator[Ru
     calls = Calls(limits, call_metrics, clock)
     health = HealthReporter(compat_names(settings))
     health_changed = asyncio.Event()
-    manager = _model_manager(settings, loader, clock, metrics, statistics, health_changed.set)
+    manager = build_manager(settings, loader, clock, metrics, statistics, health_changed.set)
 
     async with contextlib.AsyncExitStack() as stack:
         vision = VisionPool(
@@ -164,7 +153,7 @@ async def running_server(settings: Settings, loader: Loader) -> AsyncIterator[Ru
         if settings.metrics_listen != "off":
             metrics_port = stack.enter_context(MetricsServer(metrics.registry, settings.metrics_listen)).port
 
-        stack.push_async_callback(_close_models, manager)
+        stack.push_async_callback(close_models, manager)
         await health.report(ready=False)
         http_port = None
         # Its own stack, so that a drain can close it with the gRPC server.
@@ -189,7 +178,9 @@ async def running_server(settings: Settings, loader: Loader) -> AsyncIterator[Ru
         await server.start()
         stack.push_async_callback(server.stop, 0)
         log.info("listening", port=port, http_port=http_port, metrics_port=metrics_port, version=__version__)
-        stack.enter_context(background(_keep_models(manager, settings)))
+        stack.enter_context(background(keep_models(manager, settings)))
+        if settings.canary_share:
+            stack.enter_context(background(judge_canaries(manager, settings)))
 
         async def stop() -> None:
             await asyncio.gather(server.stop(grace=1.0), http.aclose())
@@ -221,76 +212,6 @@ async def _drain(
     await stop()
     log.info("drained")
     return True
-
-
-def _model_manager(
-    settings: Settings,
-    loader: Loader,
-    clock: MonotonicClock,
-    metrics: Metrics,
-    statistics: Statistics,
-    on_change: Callable[[], None],
-) -> ModelManager:
-    inference_metrics = InferenceMetrics(metrics)
-    observer = InferenceTee(inference_metrics, statistics)
-    batcher_settings = BatcherSettings(
-        bucket_sizes=settings.bucket_sizes,
-        max_queue_faces=settings.max_queue_faces,
-        max_queue_bytes=settings.max_queue_mib * 2**20,
-        max_queue_delay_s=settings.max_queue_delay_ms / 1e3,
-        bulk_promotion_s=settings.bulk_promotion_ms / 1e3,
-        execution_timeout_s=settings.execution_timeout_s,
-        inline_s=settings.inline_ms / 1e3,
-        hold_until_queued=settings.hold_until_queued,
-    )
-
-    def make_batcher(servable: Servable) -> Batcher:
-        batcher = Batcher(servable, batcher_settings, clock=clock, observer=observer, on_health_change=on_change)
-        inference_metrics.engine_started(servable.id, servable.description.labels)
-        metrics.watch_engine(
-            servable.id,
-            depth_faces=lambda: batcher.depth_faces,
-            oldest_age_s=lambda: batcher.oldest_age_s,
-            healthy=lambda: batcher.healthy,
-        )
-        return batcher
-
-    source = RepositorySource(settings.model_repo)
-    limits = GateLimits(settings.bucket_sizes, settings.golden_tolerance, settings.gate_latency_factor)
-    return ModelManager(
-        source,
-        VersionPreparer(source, loader, limits),
-        make_batcher,
-        observer=observer,
-        routing_observer=RoutingMetrics(metrics),
-        default_model=settings.default_model,
-        policies=Policies(Latest(settings.versions_per_model), parse_policies(settings.version_policy)),
-        aliases=Aliases(parse_aliases(settings.alias), read_state(settings.lifecycle_state_file)),
-        save_aliases=partial(write_state, settings.lifecycle_state_file),
-        on_change=on_change,
-    )
-
-
-async def _close_models(manager: ModelManager) -> None:
-    """Unloads what can be unloaded; an engine that hangs would hold the exit up for its whole timeout."""
-    try:
-        async with asyncio.timeout(_LONGEST_UNLOAD_S):
-            await manager.close()
-    except TimeoutError:
-        log.error("models not unloaded in time", timeout_s=_LONGEST_UNLOAD_S)  # noqa: TRY400 - no trace to show
-
-
-async def _keep_models(manager: ModelManager, settings: Settings) -> None:
-    await manager.refresh()
-    if not manager.default_ready:
-        log.error(
-            "the default model is not ready; put it into the model folder or name another with --default-model",
-            model=settings.default_model,
-            model_repo=str(settings.model_repo),
-        )
-    if settings.repository_poll_s:
-        async with contextlib.aclosing(looks(settings.model_repo, settings.repository_poll_s)) as moments:
-            await manager.watch(moments)
 
 
 async def _follow_health(manager: ModelManager, health: HealthReporter, changed: asyncio.Event) -> None:

@@ -10,7 +10,7 @@ import uvloop
 from ferserve_server.app import serve
 from ferserve_server.observability.exposition import MetricsAddressError
 from ferserve_server.observability.logging import set_up_logging
-from ferserve_server.settings import SettingsError, format_settings, load_settings
+from ferserve_server.settings_reading import SettingsError, format_settings, load_settings
 from ferserve_server.transport.server import ListenError
 
 EXIT_USAGE = 2

@@ -65,7 +65,7 @@ class Finding:
     text: str
 
 
-def judge(  # noqa: PLR0913 - two versions, the rules, and what else there is to know
+def judge(
     canary: VersionFigures,
     stable: VersionFigures,
     rules: CanaryRules,
@@ -105,7 +105,7 @@ def judge(  # noqa: PLR0913 - two versions, the rules, and what else there is to
     )
 
 
-def _wait(  # noqa: PLR0913 - what `judge` knows by then
+def _wait(
     canary: VersionFigures,
     stable: VersionFigures,
     rules: CanaryRules,
@@ -218,10 +218,11 @@ def wilson(count: int, total: int) -> tuple[float, float]:
     """Wilson's interval for a share (JASA 22, 1927): bounds of `count` of `total`, which is 1 or more."""
     share, square = count / total, _STANDARD_ERRORS**2
     center = (share + square / (2 * total)) / (1 + square / total)
-    half = _STANDARD_ERRORS / (1 + square / total) * math.sqrt(share * (1 - share) / total + square / (4 * total**2))
+    half = (
+        _STANDARD_ERRORS / (1 + square / total) * math.sqrt(share * (1 - share) / total + square / (4 * total**2))
+    )
     return max(0.0, min(center - half, share)), min(1.0, max(center + half, share))
 
 
 def _standard_error(one: Spread, other: Spread) -> float:
     return math.sqrt(one.variance / one.count + other.variance / other.count)
-

@@ -253,7 +253,9 @@ class ModelManager:
         self._asked_for.discard(servable_id)
 
     async def _save(self) -> None:
-        async with self._saving:  # what is in force when it is this one's turn, so the last one written is the last
+        async with (
+            self._saving
+        ):  # what is in force when it is this one's turn, so the last one written is the last
             state = LifecycleState(self._routes.aliases.chosen, dict(self._fleet.refused))
             try:
                 await asyncio.to_thread(self._save_state, state)

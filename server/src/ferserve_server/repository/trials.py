@@ -61,7 +61,7 @@ class Trials:
         """The trial of a model, if there is one."""
         return self._running.get(model)
 
-    def batch_executed(  # noqa: PLR0913 - the port
+    def batch_executed(
         self,
         servable: ServableId,
         *,
