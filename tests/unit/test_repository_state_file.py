@@ -16,6 +16,13 @@ if TYPE_CHECKING:
 
 ALIASES = {"fer-nano": {"stable": 3, "canary": 4}, "wide": {"stable": 1}}
 REFUSED = {ServableId("fer-nano", 5): Refusal(1763712000.125, "CANARY_ROLLED_BACK", "Too slow.")}
+
+
+def _refusing(**changes: object) -> str:
+    entry = {"model": "m", "version": 1, "manifest_time": 1, "reason": "R", "message": "M"} | changes
+    return json.dumps({"format_version": 1, "aliases": {}, "refused": [entry]})
+
+
 STATE = LifecycleState(ALIASES, REFUSED)
 
 
@@ -56,10 +63,8 @@ def test_no_file_holds_no_aliases_and_is_no_fault(tmp_path: Path) -> None:
         '{"format_version": 1, "aliases": {"m": {"7": 1}}}',
         '{"format_version": 1, "aliases": {}, "refused": {"m": 1}}',
         '{"format_version": 1, "aliases": {}, "refused": [{"model": "m", "version": 1}]}',
-        '{"format_version": 1, "aliases": {}, "refused": '
-        '[{"model": "m", "version": 0, "manifest_time": 1, "reason": "R", "message": "M"}]}',
-        '{"format_version": 1, "aliases": {}, "refused": '
-        '[{"model": "m", "version": 1, "manifest_time": 1, "reason": "R", "message": 3}]}',
+        _refusing(version=0),
+        _refusing(message=3),
         "[" * 100_000,
     ],
 )

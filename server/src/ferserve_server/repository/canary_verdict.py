@@ -1,8 +1,8 @@
 """Whether a canary is promoted, rolled back, or watched longer. Pure.
 
-Figures of live traffic are noisy, and they are looked at again and again, so a limit is exceeded only when it is so
-beyond doubt: when even the lower bound of a confidence interval is above it. Intervals are one-sided at three standard
-errors, 0.13 % for one look at normal figures. Promotion wants the estimates themselves within the limits.
+Figures of live traffic are noisy, and they are looked at again and again, so a limit is exceeded only when it is
+so beyond doubt: when even the lower bound of a confidence interval is above it. Intervals are one-sided at three
+standard errors, 0.13 % for one look at normal figures. Promotion wants the estimates themselves within the limits.
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ def compare_latency(canary: VersionFigures, stable: VersionFigures, limit: float
     """How many times as long a batch of the same size runs in the canary; None for too few.
 
     A canary's batches are smaller than those of the version with most of the traffic, so only equal sizes are
-    compared. Logarithms, because times have a long tail; their mean is that of the geometric mean, near the median.
+    compared. Logarithms, because times have a long tail; their mean is the geometric one, near the median.
     """
     sizes = [
         (mine, theirs)

@@ -82,7 +82,7 @@ class ModelManager:
         self._book = StatusBook(observer, on_change)
         entrance = {"entrance": trials.entrance} if trials else {}
         self._routes = Routes(
-            default_model, aliases, routing_observer, lambda name: self._fleet.is_known(name), **entrance
+            default_model, aliases, routing_observer, lambda name: bool(self._book.versions(name)), **entrance
         )
         self._fleet = Fleet(preparer, make_scorer, self._book, self._routes, refused or {})
         self._rollout = Rollout(self._fleet, trials, self._keep, self._save)

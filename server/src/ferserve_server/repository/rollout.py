@@ -135,7 +135,7 @@ class Rollout:
         canary = aliases.get(CANARY)
         if version is not None and ServableId(name, version) in self._fleet.refused:
             return
-        text = "An operator rolled it back. It is tried again when its manifest changes, or when it is loaded by call."
+        text = "An operator rolled it back. It comes again when its manifest changes or it is loaded by call."
         if canary is not None and version in {None, canary}:
             self._tell(name, canary, Verdict(CanaryResult.ROLL_BACK, "OPERATOR", "an operator rolled it back"))
             self._refuse(ServableId(name, canary), text)

@@ -60,8 +60,8 @@ class LifecycleState:
 def read_state(path: Path | None) -> LifecycleState:
     """Reads what was decided.
 
-    A file that is not there holds nothing. Nor does one that cannot be used, which is logged: a server that answers
-    with the newest version is better than none.
+    A file that is not there holds nothing. Nor does one that cannot be used, which is logged: a server that
+    answers with the newest version is better than none.
     """
     if path is None:
         return LifecycleState()
