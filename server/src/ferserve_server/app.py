@@ -26,6 +26,8 @@ from ferserve_server.pipeline.stream_frames import StreamLimits
 from ferserve_server.repository.source import RepositorySource
 from ferserve_server.transport.calls import Calls
 from ferserve_server.transport.compat.statistics import Statistics
+from ferserve_server.transport.control import build_control
+from ferserve_server.transport.control_server import listening_control
 from ferserve_server.transport.emotion_servicer import EmotionServicer
 from ferserve_server.transport.health import HealthReporter
 from ferserve_server.transport.interop import build_interop, compat_names
@@ -58,6 +60,7 @@ class RunningServer:
         port: Port of the gRPC service.
         http_port: Port of JSON over HTTP, or None.
         metrics_port: Port of /metrics, or None.
+        control_port: Port of control calls' own address, or None.
         drain: Goes down in good order: health first, then intake, then what was taken. Returns whether all of it
             was answered in time.
     """
@@ -65,6 +68,7 @@ class RunningServer:
     port: int
     http_port: int | None
     metrics_port: int | None
+    control_port: int | None
     drain: Callable[[], asyncio.Future[bool]]
 
 
@@ -140,9 +144,19 @@ async def running_server(settings: Settings, loader: Loader) -> AsyncIterator[Ru
             observer=call_metrics,
             clock=clock,
         )
-        models = ModelServicer(calls, manager.models, manager.model)
+        control, own_control = build_control(settings, manager)
+        models = ModelServicer(calls, manager.models, manager.model, control)
         interop = build_interop(
-            settings, calls, classify, manager, statistics, limits=limits, clock=clock, version=__version__
+            settings,
+            calls,
+            classify,
+            manager,
+            statistics,
+            control=control,
+            own_control=own_control,
+            limits=limits,
+            clock=clock,
+            version=__version__,
         )
         server = build_server(
             emotion, models, health, limits, interop.handlers, with_reflection=settings.reflection
@@ -156,8 +170,8 @@ async def running_server(settings: Settings, loader: Loader) -> AsyncIterator[Ru
         stack.push_async_callback(close_models, manager)
         await health.report(ready=False)
         http_port = None
-        # Its own stack, so that a drain can close it with the gRPC server.
-        http = await stack.enter_async_context(contextlib.AsyncExitStack())
+        # Their own stack, so that a drain can close them with the gRPC server.
+        others = await stack.enter_async_context(contextlib.AsyncExitStack())
         if settings.http_listen != "off":
             # Here, because who turns it off shall not pay 7 MiB and 0.5 s for the library.
             from ferserve_server.transport.http.server import build_http, listening_http  # noqa: PLC0415
@@ -166,6 +180,7 @@ async def running_server(settings: Settings, loader: Loader) -> AsyncIterator[Ru
                 calls,
                 analyze,
                 interop.open_inference,
+                interop.repository,
                 health,
                 default_model=settings.default_model,
                 limits=limits,
@@ -173,20 +188,35 @@ async def running_server(settings: Settings, loader: Loader) -> AsyncIterator[Ru
                 detection=settings.detection,
                 clock=clock,
             )
-            http_port = await http.enter_async_context(listening_http(application, settings.http_listen, tls))
+            http_port = await others.enter_async_context(listening_http(application, settings.http_listen, tls))
+        own_models = ModelServicer(calls, manager.models, manager.model, own_control)
+        control_port = await others.enter_async_context(
+            listening_control(settings.control_listen, own_models, limits, interop.control_handlers, tls)
+        )
         stack.enter_context(background(_follow_health(manager, health, health_changed)))
         await server.start()
         stack.push_async_callback(server.stop, 0)
-        log.info("listening", port=port, http_port=http_port, metrics_port=metrics_port, version=__version__)
+        log.info(
+            "listening",
+            port=port,
+            control_port=control_port,
+            http_port=http_port,
+            metrics_port=metrics_port,
+            version=__version__,
+        )
         stack.enter_context(background(keep_models(manager, settings)))
         if settings.canary_share:
             stack.enter_context(background(judge_canaries(manager, settings)))
 
         async def stop() -> None:
-            await asyncio.gather(server.stop(grace=1.0), http.aclose())
+            await asyncio.gather(server.stop(grace=1.0), others.aclose())
 
         yield RunningServer(
-            port, http_port, metrics_port, lambda: asyncio.ensure_future(_drain(settings, health, calls, stop))
+            port,
+            http_port,
+            metrics_port,
+            control_port,
+            lambda: asyncio.ensure_future(_drain(settings, health, calls, stop)),
         )
 
 

@@ -158,6 +158,7 @@ class ModelManager:
                 if servable_id not in on_disk:
                     raise VersionNotFoundError(servable_id.name, version)
                 await self._load(servable_id, on_disk[servable_id])
+                await self._save()  # it may have been refused before, or be a canary now
             failure = self._book[servable_id].failure
             if failure is not None:
                 raise failure
