@@ -111,7 +111,8 @@ async def test_models_and_the_server_are_described(server: HttpServer) -> None:
         (INFER + "?timeout=5", {}, (400, "OPTION_UNKNOWN")),
         ("/v2/models/other/infer", {"inputs": [_pixels(1)]}, (404, "MODEL_NOT_FOUND")),
         ("/v2/models/fer-nano/versions/9/infer", {"inputs": [_pixels(1)]}, (404, "VERSION_NOT_FOUND")),
-        ("/v2/models/fer-nano/versions/x/infer", {"inputs": [_pixels(1)]}, (400, "OPTION_OUT_OF_RANGE")),
+        ("/v2/models/fer-nano/versions/x/infer", {"inputs": [_pixels(1)]}, (404, "ALIAS_NOT_FOUND")),
+        ("/v2/models/fer-nano/versions/0/infer", {"inputs": [_pixels(1)]}, (400, "OPTION_OUT_OF_RANGE")),
     ],
 )
 async def test_what_cannot_be_answered_has_its_status_and_reason(

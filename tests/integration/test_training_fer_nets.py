@@ -17,10 +17,11 @@ from ferserve_training.evaluation.record import read_evaluation
 from ferserve_training.export.drawn_faces import draw_faces
 from ferserve_training.export.export import export_version
 from ferserve_training.labels import VOTE_COUNT, VOTES
-from ferserve_training.loop.learner import Learner, score
+from ferserve_training.loop.learner import Lesson, new_learner
 from ferserve_training.loop.precision import faster_precision
 from ferserve_training.loop.records import RunSettings
 from ferserve_training.loop.run_directory import RunDirectory
+from ferserve_training.loop.scoring import score
 from ferserve_training.loop.targets import teacher_loss, vote_loss
 from ferserve_training.loop.teacher import load_teacher
 from ferserve_training.loop.train import train
@@ -79,7 +80,9 @@ def test_the_fused_norm_trains_as_keras_own():
 
 
 def test_bfloat16_trains_almost_as_float32_and_keeps_its_weights_in_float32(faces):
-    learners = [Learner(_with(precision=precision), faces, seed=0) for precision in ("float32", "bfloat16")]
+    learners = [
+        new_learner(Lesson(_with(precision=precision), faces, seed=0)) for precision in ("float32", "bfloat16")
+    ]
 
     losses = [_steps(learner, 4) for learner in learners]
 
@@ -93,14 +96,14 @@ def test_the_faster_precision_is_one_that_a_run_can_take():
 
 
 def test_views_may_be_smaller_than_the_faces(faces):
-    learner = Learner(_RECIPE, faces, seed=0)
+    learner = new_learner(Lesson(_RECIPE, faces, seed=0))
 
     assert np.isfinite([_steps(learner, view_size=size) for size in (32, 40, 48)]).all()
     assert score(learner.averaged, faces.images).shape == (32, 7)
 
 
 def test_the_second_head_learns_what_the_taggers_said(faces, votes):
-    learner = Learner(_with(vote_share=1.0, ema_decay=0.0), faces, seed=0, votes=votes)
+    learner = new_learner(Lesson(_with(vote_share=1.0, ema_decay=0.0), faces, seed=0, votes=votes))
 
     losses = [_steps(learner, 8) for _ in range(4)]
 

@@ -15,7 +15,7 @@ from ferserve_training.evaluation.calibration import softmax
 from ferserve_training.export.drawn_faces import draw_faces
 from ferserve_training.export.onnx_model import check_onnx, onnx_model_of, run_onnx, write_onnx
 from ferserve_training.export.saved_model import write_saved_model
-from ferserve_training.loop.learner import score
+from ferserve_training.loop.scoring import score
 from ferserve_training.nets.build import build_net
 from ferserve_training.nets.chain import RANDOM_WEIGHTS, ChainSpec
 from ferserve_training.nets.folding import fold

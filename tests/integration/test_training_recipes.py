@@ -10,7 +10,7 @@ import tensorflow as tf
 from ferserve_training.data.faces import LabelledFaces
 from ferserve_training.errors import RunError, TrainingError
 from ferserve_training.export.drawn_faces import draw_faces
-from ferserve_training.loop.learner import Learner, backbone_weights
+from ferserve_training.loop.learner import Lesson, backbone_weights, new_learner
 from ferserve_training.loop.targets import class_weights, label_loss, mix, smooth_targets, teacher_loss
 from ferserve_training.loop.teacher import load_teacher
 from ferserve_training.nets.build import build_net
@@ -37,7 +37,7 @@ def _steps(learner, count=1, first=0, batch=8):
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_trains_and_has_the_parameters_that_it_says(name, faces):
     recipe = smoke_version(RECIPES[name])
-    learner = Learner(recipe, faces, seed=0)
+    learner = new_learner(Lesson(recipe, faces, seed=0))
     before = [np.asarray(weight).copy() for weight in learner.averaged.trainable_weights]
 
     loss = _steps(learner)
@@ -84,7 +84,7 @@ def _vgg16(weights, head_epochs=0):
 
 
 def test_only_the_last_layers_of_a_backbone_are_trained_and_only_after_the_head(weights_file, faces):
-    learner = Learner(_vgg16(weights_file, head_epochs=1), faces, seed=0)
+    learner = new_learner(Lesson(_vgg16(weights_file, head_epochs=1), faces, seed=0))
     model = learner.averaged
     vgg16 = next(layer for layer in model.layers if isinstance(layer, keras.Model))
     tail = [np.asarray(weight).copy() for weight in backbone_weights(model)]
@@ -125,11 +125,11 @@ def test_missing_weights_are_named_and_nothing_takes_their_place(tmp_path, monke
 
 def test_a_restored_net_with_dropout_takes_the_same_steps(faces):
     recipe = Recipe("tiny", "", _TINY, RECIPES["fer-nano"].augmentation, adam(8), 1)
-    whole, halted = (Learner(recipe, faces, seed=3) for _ in range(2))
+    whole, halted = (new_learner(Lesson(recipe, faces, seed=3)) for _ in range(2))
     for learner in (whole, halted):
         _steps(learner, 2)
         learner.keep_as_best()
-    resumed = Learner(recipe, faces, seed=3)
+    resumed = new_learner(Lesson(recipe, faces, seed=3))
     resumed.restore(halted.state())
 
     assert _steps(resumed, 2, first=2) == pytest.approx(_steps(whole, 2, first=2), rel=1e-5)
@@ -173,7 +173,7 @@ def test_the_losses_agree_with_a_count_by_hand():
 def test_a_teacher_moves_a_net_towards_its_answers(faces):
     recipe = Recipe("tiny", "", _TINY, RECIPES["seed2-cnn"].augmentation, replace(adam(8), teacher_share=1.0), 1)
     answers = tf.one_hot(tf.fill([8], 4), 7) * 20.0
-    learner = Learner(recipe, faces, seed=0, teachers=[lambda _views: answers])
+    learner = new_learner(Lesson(recipe, faces, seed=0, teachers=[lambda _views: answers]))
 
     losses = [_steps(learner, 4, first=4 * index) for index in range(4)]
 

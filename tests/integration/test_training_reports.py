@@ -16,9 +16,9 @@ from ferserve_training.errors import TrainingError
 from ferserve_training.export.drawn_faces import draw_faces
 from ferserve_training.export.saved_model import run_saved_model
 from ferserve_training.labels import LABELS
-from ferserve_training.loop.learner import score
 from ferserve_training.loop.request import RunRequest
 from ferserve_training.loop.run_directory import RunDirectory
+from ferserve_training.loop.scoring import score
 from ferserve_training.loop.teacher import load_teacher
 from ferserve_training.loop.train import train
 from ferserve_training.loop.trained import load_trained

@@ -18,12 +18,14 @@ from ferserve_training.export.drawn_faces import draw_faces
 from ferserve_training.export.export import export_version
 from ferserve_training.export.manifest import digest_files
 from ferserve_training.export.saved_model import run_saved_model
-from ferserve_training.loop.learner import Learner, score
+from ferserve_training.loop.learner import Lesson, new_learner
 from ferserve_training.loop.records import RunSettings
 from ferserve_training.loop.run_directory import RunDirectory
+from ferserve_training.loop.scoring import score
 from ferserve_training.loop.train import train
 from ferserve_training.loop.trained import load_trained
-from ferserve_training.nets.folding import apply_head, fold, folded_features
+from ferserve_training.nets.folded import apply_head, folded_features
+from ferserve_training.nets.folding import fold
 from ferserve_training.recipes.catalog import RECIPES
 from ferserve_training.recipes.smoke import smoke_version
 from support.training_faces import write_face_folder
@@ -79,7 +81,7 @@ def test_training_lowers_the_loss_and_moves_the_averaged_weights(run_path, data)
 
     losses = [record.loss for record in checkpoint.history]
     assert losses[-1] < losses[0]
-    fresh = Learner(RECIPES["fer-nano"], data.training, seed=0).state()
+    fresh = new_learner(Lesson(smoke_version(RECIPES["fer-nano"]), data.training, seed=0)).state()
     assert (checkpoint.state["averaged/0"] != fresh["averaged/0"]).any()
     assert (checkpoint.state["averaged/0"] != checkpoint.state["weights/0"]).any()
 

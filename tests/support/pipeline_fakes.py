@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ferserve_server.backends.fake import fake_scores
+from ferserve_server.backends.fake import FakeServable, fake_scores
 from ferserve_server.domain.face import BoundingBox
 from ferserve_server.domain.ports import FoundFaces, Priority
 from ferserve_server.domain.prediction import ScoredFaces
@@ -73,7 +73,7 @@ class FakeModels:
     """One version in force; `acquire` is what the pipelines call."""
 
     def __init__(self, scorer: FakeScorer) -> None:
-        self.version = LiveVersion(SERVABLE, DESCRIPTION, scorer)
+        self.version = LiveVersion(FakeServable(SERVABLE, DESCRIPTION), scorer)
         self.asked: list[ModelSpec] = []
         self.refuse_with: FerserveError | None = None
 

@@ -156,9 +156,10 @@ def test_the_earlier_of_timeout_and_deadline_counts():
     assert parse_deadline({}, 10.0, None) is None
 
 
-def test_versions_are_numbers():
+def test_versions_are_numbers_or_aliases():
     assert parse_spec("fer", "") == ModelSpec("fer")
     assert parse_spec("", "12") == ModelSpec("", 12)
-    for version in ("0", "-1", "latest", "1.0", "\u0661", "9" * 40):
+    assert parse_spec("fer", "stable") == ModelSpec("fer", alias="stable")
+    for version in ("0", "-1", "a b", "1.0", "\u0661", "9" * 40):
         with pytest.raises(FerserveError, match="model_version"):
             parse_spec("fer", version)

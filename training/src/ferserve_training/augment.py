@@ -1,20 +1,24 @@
-"""Augmentation of a whole batch by a few TensorFlow operations, from a seed alone."""
+"""Augmentation of a whole batch by a few operations, from a seed alone."""
 
 import math
+from typing import Final
 
-import tensorflow as tf
+from keras import ops
 
+from ferserve_training.framework.choose import Tensor, framework
 from ferserve_training.labels import FACE_SIZE
 from ferserve_training.recipes.recipe import Augmentation
 
-_DRAW_COUNT = 11
-_MORE_DRAWS = (1 << 30, 0)
+_DRAW_COUNT: Final = 11
+_MORE_DRAW_COUNT: Final = 2
+_MORE_DRAWS: Final = 1 << 30
 
 
-def augment(images: tf.Tensor, seed: tf.Tensor, ranges: Augmentation) -> tf.Tensor:
+def augment(images: Tensor, seed: Tensor, ranges: Augmentation) -> Tensor:
     """Draw one view of each image.
 
     The draw depends on nothing but `seed`, so that a resumed run sees the views of an uninterrupted one.
+    TensorFlow and JAX draw other numbers; from the same numbers they make the same views.
 
     Args:
         images: uint8 [N, 48, 48, 1].
@@ -24,60 +28,68 @@ def augment(images: tf.Tensor, seed: tf.Tensor, ranges: Augmentation) -> tf.Tens
     Returns:
         float32 [N, 48, 48, 1], grey levels 0 to 255.
     """
-    count = tf.shape(images)[0]
-    draws = tf.unstack(tf.random.stateless_uniform([_DRAW_COUNT, count], seed), num=_DRAW_COUNT)
+    count = ops.shape(images)[0]
+    draws = ops.unstack(framework().uniform([_DRAW_COUNT, count], seed, 0), _DRAW_COUNT)
     # Drawn apart, so that recipes without them see the views that they always saw.
-    more_draws = tf.unstack(tf.random.stateless_uniform([2, count], seed + _MORE_DRAWS), num=2)
-    views = tf.raw_ops.ImageProjectiveTransformV3(
-        images=tf.cast(images, tf.float32),
-        transforms=_affine_transforms([*draws[:5], *more_draws], ranges),
-        output_shape=[FACE_SIZE, FACE_SIZE],
-        fill_value=0.0,
-        interpolation="BILINEAR",
-        fill_mode=ranges.fill,
-    )
-    means = tf.reduce_mean(views, [1, 2, 3], keepdims=True)
+    more = ops.unstack(framework().uniform([_MORE_DRAW_COUNT, count], seed, _MORE_DRAWS), _MORE_DRAW_COUNT)
+    return views_of(images, [*draws, *more], ranges)
+
+
+def views_of(images: Tensor, draws: list[Tensor], ranges: Augmentation) -> Tensor:
+    """Make the views that some draws ask for.
+
+    Args:
+        images: uint8 [N, 48, 48, 1].
+        draws: Thirteen, each float32 [N], 0 to 1.
+        ranges: What the draws are stretched to.
+
+    Returns:
+        float32 [N, 48, 48, 1], grey levels 0 to 255.
+    """
+    transforms = _affine_transforms([*draws[:5], *draws[11:13]], ranges)
+    views = framework().warp(ops.cast(images, "float32"), transforms, ranges.fill)
+    means = ops.mean(views, [1, 2, 3], keepdims=True)
     contrasts = _column(1.0 + ranges.contrast * _signed(draws[5]))
     shifts = _column(ranges.brightness * _signed(draws[6]))
-    views = tf.clip_by_value((views - means) * contrasts + means + shifts, 0.0, 255.0)
-    return tf.where(_erased(draws[7:11], ranges), means, views)
+    views = ops.clip((views - means) * contrasts + means + shifts, 0.0, 255.0)
+    return ops.where(_erased(draws[7:11], ranges), means, views)
 
 
-def _affine_transforms(draws: list[tf.Tensor], ranges: Augmentation) -> tf.Tensor:
+def _affine_transforms(draws: list[Tensor], ranges: Augmentation) -> Tensor:
     """Turn seven draws into the eight parameters that map output to input pixels, float32 [N, 8]."""
     angle = math.radians(ranges.rotation_degrees) * _signed(draws[0])
     low, high = (math.log(scale) for scale in ranges.scale)
-    shrink = tf.exp(-(low + (high - low) * draws[1]))
-    mirror = tf.where(draws[2] < ranges.flip_probability, -1.0, 1.0)
+    shrink = ops.exp(-(low + (high - low) * draws[1]))
+    mirror = ops.where(draws[2] < ranges.flip_probability, -1.0, 1.0)
     shift_x, shift_y = (ranges.shift_pixels * _signed(draw) for draw in draws[3:5])
     centre = (FACE_SIZE - 1) / 2
-    cosine, sine = tf.cos(angle) * shrink, tf.sin(angle) * shrink
-    turned = tf.where(draws[5] < ranges.vertical_flip_probability, -1.0, 1.0)
+    cosine, sine = ops.cos(angle) * shrink, ops.sin(angle) * shrink
+    turned = ops.where(draws[5] < ranges.vertical_flip_probability, -1.0, 1.0)
     shear = math.radians(ranges.shear_degrees) * _signed(draws[6])
     xx, yx = cosine * mirror, sine * mirror
-    xy = (-sine * tf.cos(shear) - cosine * tf.sin(shear)) * turned
-    yy = (cosine * tf.cos(shear) - sine * tf.sin(shear)) * turned
+    xy = (-sine * ops.cos(shear) - cosine * ops.sin(shear)) * turned
+    yy = (cosine * ops.cos(shear) - sine * ops.sin(shear)) * turned
     x0 = centre + shift_x - (xx + xy) * centre
     y0 = centre + shift_y - (yx + yy) * centre
-    zero = tf.zeros_like(angle)
-    return tf.stack([xx, xy, x0, yx, yy, y0, zero, zero], axis=1)
+    zero = ops.zeros_like(angle)
+    return ops.stack([xx, xy, x0, yx, yy, y0, zero, zero], axis=1)
 
 
-def _erased(draws: list[tf.Tensor], ranges: Augmentation) -> tf.Tensor:
+def _erased(draws: list[Tensor], ranges: Augmentation) -> Tensor:
     """Mark the pixels of each image's square, bool [N, 48, 48, 1]; most images have none."""
     low, high = ranges.erase_area
-    side = tf.sqrt(low + (high - low) * draws[0]) * FACE_SIZE
-    side = tf.where(draws[1] < ranges.erase_probability, side, -1.0)[:, tf.newaxis]
-    pixels = tf.range(FACE_SIZE, dtype=tf.float32)[tf.newaxis, :]
-    rows, columns = (tf.abs(pixels - FACE_SIZE * draw[:, tf.newaxis]) <= side / 2 for draw in (draws[2], draws[3]))
-    return tf.logical_and(rows[:, :, tf.newaxis, tf.newaxis], columns[:, tf.newaxis, :, tf.newaxis])
+    side = ops.sqrt(low + (high - low) * draws[0]) * FACE_SIZE
+    side = ops.where(draws[1] < ranges.erase_probability, side, -1.0)[:, None]
+    pixels = ops.arange(FACE_SIZE, dtype="float32")[None, :]
+    rows, columns = (ops.abs(pixels - FACE_SIZE * draw[:, None]) <= side / 2 for draw in (draws[2], draws[3]))
+    return ops.logical_and(rows[:, :, None, None], columns[:, None, :, None])
 
 
-def _signed(draw: tf.Tensor) -> tf.Tensor:
+def _signed(draw: Tensor) -> Tensor:
     """Stretch [0, 1) to [-1, 1)."""
     return 2.0 * draw - 1.0
 
 
-def _column(values: tf.Tensor) -> tf.Tensor:
+def _column(values: Tensor) -> Tensor:
     """Reshape [N] to [N, 1, 1, 1]."""
-    return values[:, tf.newaxis, tf.newaxis, tf.newaxis]
+    return values[:, None, None, None]

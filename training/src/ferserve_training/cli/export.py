@@ -21,6 +21,9 @@ def export(
     evaluation = read_evaluation(run_dir)
 
     # TensorFlow takes seconds to import; a run without figures should not wait for it.
+    from ferserve_training.framework.choose import require_tensorflow  # noqa: PLC0415
+
+    require_tensorflow("exporting")
     from ferserve_training.export.export import export_version  # noqa: PLC0415
     from ferserve_training.loop.run_directory import RunDirectory  # noqa: PLC0415
     from ferserve_training.loop.trained import load_trained  # noqa: PLC0415

@@ -25,6 +25,9 @@ def merge(
     faces = load_data(DataChoice(data, validation_fraction, validation_seed))
 
     # TensorFlow takes seconds to import; a refused data set should not wait for it.
+    from ferserve_training.framework.choose import require_tensorflow  # noqa: PLC0415
+
+    require_tensorflow("merging")
     from ferserve_training.export.merge import merge_versions  # noqa: PLC0415
 
     version = merge_versions(versions, name, faces, model_repo)

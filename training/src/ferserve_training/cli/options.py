@@ -5,6 +5,20 @@ from typing import Annotated
 
 import typer
 
+
+def read_device_count(text: str) -> int | None:
+    """Read the number of devices; None stands for all.
+
+    Raises:
+        typer.BadParameter: It is neither 'all' nor a number above 0.
+    """
+    if text == "all":
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise typer.BadParameter(f"'{text}' is neither 'all' nor a number above 0")
+    return int(text)
+
+
 DataOption = Annotated[
     Path,
     typer.Option(
@@ -19,6 +33,16 @@ ModelRepoOption = Annotated[
 ]
 SubjectArgument = Annotated[
     Path, typer.Argument(metavar="RUN_OR_VERSION", help="Folder of a training run or of an exported version.")
+]
+DevicesOption = Annotated[
+    int | None,
+    typer.Option(
+        "--devices",
+        metavar="all|N",
+        parser=read_device_count,
+        help="GPUs that share each batch, or parts of the CPU where there is no GPU.",
+        show_default="all GPUs",
+    ),
 ]
 FractionOption = Annotated[
     float | None,

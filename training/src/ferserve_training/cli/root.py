@@ -28,6 +28,14 @@ _ENVIRONMENT: Final = MappingProxyType(
     }
 )
 
+# By the module that is missing: what the user can do.
+_EXTRAS: Final = MappingProxyType(
+    {
+        "tensorflow": "install ferserve-training[cpu] or [gpu], or train on JAX with KERAS_BACKEND=jax",
+        "jax": "install ferserve-training[jax] or [jax-gpu], or leave KERAS_BACKEND out",
+    }
+)
+
 app = typer.Typer(
     name="ferserve-train",
     help="Train, evaluate and export the models that ferserve serves.",
@@ -56,4 +64,10 @@ def main() -> None:
         app()
     except TrainingError as error:
         print(f"ferserve-train: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+    except ModuleNotFoundError as error:
+        extra = _EXTRAS.get((error.name or "").partition(".")[0])
+        if extra is None:
+            raise
+        print(f"ferserve-train: {error}; {extra}", file=sys.stderr)
         raise SystemExit(1) from None

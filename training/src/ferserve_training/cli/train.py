@@ -1,5 +1,6 @@
 """`ferserve-train train`."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -7,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from ferserve_training.cli.options import DataOption, FractionOption, FractionSeedOption
+from ferserve_training.cli.options import DataOption, DevicesOption, FractionOption, FractionSeedOption
 from ferserve_training.data.load import DataChoice, load_data
 from ferserve_training.data.votes import load_votes, vote_shares
 from ferserve_training.errors import DataError, TrainingError
@@ -33,7 +34,8 @@ def train(  # noqa: PLR0913  # one parameter an option
         typer.Option(min=0.01, help="Fit the schedule into so many minutes; the pace is measured."),
     ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Of weights and draws.", show_default="0")] = None,
-    threads: Annotated[int, typer.Option(min=1, help="Threads of TensorFlow.")] = 2,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of TensorFlow; JAX takes all cores.")] = 2,
+    devices: DevicesOption = None,
     smoke: Annotated[bool, typer.Option(help="Take a few faces and two epochs, to try the machinery.")] = False,
     resume: Annotated[bool, typer.Option(help="Go on after the last finished epoch.")] = False,
     set_: Annotated[
@@ -50,6 +52,12 @@ def train(  # noqa: PLR0913  # one parameter an option
     votes: Annotated[
         Path | None, typer.Option(metavar="CSV", help="Learn from the votes of FER+ too, by a second head.")
     ] = None,
+    start: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="RUN_OR_VERSION", help="Start from the weights of this net, of the same recipe (fine-tuning)."
+        ),
+    ] = None,
     validation_fraction: FractionOption = None,
     validation_seed: FractionSeedOption = 0,
 ) -> None:
@@ -58,7 +66,8 @@ def train(  # noqa: PLR0913  # one parameter an option
     recipe = resolve_recipe(recipe_name, overrides, smoke=smoke)
     teachers = tuple(str(folder.resolve()) for folder in teacher or ())
     votes_file = None if votes is None else str(votes.resolve())
-    request = RunRequest(seed, epochs, max_minutes, smoke, overrides, teachers, votes_file)
+    start_folder = None if start is None else str(start.resolve())
+    request = RunRequest(seed, epochs, max_minutes, smoke, overrides, teachers, votes_file, start_folder)
     if votes is not None and isinstance(recipe.net, ChainSpec):
         raise TrainingError(f"{recipe.name} has no head for votes; leave --votes out, or train a fer net")
     faces = load_data(DataChoice(data, validation_fraction, validation_seed))
@@ -67,38 +76,63 @@ def train(  # noqa: PLR0913  # one parameter an option
     if len(faces.training) < recipe.optimisation.batch_size:
         raise DataError(data, f"holds fewer training faces than one batch ({recipe.optimisation.batch_size})")
 
-    # TensorFlow takes seconds to import; neither --help nor a refused data set should wait for it.
-    from ferserve_training.framework import limit_threads, versions  # noqa: PLC0415
+    # TensorFlow and JAX take seconds to import; neither --help nor a refused data set should wait for it.
+    from ferserve_training.framework.choose import framework  # noqa: PLC0415
+    from ferserve_training.framework.pick_devices import pick_devices  # noqa: PLC0415
     from ferserve_training.loop.precision import faster_precision  # noqa: PLC0415
     from ferserve_training.loop.run_directory import RunDirectory  # noqa: PLC0415
+    from ferserve_training.loop.start import starting_weights  # noqa: PLC0415
     from ferserve_training.loop.teacher import load_teacher  # noqa: PLC0415
     from ferserve_training.loop.tensorboard import with_tensorboard  # noqa: PLC0415
     from ferserve_training.loop.train import train as run  # noqa: PLC0415
 
-    limit_threads(threads)
+    framework().limit_threads(threads)
     directory = RunDirectory(run_dir or Path("runs") / f"{recipe.name}-seed{seed or 0}")
-    settings = request.settle(recipe, faces.sha256, len(faces.training), versions())
+    settings = request.settle(recipe, faces.sha256, len(faces.training), framework().versions())
     if resume:
         settings = directory.settings()
         request.check_resumes(settings, recipe.name, faces.sha256)
         recipe = resolve_recipe(settings.recipe, settings.overrides, smoke=settings.smoke)
-    else:
+    picked = pick_devices(framework().devices(), devices, recipe.optimisation.batch_size)
+    if not resume:
         if recipe.optimisation.precision == "auto":
-            settings = replace(settings, precision=faster_precision(recipe))
+            settings = replace(settings, precision=faster_precision(recipe, picked))
         directory.create(settings)
     recipe = replace(recipe, optimisation=replace(recipe.optimisation, precision=settings.precision))
     shares = None
     if settings.votes is not None:
         source = Path(settings.votes)
         shares = vote_shares(faces.training.names, load_votes(source), source)
+    weights = None
+    if settings.start is not None and not resume:
+        weights = starting_weights(
+            Path(settings.start), recipe, faces.training, with_votes=settings.votes is not None
+        )
     taught = [load_teacher(Path(folder), settings.precision) for folder in settings.teachers]
     console = Console(soft_wrap=True, highlight=False)
-    console.print(f"{recipe.name}, seed {settings.seed}, {len(faces.training):,} faces, in {directory.path}")
+    console.print(
+        f"{recipe.name}, seed {settings.seed}, {len(faces.training):,} faces, in {directory.path}{_spread(picked)}"
+    )
     if isinstance(recipe.net, ChainSpec) and recipe.net.backbone and recipe.net.weights == RANDOM_WEIGHTS:
         console.print("the backbone starts from random weights, so all of it is trained")
     on_epoch = with_tensorboard(directory.path, lambda record, left: console.print(_line(record, left)))
-    checkpoint = run(recipe, faces, settings, directory, on_epoch, teachers=taught, votes=shares)
+    checkpoint = run(
+        recipe,
+        faces,
+        settings,
+        directory,
+        on_epoch,
+        teachers=taught,
+        votes=shares,
+        start=weights,
+        devices=picked,
+    )
     console.print(f"finished after {len(checkpoint.history)} epochs")
+
+
+def _spread(devices: Sequence[object]) -> str:
+    """Say so where a batch is spread over several devices."""
+    return f", on {len(devices)} devices" if len(devices) > 1 else ""
 
 
 def _line(record: EpochRecord, epochs_left: int) -> str:

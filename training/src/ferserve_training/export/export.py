@@ -22,8 +22,8 @@ from ferserve_training.export.saved_model import (
     run_saved_model,
     write_saved_model,
 )
-from ferserve_training.framework import versions
-from ferserve_training.loop.learner import score
+from ferserve_training.framework.choose import framework
+from ferserve_training.loop.scoring import score
 from ferserve_training.loop.trained import Trained
 from ferserve_training.nets.folding import fold
 from ferserve_training.nets.spec import NetSpec
@@ -81,9 +81,9 @@ def _facts(trained: Trained, evaluation: Evaluation, version: int) -> VersionFac
     settings = trained.settings
     seconds = sum(record.seconds for record in trained.history)
     # What trained it and what exported it may differ; both are said.
-    framework = settings.framework
-    if versions() != framework:
-        framework = f"{framework}; exported by {versions()}"
+    made_by, versions = settings.framework, framework().versions()
+    if versions != made_by:
+        made_by = f"{made_by}; exported by {versions}"
     return VersionFacts(
         trained.recipe.name,
         version,
@@ -98,7 +98,7 @@ def _facts(trained: Trained, evaluation: Evaluation, version: int) -> VersionFac
             settings.data_sha256,
             settings.training_count,
             _PROTOCOL.format(split=evaluation.split, kept=_kept_text(trained)),
-            framework,
+            made_by,
         ),
         outputs=(PROBABILITIES_NAME, LOGITS_NAME, *([NOT_A_FACE_NAME] if settings.votes is not None else [])),
     )

@@ -35,7 +35,7 @@ from ferserve_training.export.saved_model import (
     save_module,
     score_in_batches,
 )
-from ferserve_training.framework import versions
+from ferserve_training.framework.choose import framework
 from ferserve_training.labels import LABELS
 
 _LEAST_PROBABILITY: Final = 1e-30
@@ -138,6 +138,6 @@ def _facts(parts: Sequence[_Part], name: str, version: int, evaluation: Evaluati
             trainings[0]["data_sha256"],
             max(made["train_count"] for made in trainings),
             _PROTOCOL.format(split=evaluation.split),
-            f"put together by {versions()}",
+            f"put together by {framework().versions()}",
         ),
     )

@@ -11,7 +11,8 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from ferserve_training.labels import FACE_SIZE, VOTES
-from ferserve_training.nets.folding import FoldedNet, apply_head, folded_features
+from ferserve_training.nets.folded import apply_head, folded_features
+from ferserve_training.nets.folding import FoldedNet
 
 INPUT_NAME: Final = "faces"
 PROBABILITIES_NAME: Final = "probabilities"

@@ -1,15 +1,18 @@
-"""A net in training: its weights, its optimiser, its averaged weights, and the step that moves them."""
+"""A net in training, whatever computes it: its weights, its optimiser, its averaged weights, what it is asked."""
 
-import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
 
 import keras
 import numpy as np
 import numpy.typing as npt
-import tensorflow as tf
+from keras import ops
 
 from ferserve_training.augment import augment
 from ferserve_training.data.faces import LabelledFaces
+from ferserve_training.framework.choose import Device, Tensor, framework
 from ferserve_training.labels import CLASS_COUNT, FACE_SIZE
 from ferserve_training.loop.records import State
 from ferserve_training.loop.targets import (
@@ -25,51 +28,57 @@ from ferserve_training.nets.build import build_net
 from ferserve_training.nets.trainable import logits_only
 from ferserve_training.recipes.recipe import Optimisation, Recipe
 
-_STEPS_PER_CALL = 32  # one call into TensorFlow a second or two: cheap, and Ctrl-C still answers
-_SCORING_BATCH = 512
-_SCORING_VALUES = 1 << 26  # of the largest map of a batch: 256 MiB
+STEPS_PER_CALL = 32
+"""Steps of one call into the framework, a second or two: cheap, and Ctrl-C still answers."""
 
 
-class Learner:
-    """Trains one net on one data set. Not thread-safe.
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """What a net is to learn, and from whom.
 
-    Args:
+    Attributes:
         recipe: What to train and how; its precision is 'float32' or 'bfloat16'.
         faces: The training split; kept in memory as uint8.
         seed: Seed of the initial weights and of all draws.
         teachers: Whose mean answer counts beside the labels, if there are any.
         votes: Shares of FER+'s votes, float32 [N, 10], for a second head; None: no such head.
+        start: Weights to go on from, in the order of the Keras model; None: random ones.
     """
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        faces: LabelledFaces,
-        seed: int,
-        teachers: Sequence[Teacher] = (),
-        votes: npt.NDArray[np.float32] | None = None,
-    ) -> None:
-        self._recipe = recipe
-        self._seed = seed
-        self._teachers = tuple(teachers)
-        self._votes = None if votes is None else tf.constant(votes)
-        self._images = tf.constant(faces.images)
-        self._labels = tf.constant(faces.labels)
+    recipe: Recipe
+    faces: LabelledFaces
+    seed: int
+    teachers: Sequence[Teacher] = ()
+    votes: npt.NDArray[np.float32] | None = None
+    start: Sequence[npt.NDArray[np.float32]] | None = None
+
+
+class Learner(ABC):
+    """Trains one net on one data set. Not thread-safe.
+
+    Args:
+        lesson: What to learn.
+    """
+
+    def __init__(self, lesson: Lesson) -> None:
+        self._recipe = recipe = lesson.recipe
+        self._seed = seed = lesson.seed
+        self._teachers = lesson.teachers
+        self._has_votes = lesson.votes is not None
         settings = recipe.optimisation
-        self._class_weights = tf.constant(class_weights(faces.labels, balanced=settings.balances_classes))
-        self._head_steps = settings.head_epochs * (len(faces) // settings.batch_size)
-        with_votes = votes is not None
-        self._model = build_net(recipe.net, seed, precision=settings.precision, with_votes=with_votes)
+        self._class_weights = class_weights(lesson.faces.labels, balanced=settings.balances_classes)
+        self._head_steps = settings.head_epochs * (len(lesson.faces) // settings.batch_size)
+        self._model = build_net(recipe.net, seed, precision=settings.precision, with_votes=self._has_votes)
+        if lesson.start is not None:
+            self._model.set_weights(list(lesson.start))
         self._averaged = self._model
         if settings.ema_decay or settings.precision != "float32":
-            self._averaged = build_net(recipe.net, seed, with_votes=with_votes)
+            self._averaged = build_net(recipe.net, seed, with_votes=self._has_votes)
             self._averaged.set_weights(self._model.get_weights())
         self._classifier = logits_only(self._averaged)
         self._best: list[npt.NDArray[np.float32]] = []
         self._optimiser = _optimiser(settings)
         self._optimiser.build(self._model.trainable_variables)
-        # Traced once for each size of the views and each number of steps, of which there are two.
-        self._run_steps = tf.function(self._steps)
 
     @property
     def averaged(self) -> keras.Model:
@@ -80,6 +89,7 @@ class Learner:
         """Set the present weights aside: they are exported, unless better ones come."""
         self._best = [np.asarray(weight).copy() for weight in self._averaged.weights]
 
+    @abstractmethod
     def train_epoch(
         self,
         order: npt.NDArray[np.int32],
@@ -98,93 +108,65 @@ class Learner:
         Returns:
             The mean loss of the steps, in nats.
         """
-        total = 0.0
-        for start in range(0, len(order), _STEPS_PER_CALL):
-            part = slice(start, start + _STEPS_PER_CALL)
-            first = tf.constant(first_step + start)
-            steps = tf.constant(order[part]), tf.constant(rates[part]), first
-            total += float(self._run_steps(*steps, view_size))
-        return total / len(order)
 
-    def _steps(self, order: tf.Tensor, rates: tf.Tensor, first_step: tf.Tensor, view_size: int) -> tf.Tensor:
-        total = tf.constant(0.0)
-        for index in tf.range(tf.shape(order)[0]):
-            self._optimiser.learning_rate.assign(rates[index])
-            total += self._step(order[index], first_step + index, view_size)
-        return total
-
-    def _step(self, picked: tf.Tensor, step: tf.Tensor, view_size: int) -> tf.Tensor:
+    def _batch(self, images: Tensor, labels: Tensor, votes: Tensor | None, seed: Tensor) -> tuple[Tensor, Tensor]:
+        """Draw the views of picked faces and what they should be called, votes in columns after the classes."""
         settings = self._recipe.optimisation
-        seed = tf.stack([self._seed, step])
-        views = augment(tf.gather(self._images, picked), seed, self._recipe.augmentation)
-        targets = smooth_targets(tf.gather(self._labels, picked), settings.label_smoothing)
-        if self._votes is not None:
-            targets = tf.concat([targets, tf.gather(self._votes, picked)], axis=1)
+        views = augment(images, seed, self._recipe.augmentation)
+        targets = smooth_targets(labels, settings.label_smoothing)
+        if votes is not None:
+            targets = ops.concatenate([targets, votes], axis=1)
         if settings.mixup:
             views, targets = mix(views, targets, seed, settings.mixup)
-        # Teachers see the same views, but at full size: they were not made for the small ones.
-        answers = [teacher(views) for teacher in self._teachers]
-        if view_size != FACE_SIZE:
-            views = tf.image.resize(views, [view_size, view_size])
-        weights = self._model.trainable_variables
-        with tf.GradientTape() as tape:
-            outputs = self._model(views, training=True)
-            loss = self._loss(outputs, targets, answers)
-            penalties = self._model.losses
-            minimised = tf.add_n([loss, *penalties])
-        gradients = tape.gradient(minimised, weights)
-        self._optimiser.apply(self._allowed(gradients, weights, step))
-        self._average(step)
-        return loss
+        return views, targets
 
-    def _loss(
-        self, outputs: tf.Tensor | list[tf.Tensor], targets: tf.Tensor, answers: list[tf.Tensor]
-    ) -> tf.Tensor:
+    def _loss(self, outputs: Tensor | list[Tensor], targets: Tensor, answers: Sequence[Tensor]) -> Tensor:
         """Weigh what the labels, the teachers and FER+'s taggers say."""
         settings = self._recipe.optimisation
-        logits = outputs if self._votes is None else outputs[0]
+        logits = outputs[0] if self._has_votes else outputs
         loss = label_loss(logits, targets[:, :CLASS_COUNT], self._class_weights)
         if answers:
             taught = teacher_loss(logits, answers, settings)
             loss = (1.0 - settings.teacher_share) * loss + settings.teacher_share * taught
-        if self._votes is not None:
-            loss += settings.vote_share * vote_loss(outputs[1], targets[:, CLASS_COUNT:])
+        if self._has_votes:
+            loss = loss + settings.vote_share * vote_loss(outputs[1], targets[:, CLASS_COUNT:])
         return loss
 
-    def _allowed(
-        self, gradients: list[tf.Tensor], weights: list[keras.Variable], step: tf.Tensor
-    ) -> list[tf.Tensor]:
-        """Add the weight decay, and hold a backbone still while only the head is trained."""
-        decay = self._recipe.optimisation.weight_decay
-        if decay:
-            gradients = [
-                gradient + decay * weight if weight.name == "kernel" else gradient
-                for gradient, weight in zip(gradients, weights, strict=True)
-            ]
-        if self._head_steps:
-            # A gradient that was never anything but 0 moves nothing, Adam's included.
-            share = tf.cast(step >= self._head_steps, tf.float32)
-            held = {id(weight) for weight in backbone_weights(self._model)}
-            gradients = [
-                gradient * share if id(weight) in held else gradient
-                for gradient, weight in zip(gradients, weights, strict=True)
-            ]
-        return gradients
+    def _allowed(self, gradients: Sequence[Tensor], values: Sequence[Tensor], step: Tensor) -> list[Tensor]:
+        """Add the weight decay, and hold a backbone still while only the head is trained.
 
-    def _average(self, step: tf.Tensor) -> None:
-        if self._averaged is self._model:
-            return
+        Args:
+            gradients: One for each trained weight of the net.
+            values: Of these weights.
+            step: Number of the step, int32.
+        """
+        weights = self._model.trainable_variables
+        decay = self._recipe.optimisation.weight_decay
+        allowed = [
+            gradient + decay * value if decay and weight.name == "kernel" else gradient
+            for gradient, value, weight in zip(gradients, values, weights, strict=True)
+        ]
+        if not self._head_steps:
+            return allowed
+        # A gradient that was never anything but 0 moves nothing, Adam's included.
+        share = ops.cast(step >= self._head_steps, "float32")
+        held = {id(weight) for weight in backbone_weights(self._model)}
+        return [
+            gradient * share if id(weight) in held else gradient
+            for gradient, weight in zip(allowed, weights, strict=True)
+        ]
+
+    def _kept_share(self, step: Tensor) -> Tensor:
+        """Tell how much of the averaged weights a step leaves."""
         # The ramp keeps the random initial weights out of the average (as in TensorFlow's moving averages).
-        made = tf.cast(step, tf.float32)
-        keep = tf.minimum(self._recipe.optimisation.ema_decay, (1.0 + made) / (10.0 + made))
-        for average, weight in zip(self._averaged.weights, self._model.weights, strict=True):
-            average.assign(average + (1.0 - keep) * (weight - average))
+        made = ops.cast(step, "float32")
+        return ops.minimum(self._recipe.optimisation.ema_decay, (1.0 + made) / (10.0 + made))
 
     def state(self) -> State:
-        """Copy everything that the next step depends on, by stable names."""
+        """Copy everything that the next step depends on, by names that are the same on every framework."""
         parts: dict[str, list[keras.Variable]] = {**self._variables(), "best": self._best}
         return {
-            f"{part}/{index}": np.asarray(variable)
+            f"{part}/{index}": np.asarray(variable).copy()
             for part, variables in parts.items()
             for index, variable in enumerate(variables)
         }
@@ -213,6 +195,19 @@ class Learner:
         }
 
 
+def new_learner(lesson: Lesson, devices: Sequence[Device] = ()) -> Learner:
+    """Build the learner of the framework in use.
+
+    Args:
+        lesson: What to learn.
+        devices: Each computes an equal part of every batch, whose size is a multiple of their number; none: the
+            framework's first.
+    """
+    module = import_module(f"ferserve_training.loop.{framework().NAME}_learner")
+    learner: Learner = module.new(lesson, devices)
+    return learner
+
+
 def backbone_weights(model: keras.Model) -> list[keras.Variable]:
     """Give the trained weights of the nets inside a net."""
     inner = [layer for layer in model.layers if isinstance(layer, keras.Model)]
@@ -223,23 +218,3 @@ def _optimiser(settings: Optimisation) -> keras.optimizers.Optimizer:
     if settings.algorithm == "adam":
         return keras.optimizers.Adam(settings.peak_learning_rate)
     return keras.optimizers.SGD(settings.peak_learning_rate, settings.momentum, nesterov=True)
-
-
-def score(model: keras.Model, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    """Run a net on images, one forward pass each.
-
-    Args:
-        model: From grey levels to logits.
-        images: uint8 [N, 48, 48, 1].
-
-    Returns:
-        Logits, float32 [N, 7].
-    """
-    shapes = [layer.output.shape[1:] for layer in model.layers]
-    largest = max(math.prod(side or FACE_SIZE for side in shape) for shape in shapes)
-    batch = min(_SCORING_BATCH, max(1, _SCORING_VALUES // largest))
-    parts = [
-        np.asarray(model(images[start : start + batch].astype(np.float32), training=False))
-        for start in range(0, len(images), batch)
-    ]
-    return np.concatenate(parts)

@@ -29,6 +29,7 @@ class RunSettings:
         teachers: Folders of the runs or versions whose mean answer the net learnt from too.
         votes: File of the votes of FER+ that a second head learnt from, or None.
         precision: Of the maps while training: 'float32' or 'bfloat16'.
+        start: Folder of the run or version whose weights it went on from, or None.
     """
 
     recipe: str
@@ -43,6 +44,7 @@ class RunSettings:
     teachers: tuple[str, ...] = ()
     votes: str | None = None
     precision: Precision = "float32"
+    start: str | None = None
 
     @property
     def budget(self) -> Budget:

@@ -19,6 +19,7 @@ class RunRequest:
         overrides: `name=value` each, in the recipe.
         teachers: Folders of runs or versions to learn from too.
         votes: File of the votes of FER+.
+        start: Folder of a run or version to go on from.
     """
 
     seed: int | None
@@ -28,6 +29,7 @@ class RunRequest:
     overrides: tuple[str, ...] = ()
     teachers: tuple[str, ...] = ()
     votes: str | None = None
+    start: str | None = None
 
     def settle(self, recipe: Recipe, data_sha256: str, training_count: int, framework: str) -> RunSettings:
         """Fill in what was not said: seed 0, and the recipe's epochs where no limit was given."""
@@ -45,6 +47,7 @@ class RunRequest:
             self.teachers,
             self.votes,
             "float32" if recipe.optimisation.precision == "auto" else recipe.optimisation.precision,
+            self.start,
         )
 
     def check_resumes(self, stored: RunSettings, recipe_name: str, data_sha256: str) -> None:
@@ -62,6 +65,7 @@ class RunRequest:
             ("settings", self.overrides or None, stored.overrides),
             ("teachers", self.teachers or None, stored.teachers),
             ("votes", self.votes, stored.votes),
+            ("start", self.start, stored.start),
             ("data (SHA-256)", data_sha256, stored.data_sha256),
         )
         for what, asked, kept in pairs:

@@ -1,23 +1,25 @@
 """What a net is asked to answer: labels, smoothed, mixed, weighted, and what a teacher says."""
 
 from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-import tensorflow as tf
+from keras import ops
 
+from ferserve_training.framework.choose import Tensor, framework
 from ferserve_training.labels import CLASS_COUNT
 from ferserve_training.recipes.recipe import Optimisation
 
-_MIX_DRAWS = (1 << 29, 0)
+_MIX_DRAWS: Final = 1 << 29
 
 
-def smooth_targets(labels: tf.Tensor, smoothing: float) -> tf.Tensor:
+def smooth_targets(labels: Tensor, smoothing: float) -> Tensor:
     """Turn labels, int32 [N], into distributions, float32 [N, 7]."""
-    return tf.one_hot(labels, CLASS_COUNT) * (1.0 - smoothing) + smoothing / CLASS_COUNT
+    return ops.one_hot(labels, CLASS_COUNT, dtype="float32") * (1.0 - smoothing) + smoothing / CLASS_COUNT
 
 
-def mix(views: tf.Tensor, targets: tf.Tensor, seed: tf.Tensor, alpha: float) -> tuple[tf.Tensor, tf.Tensor]:
+def mix(views: Tensor, targets: Tensor, seed: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
     """Blend each view and its targets with its neighbour's (Zhang et al. 2018); the order of a batch is random.
 
     Args:
@@ -26,12 +28,12 @@ def mix(views: tf.Tensor, targets: tf.Tensor, seed: tf.Tensor, alpha: float) -> 
         seed: int32 [2]; it alone decides the shares.
         alpha: Both parameters of the beta distribution of the shares; above 0.
     """
-    draws = tf.random.stateless_gamma([2, tf.shape(views)[0]], seed + _MIX_DRAWS, alpha)
+    draws = framework().gamma([2, ops.shape(views)[0]], seed, _MIX_DRAWS, alpha)
     share = (draws[0] + 1e-12) / (draws[0] + draws[1] + 2e-12)
-    of_view, of_target = share[:, tf.newaxis, tf.newaxis, tf.newaxis], share[:, tf.newaxis]
+    of_view, of_target = share[:, None, None, None], share[:, None]
     return (
-        of_view * views + (1.0 - of_view) * tf.roll(views, 1, axis=0),
-        of_target * targets + (1.0 - of_target) * tf.roll(targets, 1, axis=0),
+        of_view * views + (1.0 - of_view) * ops.roll(views, 1, axis=0),
+        of_target * targets + (1.0 - of_target) * ops.roll(targets, 1, axis=0),
     )
 
 
@@ -51,20 +53,23 @@ def class_weights(labels: npt.NDArray[np.integer], *, balanced: bool) -> npt.NDA
     return np.asarray(len(labels) / (CLASS_COUNT * np.maximum(counts, 1)), np.float32)
 
 
-def label_loss(logits: tf.Tensor, targets: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
+def label_loss(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
     """Average the cross entropy over the batch, each face weighted by its target's classes, nats."""
-    losses = tf.nn.softmax_cross_entropy_with_logits(targets, logits)
-    return tf.reduce_mean(losses * tf.linalg.matvec(targets, weights))
+    return ops.mean(_cross_entropies(logits, targets) * ops.sum(targets * weights, axis=1))
 
 
-def vote_loss(logits: tf.Tensor, shares: tf.Tensor) -> tf.Tensor:
+def vote_loss(logits: Tensor, shares: Tensor) -> Tensor:
     """Average the cross entropy to the shares of the votes, [N, 10] each, nats; rows of zeros add nothing."""
-    return tf.reduce_mean(-tf.reduce_sum(shares * tf.nn.log_softmax(logits), axis=1))
+    return ops.mean(_cross_entropies(logits, shares))
 
 
-def teacher_loss(logits: tf.Tensor, teachers_logits: Sequence[tf.Tensor], settings: Optimisation) -> tf.Tensor:
+def teacher_loss(logits: Tensor, teachers_logits: Sequence[Tensor], settings: Optimisation) -> Tensor:
     """Average the cross entropy to the mean of the teachers' softened answers, times the temperature squared."""
     warmth = settings.teacher_temperature
-    answers = [tf.nn.softmax(each / warmth) for each in teachers_logits]
-    soft = tf.add_n(answers) / len(answers)
-    return warmth**2 * tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(soft, logits / warmth))
+    soft = sum(ops.softmax(each / warmth) for each in teachers_logits) / len(teachers_logits)
+    return warmth**2 * ops.mean(_cross_entropies(logits / warmth, soft))
+
+
+def _cross_entropies(logits: Tensor, targets: Tensor) -> Tensor:
+    """Compute the cross entropy of each face, [N] from [N, any] each, nats."""
+    return -ops.sum(targets * ops.log_softmax(logits), axis=1)

@@ -3,15 +3,14 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import tensorflow as tf
-
 from ferserve_training.errors import RunError
+from ferserve_training.framework.choose import Tensor, framework, require_tensorflow
 from ferserve_training.loop.run_directory import RunDirectory
 from ferserve_training.loop.trained import Trained, load_trained
-from ferserve_training.nets.folding import apply_head, fold, folded_features
+from ferserve_training.nets.folding import fold
 from ferserve_training.nets.spec import NetSpec
 
-Teacher = Callable[[tf.Tensor], tf.Tensor]
+Teacher = Callable[[Tensor], Tensor]
 """From views, float32 [N, 48, 48, 1] grey levels, to logits, float32 [N, 7]."""
 
 
@@ -24,33 +23,23 @@ def load_teacher(folder: Path, precision: str = "float32") -> Teacher:
 
     Raises:
         RunError: It holds neither.
+        TrainingError: It is an exported version, and TensorFlow does not compute.
     """
     if (folder / "run.json").exists():
         return _run_teacher(load_trained(RunDirectory(folder)), precision)
     if not (folder / "saved_model.pb").exists():
         raise RunError(f"{folder}: holds neither a run nor an exported version to learn from")
-    try:
-        version = tf.saved_model.load(str(folder))
-    except (OSError, ValueError) as error:
-        raise RunError(f"{folder}: cannot be read as an exported version ({error})") from error
+    require_tensorflow(f"{folder} is an exported version; learning from it, other than from a run,")
+    from ferserve_training.loop.tensorflow_teacher import version_teacher  # noqa: PLC0415  # may not be there
 
-    def answer(views: tf.Tensor) -> tf.Tensor:
-        # Asked of the version each time, because it owns the variables that its signature reads.
-        signature = version.signatures["serving_default"]
-        return signature(faces=tf.cast(tf.round(views), tf.uint8))["logits"]
-
-    return answer
+    return version_teacher(folder)
 
 
 def _run_teacher(trained: Trained, precision: str) -> Teacher:
     net = trained.recipe.net
-    if not isinstance(net, NetSpec):
-        return lambda views: trained.model(views, training=False)
-    # Folded, a teacher answers in half the time of its trainable form.
-    folded = fold(trained.model, net)
+    if not isinstance(net, NetSpec) or framework().NAME != "tensorflow":
+        classifier = trained.classifier
+        return lambda views: classifier(views, training=False)
+    from ferserve_training.loop.tensorflow_teacher import folded_teacher  # noqa: PLC0415  # may not be there
 
-    def answer(views: tf.Tensor) -> tf.Tensor:
-        features = folded_features(net, folded.kernels, folded.biases, views, tf.as_dtype(precision))
-        return apply_head(features, folded.kernels[-1], folded.biases[-1])
-
-    return answer
+    return folded_teacher(fold(trained.model, net), precision)

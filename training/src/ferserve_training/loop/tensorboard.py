@@ -5,8 +5,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-import tensorflow as tf
-
+from ferserve_training.framework.choose import framework
 from ferserve_training.loop.records import EpochRecord
 
 OnEpoch = Callable[[EpochRecord, int], None]
@@ -33,7 +32,14 @@ def with_tensorboard(run_folder: Path, then: OnEpoch) -> OnEpoch:
     Args:
         run_folder: Of the run.
         then: The next observer.
+
+    Returns:
+        What writes and tells; only TensorFlow writes these files, so on JAX it is `then` itself.
     """
+    if framework().NAME != "tensorflow":
+        return then
+    import tensorflow as tf  # noqa: PLC0415  # may not be there
+
     writer = tf.summary.create_file_writer(str(run_folder / FOLDER_NAME))
     # TensorFlow's own `scalar` lives in the package tensorboard, which is needed to look, not to write.
     kind = tf.compat.v1.SummaryMetadata(

@@ -10,11 +10,13 @@ import numpy.typing as npt
 from ferserve_training.data.faces import FaceData, LabelledFaces
 from ferserve_training.errors import RunError
 from ferserve_training.evaluation.calibration import negative_log_likelihood
-from ferserve_training.loop.learner import Learner, score
+from ferserve_training.framework.choose import Device
+from ferserve_training.loop.learner import Learner, Lesson, new_learner
 from ferserve_training.loop.progress import is_best, must_stop, needs_every_epoch, rate_after
 from ferserve_training.loop.records import Checkpoint, EpochRecord, RunSettings
 from ferserve_training.loop.run_directory import RunDirectory
 from ferserve_training.loop.schedule import advance, epoch_order, epochs_left, learning_rates, view_size
+from ferserve_training.loop.scoring import score
 from ferserve_training.loop.teacher import Teacher
 from ferserve_training.recipes.recipe import Recipe
 
@@ -22,7 +24,7 @@ _GUESSED_EPOCH_SECONDS = 10.0
 """Pace assumed for the first epoch of a run that is limited by time; measured from then on."""
 
 
-def train(
+def train(  # noqa: PLR0913  # the run, and four things that most runs do without
     recipe: Recipe,
     data: FaceData,
     settings: RunSettings,
@@ -31,6 +33,8 @@ def train(
     *,
     teachers: Sequence[Teacher] = (),
     votes: npt.NDArray[np.float32] | None = None,
+    start: Sequence[npt.NDArray[np.float32]] | None = None,
+    devices: Sequence[Device] = (),
 ) -> Checkpoint:
     """Train until the budget is spent, with a checkpoint after each epoch.
 
@@ -44,6 +48,8 @@ def train(
         on_epoch: Called after each epoch with its record and the estimate of the epochs still to come.
         teachers: Whose mean answer counts beside the labels, if there are any.
         votes: Shares of FER+'s votes for the training faces, float32 [N, 10], or None.
+        start: Weights to go on from, or None for random ones.
+        devices: What each batch is spread over; none: the framework's first.
 
     Returns:
         The last checkpoint.
@@ -51,7 +57,7 @@ def train(
     Raises:
         RunError: The checkpoint in `directory` cannot be read, or is that of another net.
     """
-    learner = Learner(recipe, data.training, settings.seed, teachers, votes)
+    learner = new_learner(Lesson(recipe, data.training, settings.seed, teachers, votes, start), devices)
     checkpoint = directory.load() or Checkpoint((), learner.state())
     try:
         learner.restore(checkpoint.state)

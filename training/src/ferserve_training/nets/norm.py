@@ -1,18 +1,19 @@
 """Batch norm in one operation instead of ten."""
 
 import keras
-import tensorflow as tf
+
+from ferserve_training.framework.choose import Tensor, framework
 
 
 class FusedBatchNorm(keras.layers.BatchNormalization):  # type: ignore[misc]  # Keras ships no types
-    """Keras's batch norm, computed by TensorFlow's fused operation while training.
+    """Keras's batch norm, on TensorFlow computed by its fused operation while training.
 
     Keras 3 writes batch norm out as elementwise float32 operations, which on a CPU cost a third of all the rest:
     a step of fer-base on 128 faces took 429 ms with them and 315 ms fused, 216 ms in bfloat16 (2 cores,
     AVX512_BF16). Same weights, same names, same results to rounding.
     """
 
-    def call(self, inputs: tf.Tensor, training: bool | None = None, mask: tf.Tensor | None = None) -> tf.Tensor:
+    def call(self, inputs: Tensor, training: bool | None = None, mask: Tensor | None = None) -> Tensor:
         """Normalise a map.
 
         Args:
@@ -20,8 +21,11 @@ class FusedBatchNorm(keras.layers.BatchNormalization):  # type: ignore[misc]  # 
             training: Whether to use, and to follow, the statistics of the batch.
             mask: Not supported; None.
         """
-        if not training or keras.config.backend() != "tensorflow":
+        if not training or framework().NAME != "tensorflow":
             return super().call(inputs, training=training, mask=mask)
+
+        import tensorflow as tf  # noqa: PLC0415  # not there where JAX computes
+
         share = 1.0 - self.momentum
         outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
             x=inputs,

@@ -14,9 +14,9 @@ import numpy.typing as npt
 from ferserve_training.errors import RunError
 from ferserve_training.export.manifest import MANIFEST_PATH
 from ferserve_training.export.saved_model import load_saved_model
-from ferserve_training.loop.learner import score
 from ferserve_training.loop.records import EpochRecord
 from ferserve_training.loop.run_directory import RunDirectory
+from ferserve_training.loop.scoring import score
 from ferserve_training.loop.trained import load_trained
 
 _BATCH: Final = 256
