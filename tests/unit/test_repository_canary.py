@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ferserve_server.domain.canary import CanaryMode
+from ferserve_server.domain.control_errors import NoCanaryError, NoOlderVersionError
 from ferserve_server.domain.errors import (
     AliasFixedError,
     EngineStalledError,
     FerserveError,
     InferenceFailedError,
-    NoCanaryError,
-    NoOlderVersionError,
     VersionNotFoundError,
 )
 from ferserve_server.domain.ports import Priority

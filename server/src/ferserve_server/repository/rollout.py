@@ -7,12 +7,8 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from ferserve_server.domain.canary import CanaryResult, Verdict
-from ferserve_server.domain.errors import (
-    AliasFixedError,
-    NoCanaryError,
-    NoOlderVersionError,
-    VersionNotReadyError,
-)
+from ferserve_server.domain.control_errors import NoCanaryError, NoOlderVersionError
+from ferserve_server.domain.errors import AliasFixedError, VersionNotReadyError
 from ferserve_server.domain.servable import ServableId
 from ferserve_server.repository.aliases import CANARY, STABLE
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import structlog
 
-from ferserve_server.domain.errors import ControlDisabledError, ControlUnauthenticatedError, InvalidRequestError
+from ferserve_server.domain.control_errors import ControlDisabledError, ControlUnauthenticatedError
+from ferserve_server.domain.errors import InvalidRequestError
 from ferserve_server.transport import wire
 
 if TYPE_CHECKING:
