@@ -357,7 +357,8 @@ def models_and_process() -> list[Panel]:
             [
                 (
                     (
-                        'sum by (model, version, outcome) (rate(ferserve_canary_shadow_faces_total{model=~"$model"}'
+                        "sum by (model, version, outcome) "
+                        '(rate(ferserve_canary_shadow_faces_total{model=~"$model"}'
                         "[$__rate_interval]))"
                     ),
                     "{{model}}/{{version}} {{outcome}}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import urllib.error
 import urllib.request
 from asyncio import to_thread
@@ -12,15 +13,18 @@ import grpc
 import pytest
 
 from ferserve.v1 import model_service_pb2 as model_pb2
+from ferserve_server.backends.fake import FakeLoader, FakeServable
 from ferserve_server.settings import Settings
 from ferserve_server.transport.compat.messages import message_class
 from ferserve_server.transport.control import TokenFileError, read_token
 from support.fake_models import publish_fake
-from support.local_server import LocalServer, Refusal, Stubs, local_server, refusal_of
+from support.local_server import LocalServer, Refusal, Stubs, eventually, local_server, refusal_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
     from pathlib import Path
+
+    from ferserve_server.domain.servable import ServableId
 
 LOAD = model_pb2.LoadVersionRequest(version=1)
 CALLS = {
@@ -151,6 +155,33 @@ async def test_only_the_token_of_the_file_lets_in(
                 "CONTROL_UNAUTHENTICATED",
             )
             assert "s3cret" not in refusal.message
+
+
+class WaitingLoader(FakeLoader):
+    """Loads version 1 only when it may."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.may_load = threading.Event()
+
+    def load(self, servable_id: ServableId, *more: Any) -> FakeServable:
+        if servable_id.version == 1:
+            assert self.may_load.wait(60)
+        return super().load(servable_id, *more)
+
+
+async def test_a_load_goes_on_when_its_caller_leaves(models: Path) -> None:
+    loader = WaitingLoader()
+    async with local_server(models, loader, control_on_main=True, repository_poll_s=0) as server:
+        refusal = await _refused(server.models.LoadVersion(LOAD, timeout=0.5))
+        assert refusal.code is grpc.StatusCode.DEADLINE_EXCEEDED
+        loader.may_load.set()
+
+        async def loaded() -> bool:
+            model = (await server.models.GetModel(model_pb2.GetModelRequest())).model
+            return [each.state for each in model.versions] == [model_pb2.SERVABLE_STATE_READY] * 2
+
+        await eventually(loaded)
 
 
 def test_a_token_file_that_is_empty_or_missing_keeps_the_server_from_starting(tmp_path: Path) -> None:
