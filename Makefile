@@ -161,4 +161,13 @@ bench: setup ## Measure the batcher's cost for a lone caller, and the engine; wr
 	$(BIN)/python benchmarks/batcher_overhead.py
 	$(BIN)/python benchmarks/engine.py
 
+BENCH_SWAPS ?= 20
+BENCH_CYCLES ?= 50
+
+.PHONY: bench-lifecycle
+bench-lifecycle: setup ## Measure swaps under load and memory over many versions (10 minutes); writes docs/performance.md.
+	$(BIN)/python benchmarks/swaps.py --swaps $(BENCH_SWAPS)
+	$(BIN)/python benchmarks/load_cycles.py --cycles $(BENCH_CYCLES)
+	$(BIN)/python benchmarks/performance_tables.py
+
 -include deploy/targets.mk

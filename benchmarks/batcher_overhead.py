@@ -44,8 +44,9 @@ async def measure() -> dict[str, float]:
     servable = loader.load(ServableId("fer-nano", 1), MODEL, manifest.description)
     settings = BatcherSettings(inline_s=2e-3)  # the server's default
     warm(servable, settings.bucket_sizes)
+    servable.warm_executors(settings.bucket_sizes, servable.executor_count)
     observer = InferenceMetrics(Metrics())
-    observer.engine_started(servable.id, servable.description.labels)
+    observer.engine_started(servable.id, servable.description.labels, servable.precision)
     batcher = Batcher(servable, settings, clock=MonotonicClock(), observer=observer)
     face = np.random.default_rng(0).integers(0, 256, (1, 48, 48, 1), dtype=np.uint8)
 

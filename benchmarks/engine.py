@@ -1,13 +1,16 @@
-"""What the way into TensorFlow costs: the plain signature call against the frozen graph that the server runs.
+"""What the way into TensorFlow costs: the plain signature call against the sessions that the server runs.
 
-Faces a second by batch size, by one caller, and by two callers with one intra-op thread each, as served. The
-signature has one caller only: with two, oneDNN fails in TensorFlow 2.21. All in one process, taking turns. Prints
-a table and writes benchmarks/results/engine.json. Run with `make bench`.
+Faces a second by batch size: the signature call by one caller, which may use every core (with two callers oneDNN
+fails in TensorFlow 2.21); sessions on the frozen graph by one caller and by one for each core, as served, with one
+intra-op thread each; in float32 and in the precision that the server picks here. All in one process, taking turns.
+Prints a table and writes benchmarks/results/engine.json. Run with `make bench`.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
+import os
 import platform
 import statistics
 import time
@@ -17,10 +20,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ferserve_server.backends.processor import describe_machine
 from ferserve_server.backends.saved_model import SavedModelLoader
-from ferserve_server.domain.servable import ServableId
-from ferserve_server.repository.gate import warm
+from ferserve_server.domain.servable import Precision, ServableId
+from ferserve_server.repository.gate import GateLimits, read_golden
 from ferserve_server.repository.manifest import read_manifest
+from ferserve_server.repository.precision import settle_precision
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,12 +35,13 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 MODEL = ROOT / "model_repo" / "fer-nano" / "1"
 BATCH_SIZES = (1, 8, 32, 128)
-ROUNDS = 7
-ROUND_S = 0.3
+ROUNDS = 5
+CALLERS = len(os.sched_getaffinity(0))
+SIGNATURE = "signature, 1 caller"
 
 
 def faces_per_s(
-    call: Callable[[npt.NDArray[np.uint8]], object], faces: npt.NDArray[np.uint8], callers: int
+    call: Callable[[npt.NDArray[np.uint8]], object], faces: npt.NDArray[np.uint8], callers: int, round_s: float
 ) -> float:
     """Faces a second that `callers` threads get through together."""
 
@@ -48,28 +54,72 @@ def faces_per_s(
 
     started = time.perf_counter()
     with ThreadPoolExecutor(callers) as threads:
-        done = sum(threads.map(work, [started + ROUND_S] * callers))
+        done = sum(threads.map(work, [started + round_s] * callers))
     return done / (time.perf_counter() - started)
 
 
 def main() -> None:
     """Measures, prints and writes."""
-    manifest = read_manifest(MODEL)
-    loader = SavedModelLoader(executor_count=2, intra_op_thread_count=1, gpu_memory_limit_mib=0)
-    servable = loader.load(ServableId("fer-nano", 1), MODEL, manifest.description)
-    warm(servable, BATCH_SIZES)
-    import tensorflow as tf  # noqa: PLC0415 - the loader has set its environment
+    parser = argparse.ArgumentParser(description="Faces a second by way into TensorFlow and batch size.")
+    parser.add_argument("--round-s", type=float, default=0.3, help="seconds of each of the rounds")
+    parser.add_argument("--signature-threads", type=int, default=0, help="its intra-op threads; 0: one per core")
+    parser.add_argument("--note", default="", help="what ran beside it, for the results")
+    options = parser.parse_args()
 
+    import tensorflow as tf  # noqa: PLC0415 - takes seconds, and --help does not need it
+
+    tf.config.threading.set_intra_op_parallelism_threads(options.signature_threads)
+    manifest = read_manifest(MODEL)
+    loader = SavedModelLoader(executor_count=CALLERS, intra_op_thread_count=1, gpu_memory_limit_mib=0)
+    exact = loader.load(ServableId("fer-nano", 1), MODEL, manifest.description)
+    limits = GateLimits(BATCH_SIZES, golden_tolerance=1e-3, precision=None)
+    # A second one, since the server closes the one that it does not pick.
+    beside = loader.load(ServableId("fer-nano", 1), MODEL, manifest.description)
+    trial = settle_precision(beside, read_golden(MODEL, manifest.description.input), limits)
+    picked = trial.servable
+    for servable in (exact, picked):
+        servable.warm_executors(BATCH_SIZES, CALLERS)
     signature = tf.saved_model.load(str(MODEL)).signatures["serving_default"]
 
     def plain(faces: npt.NDArray[np.uint8]) -> object:
         return signature(faces=tf.constant(faces))["probabilities"].numpy()
 
     ways = {
-        "signature, 1 caller": (plain, 1),
-        "frozen session, 1 caller": (servable.predict, 1),
-        "frozen session, 2 callers (as served)": (servable.predict, 2),
+        SIGNATURE: (plain, 1),
+        "frozen session, float32, 1 caller": (exact.predict, 1),
+        f"as served, float32, {CALLERS} callers": (exact.predict, CALLERS),
     }
+    if picked.precision is Precision.BFLOAT16:
+        ways["frozen session, bfloat16, 1 caller"] = (picked.predict, 1)
+        ways[f"as served, auto = bfloat16, {CALLERS} callers"] = (picked.predict, CALLERS)
+    results = _measure(ways, options.round_s)
+
+    print(f"{'faces/s at batch (x the signature call)':42}" + "".join(f"{size:>16}" for size in BATCH_SIZES))
+    ratios = {
+        name: {size: by_size[size] / results[SIGNATURE][size] for size in BATCH_SIZES}
+        for name, by_size in results.items()
+    }
+    for name, by_size in results.items():
+        cells = (f"{by_size[size]:9.0f} ({ratios[name][size]:4.2f})" for size in BATCH_SIZES)
+        print(f"{name:42}" + "".join(cells))
+    folder = ROOT / "benchmarks" / "results"
+    folder.mkdir(exist_ok=True)
+    document = {
+        "machine": describe_machine(),
+        "python": platform.python_version(),
+        "note": options.note,
+        "signature_threads": options.signature_threads or CALLERS,
+        "bfloat16_speedup_at_load": trial.bfloat16_speedup,
+        "faces_per_s": results,
+        "ratio_to_signature": ratios,
+    }
+    (folder / "engine.json").write_text(json.dumps(document, indent=2) + "\n")
+
+
+def _measure(
+    ways: dict[str, tuple[Callable[[npt.NDArray[np.uint8]], object], int]], round_s: float
+) -> dict[str, dict[int, float]]:
+    """Median faces a second by way and batch size."""
     rng = np.random.default_rng(0)
     results: dict[str, dict[int, float]] = {name: {} for name in ways}
     for size in BATCH_SIZES:
@@ -77,22 +127,10 @@ def main() -> None:
         rounds: dict[str, list[float]] = {name: [] for name in ways}
         for _ in range(ROUNDS):
             for name, (call, callers) in ways.items():
-                rounds[name].append(faces_per_s(call, faces, callers))
+                rounds[name].append(faces_per_s(call, faces, callers, round_s))
         for name, values in rounds.items():
             results[name][size] = statistics.median(values)
-
-    print(f"{'faces/s at batch':38}" + "".join(f"{size:>9}" for size in BATCH_SIZES))
-    for name, by_size in results.items():
-        print(f"{name:38}" + "".join(f"{by_size[size]:9.0f}" for size in BATCH_SIZES))
-    folder = ROOT / "benchmarks" / "results"
-    folder.mkdir(exist_ok=True)
-    document = {
-        "machine": platform.processor() or platform.machine(),
-        "python": platform.python_version(),
-        "tensorflow": tf.__version__,
-        "faces_per_s": results,
-    }
-    (folder / "engine.json").write_text(json.dumps(document, indent=2) + "\n")
+    return results
 
 
 if __name__ == "__main__":

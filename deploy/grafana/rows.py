@@ -318,7 +318,19 @@ def models_and_process() -> list[Panel]:
                 ('ferserve_model_alias{model=~"$model"}', "{{model}}:{{alias}} on {{instance}}"),
             ],
             "none",
-            width=24,
+            width=12,
+        ),
+        lines(
+            "Precision",
+            "What each version computes in. Instances that differ have other processors, or measured otherwise.",
+            [
+                (
+                    'ferserve_servable_precision{model=~"$model"}',
+                    "{{model}}/{{version}} {{precision}} on {{instance}}",
+                )
+            ],
+            "none",
+            width=12,
         ),
         lines(
             "Canary requests",

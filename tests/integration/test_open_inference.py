@@ -13,6 +13,7 @@ import pytest
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from ferserve_server.backends.fake import FakeLoader
+from ferserve_server.transport.oip.tensors import join_elements
 from support.compat import (
     INFERENCE,
     MODEL_STATUS,
@@ -27,7 +28,7 @@ from support.compat import (
 from support.fake_models import publish_fake
 from support.local_server import LocalServer, local_server
 from support.model_factory import LABELS
-from support.pictures import encode
+from support.pictures import ASTRONAUT, encode
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -114,6 +115,45 @@ async def test_one_unreadable_crop_fails_the_request(server):
     tensor = request.inputs.add(name="images", datatype="BYTES", shape=[2])
     tensor.contents.bytes_contents.extend([encode(crops(5)[0, :, :, 0], "PNG"), b"no picture"])
     assert await _code(ask(server.channel, "ModelInfer", request)) is grpc.StatusCode.INVALID_ARGUMENT
+
+
+def _detecting(*images, **fields):
+    request = oip("ModelInferRequest", **fields)
+    request.inputs.add(name="images", datatype="BYTES", shape=[len(images)])
+    request.raw_input_contents.append(join_elements(list(images)))
+    request.parameters["detect"].bool_param = True
+    return request
+
+
+async def test_faces_of_whole_pictures_are_found_where_that_is_asked_for(server):
+    photograph, wall = ASTRONAUT.read_bytes(), encode(np.full((300, 400), 90, np.uint8))
+    response = await ask(server.channel, "ModelInfer", _detecting(wall, photograph, wall, id="x"))
+    raw = dict(zip([output.name for output in response.outputs], response.raw_output_contents, strict=True))
+    assert list(raw) == ["probabilities", "labels", "face_count", "boxes"]
+    counts = np.frombuffer(raw["face_count"], "<i4").tolist()
+    assert counts[1] >= 1
+    assert counts[0] == counts[2] == 0
+    boxes = np.frombuffer(raw["boxes"], "<i4").reshape(-1, 4)
+    assert len(boxes) == len(labels_of(response)) == sum(counts)
+    left, top, width, height = boxes[0].tolist()
+    assert 0 <= left < left + width <= 512
+    assert 0 <= top < top + height <= 512
+
+
+async def test_pictures_without_a_face_give_tensors_without_rows(server):
+    wall = encode(np.full((300, 400), 90, np.uint8))
+    response = await ask(server.channel, "ModelInfer", _detecting(wall))
+    shapes = {output.name: list(output.shape) for output in response.outputs}
+    assert shapes == {"probabilities": [0, 7], "labels": [0], "face_count": [1], "boxes": [0, 4]}
+    assert [len(raw) for raw in response.raw_output_contents] == [0, 0, 4, 0]
+
+
+async def test_what_cannot_be_searched_for_faces_is_refused(server):
+    pixels = infer_request(crops(1))
+    pixels.parameters["detect"].bool_param = True
+    too_many = _detecting(*[b"x"] * 33)
+    for request in (pixels, too_many, _detecting(b"no picture")):
+        assert await _code(ask(server.channel, "ModelInfer", request)) is grpc.StatusCode.INVALID_ARGUMENT
 
 
 async def test_parameters_that_nobody_knows_change_nothing(server):

@@ -1,5 +1,7 @@
 """The TensorFlow engine with the model that ships."""
 
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -8,15 +10,21 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ferserve_server.backends.processor import multiplies_bfloat16, read_cpuinfo
 from ferserve_server.backends.saved_model import SavedModelLoader
 from ferserve_server.domain.errors import ModelRejectedError
-from ferserve_server.domain.servable import InputSpec, ModelDescription, ServableId
-from ferserve_server.repository.gate import check_golden, read_golden, score_all, warm
+from ferserve_server.domain.servable import InputSpec, ModelDescription, Precision, ServableId
+from ferserve_server.repository.gate import GateLimits, check_golden, read_golden, score_all, warm
 from ferserve_server.repository.manifest import read_manifest, verify_files
+from ferserve_server.repository.precision import settle_precision
+from support.model_factory import publish_model
 
 BUNDLED = Path(__file__).parents[2] / "model_repo" / "fer-nano" / "1"
 TOLERANCE = 1e-5
 """What a score may differ by when the neighbours differ; measured on the CPU: 3e-7."""
+
+BFLOAT16_TOLERANCE = 0.03
+"""The same in bfloat16, whose products are summed in an order that depends on the batch; measured: 0.00."""
 
 
 def load(directory: Path, description: ModelDescription | None = None):
@@ -83,8 +91,23 @@ def test_a_model_that_is_not_what_its_manifest_says_is_refused(description, word
     assert refused.value.reason == "SIGNATURE_MISMATCH"
 
 
-def test_batches_that_run_at_once_do_not_disturb_each_other(servable, strangers):
+@pytest.fixture(params=list(Precision), ids=lambda precision: precision.value)
+def in_precision(request, servable):
+    """The bundled model in each precision that this machine has, and what its scores may differ by."""
+    if request.param is Precision.FLOAT32:
+        yield servable, TOLERANCE
+        return
+    if not multiplies_bfloat16(read_cpuinfo()):
+        pytest.skip("this processor has no instructions for bfloat16")
+    recast = servable.recast(Precision.BFLOAT16)
+    yield recast, BFLOAT16_TOLERANCE
+    recast.close()
+
+
+def test_batches_that_run_at_once_do_not_disturb_each_other(in_precision, strangers):
     """Two threads on one session die of a segmentation fault here, within seconds."""
+    servable, tolerance = in_precision
+    servable.warm_executors((1, 64), 2)
     alone = np.concatenate([servable.predict(strangers[at : at + 1]) for at in range(64)])
 
     def work(seed: int) -> float:
@@ -100,4 +123,69 @@ def test_batches_that_run_at_once_do_not_disturb_each_other(servable, strangers)
     with ThreadPoolExecutor(servable.executor_count) as threads:
         differences = list(threads.map(work, range(servable.executor_count)))
 
-    assert max(differences) <= TOLERANCE
+    assert max(differences) <= tolerance
+
+
+def test_bfloat16_is_run_where_the_processor_has_it_and_refused_elsewhere():
+    """Forced; the servable in float32 is closed either way."""
+    loaded = load(BUNDLED)
+    golden = read_golden(BUNDLED, loaded.description.input)
+    limits = GateLimits((1, 32), golden_tolerance=1e-3, precision=Precision.BFLOAT16)
+    if multiplies_bfloat16(read_cpuinfo()):
+        trial = settle_precision(loaded, golden, limits)
+        assert trial.servable.precision is Precision.BFLOAT16
+        # Otherwise the rewriting did not happen, and float32 ran under another name.
+        assert 1e-4 < trial.difference <= limits.bfloat16_tolerance
+        assert (trial.scores.argmax(axis=1) == golden.scores.argmax(axis=1)).mean() > 0.9
+        trial.servable.close()
+    else:
+        with pytest.raises(ModelRejectedError, match="neither avx512_bf16 nor amx_bf16") as refused:
+            settle_precision(loaded, golden, limits)
+        assert refused.value.reason == "PRECISION_UNSUPPORTED"
+
+
+def test_a_precision_chosen_by_measurement_scores_as_published_whichever_it_is():
+    loaded = load(BUNDLED)
+    golden = read_golden(BUNDLED, loaded.description.input)
+    trial = settle_precision(loaded, golden, GateLimits((1, 32), golden_tolerance=1e-3, precision=None))
+    limit = 0.03 if trial.servable.precision is Precision.BFLOAT16 else 1e-3
+    assert trial.difference <= limit
+    assert (trial.bfloat16_speedup is not None) == multiplies_bfloat16(read_cpuinfo())
+    trial.servable.close()
+
+
+@pytest.mark.parametrize("with_variable", [True, False])
+def test_weights_are_restored_whether_they_are_variables_or_constants(tmp_path, with_variable):
+    directory = publish_model(tmp_path, with_variable=with_variable)
+    loaded = load(directory)
+    golden = read_golden(directory, loaded.description.input)
+    assert check_golden(score_all(loaded, golden.faces, (8,)), golden, tolerance=1e-3) < 1e-5
+    loaded.close()
+
+
+def test_every_executor_has_a_session_of_its_own_once_warm():
+    loaded = load(BUNDLED)
+    loaded.warm_executors((1, 4), 2)
+    assert len(loaded._sessions) == loaded.executor_count
+    loaded.warm_executors((1, 4), 2)
+    assert len(loaded._sessions) == loaded.executor_count
+    loaded.close()
+
+
+def test_a_model_is_loaded_without_keras_and_all_of_tensorflow_can_be_imported_later():
+    """In a process of its own, since this one has imported it."""
+    code = f"""
+import sys
+from pathlib import Path
+from ferserve_server.backends.saved_model import SavedModelLoader
+from ferserve_server.domain.servable import ServableId
+from ferserve_server.repository.manifest import read_manifest
+directory = Path({str(BUNDLED)!r})
+loader = SavedModelLoader(executor_count=1, intra_op_thread_count=1, gpu_memory_limit_mib=0)
+loader.load(ServableId("fer-nano", 1), directory, read_manifest(directory).description).close()
+assert not {{"keras", "tensorflow", "jax"}} & set(sys.modules), sorted(sys.modules)
+import tensorflow as tf
+assert tf.reduce_sum(tf.constant([1.0, 2.0])).numpy() == 3
+assert tf.saved_model.load(str(directory)).signatures["serving_default"] is not None
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=300)

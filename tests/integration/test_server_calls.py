@@ -252,6 +252,7 @@ async def test_a_model_is_described(server: LocalServer) -> None:
     assert (version.input_height, version.input_width) == (48, 48)
     assert version.metrics["public_test_accuracy"] == 0.14
     assert list(version.bucket_sizes) == [1, 4, 16]
+    assert version.precision == model_pb2.PRECISION_FLOAT32
     assert not version.HasField("failure")
 
 

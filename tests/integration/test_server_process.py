@@ -257,3 +257,30 @@ def iter_then_wait(messages: list) -> Iterator[Any]:
     """Sends messages and leaves the stream open."""
     yield from messages
     Event().wait(60)
+
+
+def test_precision_and_batch_times_are_told_and_kept_for_the_next_start(
+    tiny_model_repo: Path, tmp_path: Path
+) -> None:
+    """Measured at the first start, read at the second: whatever was chosen is chosen again."""
+    told = []
+    cache = tmp_path / "tune.json"
+    for _ in range(2):
+        flags = ("--precision", "auto", "--tune", "auto", "--tune-cache", str(cache))
+        with run_server(tiny_model_repo, *flags) as server, grpc.insecure_channel(server.address) as channel:
+            stub: Any = model_service_pb2_grpc.ModelServiceStub(channel)
+            (version,) = stub.GetModel(model_pb2.GetModelRequest(), timeout=30).model.versions
+            told.append((version, cache.read_bytes(), _scrape(server)))
+    (first, first_file, metrics), (second, second_file, _) = told
+    assert set(first.latency_ms) == {1, 8, 32}
+    assert first.bucket_sizes[0] == 1
+    assert (first.precision, dict(first.latency_ms), list(first.bucket_sizes)) == (
+        second.precision,
+        dict(second.latency_ms),
+        list(second.bucket_sizes),
+    )
+    assert first.bfloat16_speedup == second.bfloat16_speedup
+    assert first_file == second_file
+    name = model_pb2.Precision.Name(first.precision).removeprefix("PRECISION_").lower()
+    labels = frozenset({"model": "fer-nano", "version": "1", "precision": name}.items())
+    assert metrics["ferserve_servable_precision", labels] == 1

@@ -82,6 +82,9 @@ async def local_server(
         "repository_poll_s": 0.02,
         "bucket_sizes": (1, 4, 16),
         "vision_threads": 1,
+        # What a test expects must not hang on what a busy machine measures.
+        "precision": "float32",
+        "tune": "fixed",
     }
     wanted = Settings(model_repo=model_repo, **(chosen | settings))
     async with running_server(wanted, loader or FakeLoader()) as running:

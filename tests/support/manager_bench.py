@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 from ferserve_server.backends.fake import FakeLoader, FakeServable
 from ferserve_server.domain.servable import ModelSpec, ServableId, ServableState
 from ferserve_server.repository.aliases import Aliases
+from ferserve_server.repository.gate import GateLimits
 from ferserve_server.repository.manager import ModelManager
-from ferserve_server.repository.preparation import GateLimits, VersionPreparer
+from ferserve_server.repository.preparation import VersionPreparer
 from ferserve_server.repository.source import RepositorySource
 from ferserve_server.repository.version_policy import Latest, Policies
 from support.pipeline_fakes import FakeScorer
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ferserve_server.domain.ports import Loader
-    from ferserve_server.domain.servable import ModelDescription
+    from ferserve_server.domain.servable import ModelDescription, Tuning
     from ferserve_server.repository.state_file import LifecycleState, Refusal
     from ferserve_server.repository.trials import Trials
     from ferserve_server.repository.version_policy import VersionPolicy
@@ -61,6 +62,7 @@ class Shop:
     ) -> None:
         self.observer = Recorder()
         self.scorers: list[FakeScorer] = []
+        self.tunings: list[Tuning] = []
         self.changes = 0
         self.refused: Mapping[ServableId, Refusal] = {}
         self.saved: list[Mapping[str, Mapping[str, int]]] = []
@@ -80,7 +82,8 @@ class Shop:
             on_change=self._changed,
         )
 
-    def _make_scorer(self, servable: FakeServable) -> FakeScorer:
+    def _make_scorer(self, servable: FakeServable, tuning: Tuning) -> FakeScorer:
+        self.tunings.append(tuning)
         self.scorers.append(FakeScorer(servable))
         return self.scorers[-1]
 

@@ -216,6 +216,9 @@ def model(name: str) -> model_service_pb2.Model:
         parameter_count=120_000,
         metrics={"public_test_accuracy": 0.68},
         bucket_sizes=[1, 8, 64],
+        precision=model_service_pb2.PRECISION_BFLOAT16,
+        bfloat16_speedup=1.5,
+        latency_ms={64: 4.0, 8: 1.0, 1: 0.5},
     )
     failed = model_service_pb2.ModelVersion(
         version=2,

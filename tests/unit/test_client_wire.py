@@ -206,10 +206,20 @@ def test_what_is_not_known_of_a_model_is_none() -> None:
     assert failed.error.message == "checksum differs"
 
 
-def test_a_state_of_tomorrow_is_unknown() -> None:
-    tomorrow = model_service_pb2.Model(versions=[model_service_pb2.ModelVersion(version=1)])
+def test_how_a_version_runs_is_told_once_it_is_ready() -> None:
+    ready, failed = responses.read_model(model("fer-nano")).versions
+
+    assert (ready.precision, ready.bfloat16_speedup) == ("bfloat16", 1.5)
+    assert list(ready.latency_ms.items()) == [(1, 0.5), (8, 1.0), (64, 4.0)]
+    assert (failed.precision, failed.bfloat16_speedup, failed.latency_ms) == (None, None, {})
+
+
+def test_a_state_and_a_precision_of_tomorrow_are_unknown() -> None:
+    version = model_service_pb2.ModelVersion(version=1, precision=99)  # type: ignore[arg-type]
+    tomorrow = model_service_pb2.Model(versions=[version])
 
     assert responses.read_model(tomorrow).versions[0].state is ServableState.UNKNOWN
+    assert responses.read_model(tomorrow).versions[0].precision is None
 
 
 def test_a_frame_keeps_its_number() -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from ferserve_server.domain.detection import DetectionOptions
 from ferserve_server.domain.errors import (
+    ImageUnreadableError,
     InferenceFailedError,
     InvalidRequestError,
     ModelNotFoundError,
@@ -12,12 +14,13 @@ from ferserve_server.domain.errors import (
 )
 from ferserve_server.domain.ports import Priority
 from ferserve_server.domain.servable import ModelSpec
+from ferserve_server.pipeline.analyze_images import AnalyzeImages
 from ferserve_server.pipeline.classify_faces import ClassifyFaces
 from ferserve_server.transport.compat.classify import Question, WholeTensors
 from ferserve_server.transport.compat.statistics import Statistics
 from support.compat import crops
 from support.fake_clock import FakeClock
-from support.pipeline_fakes import SERVABLE, FakeModels, FakeScorer, FakeVision
+from support.pipeline_fakes import SERVABLE, FakeModels, FakeScorer, FakeVision, class_of
 
 FULL = QueueFullError(what="faces", queued=8, limit=8, setting="max_queue_faces", retry_after_s=0.25)
 
@@ -31,7 +34,14 @@ class Bench:
         self.vision = FakeVision()
         self.statistics = Statistics()
         classify = ClassifyFaces(self.models.acquire, self.vision)
-        self.tensors = WholeTensors(self.models.acquire, classify, self.statistics, FakeClock())
+        self.tensors = WholeTensors(
+            self.models.acquire,
+            classify,
+            AnalyzeImages(self.models.acquire, self.vision),
+            detection=DetectionOptions(),
+            statistics=self.statistics,
+            clock=FakeClock(),
+        )
 
     async def answer(self, faces, write=lambda found: found, **asked):
         return await self.tensors.answer(ModelSpec(), lambda _: Question(faces, **asked), write)
@@ -55,6 +65,43 @@ async def test_priority_and_deadline_reach_the_batcher(bench):
     assert bench.scorer.deadlines == [7.0, None]
     assert bench.counted == (2, 0)
     assert bench.statistics.of(SERVABLE).queue.ns == 2_000_000
+
+
+async def test_the_faces_of_pictures_stand_below_each_other_with_their_counts_and_boxes(bench):
+    bench.vision.without_face.add(b"empty")
+
+    found = await bench.answer([b"one", b"empty", b"two"], detect=True)
+
+    assert found.face_counts.tolist() == [1, 0, 1]
+    assert found.boxes.tolist() == [[1, 2, 48, 48], [1, 2, 48, 48]]
+    assert found.faces.scores.argmax(axis=1).tolist() == [class_of(b"one"), class_of(b"two")]
+    assert bench.counted == (1, 0)
+
+
+async def test_pictures_without_any_face_give_no_rows(bench):
+    bench.vision.without_face.add(b"empty")
+
+    found = await bench.answer([b"empty"], detect=True)
+
+    assert found.face_counts.tolist() == [0]
+    assert found.boxes.shape == (0, 4)
+    assert found.faces.scores.shape[0] == 0
+
+
+async def test_a_picture_that_cannot_be_read_fails_the_request(bench):
+    bench.vision.errors[b"bad"] = ImageUnreadableError("it is cut off")
+
+    with pytest.raises(ImageUnreadableError):
+        await bench.answer([b"one", b"bad"], detect=True)
+
+    assert bench.counted == (0, 1)
+
+
+async def test_a_face_that_failed_fails_the_request_of_its_picture(bench):
+    bench.scorer.row_failures[0] = InferenceFailedError()
+
+    with pytest.raises(InferenceFailedError):
+        await bench.answer([b"one"], detect=True)
 
 
 async def test_a_row_that_failed_fails_the_request(bench):

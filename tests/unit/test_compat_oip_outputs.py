@@ -8,6 +8,8 @@ import pytest
 from ferserve_server.domain.errors import FerserveError
 from ferserve_server.domain.prediction import Classification, ScoredFaces
 from ferserve_server.domain.servable import ServableId
+from ferserve_server.transport.compat.faces import PICTURE_OUTPUTS
+from ferserve_server.transport.compat.pictures import PictureFaces
 from ferserve_server.transport.oip.outputs import best_classes, format_response, parse_outputs
 from ferserve_server.transport.oip.tensors import split_elements
 from support.compat import labels_of, oip
@@ -86,6 +88,34 @@ def test_equal_scores_stand_in_the_order_of_the_labels():
 def test_an_output_that_there_is_not_is_refused(request_):
     with pytest.raises(FerserveError):
         parse_outputs(request_)
+
+
+def test_counts_and_boxes_are_little_endian_integers_and_there_may_be_none():
+    for counts, boxes in (([2, 0], [[1, 2, 3, 4], [5, 6, 7, 8]]), ([0, 0], [])):
+        rows = sum(counts)
+        found = PictureFaces(
+            faces=ScoredFaces(SCORES[:rows]),
+            labels=LABELS,
+            servable=FOUND.servable,
+            face_counts=np.array(counts, np.int32),
+            boxes=np.array(boxes, np.int32).reshape(-1, 4),
+        )
+        response = format_response("7", parse_outputs(wanting(), PICTURE_OUTPUTS), found)
+        shapes = {output.name: (output.datatype, list(output.shape)) for output in response.outputs}
+        assert shapes == {
+            "probabilities": ("FP32", [rows, 3]),
+            "labels": ("BYTES", [rows]),
+            "face_count": ("INT32", [2]),
+            "boxes": ("INT32", [rows, 4]),
+        }
+        assert len(response.raw_output_contents) == 4
+        assert np.frombuffer(response.raw_output_contents[2], "<i4").tolist() == counts
+        assert np.frombuffer(response.raw_output_contents[3], "<i4").reshape(-1, 4).tolist() == boxes
+
+
+def test_boxes_without_detect_say_how_to_get_them():
+    with pytest.raises(FerserveError, match="parameter 'detect'"):
+        parse_outputs(wanting("boxes"))
 
 
 def test_an_output_in_shared_memory_is_not_offered():

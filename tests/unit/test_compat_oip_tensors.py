@@ -10,7 +10,7 @@ from ferserve_server.domain.ports import Priority
 from ferserve_server.domain.servable import InputSpec, ModelSpec
 from ferserve_server.transport.compat.faces import parse_spec
 from ferserve_server.transport.limits import RequestLimits
-from ferserve_server.transport.oip.parameters import parse_deadline, parse_priority
+from ferserve_server.transport.oip.parameters import parse_deadline, parse_flag, parse_priority
 from ferserve_server.transport.oip.tensors import join_elements, parse_faces, split_elements
 from support.compat import crops, infer_request, oip
 
@@ -134,6 +134,17 @@ def test_priority_is_read_from_old_and_new_clients(field):
         Priority.BULK,
         Priority.BULK,
     ]
+
+
+def test_detect_is_yes_or_no():
+    def detect(**choice):
+        return parse_flag({"detect": oip("InferParameter", **choice)}, "detect")
+
+    assert detect(bool_param=True)
+    assert not detect(bool_param=False)
+    assert not parse_flag({}, "detect")
+    with pytest.raises(FerserveError, match="bool_param"):
+        detect(int64_param=1)
 
 
 def test_an_absent_priority_is_interactive_and_is_not_put_in():

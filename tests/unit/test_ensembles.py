@@ -13,7 +13,7 @@ import pytest
 from ferserve_server.backends.ensemble import EnsembleLoader, EnsembleServable
 from ferserve_server.backends.fake import FakeServable
 from ferserve_server.domain.errors import ModelRejectedError
-from ferserve_server.domain.servable import ModelSpec, ServableId, ServableState
+from ferserve_server.domain.servable import ModelSpec, Precision, ServableId, ServableState
 from ferserve_server.repository.manifest import read_manifest
 from ferserve_server.repository.source import RepositorySource
 from support.fake_clock import settle
@@ -320,3 +320,37 @@ async def test_an_ensemble_answers_on_when_its_members_are_no_longer_in_force(
     with shop.manager.acquire(ModelSpec("fer-nano")) as lease:
         scored = await lease.scorer.score(CROPS)
     assert scored.scores.shape == (5, 7)
+
+
+class Recastable(FakeServable):
+    """Can be recast, unless it is told not to; remembers what was made of it."""
+
+    def __init__(self, *, refuse: bool = False, precision: Precision = Precision.FLOAT32) -> None:
+        super().__init__(ServableId("member", 1), DESCRIPTION)
+        self.precision = precision
+        self.refuse = refuse
+        self.made: list[Recastable] = []
+
+    def recast(self, precision: Precision) -> FakeServable:
+        if self.refuse:
+            return super().recast(precision)
+        self.made.append(Recastable(precision=precision))
+        return self.made[-1]
+
+
+def test_an_ensemble_in_bfloat16_has_all_its_members_in_bfloat16() -> None:
+    members = [Recastable(), Recastable()]
+    ensemble = EnsembleServable(ServableId("e", 1), DESCRIPTION, members)
+    recast = ensemble.recast(Precision.BFLOAT16)
+    assert (ensemble.precision, recast.precision) == (Precision.FLOAT32, Precision.BFLOAT16)
+    recast.close()
+    assert [member.made[0].closed for member in members] == [True, True]
+    assert [member.closed for member in members] == [False, False]
+
+
+def test_an_ensemble_of_a_member_that_has_no_bfloat16_has_none_and_closes_what_was_made() -> None:
+    able = Recastable()
+    ensemble = EnsembleServable(ServableId("e", 1), DESCRIPTION, [able, Recastable(refuse=True)])
+    with pytest.raises(ModelRejectedError):
+        ensemble.recast(Precision.BFLOAT16)
+    assert able.made[0].closed

@@ -9,7 +9,7 @@ import structlog
 
 from ferserve_server.domain.canary import CanaryResult, ShadowFigures, Verdict
 from ferserve_server.domain.ports import CutReason, FoundFaces
-from ferserve_server.domain.servable import ServableId, ServableState
+from ferserve_server.domain.servable import Precision, ServableId, ServableState
 from ferserve_server.observability.canary_metrics import CanaryMetrics
 from ferserve_server.observability.exposition import MetricsAddressError, MetricsServer
 from ferserve_server.observability.logging import set_up_logging
@@ -26,7 +26,7 @@ EXPORTED = {
     "decode_seconds", "detect_seconds", "detected_faces", "engine_healthy", "faces", "image_failures",
     "inference_seconds", "model_alias", "model_serving_version", "padding_faces", "predictions",
     "queue_depth_faces", "queue_oldest_age_seconds", "queue_seconds", "rejections", "request_seconds",
-    "requests", "requests_in_progress", "servable_state", "stream_answers",
+    "requests", "requests_in_progress", "servable_precision", "servable_state", "stream_answers",
 }  # fmt: skip
 """Dashboards and alerts that people own stand on these names."""
 
@@ -46,12 +46,25 @@ def scores(*rows):
 
 def observer_of(metrics):
     observer = InferenceMetrics(metrics)
-    observer.engine_started(NET, CLASSES)
+    observer.engine_started(NET, CLASSES, Precision.BFLOAT16)
     return observer
 
 
 def test_the_names_that_are_exported_are_these(metrics):
     assert set(families(metrics)) == {f"ferserve_{name}" for name in EXPORTED}
+
+
+def test_a_version_computes_in_one_precision_until_it_is_gone(metrics):
+    def shown(precision):
+        labels = {**LABELS, "precision": precision}
+        return metrics.registry.get_sample_value("ferserve_servable_precision", labels)
+
+    observer = observer_of(metrics)
+    assert (shown("float32"), shown("bfloat16")) == (None, 1)
+    observer.engine_started(NET, CLASSES, Precision.FLOAT32)
+    assert (shown("float32"), shown("bfloat16")) == (1, None)
+    observer.state_changed(NET, ServableState.UNLOADED)
+    assert (shown("float32"), shown("bfloat16")) == (None, None)
 
 
 def test_every_metric_says_what_it_means(metrics):

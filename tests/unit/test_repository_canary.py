@@ -45,7 +45,7 @@ class CanaryShop(Shop):
         self.trials = Trials(rules, clock=self.clock, observer=self.told)
         super().__init__(root, CountingLoader(), trials=self.trials, **chosen)
 
-    def _make_scorer(self, servable) -> TunedScorer:
+    def _make_scorer(self, servable, tuning) -> TunedScorer:
         self.scorers.append(TunedScorer(servable))
         return self.scorers[-1]
 

@@ -66,6 +66,34 @@ def bench() -> Bench:
     return Bench()
 
 
+def test_what_running_first_costs_is_held_against_neither_version(bench: Bench) -> None:
+    cold = [True]
+
+    def version(number: int) -> FakeServable:
+        def run(_: object) -> None:
+            bench.time_s += 0.08 if cold[0] else 0.02
+            cold[0] = False
+
+        return FakeServable(ServableId("m", number), DESCRIPTION, before_predict=run)
+
+    def rest(seconds: float) -> None:
+        bench.time_s += seconds
+        cold[0] = True
+
+    found = compare(
+        version(2),
+        version(1),
+        GOLDEN_FACES,
+        SCORES,
+        (1,),
+        latency_factor=3.0,
+        now=lambda: bench.time_s,
+        rest=rest,
+    )
+
+    assert found.latency_s[1] == pytest.approx((0.02, 0.02))
+
+
 def test_two_versions_that_agree_and_are_as_fast_are_told_so(bench: Bench) -> None:
     found = bench.compare(bench.version(2, repeat(0.02)), bench.version(1, repeat(0.01)))
     assert (found.version, found.agreement, found.largest_difference) == (1, 1.0, 0.0)

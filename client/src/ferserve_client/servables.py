@@ -80,6 +80,12 @@ class ModelVersionInfo:
     """Aliases that name it, sorted."""
     gate: GateInfo | None = None
     """What it showed before it was made ready. None before."""
+    precision: str | None = None
+    """What it computes in, `float32` or `bfloat16`. None: it is not ready, or the server does not say."""
+    bfloat16_speedup: float | None = None
+    """How many times as many faces bfloat16 got through as float32 when it was loaded. None: not measured."""
+    latency_ms: Mapping[int, float] = field(default_factory=dict)
+    """Median time of a batch in milliseconds, by its size in faces. Empty: not measured."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Wiring: the file that knows every adapter, and the order in which things start and end."""
+"""Wiring: what a server is made of, and the order in which things start and end."""
 
 from __future__ import annotations
 
@@ -12,18 +12,16 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from ferserve_server import __version__
-from ferserve_server.backends.ensemble import EnsembleLoader
-from ferserve_server.backends.saved_model import SavedModelLoader
 from ferserve_server.background import background
 from ferserve_server.clock import MonotonicClock
-from ferserve_server.model_lifecycle import build_manager, close_models, judge_canaries, keep_models
+from ferserve_server.model_assembly import build_manager, default_loader
+from ferserve_server.model_lifecycle import close_models, judge_canaries, keep_models
 from ferserve_server.observability.exposition import MetricsServer
 from ferserve_server.observability.metrics import Metrics
 from ferserve_server.observability.observers import CallMetrics, VisionMetrics
 from ferserve_server.pipeline.analyze_images import AnalyzeImages
 from ferserve_server.pipeline.classify_faces import ClassifyFaces
 from ferserve_server.pipeline.stream_frames import StreamLimits
-from ferserve_server.repository.source import RepositorySource
 from ferserve_server.transport.calls import Calls
 from ferserve_server.transport.compat.statistics import Statistics
 from ferserve_server.transport.control import build_control
@@ -90,16 +88,6 @@ async def serve(settings: Settings) -> int:
         return 0 if await server.drain() else 1
 
 
-def default_loader(settings: Settings) -> Loader:
-    """The TensorFlow engine as the settings want it, and ensembles on it."""
-    engine = SavedModelLoader(
-        executor_count=settings.executor_count,
-        intra_op_thread_count=settings.intra_op_threads,
-        gpu_memory_limit_mib=settings.gpu_memory_limit_mib,
-    )
-    return EnsembleLoader(engine, RepositorySource(settings.model_repo))
-
-
 @contextlib.asynccontextmanager
 async def running_server(settings: Settings, loader: Loader) -> AsyncIterator[RunningServer]:
     """Starts a server; on leaving it is stopped, drained or not.
@@ -150,13 +138,13 @@ async def running_server(settings: Settings, loader: Loader) -> AsyncIterator[Ru
             settings,
             calls,
             classify,
+            analyze,
             manager,
             statistics,
             control=control,
             own_control=own_control,
             limits=limits,
             clock=clock,
-            version=__version__,
         )
         server = build_server(
             emotion, models, health, limits, interop.handlers, with_reflection=settings.reflection

@@ -67,6 +67,7 @@ class Settings(BaseSettings):
     golden_tolerance: float = Field(
         1e-3, gt=0, lt=1, description="largest difference from a version's golden probabilities to go live with"
     )
+    bfloat16_tolerance: float = Field(0.03, gt=0, lt=1, description="the same, for a version run in bfloat16")
     gate_latency_factor: float = Field(
         3.0, ge=0, description="a version must not take this many times as long as the one in force; 0: it may"
     )
@@ -125,6 +126,14 @@ class Settings(BaseSettings):
     )
     executor_count: int = Field(0, ge=0, le=256, description="batches that run at once; 0: cores, or 1 on a GPU")
     intra_op_threads: int = Field(1, ge=1, le=256, description="threads within one TensorFlow operation")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="what models compute in; auto: bfloat16 where it is clearly faster and says the same"
+    )
+    tune: Literal["auto", "fixed"] = Field("auto", description="auto: leave out batch sizes that do not pay")
+    tune_cache: Path | None = Field(None, description="file that keeps what was measured of versions")
+    target_p99_ms: float = Field(
+        0.0, ge=0, description="milliseconds for an answer, which bound the largest batch; 0: any"
+    )
     gpu_memory_limit_mib: int = Field(0, ge=0, description="cap of GPU memory in MiB; 0: grow as needed")
     max_queue_delay_ms: float = Field(
         0.0, ge=0, le=10_000, description="milliseconds a small batch waits for company; 0: never waits"

@@ -3,6 +3,7 @@
 import json
 import queue
 import sys
+from pathlib import Path
 
 if "together" in sys.argv:
     import ferserve_server.transport.compat.messages  # noqa: F401 - the same names, loaded first
@@ -12,6 +13,7 @@ import tritonclient.grpc as triton
 from tritonclient.utils import InferenceServerException
 
 MODEL = "fer-nano"
+PHOTOGRAPH = Path(__file__).parents[2] / "media" / "astronaut.jpg"
 faces = np.random.default_rng(0).integers(0, 256, (3, 48, 48, 1), dtype=np.uint8)
 
 
@@ -54,6 +56,14 @@ with triton.InferenceServerClient(sys.argv[1]) as client:
     best = [row[0].decode().split(":")[2] for row in answer.as_numpy("probabilities")]
     assert best == [label.decode() for label in answer.as_numpy("labels")]
     assert answer.as_numpy("probabilities").shape == (3, 2)
+
+    photograph = triton.InferInput("images", [1], "BYTES")
+    photograph.set_data_from_numpy(np.array([PHOTOGRAPH.read_bytes()], np.object_))
+    found = client.infer(MODEL, [photograph], parameters={"detect": True})
+    (face_count,) = found.as_numpy("face_count")
+    assert face_count >= 1
+    assert found.as_numpy("boxes").shape == (face_count, 4)
+    assert found.as_numpy("probabilities").shape == (face_count, 7)
 
     scores = client.infer(MODEL, pixels(faces)).as_numpy("probabilities")
     as_floats = client.infer(MODEL, pixels(faces.astype(np.float32), "FP32")).as_numpy("probabilities")

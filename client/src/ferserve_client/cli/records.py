@@ -75,6 +75,9 @@ def model_record(model: ModelInfo) -> dict[str, Any]:
                 "bucket_sizes": list(version.bucket_sizes),
                 "aliases": list(version.aliases),
                 "gate": None if version.gate is None else asdict(version.gate),
+                "precision": version.precision,
+                "bfloat16_speedup": version.bfloat16_speedup,
+                "latency_ms": {str(size): each_ms for size, each_ms in version.latency_ms.items()},
                 "error": error_record(version.error),
             }
             for version in model.versions

@@ -34,6 +34,10 @@ _STATES: Final = {
     model_service_pb2.SERVABLE_STATE_UNLOADED: ServableState.UNLOADED,
     model_service_pb2.SERVABLE_STATE_FAILED: ServableState.FAILED,
 }
+_PRECISIONS: Final = {
+    model_service_pb2.PRECISION_FLOAT32: "float32",
+    model_service_pb2.PRECISION_BFLOAT16: "bfloat16",
+}
 _HEALTH: Final = {
     health_pb2.HealthCheckResponse.SERVING: HealthStatus.SERVING,
     health_pb2.HealthCheckResponse.NOT_SERVING: HealthStatus.NOT_SERVING,
@@ -183,6 +187,9 @@ def _read_version(version: model_service_pb2.ModelVersion) -> ModelVersionInfo:
         bucket_sizes=tuple(version.bucket_sizes),
         aliases=tuple(version.aliases),
         gate=_read_gate(version.gate) if version.HasField("gate") else None,
+        precision=_PRECISIONS.get(version.precision),
+        bfloat16_speedup=version.bfloat16_speedup if version.HasField("bfloat16_speedup") else None,
+        latency_ms=dict(sorted(version.latency_ms.items())),
     )
 
 

@@ -21,6 +21,12 @@ class CanaryResult(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     CANARY_RESULT_PROMOTE: _ClassVar[CanaryResult]
     CANARY_RESULT_ROLL_BACK: _ClassVar[CanaryResult]
 
+class Precision(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    PRECISION_UNSPECIFIED: _ClassVar[Precision]
+    PRECISION_FLOAT32: _ClassVar[Precision]
+    PRECISION_BFLOAT16: _ClassVar[Precision]
+
 class ServableState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     SERVABLE_STATE_UNSPECIFIED: _ClassVar[ServableState]
@@ -36,6 +42,9 @@ CANARY_RESULT_UNSPECIFIED: CanaryResult
 CANARY_RESULT_WAIT: CanaryResult
 CANARY_RESULT_PROMOTE: CanaryResult
 CANARY_RESULT_ROLL_BACK: CanaryResult
+PRECISION_UNSPECIFIED: Precision
+PRECISION_FLOAT32: Precision
+PRECISION_BFLOAT16: Precision
 SERVABLE_STATE_UNSPECIFIED: ServableState
 SERVABLE_STATE_LOADING: ServableState
 SERVABLE_STATE_READY: ServableState
@@ -251,7 +260,7 @@ class CanaryVerdict(_message.Message):
     def __init__(self, result: _Optional[_Union[CanaryResult, str]] = ..., reason: _Optional[str] = ..., text: _Optional[str] = ...) -> None: ...
 
 class ModelVersion(_message.Message):
-    __slots__ = ("version", "state", "failure", "labels", "input_height", "input_width", "mac_count", "parameter_count", "metrics", "bucket_sizes", "aliases", "gate")
+    __slots__ = ("version", "state", "failure", "labels", "input_height", "input_width", "mac_count", "parameter_count", "metrics", "bucket_sizes", "aliases", "gate", "precision", "bfloat16_speedup", "latency_ms")
     class MetricsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -259,6 +268,13 @@ class ModelVersion(_message.Message):
         key: str
         value: float
         def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+    class LatencyMsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: int
+        value: float
+        def __init__(self, key: _Optional[int] = ..., value: _Optional[float] = ...) -> None: ...
     VERSION_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     FAILURE_FIELD_NUMBER: _ClassVar[int]
@@ -271,6 +287,9 @@ class ModelVersion(_message.Message):
     BUCKET_SIZES_FIELD_NUMBER: _ClassVar[int]
     ALIASES_FIELD_NUMBER: _ClassVar[int]
     GATE_FIELD_NUMBER: _ClassVar[int]
+    PRECISION_FIELD_NUMBER: _ClassVar[int]
+    BFLOAT16_SPEEDUP_FIELD_NUMBER: _ClassVar[int]
+    LATENCY_MS_FIELD_NUMBER: _ClassVar[int]
     version: int
     state: ServableState
     failure: _failure_pb2.Failure
@@ -283,7 +302,10 @@ class ModelVersion(_message.Message):
     bucket_sizes: _containers.RepeatedScalarFieldContainer[int]
     aliases: _containers.RepeatedScalarFieldContainer[str]
     gate: GateFigures
-    def __init__(self, version: _Optional[int] = ..., state: _Optional[_Union[ServableState, str]] = ..., failure: _Optional[_Union[_failure_pb2.Failure, _Mapping]] = ..., labels: _Optional[_Iterable[str]] = ..., input_height: _Optional[int] = ..., input_width: _Optional[int] = ..., mac_count: _Optional[int] = ..., parameter_count: _Optional[int] = ..., metrics: _Optional[_Mapping[str, float]] = ..., bucket_sizes: _Optional[_Iterable[int]] = ..., aliases: _Optional[_Iterable[str]] = ..., gate: _Optional[_Union[GateFigures, _Mapping]] = ...) -> None: ...
+    precision: Precision
+    bfloat16_speedup: float
+    latency_ms: _containers.ScalarMap[int, float]
+    def __init__(self, version: _Optional[int] = ..., state: _Optional[_Union[ServableState, str]] = ..., failure: _Optional[_Union[_failure_pb2.Failure, _Mapping]] = ..., labels: _Optional[_Iterable[str]] = ..., input_height: _Optional[int] = ..., input_width: _Optional[int] = ..., mac_count: _Optional[int] = ..., parameter_count: _Optional[int] = ..., metrics: _Optional[_Mapping[str, float]] = ..., bucket_sizes: _Optional[_Iterable[int]] = ..., aliases: _Optional[_Iterable[str]] = ..., gate: _Optional[_Union[GateFigures, _Mapping]] = ..., precision: _Optional[_Union[Precision, str]] = ..., bfloat16_speedup: _Optional[float] = ..., latency_ms: _Optional[_Mapping[int, float]] = ...) -> None: ...
 
 class GateFigures(_message.Message):
     __slots__ = ("golden_difference", "comparison")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from ferserve_server.domain.face import CropBatch, Scores
     from ferserve_server.domain.ports import Loader, Servable
-    from ferserve_server.domain.servable import ModelDescription, ServableId
+    from ferserve_server.domain.servable import ModelDescription, Precision, ServableId
     from ferserve_server.repository.members import VerifiedMember
     from ferserve_server.repository.source import RepositorySource
 
@@ -46,6 +46,7 @@ class EnsembleServable:
         self.description = description
         self.executor_count = min(member.executor_count for member in members)
         self._members = tuple(members)
+        self.precision = members[0].precision
 
     def predict(self, crops: CropBatch) -> Scores:
         """Scores a batch: the mean of the members' calibrated probabilities, each member weighing the same."""
@@ -53,6 +54,21 @@ class EnsembleServable:
         # In float64: the order of the members then does not show in the float32 result.
         mean: Scores = scores.mean(axis=0, dtype=np.float64).astype(np.float32)
         return mean
+
+    def recast(self, precision: Precision) -> EnsembleServable:
+        """Makes the same ensemble with every member in another precision."""
+        with contextlib.ExitStack() as made:
+            members = []
+            for member in self._members:
+                members.append(member.recast(precision))
+                made.callback(members[-1].close)
+            made.pop_all()
+        return EnsembleServable(self.id, self.description, members)
+
+    def warm_executors(self, bucket_sizes: Sequence[int], thread_count: int) -> None:
+        """Warms all members, one after the other."""
+        for member in self._members:
+            member.warm_executors(bucket_sizes, thread_count)
 
     def close(self) -> None:
         """Gives all members' memory back, also those after one that fails to; that failure is raised."""

@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ferserve_server.domain.errors import ModelRejectedError
+from ferserve_server.domain.servable import Precision
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from ferserve_server.domain.face import CropBatch, Scores
@@ -52,6 +55,7 @@ class FakeServable:
         self.id = servable_id
         self.description = description
         self.executor_count = executor_count
+        self.precision = Precision.FLOAT32
         self.closed = False
         self.batch_sizes: list[int] = []
         self._batch_s = batch_s
@@ -66,6 +70,13 @@ class FakeServable:
         if self._batch_s:
             time.sleep(self._batch_s)
         return fake_scores(crops, len(self.description.labels))
+
+    def recast(self, precision: Precision) -> FakeServable:
+        """Computes nothing, so in no other precision either."""
+        raise ModelRejectedError("PRECISION_UNSUPPORTED", f"{self.id} cannot compute in {precision.value}.")
+
+    def warm_executors(self, bucket_sizes: Sequence[int], thread_count: int) -> None:
+        """There is nothing to warm."""
 
     def close(self) -> None:
         """Notes that it was closed."""

@@ -1,18 +1,21 @@
-"""Runs TensorFlow SavedModels. The only module that imports TensorFlow, and only when a model is loaded."""
+"""Runs TensorFlow SavedModels, in float32 or in bfloat16."""
 
 from __future__ import annotations
 
-import contextlib
-import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import structlog
 
+from ferserve_server.backends.processor import cpu_count, multiplies_bfloat16, read_cpuinfo
+from ferserve_server.backends.tensorflow_core import TensorFlowCore
 from ferserve_server.domain.errors import ModelRejectedError
+from ferserve_server.domain.servable import Precision
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from ferserve_server.domain.face import CropBatch, Scores
@@ -21,6 +24,24 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 _SIGNATURE = "serving_default"
+_TAG = "serve"
+
+
+@dataclass(frozen=True, slots=True)
+class FrozenGraph:
+    """A SavedModel's graph with its weights in it.
+
+    Attributes:
+        make_session: Makes a session on it, in a precision.
+        output_name: Its output tensor, with the probabilities.
+        input_name: Its input tensor.
+        on_gpu: Whether it runs on a GPU.
+    """
+
+    make_session: Callable[[Precision], Any]
+    output_name: str
+    input_name: str
+    on_gpu: bool
 
 
 class SavedModelServable:
@@ -34,28 +55,28 @@ class SavedModelServable:
         self,
         servable_id: ServableId,
         description: ModelDescription,
+        graph: FrozenGraph,
         *,
-        make_session: Callable[[], Any],
-        run_name: tuple[str, str],
         executor_count: int,
+        precision: Precision = Precision.FLOAT32,
     ) -> None:
-        """Makes the sessions and runs each once, since the first run optimises the graph.
+        """Makes the first session and runs it once, since the first run optimises the graph.
 
         Args:
             servable_id: Which version it is.
             description: What its manifest says.
-            make_session: Makes a session on the frozen graph.
-            run_name: Names of the output tensor and of the input tensor.
+            graph: What to run.
             executor_count: Batches that run at once.
+            precision: What it computes in.
         """
         self.id = servable_id
         self.description = description
         self.executor_count = executor_count
-        self._make_session = make_session
-        self._output_name, self._input_name = run_name
+        self.precision = precision
+        self._graph = graph
         self._sessions: list[Any] = []
         # The one used last is taken first: its weights are still in the caches. Appending and popping are atomic.
-        self._idle = [self._new_run() for _ in range(executor_count)]
+        self._idle = [self._new_run()]
 
     def predict(self, crops: CropBatch) -> Scores:
         """Scores a batch; see `domain.ports.Servable`."""
@@ -69,6 +90,31 @@ class SavedModelServable:
             self._idle.append(run)
         return scores
 
+    def recast(self, precision: Precision) -> SavedModelServable:
+        """Makes the same version in another precision; see `domain.ports.Servable`."""
+        if precision is Precision.BFLOAT16:
+            if self._graph.on_gpu:
+                raise _unsupported("bfloat16 is for the CPU, and this server computes on a GPU.")
+            if not multiplies_bfloat16(read_cpuinfo()):
+                raise _unsupported("The processor has neither avx512_bf16 nor amx_bf16.")
+        return SavedModelServable(
+            self.id, self.description, self._graph, executor_count=self.executor_count, precision=precision
+        )
+
+    def warm_executors(self, bucket_sizes: Sequence[int], thread_count: int) -> None:
+        """Makes and warms the sessions of all executors; see `domain.ports.Servable`."""
+        warm, missing = list(self._idle), self.executor_count - len(self._idle)
+
+        def add(_: int) -> None:
+            run = self._new_run()
+            for size in bucket_sizes:
+                run(self._blank(size))
+            warm.append(run)
+
+        with ThreadPoolExecutor(thread_count) as threads:
+            list(threads.map(add, range(missing)))
+        self._idle = warm
+
     def close(self) -> None:
         """Gives the sessions' memory back."""
         self._idle.clear()
@@ -76,11 +122,14 @@ class SavedModelServable:
             session.close()
 
     def _new_run(self) -> Any:  # noqa: ANN401 - TensorFlow ships no types
-        session = self._make_session()
+        session = self._graph.make_session(self.precision)
         self._sessions.append(session)
-        run = session.make_callable(self._output_name, [self._input_name])
-        run(np.zeros((1, self.description.input.height, self.description.input.width, 1), np.uint8))
+        run = session.make_callable(self._graph.output_name, [self._graph.input_name])
+        run(self._blank(1))
         return run
+
+    def _blank(self, size: int) -> CropBatch:
+        return np.zeros((size, self.description.input.height, self.description.input.width, 1), np.uint8)
 
 
 class SavedModelLoader:
@@ -100,94 +149,101 @@ class SavedModelLoader:
         self._gpu_memory_limit_mib = gpu_memory_limit_mib
 
     def load(self, servable_id: ServableId, directory: Path, description: ModelDescription) -> SavedModelServable:
-        """Loads a version; see `domain.ports.Loader`.
+        """Loads a version in float32; see `domain.ports.Loader`.
 
         Raises:
             ModelRejectedError: SIGNATURE_MISMATCH, if the signature is not the one that the manifest describes.
         """
-        # TensorFlow writes a page to stderr at import; errors still come as exceptions.
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-        import tensorflow as tf  # noqa: PLC0415 - takes seconds, and only a server that loads a model needs it
-        from tensorflow.python.framework.convert_to_constants import (  # noqa: PLC0415 - as above
-            convert_variables_to_constants_v2,
-        )
+        tf = TensorFlowCore()  # here, since it takes seconds and only a server that loads a model needs it
+        graph = self._freeze(tf, directory, description)
+        executor_count = self._executor_count or (1 if graph.on_gpu else cpu_count())
+        device = "gpu" if graph.on_gpu else "cpu"
+        log.info("model loaded", servable=str(servable_id), device=device, executors=executor_count)
+        return SavedModelServable(servable_id, description, graph, executor_count=executor_count)
 
-        self._bound_threads(tf)
-        gpus = self._set_up_gpus(tf)
-        model = tf.saved_model.load(str(directory))
-        signature = model.signatures.get(_SIGNATURE)
-        _check_signature(signature, description)
-        with tf.device("/CPU:0"):  # the constants are placed again when the session is made
-            frozen = convert_variables_to_constants_v2(signature)
-        input_name = next(each.name for each in frozen.inputs if each.dtype != tf.resource)
-        output_name = _output_tensor(signature, frozen, description.output)
-        graph = tf.Graph()
+    def _freeze(self, tf: TensorFlowCore, directory: Path, description: ModelDescription) -> FrozenGraph:
+        """Restores the variables in a session on the CPU, and makes constants of them.
+
+        The constants are placed again when a session of its own is made.
+        """
+        threads = self._session_config(tf, Precision.FLOAT32)
+        threads.device_count["GPU"] = 0
+        restored = tf.ops.Graph()
+        with restored.as_default(), tf.session.Session(graph=restored, config=threads) as session:
+            meta_graph = tf.loader_impl.SavedModelLoader(str(directory)).load(session, [_TAG])
+            signature = meta_graph.signature_def.get(_SIGNATURE)
+            check_signature(tf, signature, description)
+            output_name: str = signature.outputs[description.output].name
+            input_name: str = signature.inputs[description.input.name].name
+            with tf.deprecation.silence():  # of the page that says which parts are not of TensorFlow 2
+                definition = tf.convert.convert_variables_to_constants_from_session_graph(
+                    session, restored.as_graph_def(), [output_name.partition(":")[0]]
+                )
+        graph = tf.ops.Graph()
         with graph.as_default():
-            tf.graph_util.import_graph_def(frozen.graph.as_graph_def(), name="")
-        executor_count = self._executor_count or (1 if gpus else _cpu_count())
-        log.info(
-            "model loaded", servable=str(servable_id), device="gpu" if gpus else "cpu", executors=executor_count
-        )
-        return SavedModelServable(
-            servable_id,
-            description,
-            make_session=lambda: tf.compat.v1.Session(graph=graph, config=self._session_config(tf)),
-            run_name=(output_name, input_name),
-            executor_count=executor_count,
+            tf.importer.import_graph_def(definition, name="")
+
+        def make_session(precision: Precision) -> Any:  # noqa: ANN401 - TensorFlow ships no types
+            return tf.session.Session(graph=graph, config=self._session_config(tf, precision))
+
+        return FrozenGraph(
+            make_session, output_name, input_name, on_gpu=bool(tf.config.list_physical_devices("GPU"))
         )
 
-    def _bound_threads(self, tf: Any) -> None:  # noqa: ANN401 - TensorFlow ships no types
-        """Keeps TensorFlow's loading, which has thread pools of its own, from taking every core."""
-        with contextlib.suppress(RuntimeError):  # set before, or this process has used TensorFlow already
-            tf.config.threading.set_intra_op_parallelism_threads(self._intra_op_thread_count)
-            tf.config.threading.set_inter_op_parallelism_threads(1)
-
-    def _set_up_gpus(self, tf: Any) -> list[Any]:  # noqa: ANN401 - TensorFlow ships no types
-        gpus: list[Any] = tf.config.list_physical_devices("GPU")
-        for gpu in gpus:
-            if not self._gpu_memory_limit_mib:
-                tf.config.experimental.set_memory_growth(gpu, True)
-            else:
-                limit = tf.config.LogicalDeviceConfiguration(memory_limit=self._gpu_memory_limit_mib)
-                tf.config.set_logical_device_configuration(gpu, [limit])
-        return gpus
-
-    def _session_config(self, tf: Any) -> Any:  # noqa: ANN401 - TensorFlow ships no types
-        config = tf.compat.v1.ConfigProto(
+    def _session_config(self, tf: TensorFlowCore, precision: Precision) -> Any:  # noqa: ANN401 - untyped TensorFlow
+        config = tf.config_pb2.ConfigProto(
             intra_op_parallelism_threads=self._intra_op_thread_count,
             # -1 runs the graph in the caller's thread instead of handing it to a pool.
             inter_op_parallelism_threads=-1,
             use_per_session_threads=True,
         )
-        config.gpu_options.allow_growth = not self._gpu_memory_limit_mib
+        if precision is Precision.BFLOAT16:
+            # Convolutions and products in bfloat16, with sums in float32; what loses by it stays in float32.
+            config.graph_options.rewrite_options.auto_mixed_precision_onednn_bfloat16 = (
+                tf.rewriter_pb2.RewriterConfig.ON
+            )
+        if self._gpu_memory_limit_mib:
+            config.gpu_options.experimental.virtual_devices.add().memory_limit_mb.append(
+                self._gpu_memory_limit_mib
+            )
+        else:
+            config.gpu_options.allow_growth = True
         return config
 
 
-def _check_signature(signature: Any, description: ModelDescription) -> None:  # noqa: ANN401 - untyped TensorFlow
+def check_signature(tf: TensorFlowCore, signature: Any, description: ModelDescription) -> None:  # noqa: ANN401 - untyped
+    """Refuses a SavedModel whose signature is not what its manifest says.
+
+    Raises:
+        ModelRejectedError: SIGNATURE_MISMATCH.
+    """
     if signature is None:
         raise ModelRejectedError("SIGNATURE_MISMATCH", f"There is no signature {_SIGNATURE}.")
-    inputs = signature.structured_input_signature[1]
     wanted = description.input
-    if list(inputs) != [wanted.name]:
-        raise ModelRejectedError("SIGNATURE_MISMATCH", f"The inputs are {sorted(inputs)}, not [{wanted.name!r}].")
-    spec = inputs[wanted.name]
-    if spec.dtype.as_numpy_dtype is not np.uint8 or spec.shape.as_list() != [None, wanted.height, wanted.width, 1]:
-        raise ModelRejectedError("SIGNATURE_MISMATCH", f"The input is {spec}, not uint8 [N, H, W, 1].")
-    output = signature.structured_outputs.get(description.output)
-    if output is None:
-        raise ModelRejectedError("SIGNATURE_MISMATCH", f"There is no output {description.output!r}.")
-    if output.shape.as_list()[-1] != len(description.labels):
+    if list(signature.inputs) != [wanted.name]:
         raise ModelRejectedError(
-            "SIGNATURE_MISMATCH", f"{description.output} is {output.shape}, not one score per label."
+            "SIGNATURE_MISMATCH", f"The inputs are {sorted(signature.inputs)}, not [{wanted.name!r}]."
+        )
+    taken = signature.inputs[wanted.name]
+    shape = _shape(taken)
+    if taken.dtype != tf.dtypes.uint8.as_datatype_enum or shape != [-1, wanted.height, wanted.width, 1]:
+        dtype = tf.dtypes.as_dtype(taken.dtype).name
+        raise ModelRejectedError("SIGNATURE_MISMATCH", f"The input is {dtype} {shape}, not uint8 [N, H, W, 1].")
+    if description.output not in signature.outputs:
+        raise ModelRejectedError("SIGNATURE_MISMATCH", f"There is no output {description.output!r}.")
+    shape = _shape(signature.outputs[description.output])
+    if not shape or shape[-1] != len(description.labels):
+        raise ModelRejectedError(
+            "SIGNATURE_MISMATCH", f"{description.output} is {shape}, not one score per label."
         )
 
 
-def _output_tensor(signature: Any, frozen: Any, name: str) -> str:  # noqa: ANN401 - untyped TensorFlow
-    """Finds the frozen graph's tensor for a named output; outputs are in the order of their sorted names."""
-    position = sorted(signature.structured_outputs).index(name)
-    tensor: str = frozen.outputs[position].name
-    return tensor
+def _shape(tensor: Any) -> list[int]:  # noqa: ANN401 - TensorFlow ships no types
+    """The sides of a tensor of a signature, -1 for any; [] if their number is open."""
+    return [side.size for side in tensor.tensor_shape.dim]
 
 
-def _cpu_count() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def _unsupported(why: str) -> ModelRejectedError:
+    return ModelRejectedError(
+        "PRECISION_UNSUPPORTED", f"{why} Use --precision auto or float32.", precision=Precision.BFLOAT16.value
+    )

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ferserve_server.domain.detection import DetectionOptions
     from ferserve_server.domain.face import BoundingBox, CropBatch, FaceCrop, Scores
     from ferserve_server.domain.prediction import ScoredFaces
-    from ferserve_server.domain.servable import ModelDescription, ServableId, ServableState
+    from ferserve_server.domain.servable import ModelDescription, Precision, ServableId, ServableState
 
 
 class Priority(Enum):
@@ -56,6 +56,10 @@ class Servable(Protocol):
     def executor_count(self) -> int:
         """How many `predict` calls may usefully run at once, 1 or more."""
 
+    @property
+    def precision(self) -> Precision:
+        """What it computes in."""
+
     def predict(self, crops: CropBatch) -> Scores:
         """Scores a batch.
 
@@ -72,6 +76,21 @@ class Servable(Protocol):
         tried beside the one in force.
         """
 
+    def recast(self, precision: Precision) -> Servable:
+        """Makes the same version in another precision, beside this one; both are closed by whoever has them.
+
+        Raises:
+            ModelRejectedError: PRECISION_UNSUPPORTED, if this machine has no instructions for it.
+        """
+
+    def warm_executors(self, bucket_sizes: Sequence[int], thread_count: int) -> None:
+        """Does what else the first `executor_count` runs at once would do first. Slow and blocking; once.
+
+        Args:
+            bucket_sizes: The batch sizes that `predict` has run already, on one thread.
+            thread_count: Cores to take for it, 1 or more.
+        """
+
     def close(self) -> None:
         """Gives its memory back. No `predict` may be running."""
 
@@ -80,7 +99,7 @@ class Loader(Protocol):
     """Makes servables out of what lies in a repository."""
 
     def load(self, servable_id: ServableId, directory: Path, description: ModelDescription) -> Servable:
-        """Loads a version whose files were verified. Slow and blocking.
+        """Loads a version whose files were verified, in float32. Slow and blocking.
 
         Raises:
             ModelRejectedError: The model cannot be loaded or does not hold what its manifest says.

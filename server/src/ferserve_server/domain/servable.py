@@ -42,6 +42,13 @@ class ServableState(Enum):
     FAILED = "failed"
 
 
+class Precision(Enum):
+    """What a model computes in. Weights are kept, and scores given, in float32 either way."""
+
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+
+
 @dataclass(frozen=True, slots=True)
 class InputSpec:
     """What a model takes: uint8 [N, height, width, 1] under `name`."""
@@ -120,15 +127,38 @@ class GateFigures:
 
 
 @dataclass(frozen=True, slots=True)
+class Tuning:
+    """How a version runs on this machine.
+
+    Attributes:
+        precision: What it computes in.
+        bucket_sizes: Batch sizes that are used, rising, in faces.
+        bfloat16_speedup: How many times as many faces bfloat16 gets through as float32, in the largest batch; None
+            if it was not measured.
+        latency_s: Time of a batch, in seconds, by its size: the median of several. Empty if it was not measured.
+    """
+
+    precision: Precision
+    bucket_sizes: tuple[int, ...]
+    bfloat16_speedup: float | None = None
+    latency_s: Mapping[int, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class VersionStatus:
-    """A version as it stands: `description` and `gate` are None until it was loaded."""
+    """A version as it stands: `description`, `gate` and `tuning` are None until it was loaded."""
 
     id: ServableId
     state: ServableState
     description: ModelDescription | None = None
     failure: FerserveError | None = None
-    bucket_sizes: tuple[int, ...] = ()
     gate: GateFigures | None = None
+    tuning: Tuning | None = None
+
+    @property
+    def bucket_sizes(self) -> tuple[int, ...]:
+        """Batch sizes that are used, rising; none before it was loaded."""
+        return self.tuning.bucket_sizes if self.tuning else ()
 
 
 @dataclass(frozen=True, slots=True)

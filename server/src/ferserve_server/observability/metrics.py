@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Final
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.process_collector import ProcessCollector
 
+from ferserve_server.domain.servable import Precision
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -132,6 +134,9 @@ class Metrics:
         self.model_serving_version = self._gauge(
             "model_serving_version", "The version that requests get which name none; 0: none.", ("model",)
         )
+        self.servable_precision = self._gauge(
+            "servable_precision", "1; the label tells what a version computes in.", (*_VERSION_LABELS, "precision")
+        )
         self.build_info = self._gauge("build_info", "1; the labels tell what runs.", ("version",))
 
     def _declare_canaries(self) -> None:
@@ -175,9 +180,19 @@ class Metrics:
         self.queue_oldest_age.labels(*labels).set_function(oldest_age_s)
         self.engine_healthy.labels(*labels).set_function(lambda: float(healthy()))
 
+    def show_precision(self, servable: ServableId, precision: Precision | None) -> None:
+        """Tells what a version computes in; None: it is gone."""
+        labels = (servable.name, str(servable.version))
+        for each in Precision:
+            with contextlib.suppress(KeyError):
+                self.servable_precision.remove(*labels, each.value)
+        if precision is not None:
+            self.servable_precision.labels(*labels, precision.value).set(1)
+
     def forget_engine(self, servable: ServableId) -> None:
         """Drops what `watch_engine` set up, when a version is unloaded."""
         labels = (servable.name, str(servable.version))
         for gauge in (self.queue_oldest_age, self.engine_healthy, self.queue_depth):
             with contextlib.suppress(KeyError):
                 gauge.remove(*labels)
+        self.show_precision(servable, None)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from ferserve_server.domain.face import Scores
     from ferserve_server.domain.ports import FoundFaces
-    from ferserve_server.domain.servable import ServableId
+    from ferserve_server.domain.servable import Precision, ServableId
     from ferserve_server.observability.metrics import Metrics
 
 
@@ -46,8 +46,9 @@ class InferenceMetrics:
         self._metrics = metrics
         self._series: dict[ServableId, _VersionSeries] = {}
 
-    def engine_started(self, servable: ServableId, classes: tuple[str, ...]) -> None:
+    def engine_started(self, servable: ServableId, classes: tuple[str, ...], precision: Precision) -> None:
         """Makes the series of a version, before its first batch; they start at 0."""
+        self._metrics.show_precision(servable, precision)
         self._series[servable] = _VersionSeries(self._metrics, servable, classes)
 
     def batch_executed(

@@ -92,13 +92,17 @@ def _measure(
         mine = theirs = math.inf
         for _ in range(_LOOKS):
             ends_at = now() + _LOOK_S
-            for _ in range(_ROUNDS_PER_LOOK):
+            for round_number in range(_ROUNDS_PER_LOOK):
+                # The one that runs first after a rest finds its core cold, so each is first in turn.
+                first, second = (in_force, candidate) if round_number % 2 else (candidate, in_force)
                 started_at = now()
-                candidate.predict(batches[0])
+                first.predict(batches[first is in_force])
                 between = now()
-                in_force.predict(batches[1])
+                second.predict(batches[second is in_force])
                 ended_at = now()
-                mine, theirs = min(mine, between - started_at), min(theirs, ended_at - between)
+                spans = (between - started_at, ended_at - between)
+                mine = min(mine, spans[first is in_force])
+                theirs = min(theirs, spans[first is candidate])
                 rest(ended_at - started_at)
                 if ended_at > ends_at:
                     break

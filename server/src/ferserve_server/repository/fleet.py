@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from ferserve_server.domain.ports import FaceScorer, Servable
-    from ferserve_server.domain.servable import ServableId
+    from ferserve_server.domain.servable import ServableId, Tuning
     from ferserve_server.repository.preparation import VersionPreparer
     from ferserve_server.repository.routes import Routes
     from ferserve_server.repository.status_book import StatusBook
@@ -38,7 +38,7 @@ class Fleet:
     def __init__(
         self,
         preparer: VersionPreparer,
-        make_scorer: Callable[[Servable], FaceScorer],
+        make_scorer: Callable[[Servable, Tuning], FaceScorer],
         book: StatusBook,
         routes: Routes,
         refused: Mapping[ServableId, Refusal],
@@ -66,7 +66,7 @@ class Fleet:
         try:
             with in_force.lease() if in_force else contextlib.nullcontext():
                 beside = in_force.servable if in_force else None
-                servable, gate = await self._preparer.prepare(servable_id, beside)
+                prepared = await self._preparer.prepare(servable_id, beside)
         except Exception as error:  # a broken model must not harm the service
             self.failed[servable_id] = manifest_time
             failure = (
@@ -82,13 +82,11 @@ class Fleet:
         self.failed.pop(servable_id, None)
         self._manifest_times[servable_id] = manifest_time
         before_ready()
-        self.routes.add(LiveVersion(servable, self._make_scorer(servable)))
-        log.info("version ready", servable=str(servable_id), gate=gate)
-        bucket_sizes = self._preparer.limits.bucket_sizes
+        servable, gate, tuning = prepared.servable, prepared.gate, prepared.tuning
+        self.routes.add(LiveVersion(servable, self._make_scorer(servable, tuning)))
+        log.info("version ready", servable=str(servable_id), precision=tuning.precision.value, gate=gate)
         self.book.set(
-            VersionStatus(
-                servable_id, ServableState.READY, servable.description, bucket_sizes=bucket_sizes, gate=gate
-            )
+            VersionStatus(servable_id, ServableState.READY, servable.description, gate=gate, tuning=tuning)
         )
         return True
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from ferserve_server.domain.errors import ModelRejectedError
 from ferserve_server.domain.face import FER_2013_LABELS
+from ferserve_server.domain.servable import Precision
 from ferserve_server.repository.manifest import GOLDEN_PATH
 
 if TYPE_CHECKING:
@@ -19,6 +20,25 @@ if TYPE_CHECKING:
     from ferserve_server.domain.face import CropBatch, Scores
     from ferserve_server.domain.ports import Servable
     from ferserve_server.domain.servable import InputSpec
+
+
+@dataclass(frozen=True, slots=True)
+class GateLimits:
+    """What a version must show.
+
+    Attributes:
+        bucket_sizes: Batch sizes it is warmed at, rising.
+        golden_tolerance: Largest difference from its golden scores in float32, as a probability.
+        latency_factor: How many times as long as the version in force a batch may take; 0: any.
+        precision: What it must run in; None: bfloat16 where that is clearly faster and says the same.
+        bfloat16_tolerance: Largest difference from its golden scores in bfloat16, as a probability.
+    """
+
+    bucket_sizes: tuple[int, ...]
+    golden_tolerance: float
+    latency_factor: float = 0.0
+    precision: Precision | None = Precision.FLOAT32
+    bfloat16_tolerance: float = 0.03
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
 
     from ferserve_server.domain.ports import FaceScorer, InferenceObserver, RoutingObserver, Servable
-    from ferserve_server.domain.servable import ModelSpec
+    from ferserve_server.domain.servable import ModelSpec, Tuning
     from ferserve_server.repository.aliases import Aliases
     from ferserve_server.repository.lease import Lease
     from ferserve_server.repository.preparation import VersionPreparer
@@ -45,7 +45,7 @@ class ModelManager:
         self,
         source: RepositorySource,
         preparer: VersionPreparer,
-        make_scorer: Callable[[Servable], FaceScorer],
+        make_scorer: Callable[[Servable, Tuning], FaceScorer],
         *,
         observer: InferenceObserver,
         routing_observer: RoutingObserver,
@@ -62,7 +62,7 @@ class ModelManager:
         Args:
             source: Tells which versions there are.
             preparer: Loads and tries them.
-            make_scorer: Makes what scores the faces of a version.
+            make_scorer: Makes what scores the faces of a version, in the batch sizes of its tuning.
             observer: Is told the state of every version.
             routing_observer: Is told where requests go.
             default_model: Model of requests that name none.

@@ -1,53 +1,76 @@
-"""Makes a servable out of a folder, or tells why not: verified, loaded, warmed and tried."""
+"""Makes a servable out of a folder, or tells why not: verified, loaded, warmed, tried and tuned."""
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import structlog
+
 from ferserve_server.domain.errors import ModelRejectedError
-from ferserve_server.domain.servable import GateFigures
+from ferserve_server.domain.servable import GateFigures, Tuning
+from ferserve_server.repository.buckets import BucketRules, choose_buckets
 from ferserve_server.repository.comparison import compare
-from ferserve_server.repository.gate import check_golden, check_labels, read_golden, score_all, warm
-from ferserve_server.repository.manifest import read_manifest, verify_files
+from ferserve_server.repository.gate import check_labels, read_golden
+from ferserve_server.repository.latency import measure_curve
+from ferserve_server.repository.manifest import MANIFEST_PATH, read_manifest, verify_files
+from ferserve_server.repository.precision import settle_precision
+from ferserve_server.repository.tune_cache import Measured, TuneCache
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from ferserve_server.domain.ports import Loader, Servable
     from ferserve_server.domain.servable import ServableId
+    from ferserve_server.repository.gate import GateLimits, GoldenSet
+    from ferserve_server.repository.precision import Trial
     from ferserve_server.repository.source import RepositorySource
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class GateLimits:
-    """What a version must show.
+class PreparedVersion:
+    """A version that may answer requests, with what it showed and how it runs."""
 
-    Attributes:
-        bucket_sizes: Batch sizes it is warmed at, rising.
-        golden_tolerance: Largest difference from its golden scores, as a probability.
-        latency_factor: How many times as long as the version in force a batch may take; 0: any.
-    """
-
-    bucket_sizes: tuple[int, ...]
-    golden_tolerance: float
-    latency_factor: float = 0.0
+    servable: Servable
+    gate: GateFigures
+    tuning: Tuning
 
 
 class VersionPreparer:
     """Loads and tries versions on a thread. Event loop only.
 
     It takes one core from live traffic, not more: one thread, one version and one batch at a time. Within a batch
-    the engine uses as many threads as its own settings give it, 1 by default.
+    the engine uses as many threads as its own settings give it, 1 by default. While no version is in force there
+    is no traffic to spare, and it takes as many cores as the version will have executors.
+
+    Args of the constructor:
+        source: Where versions lie.
+        loader: Loads them.
+        limits: What they must show.
+        bucket_rules: Which batch sizes they use.
+        cache: Keeps what was measured.
     """
 
-    def __init__(self, source: RepositorySource, loader: Loader, limits: GateLimits) -> None:
-        self.limits = limits
+    def __init__(
+        self,
+        source: RepositorySource,
+        loader: Loader,
+        limits: GateLimits,
+        bucket_rules: BucketRules | None = None,
+        cache: TuneCache | None = None,
+    ) -> None:
+        self._limits = limits
         self._source = source
         self._loader = loader
+        self._bucket_rules = bucket_rules or BucketRules()
+        self._cache = cache or TuneCache()
 
-    async def prepare(self, servable_id: ServableId, in_force: Servable | None) -> tuple[Servable, GateFigures]:
+    async def prepare(self, servable_id: ServableId, in_force: Servable | None) -> PreparedVersion:
         """Verifies, loads, warms and tries a version. Takes seconds; await one before the next.
 
         Args:
@@ -60,7 +83,7 @@ class VersionPreparer:
         """
         return await asyncio.to_thread(self._prepare, servable_id, in_force)
 
-    def _prepare(self, servable_id: ServableId, in_force: Servable | None) -> tuple[Servable, GateFigures]:
+    def _prepare(self, servable_id: ServableId, in_force: Servable | None) -> PreparedVersion:
         directory = self._source.directory(servable_id)
         manifest = read_manifest(directory)
         if (manifest.name, manifest.version) != (servable_id.name, servable_id.version):
@@ -69,23 +92,59 @@ class VersionPreparer:
             )
         check_labels(manifest.description.labels, in_force.description.labels if in_force else None)
         verify_files(directory, manifest)
+        golden = read_golden(directory, manifest.description.input)
+        known = self._cache.read(_manifest_sum(directory))
         servable = self._loader.load(servable_id, directory, manifest.description)
+        rest = time.sleep if in_force else _no_rest
+        trial = settle_precision(servable, golden, self._limits, known_speedup=known.bfloat16_speedup, rest=rest)
         try:
-            return servable, self._try(servable, directory, in_force)
+            tuning = self._tune(trial, golden, known, in_force)
+            gate = self._compare(trial, golden, in_force)
         except BaseException:
-            servable.close()
+            trial.servable.close()
             raise
+        found = Measured(tuning.bfloat16_speedup, tuning.latency_s)
+        if found != known:
+            self._cache.write(_manifest_sum(directory), found)
+        return PreparedVersion(trial.servable, gate, tuning)
 
-    def _try(self, servable: Servable, directory: Path, in_force: Servable | None) -> GateFigures:
-        limits = self.limits
-        warm(servable, limits.bucket_sizes)
-        golden = read_golden(directory, servable.description.input)
-        scores = score_all(servable, golden.faces, limits.bucket_sizes)
-        difference = check_golden(scores, golden, limits.golden_tolerance)
-        if in_force is None:
-            return GateFigures(difference)
-        factor = limits.latency_factor
-        return GateFigures(
-            difference,
-            compare(servable, in_force, golden.faces, scores, limits.bucket_sizes, latency_factor=factor),
+    def _tune(self, trial: Trial, golden: GoldenSet, known: Measured, in_force: Servable | None) -> Tuning:
+        sizes, servable = self._limits.bucket_sizes, trial.servable
+        latency_s = dict(known.latency_s)
+        if self._bucket_rules.needs_times and set(latency_s) != set(sizes):
+            latency_s = measure_curve(servable, golden.faces, sizes, rest=time.sleep if in_force else _no_rest)
+        used = choose_buckets(sizes, latency_s, self._bucket_rules)
+        servable.warm_executors(used, 1 if in_force else servable.executor_count)
+        log.info(
+            "version tuned",
+            servable=str(servable.id),
+            precision=servable.precision.value,
+            bfloat16_speedup=trial.bfloat16_speedup,
+            bucket_sizes=used,
+            latency_ms={size: round(seconds * 1e3, 3) for size, seconds in latency_s.items()},
         )
+        return Tuning(servable.precision, used, trial.bfloat16_speedup, latency_s)
+
+    def _compare(self, trial: Trial, golden: GoldenSet, in_force: Servable | None) -> GateFigures:
+        if in_force is None:
+            return GateFigures(trial.difference)
+        limits = self._limits
+        return GateFigures(
+            trial.difference,
+            compare(
+                trial.servable,
+                in_force,
+                golden.faces,
+                trial.scores,
+                limits.bucket_sizes,
+                latency_factor=limits.latency_factor,
+            ),
+        )
+
+
+def _manifest_sum(directory: Path) -> str:
+    return hashlib.sha256((directory / MANIFEST_PATH).read_bytes()).hexdigest()
+
+
+def _no_rest(_: float) -> None:
+    """There is no live traffic to leave time to."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from ferserve_server import __version__
 from ferserve_server.transport.compat.classify import WholeTensors
 from ferserve_server.transport.compat.messages import (
     MODEL_STATUS_SERVICE,
@@ -17,7 +18,9 @@ from ferserve_server.transport.oip.servicer import OpenInferenceServicer
 from ferserve_server.transport.tfs.servicer import TensorFlowServingServicer
 
 if TYPE_CHECKING:
+    from ferserve_server.domain.detection import DetectionOptions
     from ferserve_server.domain.ports import Clock
+    from ferserve_server.pipeline.analyze_images import AnalyzeImages
     from ferserve_server.pipeline.classify_faces import ClassifyFaces
     from ferserve_server.repository.manager import ModelManager
     from ferserve_server.transport.calls import Calls
@@ -41,6 +44,10 @@ class CompatSettings(Protocol):
     @property
     def max_unanswered_messages(self) -> int:
         """Messages a stream reads ahead of its answers."""
+
+    @property
+    def detection(self) -> DetectionOptions:
+        """How faces are looked for."""
 
 
 def compat_names(settings: CompatSettings) -> list[str]:
@@ -70,6 +77,7 @@ def build_interop(  # noqa: PLR0913 - the collaborators of two services
     settings: CompatSettings,
     calls: Calls,
     classify: ClassifyFaces,
+    analyze: AnalyzeImages,
     manager: ModelManager,
     statistics: Statistics,
     *,
@@ -77,10 +85,11 @@ def build_interop(  # noqa: PLR0913 - the collaborators of two services
     own_control: ModelControl,
     limits: RequestLimits,
     clock: Clock,
-    version: str,
 ) -> Interop:
     """Makes what the settings ask for: `control` for the addresses of the service, `own_control` for its own."""
-    tensors = WholeTensors(manager.acquire, classify, statistics, clock)
+    tensors = WholeTensors(
+        manager.acquire, classify, analyze, detection=settings.detection, statistics=statistics, clock=clock
+    )
     handlers: list[GenericHandler] = []
     control_handlers: list[GenericHandler] = []
     repository = RepositoryControl(control)
@@ -93,7 +102,7 @@ def build_interop(  # noqa: PLR0913 - the collaborators of two services
             model=manager.model,
             default_ready=lambda: manager.default_ready,
             limits=limits,
-            version=version,
+            version=__version__,
         )
         most = settings.max_unanswered_messages
         handlers.append(OpenInferenceServicer(calls, open_inference, repository, max_unanswered=most).handler())

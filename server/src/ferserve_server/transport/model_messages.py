@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from ferserve.v1 import model_service_pb2 as model_pb2
 from ferserve_server.domain.canary import CanaryMode, CanaryResult
-from ferserve_server.domain.servable import ServableState
+from ferserve_server.domain.servable import Precision, ServableState
 from ferserve_server.transport import wire
 
 if TYPE_CHECKING:
@@ -22,6 +22,11 @@ _STATES: Final = {
     ServableState.DRAINING: model_pb2.SERVABLE_STATE_DRAINING,
     ServableState.UNLOADED: model_pb2.SERVABLE_STATE_UNLOADED,
     ServableState.FAILED: model_pb2.SERVABLE_STATE_FAILED,
+}
+
+_PRECISIONS: Final = {
+    Precision.FLOAT32: model_pb2.PRECISION_FLOAT32,
+    Precision.BFLOAT16: model_pb2.PRECISION_BFLOAT16,
 }
 
 _MODES: Final = {
@@ -59,6 +64,11 @@ def _format_version(status: VersionStatus, aliases: Mapping[str, int]) -> model_
     )
     if status.failure is not None:
         message.failure.CopyFrom(wire.format_failure(status.failure))
+    if status.tuning is not None:
+        message.precision = _PRECISIONS[status.tuning.precision]
+        if status.tuning.bfloat16_speedup is not None:
+            message.bfloat16_speedup = status.tuning.bfloat16_speedup
+        message.latency_ms.update({size: each_s * 1e3 for size, each_s in status.tuning.latency_s.items()})
     if status.description is not None:
         message.labels.extend(status.description.labels)
         message.input_height = status.description.input.height

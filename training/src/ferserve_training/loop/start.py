@@ -42,7 +42,7 @@ def starting_weights(folder: Path, recipe: Recipe, faces: LabelledFaces, *, with
             if not isinstance(recipe.net, NetSpec):
                 raise RunError(f"{folder}: {recipe.name} can go on from a run only, not from an exported version")
             require_tensorflow(f"{folder} is an exported version; starting from it, other than from a run,")
-            from ferserve_training.export.stored_net import read_folded  # noqa: PLC0415  # may not be there
+            from ferserve_training.nets.stored_net import read_folded  # noqa: PLC0415  # may not be there
 
             unfold(read_folded(folder, recipe.net), model, faces.spread(STATISTICS_FACE_COUNT).images)
     except ValueError as error:

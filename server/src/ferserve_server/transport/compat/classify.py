@@ -6,14 +6,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from ferserve_server.domain.ports import Priority
+from ferserve_server.transport.compat.pictures import in_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ferserve_server.domain.detection import DetectionOptions
     from ferserve_server.domain.face import CropBatch
     from ferserve_server.domain.ports import Clock
     from ferserve_server.domain.prediction import Classification
     from ferserve_server.domain.servable import ModelDescription, ModelSpec, ServableId
+    from ferserve_server.pipeline.analyze_images import AnalyzeImages
     from ferserve_server.pipeline.classify_faces import ClassifyFaces
     from ferserve_server.repository.lease import Lease
     from ferserve_server.transport.compat.statistics import Statistics
@@ -27,24 +30,35 @@ class Question:
     """What a request asks.
 
     Attributes:
-        faces: uint8 [N, H, W, 1], or encoded crops.
+        faces: uint8 [N, H, W, 1], or encoded crops; with `detect` encoded pictures.
         deadline: When the answer must be there, on the server's clock, in seconds, or None.
         priority: How urgent it is.
+        detect: Whether faces are to be looked for in the pictures.
     """
 
     faces: CropBatch | list[bytes]
     deadline: float | None = None
     priority: Priority = Priority.INTERACTIVE
+    detect: bool = False
 
 
 class WholeTensors:
     """Answers a request for all of its faces or with one error, and counts it. Event loop only."""
 
     def __init__(
-        self, acquire: Callable[[ModelSpec], Lease], classify: ClassifyFaces, statistics: Statistics, clock: Clock
+        self,
+        acquire: Callable[[ModelSpec], Lease],
+        classify: ClassifyFaces,
+        analyze: AnalyzeImages,
+        *,
+        detection: DetectionOptions,
+        statistics: Statistics,
+        clock: Clock,
     ) -> None:
         self._acquire = acquire
         self._classify = classify
+        self._analyze = analyze
+        self._detection = detection
         self._statistics = statistics
         self._clock = clock
 
@@ -72,7 +86,7 @@ class WholeTensors:
         Args:
             spec: The model.
             parse: Reads the request for a model; may raise.
-            write: Writes the answer; may raise.
+            write: Writes the answer, of a `PictureFaces` if the question was to look for faces; may raise.
 
         Raises:
             FerserveError: The request is wrong, the model not there, the faces not taken, or one of them failed:
@@ -102,6 +116,10 @@ class WholeTensors:
 
     async def _ask(self, question: Question, spec: ModelSpec) -> Classification:
         deadline, priority = question.deadline, question.priority
+        if question.detect and isinstance(question.faces, list):
+            return in_rows(
+                await self._analyze(question.faces, spec, self._detection, deadline=deadline, priority=priority)
+            )
         if isinstance(question.faces, list):
             found = await self._classify.encoded(question.faces, spec, deadline=deadline, priority=priority)
         else:

@@ -25,6 +25,14 @@ IMAGES_INPUT: Final = "images"
 
 PROBABILITIES: Final = "probabilities"
 LABELS: Final = "labels"
+FACE_COUNT: Final = "face_count"
+"""Output that tells how many rows are each picture's, where faces are looked for."""
+
+BOXES: Final = "boxes"
+"""Output that tells where the faces are, likewise."""
+
+OUTPUTS: Final = (PROBABILITIES, LABELS)
+PICTURE_OUTPUTS: Final = (*OUTPUTS, FACE_COUNT, BOXES)
 
 
 def parse_spec(name: str, version: str) -> ModelSpec:
@@ -153,12 +161,17 @@ def one_input(names: Sequence[str], wanted: InputSpec) -> str:
     return names[0]
 
 
-def unknown_output(name: str) -> InvalidRequestError:
-    """The error of an output that there is not."""
+def unknown_output(name: str, known: Sequence[str] = OUTPUTS) -> InvalidRequestError:
+    """The error of an output that there is not; `known` are those that there are."""
+    if name in PICTURE_OUTPUTS:
+        return InvalidRequestError(
+            "OUTPUT_INVALID",
+            f"outputs: {name!r} is there for {IMAGES_INPUT!r} with the parameter 'detect' only.",
+            field="outputs",
+        )
+    allowed = " or ".join(repr(each) for each in known)
     return InvalidRequestError(
-        "OUTPUT_INVALID",
-        f"outputs: there is no {name[:40]!r}; use {PROBABILITIES!r} or {LABELS!r}.",
-        field="outputs",
+        "OUTPUT_INVALID", f"outputs: there is no {name[:40]!r}; use {allowed}.", field="outputs"
     )
 
 

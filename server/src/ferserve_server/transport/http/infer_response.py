@@ -62,7 +62,8 @@ def _numbers_or_texts(output: Message, raw: bytes) -> list[float] | list[str]:
     if output.datatype == "BYTES":
         count = int(np.prod(list(output.shape)))
         return [each.decode() for each in split_elements(raw, count, output.name)]
-    numbers: list[float] = np.frombuffer(raw, "<f4").tolist()
+    dtype = "<i4" if output.datatype == "INT32" else "<f4"
+    numbers: list[float] = np.frombuffer(raw, dtype).tolist()
     return numbers
 
 

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 from ferserve_server.domain.errors import FerserveError, UnsupportedError, VersionNotFoundError
 from ferserve_server.domain.servable import ServableState
 from ferserve_server.transport.compat.classify import Question
-from ferserve_server.transport.compat.faces import parse_spec
+from ferserve_server.transport.compat.faces import OUTPUTS, PICTURE_OUTPUTS, parse_spec
 from ferserve_server.transport.compat.messages import message_class
 from ferserve_server.transport.oip import metadata
 from ferserve_server.transport.oip.outputs import format_response, parse_outputs
-from ferserve_server.transport.oip.parameters import parse_deadline, parse_priority
+from ferserve_server.transport.oip.parameters import parse_deadline, parse_flag, parse_priority
 from ferserve_server.transport.oip.tensors import parse_faces
 
 if TYPE_CHECKING:
@@ -57,13 +57,15 @@ class OpenInference:
             FerserveError: See `WholeTensors.answer`.
         """
         spec = parse_spec(request.model_name, request.model_version)
-        outputs = parse_outputs(request)
+        detect = parse_flag(request.parameters, "detect")
+        outputs = parse_outputs(request, PICTURE_OUTPUTS if detect else OUTPUTS)
 
         def parse(description: ModelDescription) -> Question:
             return Question(
-                parse_faces(request, description.input, self._limits),
+                parse_faces(request, description.input, self._limits, detect=detect),
                 parse_deadline(request.parameters, self._tensors.now(), deadline),
                 parse_priority(request.parameters),
+                detect=detect,
             )
 
         return await self._tensors.answer(spec, parse, lambda found: format_response(request.id, outputs, found))

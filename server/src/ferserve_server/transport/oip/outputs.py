@@ -10,10 +10,13 @@ import numpy as np
 from ferserve_server.domain.errors import InvalidRequestError, UnsupportedError
 from ferserve_server.transport.compat import faces
 from ferserve_server.transport.compat.messages import message_class
+from ferserve_server.transport.compat.pictures import PictureFaces
 from ferserve_server.transport.oip.parameters import parse_count
 from ferserve_server.transport.oip.tensors import join_elements
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ferserve_server.domain.face import Scores
     from ferserve_server.domain.prediction import Classification
     from ferserve_server.transport.compat.messages import Message
@@ -29,8 +32,8 @@ class WantedOutput:
     class_count: int = 0
 
 
-def parse_outputs(request: Message) -> list[WantedOutput]:
-    """Reads which outputs are wanted, in which order; all of them if none is named.
+def parse_outputs(request: Message, known: Sequence[str] = faces.OUTPUTS) -> list[WantedOutput]:
+    """Reads which outputs are wanted, in which order; all of those known if none is named.
 
     Raises:
         InvalidRequestError: There is no such output, or it cannot be written as classes.
@@ -38,8 +41,8 @@ def parse_outputs(request: Message) -> list[WantedOutput]:
     """
     wanted = []
     for output in request.outputs:
-        if output.name not in {faces.PROBABILITIES, faces.LABELS}:
-            raise faces.unknown_output(output.name)
+        if output.name not in known:
+            raise faces.unknown_output(output.name, known)
         if "shared_memory_region" in output.parameters:
             raise UnsupportedError("Shared memory is not offered. Outputs come in the answer.")
         class_count = parse_count(output.parameters, "classification")
@@ -50,7 +53,7 @@ def parse_outputs(request: Message) -> list[WantedOutput]:
                 field="outputs",
             )
         wanted.append(WantedOutput(output.name, class_count))
-    return wanted or [WantedOutput(faces.PROBABILITIES), WantedOutput(faces.LABELS)]
+    return wanted or [WantedOutput(name) for name in known]
 
 
 def format_response(request_id: str, wanted: list[WantedOutput], found: Classification) -> Message:
@@ -68,6 +71,10 @@ def format_response(request_id: str, wanted: list[WantedOutput], found: Classifi
         elif output.name == faces.PROBABILITIES:
             response.outputs.add(name=output.name, datatype="FP32", shape=scores.shape)
             response.raw_output_contents.append(scores.astype("<f4", copy=False).tobytes())
+        elif output.name in {faces.FACE_COUNT, faces.BOXES} and isinstance(found, PictureFaces):
+            rows = found.boxes if output.name == faces.BOXES else found.face_counts
+            response.outputs.add(name=output.name, datatype="INT32", shape=rows.shape)
+            response.raw_output_contents.append(rows.astype("<i4", copy=False).tobytes())
         else:
             response.outputs.add(name=output.name, datatype="BYTES", shape=[len(scores)])
             best = [labels[index].encode() for index in scores.argmax(axis=1).tolist()]

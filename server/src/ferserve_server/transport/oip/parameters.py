@@ -33,6 +33,24 @@ def parse_count(parameters: Mapping[str, Message], name: str) -> int:
     return int(value)
 
 
+def parse_flag(parameters: Mapping[str, Message], name: str) -> bool:
+    """Reads a yes or no; no if it is not there.
+
+    Raises:
+        InvalidRequestError: OPTION_OUT_OF_RANGE: of another type.
+    """
+    if name not in parameters:
+        return False
+    parameter = parameters[name]
+    if parameter.WhichOneof("parameter_choice") != "bool_param":
+        raise InvalidRequestError(
+            "OPTION_OUT_OF_RANGE",
+            f"parameters.{name}: use true or false, as bool_param.",
+            field=f"parameters.{name}",
+        )
+    return bool(parameter.bool_param)
+
+
 def parse_priority(parameters: Mapping[str, Message]) -> Priority:
     """Reads `priority`: 0 (not given) and 1 are interactive, higher numbers, which are less urgent, are bulk."""
     return Priority.BULK if parse_count(parameters, "priority") > 1 else Priority.INTERACTIVE

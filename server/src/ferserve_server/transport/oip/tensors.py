@@ -23,16 +23,19 @@ _PIXELS: Final[dict[str, tuple[np.dtype[Any], str]]] = {
 _LENGTH: Final = struct.Struct("<I")
 
 
-def parse_faces(request: Message, wanted: InputSpec, limits: RequestLimits) -> CropBatch | list[bytes]:
+def parse_faces(
+    request: Message, wanted: InputSpec, limits: RequestLimits, *, detect: bool = False
+) -> CropBatch | list[bytes]:
     """Reads the one input of a request, raw or typed.
 
     Args:
         request: A ModelInferRequest.
         wanted: What the model takes.
         limits: Bounds of a request.
+        detect: Whether faces are looked for, so that pictures must come and are counted as such.
 
     Returns:
-        uint8 [N, H, W, 1], or N encoded crops.
+        uint8 [N, H, W, 1], or N encoded crops; with `detect` N encoded pictures.
 
     Raises:
         InvalidRequestError: The tensor is not what it says, or not what the model takes.
@@ -48,7 +51,13 @@ def parse_faces(request: Message, wanted: InputSpec, limits: RequestLimits) -> C
             "INPUT_INVALID", "inputs: send raw_input_contents or contents, not both.", field="raw_input_contents"
         )
     if tensor.name == faces.IMAGES_INPUT:
-        return _parse_images(tensor, raw, limits)
+        return _parse_images(tensor, raw, limits, detect=detect)
+    if detect:
+        raise InvalidRequestError(
+            "INPUT_INVALID",
+            f"parameters.detect: faces are looked for in {faces.IMAGES_INPUT!r} only, not in {tensor.name!r}.",
+            field="parameters.detect",
+        )
     return _parse_pixels(tensor, raw, wanted, limits)
 
 
@@ -78,13 +87,16 @@ def _parse_pixels(tensor: Message, raw: bytes | None, wanted: InputSpec, limits:
     return faces.as_crops(listed, face_count, wanted, field)
 
 
-def _parse_images(tensor: Message, raw: bytes | None, limits: RequestLimits) -> list[bytes]:
+def _parse_images(tensor: Message, raw: bytes | None, limits: RequestLimits, *, detect: bool) -> list[bytes]:
     field = tensor.name
     if tensor.datatype != "BYTES":
         raise faces.bad_type(field, tensor.datatype, "BYTES")
     shape = list(tensor.shape)
     image_count = faces.check_image_shape(shape, field)
-    limits.check_face_count(image_count, field)
+    if detect:
+        limits.check_image_count(image_count)
+    else:
+        limits.check_face_count(image_count, field)
     if raw is not None:
         return split_elements(raw, image_count, field)
     images = list(tensor.contents.bytes_contents)

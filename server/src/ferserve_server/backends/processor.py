@@ -1,0 +1,55 @@
+"""What a model's speed depends on in this machine. Reads Linux's /proc, and knows none elsewhere."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+from pathlib import Path
+from typing import Final
+
+_CPUINFO: Final = Path("/proc/cpuinfo")
+
+_BFLOAT16_FLAGS: Final = frozenset({"avx512_bf16", "amx_bf16"})
+"""Instruction sets that multiply bfloat16. Without one oneDNN emulates it, far slower than float32."""
+
+
+def multiplies_bfloat16(cpuinfo: str) -> bool:
+    """Whether the first processor of a /proc/cpuinfo has instructions for bfloat16."""
+    return not _BFLOAT16_FLAGS.isdisjoint(_field(cpuinfo, "flags").split())
+
+
+def read_cpuinfo() -> str:
+    """The text of /proc/cpuinfo; "" where there is none."""
+    try:
+        return _CPUINFO.read_text("utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def describe_machine() -> str:
+    """Names the processor, the GPUs that may be used and the engine's release: what a measured time holds for."""
+    names = ("tensorflow-cpu", "tensorflow")
+    release = next((each for each in map(_release, names) if each), "no TensorFlow")
+    gpus = sorted(path.name for path in Path("/dev").glob("nvidia[0-9]*"))
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "all")
+    return f"{_field(read_cpuinfo(), 'model name')}; {cpu_count()} cores; gpus {gpus} of {visible}; {release}"
+
+
+def cpu_count() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _field(cpuinfo: str, name: str) -> str:
+    for line in cpuinfo.splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() == name:
+            return value.strip()
+    return ""
+
+
+def _release(package: str) -> str:
+    try:
+        return f"{package} {importlib.metadata.version(package)}"
+    except importlib.metadata.PackageNotFoundError:
+        return ""

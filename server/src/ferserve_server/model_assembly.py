@@ -1,0 +1,156 @@
+"""Wiring of the models: the engine, the gate, the batchers and the manager, as the settings want them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+from ferserve_server.backends.ensemble import EnsembleLoader
+from ferserve_server.backends.processor import describe_machine
+from ferserve_server.backends.saved_model import SavedModelLoader
+from ferserve_server.batching.batcher import Batcher
+from ferserve_server.batching.settings import BatcherSettings
+from ferserve_server.domain.servable import Precision
+from ferserve_server.observability.canary_metrics import CanaryMetrics
+from ferserve_server.observability.observers import InferenceMetrics, RoutingMetrics
+from ferserve_server.observability.tee import InferenceTee
+from ferserve_server.repository.aliases import Aliases, parse_aliases
+from ferserve_server.repository.buckets import BucketRules
+from ferserve_server.repository.canary_verdict import CanaryRules
+from ferserve_server.repository.gate import GateLimits
+from ferserve_server.repository.manager import ModelManager
+from ferserve_server.repository.preparation import VersionPreparer
+from ferserve_server.repository.source import RepositorySource
+from ferserve_server.repository.state_file import read_state, write_state
+from ferserve_server.repository.trials import Trials
+from ferserve_server.repository.tune_cache import TuneCache
+from ferserve_server.repository.version_policy import Latest, Policies, parse_policies
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ferserve_server.clock import MonotonicClock
+    from ferserve_server.domain.ports import Loader, Servable
+    from ferserve_server.domain.servable import Tuning
+    from ferserve_server.observability.metrics import Metrics
+    from ferserve_server.settings import Settings
+    from ferserve_server.transport.compat.statistics import Statistics
+
+
+def default_loader(settings: Settings) -> Loader:
+    """The TensorFlow engine as the settings want it, and ensembles on it."""
+    engine = SavedModelLoader(
+        executor_count=settings.executor_count,
+        intra_op_thread_count=settings.intra_op_threads,
+        gpu_memory_limit_mib=settings.gpu_memory_limit_mib,
+    )
+    return EnsembleLoader(engine, RepositorySource(settings.model_repo))
+
+
+def build_manager(
+    settings: Settings,
+    loader: Loader,
+    clock: MonotonicClock,
+    metrics: Metrics,
+    statistics: Statistics,
+    on_change: Callable[[], None],
+) -> ModelManager:
+    """Makes the manager of a server's models, with nothing loaded yet.
+
+    Args:
+        settings: The settings.
+        loader: Loads versions.
+        clock: The time.
+        metrics: What batches, versions and aliases are counted in.
+        statistics: What the Open Inference Protocol tells of batches.
+        on_change: Called when a version, or its engine's health, changed.
+    """
+    inference_metrics = InferenceMetrics(metrics)
+    trials = _trials(settings, clock, metrics)
+    observer = InferenceTee(inference_metrics, statistics, *([trials] if trials else []))
+    batcher_settings = _batcher_settings(settings)
+
+    def make_batcher(servable: Servable, tuning: Tuning) -> Batcher:
+        chosen = replace(batcher_settings, bucket_sizes=tuning.bucket_sizes)
+        batcher = Batcher(servable, chosen, clock=clock, observer=observer, on_health_change=on_change)
+        inference_metrics.engine_started(servable.id, servable.description.labels, servable.precision)
+        metrics.watch_engine(
+            servable.id,
+            depth_faces=lambda: batcher.depth_faces,
+            oldest_age_s=lambda: batcher.oldest_age_s,
+            healthy=lambda: batcher.healthy,
+        )
+        return batcher
+
+    source = RepositorySource(settings.model_repo)
+    rules = BucketRules(
+        drop_unpaid=settings.tune == "auto",
+        target_s=settings.target_p99_ms / 1e3,
+        delay_s=settings.max_queue_delay_ms / 1e3,
+    )
+    state = read_state(settings.lifecycle_state_file)
+    cache = TuneCache(settings.tune_cache, _conditions(settings)) if settings.tune_cache else TuneCache()
+    return ModelManager(
+        source,
+        VersionPreparer(source, loader, _gate_limits(settings), rules, cache),
+        make_batcher,
+        observer=observer,
+        routing_observer=RoutingMetrics(metrics),
+        default_model=settings.default_model,
+        policies=Policies(Latest(settings.versions_per_model), parse_policies(settings.version_policy)),
+        aliases=Aliases(parse_aliases(settings.alias), state.aliases),
+        refused=state.refused,
+        trials=trials,
+        save_state=partial(write_state, settings.lifecycle_state_file),
+        on_change=on_change,
+    )
+
+
+def _trials(settings: Settings, clock: MonotonicClock, metrics: Metrics) -> Trials | None:
+    if not settings.canary_share:
+        return None
+    rules = CanaryRules(
+        share=settings.canary_share,
+        mode=settings.canary_mode,
+        window_s=settings.canary_window_s,
+        min_requests=settings.canary_min_requests,
+        max_error_ratio_increase=settings.canary_max_error_ratio_increase,
+        max_latency_factor=settings.canary_max_latency_factor,
+        max_confidence_drop=settings.canary_max_confidence_drop,
+        min_agreement=settings.canary_min_agreement,
+        auto=settings.canary_auto,
+    )
+    return Trials(rules, clock=clock, observer=CanaryMetrics(metrics))
+
+
+def _batcher_settings(settings: Settings) -> BatcherSettings:
+    return BatcherSettings(
+        bucket_sizes=settings.bucket_sizes,
+        max_queue_faces=settings.max_queue_faces,
+        max_queue_bytes=settings.max_queue_mib * 2**20,
+        max_queue_delay_s=settings.max_queue_delay_ms / 1e3,
+        bulk_promotion_s=settings.bulk_promotion_ms / 1e3,
+        execution_timeout_s=settings.execution_timeout_s,
+        inline_s=settings.inline_ms / 1e3,
+        hold_until_queued=settings.hold_until_queued,
+    )
+
+
+def _gate_limits(settings: Settings) -> GateLimits:
+    return GateLimits(
+        settings.bucket_sizes,
+        settings.golden_tolerance,
+        settings.gate_latency_factor,
+        precision=None if settings.precision == "auto" else Precision(settings.precision),
+        bfloat16_tolerance=settings.bfloat16_tolerance,
+    )
+
+
+def _conditions(settings: Settings) -> str:
+    """What measured times hold for."""
+    sizes = ",".join(map(str, settings.bucket_sizes))
+    return (
+        f"{describe_machine()}; precision {settings.precision}; bucket_sizes {sizes}; "
+        f"intra_op_threads {settings.intra_op_threads}; executor_count {settings.executor_count}"
+    )

@@ -1,0 +1,97 @@
+"""Which batch sizes a version uses, by what it takes for them. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+_GAIN: Final = 0.95
+"""A size pays if it takes at most this share of the time of the alternative: less is within a clock's error."""
+
+
+@dataclass(frozen=True, slots=True)
+class BucketRules:
+    """How to choose.
+
+    Attributes:
+        drop_unpaid: Whether to leave out sizes that do not pay.
+        target_s: The time in which a request shall be answered, in seconds; 0: any.
+        delay_s: Longest wait of a batch for company, in seconds.
+    """
+
+    drop_unpaid: bool = False
+    target_s: float = 0.0
+    delay_s: float = 0.0
+
+    @property
+    def needs_times(self) -> bool:
+        """Whether the choice depends on what batches take."""
+        return self.drop_unpaid or self.target_s > 0
+
+
+def choose_buckets(
+    bucket_sizes: Sequence[int], latency_s: Mapping[int, float], rules: BucketRules
+) -> tuple[int, ...]:
+    """The sizes of `bucket_sizes` that are used: first those within the target, of these those that pay.
+
+    Args:
+        bucket_sizes: Sizes to choose from, rising, one or more.
+        latency_s: Time of a batch, in seconds above 0, by its size; all of them, where the rules need times.
+        rules: How to choose.
+    """
+    used = tuple(bucket_sizes)
+    if rules.target_s > 0:
+        used = within_target({size: latency_s[size] for size in used}, rules.target_s, rules.delay_s)
+    if rules.drop_unpaid:
+        used = worthwhile({size: latency_s[size] for size in used})
+    return used
+
+
+def worthwhile(latency_s: Mapping[int, float]) -> tuple[int, ...]:
+    """Leaves out batch sizes that do not pay.
+
+    From the top, sizes go that save no 5 % of the time per face against every smaller one: they would only make
+    callers wait. Below, a size goes that saves no 5 % of the time of the next larger one that stays: padding up to
+    that costs as much. A size in between that is merely not the best one stays, since it spares padding, and so
+    does the smallest, for the caller who is alone.
+
+    Args:
+        latency_s: Time of a batch, in seconds above 0, by its size; one or more.
+
+    Returns:
+        The sizes that stay, rising, one or more.
+    """
+    sizes = sorted(latency_s)
+    while len(sizes) > 1:
+        best_s = min(latency_s[size] / size for size in sizes[:-1])
+        if latency_s[sizes[-1]] / sizes[-1] <= _GAIN * best_s:
+            break
+        sizes.pop()
+    kept = [sizes.pop()]
+    for size in reversed(sizes):
+        if latency_s[size] <= _GAIN * latency_s[kept[0]] or size == sizes[0]:
+            kept.insert(0, size)
+    return tuple(kept)
+
+
+def within_target(latency_s: Mapping[int, float], target_s: float, delay_s: float = 0.0) -> tuple[int, ...]:
+    """Leaves out batch sizes that are too long for a time in which a request shall be answered.
+
+    While every executor is busy, a request waits for one batch to end and then for its own: with batches of L, and
+    `delay_s` for company, it is answered after `delay_s + 2 L` at most. (With more than one batch's worth of faces
+    before it, it waits longer: then the server is over its capacity, and the queue's limits and deadlines apply.)
+
+    Args:
+        latency_s: Time of a batch, in seconds, by its size; one or more.
+        target_s: The time for an answer, in seconds.
+        delay_s: Longest wait of a batch for company, in seconds.
+
+    Returns:
+        The sizes up to the largest that fits, rising; the smallest alone if none does.
+    """
+    sizes = sorted(latency_s)
+    fitting = [size for size in sizes if delay_s + 2 * latency_s[size] <= target_s]
+    return tuple(size for size in sizes if size <= max(fitting, default=sizes[0]))

@@ -1,0 +1,80 @@
+"""How long a version's batches take."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from itertools import count
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from ferserve_server.domain.face import CropBatch
+    from ferserve_server.domain.ports import Servable
+
+_ROUNDS: Final = 9
+_SIZE_S: Final = 0.4
+"""A batch size is measured for no longer than this, though once at least."""
+
+
+def measure_batches(
+    servables: Sequence[Servable],
+    faces: CropBatch,
+    bucket_size: int,
+    *,
+    at_least_s: float = 0.0,
+    now: Callable[[], float] = time.perf_counter,
+    rest: Callable[[float], None] = lambda _: None,
+) -> list[list[float]]:
+    """Times of a batch, in seconds, of each servable. They take turns, so that other work meets all of them.
+
+    Args:
+        servables: What to run; warm.
+        faces: Faces to run it with, uint8 [N, H, W, 1], repeated as often as it takes.
+        bucket_size: Size of the batch.
+        at_least_s: Go on for so many seconds: other work often takes the core for longer than a few short batches.
+        now: A clock, in seconds.
+        rest: Is called after each round with how long it took, to leave that much time to live traffic.
+    """
+    batch = np.resize(faces, (bucket_size, *faces.shape[1:]))
+    times: list[list[float]] = [[] for _ in servables]
+    begun_at = now()
+    for number in count(1):
+        round_at = now()
+        for servable, found in zip(servables, times, strict=True):
+            started_at = now()
+            servable.predict(batch)
+            found.append(now() - started_at)
+        rest(now() - round_at)
+        passed_s = now() - begun_at
+        if passed_s > _SIZE_S * len(servables) or (number >= _ROUNDS and passed_s >= at_least_s):
+            break
+    return times
+
+
+def measure_curve(
+    servable: Servable,
+    faces: CropBatch,
+    bucket_sizes: Sequence[int],
+    *,
+    now: Callable[[], float] = time.perf_counter,
+    rest: Callable[[float], None] = lambda _: None,
+) -> dict[int, float]:
+    """Median time of a batch, in seconds, by its size; see `measure_batches`."""
+    return {
+        size: statistics.median(measure_batches([servable], faces, size, now=now, rest=rest)[0])
+        for size in bucket_sizes
+    }
+
+
+def speedup(slow_s: Sequence[float], fast_s: Sequence[float]) -> float:
+    """How many times as fast the second of two is, by the less favourable of the medians and the least times.
+
+    Other work on the machine moves the median of few runs, and one lucky run the least; rarely both the same way.
+    """
+    fast = (statistics.median(fast_s), min(fast_s))
+    slow = (statistics.median(slow_s), min(slow_s))
+    return min(a / b if b > 0 else 1.0 for a, b in zip(slow, fast, strict=True))

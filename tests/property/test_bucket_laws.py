@@ -1,0 +1,51 @@
+"""Laws of the choice of batch sizes."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ferserve_server.repository.buckets import BucketRules, choose_buckets, within_target, worthwhile
+
+curves = st.dictionaries(st.integers(1, 512), st.floats(1e-5, 10.0), min_size=1, max_size=10)
+
+
+@given(curves)
+def test_what_is_left_is_some_of_the_sizes_rising(latency_s):
+    kept = worthwhile(latency_s)
+    assert kept
+    assert list(kept) == sorted(set(kept) & set(latency_s))
+
+
+@given(curves)
+def test_leaving_out_costs_no_face_more_than_a_twentieth(latency_s):
+    """Of a batch of any size that is measured, the cheapest way through the sizes left costs at most 1/0.95."""
+    kept = worthwhile(latency_s)
+    for size, alone_s in latency_s.items():
+        if size <= kept[-1]:
+            padded_s = latency_s[min(each for each in kept if each >= size)]
+            assert 0.95 * padded_s <= alone_s or size in kept
+        else:
+            best_s = min(latency_s[each] / each for each in latency_s if each < size)
+            assert alone_s / size > 0.95 * best_s
+
+
+@given(curves)
+def test_choosing_again_changes_nothing_at_the_top(latency_s):
+    kept = worthwhile(latency_s)
+    assert worthwhile({size: latency_s[size] for size in kept})[-1] <= kept[-1]
+
+
+@given(curves, st.floats(0, 30), st.floats(0, 5))
+def test_no_batch_but_the_smallest_exceeds_the_target(latency_s, target_s, delay_s):
+    kept = within_target(latency_s, target_s, delay_s)
+    assert kept[0] == min(latency_s)
+    assert len(kept) == 1 or delay_s + 2 * latency_s[kept[-1]] <= target_s
+
+
+@given(curves, st.floats(0.001, 30), st.floats(0, 5))
+def test_a_longer_target_allows_no_smaller_batches(latency_s, target_s, more_s):
+    assert within_target(latency_s, target_s + more_s)[-1] >= within_target(latency_s, target_s)[-1]
+
+
+@given(curves, st.floats(0, 30), st.booleans())
+def test_there_is_always_a_size(latency_s, target_s, drop_unpaid):
+    assert choose_buckets(sorted(latency_s), latency_s, BucketRules(drop_unpaid=drop_unpaid, target_s=target_s))

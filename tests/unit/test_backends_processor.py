@@ -1,0 +1,28 @@
+"""What is read of a processor."""
+
+import pytest
+
+from ferserve_server.backends.processor import describe_machine, multiplies_bfloat16
+
+CPUINFO = """processor\t: 0
+model name\t: A Processor @ 2.00GHz
+flags\t\t: fpu avx512f {}
+bugs\t\t: avx512_bf16
+
+processor\t: 1
+"""
+
+
+@pytest.mark.parametrize(
+    ("flags", "can"), [("avx512_bf16", True), ("amx_bf16 amx_tile", True), ("avx512_vnni", False), ("", False)]
+)
+def test_only_a_processor_with_the_instructions_multiplies_bfloat16(flags, can):
+    assert multiplies_bfloat16(CPUINFO.format(flags)) is can
+
+
+def test_where_nothing_is_known_of_the_processor_it_cannot():
+    assert not multiplies_bfloat16("")
+
+
+def test_the_machine_is_named_the_same_every_time():
+    assert describe_machine() == describe_machine() != ""
