@@ -333,6 +333,57 @@ def models_and_process() -> list[Panel]:
             width=12,
         ),
         lines(
+            "Canary requests",
+            "Requests a second of a canary and of the stable version beside it, and the canary's share.",
+            [
+                (
+                    (
+                        'sum by (model, version, outcome) (rate(ferserve_canary_requests_total{model=~"$model"}'
+                        "[$__rate_interval]))"
+                    ),
+                    "{{model}}/{{version}} {{outcome}}",
+                ),
+                ('max by (model) (ferserve_canary_share{model=~"$model"})', "{{model}} share"),
+            ],
+            "none",
+            width=8,
+        ),
+        lines(
+            "Canary verdicts",
+            "What the figures said, when that changed.",
+            [
+                (
+                    (
+                        'sum by (model, result, reason) (increase(ferserve_canary_verdicts_total{model=~"$model"}'
+                        "[$__rate_interval]))"
+                    ),
+                    "{{model}}: {{result}}, {{reason}}",
+                )
+            ],
+            "none",
+            width=8,
+        ),
+        lines(
+            "Shadows",
+            "Faces a second that a shadow sees alike, otherwise or not at all, and how far off it is.",
+            [
+                (
+                    (
+                        "sum by (model, version, outcome) "
+                        '(rate(ferserve_canary_shadow_faces_total{model=~"$model"}'
+                        "[$__rate_interval]))"
+                    ),
+                    "{{model}}/{{version}} {{outcome}}",
+                ),
+                (
+                    'max by (model, version, statistic) (ferserve_canary_shadow_difference{model=~"$model"})',
+                    "{{model}}/{{version}} {{statistic}} difference",
+                ),
+            ],
+            "none",
+            width=8,
+        ),
+        lines(
             "CPU",
             "Cores that the process uses.",
             [('rate(process_cpu_seconds_total{job="ferserve"}[$__rate_interval])', "{{instance}}")],

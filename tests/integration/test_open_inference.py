@@ -203,8 +203,6 @@ async def test_what_cannot_be_answered_has_its_status(server, request_, code):
 
 async def test_what_is_not_offered_says_so(server):
     for method in (
-        "RepositoryModelLoad",
-        "RepositoryModelUnload",
         "SystemSharedMemoryRegister",
         "CudaSharedMemoryRegister",
         "TraceSetting",

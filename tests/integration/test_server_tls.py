@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import ssl
 import subprocess
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import grpc
 import pytest
 
 from ferserve.v1 import emotion_service_pb2 as emotion_pb2
+from ferserve.v1 import model_service_pb2 as model_pb2
 from ferserve_server.transport.server import ListenError
 from support.fake_models import publish_fake
-from support.local_server import Stubs, classes_of, local_server, packed
+from support.local_server import Stubs, classes_of, eventually, local_server, packed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -84,6 +85,28 @@ async def test_with_mutual_tls_only_known_callers_are_answered(tmp_path: Path, c
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await _classify(server, _trusting(certificates))
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+
+
+async def test_control_calls_on_their_own_address_speak_tls_with_the_same_files(
+    tmp_path: Path, certificates: Path
+) -> None:
+    publish_fake(tmp_path)
+    chosen = _settings(certificates, mutual=False) | {"control_listen": "127.0.0.1:0"}
+    async with local_server(tmp_path, **chosen) as server:
+        address = f"127.0.0.1:{server.running.control_port}"
+        async with grpc.aio.secure_channel(address, _trusting(certificates)) as channel:
+            models = Stubs(channel).models
+            await eventually(lambda: _has_loaded(models))
+            await models.LoadVersion(model_pb2.LoadVersionRequest(version=1), timeout=20)
+        async with grpc.aio.insecure_channel(address) as channel:
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await Stubs(channel).models.LoadVersion(model_pb2.LoadVersionRequest(version=1), timeout=20)
+            assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+
+
+async def _has_loaded(models: Any) -> bool:
+    listed = (await models.ListModels(model_pb2.ListModelsRequest(), timeout=20)).models
+    return bool(listed and listed[0].serving_version)
 
 
 @pytest.mark.parametrize("broken", ["tls_cert_file", "tls_key_file", "tls_client_ca_file"])

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from ferserve_server.domain.ports import Loader
     from ferserve_server.domain.servable import ModelDescription, Tuning
+    from ferserve_server.repository.state_file import LifecycleState, Refusal
+    from ferserve_server.repository.trials import Trials
     from ferserve_server.repository.version_policy import VersionPolicy
 
 NEWEST = ModelSpec()
@@ -55,11 +57,14 @@ class Shop:
         *,
         policies: Mapping[str, VersionPolicy] | None = None,
         aliases: Aliases | None = None,
+        trials: Trials | None = None,
+        refused: Mapping[ServableId, Refusal] | None = None,
     ) -> None:
         self.observer = Recorder()
         self.scorers: list[FakeScorer] = []
         self.tunings: list[Tuning] = []
         self.changes = 0
+        self.refused: Mapping[ServableId, Refusal] = {}
         self.saved: list[Mapping[str, Mapping[str, int]]] = []
         source = RepositorySource(root)
         self.manager = ModelManager(
@@ -71,7 +76,9 @@ class Shop:
             default_model="fer-nano",
             policies=Policies(Latest(versions_per_model), policies or {}),
             aliases=aliases or Aliases(),
-            save_aliases=self.saved.append,
+            refused=refused,
+            trials=trials,
+            save_state=self._save,
             on_change=self._changed,
         )
 
@@ -79,6 +86,10 @@ class Shop:
         self.tunings.append(tuning)
         self.scorers.append(FakeScorer(servable))
         return self.scorers[-1]
+
+    def _save(self, state: LifecycleState) -> None:
+        self.saved.append(state.aliases)
+        self.refused = state.refused
 
     def _changed(self) -> None:
         self.changes += 1

@@ -24,6 +24,7 @@ def publish_model(
     with_nan: bool = False,
     extra_work: int = 0,
     with_variable: bool = False,
+    weight_scale: float = 1.0,
     labels: tuple[str, ...] = LABELS,
 ) -> Path:
     """Publishes a one-layer net with random weights, and returns the version's folder.
@@ -37,12 +38,13 @@ def publish_model(
         with_nan: One weight is no number.
         extra_work: Products of two 256 x 256 matrices that each face waits for and that change nothing.
         with_variable: The weights are a variable, so that the SavedModel has a file of variables.
+        weight_scale: What the weights are multiplied with: the smaller, the less sure the net is of anything.
         labels: Names of the classes in the manifest.
     """
     import tensorflow as tf  # noqa: PLC0415 - unit tests import this module without TensorFlow
 
     rng = np.random.default_rng(seed)
-    weights = rng.normal(0, 2, (36, 7)).astype(np.float32)
+    weights = (weight_scale * rng.normal(0, 2, (36, 7))).astype(np.float32)
 
     if with_nan:
         weights[0, 0] = np.nan

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Recorder:
-    """Implements `domain.ports.InferenceObserver`, `RoutingObserver` and `CallObserver`."""
+    """Implements `domain.ports.InferenceObserver`, `RoutingObserver`, `CanaryObserver` and `CallObserver`."""
 
     batch_sizes: list[int] = field(default_factory=list)
     cut_reasons: list[str] = field(default_factory=list)
@@ -17,6 +17,11 @@ class Recorder:
     cancellations: list[str] = field(default_factory=list)
     states: list[tuple[str, str]] = field(default_factory=list)
     routes: dict[str, tuple[dict[str, int], int | None]] = field(default_factory=dict)
+    shares: list[tuple[str, float]] = field(default_factory=list)
+    trial_requests: list[tuple[str, str]] = field(default_factory=list)
+    verdicts: list[tuple[str, str]] = field(default_factory=list)
+    shadow_faces: list[tuple[int, int, int]] = field(default_factory=list)
+    shadow_differences: list[float] = field(default_factory=list)
     ended: list[tuple[str, str]] = field(default_factory=list)
     stream_answers: list[tuple[str, str]] = field(default_factory=list)
 
@@ -41,6 +46,21 @@ class Recorder:
 
     def routed(self, model, aliases, serving_version) -> None:
         self.routes[model] = (dict(aliases), serving_version)
+
+    def canary_share(self, model, share) -> None:
+        self.shares.append((model, share))
+
+    def canary_answered(self, servable, outcome) -> None:
+        self.trial_requests.append((str(servable), outcome))
+
+    def canary_judged(self, model, verdict) -> None:
+        self.verdicts.append((verdict.result.value, verdict.reason))
+
+    def shadow_compared(self, servable, *, agreed, differed, dropped) -> None:
+        self.shadow_faces.append((agreed, differed, dropped))
+
+    def shadow_figures(self, servable, figures) -> None:
+        self.shadow_differences.append(figures.largest_difference)
 
     def call_started(self, method) -> None:
         pass

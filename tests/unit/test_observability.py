@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 import structlog
 
+from ferserve_server.domain.canary import CanaryResult, ShadowFigures, Verdict
 from ferserve_server.domain.ports import CutReason, FoundFaces
 from ferserve_server.domain.servable import Precision, ServableId, ServableState
+from ferserve_server.observability.canary_metrics import CanaryMetrics
 from ferserve_server.observability.exposition import MetricsAddressError, MetricsServer
 from ferserve_server.observability.logging import set_up_logging
 from ferserve_server.observability.metrics import DURATION_BUCKETS_S, Metrics
@@ -19,7 +21,8 @@ LABELS = {"model": "net", "version": "3"}
 CLASSES = ("calm", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 
 EXPORTED = {
-    "batch_failures", "batch_size_faces", "batches", "build_info", "cancellations", "confidence_sum",
+    "batch_failures", "batch_size_faces", "batches", "build_info", "cancellations", "canary_requests",
+    "canary_shadow_difference", "canary_shadow_faces", "canary_share", "canary_verdicts", "confidence_sum",
     "decode_seconds", "detect_seconds", "detected_faces", "engine_healthy", "faces", "image_failures",
     "inference_seconds", "model_alias", "model_serving_version", "padding_faces", "predictions",
     "queue_depth_faces", "queue_oldest_age_seconds", "queue_seconds", "rejections", "request_seconds",
@@ -219,3 +222,21 @@ def test_an_alias_that_is_removed_is_shown_no_longer(metrics):
     assert value("ferserve_model_alias", {"model": "net", "alias": "stable"}) == 3
     assert value("ferserve_model_alias", {"model": "net", "alias": "canary"}) is None
     assert value("ferserve_model_serving_version", {"model": "net"}) == 0
+
+
+def test_a_canary_is_counted_by_version_outcome_and_verdict(metrics):
+    observer = CanaryMetrics(metrics)
+    observer.canary_share("net", 0.25)
+    for outcome in ("answered", "answered", "failed"):
+        observer.canary_answered(NET, outcome)
+    observer.canary_judged("net", Verdict(CanaryResult.ROLL_BACK, "LATENCY", "slow"))
+    observer.shadow_compared(NET, agreed=3, differed=1, dropped=0)
+    observer.shadow_figures(NET, ShadowFigures(4, 3, 0.5, 0.125))
+    value = metrics.registry.get_sample_value
+    assert value("ferserve_canary_share", {"model": "net"}) == 0.25
+    assert value("ferserve_canary_requests_total", LABELS | {"outcome": "answered"}) == 2
+    assert value("ferserve_canary_requests_total", LABELS | {"outcome": "failed"}) == 1
+    verdict = {"model": "net", "result": "roll_back", "reason": "LATENCY"}
+    assert value("ferserve_canary_verdicts_total", verdict) == 1
+    assert value("ferserve_canary_shadow_faces_total", LABELS | {"outcome": "agreed"}) == 3
+    assert value("ferserve_canary_shadow_difference", LABELS | {"statistic": "largest"}) == 0.5

@@ -169,7 +169,7 @@ async def test_aliases_that_cannot_be_saved_are_in_force_all_the_same(
         raise OSError("disk full")
 
     shop = await _shop(tmp_path, loader, 1)
-    shop.manager._save_aliases = fail
+    shop.manager._save_state = fail
     await shop.manager.set_alias("", "canary", 1)
     assert shop.serving(CANARY) == 1
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ferserve_server.settings import Settings, SettingsError, format_settings, load_settings
+from ferserve_server.settings import Settings
+from ferserve_server.settings_reading import SettingsError, format_settings, load_settings
 
 NAMES = [name for name in Settings.model_fields if name not in {"config", "print_config"}]
 
@@ -156,6 +157,8 @@ def test_a_file_that_is_not_there_is_refused_by_name(name: str) -> None:
         (["--max-images-per-request", "300"], "max_images_per_request must not be above max_queue_images"),
         (["--tls-cert-file", "x"], "tls_cert_file and tls_key_file must be given together"),
         (["--tls-key-file", "x"], "tls_cert_file and tls_key_file must be given together"),
+        (["--canary-share", "1"], "canary_share must be below 1 to split"),
+        (["--canary-share", "0.1", "--alias", "m:stable=1"], "alias m:stable is moved by canaries"),
         (["--tls-client-ca-file", "x"], "tls_client_ca_file needs tls_cert_file"),
     ],
     ids=" ".join,

@@ -10,7 +10,7 @@ import pytest
 from google.protobuf import any_pb2
 from google.rpc import error_details_pb2, status_pb2
 
-from ferserve_server.domain import errors
+from ferserve_server.domain import control_errors, errors
 from ferserve_server.transport.status import code_number, code_of, status_of, trailers_of
 
 if TYPE_CHECKING:
@@ -36,6 +36,26 @@ EXAMPLES = {
     errors.VersionNotReadyError: (errors.VersionNotReadyError("x", 3, "y"), "UNAVAILABLE", "VERSION_NOT_READY"),
     errors.VersionInUseError: (errors.VersionInUseError("x", 3, "why"), "FAILED_PRECONDITION", "VERSION_IN_USE"),
     errors.AliasFixedError: (errors.AliasFixedError("x", "y"), "FAILED_PRECONDITION", "ALIAS_FIXED"),
+    control_errors.NoCanaryError: (
+        control_errors.NoCanaryError("x", 3, None),
+        "FAILED_PRECONDITION",
+        "NO_CANARY",
+    ),
+    control_errors.NoOlderVersionError: (
+        control_errors.NoOlderVersionError("x", 3),
+        "FAILED_PRECONDITION",
+        "NO_OLDER_VERSION",
+    ),
+    control_errors.ControlDisabledError: (
+        control_errors.ControlDisabledError(elsewhere=True),
+        "PERMISSION_DENIED",
+        "CONTROL_DISABLED",
+    ),
+    control_errors.ControlUnauthenticatedError: (
+        control_errors.ControlUnauthenticatedError(),
+        "UNAUTHENTICATED",
+        "CONTROL_UNAUTHENTICATED",
+    ),
     errors.ModelNotReadyError: (errors.ModelNotReadyError("x"), "UNAVAILABLE", "MODEL_NOT_READY"),
     errors.QueueFullError: (
         errors.QueueFullError(what="faces", queued=8, limit=8, setting="max_queue_faces", retry_after_s=0.25),

@@ -34,9 +34,18 @@ from ferserve_client.errors import (
     ServerUnavailableError,
 )
 from ferserve_client.faces import BoundingBox, DetectedFace, Emotion, ImageAnalysis, Prediction
+from ferserve_client.model_control import ModelControl
 from ferserve_client.options import DetectionOptions, FaceSource, OnError, OverloadPolicy, Priority
 from ferserve_client.retry import NO_RETRIES, RetryPolicy
-from ferserve_client.servables import GateInfo, HealthStatus, ModelInfo, ModelVersionInfo, Servable, ServableState
+from ferserve_client.servables import (
+    CanaryInfo,
+    GateInfo,
+    HealthStatus,
+    ModelInfo,
+    ModelVersionInfo,
+    Servable,
+    ServableState,
+)
 from ferserve_client.sync_client import EmotionClient
 
 __all__ = [
@@ -48,6 +57,7 @@ __all__ = [
     "BoundingBox",
     "CallCancelledError",
     "CallUnsupportedError",
+    "CanaryInfo",
     "ChannelOptions",
     "DeadlineExceededError",
     "DeadlineUnmeetableError",
@@ -68,6 +78,7 @@ __all__ = [
     "ImageUnreadableError",
     "InferenceFailedError",
     "InvalidRequestError",
+    "ModelControl",
     "ModelInfo",
     "ModelNotFoundError",
     "ModelNotReadyError",

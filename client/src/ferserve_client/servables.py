@@ -89,6 +89,36 @@ class ModelVersionInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class CanaryInfo:
+    """A version that is tried on live traffic."""
+
+    version: int
+    """The version."""
+    stable_version: int
+    """The version that it is compared with."""
+    mode: str
+    """`split`: it answers its share; `shadow`: it gets copies and answers nobody; `unknown` to this client."""
+    share: float
+    """Its share of the requests that name no version, above 0, at most 1."""
+    elapsed_s: float
+    """How long it has been tried, in seconds."""
+    verdict: str
+    """What the figures say by now: `wait`, `promote`, `roll_back`, or `unknown` to this client."""
+    reason: str
+    """Why, in UPPER_SNAKE_CASE."""
+    text: str
+    """Why, with the figures."""
+    request_count: int
+    """Requests that it had, or copies of them."""
+    failed_count: int
+    """Those that it failed."""
+    shadow_agreement: float | None = None
+    """Share of faces for which a shadow finds the same class. None: no shadow, or nothing compared."""
+    shadow_largest_difference: float | None = None
+    """Largest difference of a probability. None: as above."""
+
+
+@dataclass(frozen=True, slots=True)
 class ModelInfo:
     """A model and its versions."""
 
@@ -104,6 +134,8 @@ class ModelInfo:
     """The version behind each alias."""
     serving_version: int | None = None
     """The version that answers requests which name none. None: none is ready."""
+    canary: CanaryInfo | None = None
+    """The version that is tried on a share of them. None: there is none."""
 
 
 class HealthStatus(StrEnum):

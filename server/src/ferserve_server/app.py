@@ -15,15 +15,17 @@ from ferserve_server import __version__
 from ferserve_server.background import background
 from ferserve_server.clock import MonotonicClock
 from ferserve_server.model_assembly import build_manager, default_loader
+from ferserve_server.model_lifecycle import close_models, judge_canaries, keep_models
 from ferserve_server.observability.exposition import MetricsServer
 from ferserve_server.observability.metrics import Metrics
 from ferserve_server.observability.observers import CallMetrics, VisionMetrics
 from ferserve_server.pipeline.analyze_images import AnalyzeImages
 from ferserve_server.pipeline.classify_faces import ClassifyFaces
 from ferserve_server.pipeline.stream_frames import StreamLimits
-from ferserve_server.repository.watching import looks
 from ferserve_server.transport.calls import Calls
 from ferserve_server.transport.compat.statistics import Statistics
+from ferserve_server.transport.control import build_control
+from ferserve_server.transport.control_server import listening_control
 from ferserve_server.transport.emotion_servicer import EmotionServicer
 from ferserve_server.transport.health import HealthReporter
 from ferserve_server.transport.interop import build_interop, compat_names
@@ -47,9 +49,6 @@ _QUIET_S: Final = 0.1
 _LONGEST_GOODBYE_S: Final = 1.0
 """But it waits for that no longer than this, should callers not heed the drain."""
 
-_LONGEST_UNLOAD_S: Final = 10.0
-"""Draining is over by then; unloading itself takes milliseconds."""
-
 
 @dataclass(frozen=True, slots=True)
 class RunningServer:
@@ -59,6 +58,7 @@ class RunningServer:
         port: Port of the gRPC service.
         http_port: Port of JSON over HTTP, or None.
         metrics_port: Port of /metrics, or None.
+        control_port: Port of control calls' own address, or None.
         drain: Goes down in good order: health first, then intake, then what was taken. Returns whether all of it
             was answered in time.
     """
@@ -66,6 +66,7 @@ class RunningServer:
     port: int
     http_port: int | None
     metrics_port: int | None
+    control_port: int | None
     drain: Callable[[], asyncio.Future[bool]]
 
 
@@ -131,9 +132,19 @@ async def running_server(settings: Settings, loader: Loader) -> AsyncIterator[Ru
             observer=call_metrics,
             clock=clock,
         )
-        models = ModelServicer(calls, manager.models, manager.model)
+        control, own_control = build_control(settings, manager)
+        models = ModelServicer(calls, manager.models, manager.model, control)
         interop = build_interop(
-            settings, calls, classify, analyze, manager, statistics, limits=limits, clock=clock
+            settings,
+            calls,
+            classify,
+            analyze,
+            manager,
+            statistics,
+            control=control,
+            own_control=own_control,
+            limits=limits,
+            clock=clock,
         )
         server = build_server(
             emotion, models, health, limits, interop.handlers, with_reflection=settings.reflection
@@ -144,11 +155,11 @@ async def running_server(settings: Settings, loader: Loader) -> AsyncIterator[Ru
         if settings.metrics_listen != "off":
             metrics_port = stack.enter_context(MetricsServer(metrics.registry, settings.metrics_listen)).port
 
-        stack.push_async_callback(_close_models, manager)
+        stack.push_async_callback(close_models, manager)
         await health.report(ready=False)
         http_port = None
-        # Its own stack, so that a drain can close it with the gRPC server.
-        http = await stack.enter_async_context(contextlib.AsyncExitStack())
+        # Their own stack, so that a drain can close them with the gRPC server.
+        others = await stack.enter_async_context(contextlib.AsyncExitStack())
         if settings.http_listen != "off":
             # Here, because who turns it off shall not pay 7 MiB and 0.5 s for the library.
             from ferserve_server.transport.http.server import build_http, listening_http  # noqa: PLC0415
@@ -157,6 +168,7 @@ async def running_server(settings: Settings, loader: Loader) -> AsyncIterator[Ru
                 calls,
                 analyze,
                 interop.open_inference,
+                interop.repository,
                 health,
                 default_model=settings.default_model,
                 limits=limits,
@@ -164,18 +176,35 @@ async def running_server(settings: Settings, loader: Loader) -> AsyncIterator[Ru
                 detection=settings.detection,
                 clock=clock,
             )
-            http_port = await http.enter_async_context(listening_http(application, settings.http_listen, tls))
+            http_port = await others.enter_async_context(listening_http(application, settings.http_listen, tls))
+        own_models = ModelServicer(calls, manager.models, manager.model, own_control)
+        control_port = await others.enter_async_context(
+            listening_control(settings.control_listen, own_models, limits, interop.control_handlers, tls)
+        )
         stack.enter_context(background(_follow_health(manager, health, health_changed)))
         await server.start()
         stack.push_async_callback(server.stop, 0)
-        log.info("listening", port=port, http_port=http_port, metrics_port=metrics_port, version=__version__)
-        stack.enter_context(background(_keep_models(manager, settings)))
+        log.info(
+            "listening",
+            port=port,
+            control_port=control_port,
+            http_port=http_port,
+            metrics_port=metrics_port,
+            version=__version__,
+        )
+        stack.enter_context(background(keep_models(manager, settings)))
+        if settings.canary_share:
+            stack.enter_context(background(judge_canaries(manager, settings)))
 
         async def stop() -> None:
-            await asyncio.gather(server.stop(grace=1.0), http.aclose())
+            await asyncio.gather(server.stop(grace=1.0), others.aclose())
 
         yield RunningServer(
-            port, http_port, metrics_port, lambda: asyncio.ensure_future(_drain(settings, health, calls, stop))
+            port,
+            http_port,
+            metrics_port,
+            control_port,
+            lambda: asyncio.ensure_future(_drain(settings, health, calls, stop)),
         )
 
 
@@ -201,28 +230,6 @@ async def _drain(
     await stop()
     log.info("drained")
     return True
-
-
-async def _close_models(manager: ModelManager) -> None:
-    """Unloads what can be unloaded; an engine that hangs would hold the exit up for its whole timeout."""
-    try:
-        async with asyncio.timeout(_LONGEST_UNLOAD_S):
-            await manager.close()
-    except TimeoutError:
-        log.error("models not unloaded in time", timeout_s=_LONGEST_UNLOAD_S)  # noqa: TRY400 - no trace to show
-
-
-async def _keep_models(manager: ModelManager, settings: Settings) -> None:
-    await manager.refresh()
-    if not manager.default_ready:
-        log.error(
-            "the default model is not ready; put it into the model folder or name another with --default-model",
-            model=settings.default_model,
-            model_repo=str(settings.model_repo),
-        )
-    if settings.repository_poll_s:
-        async with contextlib.aclosing(looks(settings.model_repo, settings.repository_poll_s)) as moments:
-            await manager.watch(moments)
 
 
 async def _follow_health(manager: ModelManager, health: HealthReporter, changed: asyncio.Event) -> None:

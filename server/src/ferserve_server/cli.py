@@ -10,7 +10,8 @@ import uvloop
 from ferserve_server.app import serve
 from ferserve_server.observability.exposition import MetricsAddressError
 from ferserve_server.observability.logging import set_up_logging
-from ferserve_server.settings import SettingsError, format_settings, load_settings
+from ferserve_server.settings_reading import SettingsError, format_settings, load_settings
+from ferserve_server.transport.control import TokenFileError
 from ferserve_server.transport.server import ListenError
 
 EXIT_USAGE = 2
@@ -29,7 +30,7 @@ def main() -> None:
     set_up_logging(settings.log_level, settings.log_format)
     try:
         code = uvloop.run(serve(settings))
-    except (ListenError, MetricsAddressError) as error:
+    except (ListenError, MetricsAddressError, TokenFileError) as error:
         code = _complain(str(error))
     sys.stdout.flush()
     sys.stderr.flush()

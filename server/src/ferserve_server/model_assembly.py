@@ -12,15 +12,18 @@ from ferserve_server.backends.saved_model import SavedModelLoader
 from ferserve_server.batching.batcher import Batcher
 from ferserve_server.batching.settings import BatcherSettings
 from ferserve_server.domain.servable import Precision
+from ferserve_server.observability.canary_metrics import CanaryMetrics
 from ferserve_server.observability.observers import InferenceMetrics, RoutingMetrics
 from ferserve_server.observability.tee import InferenceTee
 from ferserve_server.repository.aliases import Aliases, parse_aliases
 from ferserve_server.repository.buckets import BucketRules
+from ferserve_server.repository.canary_verdict import CanaryRules
 from ferserve_server.repository.gate import GateLimits
 from ferserve_server.repository.manager import ModelManager
 from ferserve_server.repository.preparation import VersionPreparer
 from ferserve_server.repository.source import RepositorySource
 from ferserve_server.repository.state_file import read_state, write_state
+from ferserve_server.repository.trials import Trials
 from ferserve_server.repository.tune_cache import TuneCache
 from ferserve_server.repository.version_policy import Latest, Policies, parse_policies
 
@@ -64,7 +67,8 @@ def build_manager(
         on_change: Called when a version, or its engine's health, changed.
     """
     inference_metrics = InferenceMetrics(metrics)
-    observer = InferenceTee(inference_metrics, statistics)
+    trials = _trials(settings, clock, metrics)
+    observer = InferenceTee(inference_metrics, statistics, *([trials] if trials else []))
     batcher_settings = _batcher_settings(settings)
 
     def make_batcher(servable: Servable, tuning: Tuning) -> Batcher:
@@ -85,6 +89,7 @@ def build_manager(
         target_s=settings.target_p99_ms / 1e3,
         delay_s=settings.max_queue_delay_ms / 1e3,
     )
+    state = read_state(settings.lifecycle_state_file)
     cache = TuneCache(settings.tune_cache, _conditions(settings)) if settings.tune_cache else TuneCache()
     return ModelManager(
         source,
@@ -94,10 +99,29 @@ def build_manager(
         routing_observer=RoutingMetrics(metrics),
         default_model=settings.default_model,
         policies=Policies(Latest(settings.versions_per_model), parse_policies(settings.version_policy)),
-        aliases=Aliases(parse_aliases(settings.alias), read_state(settings.lifecycle_state_file)),
-        save_aliases=partial(write_state, settings.lifecycle_state_file),
+        aliases=Aliases(parse_aliases(settings.alias), state.aliases),
+        refused=state.refused,
+        trials=trials,
+        save_state=partial(write_state, settings.lifecycle_state_file),
         on_change=on_change,
     )
+
+
+def _trials(settings: Settings, clock: MonotonicClock, metrics: Metrics) -> Trials | None:
+    if not settings.canary_share:
+        return None
+    rules = CanaryRules(
+        share=settings.canary_share,
+        mode=settings.canary_mode,
+        window_s=settings.canary_window_s,
+        min_requests=settings.canary_min_requests,
+        max_error_ratio_increase=settings.canary_max_error_ratio_increase,
+        max_latency_factor=settings.canary_max_latency_factor,
+        max_confidence_drop=settings.canary_max_confidence_drop,
+        min_agreement=settings.canary_min_agreement,
+        auto=settings.canary_auto,
+    )
+    return Trials(rules, clock=clock, observer=CanaryMetrics(metrics))
 
 
 def _batcher_settings(settings: Settings) -> BatcherSettings:

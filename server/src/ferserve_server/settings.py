@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
 import re
-import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -19,20 +15,12 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from ferserve_server.domain.canary import CanaryMode
 from ferserve_server.domain.detection import DetectionOptions
-from ferserve_server.repository.aliases import parse_aliases
+from ferserve_server.repository.aliases import CANARY, STABLE, parse_aliases
 from ferserve_server.repository.version_policy import parse_policies
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from pydantic_core import ErrorDetails
-
 MIB = 2**20
-
-
-class SettingsError(Exception):
-    """The settings cannot be used; the text says which and why, a line each."""
 
 
 class Settings(BaseSettings):
@@ -70,7 +58,9 @@ class Settings(BaseSettings):
     alias: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="MODEL:NAME=VERSION, such as fer-nano:stable=3; repeat, or part by ;"
     )
-    lifecycle_state_file: Path | None = Field(None, description="file that keeps aliases set at run time")
+    lifecycle_state_file: Path | None = Field(
+        None, description="file that keeps aliases set at run time, and which versions were rolled back"
+    )
     repository_poll_s: float = Field(
         2.0, ge=0, description="longest seconds between looks at the model folder; 0: look at start only"
     )
@@ -81,6 +71,39 @@ class Settings(BaseSettings):
     gate_latency_factor: float = Field(
         3.0, ge=0, description="a version must not take this many times as long as the one in force; 0: it may"
     )
+
+    # Canaries
+    canary_share: float = Field(
+        0.0, ge=0, le=1, description="share of requests that a new version is tried on; 0: it is in force at once"
+    )
+    canary_mode: CanaryMode = Field(
+        CanaryMode.SPLIT, description="split: it answers its share; shadow: it gets copies and answers nobody"
+    )
+    canary_window_s: float = Field(600.0, gt=0, description="least seconds of a trial before a promotion")
+    canary_min_requests: int = Field(200, ge=10, description="least requests of either version before a promotion")
+    canary_max_error_ratio_increase: float = Field(
+        0.01, ge=0, lt=1, description="how far its share of failed requests may be above the stable version's"
+    )
+    canary_max_latency_factor: float = Field(
+        1.5, ge=1, description="how many times as long as in the stable version its batches may take"
+    )
+    canary_max_confidence_drop: float = Field(
+        0.1, ge=0, le=1, description="how far its mean confidence may be below the stable version's"
+    )
+    canary_min_agreement: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="share of faces a shadow must see alike to be promoted by itself; 0: it is not",
+    )
+    canary_auto: bool = Field(True, description="promote and roll back by itself; if not, verdicts are only told")
+
+    # Control calls
+    control_listen: str = Field(
+        "off", description="HOST:PORT or unix:PATH that takes calls which change what is in force; off: none"
+    )
+    control_on_main: bool = Field(False, description="take such calls on the addresses of the service too")
+    control_token_file: Path | None = Field(None, description="file with the token that such calls must carry")
 
     # Addresses
     listen: str = Field("0.0.0.0:50051", description="HOST:PORT of the gRPC service; port 0 picks a free one")
@@ -217,6 +240,13 @@ class Settings(BaseSettings):
             )
         if self.detection_side_pixels > self.max_detection_side_pixels:
             raise ValueError("detection_side_pixels must not be above max_detection_side_pixels")
+        if self.canary_share == 1 and self.canary_mode is CanaryMode.SPLIT:
+            raise ValueError("canary_share must be below 1 to split: nothing would be left to compare with")
+        for model, aliases in parse_aliases(self.alias).items() if self.canary_share else ():
+            for alias in {STABLE, CANARY} & aliases.keys():
+                raise ValueError(
+                    f"alias {model}:{alias} is moved by canaries: take it out, or set canary_share to 0"
+                )
         if (self.tls_cert_file is None) != (self.tls_key_file is None):
             raise ValueError("tls_cert_file and tls_key_file must be given together")
         if self.tls_client_ca_file and not self.tls_cert_file:
@@ -235,61 +265,3 @@ class Settings(BaseSettings):
         """Orders the sources; the library puts the flags before them."""
         del dotenv_settings, file_secret_settings
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
-
-
-def load_settings(arguments: Sequence[str]) -> Settings:
-    """Reads the settings from flags, environment and file.
-
-    Args:
-        arguments: The command line without the program's name.
-
-    Raises:
-        SettingsError: A setting is unknown or out of range, or the file cannot be read; one line per fault.
-        SystemExit: `--help` was asked for, or a flag is unknown; the text is printed.
-    """
-    path = _config_path(arguments)
-    if path is not None and not path.is_file():
-        raise SettingsError(f"config: there is no file {path}")
-
-    class Configured(Settings):
-        __doc__ = Settings.__doc__
-        model_config = SettingsConfigDict(toml_file=path)
-
-    try:
-        return Configured(_cli_parse_args=list(arguments))  # type: ignore[call-arg]  # the library's own
-    except ValidationError as error:
-        raise SettingsError("\n".join(_fault(each) for each in error.errors())) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"config: {path} is not TOML: {error}") from None
-
-
-def format_settings(settings: Settings) -> str:
-    """Writes the settings as TOML, each with what it means, such as `--config` reads."""
-    lines = []
-    for name, field in Settings.model_fields.items():
-        value = getattr(settings, name)
-        if name in {"config", "print_config"}:
-            continue
-        lines.append(f"# {field.description}")
-        lines.append(f"# {name} is not set" if value is None else f"{name} = {_toml(value)}")
-    return "\n".join(lines)
-
-
-def _config_path(arguments: Sequence[str]) -> Path | None:
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--config", default=os.environ.get("FERSERVE_CONFIG"))
-    named = parser.parse_known_args(arguments)[0].config
-    return Path(named) if named else None
-
-
-def _fault(error: ErrorDetails) -> str:
-    name = ".".join(str(part) for part in error["loc"])
-    text = error["msg"].removeprefix("Value error, ")
-    return f"{name}: {text}, got {error['input']!r}" if name else text
-
-
-def _toml(value: object) -> str:
-    if isinstance(value, Path):
-        value = str(value)
-    # JSON and TOML write these alike; but TOML has no escapes of half characters.
-    return json.dumps(value, ensure_ascii=False)

@@ -17,7 +17,8 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,
 )
-for command in (analyze, classify, watch, models, health):
+app.add_typer(models, name="models")
+for command in (analyze, classify, watch, health):
     app.command()(command)
 
 

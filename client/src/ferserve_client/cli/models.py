@@ -1,8 +1,13 @@
-"""`ferserve models`: what models a server has."""
+"""`ferserve models`: what models a server has, and the commands that change it."""
 
+import inspect
+from typing import Any
+
+import typer
 from rich.table import Table
 
 from ferserve_client.cli.connection import Connection, JsonOption, connected
+from ferserve_client.cli.model_changes import load, promote, rollback, set_alias, unload
 from ferserve_client.cli.records import model_record
 from ferserve_client.cli.speaking import print_json, print_table
 
@@ -15,7 +20,7 @@ _SHOWN = {
 
 
 @connected
-def models(connection: Connection, *, json: JsonOption = False) -> int:
+def list_models(connection: Connection, *, json: JsonOption = False) -> int:
     """List the server's models, their versions and what was measured of them."""
     with connection.open() as client:
         found = client.models()
@@ -28,6 +33,8 @@ def models(connection: Connection, *, json: JsonOption = False) -> int:
         name = f"{model.name} (default)" if model.is_default else model.name
         for version in model.versions:
             state = str(version.state) if version.error is None else f"{version.state}: {version.error.message}"
+            if model.canary is not None and model.canary.version == version.version:
+                state += f", on trial: {model.canary.verdict}, {model.canary.text}"
             size = f"{version.input_height} x {version.input_width}" if version.input_height else ""
             parameters = "" if version.parameter_count is None else f"{version.parameter_count:,}"
             measured = [version.metrics.get(metric) for metric in _SHOWN.values()]
@@ -36,3 +43,24 @@ def models(connection: Connection, *, json: JsonOption = False) -> int:
             table.add_row(name, number, state, size, parameters, *figures)
     print_table(table)
     return 0
+
+
+def _without_command(context: typer.Context, **options: Any) -> None:  # noqa: ANN401 - typer's values
+    """List the server's models, or change which versions are in force."""
+    if context.invoked_subcommand is None:
+        list_models(**options)
+
+
+# The same options as the listing, which `ferserve models` alone is.
+_listing = inspect.signature(list_models).parameters
+_context = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
+_without_command.__dict__["__signature__"] = inspect.Signature([_context, *_listing.values()])
+_without_command.__annotations__ = {name: each.annotation for name, each in _listing.items()} | {
+    "context": typer.Context
+}
+
+models = typer.Typer(invoke_without_command=True)
+models.callback()(_without_command)
+models.command("list")(list_models)
+for command in (load, unload, set_alias, promote, rollback):
+    models.command()(command)

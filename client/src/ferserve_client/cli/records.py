@@ -61,6 +61,7 @@ def model_record(model: ModelInfo) -> dict[str, Any]:
         "version_policy": model.version_policy,
         "aliases": dict(model.aliases),
         "serving_version": model.serving_version,
+        "canary": None if model.canary is None else asdict(model.canary),
         "versions": [
             {
                 "version": version.version,

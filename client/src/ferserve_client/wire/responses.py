@@ -9,7 +9,15 @@ from grpc_health.v1 import health_pb2
 from ferserve.v1 import model_service_pb2
 from ferserve_client.answers import Results, Timing
 from ferserve_client.faces import BoundingBox, DetectedFace, ImageAnalysis, Prediction
-from ferserve_client.servables import GateInfo, HealthStatus, ModelInfo, ModelVersionInfo, Servable, ServableState
+from ferserve_client.servables import (
+    CanaryInfo,
+    GateInfo,
+    HealthStatus,
+    ModelInfo,
+    ModelVersionInfo,
+    Servable,
+    ServableState,
+)
 from ferserve_client.wire.status import read_failure
 
 if TYPE_CHECKING:
@@ -33,6 +41,16 @@ _PRECISIONS: Final = {
 _HEALTH: Final = {
     health_pb2.HealthCheckResponse.SERVING: HealthStatus.SERVING,
     health_pb2.HealthCheckResponse.NOT_SERVING: HealthStatus.NOT_SERVING,
+}
+
+_CANARY_MODES = {
+    model_service_pb2.CANARY_MODE_SPLIT: "split",
+    model_service_pb2.CANARY_MODE_SHADOW: "shadow",
+}
+_CANARY_RESULTS = {
+    model_service_pb2.CANARY_RESULT_WAIT: "wait",
+    model_service_pb2.CANARY_RESULT_PROMOTE: "promote",
+    model_service_pb2.CANARY_RESULT_ROLL_BACK: "roll_back",
 }
 
 
@@ -134,6 +152,7 @@ def read_model(model: model_service_pb2.Model) -> ModelInfo:
         version_policy=model.version_policy,
         aliases=dict(model.aliases),
         serving_version=model.serving_version or None,
+        canary=_read_canary(model.canary) if model.HasField("canary") else None,
     )
 
 
@@ -171,6 +190,24 @@ def _read_version(version: model_service_pb2.ModelVersion) -> ModelVersionInfo:
         precision=_PRECISIONS.get(version.precision),
         bfloat16_speedup=version.bfloat16_speedup if version.HasField("bfloat16_speedup") else None,
         latency_ms=dict(sorted(version.latency_ms.items())),
+    )
+
+
+def _read_canary(canary: model_service_pb2.Canary) -> CanaryInfo:
+    compared = canary.shadow.face_count
+    return CanaryInfo(
+        version=canary.version,
+        stable_version=canary.stable_version,
+        mode=_CANARY_MODES.get(canary.mode, "unknown"),
+        share=canary.share,
+        elapsed_s=canary.elapsed_seconds,
+        verdict=_CANARY_RESULTS.get(canary.verdict.result, "unknown"),
+        reason=canary.verdict.reason,
+        text=canary.verdict.text,
+        request_count=canary.figures.request_count,
+        failed_count=canary.figures.failed_count,
+        shadow_agreement=canary.shadow.agreed_count / compared if compared else None,
+        shadow_largest_difference=canary.shadow.largest_difference if compared else None,
     )
 
 

@@ -30,4 +30,10 @@ class Stubs:
         self.classify_stream: Any = emotion.ClassifyStream
         self.get_model: Any = models.GetModel
         self.list_models: Any = models.ListModels
+        self.load_version: Any = models.LoadVersion
+        self.unload_version: Any = models.UnloadVersion
+        self.set_alias: Any = models.SetAlias
+        self.delete_alias: Any = models.DeleteAlias
+        self.promote_version: Any = models.PromoteVersion
+        self.roll_back: Any = models.RollBack
         self.check_health: Any = health.Check

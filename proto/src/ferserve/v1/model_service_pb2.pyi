@@ -8,6 +8,19 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class CanaryMode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    CANARY_MODE_UNSPECIFIED: _ClassVar[CanaryMode]
+    CANARY_MODE_SPLIT: _ClassVar[CanaryMode]
+    CANARY_MODE_SHADOW: _ClassVar[CanaryMode]
+
+class CanaryResult(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    CANARY_RESULT_UNSPECIFIED: _ClassVar[CanaryResult]
+    CANARY_RESULT_WAIT: _ClassVar[CanaryResult]
+    CANARY_RESULT_PROMOTE: _ClassVar[CanaryResult]
+    CANARY_RESULT_ROLL_BACK: _ClassVar[CanaryResult]
+
 class Precision(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     PRECISION_UNSPECIFIED: _ClassVar[Precision]
@@ -22,6 +35,13 @@ class ServableState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     SERVABLE_STATE_DRAINING: _ClassVar[ServableState]
     SERVABLE_STATE_UNLOADED: _ClassVar[ServableState]
     SERVABLE_STATE_FAILED: _ClassVar[ServableState]
+CANARY_MODE_UNSPECIFIED: CanaryMode
+CANARY_MODE_SPLIT: CanaryMode
+CANARY_MODE_SHADOW: CanaryMode
+CANARY_RESULT_UNSPECIFIED: CanaryResult
+CANARY_RESULT_WAIT: CanaryResult
+CANARY_RESULT_PROMOTE: CanaryResult
+CANARY_RESULT_ROLL_BACK: CanaryResult
 PRECISION_UNSPECIFIED: Precision
 PRECISION_FLOAT32: Precision
 PRECISION_BFLOAT16: Precision
@@ -60,8 +80,94 @@ class ListModelsResponse(_message.Message):
     next_page_token: str
     def __init__(self, models: _Optional[_Iterable[_Union[Model, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
+class LoadVersionRequest(_message.Message):
+    __slots__ = ("name", "version")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    version: int
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ...) -> None: ...
+
+class LoadVersionResponse(_message.Message):
+    __slots__ = ("model",)
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    model: Model
+    def __init__(self, model: _Optional[_Union[Model, _Mapping]] = ...) -> None: ...
+
+class UnloadVersionRequest(_message.Message):
+    __slots__ = ("name", "version")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    version: int
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ...) -> None: ...
+
+class UnloadVersionResponse(_message.Message):
+    __slots__ = ("model",)
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    model: Model
+    def __init__(self, model: _Optional[_Union[Model, _Mapping]] = ...) -> None: ...
+
+class SetAliasRequest(_message.Message):
+    __slots__ = ("name", "alias", "version")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    ALIAS_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    alias: str
+    version: int
+    def __init__(self, name: _Optional[str] = ..., alias: _Optional[str] = ..., version: _Optional[int] = ...) -> None: ...
+
+class SetAliasResponse(_message.Message):
+    __slots__ = ("model",)
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    model: Model
+    def __init__(self, model: _Optional[_Union[Model, _Mapping]] = ...) -> None: ...
+
+class DeleteAliasRequest(_message.Message):
+    __slots__ = ("name", "alias")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    ALIAS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    alias: str
+    def __init__(self, name: _Optional[str] = ..., alias: _Optional[str] = ...) -> None: ...
+
+class DeleteAliasResponse(_message.Message):
+    __slots__ = ("model",)
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    model: Model
+    def __init__(self, model: _Optional[_Union[Model, _Mapping]] = ...) -> None: ...
+
+class PromoteVersionRequest(_message.Message):
+    __slots__ = ("name", "version")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    version: int
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ...) -> None: ...
+
+class PromoteVersionResponse(_message.Message):
+    __slots__ = ("model",)
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    model: Model
+    def __init__(self, model: _Optional[_Union[Model, _Mapping]] = ...) -> None: ...
+
+class RollBackRequest(_message.Message):
+    __slots__ = ("name", "version")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    version: int
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ...) -> None: ...
+
+class RollBackResponse(_message.Message):
+    __slots__ = ("model",)
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    model: Model
+    def __init__(self, model: _Optional[_Union[Model, _Mapping]] = ...) -> None: ...
+
 class Model(_message.Message):
-    __slots__ = ("name", "default", "versions", "version_policy", "aliases", "serving_version")
+    __slots__ = ("name", "default", "versions", "version_policy", "aliases", "serving_version", "canary")
     class AliasesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -75,13 +181,83 @@ class Model(_message.Message):
     VERSION_POLICY_FIELD_NUMBER: _ClassVar[int]
     ALIASES_FIELD_NUMBER: _ClassVar[int]
     SERVING_VERSION_FIELD_NUMBER: _ClassVar[int]
+    CANARY_FIELD_NUMBER: _ClassVar[int]
     name: str
     default: bool
     versions: _containers.RepeatedCompositeFieldContainer[ModelVersion]
     version_policy: str
     aliases: _containers.ScalarMap[str, int]
     serving_version: int
-    def __init__(self, name: _Optional[str] = ..., default: bool = ..., versions: _Optional[_Iterable[_Union[ModelVersion, _Mapping]]] = ..., version_policy: _Optional[str] = ..., aliases: _Optional[_Mapping[str, int]] = ..., serving_version: _Optional[int] = ...) -> None: ...
+    canary: Canary
+    def __init__(self, name: _Optional[str] = ..., default: bool = ..., versions: _Optional[_Iterable[_Union[ModelVersion, _Mapping]]] = ..., version_policy: _Optional[str] = ..., aliases: _Optional[_Mapping[str, int]] = ..., serving_version: _Optional[int] = ..., canary: _Optional[_Union[Canary, _Mapping]] = ...) -> None: ...
+
+class Canary(_message.Message):
+    __slots__ = ("version", "stable_version", "mode", "share", "elapsed_seconds", "figures", "stable_figures", "shadow", "verdict")
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    STABLE_VERSION_FIELD_NUMBER: _ClassVar[int]
+    MODE_FIELD_NUMBER: _ClassVar[int]
+    SHARE_FIELD_NUMBER: _ClassVar[int]
+    ELAPSED_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    FIGURES_FIELD_NUMBER: _ClassVar[int]
+    STABLE_FIGURES_FIELD_NUMBER: _ClassVar[int]
+    SHADOW_FIELD_NUMBER: _ClassVar[int]
+    VERDICT_FIELD_NUMBER: _ClassVar[int]
+    version: int
+    stable_version: int
+    mode: CanaryMode
+    share: float
+    elapsed_seconds: float
+    figures: TrialFigures
+    stable_figures: TrialFigures
+    shadow: ShadowFigures
+    verdict: CanaryVerdict
+    def __init__(self, version: _Optional[int] = ..., stable_version: _Optional[int] = ..., mode: _Optional[_Union[CanaryMode, str]] = ..., share: _Optional[float] = ..., elapsed_seconds: _Optional[float] = ..., figures: _Optional[_Union[TrialFigures, _Mapping]] = ..., stable_figures: _Optional[_Union[TrialFigures, _Mapping]] = ..., shadow: _Optional[_Union[ShadowFigures, _Mapping]] = ..., verdict: _Optional[_Union[CanaryVerdict, _Mapping]] = ...) -> None: ...
+
+class TrialFigures(_message.Message):
+    __slots__ = ("request_count", "failed_count", "mean_confidence", "latencies")
+    REQUEST_COUNT_FIELD_NUMBER: _ClassVar[int]
+    FAILED_COUNT_FIELD_NUMBER: _ClassVar[int]
+    MEAN_CONFIDENCE_FIELD_NUMBER: _ClassVar[int]
+    LATENCIES_FIELD_NUMBER: _ClassVar[int]
+    request_count: int
+    failed_count: int
+    mean_confidence: float
+    latencies: _containers.RepeatedCompositeFieldContainer[TrialLatency]
+    def __init__(self, request_count: _Optional[int] = ..., failed_count: _Optional[int] = ..., mean_confidence: _Optional[float] = ..., latencies: _Optional[_Iterable[_Union[TrialLatency, _Mapping]]] = ...) -> None: ...
+
+class TrialLatency(_message.Message):
+    __slots__ = ("bucket_size", "batch_count", "latency_ms")
+    BUCKET_SIZE_FIELD_NUMBER: _ClassVar[int]
+    BATCH_COUNT_FIELD_NUMBER: _ClassVar[int]
+    LATENCY_MS_FIELD_NUMBER: _ClassVar[int]
+    bucket_size: int
+    batch_count: int
+    latency_ms: float
+    def __init__(self, bucket_size: _Optional[int] = ..., batch_count: _Optional[int] = ..., latency_ms: _Optional[float] = ...) -> None: ...
+
+class ShadowFigures(_message.Message):
+    __slots__ = ("face_count", "agreed_count", "largest_difference", "mean_difference", "dropped_count")
+    FACE_COUNT_FIELD_NUMBER: _ClassVar[int]
+    AGREED_COUNT_FIELD_NUMBER: _ClassVar[int]
+    LARGEST_DIFFERENCE_FIELD_NUMBER: _ClassVar[int]
+    MEAN_DIFFERENCE_FIELD_NUMBER: _ClassVar[int]
+    DROPPED_COUNT_FIELD_NUMBER: _ClassVar[int]
+    face_count: int
+    agreed_count: int
+    largest_difference: float
+    mean_difference: float
+    dropped_count: int
+    def __init__(self, face_count: _Optional[int] = ..., agreed_count: _Optional[int] = ..., largest_difference: _Optional[float] = ..., mean_difference: _Optional[float] = ..., dropped_count: _Optional[int] = ...) -> None: ...
+
+class CanaryVerdict(_message.Message):
+    __slots__ = ("result", "reason", "text")
+    RESULT_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    result: CanaryResult
+    reason: str
+    text: str
+    def __init__(self, result: _Optional[_Union[CanaryResult, str]] = ..., reason: _Optional[str] = ..., text: _Optional[str] = ...) -> None: ...
 
 class ModelVersion(_message.Message):
     __slots__ = ("version", "state", "failure", "labels", "input_height", "input_width", "mac_count", "parameter_count", "metrics", "bucket_sizes", "aliases", "gate", "precision", "bfloat16_speedup", "latency_ms")

@@ -26,7 +26,14 @@ if _version_not_supported:
 
 
 class ModelServiceStub(object):
-    """Tells which models are there and what is known of them.
+    """Tells which models are there and what is known of them, and changes which versions are in force.
+
+    The calls after ListModels are control calls. They are refused with PERMISSION_DENIED, reason
+    CONTROL_DISABLED, unless the server's settings turn them on, and with UNAUTHENTICATED, reason
+    CONTROL_UNAUTHENTICATED, without the token that the settings may ask for. NOT_FOUND, reason
+    MODEL_NOT_FOUND, if there is no such model; FAILED_PRECONDITION, reason ALIAS_FIXED, if the
+    server's settings hold an alias that would move. All can be sent again without harm, RollBack if
+    it names the version.
     """
 
     def __init__(self, channel):
@@ -45,10 +52,47 @@ class ModelServiceStub(object):
                 request_serializer=ferserve_dot_v1_dot_model__service__pb2.ListModelsRequest.SerializeToString,
                 response_deserializer=ferserve_dot_v1_dot_model__service__pb2.ListModelsResponse.FromString,
                 _registered_method=True)
+        self.LoadVersion = channel.unary_unary(
+                '/ferserve.v1.ModelService/LoadVersion',
+                request_serializer=ferserve_dot_v1_dot_model__service__pb2.LoadVersionRequest.SerializeToString,
+                response_deserializer=ferserve_dot_v1_dot_model__service__pb2.LoadVersionResponse.FromString,
+                _registered_method=True)
+        self.UnloadVersion = channel.unary_unary(
+                '/ferserve.v1.ModelService/UnloadVersion',
+                request_serializer=ferserve_dot_v1_dot_model__service__pb2.UnloadVersionRequest.SerializeToString,
+                response_deserializer=ferserve_dot_v1_dot_model__service__pb2.UnloadVersionResponse.FromString,
+                _registered_method=True)
+        self.SetAlias = channel.unary_unary(
+                '/ferserve.v1.ModelService/SetAlias',
+                request_serializer=ferserve_dot_v1_dot_model__service__pb2.SetAliasRequest.SerializeToString,
+                response_deserializer=ferserve_dot_v1_dot_model__service__pb2.SetAliasResponse.FromString,
+                _registered_method=True)
+        self.DeleteAlias = channel.unary_unary(
+                '/ferserve.v1.ModelService/DeleteAlias',
+                request_serializer=ferserve_dot_v1_dot_model__service__pb2.DeleteAliasRequest.SerializeToString,
+                response_deserializer=ferserve_dot_v1_dot_model__service__pb2.DeleteAliasResponse.FromString,
+                _registered_method=True)
+        self.PromoteVersion = channel.unary_unary(
+                '/ferserve.v1.ModelService/PromoteVersion',
+                request_serializer=ferserve_dot_v1_dot_model__service__pb2.PromoteVersionRequest.SerializeToString,
+                response_deserializer=ferserve_dot_v1_dot_model__service__pb2.PromoteVersionResponse.FromString,
+                _registered_method=True)
+        self.RollBack = channel.unary_unary(
+                '/ferserve.v1.ModelService/RollBack',
+                request_serializer=ferserve_dot_v1_dot_model__service__pb2.RollBackRequest.SerializeToString,
+                response_deserializer=ferserve_dot_v1_dot_model__service__pb2.RollBackResponse.FromString,
+                _registered_method=True)
 
 
 class ModelServiceServicer(object):
-    """Tells which models are there and what is known of them.
+    """Tells which models are there and what is known of them, and changes which versions are in force.
+
+    The calls after ListModels are control calls. They are refused with PERMISSION_DENIED, reason
+    CONTROL_DISABLED, unless the server's settings turn them on, and with UNAUTHENTICATED, reason
+    CONTROL_UNAUTHENTICATED, without the token that the settings may ask for. NOT_FOUND, reason
+    MODEL_NOT_FOUND, if there is no such model; FAILED_PRECONDITION, reason ALIAS_FIXED, if the
+    server's settings hold an alias that would move. All can be sent again without harm, RollBack if
+    it names the version.
     """
 
     def GetModel(self, request, context):
@@ -60,6 +104,57 @@ class ModelServiceServicer(object):
 
     def ListModels(self, request, context):
         """Describes every model, by name.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def LoadVersion(self, request, context):
+        """Loads a version and keeps it ready whatever the policy says; answers when it is ready.
+        NOT_FOUND, reason VERSION_NOT_FOUND, if it is not in the model folder; FAILED_PRECONDITION, with
+        the reason that GetModel tells, if it may not be served.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UnloadVersion(self, request, context):
+        """Takes a version out of service until LoadVersion brings it back; answers before its memory is
+        free. FAILED_PRECONDITION, reason VERSION_IN_USE, if an alias names it or it is the last one.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetAlias(self, request, context):
+        """Makes an alias name a version, at once. UNAVAILABLE, reason VERSION_NOT_READY, if the version is
+        not ready.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteAlias(self, request, context):
+        """Removes an alias. NOT_FOUND, reason ALIAS_NOT_FOUND, if there is none of that name.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PromoteVersion(self, request, context):
+        """Makes the version with the alias `canary` the one with the alias `stable`. FAILED_PRECONDITION,
+        reason NO_CANARY, if there is none.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RollBack(self, request, context):
+        """Takes the canary out of service for good; without a canary the version that answers requests
+        which name none, and puts the newest usable one before it in its place. What is taken out is
+        FAILED, reason CANARY_ROLLED_BACK, until its manifest changes or LoadVersion brings it back.
+        FAILED_PRECONDITION, reason NO_OLDER_VERSION, if there is none to go back to, or NO_CANARY if the
+        version named is neither.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -78,6 +173,36 @@ def add_ModelServiceServicer_to_server(servicer, server):
                     request_deserializer=ferserve_dot_v1_dot_model__service__pb2.ListModelsRequest.FromString,
                     response_serializer=ferserve_dot_v1_dot_model__service__pb2.ListModelsResponse.SerializeToString,
             ),
+            'LoadVersion': grpc.unary_unary_rpc_method_handler(
+                    servicer.LoadVersion,
+                    request_deserializer=ferserve_dot_v1_dot_model__service__pb2.LoadVersionRequest.FromString,
+                    response_serializer=ferserve_dot_v1_dot_model__service__pb2.LoadVersionResponse.SerializeToString,
+            ),
+            'UnloadVersion': grpc.unary_unary_rpc_method_handler(
+                    servicer.UnloadVersion,
+                    request_deserializer=ferserve_dot_v1_dot_model__service__pb2.UnloadVersionRequest.FromString,
+                    response_serializer=ferserve_dot_v1_dot_model__service__pb2.UnloadVersionResponse.SerializeToString,
+            ),
+            'SetAlias': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetAlias,
+                    request_deserializer=ferserve_dot_v1_dot_model__service__pb2.SetAliasRequest.FromString,
+                    response_serializer=ferserve_dot_v1_dot_model__service__pb2.SetAliasResponse.SerializeToString,
+            ),
+            'DeleteAlias': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteAlias,
+                    request_deserializer=ferserve_dot_v1_dot_model__service__pb2.DeleteAliasRequest.FromString,
+                    response_serializer=ferserve_dot_v1_dot_model__service__pb2.DeleteAliasResponse.SerializeToString,
+            ),
+            'PromoteVersion': grpc.unary_unary_rpc_method_handler(
+                    servicer.PromoteVersion,
+                    request_deserializer=ferserve_dot_v1_dot_model__service__pb2.PromoteVersionRequest.FromString,
+                    response_serializer=ferserve_dot_v1_dot_model__service__pb2.PromoteVersionResponse.SerializeToString,
+            ),
+            'RollBack': grpc.unary_unary_rpc_method_handler(
+                    servicer.RollBack,
+                    request_deserializer=ferserve_dot_v1_dot_model__service__pb2.RollBackRequest.FromString,
+                    response_serializer=ferserve_dot_v1_dot_model__service__pb2.RollBackResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'ferserve.v1.ModelService', rpc_method_handlers)
@@ -87,7 +212,14 @@ def add_ModelServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ModelService(object):
-    """Tells which models are there and what is known of them.
+    """Tells which models are there and what is known of them, and changes which versions are in force.
+
+    The calls after ListModels are control calls. They are refused with PERMISSION_DENIED, reason
+    CONTROL_DISABLED, unless the server's settings turn them on, and with UNAUTHENTICATED, reason
+    CONTROL_UNAUTHENTICATED, without the token that the settings may ask for. NOT_FOUND, reason
+    MODEL_NOT_FOUND, if there is no such model; FAILED_PRECONDITION, reason ALIAS_FIXED, if the
+    server's settings hold an alias that would move. All can be sent again without harm, RollBack if
+    it names the version.
     """
 
     @staticmethod
@@ -134,6 +266,168 @@ class ModelService(object):
             '/ferserve.v1.ModelService/ListModels',
             ferserve_dot_v1_dot_model__service__pb2.ListModelsRequest.SerializeToString,
             ferserve_dot_v1_dot_model__service__pb2.ListModelsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def LoadVersion(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ferserve.v1.ModelService/LoadVersion',
+            ferserve_dot_v1_dot_model__service__pb2.LoadVersionRequest.SerializeToString,
+            ferserve_dot_v1_dot_model__service__pb2.LoadVersionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UnloadVersion(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ferserve.v1.ModelService/UnloadVersion',
+            ferserve_dot_v1_dot_model__service__pb2.UnloadVersionRequest.SerializeToString,
+            ferserve_dot_v1_dot_model__service__pb2.UnloadVersionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetAlias(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ferserve.v1.ModelService/SetAlias',
+            ferserve_dot_v1_dot_model__service__pb2.SetAliasRequest.SerializeToString,
+            ferserve_dot_v1_dot_model__service__pb2.SetAliasResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteAlias(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ferserve.v1.ModelService/DeleteAlias',
+            ferserve_dot_v1_dot_model__service__pb2.DeleteAliasRequest.SerializeToString,
+            ferserve_dot_v1_dot_model__service__pb2.DeleteAliasResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PromoteVersion(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ferserve.v1.ModelService/PromoteVersion',
+            ferserve_dot_v1_dot_model__service__pb2.PromoteVersionRequest.SerializeToString,
+            ferserve_dot_v1_dot_model__service__pb2.PromoteVersionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RollBack(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ferserve.v1.ModelService/RollBack',
+            ferserve_dot_v1_dot_model__service__pb2.RollBackRequest.SerializeToString,
+            ferserve_dot_v1_dot_model__service__pb2.RollBackResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -98,7 +98,8 @@ class Batcher:
         except FerserveError as error:
             self._observer.rejected(error.reason)
             raise
-        if (faces := self._score_in_place(crops, now)) is not None:
+        # Bulk work never runs on the event loop: others would wait for it.
+        if priority is Priority.INTERACTIVE and (faces := self._score_in_place(crops, now)) is not None:
             return faces
         entry = self._entry(crops, priority, now, deadline)
         self._queue.append(entry)

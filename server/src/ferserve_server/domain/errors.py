@@ -13,6 +13,10 @@
     version --unload--> nothing             VersionInUseError
     alias   --set--> version                AliasFixedError, VersionNotReadyError
     anything that is not offered            UnsupportedError
+    canary  --promote | roll back-->        NoCanaryError, NoOlderVersionError
+    call    --control--> lifecycle          ControlDisabledError, ControlUnauthenticatedError
+
+Those of the last two steps are in `control_errors`.
 
 Each class names its cause and holds its facts; `transport.status` alone knows their gRPC codes. The text is
 meant for callers: it says what to do and holds nothing internal.

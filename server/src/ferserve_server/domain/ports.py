@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+    from ferserve_server.domain.canary import ShadowFigures, Verdict
     from ferserve_server.domain.detection import DetectionOptions
     from ferserve_server.domain.face import BoundingBox, CropBatch, FaceCrop, Scores
     from ferserve_server.domain.prediction import ScoredFaces
@@ -105,12 +106,8 @@ class Loader(Protocol):
         """
 
 
-class FaceScorer(Protocol):
+class ScoresFaces(Protocol):
     """Scores faces, grouping those of all callers. Event loop only."""
-
-    @property
-    def healthy(self) -> bool:
-        """Whether the engine behind it answers."""
 
     async def score(
         self, crops: CropBatch, *, deadline: float | None = None, priority: Priority = Priority.INTERACTIVE
@@ -129,6 +126,14 @@ class FaceScorer(Protocol):
             EngineStalledError: The engine hung.
             DrainingError: The scorer takes nothing new.
         """
+
+
+class FaceScorer(ScoresFaces, Protocol):
+    """What scores the faces of one version, as long as that is in force. Event loop only."""
+
+    @property
+    def healthy(self) -> bool:
+        """Whether the engine behind it answers."""
 
     async def drain(self) -> None:
         """Takes nothing new and returns when everything taken is answered."""
@@ -219,6 +224,25 @@ class RoutingObserver(Protocol):
 
     def routed(self, model: str, aliases: Mapping[str, int], serving_version: int | None) -> None:
         """What requests for a model get: the version behind each alias, and the one of those that name none."""
+
+
+class CanaryObserver(Protocol):
+    """Is told how canaries do. Event loop only; must not raise or block."""
+
+    def canary_share(self, model: str, share: float) -> None:
+        """The share of the requests without a version that a canary gets; 0 when there is none any more."""
+
+    def canary_answered(self, servable: ServableId, outcome: str) -> None:
+        """A canary, or the stable version beside it, `answered` or `failed` a request that names no version."""
+
+    def canary_judged(self, model: str, verdict: Verdict) -> None:
+        """What the figures say has changed, or an operator has decided."""
+
+    def shadow_compared(self, servable: ServableId, *, agreed: int, differed: int, dropped: int) -> None:
+        """A shadow scored faces, or dropped them."""
+
+    def shadow_figures(self, servable: ServableId, figures: ShadowFigures) -> None:
+        """How a shadow's answers compare by now."""
 
 
 class CallObserver(Protocol):

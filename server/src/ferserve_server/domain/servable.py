@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
+from ferserve_server.domain.canary import CanaryReport
 from ferserve_server.domain.errors import AliasNotFoundError, FerserveError
 
 
@@ -171,6 +172,7 @@ class ModelStatus:
         policy: Which of them are kept ready, as the setting `version_policy` says it.
         aliases: The version behind each alias.
         serving_version: The version that answers requests which name none, or None if none does.
+        canary: The version that is tried on a share of them, or None if there is none.
     """
 
     name: str
@@ -179,6 +181,7 @@ class ModelStatus:
     policy: str = ""
     aliases: Mapping[str, int] = field(default_factory=dict)
     serving_version: int | None = None
+    canary: CanaryReport | None = None
 
     def version_behind(self, spec: ModelSpec) -> int | None:
         """The version that `spec` pins, or None if it pins none. `spec.name` is not looked at.

@@ -41,6 +41,7 @@ class Metrics:
         self._declare_batching()
         self._declare_vision()
         self._declare_models()
+        self._declare_canaries()
         ProcessCollector(registry=self.registry)
 
     def _counter(self, name: str, text: str, labels: tuple[str, ...] = ()) -> Counter:
@@ -137,6 +138,33 @@ class Metrics:
             "servable_precision", "1; the label tells what a version computes in.", (*_VERSION_LABELS, "precision")
         )
         self.build_info = self._gauge("build_info", "1; the labels tell what runs.", ("version",))
+
+    def _declare_canaries(self) -> None:
+        self.canary_share = self._gauge(
+            "canary_share",
+            "Share of the requests without a version that a canary gets; 0: none is on trial.",
+            ("model",),
+        )
+        self.canary_requests = self._counter(
+            "canary_requests_total",
+            "Requests without a version during trials, by version and outcome: answered or failed.",
+            (*_VERSION_LABELS, "outcome"),
+        )
+        self.canary_verdicts = self._counter(
+            "canary_verdicts_total",
+            "Verdicts on canaries when they changed: wait, promote or roll_back, and why.",
+            ("model", "result", "reason"),
+        )
+        self.canary_shadow_faces = self._counter(
+            "canary_shadow_faces_total",
+            "Faces copied to a shadow, by outcome: agreed, differed or dropped.",
+            (*_VERSION_LABELS, "outcome"),
+        )
+        self.canary_shadow_difference = self._gauge(
+            "canary_shadow_difference",
+            "Difference of a shadow's probabilities from those answered, mean and largest.",
+            (*_VERSION_LABELS, "statistic"),
+        )
 
     def watch_engine(
         self,

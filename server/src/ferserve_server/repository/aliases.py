@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 STABLE: Final = "stable"
 """The alias that requests get which name neither version nor alias."""
 
+CANARY: Final = "canary"
+"""The alias of a version that is tried on a share of the requests, where the settings ask for that."""
+
 _ALIAS: Final = re.compile(r"(?=.*[A-Za-z])[A-Za-z0-9._-]{1,64}")
 """With a letter, so no number: where a request has one field for both, a number is a version."""
 

@@ -25,7 +25,7 @@ _ROUNDS_PER_LOOK: Final = 5
 _LOOK_S: Final = 0.5
 """A look ends after this long, though never before both versions ran once."""
 
-_UNNOTICED_S: Final = 0.5e-3
+UNNOTICED_S: Final = 0.5e-3
 """A batch that takes this much longer is not refused, whatever the factor: beside a call's own milliseconds nobody
 sees it, and the clock of a busy machine errs by as much."""
 
@@ -70,7 +70,7 @@ def compare(  # noqa: PLR0913 - two versions, what they are tried with, the limi
 
 def is_too_slow(latency_s: float, in_force_s: float, factor: float) -> bool:
     """Whether a batch takes more than `factor` times as long, by more than the clock's error."""
-    return latency_s > factor * in_force_s and latency_s - in_force_s > _UNNOTICED_S
+    return latency_s > factor * in_force_s and latency_s - in_force_s > UNNOTICED_S
 
 
 def _measure(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Self
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from ferserve_server.domain.ports import FaceScorer, Servable
+    from ferserve_server.domain.ports import FaceScorer, ScoresFaces, Servable
 
 
 class LiveVersion:
@@ -52,7 +52,7 @@ class Lease:
         self._version = version
         self.id = version.id
         self.description = version.description
-        self.scorer = version.scorer
+        self.scorer: ScoresFaces = version.scorer
         version._taken()  # noqa: SLF001 - the two classes are one mechanism
 
     def __enter__(self) -> Self:

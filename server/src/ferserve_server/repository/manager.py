@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from typing import TYPE_CHECKING
 
 import structlog
@@ -11,16 +10,15 @@ import structlog
 from ferserve_server.domain.errors import (
     AliasFixedError,
     AliasNotFoundError,
-    FerserveError,
-    ModelNotFoundError,
-    ModelRejectedError,
     VersionInUseError,
     VersionNotFoundError,
     VersionNotReadyError,
 )
-from ferserve_server.domain.servable import ModelStatus, ServableId, ServableState, VersionStatus
-from ferserve_server.repository.lease import LiveVersion
+from ferserve_server.domain.servable import ModelStatus, ServableId
+from ferserve_server.repository.fleet import Fleet
+from ferserve_server.repository.rollout import Rollout
 from ferserve_server.repository.routes import Routes
+from ferserve_server.repository.state_file import LifecycleState
 from ferserve_server.repository.status_book import StatusBook
 from ferserve_server.repository.version_policy import plan
 
@@ -33,6 +31,8 @@ if TYPE_CHECKING:
     from ferserve_server.repository.lease import Lease
     from ferserve_server.repository.preparation import VersionPreparer
     from ferserve_server.repository.source import RepositorySource
+    from ferserve_server.repository.state_file import Refusal
+    from ferserve_server.repository.trials import Trials
     from ferserve_server.repository.version_policy import Plan, Policies
 
 log = structlog.get_logger(__name__)
@@ -52,7 +52,9 @@ class ModelManager:
         default_model: str,
         policies: Policies,
         aliases: Aliases,
-        save_aliases: Callable[[Mapping[str, Mapping[str, int]]], None] = lambda _: None,
+        refused: Mapping[ServableId, Refusal] | None = None,
+        trials: Trials | None = None,
+        save_state: Callable[[LifecycleState], None] = lambda _: None,
         on_change: Callable[[], None] = lambda: None,
     ) -> None:
         """Makes a manager that has nothing loaded yet.
@@ -66,22 +68,26 @@ class ModelManager:
             default_model: Model of requests that name none.
             policies: Which versions are kept.
             aliases: Those in force at first.
-            save_aliases: Keeps those that were set at run time; called on a thread, may raise OSError.
+            refused: Versions that were rolled back before, and stay out until their manifest changes.
+            trials: Where new versions are tried, or None if they are in force at once.
+            save_state: Keeps what was decided at run time; called on a thread, may raise OSError.
             on_change: Called when anything here changed.
         """
         self._source = source
-        self._preparer = preparer
-        self._make_scorer = make_scorer
         self._default_model = default_model
         self._policies = policies
-        self._save_aliases = save_aliases
+        self._trials = trials
+        self._save_state = save_state
         self._on_change = on_change
         self._book = StatusBook(observer, on_change)
-        self._routes = Routes(default_model, aliases, routing_observer, self._is_known)
-        self._failed: dict[ServableId, float] = {}
+        entrance = {"entrance": trials.entrance} if trials else {}
+        self._routes = Routes(
+            default_model, aliases, routing_observer, lambda name: bool(self._book.versions(name)), **entrance
+        )
+        self._fleet = Fleet(preparer, make_scorer, self._book, self._routes, refused or {})
+        self._rollout = Rollout(self._fleet, trials, self._keep, self._save)
         self._asked_for: set[ServableId] = set()
         self._let_go: set[ServableId] = set()
-        self._retiring: set[asyncio.Task[None]] = set()
         self._changing = asyncio.Lock()  # one load at a time, whoever asks
         self._saving = asyncio.Lock()
 
@@ -122,17 +128,21 @@ class ModelManager:
             for removed in (self._asked_for | self._let_go) - set(on_disk):  # its number may be used again
                 self._asked_for.discard(removed)
                 self._let_go.discard(removed)
-            todo = self._plan(on_disk)
+            self._fleet.tell_refusals(on_disk)
+            todo, decided = self._plan(on_disk), False
             while todo.load:
                 await self._load(todo.load[0], on_disk[todo.load[0]])
+                decided = True
                 # A version that fails makes the one before it wanted, and changes what may go.
                 todo = self._plan(on_disk)
             for servable_id in todo.unload:
-                self._retire(servable_id)
+                self._fleet.retire(servable_id)
             for servable_id in todo.missing:
                 self._book.set_missing(servable_id)
             for servable_id in self._book.forget_gone({*on_disk, *todo.missing}):
-                self._failed.pop(servable_id, None)
+                decided |= self._fleet.forget(servable_id)
+        if decided and self._trials:
+            await self._save()
 
     async def load(self, name: str, version: int) -> None:
         """Loads a version of a model, "" being the default one, and keeps it whatever the policy says.
@@ -144,10 +154,11 @@ class ModelManager:
         servable_id = ServableId(name or self._default_model, version)
         async with self._changing:
             on_disk = await asyncio.to_thread(self._source.scan)
-            if not self._is_ready(servable_id):
+            if not self._fleet.is_ready(servable_id):
                 if servable_id not in on_disk:
                     raise VersionNotFoundError(servable_id.name, version)
                 await self._load(servable_id, on_disk[servable_id])
+                await self._save()  # it may have been refused before, or be a canary now
             failure = self._book[servable_id].failure
             if failure is not None:
                 raise failure
@@ -164,7 +175,7 @@ class ModelManager:
             VersionInUseError: An alias names it, or it is the only version of its model in force.
         """
         servable_id = ServableId(name or self._default_model, version)
-        if not self._is_ready(servable_id):
+        if not self._fleet.is_ready(servable_id):
             raise VersionNotFoundError(servable_id.name, version)
         names = [alias for alias, held in self._routes.aliases.of(servable_id.name).items() if held == version]
         if names:
@@ -173,7 +184,7 @@ class ModelManager:
             raise VersionInUseError(servable_id.name, version, "no other version of the model is ready")
         self._asked_for.discard(servable_id)
         self._let_go.add(servable_id)
-        self._retire(servable_id)
+        self._fleet.retire(servable_id)
 
     async def set_alias(self, name: str, alias: str, version: int | None) -> None:
         """Makes an alias of a model, "" being the default one, name a version, or removes it (None).
@@ -192,18 +203,35 @@ class ModelManager:
         known = self._routes.aliases.of(name)
         if version is None and alias not in known:
             raise AliasNotFoundError(name, alias, known)
-        if version is not None and not self._is_ready(ServableId(name, version)):
+        if version is not None and not self._fleet.is_ready(ServableId(name, version)):
             raise VersionNotReadyError(name, version, alias)
         self._routes.set_alias(name, alias, version)
         log.info("alias set", model=name, alias=alias, version=version)
         self._on_change()
-        async with (
-            self._saving
-        ):  # what is in force when it is this one's turn, so the last one written is the last
-            try:
-                await asyncio.to_thread(self._save_aliases, self._routes.aliases.chosen)
-            except OSError as error:
-                log.error("aliases not saved; a restart forgets them", error=str(error))  # noqa: TRY400 - no trace
+        await self._save()
+
+    async def promote(self, name: str, version: int | None = None) -> None:
+        """Makes the canary of a model, "" being the default one, its stable version; see `Rollout.promote`.
+
+        Raises:
+            ModelNotFoundError: No such model.
+            NoCanaryError, AliasFixedError, VersionNotReadyError: See there.
+        """
+        await self._rollout.promote(self._known(name), version)
+
+    async def roll_back(self, name: str, version: int | None = None) -> None:
+        """Takes back the canary of a model, "" being the default one, or else what answers; see `Rollout`.
+
+        Raises:
+            ModelNotFoundError: No such model.
+            NoCanaryError, NoOlderVersionError, AliasFixedError, FerserveError: See there.
+        """
+        usable = await asyncio.to_thread(self._source.scan)
+        await self._rollout.roll_back(self._known(name), version, usable)
+
+    async def judge_canaries(self) -> None:
+        """Looks at the figures of every canary, and promotes it or takes it back if they say so."""
+        await self._rollout.look()
 
     async def watch(self, looks: AsyncIterator[None]) -> None:
         """Refreshes at every one of `looks`. Cancel to stop."""
@@ -215,59 +243,35 @@ class ModelManager:
 
     async def close(self) -> None:
         """Drains and unloads everything."""
-        for servable_id in self._routes.ready():
-            self._retire(servable_id)
-        while self._retiring:
-            await asyncio.gather(*self._retiring)
+        await self._fleet.close()
 
     async def _load(self, servable_id: ServableId, manifest_time: float) -> None:
-        self._book.set(VersionStatus(servable_id, ServableState.LOADING))
-        in_force = self._routes.serving(servable_id.name)
-        try:
-            with in_force.lease() if in_force else contextlib.nullcontext():
-                beside = in_force.servable if in_force else None
-                prepared = await self._preparer.prepare(servable_id, beside)
-        except Exception as error:  # a broken model must not harm the service
-            self._failed[servable_id] = manifest_time
-            failure = (
-                error
-                if isinstance(error, FerserveError)
-                else ModelRejectedError(
-                    "LOAD_FAILED", "The engine could not load it. The server's log tells more."
-                )
-            )
-            log.exception("version refused", servable=str(servable_id), reason=failure.reason)
-            self._book.set(VersionStatus(servable_id, ServableState.FAILED, failure=failure))
-            return
-        self._failed.pop(servable_id, None)
-        servable, gate, tuning = prepared.servable, prepared.gate, prepared.tuning
-        self._routes.add(LiveVersion(servable, self._make_scorer(servable, tuning)))
-        log.info("version ready", servable=str(servable_id), precision=tuning.precision.value, gate=gate)
-        self._book.set(
-            VersionStatus(servable_id, ServableState.READY, servable.description, gate=gate, tuning=tuning)
-        )
+        await self._fleet.load(servable_id, manifest_time, lambda: self._rollout.admit(servable_id))
 
-    def _retire(self, servable_id: ServableId) -> None:
-        version = self._routes.remove(servable_id)
-        description = version.description
-        self._book.set(VersionStatus(servable_id, ServableState.DRAINING, description))
+    async def _keep(self, servable_id: ServableId) -> None:
+        """Makes sure that a version is ready until an alias names it."""
+        await self.load(servable_id.name, servable_id.version)
+        self._asked_for.discard(servable_id)
 
-        async def retire() -> None:
-            await version.retire()
-            if self._book[servable_id].state is ServableState.DRAINING:  # else it was loaded anew meanwhile
-                self._book.set(VersionStatus(servable_id, ServableState.UNLOADED, description))
-            log.info("version unloaded", servable=str(servable_id))
-
-        task = asyncio.get_running_loop().create_task(retire())
-        self._retiring.add(task)
-        task.add_done_callback(self._retiring.discard)
+    async def _save(self) -> None:
+        async with (
+            self._saving
+        ):  # what is in force when it is this one's turn, so the last one written is the last
+            state = LifecycleState(self._routes.aliases.chosen, dict(self._fleet.refused))
+            try:
+                await asyncio.to_thread(self._save_state, state)
+            except OSError as error:
+                log.error("decisions not saved; a restart forgets them", error=str(error))  # noqa: TRY400 - no trace
 
     def _plan(self, on_disk: Mapping[ServableId, float]) -> Plan:
         held = self._routes.aliases.named() | self._asked_for
-        return plan(on_disk, self._routes.ready(), self._failed, self._policies, held=held, shunned=self._let_go)
+        return plan(
+            on_disk, self._routes.ready(), self._fleet.failed, self._policies, held=held, shunned=self._let_go
+        )
 
     def _model(self, name: str) -> ModelStatus:
         serving = self._routes.serving(name)
+        trial = self._trials.of(name) if self._trials else None
         return ModelStatus(
             name,
             name == self._default_model,
@@ -275,16 +279,8 @@ class ModelManager:
             policy=str(self._policies.of(name)),
             aliases=self._routes.aliases.of(name),
             serving_version=serving.id.version if serving else None,
+            canary=trial.report() if trial else None,
         )
 
     def _known(self, name: str) -> str:
-        name = name or self._default_model
-        if not self._is_known(name):
-            raise ModelNotFoundError(name)
-        return name
-
-    def _is_known(self, name: str) -> bool:
-        return bool(self._book.versions(name))
-
-    def _is_ready(self, servable_id: ServableId) -> bool:
-        return servable_id.version in self._routes.ready_versions(servable_id.name)
+        return self._fleet.known(name or self._default_model)

@@ -13,7 +13,7 @@ from ferserve_server.domain.errors import (
     VersionNotFoundError,
     VersionNotReadyError,
 )
-from ferserve_server.repository.aliases import STABLE, unpinned_version
+from ferserve_server.repository.aliases import CANARY, STABLE, unpinned_version
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ferserve_server.domain.servable import ModelSpec, ServableId
     from ferserve_server.repository.aliases import Aliases
     from ferserve_server.repository.lease import Lease, LiveVersion
+    from ferserve_server.repository.trials import Entrance
 
 
 class Routes:
@@ -32,32 +33,44 @@ class Routes:
         aliases: Those in force at first.
         observer: Is told of every change.
         is_known: Whether there is a model of that name, with or without a version in force.
+        entrance: Given a model, what serves requests for it that name no version, and the one behind the alias
+            `canary`, each None if it is not ready: what such requests go through.
     """
 
     def __init__(
-        self, default_model: str, aliases: Aliases, observer: RoutingObserver, is_known: Callable[[str], bool]
+        self,
+        default_model: str,
+        aliases: Aliases,
+        observer: RoutingObserver,
+        is_known: Callable[[str], bool],
+        *,
+        entrance: Callable[[str, LiveVersion | None, LiveVersion | None], Entrance | None] = (
+            lambda _model, serving, _canary: serving
+        ),
     ) -> None:
         self.aliases = aliases
         self._default_model = default_model
         self._observer = observer
         self._is_known = is_known
+        self._entrance = entrance
         self._live: dict[str, dict[int, LiveVersion]] = {}
+        self._serving: dict[str, LiveVersion] = {}
         # What unpinned requests get, by model: looked up at every request, so worked out at every change instead.
-        self._unpinned: dict[str, LiveVersion] = {}
+        self._unpinned: dict[str, Entrance] = {}
 
     def acquire(self, spec: ModelSpec) -> Lease:
         """Takes a lease on the version that `spec` asks for; see `ModelManager.acquire`."""
         name = spec.name or self._default_model
         if spec.version is None and not spec.alias:
-            version = self._unpinned.get(name)
-            if version is None:
+            entrance = self._unpinned.get(name)
+            if entrance is None:
                 raise self._absence(name)
-            return version.lease()
+            return entrance.lease()
         return self._pinned(name, spec).lease()
 
     def serving(self, model: str) -> LiveVersion | None:
-        """The version that requests for a model get which name none."""
-        return self._unpinned.get(model)
+        """The version that requests for a model get which name none, but for a canary's share of them."""
+        return self._serving.get(model)
 
     def ready(self) -> list[ServableId]:
         """Every version in force."""
@@ -87,10 +100,14 @@ class Routes:
         versions = self._live.get(model, {})
         aliases = self.aliases.of(model)
         number = unpinned_version(versions, aliases.get(STABLE))
-        if number is None:
+        serving = None if number is None else versions[number]
+        entrance = self._entrance(model, serving, versions.get(aliases.get(CANARY, 0)))
+        if serving is None or entrance is None:
+            self._serving.pop(model, None)
             self._unpinned.pop(model, None)
         else:
-            self._unpinned[model] = versions[number]
+            self._serving[model] = serving
+            self._unpinned[model] = entrance
         with contextlib.suppress(Exception):
             self._observer.routed(model, aliases, number)
 

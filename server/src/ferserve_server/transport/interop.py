@@ -13,6 +13,7 @@ from ferserve_server.transport.compat.messages import (
     PREDICTION_SERVICE,
 )
 from ferserve_server.transport.oip.answers import OpenInference
+from ferserve_server.transport.oip.control import RepositoryControl
 from ferserve_server.transport.oip.servicer import OpenInferenceServicer
 from ferserve_server.transport.tfs.servicer import TensorFlowServingServicer
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from ferserve_server.transport.calls import Calls
     from ferserve_server.transport.compat.messages import GenericHandler
     from ferserve_server.transport.compat.statistics import Statistics
+    from ferserve_server.transport.control import ModelControl
     from ferserve_server.transport.limits import RequestLimits
 
 
@@ -60,11 +62,15 @@ class Interop:
 
     Attributes:
         handlers: Their services, in the form that a gRPC server takes.
+        control_handlers: The same for the address of control calls.
         open_inference: What answers the Open Inference Protocol, or None if it is turned off.
+        repository: What loads and unloads by its calls at the addresses of the service.
     """
 
     handlers: list[GenericHandler]
+    control_handlers: list[GenericHandler]
     open_inference: OpenInference | None
+    repository: RepositoryControl
 
 
 def build_interop(  # noqa: PLR0913 - the collaborators of two services
@@ -75,14 +81,18 @@ def build_interop(  # noqa: PLR0913 - the collaborators of two services
     manager: ModelManager,
     statistics: Statistics,
     *,
+    control: ModelControl,
+    own_control: ModelControl,
     limits: RequestLimits,
     clock: Clock,
 ) -> Interop:
-    """Makes what the settings ask for."""
+    """Makes what the settings ask for: `control` for the addresses of the service, `own_control` for its own."""
     tensors = WholeTensors(
         manager.acquire, classify, analyze, detection=settings.detection, statistics=statistics, clock=clock
     )
     handlers: list[GenericHandler] = []
+    control_handlers: list[GenericHandler] = []
+    repository = RepositoryControl(control)
     open_inference: OpenInference | None = None
     if settings.open_inference:
         open_inference = OpenInference(
@@ -94,8 +104,11 @@ def build_interop(  # noqa: PLR0913 - the collaborators of two services
             limits=limits,
             version=__version__,
         )
-        servicer = OpenInferenceServicer(calls, open_inference, max_unanswered=settings.max_unanswered_messages)
-        handlers.append(servicer.handler())
+        most = settings.max_unanswered_messages
+        handlers.append(OpenInferenceServicer(calls, open_inference, repository, max_unanswered=most).handler())
+        own_repository = RepositoryControl(own_control)
+        own = OpenInferenceServicer(calls, open_inference, own_repository, max_unanswered=most)
+        control_handlers.append(own.handler())
     if settings.tf_serving:
         handlers.extend(TensorFlowServingServicer(calls, tensors, manager.model, limits).handlers())
-    return Interop(handlers, open_inference)
+    return Interop(handlers, control_handlers, open_inference, repository)

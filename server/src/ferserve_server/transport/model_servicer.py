@@ -1,4 +1,4 @@
-"""ModelService: what models there are."""
+"""ModelService: what models there are, and which versions are in force."""
 
 from __future__ import annotations
 
@@ -6,31 +6,18 @@ from typing import TYPE_CHECKING, Final
 
 from ferserve.v1 import model_service_pb2 as model_pb2
 from ferserve_server.domain.errors import InvalidRequestError
-from ferserve_server.domain.servable import Precision, ServableState
 from ferserve_server.transport import wire
+from ferserve_server.transport.model_messages import format_model
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
-    from ferserve_server.domain.servable import GateFigures, ModelStatus, VersionStatus
+    from ferserve_server.domain.servable import ModelStatus
     from ferserve_server.transport.calls import Calls, Context
+    from ferserve_server.transport.control import Metadata, ModelControl
 
 _DEFAULT_PAGE_SIZE: Final = 100
 _MAX_PAGE_SIZE: Final = 1000
-
-_STATES: Final = {
-    ServableState.LOADING: model_pb2.SERVABLE_STATE_LOADING,
-    ServableState.READY: model_pb2.SERVABLE_STATE_READY,
-    ServableState.DRAINING: model_pb2.SERVABLE_STATE_DRAINING,
-    ServableState.UNLOADED: model_pb2.SERVABLE_STATE_UNLOADED,
-    ServableState.FAILED: model_pb2.SERVABLE_STATE_FAILED,
-}
-
-
-_PRECISIONS: Final = {
-    Precision.FLOAT32: model_pb2.PRECISION_FLOAT32,
-    Precision.BFLOAT16: model_pb2.PRECISION_BFLOAT16,
-}
 
 
 class ModelServicer:
@@ -41,16 +28,24 @@ class ModelServicer:
         calls: Calls,
         models: Callable[[], tuple[ModelStatus, ...]],
         model: Callable[[str], ModelStatus],
+        control: ModelControl,
     ) -> None:
+        self._control = control
         self._models = models
         self._model = model
         self.GetModel = calls.unary("GetModel", self._get_model)
         self.ListModels = calls.unary("ListModels", self._list_models)
+        self.LoadVersion = calls.unary("LoadVersion", self._load_version)
+        self.UnloadVersion = calls.unary("UnloadVersion", self._unload_version)
+        self.SetAlias = calls.unary("SetAlias", self._set_alias)
+        self.DeleteAlias = calls.unary("DeleteAlias", self._delete_alias)
+        self.PromoteVersion = calls.unary("PromoteVersion", self._promote_version)
+        self.RollBack = calls.unary("RollBack", self._roll_back)
 
     async def _get_model(self, request: model_pb2.GetModelRequest, context: Context) -> model_pb2.GetModelResponse:
         del context
         return model_pb2.GetModelResponse(
-            model=_format_model(self._model(wire.parse_model_name(request.name, "name")))
+            model=format_model(self._model(wire.parse_model_name(request.name, "name")))
         )
 
     async def _list_models(
@@ -68,61 +63,42 @@ class ModelServicer:
         rest = [model for model in self._models() if model.name > request.page_token]
         page = rest[: request.page_size or _DEFAULT_PAGE_SIZE]
         return model_pb2.ListModelsResponse(
-            models=[_format_model(model) for model in page],
+            models=[format_model(model) for model in page],
             next_page_token=page[-1].name if len(page) < len(rest) else "",
         )
 
+    async def _load_version(
+        self, request: model_pb2.LoadVersionRequest, context: Context
+    ) -> model_pb2.LoadVersionResponse:
+        model = await self._control.load(_metadata(context), request.name, request.version)
+        return model_pb2.LoadVersionResponse(model=format_model(model))
 
-def _format_model(model: ModelStatus) -> model_pb2.Model:
-    return model_pb2.Model(
-        name=model.name,
-        default=model.default,
-        versions=[_format_version(each, model.aliases) for each in model.versions],
-        version_policy=model.policy,
-        aliases=model.aliases,
-        serving_version=model.serving_version or 0,
-    )
+    async def _unload_version(
+        self, request: model_pb2.UnloadVersionRequest, context: Context
+    ) -> model_pb2.UnloadVersionResponse:
+        model = await self._control.unload(_metadata(context), request.name, request.version)
+        return model_pb2.UnloadVersionResponse(model=format_model(model))
 
+    async def _set_alias(self, request: model_pb2.SetAliasRequest, context: Context) -> model_pb2.SetAliasResponse:
+        model = await self._control.set_alias(_metadata(context), request.name, request.alias, request.version)
+        return model_pb2.SetAliasResponse(model=format_model(model))
 
-def _format_version(status: VersionStatus, aliases: Mapping[str, int]) -> model_pb2.ModelVersion:
-    message = model_pb2.ModelVersion(
-        version=status.id.version,
-        state=_STATES[status.state],
-        bucket_sizes=status.bucket_sizes,
-        aliases=[alias for alias, version in aliases.items() if version == status.id.version],
-        gate=None if status.gate is None else _format_gate(status.gate),
-    )
-    if status.failure is not None:
-        message.failure.CopyFrom(wire.format_failure(status.failure))
-    if status.tuning is not None:
-        message.precision = _PRECISIONS[status.tuning.precision]
-        if status.tuning.bfloat16_speedup is not None:
-            message.bfloat16_speedup = status.tuning.bfloat16_speedup
-        message.latency_ms.update({size: each_s * 1e3 for size, each_s in status.tuning.latency_s.items()})
-    if status.description is not None:
-        message.labels.extend(status.description.labels)
-        message.input_height = status.description.input.height
-        message.input_width = status.description.input.width
-        message.mac_count = status.description.mac_count
-        message.parameter_count = status.description.parameter_count
-        message.metrics.update(status.description.metrics)
-    return message
+    async def _delete_alias(
+        self, request: model_pb2.DeleteAliasRequest, context: Context
+    ) -> model_pb2.DeleteAliasResponse:
+        model = await self._control.set_alias(_metadata(context), request.name, request.alias, None)
+        return model_pb2.DeleteAliasResponse(model=format_model(model))
+
+    async def _promote_version(
+        self, request: model_pb2.PromoteVersionRequest, context: Context
+    ) -> model_pb2.PromoteVersionResponse:
+        model = await self._control.promote(_metadata(context), request.name, request.version)
+        return model_pb2.PromoteVersionResponse(model=format_model(model))
+
+    async def _roll_back(self, request: model_pb2.RollBackRequest, context: Context) -> model_pb2.RollBackResponse:
+        model = await self._control.roll_back(_metadata(context), request.name, request.version)
+        return model_pb2.RollBackResponse(model=format_model(model))
 
 
-def _format_gate(gate: GateFigures) -> model_pb2.GateFigures:
-    message = model_pb2.GateFigures(golden_difference=gate.golden_difference)
-    if gate.comparison is not None:
-        message.comparison.CopyFrom(
-            model_pb2.GateComparison(
-                version=gate.comparison.version,
-                agreement=gate.comparison.agreement,
-                largest_difference=gate.comparison.largest_difference,
-                latencies=[
-                    model_pb2.BucketLatency(
-                        bucket_size=size, latency_ms=mine_s * 1e3, in_force_latency_ms=theirs_s * 1e3
-                    )
-                    for size, (mine_s, theirs_s) in sorted(gate.comparison.latency_s.items())
-                ],
-            )
-        )
-    return message
+def _metadata(context: Context) -> Metadata:
+    return context.invocation_metadata() or ()

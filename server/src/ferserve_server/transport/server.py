@@ -100,7 +100,7 @@ def build_server(
         compat: Services of other servers' interfaces.
         with_reflection: Whether to tell callers of the services and their messages.
     """
-    server = grpc.aio.server(options=_options(limits))
+    server = grpc.aio.server(options=server_options(limits))
     emotion_service_pb2_grpc.add_EmotionServiceServicer_to_server(emotion, server)  # type: ignore[no-untyped-call]  # generated
     model_service_pb2_grpc.add_ModelServiceServicer_to_server(models, server)  # type: ignore[no-untyped-call]  # generated
     health_pb2_grpc.add_HealthServicer_to_server(health_reporter.servicer, server)
@@ -112,8 +112,8 @@ def build_server(
     return server
 
 
-def listen(server: grpc.aio.Server, address: str, tls: TlsFiles | None) -> int:
-    """Binds the address and returns its port.
+def listen(server: grpc.aio.Server, address: str, tls: TlsFiles | None, flag: str = "--listen") -> int:
+    """Binds the address and returns its port. `flag` names the setting in errors.
 
     Raises:
         ListenError: It is not HOST:PORT, or it is taken.
@@ -125,14 +125,15 @@ def listen(server: grpc.aio.Server, address: str, tls: TlsFiles | None) -> int:
             port = server.add_secure_port(address, tls.credentials())
     except (RuntimeError, ValueError) as error:
         raise ListenError(
-            f"cannot listen on {address!r}: it is taken or no HOST:PORT; choose another with --listen"
+            f"cannot listen on {address!r}: it is taken or no HOST:PORT; choose another with {flag}"
         ) from error
     if port == 0:
-        raise ListenError(f"cannot listen on {address!r}; choose another with --listen")
+        raise ListenError(f"cannot listen on {address!r}; choose another with {flag}")
     return port
 
 
-def _options(limits: RequestLimits) -> list[tuple[str, int]]:
+def server_options(limits: RequestLimits) -> list[tuple[str, int]]:
+    """Options of every gRPC server of this process."""
     metadata = limits.max_metadata_bytes * _TRANSPORT_SLACK
     return [
         # One process per port: a second server on it must fail, not share the callers by accident.

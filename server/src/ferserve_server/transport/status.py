@@ -8,7 +8,7 @@ import grpc
 from google.protobuf import any_pb2, duration_pb2
 from google.rpc import error_details_pb2, status_pb2
 
-from ferserve_server.domain import errors
+from ferserve_server.domain import control_errors, errors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,6 +35,10 @@ _CODES: Final[dict[type[errors.FerserveError], grpc.StatusCode]] = {
     errors.ModelRejectedError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.VersionInUseError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.AliasFixedError: grpc.StatusCode.FAILED_PRECONDITION,
+    control_errors.NoCanaryError: grpc.StatusCode.FAILED_PRECONDITION,
+    control_errors.NoOlderVersionError: grpc.StatusCode.FAILED_PRECONDITION,
+    control_errors.ControlDisabledError: grpc.StatusCode.PERMISSION_DENIED,
+    control_errors.ControlUnauthenticatedError: grpc.StatusCode.UNAUTHENTICATED,
     errors.UnsupportedError: grpc.StatusCode.UNIMPLEMENTED,
     errors.FerserveError: grpc.StatusCode.INTERNAL,
 }

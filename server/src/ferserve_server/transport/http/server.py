@@ -14,6 +14,7 @@ from ferserve_server.transport.http.calls import HttpCalls, send_reply
 from ferserve_server.transport.http.health import HealthRoutes
 from ferserve_server.transport.http.open_inference import OpenInferenceRoutes
 from ferserve_server.transport.http.reply import error_reply
+from ferserve_server.transport.http.repository import RepositoryRoutes
 from ferserve_server.transport.http.status import method_not_allowed, no_such_path
 from ferserve_server.transport.server import ListenError
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from ferserve_server.transport.health import HealthReporter
     from ferserve_server.transport.limits import RequestLimits
     from ferserve_server.transport.oip.answers import OpenInference
+    from ferserve_server.transport.oip.control import RepositoryControl
     from ferserve_server.transport.server import TlsFiles
 
 _LONGEST_GOODBYE_S: Final = 1.0
@@ -40,6 +42,7 @@ def build_http(  # noqa: PLR0913 - its collaborators, each a port or a value
     calls: Calls,
     analyze: AnalyzeImages,
     open_inference: OpenInference | None,
+    repository: RepositoryControl,
     health: HealthReporter,
     *,
     default_model: str,
@@ -54,6 +57,7 @@ def build_http(  # noqa: PLR0913 - its collaborators, each a port or a value
         calls: Takes calls in and sees them out.
         analyze: Finds and scores the faces of pictures.
         open_inference: Answers below /v2, or None if nothing does.
+        repository: Loads and unloads models there.
         health: What probes are told.
         default_model: Name of the model that must be ready.
         limits: Bounds of a request.
@@ -75,6 +79,7 @@ def build_http(  # noqa: PLR0913 - its collaborators, each a port or a value
     )
     if open_inference is not None:
         application.add_routes(OpenInferenceRoutes(http_calls, open_inference, probes, bodies, clock).routes())
+        application.add_routes(RepositoryRoutes(http_calls, repository, bodies).routes())
     return application
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ferserve_server.domain.errors import UnsupportedError
 from ferserve_server.transport.compat.messages import OPEN_INFERENCE_SERVICE, generic_handler, message_class
+from ferserve_server.transport.oip.control import parse_version
 from ferserve_server.transport.oip.stream import InferStream
 
 if TYPE_CHECKING:
@@ -15,11 +16,8 @@ if TYPE_CHECKING:
     from ferserve_server.transport.calls import Calls, Context
     from ferserve_server.transport.compat.messages import GenericHandler, Message
     from ferserve_server.transport.oip.answers import OpenInference
+    from ferserve_server.transport.oip.control import RepositoryControl
 
-_NO_CONTROL = (
-    "Loading and unloading by call is not offered yet. The server loads what is put into its model folder, "
-    "and lets go of what newer versions replace."
-)
 _NO_SHARED_MEMORY = "Shared memory is not offered. Send the tensors in the request."
 _NO_SETTINGS = "Trace and log settings cannot be changed by call. See the server's flags."
 
@@ -27,8 +25,11 @@ _NO_SETTINGS = "Trace and log settings cannot be changed by call. See the server
 class OpenInferenceServicer:
     """Implements `inference.GRPCInferenceService`. Event loop only."""
 
-    def __init__(self, calls: Calls, answers: OpenInference, *, max_unanswered: int) -> None:
+    def __init__(
+        self, calls: Calls, answers: OpenInference, control: RepositoryControl, *, max_unanswered: int
+    ) -> None:
         self._calls = calls
+        self._control = control
         self._answers = answers
         self._max_unanswered = max_unanswered
 
@@ -44,8 +45,8 @@ class OpenInferenceServicer:
             "ModelInfer": self._model_infer,
             "ModelStatistics": self._model_statistics,
             "RepositoryIndex": self._repository_index,
-            "RepositoryModelLoad": _refuse(_NO_CONTROL),
-            "RepositoryModelUnload": _refuse(_NO_CONTROL),
+            "RepositoryModelLoad": self._repository_model_load,
+            "RepositoryModelUnload": self._repository_model_unload,
             "TraceSetting": _refuse(_NO_SETTINGS),
             "LogSettings": _refuse(_NO_SETTINGS),
         }
@@ -106,6 +107,16 @@ class OpenInferenceServicer:
     async def _repository_index(self, request: Message, context: Context) -> Message:
         del context
         return self._answers.index(request.repository_name, ready_only=request.ready)
+
+    async def _repository_model_load(self, request: Message, context: Context) -> Message:
+        version = parse_version(request.parameters)
+        await self._control.load(context.invocation_metadata() or (), request.model_name, version)
+        return message_class("inference.RepositoryModelLoadResponse")()
+
+    async def _repository_model_unload(self, request: Message, context: Context) -> Message:
+        version = parse_version(request.parameters)
+        await self._control.unload(context.invocation_metadata() or (), request.model_name, version)
+        return message_class("inference.RepositoryModelUnloadResponse")()
 
     @staticmethod
     def _answer(message: str, /, **fields: object) -> Callable[..., Any]:

@@ -1,0 +1,103 @@
+"""A new version beside the stable one on live traffic: what is measured of both, and what follows from it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+
+class CanaryMode(Enum):
+    """What a canary does with its share of the requests."""
+
+    SPLIT = "split"
+    """It answers them."""
+    SHADOW = "shadow"
+    """It gets copies after the stable version has answered; its own answers are only compared."""
+
+
+class CanaryResult(Enum):
+    """What the figures say of a canary."""
+
+    WAIT = "wait"
+    PROMOTE = "promote"
+    ROLL_BACK = "roll_back"
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """How many values there were, their mean, and their variance (unbiased; 0 for fewer than two)."""
+
+    count: int = 0
+    mean: float = 0.0
+    variance: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class VersionFigures:
+    """What a version showed while it was tried.
+
+    Attributes:
+        request_count: Times that faces were scored for requests which name no version.
+        failed_count: Those of them that it failed, wholly or in part.
+        confidence: Mean probability of the most probable class, one value for each of the others.
+        log_batch_s: Natural logarithm of a batch's run in seconds, one value a batch, by padded size in faces.
+    """
+
+    request_count: int = 0
+    failed_count: int = 0
+    confidence: Spread = field(default_factory=Spread)
+    log_batch_s: Mapping[int, Spread] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ShadowFigures:
+    """How a shadow's answers compare with those that callers got.
+
+    Attributes:
+        face_count: Faces that both scored.
+        agreed_count: Those for which both find the same class most probable.
+        largest_difference: Largest difference of a probability.
+        mean_difference: Mean difference of a probability, without sign.
+        dropped_count: Copies that were not scored, because the shadow was busy.
+    """
+
+    face_count: int = 0
+    agreed_count: int = 0
+    largest_difference: float = 0.0
+    mean_difference: float = 0.0
+    dropped_count: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What follows from the figures: `reason` (UPPER_SNAKE_CASE) and `text` say why, with the figures."""
+
+    result: CanaryResult
+    reason: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class CanaryReport:
+    """A canary as it stands.
+
+    Attributes:
+        version: The version that is tried.
+        stable_version: The version it is compared with.
+        mode: What it does with its share.
+        share: Share of the requests without a version, above 0, at most 1.
+        elapsed_s: How long it has been tried, in seconds.
+        canary: What it showed.
+        stable: What the stable version showed meanwhile.
+        shadow: How their answers compare; None unless the mode is SHADOW.
+        verdict: What follows by now.
+    """
+
+    version: int
+    stable_version: int
+    mode: CanaryMode
+    share: float
+    elapsed_s: float
+    canary: VersionFigures
+    stable: VersionFigures
+    shadow: ShadowFigures | None
+    verdict: Verdict

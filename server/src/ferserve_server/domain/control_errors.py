@@ -1,0 +1,57 @@
+"""What can go wrong with calls that change what is in force; see `errors` for the order of things."""
+
+from __future__ import annotations
+
+from ferserve_server.domain.errors import FerserveError
+
+
+class NoCanaryError(FerserveError):
+    """A decision about a version that is not on trial."""
+
+    reason = "NO_CANARY"
+
+    def __init__(self, name: str, version: int | None, canary: int | None) -> None:
+        wanted = "There is no version" if version is None else f"Version {version} is not"
+        has = "no version has that alias" if canary is None else f"the alias canary names version {canary}"
+        super().__init__(
+            f"{wanted} on trial: of model {name!r} {has}. GetModel tells what is in force.",
+            {"model": name, "version": version or 0, "canary": canary or 0},
+        )
+
+
+class NoOlderVersionError(FerserveError):
+    """There is no version to go back to."""
+
+    reason = "NO_OLDER_VERSION"
+
+    def __init__(self, name: str, version: int) -> None:
+        super().__init__(
+            f"Version {version} of model {name!r} stays: there is no usable version before it to go back to. "
+            "Put one into the model folder.",
+            {"model": name, "version": version},
+        )
+
+
+class ControlDisabledError(FerserveError):
+    """A call that changes what is in force, where such calls are not taken."""
+
+    reason = "CONTROL_DISABLED"
+
+    def __init__(self, *, elsewhere: bool) -> None:
+        super().__init__(
+            "Control calls are not taken at this address; send them to that of the setting control_listen."
+            if elsewhere
+            else "Control calls are turned off. Turn them on with the setting control_listen or control_on_main."
+        )
+
+
+class ControlUnauthenticatedError(FerserveError):
+    """A control call without the right token."""
+
+    reason = "CONTROL_UNAUTHENTICATED"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Control calls need the metadata 'authorization: Bearer TOKEN' with the token of the server's setting "
+            "control_token_file."
+        )

@@ -1,0 +1,57 @@
+"""Work on models that goes on beside the service: keeping them, judging canaries, and unloading at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from ferserve_server.repository.watching import looks
+
+if TYPE_CHECKING:
+    from ferserve_server.repository.manager import ModelManager
+    from ferserve_server.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+_LONGEST_UNLOAD_S: Final = 10.0
+"""Draining is over by then; unloading itself takes milliseconds."""
+
+_LOOKS_PER_WINDOW: Final = 20
+_LONGEST_BETWEEN_LOOKS_S: Final = 1.0
+"""A canary is judged 20 times in its window, and every second in a long one: a bad one does harm until then."""
+
+
+async def close_models(manager: ModelManager) -> None:
+    """Unloads what can be unloaded; an engine that hangs would hold the exit up for its whole timeout."""
+    try:
+        async with asyncio.timeout(_LONGEST_UNLOAD_S):
+            await manager.close()
+    except TimeoutError:
+        log.error("models not unloaded in time", timeout_s=_LONGEST_UNLOAD_S)  # noqa: TRY400 - no trace to show
+
+
+async def keep_models(manager: ModelManager, settings: Settings) -> None:
+    """Loads what is there, and keeps looking for more."""
+    await manager.refresh()
+    if not manager.default_ready:
+        log.error(
+            "the default model is not ready; put it into the model folder or name another with --default-model",
+            model=settings.default_model,
+            model_repo=str(settings.model_repo),
+        )
+    if settings.repository_poll_s:
+        async with contextlib.aclosing(looks(settings.model_repo, settings.repository_poll_s)) as moments:
+            await manager.watch(moments)
+
+
+async def judge_canaries(manager: ModelManager, settings: Settings) -> None:
+    """Looks at the figures of canaries again and again."""
+    while True:
+        await asyncio.sleep(min(settings.canary_window_s / _LOOKS_PER_WINDOW, _LONGEST_BETWEEN_LOOKS_S))
+        try:
+            await manager.judge_canaries()
+        except Exception:
+            log.exception("canaries not judged")

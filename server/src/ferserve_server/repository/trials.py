@@ -1,0 +1,100 @@
+"""The canaries on trial, one a model at most."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Protocol
+
+from ferserve_server.repository.trial import CanaryTrial
+
+if TYPE_CHECKING:
+    from ferserve_server.domain.face import Scores
+    from ferserve_server.domain.ports import CanaryObserver, Clock, CutReason
+    from ferserve_server.domain.servable import ServableId, ServableState
+    from ferserve_server.repository.canary_figures import VersionTally
+    from ferserve_server.repository.canary_verdict import CanaryRules
+    from ferserve_server.repository.lease import Lease, LiveVersion
+
+
+class Entrance(Protocol):
+    """What requests go through that name no version."""
+
+    def lease(self) -> Lease:
+        """A lease on the version that this request gets."""
+
+
+class Trials:
+    """Starts and ends trials as routes change, and gives them the times of batches. Event loop only.
+
+    Implements `domain.ports.InferenceObserver`.
+    """
+
+    def __init__(self, rules: CanaryRules, *, clock: Clock, observer: CanaryObserver) -> None:
+        self.rules = rules
+        self.observer = observer
+        self._clock = clock
+        self._running: dict[str, CanaryTrial] = {}
+        self._tallies: dict[ServableId, VersionTally] = {}
+
+    def entrance(self, model: str, serving: LiveVersion | None, canary: LiveVersion | None) -> Entrance | None:
+        """What requests for a model that name no version go through: `serving`, or its trial with `canary`."""
+        trial = self._running.get(model)
+        if serving is None or canary is None or canary is serving:
+            if trial is not None:
+                self._end(trial)
+            return serving
+        if trial is not None and (trial.stable, trial.canary) == (serving, canary):
+            return trial
+        if trial is not None:
+            self._end(trial)
+        trial = CanaryTrial(serving, canary, self.rules, clock=self._clock, observer=self.observer)
+        self._running[model] = trial
+        self._tallies |= trial.tallies
+        self._tell(model, self.rules.share)
+        return trial
+
+    def running(self) -> list[CanaryTrial]:
+        """All trials."""
+        return list(self._running.values())
+
+    def of(self, model: str) -> CanaryTrial | None:
+        """The trial of a model, if there is one."""
+        return self._running.get(model)
+
+    def batch_executed(
+        self,
+        servable: ServableId,
+        *,
+        cut_reason: CutReason,  # noqa: ARG002 - part of the port, as those below
+        face_count: int,  # noqa: ARG002
+        padded_count: int,
+        oldest_queue_s: float,  # noqa: ARG002
+        inference_s: float,
+        scores: Scores,  # noqa: ARG002
+    ) -> None:
+        """Takes the time of a batch, whoever sent its faces."""
+        tally = self._tallies.get(servable)
+        if tally is not None:
+            tally.ran(padded_count, inference_s)
+
+    def batch_failed(self, servable: ServableId, *, face_count: int) -> None:
+        """Requests are counted, not batches."""
+
+    def rejected(self, reason: str) -> None:
+        """Counted where it is raised."""
+
+    def cancelled(self, stage: str) -> None:
+        """The caller's doing, not the version's."""
+
+    def state_changed(self, servable: ServableId, state: ServableState) -> None:
+        """Routes tell of it."""
+
+    def _end(self, trial: CanaryTrial) -> None:
+        del self._running[trial.model]
+        for servable_id in trial.tallies:
+            self._tallies.pop(servable_id, None)
+        self._tell(trial.model, 0.0)
+
+    def _tell(self, model: str, share: float) -> None:
+        with contextlib.suppress(Exception):
+            self.observer.canary_share(model, share)
