@@ -43,6 +43,15 @@ async def test_the_newest_version_goes_live(tmp_path: Path, shop: Shop, loader: 
     assert shop.manager.default_ready
 
 
+async def test_the_default_model_is_loaded_first(tmp_path: Path, shop: Shop) -> None:
+    """The server counts as ready with it, whatever else lies in the repository."""
+    publish_fake(tmp_path, name="a-model-before-it")
+    publish_fake(tmp_path)
+    await shop.manager.refresh()
+    ready = [name for name, state in shop.observer.states if state == "ready"]
+    assert ready == ["fer-nano/1", "a-model-before-it/1"]
+
+
 async def test_every_batch_size_is_warmed_before_a_version_goes_live(
     tmp_path: Path, shop: Shop, loader: CountingLoader
 ) -> None:

@@ -131,7 +131,9 @@ class ModelManager:
             self._fleet.tell_refusals(on_disk)
             todo, decided = self._plan(on_disk), False
             while todo.load:
-                await self._load(todo.load[0], on_disk[todo.load[0]])
+                # The model that most requests are for goes first: the server counts as ready with it.
+                servable_id = min(todo.load, key=lambda each: each.name != self._default_model)
+                await self._load(servable_id, on_disk[servable_id])
                 decided = True
                 # A version that fails makes the one before it wanted, and changes what may go.
                 todo = self._plan(on_disk)
