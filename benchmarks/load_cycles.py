@@ -26,7 +26,7 @@ from versions import MODEL, MODEL_NAME, publish, telling_faces, withdraw
 from ferserve_client import AsyncEmotionClient
 from ferserve_server.app import running_server
 from ferserve_server.model_assembly import default_loader
-from ferserve_server.settings import load_settings
+from ferserve_server.settings_reading import load_settings
 
 RESULTS = Path(__file__).resolve().parent / "results"
 PATIENCE_S = 300.0
@@ -61,7 +61,7 @@ async def cycles(count: int, repository: Path) -> list[dict[str, float]]:
     """Runs the cycles, and returns what was seen after each."""
     publish(MODEL, repository, 1)
     flags = ["--listen=127.0.0.1:0", "--http-listen=off", "--metrics-listen=off", "--repository-poll-s=0.2"]
-    settings = load_settings([f"--model-repo={repository}", *flags])
+    settings = load_settings([f"--model-repo={repository}", f"--default-model={MODEL_NAME}", *flags])
     seen = []
     async with (
         running_server(settings, default_loader(settings)) as server,

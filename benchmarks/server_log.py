@@ -60,7 +60,8 @@ def server_process(model_repo: Path, log_path: Path, flags: Sequence[str]) -> It
     Raises:
         RuntimeError: It did not start, or did not drain.
     """
-    command = [sys.executable, "-m", "ferserve_server", "--model-repo", str(model_repo), "--log-format", "json"]
+    command = [sys.executable, "-m", "ferserve_server", "--model-repo", str(model_repo)]
+    command += ["--default-model", "fer-nano", "--log-format", "json"]
     command += ["--listen", "127.0.0.1:0", "--http-listen", "off", "--metrics-listen", "off", *flags]
     with log_path.open("wb") as stderr:
         process = subprocess.Popen(command, stderr=stderr)

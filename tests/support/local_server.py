@@ -82,6 +82,7 @@ async def local_server(
         "repository_poll_s": 0.02,
         "bucket_sizes": (1, 4, 16),
         "vision_threads": 1,
+        "default_model": "fer-nano",
         # What a test expects must not hang on what a busy machine measures.
         "precision": "float32",
         "tune": "fixed",

@@ -127,5 +127,14 @@ class ServerProcess:
 
 def run_server(model_repo: Path, *args: str) -> ServerProcess:
     """A server on a folder of models that looks for new ones often, and runs few batch sizes, unmeasured."""
-    fixed = ["--bucket-sizes", "1,8,32", "--precision", "float32", "--tune", "fixed"]
+    fixed = [
+        "--default-model",
+        "fer-nano",
+        "--bucket-sizes",
+        "1,8,32",
+        "--precision",
+        "float32",
+        "--tune",
+        "fixed",
+    ]
     return ServerProcess(["--model-repo", str(model_repo), "--repository-poll-s", "0.1", *fixed, *args])

@@ -49,7 +49,7 @@ class Settings(BaseSettings):
 
     # Models
     model_repo: Path = Field(Path("model_repo"), description="folder of models, <model>/<version>/")
-    default_model: str = Field("fer-nano", description="model of requests that name none")
+    default_model: str = Field("fer-small", description="model of requests that name none")
     versions_per_model: int = Field(1, ge=1, le=16, description="newest versions of a model to keep loaded")
     version_policy: Annotated[tuple[str, ...], NoDecode] = Field(
         (),

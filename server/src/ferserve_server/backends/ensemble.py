@@ -70,6 +70,11 @@ class EnsembleServable:
         for member in self._members:
             member.warm_executors(bucket_sizes, thread_count)
 
+    def add_spare(self, bucket_sizes: Sequence[int]) -> None:
+        """Adds one to each member."""
+        for member in self._members:
+            member.add_spare(bucket_sizes)
+
     def close(self) -> None:
         """Gives all members' memory back, also those after one that fails to; that failure is raised."""
         with contextlib.ExitStack() as stack:

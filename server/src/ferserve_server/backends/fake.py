@@ -78,6 +78,9 @@ class FakeServable:
     def warm_executors(self, bucket_sizes: Sequence[int], thread_count: int) -> None:
         """There is nothing to warm."""
 
+    def add_spare(self, bucket_sizes: Sequence[int]) -> None:
+        """Any number of batches may run at once."""
+
     def close(self) -> None:
         """Notes that it was closed."""
         self.closed = True

@@ -115,6 +115,15 @@ class SavedModelServable:
             list(threads.map(add, range(missing)))
         self._idle = warm
 
+    def add_spare(self, bucket_sizes: Sequence[int]) -> None:
+        """Makes and warms one session more; see `domain.ports.Servable`."""
+        if len(self._sessions) > self.executor_count:
+            return
+        run = self._new_run()
+        for size in bucket_sizes:
+            run(self._blank(size))
+        self._idle.insert(0, run)  # taken last: the others have been used more lately
+
     def close(self) -> None:
         """Gives the sessions' memory back."""
         self._idle.clear()

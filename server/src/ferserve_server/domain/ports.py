@@ -91,6 +91,15 @@ class Servable(Protocol):
             thread_count: Cores to take for it, 1 or more.
         """
 
+    def add_spare(self, bucket_sizes: Sequence[int]) -> None:
+        """Makes ready for one `predict` more than `executor_count` at once. Slow and blocking.
+
+        Done again, it does nothing.
+
+        Args:
+            bucket_sizes: The batch sizes to be ready for.
+        """
+
     def close(self) -> None:
         """Gives its memory back. No `predict` may be running."""
 

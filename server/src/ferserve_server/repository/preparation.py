@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
+import sys
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
@@ -21,6 +23,7 @@ from ferserve_server.repository.precision import settle_precision
 from ferserve_server.repository.tune_cache import Measured, TuneCache
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from ferserve_server.domain.ports import Loader, Servable
@@ -30,6 +33,11 @@ if TYPE_CHECKING:
     from ferserve_server.repository.source import RepositorySource
 
 log = structlog.get_logger(__name__)
+
+_SWITCH_INTERVAL_S: Final = 0.5e-3
+"""How long the loading thread keeps the interpreter while others wait for it. TensorFlow reads a SavedModel in
+Python for some 0.1 s, and an answer goes through several threads: at Python's 5 ms it would wait that long at
+each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +89,8 @@ class VersionPreparer:
             ModelRejectedError: It may not be served.
             Exception: Whatever the engine raised.
         """
-        return await asyncio.to_thread(self._prepare, servable_id, in_force)
+        with _giving_way():
+            return await asyncio.to_thread(self._prepare, servable_id, in_force)
 
     def _prepare(self, servable_id: ServableId, in_force: Servable | None) -> PreparedVersion:
         directory = self._source.directory(servable_id)
@@ -148,3 +157,14 @@ def _manifest_sum(directory: Path) -> str:
 
 def _no_rest(_: float) -> None:
     """There is no live traffic to leave time to."""
+
+
+@contextlib.contextmanager
+def _giving_way() -> Iterator[None]:
+    """Has threads hand the interpreter over sooner than they usually do."""
+    usual_s = sys.getswitchinterval()
+    sys.setswitchinterval(min(usual_s, _SWITCH_INTERVAL_S))
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(usual_s)

@@ -2,7 +2,9 @@
 
     ferserve-train train fer-base --data fer2013.zip
 
-Ten convolutions of 75.3 M multiply-accumulates, one at full resolution. Time and score are not measured yet.
+Ten convolutions of 75.3 M multiply-accumulates, one at full resolution. Version 1, of
+80 epochs in an hour of a busy machine, ended at 73 % on plain training faces and 68 % on PublicTest: it asks for
+more epochs.
 """
 
 from typing import Final

@@ -2,8 +2,9 @@
 
     ferserve-train train fer-small --data fer2013.zip
 
-Seven times the multiply-accumulates of fer-nano, spent at 24x24 and 12x12 pixels. Time and score are not
-measured yet.
+Seven times the multiply-accumulates of fer-nano, spent at 24x24 and 12x12 pixels. Version 1
+learnt from fer-base/1 for 72 epochs and ended at 70 % on plain training faces and 67 % on PublicTest: it asks for
+more epochs, and for a better teacher.
 """
 
 from typing import Final
