@@ -314,7 +314,8 @@ async def test_an_ensemble_answers_on_when_its_members_are_no_longer_in_force(
     await shop.manager.refresh()
     await settle()
     assert shop.states("fer-base") == {3: ServableState.READY, 1: ServableState.UNLOADED}
-    by_itself, of_the_ensemble = loader.loads_of("fer-base/1")
+    # The ensemble is the default model, which is loaded first.
+    of_the_ensemble, by_itself = loader.loads_of("fer-base/1")
     assert of_the_ensemble is not by_itself
     assert not of_the_ensemble.closed
     with shop.manager.acquire(ModelSpec("fer-nano")) as lease:

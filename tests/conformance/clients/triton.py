@@ -86,7 +86,7 @@ with triton.InferenceServerClient(sys.argv[1]) as client:
 
     assert error_of(lambda: client.infer("other", pixels(faces))) == "StatusCode.NOT_FOUND"
     assert error_of(lambda: client.infer(MODEL, pixels(faces[:, :47]))) == "StatusCode.INVALID_ARGUMENT"
-    assert error_of(lambda: client.load_model(MODEL)) == "StatusCode.UNIMPLEMENTED"
+    assert error_of(lambda: client.load_model(MODEL)) == "StatusCode.PERMISSION_DENIED"
     client.unregister_system_shared_memory()
     client.unregister_cuda_shared_memory()
 

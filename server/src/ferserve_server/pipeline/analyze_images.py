@@ -103,6 +103,6 @@ async def _all_or_first_error(
     try:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(each) for each in work]
-    except* FerserveError as errors:
+    except ExceptionGroup as errors:  # not except*, which wraps what is raised in it in a group again
         raise errors.exceptions[0] from None
     return tuple(task.result() for task in tasks)
