@@ -189,3 +189,21 @@ assert tf.reduce_sum(tf.constant([1.0, 2.0])).numpy() == 3
 assert tf.saved_model.load(str(directory)).signatures["serving_default"] is not None
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=300)
+
+
+def test_a_trial_beside_live_batches_has_a_session_that_no_request_made(servable, strangers):
+    tried = load(BUNDLED)
+    tried.warm_executors((1,), 1)
+    for _ in range(2):
+        tried.add_spare((1,))
+    made = len(tried._sessions)
+
+    # As many batches at once as there are sessions: each takes one, and none is made.
+    taken = [tried._idle.pop() for _ in range(tried.executor_count)]
+    score = tried.predict(strangers[:1])
+    tried._idle.extend(taken)
+
+    assert made == tried.executor_count + 1
+    assert len(tried._sessions) == made
+    assert score == pytest.approx(servable.predict(strangers[:1]), abs=TOLERANCE)
+    tried.close()

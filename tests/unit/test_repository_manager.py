@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -22,6 +23,9 @@ from support.manager_bench import NEWEST, CountingLoader, Shop
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from ferserve_server.backends.fake import FakeServable
+    from ferserve_server.domain.servable import ModelDescription, ServableId
 
 
 @pytest.fixture
@@ -50,6 +54,24 @@ async def test_the_default_model_is_loaded_first(tmp_path: Path, shop: Shop) -> 
     await shop.manager.refresh()
     ready = [name for name, state in shop.observer.states if state == "ready"]
     assert ready == ["fer-nano/1", "a-model-before-it/1"]
+
+
+async def test_threads_hand_over_sooner_while_a_version_is_loaded_and_as_usual_after(
+    tmp_path: Path, shop: Shop, loader: CountingLoader
+) -> None:
+    usual_s = sys.getswitchinterval()
+    seen: list[float] = []
+    plain_load = loader.load
+
+    def load(servable_id: ServableId, directory: Path, description: ModelDescription) -> FakeServable:
+        seen.append(sys.getswitchinterval())
+        return plain_load(servable_id, directory, description)
+
+    loader.load = load  # type: ignore[method-assign]  # looks, and loads as before
+    publish_fake(tmp_path)
+    await shop.manager.refresh()
+    assert seen[0] < usual_s
+    assert sys.getswitchinterval() == usual_s
 
 
 async def test_every_batch_size_is_warmed_before_a_version_goes_live(
