@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from ferserve_training.errors import RunError
 from ferserve_training.evaluation.scores import Evaluation
+from ferserve_training.export.onnx_weights import OnnxWeights
 from ferserve_training.labels import FACE_SIZE, LABELS
 from ferserve_training.nets.chain import ChainSpec
 from ferserve_training.nets.spec import NetSpec
@@ -81,6 +82,19 @@ class MergedNet:
 
 
 @dataclass(frozen=True, slots=True)
+class OnnxFacts:
+    """What is known of a version's ONNX file.
+
+    Attributes:
+        weights: What they are stored as.
+        largest_difference: From the SavedModel in a probability of the golden faces.
+    """
+
+    weights: OnnxWeights
+    largest_difference: float
+
+
+@dataclass(frozen=True, slots=True)
 class VersionFacts:
     """All that a version's manifest and model card say, but for the digests of its files.
 
@@ -92,6 +106,7 @@ class VersionFacts:
         evaluation: Figures and temperature.
         provenance: How it came about.
         outputs: What the signature answers with, by name.
+        onnx: Of its ONNX file, if it has one.
     """
 
     name: str
@@ -101,6 +116,7 @@ class VersionFacts:
     evaluation: Evaluation
     provenance: Provenance
     outputs: tuple[str, ...] = ("probabilities", "logits")
+    onnx: OnnxFacts | None = None
 
 
 def manifest_of(facts: VersionFacts, files: dict[str, str]) -> dict[str, Any]:
@@ -134,6 +150,7 @@ def manifest_of(facts: VersionFacts, files: dict[str, str]) -> dict[str, Any]:
             "evaluation": made.evaluation,
             "framework": made.framework,
         },
+        **({"onnx": asdict(facts.onnx)} if facts.onnx else {}),
         **({"merged": [asdict(source) for source in sources]} if sources else {}),
         "files": files,
     }
