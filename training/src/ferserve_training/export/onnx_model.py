@@ -23,7 +23,7 @@ ONNX_PATH: Final = "assets.extra/model.onnx"
 ALLOWED_DIFFERENCE: Final = {OnnxWeights.FLOAT32: 1e-4, OnnxWeights.INT16: 5e-4}
 """Of probabilities, by what the weights are stored as.
 
-On 256 drawn faces float32 makes 2.3e-6 of it, and int16 9.3e-5, both for fer-nano, which has the most. 5e-4 is half
+On 256 drawn faces float32 makes 2.3e-6 of it, int16 9.3e-5, both for fer-nano, which has the most. 5e-4 is half
 of what the server allows a version to be off from its golden scores.
 """
 
