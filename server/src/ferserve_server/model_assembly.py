@@ -6,9 +6,9 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from ferserve_server.backends.choice import EngineSettings, engine_loader
 from ferserve_server.backends.ensemble import EnsembleLoader
 from ferserve_server.backends.processor import describe_machine
-from ferserve_server.backends.saved_model import SavedModelLoader
 from ferserve_server.batching.batcher import Batcher
 from ferserve_server.batching.settings import BatcherSettings
 from ferserve_server.domain.servable import Precision
@@ -39,12 +39,13 @@ if TYPE_CHECKING:
 
 
 def default_loader(settings: Settings) -> Loader:
-    """The TensorFlow engine as the settings want it, and ensembles on it."""
-    engine = SavedModelLoader(
-        executor_count=settings.executor_count,
-        intra_op_thread_count=settings.intra_op_threads,
-        gpu_memory_limit_mib=settings.gpu_memory_limit_mib,
-    )
+    """The engine that the settings name, as they want it, and ensembles on it.
+
+    Raises:
+        BackendMissingError: Its package is not installed.
+    """
+    wanted = EngineSettings(settings.executor_count, settings.intra_op_threads, settings.gpu_memory_limit_mib)
+    engine = engine_loader(settings.backend, wanted)
     return EnsembleLoader(engine, RepositorySource(settings.model_repo))
 
 
@@ -151,6 +152,6 @@ def _conditions(settings: Settings) -> str:
     """What measured times hold for."""
     sizes = ",".join(map(str, settings.bucket_sizes))
     return (
-        f"{describe_machine()}; precision {settings.precision}; bucket_sizes {sizes}; "
+        f"{describe_machine(settings.backend)}; precision {settings.precision}; bucket_sizes {sizes}; "
         f"intra_op_threads {settings.intra_op_threads}; executor_count {settings.executor_count}"
     )

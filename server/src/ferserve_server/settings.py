@@ -124,8 +124,11 @@ class Settings(BaseSettings):
         (1, 2, 4, 8, 16, 32, 64, 128),
         description="batch sizes in faces, rising, such as 1,8,32; batches are padded up",
     )
+    backend: Literal["tensorflow", "onnxruntime", "openvino"] = Field(
+        "tensorflow", description="engine that runs models; the last two run a version's model.onnx, on the CPU"
+    )
     executor_count: int = Field(0, ge=0, le=256, description="batches that run at once; 0: cores, or 1 on a GPU")
-    intra_op_threads: int = Field(1, ge=1, le=256, description="threads within one TensorFlow operation")
+    intra_op_threads: int = Field(1, ge=1, le=256, description="threads within one operation")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="what models compute in; auto: bfloat16 where it is clearly faster and says the same"
     )

@@ -29,7 +29,7 @@ class EnsembleServable:
 
     A batch goes through the members one after the other on the thread that brought it, so a member never runs on
     more threads at once than the ensemble does. `executor_count` is the smallest of the members' for that reason:
-    a member may not be called from more threads than its own (see `SavedModelServable`).
+    a member may not be called from more threads than its own (see `SessionServable`).
     """
 
     def __init__(

@@ -1,0 +1,36 @@
+"""The ONNX file beside a SavedModel."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from ferserve_server.domain.errors import ModelRejectedError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ONNX_PATH: Final = "assets.extra/model.onnx"
+
+
+def read_onnx(directory: Path, backend: str) -> bytes:
+    """Reads the ONNX file of the version in `directory`.
+
+    Runtimes get bytes, not a path: this file was compared with the manifest's sum, and one that is read from a path
+    may name others for its weights.
+
+    Args:
+        directory: Of the version.
+        backend: What would run it, for the text.
+
+    Raises:
+        ModelRejectedError: ONNX_MISSING.
+    """
+    try:
+        return (directory / ONNX_PATH).read_bytes()
+    except FileNotFoundError:
+        raise ModelRejectedError(
+            "ONNX_MISSING",
+            f"There is no {ONNX_PATH}, which --backend {backend} runs. Publish the version with one "
+            "(ferserve-train export --onnx float32), or use --backend tensorflow.",
+            backend=backend,
+        ) from None
