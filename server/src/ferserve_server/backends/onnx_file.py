@@ -15,8 +15,8 @@ ONNX_PATH: Final = "assets.extra/model.onnx"
 def read_onnx(directory: Path, backend: str) -> bytes:
     """Reads the ONNX file of the version in `directory`.
 
-    Runtimes get bytes, not a path: this file was compared with the manifest's sum, and one that is read from a path
-    may name others for its weights.
+    Runtimes get bytes, not a path: these were compared with the manifest's sum, and a file that is read from a
+    path may name others for its weights.
 
     Args:
         directory: Of the version.
