@@ -121,7 +121,7 @@ def test_float32_is_what_onnx_runtime_computes_in_and_what_auto_leaves_it_at():
     trial = settle_precision(loaded, golden, GateLimits((1, 8), golden_tolerance=1e-3, precision=None))
 
     assert (trial.servable.precision, trial.bfloat16_speedup) == (Precision.FLOAT32, None)
-    with pytest.raises(ModelRejectedError, match="ONNX Runtime computes in float32") as refused:
+    with pytest.raises(ModelRejectedError, match="ONNX Runtime computes no bfloat16") as refused:
         settle_precision(loaded, golden, GateLimits((1,), golden_tolerance=1e-3, precision=Precision.BFLOAT16))
     assert refused.value.reason == "PRECISION_UNSUPPORTED"
 

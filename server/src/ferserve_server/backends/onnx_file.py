@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from ferserve_server.domain.errors import ModelRejectedError
+from ferserve_server.repository.manifest import ONNX_PATH
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-ONNX_PATH: Final = "assets.extra/model.onnx"
 
 
 def read_onnx(directory: Path, backend: str) -> bytes:

@@ -1,4 +1,4 @@
-"""Runs the ONNX files of versions in ONNX Runtime, in float32, on the CPU."""
+"""Runs the ONNX files of versions in ONNX Runtime, in float32 or in int8, on the CPU."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class OnnxRuntimeLoader:
         self._intra_op_thread_count = intra_op_thread_count
 
     def load(self, servable_id: ServableId, directory: Path, description: ModelDescription) -> SessionServable:
-        """Loads a version in float32; see `domain.ports.Loader`.
+        """Loads a version; see `domain.ports.Loader`.
 
         Raises:
             ModelRejectedError: ONNX_MISSING or SIGNATURE_MISMATCH.
@@ -50,8 +50,8 @@ class OnnxRuntimeLoader:
         options = self._options(runtime)
 
         def open_session(precision: Precision) -> Session:
-            if precision is not Precision.FLOAT32:
-                raise precision_unsupported("ONNX Runtime computes in float32 on CPUs.")
+            if precision is Precision.BFLOAT16:
+                raise precision_unsupported("ONNX Runtime computes no bfloat16 on this processor.")
             inference = runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
             check_signature(_specs(inference.get_inputs()), _specs(inference.get_outputs()), description)
 

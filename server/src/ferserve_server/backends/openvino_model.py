@@ -1,4 +1,4 @@
-"""Runs the ONNX files of versions in OpenVINO, in float32 or in bfloat16, on the CPU."""
+"""Runs the ONNX files of versions in OpenVINO, in float32, in bfloat16 or in int8, on the CPU."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 _DEVICE: Final = "CPU"
-_PRECISIONS: Final = {Precision.FLOAT32: "f32", Precision.BFLOAT16: "bf16"}
+_PRECISIONS: Final = {Precision.FLOAT32: "f32", Precision.BFLOAT16: "bf16", Precision.INT8: "f32"}
+"""Of what the file does not say itself: a file in int8 names what is rounded."""
 
 
 class OpenVinoLoader:
@@ -41,7 +42,7 @@ class OpenVinoLoader:
         self._intra_op_thread_count = intra_op_thread_count
 
     def load(self, servable_id: ServableId, directory: Path, description: ModelDescription) -> SessionServable:
-        """Loads a version in float32; see `domain.ports.Loader`.
+        """Loads a version; see `domain.ports.Loader`.
 
         Raises:
             ModelRejectedError: ONNX_MISSING or SIGNATURE_MISMATCH.

@@ -10,7 +10,9 @@ from ferserve_server.backends.processor import cpu_count, multiplies_bfloat16, r
 from ferserve_server.backends.sessions import Session, SessionServable, precision_unsupported
 from ferserve_server.backends.signature import TensorSpec, check_signature, signature_mismatch
 from ferserve_server.backends.tensorflow_core import TensorFlowCore
+from ferserve_server.domain.errors import ModelRejectedError
 from ferserve_server.domain.servable import Precision
+from ferserve_server.repository.manifest import SAVED_MODEL_PATH
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -48,8 +50,15 @@ class SavedModelLoader:
         """Loads a version in float32; see `domain.ports.Loader`.
 
         Raises:
-            ModelRejectedError: SIGNATURE_MISMATCH, if the signature is not the one that the manifest describes.
+            ModelRejectedError: SAVED_MODEL_MISSING, if the version is an ONNX file alone; SIGNATURE_MISMATCH, if
+                the signature is not the one that the manifest describes.
         """
+        if not (directory / SAVED_MODEL_PATH).is_file():
+            raise ModelRejectedError(
+                "SAVED_MODEL_MISSING",
+                f"There is no {SAVED_MODEL_PATH}: the version is an ONNX file. Serve it with "
+                "--backend onnxruntime or --backend openvino.",
+            )
         tf = TensorFlowCore()  # here, since it takes seconds and only a server that loads a model needs it
         open_session = self._freeze(tf, directory, description)
         on_gpu = _on_gpu(tf)

@@ -45,7 +45,7 @@ class SessionServable:
         open_session: Callable[[Precision], Session],
         *,
         executor_count: int,
-        precision: Precision = Precision.FLOAT32,
+        precision: Precision | None = None,
     ) -> None:
         """Opens the first session and runs it once, since first runs optimise the graph.
 
@@ -54,12 +54,12 @@ class SessionServable:
             description: What its manifest says.
             open_session: Opens one more, on any thread; raises `precision_unsupported` where that is so.
             executor_count: Batches that run at once.
-            precision: What it computes in.
+            precision: What it computes in; None for what it was published in.
         """
         self.id = servable_id
         self.description = description
         self.executor_count = executor_count
-        self.precision = precision
+        self.precision = precision or description.precision
         self._open_session = open_session
         self._sessions: list[Session] = []
         # The one used last is taken first: its weights are still in the caches. Appending and popping are atomic.
@@ -78,6 +78,8 @@ class SessionServable:
 
     def recast(self, precision: Precision) -> SessionServable:
         """Makes the same version in another precision."""
+        if self.description.precision is Precision.INT8:
+            raise precision_unsupported("The version was published in int8.")
         return SessionServable(
             self.id,
             self.description,

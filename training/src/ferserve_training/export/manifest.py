@@ -82,6 +82,28 @@ class MergedNet:
 
 
 @dataclass(frozen=True, slots=True)
+class QuantizedNet:
+    """A version in int8.
+
+    Attributes:
+        source: What it was made of.
+        accuracy_before: Of the source on the same faces, 0 to 1.
+        mac_count: Of the source.
+        parameter_count: Likewise.
+    """
+
+    source: Source
+    accuracy_before: float
+    mac_count: int
+    parameter_count: int
+
+    @property
+    def preprocessing(self) -> str:
+        """What the graph does, as a sentence."""
+        return f"what {self.source.name}/{self.source.version} does, with its convolutions in int8"
+
+
+@dataclass(frozen=True, slots=True)
 class OnnxFacts:
     """What is known of a version's ONNX file.
 
@@ -112,7 +134,7 @@ class VersionFacts:
     name: str
     version: int
     created: datetime
-    net: NetSpec | ChainSpec | MergedNet
+    net: NetSpec | ChainSpec | MergedNet | QuantizedNet
     evaluation: Evaluation
     provenance: Provenance
     outputs: tuple[str, ...] = ("probabilities", "logits")
@@ -151,8 +173,18 @@ def manifest_of(facts: VersionFacts, files: dict[str, str]) -> dict[str, Any]:
             "framework": made.framework,
         },
         **({"onnx": asdict(facts.onnx)} if facts.onnx else {}),
+        **_quantized(facts.net),
         **({"merged": [asdict(source) for source in sources]} if sources else {}),
         "files": files,
+    }
+
+
+def _quantized(net: object) -> dict[str, Any]:
+    if not isinstance(net, QuantizedNet):
+        return {}
+    return {
+        "precision": "int8",
+        "quantized": {**asdict(net.source), "accuracy_before": net.accuracy_before},
     }
 
 
