@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import mmap
 import os
 import tempfile
@@ -92,11 +93,13 @@ class SharedBlock:
 
     def faces(self, slot: int, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
         """The faces of a slot, uint8 in `shape`, not copied: what is written here, the other side sees."""
-        return self._view(slot, shape, np.dtype(np.uint8), 0, self.layout.face_bytes)
+        memory, at = self._room(slot, shape, 1, 0, self.layout.face_bytes)
+        return np.ndarray(shape, np.uint8, buffer=memory, offset=at)
 
     def scores(self, slot: int, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
         """The scores of a slot, float32 in `shape`, not copied."""
-        return self._view(slot, shape, np.dtype(np.float32), self.layout.scores_at, self.layout.score_bytes)
+        memory, at = self._room(slot, shape, 4, self.layout.scores_at, self.layout.score_bytes)
+        return np.ndarray(shape, np.float32, buffer=memory, offset=at)
 
     def close(self) -> None:
         """Closes the file descriptor and lets go of the mapping. Done again, it does nothing."""
@@ -104,17 +107,14 @@ class SharedBlock:
             self._memory = None
             os.close(self.fd)
 
-    def _view(
-        self, slot: int, shape: tuple[int, ...], dtype: np.dtype[np.generic], offset: int, room: int
-    ) -> npt.NDArray[np.generic]:
-        size = dtype.itemsize
-        for side in shape:
-            size *= side
-        if not (0 <= slot < self.layout.slot_count and 0 <= size <= room):
-            raise ValueError(f"slot {slot} has no room for {dtype} {list(shape)}")
+    def _room(
+        self, slot: int, shape: tuple[int, ...], item_bytes: int, offset: int, room: int
+    ) -> tuple[mmap.mmap, int]:
+        if not (0 <= slot < self.layout.slot_count and 0 <= math.prod(shape) * item_bytes <= room):
+            raise ValueError(f"slot {slot} has no room for {list(shape)}")
         if self._memory is None:
             raise ValueError("the shared memory is closed")
-        return np.ndarray(shape, dtype, buffer=self._memory, offset=slot * self.layout.slot_bytes + offset)
+        return self._memory, slot * self.layout.slot_bytes + offset
 
 
 class FreeSlots:
