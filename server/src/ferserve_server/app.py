@@ -14,7 +14,7 @@ import structlog
 from ferserve_server import __version__
 from ferserve_server.background import background
 from ferserve_server.clock import MonotonicClock
-from ferserve_server.model_assembly import build_manager, default_loader
+from ferserve_server.model_assembly import build_manager, opened_loader
 from ferserve_server.model_lifecycle import close_models, judge_canaries, keep_models
 from ferserve_server.observability.exposition import MetricsServer
 from ferserve_server.observability.metrics import Metrics
@@ -83,9 +83,10 @@ async def serve(settings: Settings) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with running_server(settings, default_loader(settings)) as server:
-        await stop.wait()
-        return 0 if await server.drain() else 1
+    with opened_loader(settings) as loader:
+        async with running_server(settings, loader) as server:
+            await stop.wait()
+            return 0 if await server.drain() else 1
 
 
 @contextlib.asynccontextmanager

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ferserve_server.backends.ensemble import EnsembleLoader
+from ferserve_server.backends.engine.loader import EngineLoader
+from ferserve_server.backends.engine.options import EngineOptions
+from ferserve_server.backends.engine.runner import EngineRunner
+from ferserve_server.backends.engine.servable import EngineServable
 from ferserve_server.backends.processor import describe_machine
-from ferserve_server.backends.saved_model import SavedModelLoader
 from ferserve_server.batching.batcher import Batcher
+from ferserve_server.batching.runner import ThreadRunner
 from ferserve_server.batching.settings import BatcherSettings
 from ferserve_server.domain.servable import Precision
 from ferserve_server.observability.canary_metrics import CanaryMetrics
@@ -28,10 +32,11 @@ from ferserve_server.repository.tune_cache import TuneCache
 from ferserve_server.repository.version_policy import Latest, Policies, parse_policies
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
 
+    from ferserve_server.batching.runner import RunnerListener, RunnerMaker
     from ferserve_server.clock import MonotonicClock
-    from ferserve_server.domain.ports import Loader, Servable
+    from ferserve_server.domain.ports import Clock, Loader, Servable
     from ferserve_server.domain.servable import Tuning
     from ferserve_server.observability.metrics import Metrics
     from ferserve_server.settings import Settings
@@ -39,13 +44,26 @@ if TYPE_CHECKING:
 
 
 def default_loader(settings: Settings) -> Loader:
-    """The TensorFlow engine as the settings want it, and ensembles on it."""
-    engine = SavedModelLoader(
-        executor_count=settings.executor_count,
-        intra_op_thread_count=settings.intra_op_threads,
-        gpu_memory_limit_mib=settings.gpu_memory_limit_mib,
-    )
-    return EnsembleLoader(engine, RepositorySource(settings.model_repo))
+    """Loads versions into this process: TensorFlow's as the settings want it, and ensembles on it."""
+    # Here, because with engines in processes of their own this one has no use for it.
+    from ferserve_server.backends.loading import make_loader  # noqa: PLC0415
+
+    return make_loader(settings)
+
+
+@contextlib.contextmanager
+def opened_loader(settings: Settings) -> Iterator[Loader]:
+    """Loads versions where the settings want them; on leaving, whatever was started for them has ended.
+
+    Raises:
+        OSError: The system cannot start another process.
+    """
+    if settings.engine == "thread":
+        yield default_loader(settings)
+        return
+    with contextlib.closing(EngineLoader(_engine_options(settings), settings.bucket_sizes[-1])) as loader:
+        loader.start()
+        yield loader
 
 
 def build_manager(
@@ -73,7 +91,14 @@ def build_manager(
 
     def make_batcher(servable: Servable, tuning: Tuning) -> Batcher:
         chosen = replace(batcher_settings, bucket_sizes=tuning.bucket_sizes)
-        batcher = Batcher(servable, chosen, clock=clock, observer=observer, on_health_change=on_change)
+        make_runner: RunnerMaker = ThreadRunner
+        if isinstance(servable, EngineServable):
+            chosen = replace(chosen, inline_s=0.0)  # nothing can run in place
+            count_restart = metrics.watch_engine_process(servable.id, servable.engine.resident_bytes)
+            make_runner = partial(_engine_runner, servable, count_restart)
+        batcher = Batcher(
+            servable, chosen, clock=clock, observer=observer, on_health_change=on_change, make_runner=make_runner
+        )
         inference_metrics.engine_started(servable.id, servable.description.labels, servable.precision)
         metrics.watch_engine(
             servable.id,
@@ -104,6 +129,28 @@ def build_manager(
         trials=trials,
         save_state=partial(write_state, settings.lifecycle_state_file),
         on_change=on_change,
+    )
+
+
+def _engine_runner(
+    servable: EngineServable,
+    on_restart: Callable[[], None],
+    _: Servable,
+    bucket_sizes: Sequence[int],
+    clock: Clock,
+    listener: RunnerListener,
+) -> EngineRunner:
+    return EngineRunner(servable, bucket_sizes, clock, listener, on_restart=on_restart)
+
+
+def _engine_options(settings: Settings) -> EngineOptions:
+    return EngineOptions(
+        model_repo=settings.model_repo,
+        executor_count=settings.executor_count,
+        intra_op_threads=settings.intra_op_threads,
+        gpu_memory_limit_mib=settings.gpu_memory_limit_mib,
+        log_level=settings.log_level,
+        log_format=settings.log_format,
     )
 
 

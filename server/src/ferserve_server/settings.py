@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -124,6 +125,10 @@ class Settings(BaseSettings):
         (1, 2, 4, 8, 16, 32, 64, 128),
         description="batch sizes in faces, rising, such as 1,8,32; batches are padded up",
     )
+    engine: Literal["process", "thread"] = Field(
+        "process" if sys.platform == "linux" else "thread",
+        description="process: every loaded version runs in a process of its own; thread: all in the server's",
+    )
     executor_count: int = Field(0, ge=0, le=256, description="batches that run at once; 0: cores, or 1 on a GPU")
     intra_op_threads: int = Field(1, ge=1, le=256, description="threads within one TensorFlow operation")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
@@ -134,7 +139,9 @@ class Settings(BaseSettings):
     target_p99_ms: float = Field(
         0.0, ge=0, description="milliseconds for an answer, which bound the largest batch; 0: any"
     )
-    gpu_memory_limit_mib: int = Field(0, ge=0, description="cap of GPU memory in MiB; 0: grow as needed")
+    gpu_memory_limit_mib: int = Field(
+        0, ge=0, description="cap of GPU memory of an engine process, in MiB; 0: grow as needed"
+    )
     max_queue_delay_ms: float = Field(
         0.0, ge=0, le=10_000, description="milliseconds a small batch waits for company; 0: never waits"
     )
@@ -142,7 +149,7 @@ class Settings(BaseSettings):
         2.0,
         ge=0,
         le=100,
-        description="longest batch, in milliseconds, run in place for a lone caller; 0: none",
+        description="longest batch, in milliseconds, run in place for a lone caller with engine thread; 0: none",
     )
     max_queue_faces: int = Field(
         4096, ge=1, description="faces that may wait per model version; more: RESOURCE_EXHAUSTED"

@@ -170,6 +170,14 @@ class SavedModelLoader:
         log.info("model loaded", servable=str(servable_id), device=device, executors=executor_count)
         return SavedModelServable(servable_id, description, graph, executor_count=executor_count)
 
+    def start_shared_threads(self) -> None:
+        """Starts the threads that the sessions of a process share, with the calling thread's priority.
+
+        TensorFlow makes them with the first session, for good.
+        """
+        tf = TensorFlowCore()
+        tf.session.Session(graph=tf.ops.Graph(), config=self._session_config(tf, Precision.FLOAT32)).close()
+
     def _freeze(self, tf: TensorFlowCore, directory: Path, description: ModelDescription) -> FrozenGraph:
         """Restores the variables in a session on the CPU, and makes constants of them.
 
