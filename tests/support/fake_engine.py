@@ -6,8 +6,6 @@ import contextlib
 import threading
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from ferserve_server.backends.fake import fake_scores
 from ferserve_server.domain.servable import ServableId
 from ferserve_server.interprocess.channel import Channel, ChannelClosedError
@@ -17,6 +15,8 @@ from support.batching import DESCRIPTION
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    import numpy as np
 
 
 class FakeProcess:
