@@ -62,11 +62,11 @@ def _obey(crops: np.ndarray) -> None:
             time.sleep(0.3)
 
 
-def make_loader(options: EngineOptions) -> Loader:
+def make_loader(options: EngineOptions, on_serving_thread: Callable[[Callable[[], None]], None]) -> Loader:
     """See `backends.loading`."""
     return Loader(options.executor_count)
 
 
-def bring_up(options: EngineOptions, on_main_thread: Callable[[Callable[[], None]], None]) -> None:
+def bring_up(options: EngineOptions, on_serving_thread: Callable[[Callable[[], None]], None]) -> None:
     """See `backends.loading`."""
-    on_main_thread(lambda: None)
+    on_serving_thread(lambda: None)

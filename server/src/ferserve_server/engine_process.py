@@ -60,7 +60,7 @@ def _bring_up(options: EngineOptions, main_thread: MainThread, requests: Channel
         loading.bring_up(options, main_thread.do)
     except Exception:  # noqa: BLE001 - loading a version meets the same, and says so where it is seen
         structlog.get_logger(__name__).exception("engine not brought up")
-    Worker(loading.make_loader(options), main_thread, requests, batches).answer_requests()
+    Worker(loading.make_loader(options, main_thread.do), main_thread, requests, batches).answer_requests()
 
 
 def _start(name: str, target: Any, *args: object) -> None:  # noqa: ANN401 - any function

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from ferserve_server.backends.ensemble import EnsembleLoader
@@ -10,7 +11,6 @@ from ferserve_server.backends.tensorflow_core import TensorFlowCore
 from ferserve_server.repository.source import RepositorySource
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from ferserve_server.domain.ports import Loader
@@ -36,25 +36,30 @@ class LoaderOptions(Protocol):
         """Cap of GPU memory in MiB, or 0."""
 
 
-def make_loader(options: LoaderOptions) -> Loader:
-    """Makes what loads versions into this process."""
-    return EnsembleLoader(_saved_models(options), RepositorySource(options.model_repo))
+OnThread = Callable[[Callable[[], None]], None]
+"""Has another thread do something, and waits for it."""
 
 
-def bring_up(options: LoaderOptions, on_main_thread: Callable[[Callable[[], None]], None]) -> None:
-    """Does what takes long and needs no version. Slow and blocking.
+def make_loader(options: LoaderOptions, on_serving_thread: OnThread = lambda work: work()) -> Loader:
+    """Makes what loads versions into this process.
 
     Args:
-        options: Those of the loader that will be made.
-        on_main_thread: Has the process's main thread do something, and waits for it. Threads inherit the priority
-            of the one that makes them, and this may be called on one that gives way to others.
+        options: What of the settings it needs.
+        on_serving_thread: See `saved_model.FrozenGraph`. Threads inherit the priority of the one that makes them,
+            and versions may be loaded and tried on one that gives way to others.
     """
+    return EnsembleLoader(_saved_models(options, on_serving_thread), RepositorySource(options.model_repo))
+
+
+def bring_up(options: LoaderOptions, on_serving_thread: OnThread) -> None:
+    """Does what takes long and needs no version; see `make_loader`. Slow and blocking."""
     TensorFlowCore()
-    on_main_thread(_saved_models(options).start_shared_threads)
+    on_serving_thread(_saved_models(options, on_serving_thread).start_shared_threads)
 
 
-def _saved_models(options: LoaderOptions) -> SavedModelLoader:
+def _saved_models(options: LoaderOptions, on_serving_thread: OnThread) -> SavedModelLoader:
     return SavedModelLoader(
+        on_serving_thread=on_serving_thread,
         executor_count=options.executor_count,
         intra_op_thread_count=options.intra_op_threads,
         gpu_memory_limit_mib=options.gpu_memory_limit_mib,

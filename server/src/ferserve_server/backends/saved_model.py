@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -10,6 +12,7 @@ import numpy as np
 import structlog
 
 from ferserve_server.backends.processor import cpu_count, multiplies_bfloat16, read_cpuinfo
+from ferserve_server.backends.signature import SIGNATURE, check_signature
 from ferserve_server.backends.tensorflow_core import TensorFlowCore
 from ferserve_server.domain.errors import ModelRejectedError
 from ferserve_server.domain.servable import Precision
@@ -23,7 +26,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-_SIGNATURE = "serving_default"
 _TAG = "serve"
 
 
@@ -36,12 +38,14 @@ class FrozenGraph:
         output_name: Its output tensor, with the probabilities.
         input_name: Its input tensor.
         on_gpu: Whether it runs on a GPU.
+        on_serving_thread: Runs something on a thread of the priority that callers are served at, and waits for it.
     """
 
     make_session: Callable[[Precision], Any]
     output_name: str
     input_name: str
     on_gpu: bool
+    on_serving_thread: Callable[[Callable[[], None]], None]
 
 
 class SavedModelServable:
@@ -49,6 +53,10 @@ class SavedModelServable:
 
     The way through a session's callable costs less than the signature call (benchmarks/engine.py). Two threads
     must not share a session: with oneDNN, TensorFlow 2.21 then dies of a segmentation fault within seconds.
+
+    A session computes on threads of its own, which have the priority of the thread that made it, for good. So a
+    batch takes a session that was made at its own thread's priority: trials give way to callers, and callers never
+    get what was made to give way.
     """
 
     def __init__(
@@ -76,18 +84,21 @@ class SavedModelServable:
         self._graph = graph
         self._sessions: list[Any] = []
         # The one used last is taken first: its weights are still in the caches. Appending and popping are atomic.
-        self._idle = [self._new_run()]
+        self._idle: defaultdict[int, list[Any]] = defaultdict(list)
+        graph.on_serving_thread(self._note_serving_priority)
+        self._idle[_priority()].append(self._new_run())
 
     def predict(self, crops: CropBatch) -> Scores:
         """Scores a batch; see `domain.ports.Servable`."""
+        idle = self._idle[_priority()]
         try:
-            run = self._idle.pop()
+            run = idle.pop()
         except IndexError:  # a run that hangs keeps its session; the thread in its place needs another
             run = self._new_run()
         try:
             scores: Scores = run(crops)
         finally:
-            self._idle.append(run)
+            idle.append(run)
         return scores
 
     def recast(self, precision: Precision) -> SavedModelServable:
@@ -103,26 +114,28 @@ class SavedModelServable:
 
     def warm_executors(self, bucket_sizes: Sequence[int], thread_count: int) -> None:
         """Makes and warms the sessions of all executors; see `domain.ports.Servable`."""
-        warm, missing = list(self._idle), self.executor_count - len(self._idle)
+        idle = self._idle[self._serving_priority]
+        warm = list(idle)
 
         def add(_: int) -> None:
-            run = self._new_run()
+            run = self._new_run(serving=True)
             for size in bucket_sizes:
                 run(self._blank(size))
             warm.append(run)
 
         with ThreadPoolExecutor(thread_count) as threads:
-            list(threads.map(add, range(missing)))
-        self._idle = warm
+            list(threads.map(add, range(self.executor_count - len(warm))))
+        idle[:] = warm
 
     def add_spare(self, bucket_sizes: Sequence[int]) -> None:
         """Makes and warms one session more; see `domain.ports.Servable`."""
-        if len(self._sessions) > self.executor_count:
+        own = self._idle[_priority()]
+        if len(self._sessions) > self.executor_count and own:
             return
         run = self._new_run()
         for size in bucket_sizes:
             run(self._blank(size))
-        self._idle.insert(0, run)  # taken last: the others have been used more lately
+        own.insert(0, run)  # taken last: the others have been used more lately
 
     def close(self) -> None:
         """Gives the sessions' memory back."""
@@ -130,8 +143,20 @@ class SavedModelServable:
         for session in self._sessions:
             session.close()
 
-    def _new_run(self) -> Any:  # noqa: ANN401 - TensorFlow ships no types
-        session = self._graph.make_session(self.precision)
+    def _note_serving_priority(self) -> None:
+        self._serving_priority = _priority()
+
+    def _new_run(self, *, serving: bool = False) -> Any:  # noqa: ANN401 - TensorFlow ships no types
+        made: list[Any] = []
+
+        def make() -> None:
+            made.append(self._graph.make_session(self.precision))
+
+        if serving:
+            self._graph.on_serving_thread(make)
+        else:
+            make()
+        session = made[0]
         self._sessions.append(session)
         run = session.make_callable(self._graph.output_name, [self._graph.input_name])
         run(self._blank(1))
@@ -148,14 +173,23 @@ class SavedModelLoader:
         executor_count: Batches that run at once; 0 picks one per core on the CPU and 1 on a GPU.
         intra_op_thread_count: Threads within one operation, 1 or more.
         gpu_memory_limit_mib: Cap of GPU memory in MiB; 0 lets it grow as needed.
+        on_serving_thread: See `FrozenGraph`; in this thread, unless told otherwise.
 
     Thread-safety: `load` may be called from any thread, one at a time.
     """
 
-    def __init__(self, *, executor_count: int, intra_op_thread_count: int, gpu_memory_limit_mib: int) -> None:
+    def __init__(
+        self,
+        *,
+        executor_count: int,
+        intra_op_thread_count: int,
+        gpu_memory_limit_mib: int,
+        on_serving_thread: Callable[[Callable[[], None]], None] = lambda work: work(),
+    ) -> None:
         self._executor_count = executor_count
         self._intra_op_thread_count = intra_op_thread_count
         self._gpu_memory_limit_mib = gpu_memory_limit_mib
+        self._on_serving_thread = on_serving_thread
 
     def load(self, servable_id: ServableId, directory: Path, description: ModelDescription) -> SavedModelServable:
         """Loads a version in float32; see `domain.ports.Loader`.
@@ -188,7 +222,7 @@ class SavedModelLoader:
         restored = tf.ops.Graph()
         with restored.as_default(), tf.session.Session(graph=restored, config=threads) as session:
             meta_graph = tf.loader_impl.SavedModelLoader(str(directory)).load(session, [_TAG])
-            signature = meta_graph.signature_def.get(_SIGNATURE)
+            signature = meta_graph.signature_def.get(SIGNATURE)
             check_signature(tf, signature, description)
             output_name: str = signature.outputs[description.output].name
             input_name: str = signature.inputs[description.input.name].name
@@ -204,7 +238,11 @@ class SavedModelLoader:
             return tf.session.Session(graph=graph, config=self._session_config(tf, precision))
 
         return FrozenGraph(
-            make_session, output_name, input_name, on_gpu=bool(tf.config.list_physical_devices("GPU"))
+            make_session,
+            output_name,
+            input_name,
+            on_gpu=bool(tf.config.list_physical_devices("GPU")),
+            on_serving_thread=self._on_serving_thread,
         )
 
     def _session_config(self, tf: TensorFlowCore, precision: Precision) -> Any:  # noqa: ANN401 - untyped TensorFlow
@@ -228,36 +266,9 @@ class SavedModelLoader:
         return config
 
 
-def check_signature(tf: TensorFlowCore, signature: Any, description: ModelDescription) -> None:  # noqa: ANN401 - untyped
-    """Refuses a SavedModel whose signature is not what its manifest says.
-
-    Raises:
-        ModelRejectedError: SIGNATURE_MISMATCH.
-    """
-    if signature is None:
-        raise ModelRejectedError("SIGNATURE_MISMATCH", f"There is no signature {_SIGNATURE}.")
-    wanted = description.input
-    if list(signature.inputs) != [wanted.name]:
-        raise ModelRejectedError(
-            "SIGNATURE_MISMATCH", f"The inputs are {sorted(signature.inputs)}, not [{wanted.name!r}]."
-        )
-    taken = signature.inputs[wanted.name]
-    shape = _shape(taken)
-    if taken.dtype != tf.dtypes.uint8.as_datatype_enum or shape != [-1, wanted.height, wanted.width, 1]:
-        dtype = tf.dtypes.as_dtype(taken.dtype).name
-        raise ModelRejectedError("SIGNATURE_MISMATCH", f"The input is {dtype} {shape}, not uint8 [N, H, W, 1].")
-    if description.output not in signature.outputs:
-        raise ModelRejectedError("SIGNATURE_MISMATCH", f"There is no output {description.output!r}.")
-    shape = _shape(signature.outputs[description.output])
-    if not shape or shape[-1] != len(description.labels):
-        raise ModelRejectedError(
-            "SIGNATURE_MISMATCH", f"{description.output} is {shape}, not one score per label."
-        )
-
-
-def _shape(tensor: Any) -> list[int]:  # noqa: ANN401 - TensorFlow ships no types
-    """The sides of a tensor of a signature, -1 for any; [] if their number is open."""
-    return [side.size for side in tensor.tensor_shape.dim]
+def _priority() -> int:
+    """The priority of this thread; where threads have none of their own, that of the process."""
+    return os.getpriority(os.PRIO_PROCESS, 0)
 
 
 def _unsupported(why: str) -> ModelRejectedError:
