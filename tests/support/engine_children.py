@@ -13,7 +13,6 @@ from ferserve_server.backends.fake import FakeServable
 from ferserve_server.domain.errors import ModelRejectedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from ferserve_server.backends.engine.options import EngineOptions
@@ -62,11 +61,10 @@ def _obey(crops: np.ndarray) -> None:
             time.sleep(0.3)
 
 
-def make_loader(options: EngineOptions, on_serving_thread: Callable[[Callable[[], None]], None]) -> Loader:
+def make_loader(options: EngineOptions) -> Loader:
     """See `backends.loading`."""
     return Loader(options.executor_count)
 
 
-def bring_up(options: EngineOptions, on_serving_thread: Callable[[Callable[[], None]], None]) -> None:
+def bring_up(options: EngineOptions) -> None:
     """See `backends.loading`."""
-    on_serving_thread(lambda: None)

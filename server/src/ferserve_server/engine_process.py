@@ -52,15 +52,17 @@ def _bring_up(options: EngineOptions, main_thread: MainThread, requests: Channel
     import structlog  # noqa: PLC0415
 
     from ferserve_server.backends.engine.worker import Worker  # noqa: PLC0415
+    from ferserve_server.backends.serving_thread import make_on  # noqa: PLC0415
     from ferserve_server.observability.logging import set_up_logging  # noqa: PLC0415
 
     set_up_logging(options.log_level, options.log_format)
+    make_on(main_thread.do)
     loading: Any = importlib.import_module(options.loader_module)
     try:
-        loading.bring_up(options, main_thread.do)
+        loading.bring_up(options)
     except Exception:  # noqa: BLE001 - loading a version meets the same, and says so where it is seen
         structlog.get_logger(__name__).exception("engine not brought up")
-    Worker(loading.make_loader(options, main_thread.do), main_thread, requests, batches).answer_requests()
+    Worker(loading.make_loader(options), main_thread, requests, batches).answer_requests()
 
 
 def _start(name: str, target: Any, *args: object) -> None:  # noqa: ANN401 - any function

@@ -11,6 +11,7 @@ from ferserve_server.backends.engine.loader import EngineLoader
 from ferserve_server.backends.engine.options import EngineOptions
 from ferserve_server.backends.engine.runner import EngineRunner
 from ferserve_server.backends.engine.servable import EngineServable
+from ferserve_server.backends.loading import make_loader
 from ferserve_server.backends.processor import describe_machine
 from ferserve_server.batching.batcher import Batcher
 from ferserve_server.batching.runner import ThreadRunner
@@ -44,10 +45,11 @@ if TYPE_CHECKING:
 
 
 def default_loader(settings: Settings) -> Loader:
-    """Loads versions into this process: TensorFlow's as the settings want it, and ensembles on it."""
-    # Here, because with engines in processes of their own this one has no use for it.
-    from ferserve_server.backends.loading import make_loader  # noqa: PLC0415
+    """Loads versions into this process, with the engine that the settings name, and ensembles on it.
 
+    Raises:
+        BackendMissingError: Its package is not installed.
+    """
     return make_loader(settings)
 
 
@@ -56,11 +58,13 @@ def opened_loader(settings: Settings) -> Iterator[Loader]:
     """Loads versions where the settings want them; on leaving, whatever was started for them has ended.
 
     Raises:
+        BackendMissingError: The engine's package is not installed.
         OSError: The system cannot start another process.
     """
     if settings.engine == "thread":
         yield default_loader(settings)
         return
+    default_loader(settings)  # refuses here what no engine process could use
     with contextlib.closing(EngineLoader(_engine_options(settings), settings.bucket_sizes[-1])) as loader:
         loader.start()
         yield loader
@@ -146,6 +150,7 @@ def _engine_runner(
 def _engine_options(settings: Settings) -> EngineOptions:
     return EngineOptions(
         model_repo=settings.model_repo,
+        backend=settings.backend,
         executor_count=settings.executor_count,
         intra_op_threads=settings.intra_op_threads,
         gpu_memory_limit_mib=settings.gpu_memory_limit_mib,
@@ -198,6 +203,6 @@ def _conditions(settings: Settings) -> str:
     """What measured times hold for."""
     sizes = ",".join(map(str, settings.bucket_sizes))
     return (
-        f"{describe_machine()}; precision {settings.precision}; bucket_sizes {sizes}; "
+        f"{describe_machine(settings.backend)}; precision {settings.precision}; bucket_sizes {sizes}; "
         f"intra_op_threads {settings.intra_op_threads}; executor_count {settings.executor_count}"
     )

@@ -68,7 +68,9 @@ class Settings(BaseSettings):
     golden_tolerance: float = Field(
         1e-3, gt=0, lt=1, description="largest difference from a version's golden probabilities to go live with"
     )
-    bfloat16_tolerance: float = Field(0.03, gt=0, lt=1, description="the same, for a version run in bfloat16")
+    bfloat16_tolerance: float = Field(
+        0.03, gt=0, lt=1, description="the same, for a version run in bfloat16 or int8"
+    )
     gate_latency_factor: float = Field(
         3.0, ge=0, description="a version must not take this many times as long as the one in force; 0: it may"
     )
@@ -129,8 +131,11 @@ class Settings(BaseSettings):
         "process" if sys.platform == "linux" else "thread",
         description="process: every loaded version runs in a process of its own; thread: all in the server's",
     )
+    backend: Literal["tensorflow", "onnxruntime", "openvino"] = Field(
+        "tensorflow", description="engine that runs models; the last two run a version's model.onnx, on the CPU"
+    )
     executor_count: int = Field(0, ge=0, le=256, description="batches that run at once; 0: cores, or 1 on a GPU")
-    intra_op_threads: int = Field(1, ge=1, le=256, description="threads within one TensorFlow operation")
+    intra_op_threads: int = Field(1, ge=1, le=256, description="threads within one operation")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="what models compute in; auto: bfloat16 where it is clearly faster and says the same"
     )

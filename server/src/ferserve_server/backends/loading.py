@@ -1,13 +1,13 @@
-"""Which engine runs which version, in whatever process: TensorFlow, and ensembles on it."""
+"""What loads versions into this process, whichever process that is."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
+from ferserve_server.backends.choice import TENSORFLOW, EngineSettings, engine_loader
 from ferserve_server.backends.ensemble import EnsembleLoader
 from ferserve_server.backends.saved_model import SavedModelLoader
-from ferserve_server.backends.tensorflow_core import TensorFlowCore
+from ferserve_server.backends.serving_thread import made_to_serve
 from ferserve_server.repository.source import RepositorySource
 
 if TYPE_CHECKING:
@@ -24,6 +24,10 @@ class LoaderOptions(Protocol):
         """Folder of models."""
 
     @property
+    def backend(self) -> str:
+        """Name of the engine."""
+
+    @property
     def executor_count(self) -> int:
         """Batches that run at once, or 0."""
 
@@ -36,31 +40,23 @@ class LoaderOptions(Protocol):
         """Cap of GPU memory in MiB, or 0."""
 
 
-OnThread = Callable[[Callable[[], None]], None]
-"""Has another thread do something, and waits for it."""
+def make_loader(options: LoaderOptions) -> Loader:
+    """The engine that the options name, as they want it, and ensembles on it.
 
-
-def make_loader(options: LoaderOptions, on_serving_thread: OnThread = lambda work: work()) -> Loader:
-    """Makes what loads versions into this process.
-
-    Args:
-        options: What of the settings it needs.
-        on_serving_thread: See `saved_model.FrozenGraph`. Threads inherit the priority of the one that makes them,
-            and versions may be loaded and tried on one that gives way to others.
+    Raises:
+        BackendMissingError: Its package is not installed.
     """
-    return EnsembleLoader(_saved_models(options, on_serving_thread), RepositorySource(options.model_repo))
+    return EnsembleLoader(_engine(options), RepositorySource(options.model_repo))
 
 
-def bring_up(options: LoaderOptions, on_serving_thread: OnThread) -> None:
-    """Does what takes long and needs no version; see `make_loader`. Slow and blocking."""
-    TensorFlowCore()
-    on_serving_thread(_saved_models(options, on_serving_thread).start_shared_threads)
+def bring_up(options: LoaderOptions) -> None:
+    """Does what takes long and needs no version. Slow and blocking."""
+    engine = _engine(options)
+    if options.backend == TENSORFLOW and isinstance(engine, SavedModelLoader):
+        engine.import_engine()
+        made_to_serve(engine.start_shared_threads)
 
 
-def _saved_models(options: LoaderOptions, on_serving_thread: OnThread) -> SavedModelLoader:
-    return SavedModelLoader(
-        on_serving_thread=on_serving_thread,
-        executor_count=options.executor_count,
-        intra_op_thread_count=options.intra_op_threads,
-        gpu_memory_limit_mib=options.gpu_memory_limit_mib,
-    )
+def _engine(options: LoaderOptions) -> Loader:
+    wanted = EngineSettings(options.executor_count, options.intra_op_threads, options.gpu_memory_limit_mib)
+    return engine_loader(options.backend, wanted)

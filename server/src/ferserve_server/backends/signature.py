@@ -1,46 +1,52 @@
-"""What a SavedModel takes and gives, held against what its manifest says."""
+"""What a model takes and gives must be what its manifest says."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ferserve_server.domain.errors import ModelRejectedError
 
 if TYPE_CHECKING:
-    from ferserve_server.backends.tensorflow_core import TensorFlowCore
+    from collections.abc import Mapping
+
     from ferserve_server.domain.servable import ModelDescription
 
-SIGNATURE: Final = "serving_default"
-"""Name of the signature that is run."""
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """A tensor that a model takes or gives.
+
+    Attributes:
+        dtype: By numpy's name.
+        sides: Its shape, -1 for any side; () if their number is open.
+    """
+
+    dtype: str
+    sides: tuple[int, ...]
 
 
-def check_signature(tf: TensorFlowCore, signature: Any, description: ModelDescription) -> None:  # noqa: ANN401 - untyped
-    """Refuses a SavedModel whose signature is not what its manifest says.
+def check_signature(
+    inputs: Mapping[str, TensorSpec], outputs: Mapping[str, TensorSpec], description: ModelDescription
+) -> None:
+    """Refuses a model whose inputs and outputs, by name, are not what its manifest says.
 
     Raises:
         ModelRejectedError: SIGNATURE_MISMATCH.
     """
-    if signature is None:
-        raise ModelRejectedError("SIGNATURE_MISMATCH", f"There is no signature {SIGNATURE}.")
     wanted = description.input
-    if list(signature.inputs) != [wanted.name]:
-        raise ModelRejectedError(
-            "SIGNATURE_MISMATCH", f"The inputs are {sorted(signature.inputs)}, not [{wanted.name!r}]."
-        )
-    taken = signature.inputs[wanted.name]
-    shape = _shape(taken)
-    if taken.dtype != tf.dtypes.uint8.as_datatype_enum or shape != [-1, wanted.height, wanted.width, 1]:
-        dtype = tf.dtypes.as_dtype(taken.dtype).name
-        raise ModelRejectedError("SIGNATURE_MISMATCH", f"The input is {dtype} {shape}, not uint8 [N, H, W, 1].")
-    if description.output not in signature.outputs:
-        raise ModelRejectedError("SIGNATURE_MISMATCH", f"There is no output {description.output!r}.")
-    shape = _shape(signature.outputs[description.output])
-    if not shape or shape[-1] != len(description.labels):
-        raise ModelRejectedError(
-            "SIGNATURE_MISMATCH", f"{description.output} is {shape}, not one score per label."
-        )
+    if list(inputs) != [wanted.name]:
+        raise signature_mismatch(f"The inputs are {sorted(inputs)}, not [{wanted.name!r}].")
+    taken = inputs[wanted.name]
+    if taken != TensorSpec("uint8", (-1, wanted.height, wanted.width, 1)):
+        raise signature_mismatch(f"The input is {taken.dtype} {list(taken.sides)}, not uint8 [N, H, W, 1].")
+    if description.output not in outputs:
+        raise signature_mismatch(f"There is no output {description.output!r}.")
+    sides = outputs[description.output].sides
+    if not sides or sides[-1] != len(description.labels):
+        raise signature_mismatch(f"{description.output} is {list(sides)}, not one score per label.")
 
 
-def _shape(tensor: Any) -> list[int]:  # noqa: ANN401 - TensorFlow ships no types
-    """The sides of a tensor of a signature, -1 for any; [] if their number is open."""
-    return [side.size for side in tensor.tensor_shape.dim]
+def signature_mismatch(why: str) -> ModelRejectedError:
+    """The refusal of a model that is not what its manifest says."""
+    return ModelRejectedError("SIGNATURE_MISMATCH", why)

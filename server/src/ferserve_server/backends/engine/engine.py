@@ -12,7 +12,6 @@ import numpy as np
 from ferserve_server.backends.engine.process import EngineEndedError
 from ferserve_server.backends.engine.requests import describe
 from ferserve_server.domain.errors import EngineLostError, ModelRejectedError
-from ferserve_server.domain.servable import Precision
 from ferserve_server.interprocess.memory import SharedBlock, SlotLayout
 from ferserve_server.repository.manifest import read_manifest, verify_files
 
@@ -25,10 +24,10 @@ if TYPE_CHECKING:
     from ferserve_server.backends.engine.process import EngineProcess
     from ferserve_server.backends.engine.requests import Fields
     from ferserve_server.domain.face import CropBatch, Scores
-    from ferserve_server.domain.servable import ModelDescription, ServableId
+    from ferserve_server.domain.servable import ModelDescription, Precision, ServableId
 
 _LOADED: Final = 0
-"""Number of the servable that loading makes, in float32; others are made from it and count on."""
+"""Number of the servable that loading makes, as it was published; others are made from it and count on."""
 
 _OWN_SLOT: Final = 0
 """Slot of `predict`, which is for trials; the others are for the batches of callers."""
@@ -84,7 +83,7 @@ class Engine:
         self._changed = threading.Condition()
         self._predicting = threading.Lock()
         self._closed = False
-        self._precisions = {_LOADED: Precision.FLOAT32}
+        self._precisions = {_LOADED: version.description.precision}
         self._used = _LOADED
         self._used_sizes: Sequence[int] = ()
         self._spare_sizes: Sequence[int] = ()

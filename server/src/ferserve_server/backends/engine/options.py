@@ -12,7 +12,8 @@ class EngineOptions:
     """What an engine process is told when it starts; the first few implement `backends.loading.LoaderOptions`.
 
     Attributes:
-        model_repo: See `LoaderOptions`, as for the next three.
+        model_repo: See `LoaderOptions`, as for the next four.
+        backend: As above.
         executor_count: As above.
         intra_op_threads: As above.
         gpu_memory_limit_mib: As above.
@@ -23,6 +24,7 @@ class EngineOptions:
     """
 
     model_repo: Path
+    backend: str = "tensorflow"
     executor_count: int = 0
     intra_op_threads: int = 1
     gpu_memory_limit_mib: int = 0

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
 from ferserve_server.domain.errors import ModelRejectedError
-from ferserve_server.domain.servable import EnsembleMember, InputSpec, ModelDescription, ServableId
+from ferserve_server.domain.servable import EnsembleMember, InputSpec, ModelDescription, Precision, ServableId
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -64,7 +64,7 @@ def read(message: bytes) -> Fields:
 
 def describe(description: ModelDescription) -> Fields:
     """Writes a description down."""
-    return asdict(description)
+    return asdict(description) | {"precision": description.precision.value}
 
 
 def read_description(fields: Fields) -> ModelDescription:
@@ -76,5 +76,6 @@ def read_description(fields: Fields) -> ModelDescription:
             "labels": tuple(fields["labels"]),
             "input": InputSpec(**fields["input"]),
             "members": tuple(members),
+            "precision": Precision(fields["precision"]),
         }
     )

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ferserve_server.domain.servable import Precision
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ferserve_server.backends.engine.engine import Engine
     from ferserve_server.domain.face import CropBatch, Scores
+    from ferserve_server.domain.servable import Precision
 
 
 class EngineServable:
@@ -30,14 +29,14 @@ class EngineServable:
         *,
         handle: int = 0,
         executor_count: int | None = None,
-        precision: Precision = Precision.FLOAT32,
+        precision: Precision | None = None,
     ) -> None:
         self.engine = engine
         self.handle = handle
         self.id = engine.version.id
         self.description = engine.version.description
         self.executor_count = engine.executor_count if executor_count is None else executor_count
-        self.precision = precision
+        self.precision = precision or engine.version.description.precision
         self._closed = False
 
     def predict(self, crops: CropBatch) -> Scores:

@@ -1,0 +1,135 @@
+"""A version on the sessions of some engine, one session for each batch that runs at once."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ferserve_server.backends.serving_thread import made_to_serve, priority
+from ferserve_server.domain.errors import ModelRejectedError
+from ferserve_server.domain.servable import Precision
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from ferserve_server.domain.face import CropBatch, Scores
+    from ferserve_server.domain.servable import ModelDescription, ServableId
+
+
+def _nothing() -> None:
+    """Where memory goes with the last reference to it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What one batch runs in; never two at once.
+
+    Attributes:
+        run: From uint8 [N, H, W, 1] to calibrated probabilities, float32 [N, K], which are the caller's to keep.
+        close: Gives its memory back.
+    """
+
+    run: Callable[[CropBatch], Scores]
+    close: Callable[[], None] = _nothing
+
+
+class SessionServable:
+    """Implements `domain.ports.Servable`; see there for what its methods promise.
+
+    A session may compute on threads of its own, which have the priority of the thread that made it, for good. So a
+    batch takes a session that was made at its own thread's priority: trials give way to callers, and callers never
+    get what was made to give way.
+    """
+
+    def __init__(
+        self,
+        servable_id: ServableId,
+        description: ModelDescription,
+        open_session: Callable[[Precision], Session],
+        *,
+        executor_count: int,
+        precision: Precision | None = None,
+    ) -> None:
+        """Opens the first session and runs it once, since first runs optimise the graph.
+
+        Args:
+            servable_id: Which version it is.
+            description: What its manifest says.
+            open_session: Opens one more, on any thread; raises `precision_unsupported` where that is so.
+            executor_count: Batches that run at once.
+            precision: What it computes in; None for what it was published in.
+        """
+        self.id = servable_id
+        self.description = description
+        self.executor_count = executor_count
+        self.precision = precision or description.precision
+        self._open_session = open_session
+        self._sessions: list[Session] = []
+        # The one used last is taken first: its weights are still in the caches. Appending and popping are atomic.
+        self._idle: defaultdict[int, list[Session]] = defaultdict(list)
+        self._idle[priority()].append(self._new_session())
+
+    def predict(self, crops: CropBatch) -> Scores:
+        """Scores a batch."""
+        idle = self._idle[priority()]
+        try:
+            session = idle.pop()
+        except IndexError:  # a run that hangs keeps its session; the thread in its place needs another
+            session = self._new_session()
+        try:
+            return session.run(crops)
+        finally:
+            idle.append(session)
+
+    def recast(self, precision: Precision) -> SessionServable:
+        """Makes the same version in another precision."""
+        if self.description.precision is Precision.INT8:
+            raise precision_unsupported("The version was published in int8.")
+        return SessionServable(
+            self.id,
+            self.description,
+            self._open_session,
+            executor_count=self.executor_count,
+            precision=precision,
+        )
+
+    def warm_executors(self, bucket_sizes: Sequence[int], thread_count: int) -> None:
+        """Opens and warms the sessions of all executors."""
+        idle = self._idle[made_to_serve(priority)]
+        missing = self.executor_count - len(idle)
+        with ThreadPoolExecutor(thread_count) as threads:
+            idle += threads.map(lambda _: self._new_session(bucket_sizes, serves=True), range(missing))
+
+    def add_spare(self, bucket_sizes: Sequence[int]) -> None:
+        """Opens and warms one session more."""
+        own = self._idle[priority()]
+        if len(self._sessions) > self.executor_count and own:
+            return
+        # Taken last: the others have been used more lately.
+        own.insert(0, self._new_session(bucket_sizes))
+
+    def close(self) -> None:
+        """Gives the sessions' memory back."""
+        self._idle.clear()
+        for session in self._sessions:
+            session.close()
+        self._sessions.clear()
+
+    def _new_session(self, bucket_sizes: Sequence[int] = (), *, serves: bool = False) -> Session:
+        def make() -> Session:
+            return self._open_session(self.precision)
+
+        session = made_to_serve(make) if serves else make()
+        self._sessions.append(session)
+        for size in (1, *bucket_sizes):
+            session.run(self.description.input.blank(size))
+        return session
+
+
+def precision_unsupported(why: str) -> ModelRejectedError:
+    """The refusal of a precision that is not to be had here."""
+    return ModelRejectedError(
+        "PRECISION_UNSUPPORTED", f"{why} Use --precision auto or float32.", precision=Precision.BFLOAT16.value
+    )
