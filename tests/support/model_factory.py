@@ -23,6 +23,7 @@ def publish_model(
     break_golden: bool = False,
     with_nan: bool = False,
     extra_work: int = 0,
+    ballast_mib: int = 0,
     with_variable: bool = False,
     weight_scale: float = 1.0,
     labels: tuple[str, ...] = LABELS,
@@ -38,6 +39,7 @@ def publish_model(
         break_golden: The golden set gets scores that the net does not give.
         with_nan: One weight is no number.
         extra_work: Products of two 256 x 256 matrices that each face waits for and that change nothing.
+        ballast_mib: MiB of weights that change nothing, and that a version which stays in memory keeps there.
         with_variable: The weights are a variable, so that the SavedModel has a file of variables.
         weight_scale: What the weights are multiplied with: the smaller, the less sure the net is of anything.
         labels: Names of the classes in the manifest.
@@ -48,6 +50,7 @@ def publish_model(
     rng = np.random.default_rng(seed)
     weights = (weight_scale * rng.normal(0, 2, (36, 7))).astype(np.float32)
 
+    ballast = rng.random((256 * ballast_mib, 1024), np.float32)
     if with_nan:
         weights[0, 0] = np.nan
 
@@ -64,6 +67,9 @@ def publish_model(
                 # The logits go in, so that it cannot be worked out beforehand; 1e-30 of them change no float32.
                 square = tf.fill([256, 256], tf.reduce_mean(logits))
                 logits += 1e-30 * tf.reduce_mean(tf.linalg.matmul(square, square))
+            if ballast_mib:
+                row = tf.fill([1, 256 * ballast_mib], tf.reduce_mean(logits))
+                logits += 1e-30 * tf.reduce_mean(tf.linalg.matmul(row, tf.constant(ballast)))
             return {"logits": logits, "probabilities": tf.nn.softmax(logits)}
 
     net = Net()

@@ -22,7 +22,6 @@ from ferserve_server.observability.observers import InferenceMetrics, RoutingMet
 from ferserve_server.observability.tee import InferenceTee
 from ferserve_server.repository.aliases import Aliases, parse_aliases
 from ferserve_server.repository.buckets import BucketRules
-from ferserve_server.repository.canary_verdict import CanaryRules
 from ferserve_server.repository.gate import GateLimits
 from ferserve_server.repository.manager import ModelManager
 from ferserve_server.repository.preparation import VersionPreparer
@@ -160,20 +159,9 @@ def _engine_options(settings: Settings) -> EngineOptions:
 
 
 def _trials(settings: Settings, clock: MonotonicClock, metrics: Metrics) -> Trials | None:
-    if not settings.canary_share:
+    if settings.canaries.shortest_window_s is None:
         return None
-    rules = CanaryRules(
-        share=settings.canary_share,
-        mode=settings.canary_mode,
-        window_s=settings.canary_window_s,
-        min_requests=settings.canary_min_requests,
-        max_error_ratio_increase=settings.canary_max_error_ratio_increase,
-        max_latency_factor=settings.canary_max_latency_factor,
-        max_confidence_drop=settings.canary_max_confidence_drop,
-        min_agreement=settings.canary_min_agreement,
-        auto=settings.canary_auto,
-    )
-    return Trials(rules, clock=clock, observer=CanaryMetrics(metrics))
+    return Trials(settings.canaries, clock=clock, observer=CanaryMetrics(metrics))
 
 
 def _batcher_settings(settings: Settings) -> BatcherSettings:
