@@ -106,7 +106,12 @@ class Settings(BaseSettings):
     control_token_file: Path | None = Field(None, description="file with the token that such calls must carry")
 
     # Addresses
-    listen: str = Field("0.0.0.0:50051", description="HOST:PORT of the gRPC service; port 0 picks a free one")
+    listen: str = Field(
+        "0.0.0.0:50051", description="HOST:PORT or unix:PATH of the gRPC service; port 0 picks a free one"
+    )
+    processes: int = Field(
+        1, ge=1, le=64, description="processes that take gRPC calls in; from 2 on, one more owns the models"
+    )
     http_listen: str = Field("0.0.0.0:8080", description="HOST:PORT of JSON over HTTP; off: no HTTP server")
     http_body_timeout_s: float = Field(
         60.0, gt=0, description="seconds in which the body of an HTTP request must arrive"
@@ -247,6 +252,8 @@ class Settings(BaseSettings):
                 raise ValueError(
                     f"alias {model}:{alias} is moved by canaries: take it out, or set canary_share to 0"
                 )
+        if self.processes > 1 and self.listen.startswith("unix:"):
+            raise ValueError("a unix: address in listen is for one process: set processes to 1, or a HOST:PORT")
         if (self.tls_cert_file is None) != (self.tls_key_file is None):
             raise ValueError("tls_cert_file and tls_key_file must be given together")
         if self.tls_client_ca_file and not self.tls_cert_file:

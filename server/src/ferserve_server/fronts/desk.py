@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -51,7 +52,7 @@ class FrontDesk:
         self._post = post
         self._resize = resize
         self._before_answer = before_answer
-        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._tasks: dict[int, asyncio.Task[bytes]] = {}
         self._kept: dict[int, Lease] = {}
         self._closed = False
 
@@ -65,8 +66,9 @@ class FrontDesk:
         kind = wire.kind_of(message)
         if kind == wire.SCORE:
             request = wire.read_score(message)
-            task = asyncio.get_running_loop().create_task(self._serve(request))
-            self._tasks[request.number] = task
+            task = self._tasks[request.number] = asyncio.get_running_loop().create_task(self._scored(request))
+            # Not within the task: one that is cancelled before it has begun never runs.
+            task.add_done_callback(partial(self._done, request.number))
         elif kind == wire.CANCEL:
             # Without a task it was answered already; the answer is under way.
             if (running := self._tasks.get(wire.read_number(message))) is not None:
@@ -83,21 +85,21 @@ class FrontDesk:
             lease.__exit__(None, None, None)
         self._kept.clear()
 
-    async def _serve(self, request: wire.ScoreRequest) -> None:
-        try:
-            message = await self._scored(request)
-        except asyncio.CancelledError:
-            message = wire.write_numbered(wire.LEFT, request.number)
-        except FerserveError as error:
-            message = wire.write_refusal(request.number, error)
-        except Exception:
-            log.exception("request of a front process failed")
-            text = "The server failed on this call. Its log tells more."
-            message = wire.write_refusal(request.number, FerserveError(text))
-        del self._tasks[request.number]
-        if not self._closed:
-            self._before_answer()
-            self._post(message)
+    def _done(self, number: int, task: asyncio.Task[bytes]) -> None:
+        del self._tasks[number]
+        if self._closed:
+            return
+        if task.cancelled():
+            message = wire.write_numbered(wire.LEFT, number)
+        elif (error := task.exception()) is None:
+            message = task.result()
+        else:
+            if not isinstance(error, FerserveError):
+                log.error("request of a front process failed", exc_info=error)
+                error = FerserveError("The server failed on this call. Its log tells more.")
+            message = wire.write_refusal(number, error)
+        self._before_answer()
+        self._post(message)
 
     async def _scored(self, request: wire.ScoreRequest) -> bytes:
         if not request.kept:

@@ -34,9 +34,7 @@ class Mailbox:
         closed: Called once, when the other side is gone.
     """
 
-    def __init__(
-        self, channel: Channel, received: Callable[[bytes], None], closed: Callable[[], None]
-    ) -> None:
+    def __init__(self, channel: Channel, received: Callable[[bytes], None], closed: Callable[[], None]) -> None:
         self._channel = channel
         self._received = received
         self._closed = closed

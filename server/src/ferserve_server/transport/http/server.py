@@ -16,7 +16,7 @@ from ferserve_server.transport.http.open_inference import OpenInferenceRoutes
 from ferserve_server.transport.http.reply import error_reply
 from ferserve_server.transport.http.repository import RepositoryRoutes
 from ferserve_server.transport.http.status import method_not_allowed, no_such_path
-from ferserve_server.transport.server import ListenError
+from ferserve_server.transport.addresses import ListenError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
