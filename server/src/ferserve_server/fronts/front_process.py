@@ -158,7 +158,7 @@ class FrontProcess:
         if self._desk is not None:
             self._desk.close()
         self._settle_error(FrontStartError("a front process ended before it listened"))
-        self._settle(self.drained, False)  # noqa: FBT003 - a future's result
+        self._settle(self.drained, False)
 
     def _settle_error(self, error: FrontStartError) -> None:
         if not self.listening.done():

@@ -219,7 +219,7 @@ class RemoteLease:
 
     __slots__ = ("_models", "_used", "description", "id", "kept", "number", "spec")
 
-    def __init__(  # noqa: PLR0913 - the facts of one lease
+    def __init__(
         self,
         models: RemoteModels,
         spec: ModelSpec,
