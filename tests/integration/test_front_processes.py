@@ -11,8 +11,8 @@ import pytest
 from ferserve.v1 import emotion_service_pb2 as emotion_pb2
 from support.fake_models import publish_fake
 from support.front_server import CALLER_COUNT, all_know, callers, front_server, fronts_of
-from support.local_server import classes_of, packed
 from support.loaders import KeptLoader
+from support.local_server import classes_of, packed
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -29,9 +29,12 @@ class KeptLoader(FakeLoader):
 
     def load(self, servable_id: ServableId, directory: Path, description: ModelDescription) -> FakeServable:
         del directory
-        made = FakeServable(servable_id, description, before_predict=lambda crops: self.before_predict(crops))
+        made = FakeServable(servable_id, description, before_predict=self._before_predict)
         self.servables.append(made)
         return made
+
+    def _before_predict(self, crops: CropBatch) -> None:
+        self.before_predict(crops)  # as it is by then
 
     @property
     def servable(self) -> FakeServable:

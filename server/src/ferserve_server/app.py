@@ -15,6 +15,7 @@ from ferserve_server.background import background
 from ferserve_server.clock import MonotonicClock
 from ferserve_server.draining import DRAIN_SLACK_S, drain
 from ferserve_server.front_assembly import running_fronts
+from ferserve_server.fronts.told_models import ToldModels
 from ferserve_server.model_assembly import build_manager, default_loader
 from ferserve_server.model_lifecycle import close_models, judge_canaries, keep_models
 from ferserve_server.observability.exposition import MetricsServer
@@ -96,21 +97,22 @@ async def running_server(settings: Settings, loader: Loader) -> AsyncIterator[Ru
         if fronts is not None:
             fronts.state_changed()
 
+    async def told() -> None:
+        if fronts is not None:
+            await fronts.told()
+
     manager = build_manager(settings, loader, clock, metrics, statistics, on_change)
 
     async with contextlib.AsyncExitStack() as stack:
         vision = build_vision(settings, metrics)
         stack.callback(vision.close)
-        service = build_service(settings, manager, vision, statistics, metrics, clock)
+        service = build_service(settings, ToldModels(manager, told), vision, statistics, metrics, clock)
         server = None
         if settings.processes == 1:
             stack.enter_context(claimed(settings.listen, "--listen"))
             server = service.grpc_server(settings)
             port = listen(server, settings.listen, service.tls)
-        metrics_port = None
-        if settings.metrics_listen != "off":
-            metrics_port = stack.enter_context(MetricsServer(merged, settings.metrics_listen)).port
-
+        metrics_port = _listen_metrics(settings, merged, stack)
         stack.push_async_callback(close_models, manager)
         await service.health.report(ready=False)
         # Their own stack, so that a drain can close them with the gRPC server.
@@ -161,6 +163,13 @@ async def running_server(settings: Settings, loader: Loader) -> AsyncIterator[Ru
             lambda: asyncio.ensure_future(_drain(settings, service, fronts, stop)),
             fronts,
         )
+
+
+def _listen_metrics(settings: Settings, registry: MergedRegistry, stack: contextlib.AsyncExitStack) -> int | None:
+    """Serves /metrics, if the settings ask for it, until the stack is left; returns the port."""
+    if settings.metrics_listen == "off":
+        return None
+    return stack.enter_context(MetricsServer(registry, settings.metrics_listen)).port
 
 
 async def _listen_http(

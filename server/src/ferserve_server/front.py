@@ -1,4 +1,4 @@
-"""A front process: takes calls in, reads pictures, finds faces, and has them scored by the process that started it.
+"""A front process: takes calls in, reads pictures, finds faces, and has its starter score them.
 
 It is started by `front_assembly` with the file descriptor of a channel, ends when that closes, and never imports
 TensorFlow.
@@ -42,10 +42,12 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from ferserve_server.fronts.state_form import Json
+
 log = structlog.get_logger(__name__)
 
 _NEWS_S: Final = 0.25
-"""How often counts are sent to the owner: what a killed process counted since is lost, and what a scrape misses."""
+"""How often counts are sent to the owner. A killed process takes with it what it counted since."""
 
 
 def main() -> None:
@@ -74,15 +76,15 @@ async def _serve(channel: Channel, memory: npt.NDArray[np.uint8]) -> None:
     models_changed, told_to_drain, owner_gone = asyncio.Event(), asyncio.Event(), asyncio.Event()
     metrics, clock = Metrics(), MonotonicClock()
 
-    def take_state(form: Any) -> None:
+    def take_state(form: Json) -> None:
         models.state_told(form)
         models_changed.set()
 
     conversation = Conversation(
         channel,
-        score_message=lambda message: models.score_message(message),
+        score_message=lambda message: models.score_message(message),  # noqa: PLW0108 - made below
         news={"begin": begin.set_result, "state": take_state, "drain": lambda _: told_to_drain.set()},
-        questions={},
+        questions={"told": _know},
         closed=owner_gone.set,
     )
     models = RemoteModels(
@@ -104,6 +106,10 @@ async def _serve(channel: Channel, memory: npt.NDArray[np.uint8]) -> None:
         conversation.tell("failed", str(error))
     await conversation.flush()
     await owner_gone.wait()
+
+
+async def _know(_: object) -> None:
+    """News come in order: when this is asked, those before are known."""
 
 
 async def _answer_calls(

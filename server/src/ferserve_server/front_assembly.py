@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from ferserve_server.domain.models import Models
     from ferserve_server.domain.ports import Vision
+    from ferserve_server.fronts.state_form import Json
     from ferserve_server.observability.merged import MergedRegistry
     from ferserve_server.observability.metrics import Metrics
     from ferserve_server.settings import Settings
@@ -53,7 +54,7 @@ async def running_fronts(
             merged.ended(process)
             metrics.front_restarts.inc()
 
-        def take_series(process: Hashable, series: Any) -> None:
+        def take_series(process: Hashable, series: Json) -> None:
             merged.update(process, series)
 
         fronts = Fronts(

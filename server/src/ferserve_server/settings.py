@@ -252,12 +252,16 @@ class Settings(BaseSettings):
                 raise ValueError(
                     f"alias {model}:{alias} is moved by canaries: take it out, or set canary_share to 0"
                 )
-        if self.processes > 1 and self.listen.startswith("unix:"):
-            raise ValueError("a unix: address in listen is for one process: set processes to 1, or a HOST:PORT")
         if (self.tls_cert_file is None) != (self.tls_key_file is None):
             raise ValueError("tls_cert_file and tls_key_file must be given together")
         if self.tls_client_ca_file and not self.tls_cert_file:
             raise ValueError("tls_client_ca_file needs tls_cert_file and tls_key_file")
+        return self
+
+    @model_validator(mode="after")
+    def _check_processes(self) -> Self:
+        if self.processes > 1 and self.listen.startswith("unix:"):
+            raise ValueError("a unix: address in listen is for one process: set processes to 1, or a HOST:PORT")
         return self
 
     @classmethod

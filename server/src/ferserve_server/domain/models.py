@@ -1,6 +1,6 @@
 """What the ways in ask of the models: leases, what there is, and changes.
 
-`repository.manager.ModelManager` has them in this process; `fronts.remote_models.RemoteModels` has those of another.
+`repository.manager.ModelManager` has them in this process, `fronts.remote_models.RemoteModels` those of another.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ class Arena:
         self._ends = [size]
 
     def take(self, byte_count: int) -> int | None:
-        """The offset of a free place of so many bytes, 1 or more, which is taken from now on; None: there is none."""
+        """Takes a place of so many bytes, 1 or more, and returns its offset; None: there is no such place."""
         wanted = _rounded(byte_count)
         for index, start in enumerate(self._starts):
             end = self._ends[index]

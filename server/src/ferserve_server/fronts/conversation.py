@@ -1,4 +1,4 @@
-"""Questions, answers and news between a front process and the owner, as JSON; and the short messages of requests."""
+"""Questions, answers and news between a front process and the owner, beside the messages of requests."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from ferserve_server.fronts.state_form import write_text
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
+    from ferserve_server.fronts.state_form import Json
     from ferserve_server.interprocess.channel import Channel
 
-    News = Mapping[str, Callable[[Any], None]]
-    Questions = Mapping[str, Callable[[Any], Awaitable[object]]]
+    News = Mapping[str, Callable[[Json], None]]
+    Questions = Mapping[str, Callable[[Json], Awaitable[object]]]
 
 log = structlog.get_logger(__name__)
 
@@ -62,7 +63,7 @@ class Conversation:
         """Sends news; `value` is JSON."""
         self._say({"tell": name, "value": value})
 
-    async def ask(self, name: str, value: object) -> Any:
+    async def ask(self, name: str, value: object) -> Json:
         """Asks, and returns the answer. All news that the other side sent before it have been taken in by then.
 
         Raises:

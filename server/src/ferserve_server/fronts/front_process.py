@@ -133,6 +133,12 @@ class FrontProcess:
         if self._conversation is not None and not self.ended.is_set():
             self._conversation.tell(name, value)
 
+    async def told(self) -> None:
+        """Returns when it has taken in all news so far, or is gone."""
+        if self._conversation is not None and not self.ended.is_set():
+            with contextlib.suppress(ConnectionError):
+                await self._conversation.ask("told", None)
+
     async def end(self) -> str:
         """Ends it, if it has not ended, and tells how it did. Its requests leave the queues."""
         self._closed()
@@ -150,6 +156,7 @@ class FrontProcess:
     def _failed(self, text: str) -> None:
         self._fault = text
         self._settle_error(FrontStartError(text))
+        self._closed()  # it waits to be ended
 
     def _closed(self) -> None:
         if self.ended.is_set():

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from ferserve_server.interprocess.channel import Channel
 
 MESSAGE_BYTES: Final = 8 * 1024
-"""Longest message that goes in one piece. Those of a request have about 60 bytes; room for the longest is set aside
-at every receipt, so it is kept small."""
+"""Longest message that goes in one piece. Those of a request have about 60 bytes; room for the longest is set
+aside at every receipt, so it is kept small."""
 
 _PART: Final = b"\xfe"
 _LAST_PART: Final = b"\xff"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 import numpy as np
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ferserve_server.domain.ports import Clock
     from ferserve_server.domain.servable import ModelDescription, ModelSpec, ModelStatus, ServableId
     from ferserve_server.fronts.arena import Arena
+    from ferserve_server.fronts.state_form import Json
 
 _NEWEST_SHARE: Final = 0.1
 """Weight of the newest answer in the running mean of how long one takes: about the last 20 count."""
@@ -66,7 +67,7 @@ class RemoteModels:
         arena: Arena,
         *,
         post: Callable[[bytes], None],
-        ask: Callable[[str, object], Awaitable[Any]],
+        ask: Callable[[str, object], Awaitable[Json]],
         clock: Clock,
         rejected: Callable[[str], None],
     ) -> None:
@@ -124,7 +125,7 @@ class RemoteModels:
     async def roll_back(self, name: str, version: int | None = None) -> None:  # noqa: D102 - see `refresh`
         await self._ask("change", ["roll_back", name, version])
 
-    def state_told(self, form: Any) -> None:
+    def state_told(self, form: Json) -> None:
         """Takes in what the owner tells of its models: a `ServiceState` as JSON."""
         self._directory = Directory(read_value(form, ServiceState))
 

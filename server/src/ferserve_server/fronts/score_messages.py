@@ -19,12 +19,14 @@ import json
 import struct
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from ferserve_server.domain.errors import FerserveError
 from ferserve_server.domain.ports import Priority
 from ferserve_server.domain.servable import ModelSpec, ServableId
 from ferserve_server.fronts.error_form import read_error, write_error
+
+if TYPE_CHECKING:
+    from ferserve_server.domain.errors import FerserveError
 
 SCORE: Final = 1
 CANCEL: Final = 2

@@ -8,13 +8,16 @@ from dataclasses import dataclass, fields, is_dataclass
 from enum import Enum
 from functools import cache
 from types import NoneType, UnionType
-from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+from typing import Any, TypeAlias, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from ferserve_server.domain.errors import FerserveError
-from ferserve_server.domain.servable import ModelStatus
+from ferserve_server.domain.servable import ModelStatus  # noqa: TC001 - read as a type hint at run time
 from ferserve_server.fronts.error_form import read_error, write_error
 
 T = TypeVar("T")
+
+Json: TypeAlias = Any
+"""What `json.loads` returns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +50,12 @@ def write_value(value: object) -> object:
     return value
 
 
-def read_value(form: Any, kind: type[T]) -> T:
-    """The value of type `kind` that `write_value` wrote. `kind` is built of dataclasses, enums, tuples, mappings,
-    `FerserveError`, and what JSON knows itself.
+def read_value(form: Json, kind: type[T]) -> T:
+    """The value that `write_value` wrote.
+
+    Args:
+        form: What it wrote.
+        kind: The value's type: built of dataclasses, enums, tuples, mappings, `FerserveError`, and what JSON knows.
 
     Raises:
         KeyError, TypeError, ValueError: `form` is of another type.
@@ -62,7 +68,7 @@ def write_text(value: object) -> str:
     return json.dumps(value, default=lambda number: number.item(), separators=(",", ":"))
 
 
-def _read(form: Any, kind: Any) -> object:
+def _read(form: Json, kind: Any) -> object:  # noqa: ANN401, PLR0911 - a hint of any kind; a case for each
     origin, arguments = get_origin(kind), get_args(kind)
     if origin in {Union, UnionType}:
         (wanted,) = (each for each in arguments if each is not NoneType)

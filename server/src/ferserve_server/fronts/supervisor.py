@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from ferserve_server.domain.models import Models
     from ferserve_server.fronts.front_process import FrontPlan
+    from ferserve_server.fronts.state_form import Json
 
 log = structlog.get_logger(__name__)
 
@@ -30,6 +32,10 @@ _LASTING_S: Final = 10.0
 
 _CANARY_NEWS_S: Final = 1.0
 """How often the figures of canaries are told: as often as they are judged."""
+
+
+_LONGEST_TELLING_S: Final = 1.0
+"""Whoever asked for a change is answered by then, also if a front process has not heard of it."""
 
 
 class Fronts:
@@ -52,8 +58,8 @@ class Fronts:
         models: Models,
         *,
         default_model: str,
-        news: Mapping[str, Callable[[Hashable, Any], None]],
-        questions: Mapping[str, Callable[[Any], Awaitable[object]]],
+        news: Mapping[str, Callable[[Hashable, Json], None]],
+        questions: Mapping[str, Callable[[Json], Awaitable[object]]],
         gone: Callable[[Hashable], None],
     ) -> None:
         self._plan = plan
@@ -104,6 +110,14 @@ class Fronts:
             state = self._state()
             for front in self._fronts.values():
                 front.tell("state", state)
+
+    async def told(self) -> None:
+        """Returns when every front process knows the models as they stand."""
+        self._stale = True
+        self.tell_changes()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LONGEST_TELLING_S):
+                await asyncio.gather(*(front.told() for front in self._fronts.values()))
 
     async def drain(self, timeout_s: float) -> bool:
         """Has them refuse what is new and answer what they took; returns whether all did within the time."""
@@ -162,14 +176,13 @@ class Fronts:
                 front = self._fronts[index]
                 await front.end()
 
-    async def _change(self, words: Any) -> None:
+    async def _change(self, words: Json) -> None:
         name, *arguments = words
         if name not in CHANGES:
             raise ValueError(f"no change is called {name!r}")
         await getattr(self._models, name)(*arguments)
         # Who asked reads the models next.
-        self._stale = True
-        self.tell_changes()
+        await self.told()
 
     async def _tell_canaries(self) -> None:
         """Figures of a trial change with every request; those who look at them get the newest of each second."""

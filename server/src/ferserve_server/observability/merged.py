@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def write_series(metrics: Metrics) -> list[Row]:
-    """What a process that takes calls in has counted so far, as JSON: [family, is a gauge, name, labels, value]."""
+    """What a process that takes calls in has counted so far: rows of family, is a gauge, name, labels, value."""
     collectors = (
         metrics.requests,
         metrics.request_seconds,
@@ -72,7 +72,7 @@ class MergedRegistry(CollectorRegistry):
             added = others.get(family.name)
             yield family if added is None else _sum(family, added)
 
-    def restricted_registry(self, names: Iterable[str]) -> Any:
+    def restricted_registry(self, names: Iterable[str]) -> _Restricted:
         """The samples of these names alone, as a scrape with `name[]` asks for."""
         return _Restricted(self, frozenset(names))
 

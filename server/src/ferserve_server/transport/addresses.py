@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import stat
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Self
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -86,7 +87,7 @@ class ReservedPort:
         self.port: int = self._sockets[0].getsockname()[1]
         self.address = f"{host}:{self.port}"
 
-    def __enter__(self) -> ReservedPort:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -136,23 +137,23 @@ def _path_of(address: str) -> Path:
 
 def _make_room(path: Path) -> str:
     """Removes a socket that nobody listens on; returns why a new one cannot be there, or ""."""
-    if len(bytes(path)) > _LONGEST_PATH_BYTES:
-        return f"the path of a socket has at most {_LONGEST_PATH_BYTES} bytes"
     try:
-        mode = path.lstat().st_mode
-    except FileNotFoundError:
-        return "" if path.parent.is_dir() else f"there is no folder {path.parent}"
+        if len(bytes(path)) > _LONGEST_PATH_BYTES:
+            fault = f"the path of a socket has at most {_LONGEST_PATH_BYTES} bytes"
+        elif not path.parent.is_dir():
+            fault = f"there is no folder {path.parent}"
+        elif not os.path.lexists(path):
+            fault = ""
+        elif not stat.S_ISSOCK(path.lstat().st_mode):
+            fault = "there is a file of that name"
+        elif _answers(path):
+            fault = "another process listens there"
+        else:
+            fault = ""
+            path.unlink(missing_ok=True)
     except OSError as error:
-        return str(error.strerror)
-    if not stat.S_ISSOCK(mode):
-        return "there is a file of that name"
-    if _answers(path):
-        return "another process listens there"
-    try:
-        path.unlink(missing_ok=True)
-    except OSError as error:
-        return f"the socket that a process before left there cannot be removed: {error.strerror}"
-    return ""
+        fault = str(error)
+    return fault
 
 
 def _answers(path: Path) -> bool:

@@ -124,7 +124,8 @@ def listen(server: grpc.aio.Server, address: str, tls: TlsFiles | None, flag: st
             port = server.add_secure_port(address, tls.credentials())
     except (RuntimeError, ValueError) as error:
         raise ListenError(
-            f"cannot listen on {address!r}: it is taken, or neither HOST:PORT nor unix:PATH; choose another with {flag}"
+            f"cannot listen on {address!r}: it is taken, or neither HOST:PORT nor unix:PATH; "
+            f"choose another with {flag}"
         ) from error
     if port == 0:
         raise ListenError(f"cannot listen on {address!r}; choose another with {flag}")

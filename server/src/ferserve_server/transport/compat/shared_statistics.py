@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from ferserve_server.domain.servable import ServableId
 from ferserve_server.fronts.state_form import read_value, write_value
@@ -11,6 +11,7 @@ from ferserve_server.transport.compat.statistics import VersionCounts
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
+    from ferserve_server.fronts.state_form import Json
     from ferserve_server.transport.compat.statistics import Statistics
 
 COUNTED: Final = "statistics"
@@ -25,7 +26,7 @@ class RemoteStatistics:
         ask: Asks for the counts.
     """
 
-    def __init__(self, tell: Callable[[str, object], None], ask: Callable[[str, object], Awaitable[Any]]) -> None:
+    def __init__(self, tell: Callable[[str, object], None], ask: Callable[[str, object], Awaitable[Json]]) -> None:
         self._tell = tell
         self._ask = ask
         self._pending: list[list[object]] = []
@@ -60,7 +61,7 @@ class RemoteStatistics:
         return [read_value(form, VersionCounts) for form in answer]
 
 
-def take_counted(statistics: Statistics, rows: Any) -> None:
+def take_counted(statistics: Statistics, rows: Json) -> None:
     """Counts what `RemoteStatistics` sent."""
     for name, version, total_s, *parts in rows:
         servable = ServableId(name, version)
@@ -78,7 +79,7 @@ def take_counted(statistics: Statistics, rows: Any) -> None:
         )
 
 
-async def tell_counts(statistics: Statistics, servables: Any) -> object:
+async def tell_counts(statistics: Statistics, servables: Json) -> object:
     """Answers what `RemoteStatistics` asks."""
     counts = await statistics.counts_of(read_value(servables, tuple[ServableId, ...]))
     return write_value(counts)
