@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from enum import Enum
 from functools import cache
@@ -55,7 +55,7 @@ def read_value(form: Json, kind: type[T]) -> T:
 
     Args:
         form: What it wrote.
-        kind: The value's type: built of dataclasses, enums, tuples, mappings, `FerserveError`, and what JSON knows.
+        kind: Its type: built of dataclasses, enums, tuples, mappings, `FerserveError`, and what JSON knows.
 
     Raises:
         KeyError, TypeError, ValueError: `form` is of another type.
@@ -82,8 +82,9 @@ def _read(form: Json, kind: Any) -> object:  # noqa: ANN401, PLR0911 - a hint of
         return read_error(form)
     if issubclass(kind, Enum):
         return kind(form)
-    if is_dataclass(kind):
-        return kind(**{name: _read(form[name], hint) for name, hint in _hints(kind).items()})
+    if isinstance(kind, type) and is_dataclass(kind):
+        made: Callable[..., object] = kind
+        return made(**{name: _read(form[name], hint) for name, hint in _hints(kind).items()})
     return form
 
 

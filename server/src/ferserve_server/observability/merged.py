@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import Metric
+from prometheus_client.registry import RestrictedRegistry
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator
@@ -87,14 +88,15 @@ class MergedRegistry(CollectorRegistry):
         return others
 
 
-class _Restricted:
+class _Restricted(RestrictedRegistry):
     def __init__(self, registry: MergedRegistry, names: frozenset[str]) -> None:
-        self._registry = registry
-        self._names = names
+        super().__init__(names, registry)
+        self._merged = registry
+        self._wanted = names
 
     def collect(self) -> Iterator[Metric]:
-        for family in self._registry.collect():
-            kept = [sample for sample in family.samples if sample.name in self._names]
+        for family in self._merged.collect():
+            kept = [sample for sample in family.samples if sample.name in self._wanted]
             if kept:
                 restricted = Metric(family.name, family.documentation, family.type)
                 restricted.samples = kept
