@@ -46,9 +46,7 @@ def errors(draw: st.DrawFn) -> FerserveError:
     kind = KINDS[draw(st.sampled_from(sorted(KINDS)))]
     error = kind.__new__(kind)
     retry_after_s = draw(st.none() | SECONDS)
-    FerserveError.__init__(
-        error, draw(st.text()), draw(FACTS), field=draw(st.text()), retry_after_s=retry_after_s
-    )
+    FerserveError.__init__(error, draw(st.text()), draw(FACTS), field=draw(st.text()), retry_after_s=retry_after_s)
     if draw(st.booleans()):
         error.reason = draw(st.text(min_size=1))  # type: ignore[misc]  # as errors of requests have it
     return error

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import urllib.request
 from typing import TYPE_CHECKING, Any
 
 import grpc
+from prometheus_client.parser import text_string_to_metric_families
 
-from support.local_server import LocalServer, Stubs, eventually, local_server
+from support.local_server import LocalServer, Stubs, local_server
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -23,35 +25,45 @@ CALLER_COUNT = 12
 
 @contextlib.asynccontextmanager
 async def front_server(
-    model_repo: Path, loader: Loader | None = None, *, processes: int = 2, **settings: object
+    model_repo: Path, loader: Loader | None = None, **settings: object
 ) -> AsyncIterator[LocalServer]:
-    """Runs a server with front processes until the block is left."""
-    async with local_server(model_repo, loader, processes=processes, **settings) as server:
+    """Runs a server with two front processes until the block is left."""
+    async with local_server(model_repo, loader, **({"processes": 2} | settings)) as server:
         yield server
 
 
 def fronts_of(server: LocalServer) -> Fronts:
+    """The front processes of a server."""
     assert server.running.fronts is not None
     return server.running.fronts
 
 
 @contextlib.asynccontextmanager
 async def callers(server: LocalServer, count: int = CALLER_COUNT) -> AsyncIterator[list[Stubs]]:
-    """Stubs on connections of their own, which land on one process or another."""
+    """Stubs on connections of their own, which land on one process or another, once health says SERVING there."""
     async with contextlib.AsyncExitStack() as stack:
         options: list[tuple[str, Any]] = [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_retries", 0)]
         made = []
         for _ in range(count):
             channel = grpc.aio.insecure_channel(server.address, options)
             made.append(Stubs(await stack.enter_async_context(channel)))
-        await asyncio.gather(*(stubs.channel.channel_ready() for stubs in made))
+        for each in made:
+            await each.wait_for()
         yield made
 
 
-async def all_know(stubs: list[Stubs]) -> None:
-    """Waits until health says SERVING on every connection."""
-    for each in stubs:
-        await each.wait_for()
+def scrape(server: LocalServer) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+    """Every sample of a server's metrics, by name and labels. Blocking."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{server.running.metrics_port}/metrics", timeout=30) as page:
+        text = page.read().decode()
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
 
 
-__all__ = ["CALLER_COUNT", "all_know", "callers", "eventually", "front_server", "fronts_of"]
+async def metric(server: LocalServer, name: str, **labels: str) -> float:
+    """One sample, 0 if it is not there."""
+    samples = await asyncio.to_thread(scrape, server)
+    return samples.get((f"ferserve_{name}", frozenset(labels.items())), 0.0)

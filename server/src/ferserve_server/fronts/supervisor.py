@@ -82,6 +82,11 @@ class Fronts:
         return sum(front.listening.done() and not front.ended.is_set() for front in self._fronts.values())
 
     @property
+    def request_count(self) -> int:
+        """Requests of all of them that are not answered."""
+        return sum(front.request_count for front in self._fronts.values())
+
+    @property
     def pids(self) -> list[int]:
         """Process ids of those that run."""
         return [front.pid for front in self._fronts.values() if not front.ended.is_set()]
