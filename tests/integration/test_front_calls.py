@@ -218,7 +218,7 @@ async def test_metrics_are_sums_over_all_processes(service: Service) -> None:
     assert samples["ferserve_front_restarts_total", frozenset()] == 0
 
 
-async def test_statistics_of_the_open_inference_protocol_are_those_of_the_whole_service(service: Service) -> None:
+async def test_statistics_of_other_protocols_are_those_of_the_whole_service(service: Service) -> None:
     async def successes(stubs: Stubs) -> tuple[int, int]:
         request = oip("ModelStatisticsRequest", name="fer-nano", version="1")
         (stats,) = (await ask(stubs.channel, "ModelStatistics", request)).model_stats

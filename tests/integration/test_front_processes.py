@@ -146,9 +146,14 @@ async def test_requests_of_a_killed_front_process_leave_the_queue(models: Path) 
         finally:
             loader.before_predict = lambda _: None
             gate.set()
-        for each in stubs:
-            await each.wait_for()
-            assert classes_of(await each.emotion.ClassifyFaces(_faces(3), timeout=60)) == [3]
+
+        async def back() -> bool:
+            return fronts.running_count == 2
+
+        await eventually(back)
+        async with callers(server, 4) as anew:
+            for each in anew:
+                assert classes_of(await each.emotion.ClassifyFaces(_faces(3), timeout=60)) == [3]
 
 
 async def test_crops_that_find_no_room_in_the_shared_memory_are_refused_at_once(models: Path) -> None:

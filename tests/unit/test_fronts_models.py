@@ -153,15 +153,13 @@ async def test_a_caller_who_leaves_frees_the_place_only_when_the_owner_has_let_g
     scorer = GatedScorer()
     pair = Pair(scorer)
     task = asyncio.create_task(pair.score(GOLDEN_FACES))
-    while not scorer.taken:
-        await asyncio.sleep(0)
+    await _until(lambda: scorer.taken)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
     assert pair.arena.taken > 0
     assert scorer.cancelled == 0
-    while pair.arena.taken:
-        await asyncio.sleep(0)
+    await _until(lambda: not pair.arena.taken)
     assert scorer.cancelled == 1
     assert pair.desk.request_count == 0
     assert not pair.models.is_leased
@@ -178,8 +176,7 @@ async def test_a_caller_who_leaves_before_the_owner_has_begun_leaves_nothing_beh
         await task
     for message in pair.messages:  # both in one turn
         pair.desk.score_message(message)
-    while pair.arena.taken:
-        await asyncio.sleep(0)
+    await _until(lambda: not pair.arena.taken)
     assert scorer.taken == []
     assert pair.desk.request_count == 0
 
@@ -187,13 +184,11 @@ async def test_a_caller_who_leaves_before_the_owner_has_begun_leaves_nothing_beh
 async def test_an_answer_that_crosses_the_callers_leaving_harms_nobody() -> None:
     pair = Pair(FakeScorer())
     task = asyncio.create_task(pair.score(GOLDEN_FACES))
-    while pair.desk.request_count == 0:
-        await asyncio.sleep(0)
+    await _until(lambda: pair.desk.request_count)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    while pair.arena.taken:
-        await asyncio.sleep(0)
+    await _until(lambda: not pair.arena.taken)
     np.testing.assert_array_equal((await pair.score(GOLDEN_FACES)).scores, fake_scores(GOLDEN_FACES, 7))
 
 
@@ -235,11 +230,9 @@ async def test_when_the_front_process_is_gone_its_requests_and_leases_end() -> N
         await lease.scorer.score(GOLDEN_FACES)
         scorer.gate.clear()
         waiting = asyncio.create_task(lease.scorer.score(GOLDEN_FACES))
-        while len(scorer.taken) < 3:
-            await asyncio.sleep(0)
+        await _until(lambda: len(scorer.taken) == 3)
         pair.desk.close()
-        while scorer.cancelled == 0:
-            await asyncio.sleep(0)
+        await _until(lambda: scorer.cancelled)
         assert not pair.models.is_leased
         waiting.cancel()
 
@@ -279,6 +272,15 @@ async def test_changes_are_asked_of_the_owner() -> None:
         ("change", ["roll_back", "m", 2]),
         ("change", ["refresh"]),
     ]
+
+
+async def _until(condition) -> None:
+    """Gives the event loop turns until it holds."""
+    for _ in range(1000):
+        if condition():
+            return
+        await asyncio.sleep(0)
+    raise AssertionError("it does not come to that")
 
 
 async def _noted(asked: list, name: str, value: object) -> None:
