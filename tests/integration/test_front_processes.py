@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import socket
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
 
 from ferserve.v1 import emotion_service_pb2 as emotion_pb2
+from ferserve.v1 import emotion_service_pb2_grpc
 from ferserve_server.transport.addresses import ListenError
 from support.fake_models import publish_fake
 from support.front_server import CALLER_COUNT, callers, front_server, fronts_of, metric
 from support.loaders import KeptLoader
-from support.local_server import LocalServer, Stubs, classes_of, eventually, packed, refusal_of
+from support.local_server import LocalServer, Refusal, Stubs, classes_of, eventually, packed, refusal_of
+from support.server_process import ServerProcess, run_server
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -252,3 +256,54 @@ async def test_leaving_the_server_leaves_no_process_behind(models: Path) -> None
         pids = fronts_of(server).pids
         assert all(map(_alive, pids))
     assert not any(map(_alive, pids))
+
+
+def _front_pids(server: ServerProcess) -> list[int]:
+    lines = [json.loads(line) for line in list(server.log) if line.startswith("{")]
+    return [line["pid"] for line in lines if line["event"] == "front process started"]
+
+
+@pytest.mark.parametrize("victim", ["server", "front processes too"])
+def test_sigterm_under_load_loses_no_call_that_was_taken(tiny_model_repo: Path, victim: str) -> None:
+    """Supervisors send the signal to the server alone, or to every process of it."""
+    with run_server(tiny_model_repo, "--processes", "2", "--lame-duck-s", "0.2") as server:
+        answered = threading.Event()
+
+        def call_until_refused() -> Refusal:
+            options = [("grpc.enable_retries", 0), ("grpc.use_local_subchannel_pool", 1)]
+            with grpc.insecure_channel(server.address, options) as channel:
+                stub: Any = emotion_service_pb2_grpc.EmotionServiceStub(channel)
+                while True:
+                    try:
+                        assert len(stub.ClassifyFaces(_faces(1, 2), timeout=30).results) == 2
+                    except grpc.RpcError as error:
+                        return refusal_of(error)
+                    answered.set()
+
+        with ThreadPoolExecutor(6) as pool:
+            callers = [pool.submit(call_until_refused) for _ in range(6)]
+            assert answered.wait(60)
+            if victim == "front processes too":
+                for pid in _front_pids(server):
+                    os.kill(pid, signal.SIGTERM)
+            server.terminate()
+            refusals = [caller.result(timeout=60) for caller in callers]
+        assert {refusal.code for refusal in refusals} == {grpc.StatusCode.UNAVAILABLE}
+        assert {refusal.reason for refusal in refusals} <= {"DRAINING", ""}
+        assert all("onnect" in refusal.message for refusal in refusals if not refusal.reason)
+        assert server.wait() == 0
+        assert server.wait_for_event("drained")
+
+
+def test_when_the_owner_of_the_models_is_killed_nothing_stays_behind(tiny_model_repo: Path) -> None:
+    with run_server(tiny_model_repo, "--processes", "2") as server:
+        pids = _front_pids(server)
+        assert len(pids) == 2
+        server.process.kill()
+        server.process.wait()
+        ended = threading.Event()
+        for _ in range(600):
+            if not any(map(_alive, pids)):
+                break
+            ended.wait(0.1)
+        assert not any(map(_alive, pids))
