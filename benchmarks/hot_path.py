@@ -122,8 +122,8 @@ class Sender:
             head = emotion_pb2.ClassifyStreamRequest(sequence_id=number).SerializeToString()
             await call.write(head + body)  # the fields of a message may come in parts
         await call.done_writing()
-        async for answer in call:
-            del answer
+        while await call.read() is not grpc.aio.EOF:
+            pass
 
 
 async def _together(workers: int, total: int, work: Callable[[int], Awaitable[None]]) -> None:

@@ -14,6 +14,7 @@ from ferserve_server.batching import recovery
 from ferserve_server.batching.admission import ServiceRate, check_admission
 from ferserve_server.batching.alone import InPlace
 from ferserve_server.batching.entry import Batch, Entry
+from ferserve_server.batching.turn import EndOfTurn
 from ferserve_server.batching.policy import Dispatch, Executors, decide
 from ferserve_server.batching.queue import EntryQueue
 from ferserve_server.batching.runner import BatchOutcome, ThreadRunner
@@ -70,6 +71,9 @@ class Batcher:
         self._in_place = InPlace(servable, settings.bucket_sizes, settings.inline_s, settings.execution_timeout_s)
         self._timer: Timer | None = None
         self._timer_at = float("inf")
+        self._gathering = EndOfTurn(self._loop, self._gathered)
+        self._met_others = False
+        self._most_gathered = min(self._limits.max_batch_size, self._limits.max_faces)
         self._draining = False
         self._drained = asyncio.Event()
         self.healthy = True
@@ -98,12 +102,10 @@ class Batcher:
         except FerserveError as error:
             self._observer.rejected(error.reason)
             raise
-        # Bulk work never runs on the event loop: others would wait for it.
-        if priority is Priority.INTERACTIVE and (faces := self._score_in_place(crops, now)) is not None:
-            return faces
         entry = self._entry(crops, priority, now, deadline)
+        self._met_others = self._met_others or bool(self._in_flight or self._queue)
         self._queue.append(entry)
-        self._pump()
+        self._gathering.ask()
         try:
             return await entry.future
         except asyncio.CancelledError:
@@ -131,6 +133,8 @@ class Batcher:
     def _admit(self, now: float, crops: CropBatch, deadline: float | None) -> None:
         if self._draining:
             raise DrainingError
+        if self._gathering.asked and self._queue.face_count + len(crops) > self._most_gathered:
+            self._pump()  # what waits for nothing but the turn to end must not take others' room
         check_admission(
             face_count=len(crops),
             byte_count=crops.nbytes,
@@ -142,15 +146,26 @@ class Batcher:
             limits=self._limits,
         )
 
-    def _score_in_place(self, crops: CropBatch, now: float) -> ScoredFaces | None:
-        others = bool(self._in_flight or self._queue)
-        scores = self._in_place.scores(crops, others=others, expected_s=self._rate.batch_s)
+    def _gathered(self) -> None:
+        now = self._clock.now()
+        if not self._queue or not self._serve_alone(self._queue.entries[0], now):
+            self._pump()
+
+    def _serve_alone(self, entry: Entry, now: float) -> bool:
+        """Serves a request that came alone on the event loop, if it may be; see `batching.alone`."""
+        # Bulk work never runs on the event loop: others would wait for it.
+        if entry.priority is not Priority.INTERACTIVE or not entry.is_whole(now):
+            return False
+        others, self._met_others = self._met_others, False
+        scores = self._in_place.scores(entry.crops, others=others, expected_s=self._rate.batch_s)
         if scores is None:
-            return None
-        inference_s = self._clock.now() - now
-        self._rate.executed(inference_s)
-        self._tell(CutReason.ALONE, scores, len(crops), 0.0, inference_s)
-        return ScoredFaces(scores, inference_s=inference_s)
+            return False
+        self._queue.drop(entry)
+        entry.inference_s = self._clock.now() - now
+        entry.answer(0, scores)
+        self._rate.executed(entry.inference_s)
+        self._tell(CutReason.ALONE, scores, len(scores), now - entry.enqueued_at, entry.inference_s)
+        return True
 
     def _entry(self, crops: CropBatch, priority: Priority, now: float, deadline: float | None) -> Entry:
         label_count = len(self._servable.description.labels)
