@@ -1,9 +1,9 @@
 """What a request costs the server outside the model: processor time beside that of a bare gRPC echo server.
 
-Two server processes on the same interpreter, loop and gRPC: ferserve with a model that returns at once, and one that
-answers every message with fixed bytes of the same sizes. Both get the same load in short turns, so that a machine that
-changes its pace changes both. Processor time of a process is told in nanoseconds and does not count what other work
-takes, so the figures hold on a busy machine, give or take its caches; times of day would not.
+Two server processes on the same interpreter, loop and gRPC: ferserve with a model that returns at once, and one
+that answers every message with fixed bytes of about the same number. Both get the same load in short turns, so that a
+machine that changes its pace changes both. Processor time does not count what other work takes, so the figures hold
+on a busy machine, give or take its caches; times of day would not.
 
 Prints a table and writes benchmarks/results/hot_path.json. Run with `make bench-hot-path`.
 """
@@ -45,7 +45,7 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 RESULTS: Final = ROOT / "benchmarks" / "results" / "hot_path.json"
 SERVICE: Final = "ferserve.v1.EmotionService"
 ECHO_BYTES: Final = 60
-"""Length of the echo server's answers; ours to one face takes about as many, labels not counted."""
+"""Length of the echo server's answers; ours to one face takes about as many, names of classes not counted."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,9 @@ def cpu_seconds(pid: int) -> float:
     taken = time.clock_gettime((~pid << 3) | 2)
     for task in Path(f"/proc/{pid}/task").iterdir():
         children = task / "children"
-        taken += sum(cpu_seconds(int(child)) for child in children.read_text().split()) if children.exists() else 0.0
+        taken += (
+            sum(cpu_seconds(int(child)) for child in children.read_text().split()) if children.exists() else 0.0
+        )
     return taken
 
 
@@ -233,10 +235,12 @@ def _medians(rounds: Sequence[dict[str, float]]) -> dict[str, float]:
 @contextlib.contextmanager
 def _server(name: str) -> Iterator[tuple[int, str]]:
     """Runs one of the servers until the block is left; gives its process number and its address."""
-    with subprocess.Popen([sys.executable, __file__, "--serve", name], stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [sys.executable, __file__, "--serve", name], stdout=subprocess.PIPE, text=True
+    ) as process:
         try:
-            assert process.stdout is not None
-            yield process.pid, f"127.0.0.1:{int(process.stdout.readline())}"
+            port = process.stdout.readline() if process.stdout else ""
+            yield process.pid, f"127.0.0.1:{int(port)}"
         finally:
             process.kill()
 
@@ -270,8 +274,8 @@ def main() -> None:
         share = others.share()
     for name, figures in found.items():
         print(
-            f"{name:28} echo {figures['echo_cpu_s']:.3f}  ours {figures['ours_cpu_s']:.3f} CPU-s per 1,000  "
-            f"ratio {figures['ratio']:.2f} ({figures['ratio_quartile_1']:.2f} to {figures['ratio_quartile_3']:.2f})"
+            f"{name:28} echo {figures['echo_cpu_s']:.3f}  ours {figures['ours_cpu_s']:.3f} CPU-s per 1,000  ratio "
+            f"{figures['ratio']:.2f} ({figures['ratio_quartile_1']:.2f} to {figures['ratio_quartile_3']:.2f})"
         )
     document = {**machine_facts(), "rounds": options.rounds, "other_work_share": round(share, 2), "loads": found}
     options.output.write_text(json.dumps(document, indent=1) + "\n")

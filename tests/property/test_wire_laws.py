@@ -126,9 +126,7 @@ def test_an_answer_written_as_bytes_is_what_protobuf_would_write_field_by_field(
         results=wire.format_face_results(faces),
         labels=labels,
         servable=wire.format_servable(SERVABLE),
-        timing=face_pb2.Timing(
-            total_ms=total_s * 1e3, queue_ms=queue_s * 1e3, inference_ms=inference_s * 1e3
-        ),
+        timing=face_pb2.Timing(total_ms=total_s * 1e3, queue_ms=queue_s * 1e3, inference_ms=inference_s * 1e3),
     )
     written = answers.format_call_answer(Classification(faces, labels, SERVABLE), total_s)
     assert emotion_pb2.ClassifyFacesResponse.FromString(written) == message

@@ -7,8 +7,7 @@ model may run in place. It must not cost those who come later, nor hide that the
 - only for batches that are expected to take no longer than `inline_s`, so that nobody waits longer than that;
 - only after `PROOF` requests in a row that met no other, on an engine that therefore works;
 - of every `CYCLE` requests, `PROBES` go over a thread all the same: two callers then meet, and the rule ends;
-- a batch that takes less than `QUICK_S` runs in place in any company: handing it over would keep the event loop from
-  the others for as long;
+- what takes less than `QUICK_S` runs in place in any company: handing it over would keep the others as long;
 - an engine that hangs in place takes the event loop with it. `watch` notices, and ends the process for its
   supervisor to start it again (docs/adr/0012).
 """
@@ -25,7 +24,6 @@ import structlog
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from ferserve_server.batching.entry import Batch
     from ferserve_server.domain.face import CropBatch, Scores
     from ferserve_server.domain.ports import Servable
 
@@ -36,7 +34,8 @@ CYCLE: Final = 80
 PROBES: Final = 16
 
 QUICK_S: Final = 100e-6
-"""What handing a batch to a thread and back takes of the processor (benchmarks/hot_path.py), in seconds."""
+"""Less than what handing a batch to a thread and back takes of the processor, in seconds. With 32 callers and a
+model that takes no time, 0.13 ms of a request's 0.46 ms were for that (benchmarks/hot_path.py)."""
 
 _FORGETTING: Final = 1.02
 """How much longer the shortest run counts as after each other one: a model that slows down is noticed after some
@@ -104,34 +103,27 @@ class InPlace:
             others: Whether another request waits or runs.
             expected_s: How long a batch takes, in seconds; 0 if that is not known yet.
         """
-        if self._inline_s <= 0 or not self._solitude.arrived(others=others):
+        if self._inline_s <= 0:
             return None
-        if not 0 < expected_s <= self._inline_s or len(crops) not in self._bucket_sizes:
+        alone = self._solitude.arrived(others=others)
+        if not 0 < self._shortest_s.get(len(crops), 0.0) < QUICK_S:
+            fits = 0 < expected_s <= self._inline_s and len(crops) in self._bucket_sizes
+            if not (alone and fits):
+                return None
+        self._run_number += 1
+        self._running = True
+        try:
+            scores = self._servable.predict(crops)
+        except Exception:  # noqa: BLE001 - the threads run it again, find the face at fault, and log
             return None
-        scores = self._run(crops)
-        return scores if scores is not None and np.isfinite(scores).all() else None
-
-    def quick_scores(self, batch: Batch) -> Scores | None:
-        """The scores of a batch that takes less time than handing it over; None leaves it to the threads."""
-        if self._inline_s <= 0 or self._shortest_s.get(batch.row_count, QUICK_S) >= QUICK_S:
-            return None
-        parts = batch.slices
-        return self._run(parts[0].rows if len(parts) == 1 else np.concatenate([part.rows for part in parts]))
+        finally:
+            self._running = False
+        return scores if np.isfinite(scores).all() else None
 
     def executed(self, row_count: int, inference_s: float) -> None:
         """Notes how long a batch took, in seconds, wherever it ran; `row_count` with its padding."""
         shortest_s = self._shortest_s.get(row_count, inference_s)
         self._shortest_s[row_count] = min(shortest_s * _FORGETTING, inference_s)
-
-    def _run(self, crops: CropBatch) -> Scores | None:
-        self._run_number += 1
-        self._running = True
-        try:
-            return self._servable.predict(crops)
-        except Exception:  # noqa: BLE001 - the threads run it again, find the face at fault, and log
-            return None
-        finally:
-            self._running = False
 
     def close(self) -> None:
         """Ends the watchdog."""

@@ -13,7 +13,6 @@ from ferserve_server.batching import recovery
 from ferserve_server.batching.admission import ServiceRate, check_admission
 from ferserve_server.batching.alone import InPlace
 from ferserve_server.batching.entry import Batch, Entry
-from ferserve_server.batching.turn import EndOfTurn
 from ferserve_server.batching.policy import Dispatch, Executors, decide
 from ferserve_server.batching.queue import EntryQueue
 from ferserve_server.batching.runner import BatchOutcome, ThreadRunner
@@ -70,9 +69,6 @@ class Batcher:
         self._in_place = InPlace(servable, settings.bucket_sizes, settings.inline_s, settings.execution_timeout_s)
         self._timer: Timer | None = None
         self._timer_at = float("inf")
-        self._gathering = EndOfTurn(self._loop, self._gathered)
-        self._met_others = False
-        self._most_gathered = min(self._limits.max_batch_size, self._limits.max_faces)
         self._draining = False
         self._drained = asyncio.Event()
         self.healthy = True
@@ -101,10 +97,13 @@ class Batcher:
         except FerserveError as error:
             self._observer.rejected(error.reason)
             raise
+        # Bulk work never runs on the event loop: others would wait for it. Nor does anything on a sick engine.
+        in_place = priority is Priority.INTERACTIVE and self.healthy
+        if in_place and (faces := self._score_in_place(crops, now)) is not None:
+            return faces
         entry = self._entry(crops, priority, now, deadline)
-        self._met_others = self._met_others or bool(self._in_flight or self._queue)
         self._queue.append(entry)
-        self._gathering.ask()
+        self._pump()
         try:
             return await entry.future
         except asyncio.CancelledError:
@@ -132,8 +131,6 @@ class Batcher:
     def _admit(self, now: float, crops: CropBatch, deadline: float | None) -> None:
         if self._draining:
             raise DrainingError
-        if self._gathering.asked and self._queue.face_count + len(crops) > self._most_gathered:
-            self._pump()  # what waits for nothing but the turn to end must not take others' room
         check_admission(
             face_count=len(crops),
             byte_count=crops.nbytes,
@@ -145,26 +142,16 @@ class Batcher:
             limits=self._limits,
         )
 
-    def _gathered(self) -> None:
-        now = self._clock.now()
-        if not self._queue or not self._serve_alone(self._queue.entries[0], now):
-            self._pump()
-
-    def _serve_alone(self, entry: Entry, now: float) -> bool:
-        """Serves a request that came alone on the event loop, if it may be; see `batching.alone`."""
-        # Bulk work never runs on the event loop: others would wait for it.
-        if entry.priority is not Priority.INTERACTIVE or not entry.is_whole(now):
-            return False
-        others, self._met_others = self._met_others, False
-        scores = self._in_place.scores(entry.crops, others=others, expected_s=self._rate.batch_s)
+    def _score_in_place(self, crops: CropBatch, now: float) -> ScoredFaces | None:
+        others = bool(self._in_flight or self._queue)
+        scores = self._in_place.scores(crops, others=others, expected_s=self._rate.batch_s)
         if scores is None:
-            return False
-        self._queue.drop(entry)
-        entry.inference_s = self._clock.now() - now
-        entry.answer(0, scores)
-        self._rate.executed(entry.inference_s)
-        self._tell(CutReason.ALONE, scores, len(scores), now - entry.enqueued_at, entry.inference_s)
-        return True
+            return None
+        inference_s = self._clock.now() - now
+        self._rate.executed(inference_s)
+        self._in_place.executed(len(crops), inference_s)
+        self._tell(CutReason.ALONE, scores, len(crops), 0.0, inference_s)
+        return ScoredFaces(scores, inference_s=inference_s)
 
     def _entry(self, crops: CropBatch, priority: Priority, now: float, deadline: float | None) -> Entry:
         label_count = len(self._servable.description.labels)
@@ -207,22 +194,9 @@ class Batcher:
         self._run(Batch(slices, CutReason.DRAIN if self._draining else decision.reason, now))
 
     def _run(self, batch: Batch) -> None:
-        if self.healthy and self._run_in_place(batch):
-            return
         self._in_flight.add(batch)
         self._wake_at(batch.cut_at + self._settings.execution_timeout_s)
         self._runner.submit(batch)
-
-    def _run_in_place(self, batch: Batch) -> bool:
-        started_at = self._clock.now()
-        scores = self._in_place.quick_scores(batch)
-        if scores is None:
-            return False
-        outcome = BatchOutcome(batch)
-        outcome.scores, outcome.padded_count = scores, batch.row_count
-        outcome.inference_s = self._clock.now() - started_at
-        self._answer(outcome)
-        return True
 
     def _deliver(self, outcome: BatchOutcome) -> None:
         """Brings an outcome from a runner's thread to the event loop."""

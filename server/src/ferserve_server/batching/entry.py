@@ -59,10 +59,6 @@ class Entry:
         """Whether its deadline has passed."""
         return self.deadline is not None and now >= self.deadline
 
-    def is_whole(self, now: float) -> bool:
-        """Whether somebody waits for it still, and none of it is in a batch."""
-        return not (self.taken or self.done or self.expired(now))
-
     def take(self, count: int) -> Slice:
         """Moves the next `count` rows into a batch."""
         part = Slice(self, self.taken, count)

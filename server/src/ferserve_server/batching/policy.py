@@ -95,14 +95,13 @@ def decide(
         if not full or executors.batches_ahead > 0:
             return WaitUntil()
         return Dispatch(share_out(now, queue, rules), CutReason.FULL)
-    if not full and rules.max_queue_delay_s > 0:
-        due = queue[0].enqueued_at + rules.max_queue_delay_s
-        if now < due:
-            return WaitUntil(due)
-        return Dispatch(share_out(now, queue, rules), CutReason.DELAY)
     if full:
         return Dispatch(share_out(now, queue, rules), CutReason.FULL)
-    return Dispatch(tuple([waiting.remaining for waiting in queue]), CutReason.EXECUTOR_IDLE)
+    delayed = rules.max_queue_delay_s > 0
+    if delayed and now < (due := queue[0].enqueued_at + rules.max_queue_delay_s):
+        return WaitUntil(due)
+    everything = tuple([waiting.remaining for waiting in queue])
+    return Dispatch(everything, CutReason.DELAY if delayed else CutReason.EXECUTOR_IDLE)
 
 
 def share_out(now: float, queue: Iterable[Waiting], rules: CutRules) -> tuple[int, ...]:

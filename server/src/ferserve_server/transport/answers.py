@@ -1,8 +1,8 @@
 """Answers to face crops, written as bytes: protobuf writes one prediction, numpy fills in all the others.
 
-A message for every prediction and a Python number for every probability cost 3 us a face; filling the bytes in costs
-0.1 us a face and 5 us an answer. The parts of an answer are put one behind the other: of a message whose bytes are
-joined, protobuf reads the fields of both (https://protobuf.dev/programming-guides/encoding/#last-one-wins).
+With a message for every prediction and a Python number for every probability, an answer of 32 faces takes 64 us;
+so it takes 5 us (1 face: 7 and 4 us). The parts of an answer are put one behind the other: of messages whose bytes
+are joined, protobuf reads the fields of all (https://protobuf.dev/programming-guides/encoding/#last-one-wins).
 """
 
 from __future__ import annotations

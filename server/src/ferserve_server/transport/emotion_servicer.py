@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import grpc
 
 from ferserve.v1 import emotion_service_pb2 as emotion_pb2
 from ferserve_server.domain.errors import DrainingError, FerserveError, InvalidRequestError
+from ferserve_server.domain.servable import ModelSpec
 from ferserve_server.pipeline.classify_stream import CropMessage, CropStream
 from ferserve_server.pipeline.stream_frames import Dropped, Frame, FrameStream, FrameStreamConfig
 from ferserve_server.transport import answers, wire
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from ferserve_server.pipeline.stream_frames import FrameAnswer, StreamLimits
     from ferserve_server.transport.calls import Calls, Context
     from ferserve_server.transport.limits import RequestLimits
+
+_DEFAULT_MODEL: Final = ModelSpec()
 
 
 class EmotionServicer:
@@ -79,7 +82,7 @@ class EmotionServicer:
 
     async def _classify_faces(self, request: emotion_pb2.ClassifyFacesRequest, context: Context) -> bytes:
         started_at = self._clock.now()
-        spec = wire.parse_spec(request.model)
+        spec = wire.parse_spec(request.model) if request.HasField("model") else _DEFAULT_MODEL
         priority = wire.parse_priority(request.priority)
         deadline = self._calls.deadline(context)
         if request.WhichOneof("faces") == "encoded":
@@ -211,7 +214,7 @@ class EmotionServicer:
         async for request in requests:
             try:
                 crops = wire.parse_packed(request.faces, self._limits, "faces")
-                spec = wire.parse_spec(request.model)
+                spec = wire.parse_spec(request.model) if request.HasField("model") else _DEFAULT_MODEL
                 priority = wire.parse_priority(request.priority)
             except FerserveError as error:
                 yield CropMessage.refused(request.sequence_id, error)
