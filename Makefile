@@ -161,6 +161,10 @@ bench: setup ## Measure the batcher's cost for a lone caller, and the engine; wr
 	$(BIN)/python benchmarks/batcher_overhead.py
 	$(BIN)/python benchmarks/engine.py
 
+.PHONY: bench-hot-path
+bench-hot-path: setup ## Measure what a request costs outside the model, beside an empty server (2 minutes).
+	$(BIN)/python benchmarks/hot_path.py
+
 BENCH_SWAPS ?= 20
 BENCH_CYCLES ?= 50
 

@@ -1,9 +1,9 @@
 """What a request costs the server outside the model: processor time beside that of a bare gRPC echo server.
 
 Two server processes on the same interpreter, loop and gRPC: ferserve with a model that returns at once, and one
-that answers every message with fixed bytes of about the same number. Both get the same load in short turns, so that a
-machine that changes its pace changes both. Processor time does not count what other work takes, so the figures hold
-on a busy machine, give or take its caches; times of day would not.
+that answers every message with fixed bytes, about as many. Both get the same load in short turns, so that a machine
+that changes its pace changes both. Processor time does not count what other work takes, so the figures hold on a busy
+machine, give or take its caches; times of day would not.
 
 Prints a table and writes benchmarks/results/hot_path.json. Run with `make bench-hot-path`.
 """
