@@ -1,9 +1,9 @@
 """What a request costs the server outside the model: processor time beside that of a bare gRPC echo server.
 
 Two server processes on the same interpreter, loop and gRPC: ferserve with a model that returns at once, and one
-that answers every message with fixed bytes, about as many. Both get the same load in short turns, so that a machine
-that changes its pace changes both. Processor time does not count what other work takes, so the figures hold on a busy
-machine, give or take its caches; times of day would not.
+that answers every message with about as many fixed bytes. Both get the same load in short turns, so that a machine
+that changes its pace changes both. Processor time does not count what other work takes, so the figures hold on a
+busy machine, give or take its caches; times of day would not.
 
 Prints a table and writes benchmarks/results/hot_path.json. Run with `make bench-hot-path`.
 """
@@ -165,17 +165,17 @@ class NullLoader(FakeLoader):
 async def serve_ours() -> None:
     """Runs ferserve as `ferserve-server` does, with a model that returns at once, and prints its port."""
     set_up_logging("warning", "json")
-    settings = Settings(
-        model_repo=ROOT / "model_repo",
-        default_model="fer-nano",
-        listen="127.0.0.1:0",
-        http_listen="off",
-        metrics_listen="off",
-        golden_tolerance=0.999,  # the null model says nothing of faces
-        precision="float32",
-        tune="fixed",
-    )
-    async with running_server(settings, NullLoader()) as server:
+    chosen: dict[str, Any] = {
+        "model_repo": ROOT / "model_repo",
+        "default_model": "fer-nano",
+        "listen": "127.0.0.1:0",
+        "http_listen": "off",
+        "metrics_listen": "off",
+        "golden_tolerance": 0.999,  # the null model says nothing of faces
+        "precision": "float32",
+        "tune": "fixed",
+    }
+    async with running_server(Settings(**chosen), NullLoader()) as server:
         print(server.port, flush=True)
         await asyncio.Event().wait()
 
@@ -191,7 +191,7 @@ async def serve_echo() -> None:
         async for _ in requests:
             yield answer
 
-    handlers = {
+    handlers: dict[str, Any] = {
         "ClassifyFaces": grpc.unary_unary_rpc_method_handler(unary),
         "ClassifyStream": grpc.stream_stream_rpc_method_handler(stream),
     }
