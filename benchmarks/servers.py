@@ -107,13 +107,15 @@ def _tail(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def ferserve(repository: Path, log_path: Path, flags: Sequence[str] = ()) -> Iterator[RunningServer]:
-    """Runs `ferserve-server` with fer-nano on one address, without HTTP and metrics unless the flags say so."""
+def ferserve(
+    repository: Path, log_path: Path, flags: Sequence[str] = (), *, model: str = "fer-nano"
+) -> Iterator[RunningServer]:
+    """Runs `ferserve-server` on one address, without HTTP and metrics unless the flags say so."""
     address = f"127.0.0.1:{free_port()}"
-    fixed = ["--model-repo", str(repository), "--default-model", "fer-nano", "--listen", address]
+    fixed = ["--model-repo", str(repository), "--default-model", model, "--listen", address]
     off = [part for flag in ("--http-listen", "--metrics-listen") if flag not in flags for part in (flag, "off")]
     command = [sys.executable, "-m", "ferserve_server", *fixed, *off, *flags]
-    with server_command(command, address, _is_serving, log_path) as server:
+    with server_command(command, address, is_serving, log_path) as server:
         yield server
 
 
@@ -125,7 +127,7 @@ def null_ferserve(
     address = f"127.0.0.1:{free_port()}"
     command = [sys.executable, "-m", "null_server", str(batch_ms), str(executors), "--listen", address]
     command += ["--model-repo", str(repository), *flags]
-    with server_command(command, address, _is_serving, log_path) as server:
+    with server_command(command, address, is_serving, log_path) as server:
         yield server
 
 
@@ -145,7 +147,8 @@ def is_listening(address: str) -> bool:
     return False
 
 
-def _is_serving(address: str) -> bool:
+def is_serving(address: str) -> bool:
+    """Whether the standard health service says SERVING for the whole server."""
     return is_listening(address) and check_health(address, timeout_s=1)
 
 

@@ -38,6 +38,12 @@ def sequence_prefix(number: int) -> bytes:
     return bytes(prefix)
 
 
+def code_of(error: grpc.aio.AioRpcError) -> str:
+    """The code of an error; EXPIRED if the client itself gave up at the deadline, which the server may not know."""
+    given_up = error.details() == "Deadline Exceeded"
+    return "EXPIRED" if given_up else str(error.code().name)
+
+
 async def call_unary(address: str, part: Part, seen: Seen) -> None:
     """Runs `callers` that each send their next call when the last is answered; until cancelled."""
     channels = open_channels(address, part.lanes)
@@ -49,7 +55,7 @@ async def call_unary(address: str, part: Part, seen: Seen) -> None:
             try:
                 await call(part.message, timeout=part.timeout_s)
             except grpc.aio.AioRpcError as error:
-                seen.note(sent_s, sent_s, time.perf_counter(), error.code().name)
+                seen.note(sent_s, sent_s, time.perf_counter(), code_of(error))
                 await asyncio.sleep(0.01)  # a server that refuses everything is not to be hammered
             else:
                 seen.note(sent_s, sent_s, time.perf_counter())
@@ -71,7 +77,7 @@ async def call_at_rate(address: str, part: Part, seen: Seen) -> None:
         try:
             await call(part.message, timeout=part.timeout_s)
         except grpc.aio.AioRpcError as error:
-            seen.note(due_s, sent_s, time.perf_counter(), error.code().name)
+            seen.note(due_s, sent_s, time.perf_counter(), code_of(error))
         else:
             seen.note(due_s, sent_s, time.perf_counter())
 
@@ -119,7 +125,7 @@ async def call_stream(address: str, part: Part, seen: Seen) -> None:
                 free.release()
         except grpc.aio.AioRpcError as error:
             now_s = time.perf_counter()
-            seen.note(now_s, now_s, now_s, error.code().name)
+            seen.note(now_s, now_s, now_s, code_of(error))
 
     try:
         await asyncio.gather(*(stream(channel, part.callers // part.lanes) for channel in channels))
