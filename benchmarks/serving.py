@@ -16,8 +16,8 @@ from typing import Any
 from loads import ALL_LOADS, MODEL
 from machine import machine_facts
 from rounds import add_time_options, how_run, in_turns, medians, other_work_share, ratio
-from serving_tables import serving_table
 from servers import NotStartedError, RunningServer, copy_model, ferserve
+from serving_tables import serving_table
 
 RESULTS = Path(__file__).resolve().parent / "results"
 BASE = "default"

@@ -17,8 +17,8 @@ from typing import Any
 from loads import CLASSIFY_LOADS, MODEL
 from machine import machine_facts
 from rounds import add_time_options, how_run, in_turns, medians, other_work_share, ratio
-from serving_tables import transport_table
 from servers import copy_model, echo, null_ferserve
+from serving_tables import transport_table
 
 RESULTS = Path(__file__).resolve().parent / "results"
 ECHO, OURS = "bare gRPC", "ferserve, null model"

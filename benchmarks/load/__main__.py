@@ -13,7 +13,6 @@ import time
 from typing import Any
 
 import uvloop
-
 from load.grpc_callers import call_at_rate, call_stream, call_unary
 from load.http_callers import call_http
 from load.plan import Part, Plan
