@@ -125,7 +125,7 @@ def measure_all(peers: list[Peer], options: argparse.Namespace) -> tuple[dict[st
             try:
                 if peer.environment:
                     install(peer.environment, peer.interpreter)
-                runs.setdefault(peer.name, []).append(measure_peer(peer, options))
+                runs[peer.name] = [*runs.get(peer.name, []), measure_peer(peer, options)]
             except (NotInstalledError, NotStartedError, ConnectionError, RuntimeError) as error:
                 missing[peer.name] = str(error)
                 print(f"{peer.name}: {error}", flush=True)

@@ -72,6 +72,8 @@ def _environment(name: str) -> dict[str, str]:
         "PYTHONPATH": os.pathsep.join(str(path) for path in paths),
         "FERSERVE_BENCH_MODEL": str(MODEL),
         "TF_CPP_MIN_LOG_LEVEL": "2",
+        # Ray gives up on its own processes after 30 s, which is short beside other work.
+        "RAY_raylet_start_wait_time_s": "120",
     }
 
 

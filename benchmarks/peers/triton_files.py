@@ -31,12 +31,15 @@ def write_triton_files(
         port: Of gRPC.
         work: An empty folder.
         env: Variables of the peer.
-        model: The module of the model.
+        model: The module of the model, whose folder is among the paths of `env`.
     """
     version = work / "models" / MODEL / "1"
     version.mkdir(parents=True)
     (version.parent / "config.pbtxt").write_text(CONFIG)
-    (version / "model.py").write_text(model.read_text())
+    # The stub takes no PYTHONPATH.
+    paths = env["PYTHONPATH"].split(os.pathsep)
+    lines = ["import sys", f"sys.path[:0] = {paths!r}", f"from {model.stem} import TritonPythonModel"]
+    (version / "model.py").write_text("\n".join([*lines, ""]))
     packages = python_of("triton").parent.parent / "lib" / "python3.11" / "site-packages"
     triton = packages / "pytriton" / "tritonserver"
     backend = work / "backends" / "python"
@@ -51,5 +54,5 @@ def write_triton_files(
     command += ["--grpc-port", str(port), "--allow-http=false", "--allow-metrics=false"]
     return command, env | {
         "LD_LIBRARY_PATH": str(packages / "nvidia_pytriton.libs"),
-        "PYTHONPATH": f"{packages}{os.pathsep}{env['PYTHONPATH']}",
+        "PYTHONPATH": str(packages),
     }
