@@ -103,7 +103,7 @@ def _end(process: subprocess.Popen[bytes], tag: str) -> None:
 
 def _tail(path: Path) -> str:
     lines = [line for line in path.read_text(errors="replace").splitlines() if line.strip()]
-    return " | ".join(lines[-4:])[-600:]
+    return lines[-1].strip()[-300:] if lines else "it wrote nothing"
 
 
 @contextlib.contextmanager

@@ -15,13 +15,13 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
 
 def number(value: float | None, digits: int = 0) -> str:
     """With thousands parted, or a dash for none."""
-    return "–" if value is None else f"{value:,.{digits}f}"
+    return "-" if value is None else f"{value:,.{digits}f}"
 
 
 def short(value: float | None) -> str:
     """With three digits that tell something, or a dash for none."""
     if value is None:
-        return "–"
+        return "-"
     digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2 if abs(value) >= 1 else 3
     return f"{value:,.{digits}f}"
 
@@ -29,7 +29,7 @@ def short(value: float | None) -> str:
 def latency(figures: Mapping[str, Any]) -> str:
     """p50 / p95 / p99."""
     if figures.get("p50_ms") is None:
-        return "–"
+        return "-"
     return " / ".join(short(figures[name]) for name in ("p50_ms", "p95_ms", "p99_ms"))
 
 
@@ -81,8 +81,8 @@ def serving_table(document: Mapping[str, Any]) -> list[str]:
                     f"{number(figures.get('pss_mib'))} MiB",
                 ]
             )
-    notes = [f"Not started: {name} ({why})." for name, why in document["not_started"].items()]
-    return [*table(heads, rows), *(["", *notes] if notes else [])]
+    notes = [f"- {name}: {why}" for name, why in document["not_started"].items()]
+    return [*table(heads, rows), *(["", "Not started:", "", *notes] if notes else [])]
 
 
 def overload_table(document: Mapping[str, Any]) -> list[str]:
@@ -140,3 +140,12 @@ def batcher_table(document: Mapping[str, Any]) -> list[str]:
     }
     rows = [[label, f"{document[name]:.3f} ms"] for name, label in labels.items()]
     return table(heads, rows)
+
+
+def hottest_table(document: Mapping[str, Any]) -> list[str]:
+    """Of benchmarks/results/flame.json: the functions in which most samples were taken."""
+    rows = []
+    for load, functions in document["hottest"].items():
+        for at, each in enumerate(functions[:5]):
+            rows.append(["" if at else load, f"`{each['function']}`", f"{each['share']:.0%}"])
+    return table(["load", "function", "share of samples"], rows)
