@@ -1,8 +1,9 @@
 """What happens beyond the peak: calls at a fixed rate of 1, 2, 5 and 10 times it, whatever is answered.
 
-Two engines: one whose batches take a set time without the processor, as a GPU's do, so that the rate of the calls
-takes nothing from it; and the largest bundled net, which shares the cores with the load and with the refusals. Every
-call has a deadline. Prints a table and writes benchmarks/results/overload.json. Run with `make bench`.
+Two engines: one whose batches take a set time without the processor, as a GPU's do, so that the rate of the
+calls takes nothing from it; and the largest bundled net, which shares the cores with the load and with the
+refusals. Every call has a deadline. Prints a table and writes benchmarks/results/overload.json. Run with `make
+bench`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Other servers with the same net on the same engine, beside ferserve, one after the other and then back again.
 
-Each in an environment of its own below `.bench/`, with ordinary settings (`peers/catalogue.py`). A peer's answers are
-held against the golden scores before it is measured. One that cannot be installed or started is reported with the
-reason, and the others go on. Prints a table and writes benchmarks/results/peers.json. Run with `make bench-peers`.
+Each in an environment of its own below `.bench/`, with ordinary settings (`peers/catalogue.py`). A peer's
+answers are held against the golden scores before it is measured. One that cannot be installed or started is
+reported with the reason, and the others go on. Prints a table and writes benchmarks/results/peers.json. Run with
+`make bench-peers`.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import grpc
 import numpy as np
 from load.http_callers import post_once
 from load.running import run_load
-from loads import MODEL, golden_scores, stream, unary
+from loads import MODEL, golden_scores, stream
 from machine import machine_facts
 from peer_tables import peer_table
 from peers.catalogue import PEERS, Peer, ferserve_ways
@@ -80,7 +81,6 @@ def parts_of(peer: Peer) -> list[Part]:
     """The loads for a peer; ferserve's own interface also has streams."""
     parts = [peer.part(faces, callers) for faces, callers in LOADS]
     if peer.part is ferserve_ways()[0].part:
-        assert unary(1, 1).message == parts[0].message
         parts += [stream(1, 32), stream(32, 4)]
     return parts
 

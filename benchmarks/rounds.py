@@ -1,8 +1,7 @@
-"""Loads on several servers in turns, so that a machine that changes its pace changes all of them; and their medians."""
+"""Loads on several servers in turns, so that a machine's change of pace changes all of them; and their medians."""
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import sys
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from load.running import run_load
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Mapping, Sequence
 
     from loads import Load

@@ -1,4 +1,4 @@
-"""The server with a light net over all loads, and the ways to run it in turns: variants that differ by their flags.
+"""The server with a light net over all loads, and the ways to run it in turns: variants with their flags.
 
 Prints a table and writes benchmarks/results/serving.json. Run with `make bench`.
 """

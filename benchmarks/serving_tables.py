@@ -1,4 +1,4 @@
-"""Tables of the results of transport.py, serving.py, overload.py, start_time.py and engine.py, as Markdown. Pure."""
+"""Tables of the results of transport.py, serving.py, overload.py, start_time.py and engine.py. Pure."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """What the transport allows: ferserve with a model that takes no time beside a bare grpc.aio server, in turns.
 
-The bare server parses nothing and answers with bytes of the same sizes, so that no Python gRPC server does less for
-a call; what ferserve takes more is its own: parsing, admission, batching, metrics. Prints a table and writes
+The bare server parses nothing and answers with bytes of the same sizes, so that no Python gRPC server does less
+for a call; what ferserve takes more is its own: parsing, admission, batching, metrics. Prints a table and writes
 benchmarks/results/transport.json. Run with `make bench`.
 """
 

@@ -39,7 +39,7 @@ def sequence_prefix(number: int) -> bytes:
 
 
 def code_of(error: grpc.aio.AioRpcError) -> str:
-    """The code of an error; EXPIRED if the client itself gave up at the deadline, which the server may not know."""
+    """The code of an error; EXPIRED if the client itself gave up at the deadline."""
     given_up = error.details() == "Deadline Exceeded"
     return "EXPIRED" if given_up else str(error.code().name)
 

@@ -49,7 +49,7 @@ def processes_of(pid: int, tag: str) -> set[int]:
 def cpu_s(pids: set[int]) -> float:
     """Processor time of these processes so far, user and system, in seconds.
 
-    Of another process's clock, which glibc's clock_getcpuclockid(3) numbers so: nanoseconds, where proc(5) has 10 ms.
+    Of another process's clock, which glibc's clock_getcpuclockid(3) numbers so: nanoseconds, not 10 ms.
     """
     taken_s = 0.0
     for pid in pids:
@@ -83,7 +83,7 @@ def start_ticks(pid: int) -> str:
 
 
 def machine_ticks() -> tuple[float, float]:
-    """Processor time of the whole machine so far, all of it and that which was used, in seconds. Steal counts as used."""
+    """Processor time of the whole machine so far, all of it and the used part, in seconds; steal is used."""
     fields = [int(each) for each in (_PROC / "stat").read_text().splitlines()[0].split()[1:9]]
     return sum(fields) / _TICKS_PER_S, (sum(fields) - fields[3] - fields[4]) / _TICKS_PER_S
 

@@ -19,7 +19,7 @@ class Seen:
     """Calls of one part, in the order in which they ended. Times are of one clock, in seconds.
 
     Attributes:
-        due_s: When each was to be sent. Latency counts from here: with a rate, a wait for the client's own turn counts.
+        due_s: When each was to be sent. Latency counts from here, so that a wait for the client's turn counts.
         sent_s: When it was sent.
         ended_s: When its answer or its error was there.
         codes: "" for an answer, else the code of the error.
@@ -58,8 +58,8 @@ def part_figures(seen: Seen, faces: int, begun_s: float, over_s: float) -> dict[
         over_s: Nor do those that ended after this.
 
     Returns:
-        Rates are per second of the window; `errors` counts by code; `refused` is how long errors took from when they
-        were sent; `late_p99_ms` is how long the client itself kept calls waiting.
+        Rates are per second of the window; `errors` counts by code; `refused` is how long errors took from when
+        they were sent; `late_p99_ms` is how long the client itself kept calls waiting.
     """
     counted = [at for at, ended_s in enumerate(seen.ended_s) if begun_s <= ended_s < over_s]
     answered = [at for at in counted if not seen.codes[at]]

@@ -1,8 +1,8 @@
 """The peers: how each is set up, started and spoken to.
 
-All serve the same net with the same engine in processes of their own (`served/net.py`), two of them where a peer has
-worker processes, batches of up to 64 requests or 128 faces, and a millisecond or none to wait for more. Flask is as
-the source project has it.
+All serve the same net with the same engine in processes of their own (`served/net.py`), two of them where a peer
+has worker processes, batches of up to 64 requests or 128 faces, and a millisecond or none to wait for more.
+Flask is as the source project has it.
 """
 
 from __future__ import annotations

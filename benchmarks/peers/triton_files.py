@@ -1,4 +1,4 @@
-"""Triton as it comes in NVIDIA's wheel: its own server program with the Python backend, without PyTriton's Python part.
+"""Triton as it comes in NVIDIA's wheel: its own server program with the Python backend, without PyTriton's layer.
 
 PyTriton itself passes every request through its own process too, which takes about half of the throughput.
 """
@@ -6,10 +6,13 @@ PyTriton itself passes every request through its own process too, which takes ab
 from __future__ import annotations
 
 import os
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from peers.environments import python_of
 from peers.wire_forms import MODEL
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 CONFIG = f"""
 name: "{MODEL}"
