@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import uvloop
@@ -59,7 +59,7 @@ async def stream(requests: AsyncIterator[bytes], _context: object) -> AsyncItera
 
 async def serve(address: str) -> None:
     """Serves until the process is ended."""
-    handlers = {
+    handlers: dict[str, Any] = {
         "ClassifyFaces": grpc.unary_unary_rpc_method_handler(unary),
         "ClassifyStream": grpc.stream_stream_rpc_method_handler(stream),
     }

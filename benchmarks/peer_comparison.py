@@ -54,7 +54,8 @@ def ask(address: str, part: Part) -> bytes:
                 raise ConnectionError(f"HTTP {status}: {body[:200]!r}")
             return body
         with grpc.insecure_channel(address) as channel:
-            answer: bytes = channel.unary_unary(part.path)(part.message, timeout=60)
+            call: Any = channel.unary_unary(part.path)
+            answer: bytes = call(part.message, timeout=60)
             return answer
     except (OSError, TimeoutError, ValueError, grpc.RpcError) as error:
         raise ConnectionError(str(error)) from error

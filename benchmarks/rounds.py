@@ -41,7 +41,7 @@ def in_turns(
     for load, parts in loads.items():
         found[load] = {name: [] for name in servers}
         for turn in range(rounds):
-            names = list(servers) if turn % 2 == 0 else list(reversed(servers))
+            names = list(servers)[:: 1 if turn % 2 == 0 else -1]
             for name in names:
                 server = servers[name]
                 figures = run_load(

@@ -8,7 +8,7 @@ from net import Net, faces_of
 # BentoML reads the annotations at run time, so they are not deferred here.
 
 
-@bentoml.service(name="fer_nano", workers=2, traffic={"timeout": 60})  # type: ignore[untyped-decorator]
+@bentoml.service(name="fer_nano", workers=2, traffic={"timeout": 60})
 class Classifier:
     """{"faces": [base64, ...]} in, rows out."""
 
@@ -19,4 +19,5 @@ class Classifier:
     def classify(self, faces: list[str]) -> list[list[float]]:
         """Scores faces, one a string."""
         pixels = b"".join(base64.b64decode(face) for face in faces)
-        return self.net(faces_of(pixels)).tolist()
+        scores: list[list[float]] = self.net(faces_of(pixels)).tolist()
+        return scores

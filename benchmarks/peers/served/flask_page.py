@@ -18,7 +18,7 @@ _layer = keras.layers.TFSMLayer(os.environ["FERSERVE_BENCH_MODEL"], call_endpoin
 model = keras.Model(_faces, _layer(_faces)["probabilities"])
 
 
-@app.post("/predict")
+@app.post("/predict")  # type: ignore[untyped-decorator]
 def predict() -> Response:
     """Raw grey pixels in, float32 rows out."""
     scores = model.predict(faces_of(request.get_data()), verbose=0)

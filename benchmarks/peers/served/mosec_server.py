@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 
-class Classifier(Worker):
+class Classifier(Worker):  # type: ignore[misc]  # not installed where types are checked
     """Raw grey pixels in, float32 rows out."""
 
     resp_mime_type = "application/octet-stream"

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 
-@serve.deployment(num_replicas=2, max_ongoing_requests=256, ray_actor_options={"num_cpus": 0.5})  # type: ignore[untyped-decorator]
+@serve.deployment(num_replicas=2, max_ongoing_requests=256, ray_actor_options={"num_cpus": 0.5})
 class Classifier:
     """Raw grey pixels in, float32 rows out."""
 
@@ -42,6 +42,6 @@ class Classifier:
 if __name__ == "__main__":
     ray.init(num_cpus=2, include_dashboard=False, object_store_memory=100 * 2**20)
     serve.start(http_options={"host": "127.0.0.1", "port": int(sys.argv[1])})
-    serve.run(Classifier.bind())
+    serve.run(Classifier.bind())  # type: ignore[attr-defined]  # the decorator adds it
     while True:
         time.sleep(60)
