@@ -103,9 +103,11 @@ demo: setup ## Serve the bundled model and send a photograph and a video through
 RECIPE ?= fer-nano
 RUN_DIR ?= runs/$(RECIPE)
 MODEL_REPO ?= model_repo
-# For all commands that read the data ("--validation-fraction 0.2") and for training alone ("--max-minutes 60").
+# For all commands that read the data ("--validation-fraction 0.2"), for training ("--max-minutes 60") and for the
+# export ("--onnx int16") alone.
 DATA_FLAGS ?=
 TRAIN_FLAGS ?=
+EXPORT_FLAGS ?=
 
 .PHONY: train
 train: setup ## Data set to served version: make train DATA=fer2013.zip [RECIPE=fer-nano] [TRAIN_FLAGS="--max-minutes 60"].
@@ -114,7 +116,7 @@ train: setup ## Data set to served version: make train DATA=fer2013.zip [RECIPE=
 	$(BIN)/ferserve-train train $(RECIPE) --data "$(DATA)" --run-dir "$(RUN_DIR)" $(DATA_FLAGS) $(TRAIN_FLAGS) \
 	  $$(test ! -e "$(RUN_DIR)/run.json" || echo --resume)
 	$(BIN)/ferserve-train evaluate "$(RUN_DIR)" --data "$(DATA)" $(DATA_FLAGS)
-	$(BIN)/ferserve-train export "$(RUN_DIR)" --model-repo "$(MODEL_REPO)"
+	$(BIN)/ferserve-train export "$(RUN_DIR)" --model-repo "$(MODEL_REPO)" $(EXPORT_FLAGS)
 
 .PHONY: results
 results: setup ## Write the table of docs/models.md from training/results/.

@@ -11,7 +11,7 @@ import pytest
 from support.compat import ask, crops, infer_request
 from support.http import Answer, GatedLoader, http_server
 from support.model_factory import LABELS
-from support.pictures import encode
+from support.pictures import ASTRONAUT, encode
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -72,6 +72,33 @@ async def test_encoded_crops_are_classified(server: HttpServer) -> None:
     }
     answer = (await _infer(server, {"inputs": [tensor], "outputs": [{"name": "labels"}]}, element * 2)).json
     assert answer["outputs"][0]["data"] == [LABELS[5]] * 2
+
+
+async def test_faces_of_whole_pictures_are_found_where_that_is_asked_for(server: HttpServer) -> None:
+    wall, photograph = encode(np.full((300, 400), 90, np.uint8)), ASTRONAUT.read_bytes()
+    elements = b"".join(len(each).to_bytes(4, "little") + each for each in (wall, photograph))
+    tensor = {
+        "name": "images",
+        "datatype": "BYTES",
+        "shape": [2],
+        "parameters": {"binary_data_size": len(elements)},
+    }
+    answer = (await _infer(server, {"parameters": {"detect": True}, "inputs": [tensor]}, elements)).json
+    outputs = {output["name"]: output for output in answer["outputs"]}
+    none, found = outputs["face_count"]["data"]
+    assert none == 0
+    assert found >= 1
+    assert outputs["probabilities"]["shape"] == [found, 7]
+    assert outputs["boxes"]["shape"] == [found, 4]
+    left, top, width, height = outputs["boxes"]["data"][:4]
+    # Her face, in the photograph of 512 x 512.
+    assert left < 220 < left + width <= 512
+    assert top < 110 < top + height <= 512
+
+
+async def test_what_is_no_picture_cannot_be_searched_for_faces(server: HttpServer) -> None:
+    document = {"parameters": {"detect": True}, "inputs": [_pixels(1)]}
+    assert (await _infer(server, document)).status == 400
 
 
 async def test_classes_are_told_as_text(server: HttpServer) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from ferserve_server.backends.processor import multiplies_bfloat16, read_cpuinfo
 from ferserve_server.backends.saved_model import SavedModelLoader
+from ferserve_server.backends.tensorflow_core import TensorFlowCore
 from ferserve_server.domain.errors import ModelRejectedError
 from ferserve_server.domain.servable import InputSpec, ModelDescription, Precision, ServableId
 from ferserve_server.repository.gate import GateLimits, check_golden, read_golden, score_all, warm
@@ -178,6 +179,7 @@ def test_a_model_is_loaded_without_keras_and_all_of_tensorflow_can_be_imported_l
 import sys
 from pathlib import Path
 from ferserve_server.backends.saved_model import SavedModelLoader
+from ferserve_server.backends.tensorflow_core import TensorFlowCore
 from ferserve_server.domain.servable import ServableId
 from ferserve_server.repository.manifest import read_manifest
 directory = Path({str(BUNDLED)!r})
@@ -207,3 +209,16 @@ def test_a_trial_beside_live_batches_has_a_session_that_no_request_made(servable
     assert len(tried._sessions) == made
     assert score == pytest.approx(servable.predict(strangers[:1]), abs=TOLERANCE)
     tried.close()
+
+
+@pytest.mark.parametrize("precision", [Precision.FLOAT32, Precision.BFLOAT16])
+def test_the_cap_of_gpu_memory_is_handed_to_tensorflow(precision):
+    def gpu_options(limit_mib: int):
+        loader = SavedModelLoader(executor_count=1, intra_op_thread_count=1, gpu_memory_limit_mib=limit_mib)
+        return loader._session_config(TensorFlowCore(), precision).gpu_options
+
+    capped, free = gpu_options(1500), gpu_options(0)
+
+    assert [list(each.memory_limit_mb) for each in capped.experimental.virtual_devices] == [[1500.0]]
+    assert free.allow_growth
+    assert not free.experimental.virtual_devices

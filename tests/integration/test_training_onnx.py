@@ -14,6 +14,7 @@ from ferserve_training.errors import RunError, TrainingError
 from ferserve_training.evaluation.calibration import softmax
 from ferserve_training.export.drawn_faces import draw_faces
 from ferserve_training.export.onnx_model import check_onnx, onnx_model_of, run_onnx, write_onnx
+from ferserve_training.export.onnx_weights import OnnxWeights
 from ferserve_training.export.saved_model import write_saved_model
 from ferserve_training.loop.scoring import score
 from ferserve_training.nets.build import build_net
@@ -91,6 +92,20 @@ def test_the_onnx_file_answers_as_the_net(name, tmp_path):
     assert alone[0] == pytest.approx(probabilities[1], abs=1e-5)
 
 
+@pytest.mark.parametrize("name", ["fer-base", "enlarged and coloured"])
+def test_a_file_with_weights_in_int16_is_half_as_large_and_answers_nearly_the_same(name, tmp_path):
+    _, served = _build(name)
+    faces = draw_faces(8)
+    exact, packed = tmp_path / "exact.onnx", tmp_path / "packed.onnx"
+    write_onnx(onnx_model_of(served, _TEMPERATURE, "net"), exact)
+    expected, _ = run_onnx(exact, faces)
+
+    write_onnx(onnx_model_of(served, _TEMPERATURE, "net", OnnxWeights.INT16), packed)
+
+    assert packed.stat().st_size < 0.6 * exact.stat().st_size
+    assert 0 < check_onnx(packed, faces, expected, OnnxWeights.INT16) < 5e-4
+
+
 def test_the_file_takes_raw_faces_and_names_the_labels(tmp_path):
     model = onnx_model_of(_build("fer-nano")[1], _TEMPERATURE, "fer-nano")
 
@@ -151,7 +166,7 @@ def test_a_layer_without_a_counterpart_is_named_with_the_way_out():
     model = keras.Model(inputs, keras.layers.Dense(7)(keras.layers.Flatten()(x)))
 
     with pytest.raises(
-        TrainingError, match="GaussianNoise has no counterpart in ONNX here: export with --no-onnx"
+        TrainingError, match="GaussianNoise has no counterpart in ONNX here: export with --onnx none"
     ):
         onnx_model_of(model, 1.0, "net")
 

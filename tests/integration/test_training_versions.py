@@ -59,7 +59,7 @@ def version_path(made):
 def second_path(run_path, tmp_path_factory):
     """The same net under another temperature's number of version, without ONNX."""
     repository = tmp_path_factory.mktemp("second")
-    call("export", run_path, "--model-repo", repository, "--no-onnx")
+    call("export", run_path, "--model-repo", repository, "--onnx", "none")
     return repository / "fer-nano" / "1"
 
 
@@ -107,6 +107,23 @@ def test_the_onnx_file_is_in_the_manifest_and_answers_as_the_saved_model(version
     assert probabilities == pytest.approx(expected, abs=1e-5)
     assert logits == pytest.approx(expected_logits, abs=1e-4)
     assert f"{_EXTRA}/model.onnx" in read_manifest(version_path).file_sums
+
+
+def test_an_onnx_file_of_half_the_size_says_in_manifest_and_card_how_far_it_is_off(
+    run_path, version_path, tmp_path
+):
+    call("export", run_path, "--model-repo", tmp_path, "--onnx", "int16")
+
+    small_path = tmp_path / "fer-nano" / "1"
+    file = f"{_EXTRA}/model.onnx"
+    assert (small_path / file).stat().st_size < 0.6 * (version_path / file).stat().st_size
+    onnx = json.loads((small_path / _EXTRA / "manifest.json").read_text())["onnx"]
+    faces = draw_faces(32)
+    difference = np.abs(run_onnx(small_path / file, faces)[0] - run_saved_model(small_path, faces)[0]).max()
+    assert onnx["weights"] == "int16"
+    assert onnx["largest_difference"] == pytest.approx(difference, abs=1e-5)
+    assert 0 < difference < 5e-4
+    assert "`model.onnx` stores weights as int16" in (small_path / _EXTRA / "MODEL_CARD.md").read_text()
 
 
 def test_a_version_without_onnx_is_whole_too(second_path):

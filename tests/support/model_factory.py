@@ -23,9 +23,11 @@ def publish_model(
     break_golden: bool = False,
     with_nan: bool = False,
     extra_work: int = 0,
+    ballast_mib: int = 0,
     with_variable: bool = False,
     weight_scale: float = 1.0,
     labels: tuple[str, ...] = LABELS,
+    onnx: bytes | bool = False,
 ) -> Path:
     """Publishes a one-layer net with random weights, and returns the version's folder.
 
@@ -37,15 +39,18 @@ def publish_model(
         break_golden: The golden set gets scores that the net does not give.
         with_nan: One weight is no number.
         extra_work: Products of two 256 x 256 matrices that each face waits for and that change nothing.
+        ballast_mib: MiB of weights that change nothing, and that a version which stays in memory keeps there.
         with_variable: The weights are a variable, so that the SavedModel has a file of variables.
         weight_scale: What the weights are multiplied with: the smaller, the less sure the net is of anything.
         labels: Names of the classes in the manifest.
+        onnx: Whether an ONNX file lies beside it; or what lies in its place.
     """
     import tensorflow as tf  # noqa: PLC0415 - unit tests import this module without TensorFlow
 
     rng = np.random.default_rng(seed)
     weights = (weight_scale * rng.normal(0, 2, (36, 7))).astype(np.float32)
 
+    ballast = rng.random((256 * ballast_mib, 1024), np.float32)
     if with_nan:
         weights[0, 0] = np.nan
 
@@ -62,12 +67,19 @@ def publish_model(
                 # The logits go in, so that it cannot be worked out beforehand; 1e-30 of them change no float32.
                 square = tf.fill([256, 256], tf.reduce_mean(logits))
                 logits += 1e-30 * tf.reduce_mean(tf.linalg.matmul(square, square))
+            if ballast_mib:
+                row = tf.fill([1, 256 * ballast_mib], tf.reduce_mean(logits))
+                logits += 1e-30 * tf.reduce_mean(tf.linalg.matmul(row, tf.constant(ballast)))
             return {"logits": logits, "probabilities": tf.nn.softmax(logits)}
 
     net = Net()
     target = repository / name / str(version)
     folder = repository / f".{name}-{version}"
     tf.saved_model.save(net, str(folder), signatures={"serving_default": net.__call__})
+    if onnx:
+        path = folder / "assets.extra" / "model.onnx"
+        path.parent.mkdir()
+        path.write_bytes(tiny_onnx(weights) if onnx is True else onnx)
     faces = rng.integers(0, 256, (8, 48, 48, 1), dtype=np.uint8)
     probabilities = net(faces)["probabilities"].numpy()
     write_extras(
@@ -75,6 +87,31 @@ def publish_model(
     )
     target.parent.mkdir(exist_ok=True)
     return folder.rename(target)
+
+
+def tiny_onnx(weights: np.ndarray, *, sides: tuple[int, int] = (48, 48)) -> bytes:
+    """The one-layer net with these weights, float32 [36, 7], as an ONNX file over faces of these sides."""
+    from onnx import TensorProto, helper, numpy_helper  # noqa: PLC0415 - few tests need it
+
+    constants = {"weights": weights, "white": np.float32(255)}
+    nodes = [
+        helper.make_node("Cast", ["faces"], ["grey"], to=TensorProto.FLOAT),
+        helper.make_node("Div", ["grey", "white"], ["scaled"]),
+        helper.make_node("Transpose", ["scaled"], ["image"], perm=[0, 3, 1, 2]),
+        helper.make_node("AveragePool", ["image"], ["pooled"], kernel_shape=[8, 8], strides=[8, 8]),
+        helper.make_node("Flatten", ["pooled"], ["flat"]),
+        helper.make_node("MatMul", ["flat", "weights"], ["logits"]),
+        helper.make_node("Softmax", ["logits"], ["probabilities"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "tiny",
+        [helper.make_tensor_value_info("faces", TensorProto.UINT8, ["N", *sides, 1])],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 7]) for name in ("probabilities", "logits")],
+        [numpy_helper.from_array(np.asarray(values), name) for name, values in constants.items()],
+    )
+    model = helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 18)])
+    return bytes(model.SerializeToString())
 
 
 def write_extras(

@@ -20,7 +20,7 @@ from ferserve_server.domain.errors import (
 from ferserve_server.domain.ports import Priority
 from ferserve_server.domain.servable import ModelSpec, ServableState
 from ferserve_server.repository.aliases import Aliases
-from ferserve_server.repository.canary_verdict import CanaryRules
+from ferserve_server.repository.canary_rules import CanaryPolicies, CanaryRules
 from ferserve_server.repository.rollout import ROLLED_BACK
 from ferserve_server.repository.trials import Trials
 from support.canaries import TunedScorer, ask, time_batches
@@ -39,10 +39,13 @@ SHADOW = replace(RULES, share=1.0, mode=CanaryMode.SHADOW)
 class CanaryShop(Shop):
     """A manager with canaries on, the clock they go by, and what is told of them."""
 
-    def __init__(self, root: Path, rules: CanaryRules = RULES, **chosen) -> None:
+    def __init__(
+        self, root: Path, rules: CanaryRules = RULES, by_model: dict[str, CanaryRules] | None = None, **chosen
+    ) -> None:
         self.clock = FakeClock()
         self.told = Recorder()
-        self.trials = Trials(rules, clock=self.clock, observer=self.told)
+        policies = CanaryPolicies(rules, by_model or {})
+        self.trials = Trials(policies, clock=self.clock, observer=self.told)
         super().__init__(root, CountingLoader(), trials=self.trials, **chosen)
 
     def _make_scorer(self, servable, tuning) -> TunedScorer:
@@ -88,6 +91,27 @@ async def test_a_new_version_gets_its_share_of_the_requests_that_name_none_and_n
     report = shop.manager.model("").canary
     assert report is not None
     assert (report.version, report.stable_version, report.canary.request_count) == (2, 1, 2)
+
+
+async def test_a_model_may_be_tried_otherwise_than_the_rest(tmp_path: Path) -> None:
+    shop = await _tried(tmp_path, by_model={"fer-nano": replace(RULES, share=0.5, auto=False)})
+    assert await ask(shop, 4) == [1, 2, 1, 2]
+    assert shop.told.shares == [("fer-nano", 0.5)]
+    await ask(shop, 60)
+    await shop.look()
+    assert shop.aliases == {"stable": 1, "canary": 2}, "its verdicts are only told"
+
+
+async def test_a_model_that_is_left_out_gets_new_versions_at_once_even_with_an_alias_canary(
+    tmp_path: Path,
+) -> None:
+    shop = await _tried(tmp_path, by_model={"fer-nano": replace(RULES, share=0.0)})
+    assert (shop.serving(), shop.aliases, shop.manager.model("").canary) == (2, {}, None)
+    await shop.manager.set_alias("fer-nano", "stable", 2)
+    publish_fake(tmp_path, version=3)
+    await shop.manager.load("fer-nano", 3)
+    await shop.manager.set_alias("fer-nano", "canary", 3)
+    assert await ask(shop, 8) == [2] * 8
 
 
 async def test_without_canaries_a_new_version_is_in_force_at_once_and_has_no_alias(tmp_path: Path) -> None:

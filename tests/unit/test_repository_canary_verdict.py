@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 
 from ferserve_server.domain.canary import CanaryMode, CanaryResult, ShadowFigures, Spread, VersionFigures
-from ferserve_server.repository.canary_verdict import CanaryRules, judge
+from ferserve_server.repository.canary_rules import CanaryRules
+from ferserve_server.repository.canary_verdict import judge
 
 RULES = CanaryRules(share=0.1, window_s=60.0, min_requests=50)
 GOOD = VersionFigures(200, 0, Spread(200, 0.7, 0.01), {8: Spread(100, math.log(0.010), 0.04)})

@@ -143,6 +143,32 @@ def test_one_undisturbed_run_is_enough_to_pass(bench: Bench) -> None:
     assert found.latency_s[1][0] == pytest.approx(0.01)
 
 
+def test_one_quiet_run_of_the_version_in_force_does_not_refuse_one_that_met_other_work(bench: Bench) -> None:
+    disturbed = chain([0.01], repeat(0.08))
+    found = bench.compare(bench.version(2, repeat(0.08)), bench.version(1, disturbed))
+    assert found.latency_s[1] == pytest.approx((0.08, 0.01))
+
+
+@pytest.mark.parametrize("seed", range(50))
+def test_versions_alike_pass_on_a_machine_that_leaves_them_one_run_in_five(bench: Bench, seed: int) -> None:
+    """Every other run is stretched, up to ten times; neither version is any slower than the other."""
+    chance = np.random.default_rng(seed)
+
+    def stretched() -> Iterable[float]:
+        while True:
+            yield 0.01 * (1.0 if chance.random() < 0.2 else chance.uniform(2.0, 10.0))
+
+    found = bench.compare(bench.version(2, stretched()), bench.version(1, stretched()))
+    assert set(found.latency_s) == {1, 4}
+
+
+def test_a_version_ten_times_as_slow_is_refused_on_a_busy_machine_too(bench: Bench) -> None:
+    chance = np.random.default_rng(0)
+    slow = (chance.choice([0.1, 0.2, 0.5]) for _ in repeat(None))
+    with pytest.raises(ModelRejectedError, match=r"A batch of 1 takes 100\.00 ms or more"):
+        bench.compare(bench.version(2, slow), bench.version(1, chain.from_iterable(repeat([0.01, 0.05, 0.01]))))
+
+
 def test_a_difference_that_nobody_notices_is_not_refused(bench: Bench) -> None:
     found = bench.compare(bench.version(2, repeat(450e-6)), bench.version(1, repeat(20e-6)))
     assert found.latency_s[1] == pytest.approx((450e-6, 20e-6))

@@ -14,7 +14,7 @@ from ferserve_server.domain.errors import ModelRejectedError
 from ferserve_server.domain.servable import Precision, ServableId
 from ferserve_server.repository.gate import GateLimits, GoldenSet
 from ferserve_server.repository.latency import speedup
-from ferserve_server.repository.precision import check_bfloat16, settle_precision
+from ferserve_server.repository.precision import check_rounded, settle_precision
 from support.fake_models import DESCRIPTION, GOLDEN_FACES
 from support.model_factory import LABELS
 
@@ -163,13 +163,13 @@ def test_a_face_whose_class_leads_clearly_must_keep_it():
     golden = _two_faces(lead=0.04)
     turned = golden.scores + np.array([-0.025, 0.025, 0, 0, 0, 0, 0], np.float32)
     with pytest.raises(ModelRejectedError, match="2 golden faces get another class"):
-        check_bfloat16(turned, golden, 0.03)
+        check_rounded(turned, golden, 0.03)
 
 
 def test_a_face_between_two_classes_may_change_sides():
     golden = _two_faces(lead=0.02)
     turned = golden.scores + np.array([-0.025, 0.025, 0, 0, 0, 0, 0], np.float32)
-    assert check_bfloat16(turned, golden, 0.03) == pytest.approx(0.025, rel=1e-3)
+    assert check_rounded(turned, golden, 0.03) == pytest.approx(0.025, rel=1e-3)
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from ferserve_server.domain.canary import CanaryMode
+from ferserve_server.repository.canary_rules import CanaryRules
 from ferserve_server.settings import Settings
 from ferserve_server.settings_reading import SettingsError, format_settings, load_settings
 
@@ -159,6 +162,16 @@ def test_a_file_that_is_not_there_is_refused_by_name(name: str) -> None:
         (["--tls-key-file", "x"], "tls_cert_file and tls_key_file must be given together"),
         (["--canary-share", "1"], "canary_share must be below 1 to split"),
         (["--canary-share", "0.1", "--alias", "m:stable=1"], "alias m:stable is moved by canaries"),
+        (["--canary", "m:share=0.1", "--alias", "m:stable=1"], "alias m:stable is moved by canaries"),
+        (["--canary", "m:share=1"], "canary m: share must be below 1 to split"),
+        (["--canary", "m:share=2"], "canary m: share: "),
+        (["--canary", "m:window_s=inf"], "canary m: window_s: "),
+        (["--canary", "m:mode=mirror"], "canary m: mode: "),
+        (["--canary", "m"], "canary: 'm' is not MODEL:NAME=VALUE"),
+        (["--canary", "m:share"], "canary: 'm:share': 'share' is not NAME=VALUE"),
+        (["--canary", "m:size=3"], "canary: 'm:size=3': 'size=3' is not NAME=VALUE with a NAME of share, mode"),
+        (["--canary", "m:share=0.1,share=0.2"], "canary: 'm:share=0.1,share=0.2' has share twice"),
+        (["--canary", "m:share=0.1;m:mode=split"], "canary: model m is named twice"),
         (["--tls-client-ca-file", "x"], "tls_client_ca_file needs tls_cert_file"),
     ],
     ids=" ".join,
@@ -244,3 +257,36 @@ def test_policies_and_aliases_come_from_the_environment_and_from_lists_of_toml(
 def test_policies_and_aliases_that_are_none_are_refused_by_name(arguments: list[str], words: str) -> None:
     (fault,) = _faults(arguments)
     assert fault.startswith(words)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--canary", "m:share=0.1,mode=shadow", "--canary", "n:auto=false,window_s=5", "--canary", "o:share=0"],
+        ["--canary", "m:share=0.1, mode=shadow; n:auto=false,window_s=5; o:share=0"],
+    ],
+    ids=["repeated", "parted"],
+)
+def test_a_model_may_have_canary_settings_of_its_own(arguments: list[str]) -> None:
+    policies = load_settings(["--canary-share", "0.2", "--canary-min-requests", "30", *arguments]).canaries
+    default = CanaryRules(share=0.2, min_requests=30)
+    assert policies.of("other") == default
+    assert policies.of("m") == replace(default, share=0.1, mode=CanaryMode.SHADOW)
+    assert policies.of("n") == replace(default, auto=False, window_s=5.0)
+    assert policies.of("o") is None
+    assert policies.shortest_window_s == 5.0
+
+
+def test_canaries_of_one_model_come_from_a_list_of_toml(tmp_path: Path) -> None:
+    policies = load_settings(["--config", _toml(tmp_path, 'canary = ["m:share=0.1"]')]).canaries
+    assert policies.of("m") == CanaryRules(share=0.1)
+    assert policies.of("other") is None
+
+
+def test_an_alias_of_a_model_without_canaries_may_be_fixed() -> None:
+    settings = load_settings(["--canary-share", "0.1", "--canary", "m:share=0", "--alias", "m:stable=1"])
+    assert settings.alias == ("m:stable=1",)
+
+
+def test_without_canaries_there_is_no_window() -> None:
+    assert load_settings(["--canary", "m:window_s=5"]).canaries.shortest_window_s is None

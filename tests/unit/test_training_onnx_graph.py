@@ -3,6 +3,7 @@ import onnx
 import pytest
 
 from ferserve_training.export.onnx_graph import OnnxGraph, same_pads, window
+from ferserve_training.export.onnx_weights import OnnxWeights, pack_int16
 
 
 @pytest.mark.parametrize(
@@ -33,3 +34,28 @@ def test_a_graph_that_leaves_an_output_out_is_refused():
 
     with pytest.raises(onnx.checker.ValidationError):
         graph.finish("model", "faces", {"probabilities": 7, "logits": 7})
+
+
+@pytest.mark.parametrize("output_axis", [0, 1])
+def test_packed_weights_are_off_by_half_a_step_of_their_channel_at_most(output_axis):
+    weights = np.random.default_rng(1).normal(0, 1, (8, 8, 3, 3)).astype(np.float32)
+    weights[3, 3] *= 100  # one channel must not coarsen the others
+
+    multiples, scales = pack_int16(weights, output_axis)
+
+    assert (multiples.dtype, scales.size) == (np.int16, 8)
+    assert np.all(np.abs(multiples * scales - weights) <= 0.501 * scales)
+
+
+def test_a_channel_of_zeros_stays_zero():
+    multiples, scales = pack_int16(np.zeros((4, 2), np.float32), 1)
+
+    assert not multiples.any()
+    assert np.isfinite(scales).all()
+
+
+def test_small_arrays_stay_exact_where_weights_are_packed():
+    graph = OnnxGraph(OnnxWeights.INT16)
+
+    assert graph.weights(np.ones((64, 63)), 1).startswith("constant")
+    assert graph.weights(np.ones((64, 64)), 1).startswith("mul")

@@ -193,8 +193,8 @@ async def running_server(settings: Settings, loader: Loader) -> AsyncIterator[Ru
             version=__version__,
         )
         stack.enter_context(background(keep_models(manager, settings)))
-        if settings.canary_share:
-            stack.enter_context(background(judge_canaries(manager, settings)))
+        if (window_s := settings.canaries.shortest_window_s) is not None:
+            stack.enter_context(background(judge_canaries(manager, window_s)))
 
         async def stop() -> None:
             await asyncio.gather(server.stop(grace=1.0), others.aclose())

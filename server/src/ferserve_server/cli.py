@@ -8,6 +8,7 @@ import sys
 import uvloop
 
 from ferserve_server.app import serve
+from ferserve_server.backends.choice import BackendMissingError
 from ferserve_server.observability.exposition import MetricsAddressError
 from ferserve_server.observability.logging import set_up_logging
 from ferserve_server.settings_reading import SettingsError, format_settings, load_settings
@@ -30,7 +31,7 @@ def main() -> None:
     set_up_logging(settings.log_level, settings.log_format)
     try:
         code = uvloop.run(serve(settings))
-    except (ListenError, MetricsAddressError, TokenFileError) as error:
+    except (BackendMissingError, ListenError, MetricsAddressError, TokenFileError) as error:
         code = _complain(str(error))
     sys.stdout.flush()
     sys.stderr.flush()

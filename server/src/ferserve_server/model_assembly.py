@@ -6,9 +6,9 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from ferserve_server.backends.choice import EngineSettings, engine_loader
 from ferserve_server.backends.ensemble import EnsembleLoader
 from ferserve_server.backends.processor import describe_machine
-from ferserve_server.backends.saved_model import SavedModelLoader
 from ferserve_server.batching.batcher import Batcher
 from ferserve_server.batching.settings import BatcherSettings
 from ferserve_server.domain.servable import Precision
@@ -17,7 +17,6 @@ from ferserve_server.observability.observers import InferenceMetrics, RoutingMet
 from ferserve_server.observability.tee import InferenceTee
 from ferserve_server.repository.aliases import Aliases, parse_aliases
 from ferserve_server.repository.buckets import BucketRules
-from ferserve_server.repository.canary_verdict import CanaryRules
 from ferserve_server.repository.gate import GateLimits
 from ferserve_server.repository.manager import ModelManager
 from ferserve_server.repository.preparation import VersionPreparer
@@ -39,12 +38,13 @@ if TYPE_CHECKING:
 
 
 def default_loader(settings: Settings) -> Loader:
-    """The TensorFlow engine as the settings want it, and ensembles on it."""
-    engine = SavedModelLoader(
-        executor_count=settings.executor_count,
-        intra_op_thread_count=settings.intra_op_threads,
-        gpu_memory_limit_mib=settings.gpu_memory_limit_mib,
-    )
+    """The engine that the settings name, as they want it, and ensembles on it.
+
+    Raises:
+        BackendMissingError: Its package is not installed.
+    """
+    wanted = EngineSettings(settings.executor_count, settings.intra_op_threads, settings.gpu_memory_limit_mib)
+    engine = engine_loader(settings.backend, wanted)
     return EnsembleLoader(engine, RepositorySource(settings.model_repo))
 
 
@@ -108,20 +108,9 @@ def build_manager(
 
 
 def _trials(settings: Settings, clock: MonotonicClock, metrics: Metrics) -> Trials | None:
-    if not settings.canary_share:
+    if settings.canaries.shortest_window_s is None:
         return None
-    rules = CanaryRules(
-        share=settings.canary_share,
-        mode=settings.canary_mode,
-        window_s=settings.canary_window_s,
-        min_requests=settings.canary_min_requests,
-        max_error_ratio_increase=settings.canary_max_error_ratio_increase,
-        max_latency_factor=settings.canary_max_latency_factor,
-        max_confidence_drop=settings.canary_max_confidence_drop,
-        min_agreement=settings.canary_min_agreement,
-        auto=settings.canary_auto,
-    )
-    return Trials(rules, clock=clock, observer=CanaryMetrics(metrics))
+    return Trials(settings.canaries, clock=clock, observer=CanaryMetrics(metrics))
 
 
 def _batcher_settings(settings: Settings) -> BatcherSettings:
@@ -151,6 +140,6 @@ def _conditions(settings: Settings) -> str:
     """What measured times hold for."""
     sizes = ",".join(map(str, settings.bucket_sizes))
     return (
-        f"{describe_machine()}; precision {settings.precision}; bucket_sizes {sizes}; "
+        f"{describe_machine(settings.backend)}; precision {settings.precision}; bucket_sizes {sizes}; "
         f"intra_op_threads {settings.intra_op_threads}; executor_count {settings.executor_count}"
     )

@@ -47,10 +47,10 @@ async def keep_models(manager: ModelManager, settings: Settings) -> None:
             await manager.watch(moments)
 
 
-async def judge_canaries(manager: ModelManager, settings: Settings) -> None:
-    """Looks at the figures of canaries again and again."""
+async def judge_canaries(manager: ModelManager, shortest_window_s: float) -> None:
+    """Looks at the figures of canaries again and again, as often as the shortest window of a model wants it."""
     while True:
-        await asyncio.sleep(min(settings.canary_window_s / _LOOKS_PER_WINDOW, _LONGEST_BETWEEN_LOOKS_S))
+        await asyncio.sleep(min(shortest_window_s / _LOOKS_PER_WINDOW, _LONGEST_BETWEEN_LOOKS_S))
         try:
             await manager.judge_canaries()
         except Exception:

@@ -1,9 +1,11 @@
-"""Every setting of the server, declared once: flags, FERSERVE_* environment, TOML file."""
+"""Every setting of the server, declared once: flags, FERSERVE_* environment, TOML file.
+
+Those of models and of canaries are in files of their own, which this one inherits: `--help` keeps their order.
+"""
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
+from pathlib import Path  # noqa: TC003 - pydantic reads the annotations
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -15,15 +17,13 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from ferserve_server.domain.canary import CanaryMode
+from ferserve_server.canary_settings import CanarySettings
 from ferserve_server.domain.detection import DetectionOptions
-from ferserve_server.repository.aliases import CANARY, STABLE, parse_aliases
-from ferserve_server.repository.version_policy import parse_policies
 
 MIB = 2**20
 
 
-class Settings(BaseSettings):
+class Settings(CanarySettings):
     """gRPC server of ferserve: facial expressions from face crops, pictures and video streams.
 
     Every flag can also be given as an environment variable, FERSERVE_ and its name in capitals
@@ -43,60 +43,6 @@ class Settings(BaseSettings):
         allow_inf_nan=False,
         frozen=True,
     )
-
-    config: Path | None = Field(None, description="TOML file with settings, named as here with underscores")
-    print_config: bool = Field(False, description="print the settings in force as TOML, and exit")
-
-    # Models
-    model_repo: Path = Field(Path("model_repo"), description="folder of models, <model>/<version>/")
-    default_model: str = Field("fer-small", description="model of requests that name none")
-    versions_per_model: int = Field(1, ge=1, le=16, description="newest versions of a model to keep loaded")
-    version_policy: Annotated[tuple[str, ...], NoDecode] = Field(
-        (),
-        description="MODEL=latest:N, MODEL=specific:V,... or MODEL=all for one model; repeat, or part by ;",
-    )
-    alias: Annotated[tuple[str, ...], NoDecode] = Field(
-        (), description="MODEL:NAME=VERSION, such as fer-nano:stable=3; repeat, or part by ;"
-    )
-    lifecycle_state_file: Path | None = Field(
-        None, description="file that keeps aliases set at run time, and which versions were rolled back"
-    )
-    repository_poll_s: float = Field(
-        2.0, ge=0, description="longest seconds between looks at the model folder; 0: look at start only"
-    )
-    golden_tolerance: float = Field(
-        1e-3, gt=0, lt=1, description="largest difference from a version's golden probabilities to go live with"
-    )
-    bfloat16_tolerance: float = Field(0.03, gt=0, lt=1, description="the same, for a version run in bfloat16")
-    gate_latency_factor: float = Field(
-        3.0, ge=0, description="a version must not take this many times as long as the one in force; 0: it may"
-    )
-
-    # Canaries
-    canary_share: float = Field(
-        0.0, ge=0, le=1, description="share of requests that a new version is tried on; 0: it is in force at once"
-    )
-    canary_mode: CanaryMode = Field(
-        CanaryMode.SPLIT, description="split: it answers its share; shadow: it gets copies and answers nobody"
-    )
-    canary_window_s: float = Field(600.0, gt=0, description="least seconds of a trial before a promotion")
-    canary_min_requests: int = Field(200, ge=10, description="least requests of either version before a promotion")
-    canary_max_error_ratio_increase: float = Field(
-        0.01, ge=0, lt=1, description="how far its share of failed requests may be above the stable version's"
-    )
-    canary_max_latency_factor: float = Field(
-        1.5, ge=1, description="how many times as long as in the stable version its batches may take"
-    )
-    canary_max_confidence_drop: float = Field(
-        0.1, ge=0, le=1, description="how far its mean confidence may be below the stable version's"
-    )
-    canary_min_agreement: float = Field(
-        0.0,
-        ge=0,
-        le=1,
-        description="share of faces a shadow must see alike to be promoted by itself; 0: it is not",
-    )
-    canary_auto: bool = Field(True, description="promote and roll back by itself; if not, verdicts are only told")
 
     # Control calls
     control_listen: str = Field(
@@ -124,8 +70,11 @@ class Settings(BaseSettings):
         (1, 2, 4, 8, 16, 32, 64, 128),
         description="batch sizes in faces, rising, such as 1,8,32; batches are padded up",
     )
+    backend: Literal["tensorflow", "onnxruntime", "openvino"] = Field(
+        "tensorflow", description="engine that runs models; the last two run a version's model.onnx, on the CPU"
+    )
     executor_count: int = Field(0, ge=0, le=256, description="batches that run at once; 0: cores, or 1 on a GPU")
-    intra_op_threads: int = Field(1, ge=1, le=256, description="threads within one TensorFlow operation")
+    intra_op_threads: int = Field(1, ge=1, le=256, description="threads within one operation")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="what models compute in; auto: bfloat16 where it is clearly faster and says the same"
     )
@@ -208,25 +157,6 @@ class Settings(BaseSettings):
     def _split_sizes(cls, value: object) -> object:
         return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
 
-    @field_validator("version_policy", "alias", mode="before")
-    @classmethod
-    def _split_lines(cls, value: object) -> object:
-        # The library joins repeated flags with commas; one within a policy has no = before the next comma.
-        lines = re.split(r";|,(?=[^,;]*=)", value) if isinstance(value, str) else value
-        return [line.strip() for line in lines if line.strip()] if isinstance(lines, list) else lines
-
-    @field_validator("version_policy")
-    @classmethod
-    def _check_policies(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        parse_policies(value)
-        return value
-
-    @field_validator("alias")
-    @classmethod
-    def _check_aliases(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        parse_aliases(value)
-        return value
-
     @model_validator(mode="after")
     def _check_together(self) -> Self:
         sizes = self.bucket_sizes
@@ -240,13 +170,6 @@ class Settings(BaseSettings):
             )
         if self.detection_side_pixels > self.max_detection_side_pixels:
             raise ValueError("detection_side_pixels must not be above max_detection_side_pixels")
-        if self.canary_share == 1 and self.canary_mode is CanaryMode.SPLIT:
-            raise ValueError("canary_share must be below 1 to split: nothing would be left to compare with")
-        for model, aliases in parse_aliases(self.alias).items() if self.canary_share else ():
-            for alias in {STABLE, CANARY} & aliases.keys():
-                raise ValueError(
-                    f"alias {model}:{alias} is moved by canaries: take it out, or set canary_share to 0"
-                )
         if (self.tls_cert_file is None) != (self.tls_key_file is None):
             raise ValueError("tls_cert_file and tls_key_file must be given together")
         if self.tls_client_ca_file and not self.tls_cert_file:

@@ -37,6 +37,7 @@ _STATES: Final = {
 _PRECISIONS: Final = {
     model_service_pb2.PRECISION_FLOAT32: "float32",
     model_service_pb2.PRECISION_BFLOAT16: "bfloat16",
+    model_service_pb2.PRECISION_INT8: "int8",
 }
 _HEALTH: Final = {
     health_pb2.HealthCheckResponse.SERVING: HealthStatus.SERVING,

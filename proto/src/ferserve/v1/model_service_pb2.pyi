@@ -26,6 +26,7 @@ class Precision(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     PRECISION_UNSPECIFIED: _ClassVar[Precision]
     PRECISION_FLOAT32: _ClassVar[Precision]
     PRECISION_BFLOAT16: _ClassVar[Precision]
+    PRECISION_INT8: _ClassVar[Precision]
 
 class ServableState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -45,6 +46,7 @@ CANARY_RESULT_ROLL_BACK: CanaryResult
 PRECISION_UNSPECIFIED: Precision
 PRECISION_FLOAT32: Precision
 PRECISION_BFLOAT16: Precision
+PRECISION_INT8: Precision
 SERVABLE_STATE_UNSPECIFIED: ServableState
 SERVABLE_STATE_LOADING: ServableState
 SERVABLE_STATE_READY: ServableState

@@ -9,6 +9,7 @@ import numpy as np
 import structlog
 
 from ferserve_server.domain.errors import ModelRejectedError
+from ferserve_server.domain.servable import Precision
 from ferserve_server.repository.members import member_invalid, verify_members
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from ferserve_server.domain.face import CropBatch, Scores
     from ferserve_server.domain.ports import Loader, Servable
-    from ferserve_server.domain.servable import ModelDescription, Precision, ServableId
+    from ferserve_server.domain.servable import ModelDescription, ServableId
     from ferserve_server.repository.members import VerifiedMember
     from ferserve_server.repository.source import RepositorySource
 
@@ -29,7 +30,7 @@ class EnsembleServable:
 
     A batch goes through the members one after the other on the thread that brought it, so a member never runs on
     more threads at once than the ensemble does. `executor_count` is the smallest of the members' for that reason:
-    a member may not be called from more threads than its own (see `SavedModelServable`).
+    a member may not be called from more threads than its own (see `SessionServable`).
     """
 
     def __init__(
@@ -46,7 +47,8 @@ class EnsembleServable:
         self.description = description
         self.executor_count = min(member.executor_count for member in members)
         self._members = tuple(members)
-        self.precision = members[0].precision
+        coarse = (member.precision for member in members if member.precision is Precision.INT8)
+        self.precision = next(coarse, members[0].precision)
 
     def predict(self, crops: CropBatch) -> Scores:
         """Scores a batch: the mean of the members' calibrated probabilities, each member weighing the same."""

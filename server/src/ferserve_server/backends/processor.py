@@ -13,6 +13,10 @@ _BFLOAT16_FLAGS: Final = frozenset({"avx512_bf16", "amx_bf16"})
 """Instruction sets that multiply bfloat16. Without one oneDNN emulates it, far slower than float32."""
 
 
+_OTHER_NAMES: Final = {"tensorflow": ("tensorflow-cpu",)}
+"""Distributions that bring a package of another name."""
+
+
 def multiplies_bfloat16(cpuinfo: str) -> bool:
     """Whether the first processor of a /proc/cpuinfo has instructions for bfloat16."""
     return not _BFLOAT16_FLAGS.isdisjoint(_field(cpuinfo, "flags").split())
@@ -26,10 +30,10 @@ def read_cpuinfo() -> str:
         return ""
 
 
-def describe_machine() -> str:
-    """Names the processor, the GPUs that may be used and the engine's release: what a measured time holds for."""
-    names = ("tensorflow-cpu", "tensorflow")
-    release = next((each for each in map(_release, names) if each), "no TensorFlow")
+def describe_machine(backend: str = "tensorflow") -> str:
+    """Names the processor, the GPUs that may be used and an engine's release: what a measured time holds for."""
+    names = (backend, *_OTHER_NAMES.get(backend, ()))
+    release = next((each for each in map(_release, names) if each), f"no {backend}")
     gpus = sorted(path.name for path in Path("/dev").glob("nvidia[0-9]*"))
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "all")
     return f"{_field(read_cpuinfo(), 'model name')}; {cpu_count()} cores; gpus {gpus} of {visible}; {release}"

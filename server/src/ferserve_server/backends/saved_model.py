@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import structlog
 
 from ferserve_server.backends.processor import cpu_count, multiplies_bfloat16, read_cpuinfo
+from ferserve_server.backends.sessions import Session, SessionServable, precision_unsupported
+from ferserve_server.backends.signature import TensorSpec, check_signature, signature_mismatch
 from ferserve_server.backends.tensorflow_core import TensorFlowCore
 from ferserve_server.domain.errors import ModelRejectedError
 from ferserve_server.domain.servable import Precision
+from ferserve_server.repository.manifest import SAVED_MODEL_PATH
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from ferserve_server.domain.face import CropBatch, Scores
     from ferserve_server.domain.servable import ModelDescription, ServableId
 
 log = structlog.get_logger(__name__)
@@ -27,122 +26,12 @@ _SIGNATURE = "serving_default"
 _TAG = "serve"
 
 
-@dataclass(frozen=True, slots=True)
-class FrozenGraph:
-    """A SavedModel's graph with its weights in it.
-
-    Attributes:
-        make_session: Makes a session on it, in a precision.
-        output_name: Its output tensor, with the probabilities.
-        input_name: Its input tensor.
-        on_gpu: Whether it runs on a GPU.
-    """
-
-    make_session: Callable[[Precision], Any]
-    output_name: str
-    input_name: str
-    on_gpu: bool
-
-
-class SavedModelServable:
-    """A SavedModel as a frozen graph behind session callables, one session for each batch that runs at once.
-
-    The way through a session's callable costs less than the signature call (benchmarks/engine.py). Two threads
-    must not share a session: with oneDNN, TensorFlow 2.21 then dies of a segmentation fault within seconds.
-    """
-
-    def __init__(
-        self,
-        servable_id: ServableId,
-        description: ModelDescription,
-        graph: FrozenGraph,
-        *,
-        executor_count: int,
-        precision: Precision = Precision.FLOAT32,
-    ) -> None:
-        """Makes the first session and runs it once, since the first run optimises the graph.
-
-        Args:
-            servable_id: Which version it is.
-            description: What its manifest says.
-            graph: What to run.
-            executor_count: Batches that run at once.
-            precision: What it computes in.
-        """
-        self.id = servable_id
-        self.description = description
-        self.executor_count = executor_count
-        self.precision = precision
-        self._graph = graph
-        self._sessions: list[Any] = []
-        # The one used last is taken first: its weights are still in the caches. Appending and popping are atomic.
-        self._idle = [self._new_run()]
-
-    def predict(self, crops: CropBatch) -> Scores:
-        """Scores a batch; see `domain.ports.Servable`."""
-        try:
-            run = self._idle.pop()
-        except IndexError:  # a run that hangs keeps its session; the thread in its place needs another
-            run = self._new_run()
-        try:
-            scores: Scores = run(crops)
-        finally:
-            self._idle.append(run)
-        return scores
-
-    def recast(self, precision: Precision) -> SavedModelServable:
-        """Makes the same version in another precision; see `domain.ports.Servable`."""
-        if precision is Precision.BFLOAT16:
-            if self._graph.on_gpu:
-                raise _unsupported("bfloat16 is for the CPU, and this server computes on a GPU.")
-            if not multiplies_bfloat16(read_cpuinfo()):
-                raise _unsupported("The processor has neither avx512_bf16 nor amx_bf16.")
-        return SavedModelServable(
-            self.id, self.description, self._graph, executor_count=self.executor_count, precision=precision
-        )
-
-    def warm_executors(self, bucket_sizes: Sequence[int], thread_count: int) -> None:
-        """Makes and warms the sessions of all executors; see `domain.ports.Servable`."""
-        warm, missing = list(self._idle), self.executor_count - len(self._idle)
-
-        def add(_: int) -> None:
-            run = self._new_run()
-            for size in bucket_sizes:
-                run(self._blank(size))
-            warm.append(run)
-
-        with ThreadPoolExecutor(thread_count) as threads:
-            list(threads.map(add, range(missing)))
-        self._idle = warm
-
-    def add_spare(self, bucket_sizes: Sequence[int]) -> None:
-        """Makes and warms one session more; see `domain.ports.Servable`."""
-        if len(self._sessions) > self.executor_count:
-            return
-        run = self._new_run()
-        for size in bucket_sizes:
-            run(self._blank(size))
-        self._idle.insert(0, run)  # taken last: the others have been used more lately
-
-    def close(self) -> None:
-        """Gives the sessions' memory back."""
-        self._idle.clear()
-        for session in self._sessions:
-            session.close()
-
-    def _new_run(self) -> Any:  # noqa: ANN401 - TensorFlow ships no types
-        session = self._graph.make_session(self.precision)
-        self._sessions.append(session)
-        run = session.make_callable(self._graph.output_name, [self._graph.input_name])
-        run(self._blank(1))
-        return run
-
-    def _blank(self, size: int) -> CropBatch:
-        return np.zeros((size, self.description.input.height, self.description.input.width, 1), np.uint8)
-
-
 class SavedModelLoader:
     """Loads SavedModels onto the GPU where TensorFlow sees one, else onto the CPU.
+
+    Each becomes a frozen graph behind session callables: that way costs less than the signature call
+    (benchmarks/engine.py). Two threads must not share a session: with oneDNN, TensorFlow 2.21 then dies of a
+    segmentation fault within seconds.
 
     Args of the constructor:
         executor_count: Batches that run at once; 0 picks one per core on the CPU and 1 on a GPU.
@@ -157,23 +46,34 @@ class SavedModelLoader:
         self._intra_op_thread_count = intra_op_thread_count
         self._gpu_memory_limit_mib = gpu_memory_limit_mib
 
-    def load(self, servable_id: ServableId, directory: Path, description: ModelDescription) -> SavedModelServable:
+    def load(self, servable_id: ServableId, directory: Path, description: ModelDescription) -> SessionServable:
         """Loads a version in float32; see `domain.ports.Loader`.
 
         Raises:
-            ModelRejectedError: SIGNATURE_MISMATCH, if the signature is not the one that the manifest describes.
+            ModelRejectedError: SAVED_MODEL_MISSING, if the version is an ONNX file alone; SIGNATURE_MISMATCH, if
+                the signature is not the one that the manifest describes.
         """
+        if not (directory / SAVED_MODEL_PATH).is_file():
+            raise ModelRejectedError(
+                "SAVED_MODEL_MISSING",
+                f"There is no {SAVED_MODEL_PATH}: the version is an ONNX file. Serve it with "
+                "--backend onnxruntime or --backend openvino.",
+            )
         tf = TensorFlowCore()  # here, since it takes seconds and only a server that loads a model needs it
-        graph = self._freeze(tf, directory, description)
-        executor_count = self._executor_count or (1 if graph.on_gpu else cpu_count())
-        device = "gpu" if graph.on_gpu else "cpu"
+        open_session = self._freeze(tf, directory, description)
+        on_gpu = _on_gpu(tf)
+        executor_count = self._executor_count or (1 if on_gpu else cpu_count())
+        device = "gpu" if on_gpu else "cpu"
         log.info("model loaded", servable=str(servable_id), device=device, executors=executor_count)
-        return SavedModelServable(servable_id, description, graph, executor_count=executor_count)
+        return SessionServable(servable_id, description, open_session, executor_count=executor_count)
 
-    def _freeze(self, tf: TensorFlowCore, directory: Path, description: ModelDescription) -> FrozenGraph:
+    def _freeze(
+        self, tf: TensorFlowCore, directory: Path, description: ModelDescription
+    ) -> Callable[[Precision], Session]:
         """Restores the variables in a session on the CPU, and makes constants of them.
 
-        The constants are placed again when a session of its own is made.
+        Returns:
+            What opens sessions on the constants, which are placed anew in each.
         """
         threads = self._session_config(tf, Precision.FLOAT32)
         threads.device_count["GPU"] = 0
@@ -181,7 +81,7 @@ class SavedModelLoader:
         with restored.as_default(), tf.session.Session(graph=restored, config=threads) as session:
             meta_graph = tf.loader_impl.SavedModelLoader(str(directory)).load(session, [_TAG])
             signature = meta_graph.signature_def.get(_SIGNATURE)
-            check_signature(tf, signature, description)
+            _check(tf, signature, description)
             output_name: str = signature.outputs[description.output].name
             input_name: str = signature.inputs[description.input.name].name
             with tf.deprecation.silence():  # of the page that says which parts are not of TensorFlow 2
@@ -192,12 +92,13 @@ class SavedModelLoader:
         with graph.as_default():
             tf.importer.import_graph_def(definition, name="")
 
-        def make_session(precision: Precision) -> Any:  # noqa: ANN401 - TensorFlow ships no types
-            return tf.session.Session(graph=graph, config=self._session_config(tf, precision))
+        def open_session(precision: Precision) -> Session:
+            if precision is Precision.BFLOAT16:
+                _check_bfloat16(tf)
+            session = tf.session.Session(graph=graph, config=self._session_config(tf, precision))
+            return Session(session.make_callable(output_name, [input_name]), session.close)
 
-        return FrozenGraph(
-            make_session, output_name, input_name, on_gpu=bool(tf.config.list_physical_devices("GPU"))
-        )
+        return open_session
 
     def _session_config(self, tf: TensorFlowCore, precision: Precision) -> Any:  # noqa: ANN401 - untyped TensorFlow
         config = tf.config_pb2.ConfigProto(
@@ -220,39 +121,27 @@ class SavedModelLoader:
         return config
 
 
-def check_signature(tf: TensorFlowCore, signature: Any, description: ModelDescription) -> None:  # noqa: ANN401 - untyped
-    """Refuses a SavedModel whose signature is not what its manifest says.
+def _on_gpu(tf: TensorFlowCore) -> bool:
+    return bool(tf.config.list_physical_devices("GPU"))
 
-    Raises:
-        ModelRejectedError: SIGNATURE_MISMATCH.
-    """
+
+def _check_bfloat16(tf: TensorFlowCore) -> None:
+    if _on_gpu(tf):
+        raise precision_unsupported("bfloat16 is for the CPU, and this server computes on a GPU.")
+    if not multiplies_bfloat16(read_cpuinfo()):
+        raise precision_unsupported("The processor has neither avx512_bf16 nor amx_bf16.")
+
+
+def _check(tf: TensorFlowCore, signature: Any, description: ModelDescription) -> None:  # noqa: ANN401 - untyped TensorFlow
     if signature is None:
-        raise ModelRejectedError("SIGNATURE_MISMATCH", f"There is no signature {_SIGNATURE}.")
-    wanted = description.input
-    if list(signature.inputs) != [wanted.name]:
-        raise ModelRejectedError(
-            "SIGNATURE_MISMATCH", f"The inputs are {sorted(signature.inputs)}, not [{wanted.name!r}]."
+        raise signature_mismatch(f"There is no signature {_SIGNATURE}.")
+    check_signature(_specs(tf, signature.inputs), _specs(tf, signature.outputs), description)
+
+
+def _specs(tf: TensorFlowCore, tensors: Mapping[str, Any]) -> dict[str, TensorSpec]:
+    return {
+        name: TensorSpec(
+            tf.dtypes.as_dtype(tensor.dtype).name, tuple(side.size for side in tensor.tensor_shape.dim)
         )
-    taken = signature.inputs[wanted.name]
-    shape = _shape(taken)
-    if taken.dtype != tf.dtypes.uint8.as_datatype_enum or shape != [-1, wanted.height, wanted.width, 1]:
-        dtype = tf.dtypes.as_dtype(taken.dtype).name
-        raise ModelRejectedError("SIGNATURE_MISMATCH", f"The input is {dtype} {shape}, not uint8 [N, H, W, 1].")
-    if description.output not in signature.outputs:
-        raise ModelRejectedError("SIGNATURE_MISMATCH", f"There is no output {description.output!r}.")
-    shape = _shape(signature.outputs[description.output])
-    if not shape or shape[-1] != len(description.labels):
-        raise ModelRejectedError(
-            "SIGNATURE_MISMATCH", f"{description.output} is {shape}, not one score per label."
-        )
-
-
-def _shape(tensor: Any) -> list[int]:  # noqa: ANN401 - TensorFlow ships no types
-    """The sides of a tensor of a signature, -1 for any; [] if their number is open."""
-    return [side.size for side in tensor.tensor_shape.dim]
-
-
-def _unsupported(why: str) -> ModelRejectedError:
-    return ModelRejectedError(
-        "PRECISION_UNSUPPORTED", f"{why} Use --precision auto or float32.", precision=Precision.BFLOAT16.value
-    )
+        for name, tensor in tensors.items()
+    }

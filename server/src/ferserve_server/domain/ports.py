@@ -80,7 +80,8 @@ class Servable(Protocol):
         """Makes the same version in another precision, beside this one; both are closed by whoever has them.
 
         Raises:
-            ModelRejectedError: PRECISION_UNSUPPORTED, if this machine has no instructions for it.
+            ModelRejectedError: PRECISION_UNSUPPORTED, if this machine has no instructions for it, or the version
+                was published in int8.
         """
 
     def warm_executors(self, bucket_sizes: Sequence[int], thread_count: int) -> None:
@@ -108,7 +109,7 @@ class Loader(Protocol):
     """Makes servables out of what lies in a repository."""
 
     def load(self, servable_id: ServableId, directory: Path, description: ModelDescription) -> Servable:
-        """Loads a version whose files were verified, in float32. Slow and blocking.
+        """Loads a version whose files were verified, in what it was published in. Slow and blocking.
 
         Raises:
             ModelRejectedError: The model cannot be loaded or does not hold what its manifest says.

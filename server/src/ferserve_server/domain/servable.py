@@ -43,10 +43,14 @@ class ServableState(Enum):
 
 
 class Precision(Enum):
-    """What a model computes in. Weights are kept, and scores given, in float32 either way."""
+    """What a model computes in. Scores are float32 in any case.
+
+    Versions are published in float32, and run in it or in bfloat16; or published in int8, and run in that alone.
+    """
 
     FLOAT32 = "float32"
     BFLOAT16 = "bfloat16"
+    INT8 = "int8"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +87,7 @@ class ModelDescription:
         parameter_count: Number of weights, 0 if not known.
         metrics: What was measured of it when it was made, by name.
         members: The versions whose probabilities are averaged, if it is an ensemble; else empty.
+        precision: What it was published in, float32 or int8.
     """
 
     labels: tuple[str, ...]
@@ -92,6 +97,7 @@ class ModelDescription:
     parameter_count: int = 0
     metrics: Mapping[str, float] = field(default_factory=dict)
     members: tuple[EnsembleMember, ...] = ()
+    precision: Precision = Precision.FLOAT32
 
 
 @dataclass(frozen=True, slots=True)

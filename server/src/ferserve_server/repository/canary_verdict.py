@@ -16,6 +16,7 @@ from ferserve_server.repository.comparison import UNNOTICED_S
 
 if TYPE_CHECKING:
     from ferserve_server.domain.canary import ShadowFigures, Spread, VersionFigures
+    from ferserve_server.repository.canary_rules import CanaryRules
 
 _STANDARD_ERRORS: Final = 3.0
 
@@ -24,34 +25,6 @@ _FEWEST: Final = 10
 
 _FEWEST_PER_SIZE: Final = 5
 """Batches of one size that both versions must have run for that size to count."""
-
-
-@dataclass(frozen=True, slots=True)
-class CanaryRules:
-    """How new versions are tried.
-
-    Attributes:
-        share: Share of the requests without a version that a canary gets, above 0, at most 1.
-        mode: What it does with them.
-        window_s: How long it is tried at least before it is promoted, in seconds.
-        min_requests: How many of its requests must have ended before that, and of the stable version's.
-        max_error_ratio_increase: By how much the share of failed requests may be above the stable version's.
-        max_latency_factor: How many times as long as the stable version's a batch of the same size may run.
-        max_confidence_drop: By how much the mean confidence may be below the stable version's.
-        min_agreement: Share of faces for which a shadow must find the same class; 0: any, and a shadow is then
-            not promoted without an operator.
-        auto: Whether verdicts are carried out, or only told.
-    """
-
-    share: float
-    mode: CanaryMode = CanaryMode.SPLIT
-    window_s: float = 600.0
-    min_requests: int = 200
-    max_error_ratio_increase: float = 0.01
-    max_latency_factor: float = 1.5
-    max_confidence_drop: float = 0.1
-    min_agreement: float = 0.0
-    auto: bool = True
 
 
 @dataclass(frozen=True, slots=True)

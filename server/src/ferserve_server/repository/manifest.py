@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from ferserve_server.domain.errors import ModelRejectedError
-from ferserve_server.domain.servable import EnsembleMember, InputSpec, ModelDescription, ServableId
+from ferserve_server.domain.servable import EnsembleMember, InputSpec, ModelDescription, Precision, ServableId
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 MANIFEST_PATH: Final = "assets.extra/manifest.json"
 GOLDEN_PATH: Final = "assets.extra/golden.npz"
+SAVED_MODEL_PATH: Final = "saved_model.pb"
+ONNX_PATH: Final = "assets.extra/model.onnx"
 _FORMAT_VERSION: Final = 1
 
 
@@ -76,8 +78,13 @@ def parse_manifest(document: Mapping[str, Any]) -> Manifest:
         raise ValueError("labels must be two or more different names")
     file_sums = {str(path): str(digest) for path, digest in document["files"].items()}
     members = _parse_members(document["members"]) if "members" in document else ()
-    if ("saved_model.pb" in file_sums) == bool(members):
-        raise ValueError("files must name saved_model.pb, or members must name versions, and not both")
+    if file_sums.keys().isdisjoint({SAVED_MODEL_PATH, ONNX_PATH}) != bool(members):
+        raise ValueError(
+            f"files must name {SAVED_MODEL_PATH} or {ONNX_PATH}, or members must name versions, and not both"
+        )
+    precision = Precision(document.get("precision", Precision.FLOAT32.value))
+    if precision is Precision.BFLOAT16:
+        raise ValueError("precision must be float32 or int8")
     return Manifest(
         name=str(document["name"]),
         version=int(document["version"]),
@@ -89,6 +96,7 @@ def parse_manifest(document: Mapping[str, Any]) -> Manifest:
             parameter_count=int(document.get("parameter_count", 0)),
             metrics={str(name): float(value) for name, value in document.get("metrics", {}).items()},
             members=members,
+            precision=precision,
         ),
         file_sums=file_sums,
     )

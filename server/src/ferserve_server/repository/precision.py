@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -12,6 +11,7 @@ import structlog
 
 from ferserve_server.domain.errors import ModelRejectedError
 from ferserve_server.domain.servable import Precision
+from ferserve_server.repository.core_time import core_time_s
 from ferserve_server.repository.gate import check_golden, score_all, warm
 from ferserve_server.repository.latency import measure_batches, speedup
 
@@ -54,7 +54,7 @@ def settle_precision(
     limits: GateLimits,
     *,
     known_speedup: float | None = None,
-    now: Callable[[], float] = time.perf_counter,
+    now: Callable[[], float] = core_time_s,
     rest: Callable[[float], None] = lambda _: None,
 ) -> Trial:
     """Warms and tries a version in float32, and where it may be in bfloat16, and keeps one of the two.
@@ -62,7 +62,8 @@ def settle_precision(
     Float32 is tried whatever the setting: what is wrong in it must not pass by the wider limit of bfloat16.
 
     Args:
-        servable: The version in float32. It is closed if it is not the one that is kept, also by an error.
+        servable: The version in what it was published in. It is closed if it is not the one that is kept, also by
+            an error.
         golden: What it was published with.
         limits: What it must show.
         known_speedup: That of an earlier load on the same machine, to save measuring it.
@@ -77,7 +78,7 @@ def settle_precision(
         opened.callback(servable.close)
         exact = _try(servable, golden, limits)
         kept = exact
-        if limits.precision is not Precision.FLOAT32:
+        if limits.precision is not Precision.FLOAT32 and servable.precision is Precision.FLOAT32:
             try:
                 kept = _try_bfloat16(exact, golden, limits, known_speedup, now, rest)
             except ModelRejectedError as error:
@@ -89,12 +90,13 @@ def settle_precision(
     return kept
 
 
-def check_bfloat16(scores: Scores, golden: GoldenSet, tolerance: float) -> float:
-    """Compares scores in bfloat16 with those that the version was published with.
+def check_rounded(scores: Scores, golden: GoldenSet, tolerance: float) -> float:
+    """Compares scores in bfloat16 or int8 with those that the version was published with.
 
     Args:
         scores: What the version says of the golden faces, float32 [N, K].
-        golden: What it was published with.
+        golden: What it was published with; in int8 that is what another engine or processor said, which round
+            elsewhere.
         tolerance: Largest difference allowed, as a probability. A face whose two most probable classes are further
             apart than that must keep its class.
 
@@ -111,7 +113,7 @@ def check_bfloat16(scores: Scores, golden: GoldenSet, tolerance: float) -> float
     if turned:
         raise ModelRejectedError(
             "GOLDEN_MISMATCH",
-            f"In bfloat16 {turned} golden faces get another class, though their own leads by more than "
+            f"Rounded, {turned} golden faces get another class, though their own leads by more than "
             f"{tolerance:.2g}.",
             faces=turned,
             tolerance=tolerance,
@@ -122,8 +124,8 @@ def check_bfloat16(scores: Scores, golden: GoldenSet, tolerance: float) -> float
 def _try(servable: Servable, golden: GoldenSet, limits: GateLimits) -> Trial:
     warm(servable, limits.bucket_sizes)
     scores = score_all(servable, golden.faces, limits.bucket_sizes)
-    if servable.precision is Precision.BFLOAT16:
-        return Trial(servable, scores, check_bfloat16(scores, golden, limits.bfloat16_tolerance))
+    if servable.precision is not Precision.FLOAT32:
+        return Trial(servable, scores, check_rounded(scores, golden, limits.bfloat16_tolerance))
     return Trial(servable, scores, check_golden(scores, golden, limits.golden_tolerance))
 
 

@@ -54,9 +54,9 @@ class Rollout:
 
         Without the alias `stable`, what answers now gets it, and the first version of a model at once.
         """
-        if self._trials is None:
-            return
         name, version = servable_id.name, servable_id.version
+        if self._trials is None or not self._trials.tries(name):
+            return
         aliases = self._routes.aliases.of(name)
         serving = self._routes.serving(name)
         if STABLE not in aliases:
@@ -77,7 +77,7 @@ class Rollout:
             if report.shadow is not None:
                 self._trials.observer.shadow_figures(trial.canary.id, report.shadow)
             self._note(trial, verdict)
-            if verdict.result is CanaryResult.WAIT or not self._trials.rules.auto:
+            if verdict.result is CanaryResult.WAIT or not trial.auto:
                 continue
             decided = True
             if verdict.result is CanaryResult.PROMOTE:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ferserve_server.domain.face import CropBatch, Scores
     from ferserve_server.domain.ports import CanaryObserver, Clock
     from ferserve_server.domain.prediction import ScoredFaces
-    from ferserve_server.repository.canary_verdict import CanaryRules
+    from ferserve_server.repository.canary_rules import CanaryRules
     from ferserve_server.repository.lease import LiveVersion
 
 log = structlog.get_logger(__name__)
@@ -78,6 +78,11 @@ class CanaryTrial:
                 servable=str(canary.id),
                 stable=stable.id.version,
             )
+
+    @property
+    def auto(self) -> bool:
+        """Whether verdicts on it are carried out, or only told."""
+        return self._rules.auto
 
     def lease(self) -> Lease:
         """A lease on one of the two, for a request that names no version."""

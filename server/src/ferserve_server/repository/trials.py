@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ferserve_server.domain.ports import CanaryObserver, Clock, CutReason
     from ferserve_server.domain.servable import ServableId, ServableState
     from ferserve_server.repository.canary_figures import VersionTally
-    from ferserve_server.repository.canary_verdict import CanaryRules
+    from ferserve_server.repository.canary_rules import CanaryPolicies
     from ferserve_server.repository.lease import Lease, LiveVersion
 
 
@@ -29,8 +29,8 @@ class Trials:
     Implements `domain.ports.InferenceObserver`.
     """
 
-    def __init__(self, rules: CanaryRules, *, clock: Clock, observer: CanaryObserver) -> None:
-        self.rules = rules
+    def __init__(self, policies: CanaryPolicies, *, clock: Clock, observer: CanaryObserver) -> None:
+        self._policies = policies
         self.observer = observer
         self._clock = clock
         self._running: dict[str, CanaryTrial] = {}
@@ -38,8 +38,8 @@ class Trials:
 
     def entrance(self, model: str, serving: LiveVersion | None, canary: LiveVersion | None) -> Entrance | None:
         """What requests for a model that name no version go through: `serving`, or its trial with `canary`."""
-        trial = self._running.get(model)
-        if serving is None or canary is None or canary is serving:
+        trial, rules = self._running.get(model), self._policies.of(model)
+        if rules is None or serving is None or canary is None or canary is serving:
             if trial is not None:
                 self._end(trial)
             return serving
@@ -47,11 +47,15 @@ class Trials:
             return trial
         if trial is not None:
             self._end(trial)
-        trial = CanaryTrial(serving, canary, self.rules, clock=self._clock, observer=self.observer)
+        trial = CanaryTrial(serving, canary, rules, clock=self._clock, observer=self.observer)
         self._running[model] = trial
         self._tallies |= trial.tallies
-        self._tell(model, self.rules.share)
+        self._tell(model, rules.share)
         return trial
+
+    def tries(self, model: str) -> bool:
+        """Whether new versions of a model are tried; if not, they are in force at once."""
+        return self._policies.of(model) is not None
 
     def running(self) -> list[CanaryTrial]:
         """All trials."""

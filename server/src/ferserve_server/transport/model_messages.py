@@ -27,6 +27,7 @@ _STATES: Final = {
 _PRECISIONS: Final = {
     Precision.FLOAT32: model_pb2.PRECISION_FLOAT32,
     Precision.BFLOAT16: model_pb2.PRECISION_BFLOAT16,
+    Precision.INT8: model_pb2.PRECISION_INT8,
 }
 
 _MODES: Final = {

@@ -1,5 +1,6 @@
 """`ferserve-train export`."""
 
+from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -7,6 +8,15 @@ from rich.console import Console
 
 from ferserve_training.cli.options import ModelRepoOption, RunArgument
 from ferserve_training.evaluation.record import read_evaluation
+from ferserve_training.export.onnx_weights import OnnxWeights
+
+
+class OnnxChoice(StrEnum):
+    """What `--onnx` takes."""
+
+    FLOAT32 = OnnxWeights.FLOAT32.value
+    INT16 = OnnxWeights.INT16.value
+    NONE = "none"
 
 
 def export(
@@ -14,8 +24,9 @@ def export(
     *,
     model_repo: ModelRepoOption,
     onnx: Annotated[
-        bool, typer.Option("--onnx/--no-onnx", help="Whether to write assets.extra/model.onnx too.")
-    ] = True,
+        OnnxChoice,
+        typer.Option(help="Weights of assets.extra/model.onnx: int16 halves the file; none writes no such file."),
+    ] = OnnxChoice.FLOAT32,
 ) -> None:
     """Publish an evaluated run as the next version in a model repository."""
     evaluation = read_evaluation(run_dir)
@@ -28,5 +39,6 @@ def export(
     from ferserve_training.loop.run_directory import RunDirectory  # noqa: PLC0415
     from ferserve_training.loop.trained import load_trained  # noqa: PLC0415
 
-    version = export_version(load_trained(RunDirectory(run_dir)), evaluation, model_repo, with_onnx=onnx)
+    weights = None if onnx is OnnxChoice.NONE else OnnxWeights(onnx)
+    version = export_version(load_trained(RunDirectory(run_dir)), evaluation, model_repo, onnx=weights)
     Console(soft_wrap=True).print(f"published {version}")

@@ -14,6 +14,7 @@ from ferserve_training.cli.evaluate import evaluate
 from ferserve_training.cli.export import export
 from ferserve_training.cli.merge import merge
 from ferserve_training.cli.publish_ensemble import publish_ensemble
+from ferserve_training.cli.quantize import quantize
 from ferserve_training.cli.recipes import list_recipes
 from ferserve_training.cli.report import report
 from ferserve_training.cli.results import results
@@ -32,6 +33,7 @@ _ENVIRONMENT: Final = MappingProxyType(
 _EXTRAS: Final = MappingProxyType(
     {
         "tensorflow": "install ferserve-training[cpu] or [gpu], or train on JAX with KERAS_BACKEND=jax",
+        "onnxruntime": "install ferserve-training[int8]",
         "jax": "install ferserve-training[jax] or [jax-gpu], or leave KERAS_BACKEND out",
     }
 )
@@ -50,6 +52,7 @@ app.command("evaluate")(evaluate)
 app.command("export")(export)
 app.command("merge")(merge)
 app.command("publish-ensemble")(publish_ensemble)
+app.command("quantize")(quantize)
 app.command("report")(report)
 app.command("compare")(compare)
 app.command("audit")(audit)

@@ -1,5 +1,6 @@
 """Export: fold, check, write, describe, publish."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -11,8 +12,9 @@ from ferserve_training.evaluation.scores import Evaluation
 from ferserve_training.export.complete import complete_version
 from ferserve_training.export.drawn_faces import draw_faces
 from ferserve_training.export.golden import GOLDEN_COUNT
-from ferserve_training.export.manifest import Provenance, VersionFacts
+from ferserve_training.export.manifest import OnnxFacts, Provenance, VersionFacts
 from ferserve_training.export.onnx_model import ONNX_PATH, check_onnx, onnx_model_of, write_onnx
+from ferserve_training.export.onnx_weights import OnnxWeights
 from ferserve_training.export.publish import publish_version
 from ferserve_training.export.recipe_text import recipe_text
 from ferserve_training.export.saved_model import (
@@ -36,14 +38,20 @@ _PROTOCOL: Final = (
 )
 
 
-def export_version(trained: Trained, evaluation: Evaluation, model_repo: Path, *, with_onnx: bool = True) -> Path:
+def export_version(
+    trained: Trained,
+    evaluation: Evaluation,
+    model_repo: Path,
+    *,
+    onnx: OnnxWeights | None = OnnxWeights.FLOAT32,
+) -> Path:
     """Publish a net as the next version of the model that its recipe names.
 
     Args:
         trained: The net.
         evaluation: Its figures.
         model_repo: Root of the model repository.
-        with_onnx: Whether to write `model.onnx` too.
+        onnx: What `model.onnx` stores weights as; None writes no such file.
 
     Returns:
         The folder of the version.
@@ -68,12 +76,15 @@ def export_version(trained: Trained, evaluation: Evaluation, model_repo: Path, *
         difference = float(np.abs(logits - score(trained.classifier, faces)).max())
         if not difference <= _ALLOWED_DIFFERENCE:  # written so that NaN fails too
             raise RunError(f"the exported net differs from the trained one by {difference:.2g} in a logit")
-        if with_onnx:
+        onnx_facts = None
+        if onnx is not None:
             path = draft.folder / ONNX_PATH
             path.parent.mkdir()
-            write_onnx(onnx_model_of(served, evaluation.temperature, trained.recipe.name), path)
-            check_onnx(path, faces[:GOLDEN_COUNT], probabilities[:GOLDEN_COUNT])
-        complete_version(_facts(trained, evaluation, draft.version), draft.folder, faces, probabilities)
+            write_onnx(onnx_model_of(served, evaluation.temperature, trained.recipe.name, onnx), path)
+            difference = check_onnx(path, faces[:GOLDEN_COUNT], probabilities[:GOLDEN_COUNT], onnx)
+            onnx_facts = OnnxFacts(onnx, difference)
+        facts = replace(_facts(trained, evaluation, draft.version), onnx=onnx_facts)
+        complete_version(facts, draft.folder, faces, probabilities)
     return model_folder / str(draft.version)
 
 

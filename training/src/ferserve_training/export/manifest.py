@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from ferserve_training.errors import RunError
 from ferserve_training.evaluation.scores import Evaluation
+from ferserve_training.export.onnx_weights import OnnxWeights
 from ferserve_training.labels import FACE_SIZE, LABELS
 from ferserve_training.nets.chain import ChainSpec
 from ferserve_training.nets.spec import NetSpec
@@ -81,6 +82,41 @@ class MergedNet:
 
 
 @dataclass(frozen=True, slots=True)
+class QuantizedNet:
+    """A version in int8.
+
+    Attributes:
+        source: What it was made of.
+        accuracy_before: Of the source on the same faces, 0 to 1.
+        mac_count: Of the source.
+        parameter_count: Likewise.
+    """
+
+    source: Source
+    accuracy_before: float
+    mac_count: int
+    parameter_count: int
+
+    @property
+    def preprocessing(self) -> str:
+        """What the graph does, as a sentence."""
+        return f"what {self.source.name}/{self.source.version} does, with its convolutions in int8"
+
+
+@dataclass(frozen=True, slots=True)
+class OnnxFacts:
+    """What is known of a version's ONNX file.
+
+    Attributes:
+        weights: What they are stored as.
+        largest_difference: From the SavedModel in a probability of the golden faces.
+    """
+
+    weights: OnnxWeights
+    largest_difference: float
+
+
+@dataclass(frozen=True, slots=True)
 class VersionFacts:
     """All that a version's manifest and model card say, but for the digests of its files.
 
@@ -92,15 +128,17 @@ class VersionFacts:
         evaluation: Figures and temperature.
         provenance: How it came about.
         outputs: What the signature answers with, by name.
+        onnx: Of its ONNX file, if it has one.
     """
 
     name: str
     version: int
     created: datetime
-    net: NetSpec | ChainSpec | MergedNet
+    net: NetSpec | ChainSpec | MergedNet | QuantizedNet
     evaluation: Evaluation
     provenance: Provenance
     outputs: tuple[str, ...] = ("probabilities", "logits")
+    onnx: OnnxFacts | None = None
 
 
 def manifest_of(facts: VersionFacts, files: dict[str, str]) -> dict[str, Any]:
@@ -134,8 +172,19 @@ def manifest_of(facts: VersionFacts, files: dict[str, str]) -> dict[str, Any]:
             "evaluation": made.evaluation,
             "framework": made.framework,
         },
+        **({"onnx": asdict(facts.onnx)} if facts.onnx else {}),
+        **_quantized(facts.net),
         **({"merged": [asdict(source) for source in sources]} if sources else {}),
         "files": files,
+    }
+
+
+def _quantized(net: object) -> dict[str, Any]:
+    if not isinstance(net, QuantizedNet):
+        return {}
+    return {
+        "precision": "int8",
+        "quantized": {**asdict(net.source), "accuracy_before": net.accuracy_before},
     }
 
 

@@ -98,6 +98,8 @@ def _part(folder: Path, data_sha256: str) -> _Part:
         raise RunError(f"{folder}: has other labels ({', '.join(map(str, labels))})")
     if manifest["files"] != digest_files(folder):
         raise RunError(f"{folder}: its files are not those that its manifest names; export it again")
+    if "saved_model.pb" not in manifest["files"]:
+        raise RunError(f"{folder}: has no SavedModel; name the version that it was made of")
     if manifest["training"].get("data_sha256") != data_sha256:
         raise RunError(f"{folder}: was trained on other data; the faces scored may be faces that it has seen")
     digest = hashlib.sha256((folder / MANIFEST_PATH).read_bytes()).hexdigest()

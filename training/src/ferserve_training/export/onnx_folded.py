@@ -25,17 +25,17 @@ def add_folded(graph: OnnxGraph, net: FoldedNet, images: str) -> tuple[str, str 
         y = graph.add(
             "Conv",
             x,
-            graph.constant(kernel.transpose(3, 2, 0, 1)),
+            graph.weights(kernel.transpose(3, 2, 0, 1), 0),
             graph.constant(bias),
             **window(size, KERNEL_SIZE, conv.stride, "same"),
         )
         x = graph.add("Relu", graph.add("Add", x, y) if conv.residual else y)
         size = -(-size // conv.stride)
     means = graph.add("Flatten", graph.add("GlobalAveragePool", x), axis=1)
-    logits = graph.add("Gemm", means, graph.constant(net.kernels[-1]), graph.constant(net.biases[-1]))
+    logits = graph.add("Gemm", means, graph.weights(net.kernels[-1], 1), graph.constant(net.biases[-1]))
     if net.vote_kernel is None or net.vote_bias is None:
         return logits, None
-    return logits, graph.add("Gemm", means, graph.constant(net.vote_kernel), graph.constant(net.vote_bias))
+    return logits, graph.add("Gemm", means, graph.weights(net.vote_kernel, 1), graph.constant(net.vote_bias))
 
 
 def _standardised(graph: OnnxGraph, images: str) -> str:

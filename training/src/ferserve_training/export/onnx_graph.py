@@ -7,6 +7,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from ferserve_training.export.onnx_weights import LEAST_PACKED, OnnxWeights, pack_int16
 from ferserve_training.labels import FACE_SIZE, LABELS
 
 OPSET: Final = 18
@@ -18,10 +19,14 @@ _IR_VERSION: Final = 8
 class OnnxGraph:
     """Nodes and constants in the order of computation. Maps are [N, channels, height, width], as ONNX has them.
 
+    Args of the constructor:
+        weights: What `weights` stores them as.
+
     Not thread-safe.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, weights: OnnxWeights = OnnxWeights.FLOAT32) -> None:
+        self._weights = weights
         self._nodes: list[onnx.NodeProto] = []
         self._constants: list[onnx.TensorProto] = []
 
@@ -51,6 +56,22 @@ class OnnxGraph:
         # ascontiguousarray makes a vector of a scalar.
         self._constants.append(numpy_helper.from_array(array.reshape(np.shape(values)), name))
         return name
+
+    def weights(self, values: npt.ArrayLike, output_axis: int) -> str:
+        """Add the weights of a layer, and give the name under which they are float32.
+
+        Those in int16 are cast and scaled by nodes without other inputs, which runtimes compute once at load.
+
+        Args:
+            values: The weights.
+            output_axis: Along which the output channels lie.
+        """
+        array = np.asarray(values, np.float32)
+        if self._weights is OnnxWeights.FLOAT32 or array.size < LEAST_PACKED:
+            return self.constant(array)
+        multiples, scales = pack_int16(array, output_axis)
+        cast = self.add("Cast", self.constant(multiples, np.int16), to=TensorProto.FLOAT)
+        return self.add("Mul", cast, self.constant(scales))
 
     def finish(self, model_name: str, input_name: str, widths: dict[str, int | None]) -> onnx.ModelProto:
         """Close the graph over faces, uint8 [N, 48, 48, 1]; N is free.

@@ -59,11 +59,11 @@ def _add(graph: OnnxGraph, layer: keras.layers.Layer, inputs: list[str]) -> str:
         case layers.Concatenate():
             return graph.add("Concat", *inputs, axis=1)
         case layers.Conv2D():
-            kernel = graph.constant(np.asarray(layer.kernel).transpose(3, 2, 0, 1))
+            kernel = graph.weights(np.asarray(layer.kernel).transpose(3, 2, 0, 1), 0)
             bias = [graph.constant(np.asarray(layer.bias))] if layer.use_bias else []
             return _activated(graph, layer, graph.add("Conv", x, kernel, *bias, **_window(layer, "kernel_size")))
         case layers.Dense():
-            kernel, bias_name = graph.constant(np.asarray(layer.kernel)), graph.constant(np.asarray(layer.bias))
+            kernel, bias_name = graph.weights(np.asarray(layer.kernel), 1), graph.constant(np.asarray(layer.bias))
             return _activated(graph, layer, graph.add("Gemm", x, kernel, bias_name))
         case layers.BatchNormalization():
             parts = (layer.gamma, layer.beta, layer.moving_mean, layer.moving_variance)
@@ -91,7 +91,7 @@ def _add(graph: OnnxGraph, layer: keras.layers.Layer, inputs: list[str]) -> str:
         case layers.GlobalAveragePooling2D():
             return graph.add("Flatten", graph.add("GlobalAveragePool", x), axis=1)
         case _:
-            raise TrainingError(f"{type(layer).__name__} has no counterpart in ONNX here: export with --no-onnx")
+            raise TrainingError(f"{type(layer).__name__} has no counterpart in ONNX here: export with --onnx none")
 
 
 def _activated(graph: OnnxGraph, layer: keras.layers.Layer, x: str) -> str:
@@ -100,7 +100,7 @@ def _activated(graph: OnnxGraph, layer: keras.layers.Layer, x: str) -> str:
         return x
     if name == "relu":
         return graph.add("Relu", x)
-    raise TrainingError(f"the activation {name} has no counterpart in ONNX here: export with --no-onnx")
+    raise TrainingError(f"the activation {name} has no counterpart in ONNX here: export with --onnx none")
 
 
 def _window(layer: keras.layers.Layer, kernel: str) -> dict[str, Any]:

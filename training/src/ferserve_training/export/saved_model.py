@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from ferserve_training.errors import RunError
 from ferserve_training.labels import FACE_SIZE, VOTES
 from ferserve_training.nets.folded import apply_head, folded_features
 from ferserve_training.nets.folding import FoldedNet
@@ -102,7 +103,12 @@ def load_saved_model(folder: Path) -> Callable[[npt.NDArray[np.uint8]], Scores]:
 
     Returns:
         A function from faces, uint8 [N, 48, 48, 1], to probabilities and logits, float32 [N, 7] each.
+
+    Raises:
+        RunError: The version has no SavedModel.
     """
+    if not (folder / "saved_model.pb").is_file():
+        raise RunError(f"{folder}: has no SavedModel; name the version that it was made of")
     loaded = tf.saved_model.load(str(folder))
 
     def run(faces: npt.NDArray[np.uint8]) -> Scores:

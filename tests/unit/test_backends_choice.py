@@ -1,0 +1,78 @@
+"""Which engine a setting names, where packages are missing."""
+
+import sys
+
+import pytest
+
+from ferserve_server.backends.choice import BackendMissingError, EngineSettings, engine_loader
+from ferserve_server.backends.signature import TensorSpec, check_signature
+from ferserve_server.domain.errors import ModelRejectedError
+from ferserve_server.domain.servable import InputSpec, ModelDescription
+from ferserve_server.settings import Settings
+
+DESCRIPTION = ModelDescription(("a", "b", "c"), InputSpec("faces", 48, 40))
+INPUTS = {"faces": TensorSpec("uint8", (-1, 48, 40, 1))}
+OUTPUTS = {"probabilities": TensorSpec("float32", (-1, 3)), "logits": TensorSpec("float32", (-1, 3))}
+
+
+def _choices():
+    return Settings.model_fields["backend"].annotation.__args__
+
+
+@pytest.mark.parametrize("backend", _choices())
+def test_every_backend_of_the_settings_has_a_loader_that_takes_no_package_yet(backend):
+    assert engine_loader(backend, EngineSettings()).load
+
+
+@pytest.mark.parametrize(
+    ("backend", "extra"),
+    [("tensorflow", "[cpu]"), ("onnxruntime", "ferserve-server[onnx]"), ("openvino", "ferserve-server[openvino]")],
+)
+def test_a_package_that_is_missing_is_named_with_what_brings_it_and_what_there_is(backend, extra, monkeypatch):
+    monkeypatch.setitem(sys.modules, backend, None)  # what Python takes for a module that cannot be imported
+
+    with pytest.raises(BackendMissingError) as missing:
+        engine_loader(backend, EngineSettings())
+
+    text = str(missing.value)
+    assert f"--backend {backend}" in text
+    assert extra in text
+    there = text.partition("installed: ")[2]
+    assert {name for name in _choices() if name in there} == set(_choices()) - {backend}
+
+
+def test_a_package_that_a_finder_refuses_counts_as_missing(monkeypatch):
+    class Refuses:
+        def find_spec(self, fullname, path=None, target=None):
+            raise ModuleNotFoundError(fullname)
+
+    for name in ("onnxruntime", "openvino", "tensorflow"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Refuses()])
+
+    with pytest.raises(BackendMissingError, match="installed: none"):
+        engine_loader("onnxruntime", EngineSettings())
+
+
+def test_a_model_that_is_what_its_manifest_says_is_taken():
+    check_signature(INPUTS, OUTPUTS, DESCRIPTION)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "words"),
+    [
+        ({}, OUTPUTS, "inputs are"),
+        (INPUTS | {"more": TensorSpec("uint8", ())}, OUTPUTS, "inputs are"),
+        ({"faces": TensorSpec("float32", (-1, 48, 40, 1))}, OUTPUTS, "input is float32"),
+        ({"faces": TensorSpec("uint8", (1, 48, 40, 1))}, OUTPUTS, "input is uint8"),
+        ({"faces": TensorSpec("uint8", ())}, OUTPUTS, "input is uint8"),
+        (INPUTS, {"logits": OUTPUTS["logits"]}, "no output"),
+        (INPUTS, {"probabilities": TensorSpec("float32", (-1, 4))}, "one score per label"),
+        (INPUTS, {"probabilities": TensorSpec("float32", ())}, "one score per label"),
+    ],
+)
+def test_a_model_that_is_something_else_is_refused(inputs, outputs, words):
+    with pytest.raises(ModelRejectedError, match=words) as refused:
+        check_signature(inputs, outputs, DESCRIPTION)
+
+    assert refused.value.reason == "SIGNATURE_MISMATCH"
