@@ -21,12 +21,7 @@ from serving_tables import serving_table
 
 RESULTS = Path(__file__).resolve().parent / "results"
 BASE = "default"
-VARIANTS = (
-    f"{BASE}=",
-    "engine in a thread=--engine thread",
-    "engine in a process=--engine process",
-    "2 front processes=--processes 2",
-)
+VARIANTS = (f"{BASE}=", "engine in a thread=--engine thread", "2 front processes=--processes 2")
 
 
 def start_all(
