@@ -21,6 +21,8 @@ from peers.environments import DEBIAN_PYTHON, ROOT, python_of
 from peers.triton_files import write_triton_files
 from servers import free_port
 
+from ferserve_server.backends.processor import multiplies_bfloat16, read_cpuinfo
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -126,6 +128,8 @@ def _ferserve(http: bool, flags: tuple[str, ...], port: int, work: Path) -> Star
     command = [sys.executable, "-m", "ferserve_server", "--model-repo", str(work / "models")]
     command += ["--default-model", wire_forms.MODEL, flag, f"127.0.0.1:{port}", "--metrics-listen", "off"]
     command += [others[flag], f"127.0.0.1:{free_port()}" if http else "off"]
+    # What `auto` picks depends on what else runs at the start; the peers' precision does not.
+    command += ["--precision", "bfloat16" if multiplies_bfloat16(read_cpuinfo()) else "float32"]
     return Start([*command, *flags], dict(os.environ), work)
 
 
