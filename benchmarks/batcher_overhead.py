@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
 ROOT = Path(__file__).resolve().parent.parent
-MODEL = ROOT / "model_repo" / "fer-nano" / "1"
+MODEL = ROOT / "model_repo" / "fer-nano" / "2"
 ROUNDS = 80
 CALLS_PER_ROUND = 50
 
@@ -41,7 +41,7 @@ async def measure() -> dict[str, float]:
     """Medians of single-face calls, in milliseconds."""
     manifest = read_manifest(MODEL)
     loader = SavedModelLoader(executor_count=0, intra_op_thread_count=1, gpu_memory_limit_mib=0)
-    servable = loader.load(ServableId("fer-nano", 1), MODEL, manifest.description)
+    servable = loader.load(ServableId("fer-nano", 2), MODEL, manifest.description)
     settings = BatcherSettings(inline_s=2e-3)  # the server's default
     warm(servable, settings.bucket_sizes)
     servable.warm_executors(settings.bucket_sizes, servable.executor_count)

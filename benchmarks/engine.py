@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 ROOT = Path(__file__).resolve().parent.parent
-MODEL = ROOT / "model_repo" / "fer-nano" / "1"
+MODEL = ROOT / "model_repo" / "fer-nano" / "2"
 BATCH_SIZES = (1, 8, 32, 128)
 ROUNDS = 5
 CALLERS = len(os.sched_getaffinity(0))
@@ -70,10 +70,10 @@ def main() -> None:
     tf.config.threading.set_intra_op_parallelism_threads(options.signature_threads)
     manifest = read_manifest(MODEL)
     loader = SavedModelLoader(executor_count=CALLERS, intra_op_thread_count=1, gpu_memory_limit_mib=0)
-    exact = loader.load(ServableId("fer-nano", 1), MODEL, manifest.description)
+    exact = loader.load(ServableId("fer-nano", 2), MODEL, manifest.description)
     limits = GateLimits(BATCH_SIZES, golden_tolerance=1e-3, precision=None)
     # A second one, since the server closes the one that it does not pick.
-    beside = loader.load(ServableId("fer-nano", 1), MODEL, manifest.description)
+    beside = loader.load(ServableId("fer-nano", 2), MODEL, manifest.description)
     trial = settle_precision(beside, read_golden(MODEL, manifest.description.input), limits)
     picked = trial.servable
     for servable in (exact, picked):

@@ -20,7 +20,7 @@ from ferserve_server.repository.manifest import read_manifest, verify_files
 from ferserve_server.repository.precision import settle_precision
 from support.model_factory import publish_model
 
-BUNDLED = Path(__file__).parents[2] / "model_repo" / "fer-nano" / "1"
+BUNDLED = Path(__file__).parents[2] / "model_repo" / "fer-nano" / "2"
 TOLERANCE = 1e-5
 """What a score may differ by when the neighbours differ; measured on the CPU: 3e-7."""
 

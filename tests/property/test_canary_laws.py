@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from ferserve_server.domain.canary import CanaryMode, CanaryResult, Spread, VersionFigures
 from ferserve_server.repository.canary_figures import RunningSpread
-from ferserve_server.repository.canary_verdict import CanaryRules, judge, wilson
+from ferserve_server.repository.canary_rules import CanaryRules
+from ferserve_server.repository.canary_verdict import judge, wilson
 from ferserve_server.repository.trial import CanaryTrial
 from support.canaries import live_version
 from support.fake_clock import FakeClock

@@ -34,7 +34,7 @@ from ferserve_training.export.publish import publish_version
 from ferserve_training.export.saved_model import INPUT_NAME, LOGITS_NAME, PROBABILITIES_NAME
 from ferserve_training.labels import LABELS
 
-CALIBRATION_COUNT: Final = 512
+CALIBRATION_COUNT: Final = 2048
 """Training faces whose values set the scales."""
 _BATCH: Final = 32
 _QUANTIZED: Final = ["Conv", "Add", "Relu"]
