@@ -412,4 +412,14 @@ def models_and_process() -> list[Panel]:
             width=6,
             stack="normal",
         ),
+        lines(
+            "Front processes",
+            "Processes that take calls in, and how many ended unasked and were replaced.",
+            [
+                ("sum(ferserve_front_processes)", "running"),
+                ("sum(increase(ferserve_front_restarts_total[$__rate_interval]))", "replaced"),
+            ],
+            "none",
+            width=6,
+        ),
     ]

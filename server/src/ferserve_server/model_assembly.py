@@ -27,7 +27,7 @@ from ferserve_server.repository.tune_cache import TuneCache
 from ferserve_server.repository.version_policy import Latest, Policies, parse_policies
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from ferserve_server.clock import MonotonicClock
     from ferserve_server.domain.ports import Loader, Servable
@@ -64,7 +64,7 @@ def build_manager(
         clock: The time.
         metrics: What batches, versions and aliases are counted in.
         statistics: What the Open Inference Protocol tells of batches.
-        on_change: Called when a version, or its engine's health, changed.
+        on_change: Called when a version, its engine's health, or the way of requests changed.
     """
     inference_metrics = InferenceMetrics(metrics)
     trials = _trials(settings, clock, metrics)
@@ -96,7 +96,7 @@ def build_manager(
         VersionPreparer(source, loader, _gate_limits(settings), rules, cache),
         make_batcher,
         observer=observer,
-        routing_observer=RoutingMetrics(metrics),
+        routing_observer=_ToldRoutes(RoutingMetrics(metrics), on_change),
         default_model=settings.default_model,
         policies=Policies(Latest(settings.versions_per_model), parse_policies(settings.version_policy)),
         aliases=Aliases(parse_aliases(settings.alias), state.aliases),
@@ -105,6 +105,18 @@ def build_manager(
         save_state=partial(write_state, settings.lifecycle_state_file),
         on_change=on_change,
     )
+
+
+class _ToldRoutes:
+    """Implements `domain.ports.RoutingObserver`: calls back after telling another one."""
+
+    def __init__(self, observer: RoutingMetrics, on_change: Callable[[], None]) -> None:
+        self._observer = observer
+        self._on_change = on_change
+
+    def routed(self, model: str, aliases: Mapping[str, int], serving_version: int | None) -> None:
+        self._observer.routed(model, aliases, serving_version)
+        self._on_change()
 
 
 def _trials(settings: Settings, clock: MonotonicClock, metrics: Metrics) -> Trials | None:

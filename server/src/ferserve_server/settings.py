@@ -52,7 +52,12 @@ class Settings(CanarySettings):
     control_token_file: Path | None = Field(None, description="file with the token that such calls must carry")
 
     # Addresses
-    listen: str = Field("0.0.0.0:50051", description="HOST:PORT of the gRPC service; port 0 picks a free one")
+    listen: str = Field(
+        "0.0.0.0:50051", description="HOST:PORT or unix:PATH of the gRPC service; port 0 picks a free one"
+    )
+    processes: int = Field(
+        1, ge=1, le=64, description="processes that take gRPC calls in; from 2 on, one more owns the models"
+    )
     http_listen: str = Field("0.0.0.0:8080", description="HOST:PORT of JSON over HTTP; off: no HTTP server")
     http_body_timeout_s: float = Field(
         60.0, gt=0, description="seconds in which the body of an HTTP request must arrive"
@@ -174,6 +179,12 @@ class Settings(CanarySettings):
             raise ValueError("tls_cert_file and tls_key_file must be given together")
         if self.tls_client_ca_file and not self.tls_cert_file:
             raise ValueError("tls_client_ca_file needs tls_cert_file and tls_key_file")
+        return self
+
+    @model_validator(mode="after")
+    def _check_processes(self) -> Self:
+        if self.processes > 1 and self.listen.startswith("unix:"):
+            raise ValueError("a unix: address in listen is for one process: set processes to 1, or a HOST:PORT")
         return self
 
     @classmethod

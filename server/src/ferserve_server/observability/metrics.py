@@ -73,6 +73,11 @@ class Metrics:
             ("method", "outcome"),
         )
 
+        self.front_processes = self._gauge(
+            "front_processes", "Processes that take calls in, beside the one that owns the models."
+        )
+        self.front_restarts = self._counter("front_restarts_total", "Such processes that ended unasked.")
+
     def _declare_batching(self) -> None:
         self.faces = self._counter("faces_total", "Faces that were classified.", _VERSION_LABELS)
         self.batches = self._counter(

@@ -152,7 +152,8 @@ class CanaryTrial:
             self._shadow.dropped_count += 1
             self._observer.shadow_compared(self.canary.id, agreed=0, differed=0, dropped=len(crops))
             return
-        self._shadowing = asyncio.get_running_loop().create_task(self._compare(crops, answered))
+        # Copies: where the faces lie may be used again once the caller has its answer.
+        self._shadowing = asyncio.get_running_loop().create_task(self._compare(crops.copy(), answered.copy()))
 
     async def _compare(self, crops: CropBatch, answered: Scores) -> None:
         try:
