@@ -40,7 +40,8 @@ def test_the_result_of_the_bundled_model_is_what_its_manifest_says():
         if (name := key.removeprefix("public_test_")) in result
     }
     assert len(shared) == 7
-    assert shared.items() <= result.items()
+    # The same net in float32: the calibration error moves in its eighth digit from run to run.
+    assert {name: result[name] for name in shared} == pytest.approx(shared, abs=1e-6)
     assert [result[name] for name in ("mac_count", "parameter_count")] == [
         *(manifest["mac_count"], manifest["parameter_count"])
     ]
