@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -98,8 +97,9 @@ class Batcher:
         except FerserveError as error:
             self._observer.rejected(error.reason)
             raise
-        # Bulk work never runs on the event loop: others would wait for it.
-        if priority is Priority.INTERACTIVE and (faces := self._score_in_place(crops, now)) is not None:
+        # Bulk work never runs on the event loop: others would wait for it. Nor does anything on a sick engine.
+        in_place = priority is Priority.INTERACTIVE and self.healthy
+        if in_place and (faces := self._score_in_place(crops, now)) is not None:
             return faces
         entry = self._entry(crops, priority, now, deadline)
         self._queue.append(entry)
@@ -149,6 +149,7 @@ class Batcher:
             return None
         inference_s = self._clock.now() - now
         self._rate.executed(inference_s)
+        self._in_place.executed(len(crops), inference_s)
         self._tell(CutReason.ALONE, scores, len(crops), 0.0, inference_s)
         return ScoredFaces(scores, inference_s=inference_s)
 
@@ -220,6 +221,7 @@ class Batcher:
         if scores is None:
             return
         self._rate.executed(outcome.inference_s)
+        self._in_place.executed(outcome.padded_count, outcome.inference_s)
         batch.attempts.succeeded += 1
         recovery.hand_out(batch, scores, outcome.inference_s)
         if not self.healthy:
@@ -230,9 +232,7 @@ class Batcher:
     def _tell(
         self, reason: CutReason, scores: Scores, padded_count: int, queue_s: float, inference_s: float
     ) -> None:
-        """Counts a batch, after the callers that it woke: none of them should wait for that."""
-        count = partial(
-            self._observer.batch_executed,
+        self._observer.batch_executed(
             self._servable.id,
             cut_reason=reason,
             face_count=len(scores),
@@ -241,7 +241,6 @@ class Batcher:
             inference_s=inference_s,
             scores=scores,
         )
-        self._loop.call_soon(count)
 
     def _recover(self, batch: Batch, error: Exception) -> None:
         """Finds the row at fault by halves, and fails it alone."""

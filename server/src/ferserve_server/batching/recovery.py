@@ -39,7 +39,7 @@ def hand_out(batch: Batch, scores: Scores, inference_s: float) -> None:
         scores: float32 [rows of the batch, K].
         inference_s: How long the execution took, in seconds.
     """
-    finite = np.asarray(np.isfinite(scores).all(axis=1))
+    finite = np.isfinite(scores)
     all_finite = bool(finite.all())
     row = 0
     for part in batch.slices:
@@ -49,7 +49,7 @@ def hand_out(batch: Batch, scores: Scores, inference_s: float) -> None:
             entry.answer(part.start, scores[row : row + part.count])
         else:
             for offset in range(part.count):
-                if finite[row + offset]:
+                if finite[row + offset].all():
                     entry.answer(part.start + offset, scores[row + offset : row + offset + 1])
                 else:
                     entry.fail_row(part.start + offset, InferenceFailedError())

@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
 
 from ferserve_server.domain.servable import Precision
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
+
+    from prometheus_client import Metric
 
     from ferserve_server.domain.servable import ServableId
 
@@ -30,6 +33,18 @@ FACE_COUNT_BUCKETS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 _VERSION_LABELS: Final = ("model", "version")
 
 
+class _BeforeReading(Collector):
+    """Exports nothing; has others write what they hold back."""
+
+    def __init__(self) -> None:
+        self.writers: list[Callable[[], None]] = []
+
+    def collect(self) -> Iterable[Metric]:
+        for write in self.writers:
+            write()
+        return ()
+
+
 class Metrics:
     """The server's metrics, on a registry of their own. Thread-safety: any thread."""
 
@@ -37,6 +52,8 @@ class Metrics:
         # A second series for every counter and histogram, with the time it was made: nobody asks for it here.
         disable_created_metrics()  # type: ignore[no-untyped-call]  # the library has a few untyped functions
         self.registry = registry if registry is not None else CollectorRegistry()
+        self._readers = _BeforeReading()
+        self.registry.register(self._readers)  # before the others, so it is asked before them
         self._declare_requests()
         self._declare_batching()
         self._declare_vision()
@@ -170,6 +187,10 @@ class Metrics:
             "Difference of a shadow's probabilities from those answered, mean and largest.",
             (*_VERSION_LABELS, "statistic"),
         )
+
+    def before_reading(self, write: Callable[[], None]) -> None:
+        """Calls `write` whenever the metrics are about to be read, on the thread that reads them."""
+        self._readers.writers.append(write)
 
     def watch_engine(
         self,

@@ -10,7 +10,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from ferserve.v1 import emotion_service_pb2_grpc, model_service_pb2_grpc
+from ferserve.v1 import model_service_pb2_grpc
 from ferserve_server.transport.addresses import ListenError, is_unix
 from ferserve_server.transport.compat.messages import GenericHandler, ReflectedPools
 from ferserve_server.transport.health import EMOTION_SERVICE, MODEL_SERVICE
@@ -100,7 +100,7 @@ def build_server(
         share_port: Whether other processes listen on the same port.
     """
     server = grpc.aio.server(options=server_options(limits, share_port=share_port))
-    emotion_service_pb2_grpc.add_EmotionServiceServicer_to_server(emotion, server)  # type: ignore[no-untyped-call]  # generated
+    server.add_generic_rpc_handlers((emotion.handlers(),))
     model_service_pb2_grpc.add_ModelServiceServicer_to_server(models, server)  # type: ignore[no-untyped-call]  # generated
     health_pb2_grpc.add_HealthServicer_to_server(health_reporter.servicer, server)
     server.add_generic_rpc_handlers(tuple(compat))

@@ -138,7 +138,10 @@ class Statistics:
         """Counts a batch; see `domain.ports.InferenceObserver`."""
         counts = self._at(servable)
         counts.face_count += face_count
-        counts.batches.setdefault(face_count, Span()).add(inference_s)
+        span = counts.batches.get(face_count)
+        if span is None:
+            span = counts.batches[face_count] = Span()
+        span.add(inference_s)
         counts.last_at_ms = round(self._wall_clock() * 1e3)
 
     def batch_failed(self, servable: ServableId, *, face_count: int) -> None:
@@ -156,4 +159,7 @@ class Statistics:
             self._counts.pop(servable, None)
 
     def _at(self, servable: ServableId) -> VersionCounts:
-        return self._counts.setdefault(servable, VersionCounts())
+        counts = self._counts.get(servable)
+        if counts is None:
+            counts = self._counts[servable] = VersionCounts()
+        return counts
