@@ -16,7 +16,7 @@ from ferserve_server.clock import MonotonicClock
 from ferserve_server.draining import DRAIN_SLACK_S, drain
 from ferserve_server.front_assembly import running_fronts
 from ferserve_server.fronts.told_models import ToldModels
-from ferserve_server.model_assembly import build_manager, default_loader
+from ferserve_server.model_assembly import build_manager, opened_loader
 from ferserve_server.model_lifecycle import close_models, judge_canaries, keep_models
 from ferserve_server.observability.exposition import MetricsServer
 from ferserve_server.observability.merged import MergedRegistry
@@ -73,9 +73,10 @@ async def serve(settings: Settings) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with running_server(settings, default_loader(settings)) as server:
-        await stop.wait()
-        return 0 if await server.drain() else 1
+    with opened_loader(settings) as loader:
+        async with running_server(settings, loader) as server:
+            await stop.wait()
+            return 0 if await server.drain() else 1
 
 
 @contextlib.asynccontextmanager

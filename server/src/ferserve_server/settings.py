@@ -5,6 +5,7 @@ Those of models and of canaries are in files of their own, which this one inheri
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path  # noqa: TC003 - pydantic reads the annotations
 from typing import Annotated, Literal, Self
 
@@ -75,6 +76,10 @@ class Settings(CanarySettings):
         (1, 2, 4, 8, 16, 32, 64, 128),
         description="batch sizes in faces, rising, such as 1,8,32; batches are padded up",
     )
+    engine: Literal["process", "thread"] = Field(
+        "process" if sys.platform == "linux" else "thread",
+        description="process: every loaded version runs in a process of its own; thread: all in the server's",
+    )
     backend: Literal["tensorflow", "onnxruntime", "openvino"] = Field(
         "tensorflow", description="engine that runs models; the last two run a version's model.onnx, on the CPU"
     )
@@ -88,7 +93,9 @@ class Settings(CanarySettings):
     target_p99_ms: float = Field(
         0.0, ge=0, description="milliseconds for an answer, which bound the largest batch; 0: any"
     )
-    gpu_memory_limit_mib: int = Field(0, ge=0, description="cap of GPU memory in MiB; 0: grow as needed")
+    gpu_memory_limit_mib: int = Field(
+        0, ge=0, description="cap of GPU memory of an engine process, in MiB; 0: grow as needed"
+    )
     max_queue_delay_ms: float = Field(
         0.0, ge=0, le=10_000, description="milliseconds a small batch waits for company; 0: never waits"
     )
@@ -96,7 +103,7 @@ class Settings(CanarySettings):
         2.0,
         ge=0,
         le=100,
-        description="longest batch, in milliseconds, run in place for a lone caller; 0: none",
+        description="longest batch, in milliseconds, run in place for a lone caller with engine thread; 0: none",
     )
     max_queue_faces: int = Field(
         4096, ge=1, description="faces that may wait per model version; more: RESOURCE_EXHAUSTED"

@@ -11,6 +11,7 @@ from ferserve_server.domain.errors import InferenceFailedError
 
 if TYPE_CHECKING:
     from ferserve_server.batching.entry import Batch
+    from ferserve_server.domain.errors import FerserveError
     from ferserve_server.domain.face import Scores
 
 
@@ -61,3 +62,9 @@ def fail_rows(batch: Batch) -> None:
     for part in batch.slices:
         for row in range(part.start, part.start + part.count):
             part.entry.fail_row(row, InferenceFailedError())
+
+
+def fail_requests(batch: Batch, error: FerserveError) -> None:
+    """Fails all requests that have rows in a batch which got no answer at all."""
+    for part in batch.slices:
+        part.entry.fail(error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import socket
 from typing import TYPE_CHECKING, Final, Self
 
@@ -107,6 +108,12 @@ class Channel:
             return self._received(socket.MSG_DONTWAIT)
         except BlockingIOError:
             return None
+
+    def wait_readable(self, timeout_s: float) -> bool:
+        """Waits until there is a message, or the other side is gone; returns whether that was within the time."""
+        readable = select.poll()
+        readable.register(self._socket, select.POLLIN)
+        return bool(readable.poll(timeout_s * 1e3))
 
     def receive_with_fds(self) -> tuple[bytes, list[int]]:
         """Waits for a message, and returns the file descriptors that came with it; they are the caller's to close.

@@ -57,7 +57,7 @@ class SharedBlock:
     Thread-safety: any thread; who writes to which slot when is up to the two sides.
 
     Attributes:
-        fd: File descriptor to give to another process. It is closed with this object.
+        fd: File descriptor to give to another process. It is closed with this object, and -1 then.
         layout: How it is divided.
     """
 
@@ -106,6 +106,7 @@ class SharedBlock:
         if self._memory is not None:
             self._memory = None
             os.close(self.fd)
+            self.fd = -1
 
     def _room(
         self, slot: int, shape: tuple[int, ...], item_bytes: int, offset: int, room: int

@@ -150,6 +150,12 @@ class Metrics:
         self.engine_healthy = self._gauge(
             "engine_healthy", "1 while the engine of a version answers, else 0.", _VERSION_LABELS
         )
+        self.engine_restarts = self._counter(
+            "engine_restarts_total", "Engine processes that were lost and brought back.", _VERSION_LABELS
+        )
+        self.engine_resident = self._gauge(
+            "engine_resident_bytes", "Memory that the engine process of a version holds.", _VERSION_LABELS
+        )
         self.model_alias = self._gauge(
             "model_alias", "The version that an alias of a model names.", ("model", "alias")
         )
@@ -206,6 +212,12 @@ class Metrics:
         self.queue_oldest_age.labels(*labels).set_function(oldest_age_s)
         self.engine_healthy.labels(*labels).set_function(lambda: float(healthy()))
 
+    def watch_engine_process(self, servable: ServableId, resident_bytes: Callable[[], int]) -> Callable[[], None]:
+        """Shows the memory of a version's own process, and returns what counts its restarts. Any thread."""
+        labels = (servable.name, str(servable.version))
+        self.engine_resident.labels(*labels).set_function(lambda: float(resident_bytes()))
+        return self.engine_restarts.labels(*labels).inc
+
     def show_precision(self, servable: ServableId, precision: Precision | None) -> None:
         """Tells what a version computes in; None: it is gone."""
         labels = (servable.name, str(servable.version))
@@ -218,7 +230,7 @@ class Metrics:
     def forget_engine(self, servable: ServableId) -> None:
         """Drops what `watch_engine` set up, when a version is unloaded."""
         labels = (servable.name, str(servable.version))
-        for gauge in (self.queue_oldest_age, self.engine_healthy, self.queue_depth):
+        for gauge in (self.queue_oldest_age, self.engine_healthy, self.queue_depth, self.engine_resident):
             with contextlib.suppress(KeyError):
                 gauge.remove(*labels)
         self.show_precision(servable, None)

@@ -11,6 +11,7 @@ from ferserve_server.domain.canary import CanaryMode, CanaryReport
 from ferserve_server.domain.errors import (
     DeadlineUnmeetableError,
     DrainingError,
+    EngineLostError,
     EngineStalledError,
     FerserveError,
     QueueFullError,
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-_STOOD_IN_FOR: Final = (EngineStalledError, QueueFullError, DeadlineUnmeetableError)
+_STOOD_IN_FOR: Final = (EngineStalledError, EngineLostError, QueueFullError, DeadlineUnmeetableError)
 """Refusals of the canary that the stable version may well not share. A deadline that has passed, it does."""
 
 
