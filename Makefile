@@ -158,10 +158,40 @@ test: dev tools ## Run all tests (PYTEST_FLAGS="-k batcher" picks some).
 conformance: dev tools ## Run other people's clients and load generators against the server (minutes).
 	PATH="$(CURDIR)/.tools/bin:$$PATH" $(BIN)/python -m pytest -m conformance tests/conformance $(PYTEST_FLAGS)
 
+# Flags of the server in the benchmarks that have one variant, such as --server-flag=--engine=process
+BENCH_FLAGS ?=
+
+# The server as it is installed for use, for the time of its start.
+.bench/server/.ready: requirements/server-cpu.lock $(shell find proto/src server/src -name '*.py')
+	@mkdir -p .bench/server
+	$(subst $(VENV),.bench/server,$(MAKE_VENV))
+	$(subst $(VENV),.bench/server,$(INSTALL)) --require-hashes -r requirements/server-cpu.lock
+	$(subst $(VENV),.bench/server,$(INSTALL)) --no-deps --no-build-isolation --force-reinstall ./proto ./server
+	@touch $@
+
 .PHONY: bench
-bench: setup ## Measure the batcher's cost for a lone caller, and the engine; writes benchmarks/results/.
+bench: setup .bench/server/.ready ## Measure engine, batcher, transport, server, overload and start (10 minutes); writes docs/performance.md.
 	$(BIN)/python benchmarks/batcher_overhead.py
 	$(BIN)/python benchmarks/engine.py
+	$(BIN)/python benchmarks/transport.py $(BENCH_FLAGS)
+	$(BIN)/python benchmarks/serving.py
+	$(BIN)/python benchmarks/overload.py $(BENCH_FLAGS)
+	$(BIN)/python benchmarks/start_time.py --command .bench/server/bin/ferserve-server $(BENCH_FLAGS)
+	$(BIN)/python benchmarks/performance_tables.py
+
+.PHONY: bench-peers
+bench-peers: setup ## Measure other servers with the same net, installed below .bench/ (15 minutes); writes docs/performance.md.
+	$(BIN)/python benchmarks/peer_comparison.py
+	$(BIN)/python benchmarks/performance_tables.py
+
+.PHONY: bench-flame
+bench-flame: setup ## Record flame graphs of the server with py-spy; writes docs/images/flame-*.svg and docs/performance.md.
+	$(BIN)/python benchmarks/flame.py $(BENCH_FLAGS)
+	$(BIN)/python benchmarks/performance_tables.py
+
+.PHONY: bench-hot-path
+bench-hot-path: setup ## Measure what a request costs outside the model, beside an empty server (2 minutes).
+	$(BIN)/python benchmarks/hot_path.py
 
 BENCH_SWAPS ?= 20
 BENCH_CYCLES ?= 50

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import platform
 import statistics
 import time
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import uvloop
+from machine import OtherWork, machine_facts
 
 from ferserve_server.backends.saved_model import SavedModelLoader
 from ferserve_server.batching.batcher import Batcher
@@ -88,14 +88,16 @@ async def median_ms(call: Callable[[], Awaitable[None]]) -> float:
 
 def main() -> None:
     """Measures, prints and writes."""
-    figures = uvloop.run(measure())  # the server's own event loop
+    with OtherWork() as others:
+        figures = uvloop.run(measure())  # the server's own event loop
+        share = others.share()
     for name, value in figures.items():
         print(f"{name:32} {value:8.3f}")
     results = ROOT / "benchmarks" / "results"
     results.mkdir(exist_ok=True)
     document = {
-        "machine": platform.processor() or platform.machine(),
-        "python": platform.python_version(),
+        **machine_facts(),
+        "other_work_share": round(share, 3),
         **figures,
     }
     (results / "batcher_overhead.json").write_text(json.dumps(document, indent=2) + "\n")

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -19,8 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from machine import OtherWork, machine_facts
 
-from ferserve_server.backends.processor import describe_machine
 from ferserve_server.backends.saved_model import SavedModelLoader
 from ferserve_server.domain.servable import Precision, ServableId
 from ferserve_server.repository.gate import GateLimits, read_golden
@@ -92,7 +91,9 @@ def main() -> None:
     if picked.precision is Precision.BFLOAT16:
         ways["frozen session, bfloat16, 1 caller"] = (picked.predict, 1)
         ways[f"as served, auto = bfloat16, {CALLERS} callers"] = (picked.predict, CALLERS)
-    results = _measure(ways, options.round_s)
+    with OtherWork() as others:
+        results = _measure(ways, options.round_s)
+        share = others.share()
 
     print(f"{'faces/s at batch (x the signature call)':42}" + "".join(f"{size:>16}" for size in BATCH_SIZES))
     ratios = {
@@ -105,8 +106,8 @@ def main() -> None:
     folder = ROOT / "benchmarks" / "results"
     folder.mkdir(exist_ok=True)
     document = {
-        "machine": describe_machine(),
-        "python": platform.python_version(),
+        **machine_facts(),
+        "other_work_share": round(share, 3),
         "note": options.note,
         "signature_threads": options.signature_threads or CALLERS,
         "bfloat16_speedup_at_load": trial.bfloat16_speedup,

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import platform
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Self
 
 
 def machine_facts() -> dict[str, object]:
-    """Processor, cores and versions."""
+    """Day, processor, cores and versions."""
     models = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
     return {
+        "date": datetime.now(UTC).date().isoformat(),
         "machine": models[0].split(":", 1)[1].strip() if models else platform.machine(),
         "core_count": len(os.sched_getaffinity(0)),
         "python": platform.python_version(),

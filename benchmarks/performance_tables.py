@@ -1,6 +1,6 @@
 """Writes the tables of docs/performance.md from benchmarks/results/; with --check, tells whether they are right.
 
-Run as a part of `make bench-lifecycle`.
+Run as a part of `make bench`, `make bench-peers`, `make bench-flame` and `make bench-lifecycle`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cycle_figures import cycle_table
+from peer_tables import peer_table
+from serving_tables import (
+    batcher_table,
+    engine_table,
+    hottest_table,
+    overload_table,
+    serving_table,
+    start_table,
+    transport_table,
+)
 from swap_figures import swap_table
 
 if TYPE_CHECKING:
@@ -26,10 +36,12 @@ GOAL_RATIO = 1.5
 
 def facts(document: dict[str, Any]) -> str:
     """What a result was measured on."""
+    when = f" on {document['date']}" if "date" in document else ""
+    rounds = f" Medians of {document['rounds']} rounds." if document.get("rounds", 1) > 1 else ""
     return (
-        f"Measured on {document['core_count']} cores of an {document['machine']}, "
+        f"Measured{when} on {document['core_count']} cores of an {document['machine']}, "
         f"TensorFlow {document['tensorflow']}; {document['other_work_share']:.0%} of the processor time meanwhile "
-        "went to other work."
+        f"went to other work.{rounds}"
     )
 
 
@@ -53,7 +65,23 @@ def cycle_text(document: dict[str, Any]) -> list[str]:
     return [facts(document), "", *cycle_table(document)]
 
 
-BLOCKS: dict[str, Callable[[dict[str, Any]], list[str]]] = {"swaps": swap_text, "load_cycles": cycle_text}
+def plain(make: Callable[[dict[str, Any]], list[str]]) -> Callable[[dict[str, Any]], list[str]]:
+    """A block of what it was measured on and a table."""
+    return lambda document: [facts(document), "", *make(document)]
+
+
+BLOCKS: dict[str, Callable[[dict[str, Any]], list[str]]] = {
+    "engine": plain(engine_table),
+    "batcher_overhead": plain(batcher_table),
+    "transport": plain(transport_table),
+    "serving": plain(serving_table),
+    "overload": plain(overload_table),
+    "start_time": plain(start_table),
+    "peers": plain(peer_table),
+    "flame": plain(hottest_table),
+    "swaps": swap_text,
+    "load_cycles": cycle_text,
+}
 
 
 def filled(text: str) -> str:

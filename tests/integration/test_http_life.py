@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 from ferserve_server.domain.errors import DrainingError, ModelNotReadyError
+from ferserve_server.transport.addresses import ListenError
 from ferserve_server.transport.http.health import why_not_ready
-from ferserve_server.transport.server import ListenError
 from support.fake_models import publish_fake
 from support.http import GatedLoader, http_server
 from support.local_server import eventually, local_server

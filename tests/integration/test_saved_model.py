@@ -201,9 +201,10 @@ def test_a_trial_beside_live_batches_has_a_session_that_no_request_made(servable
     made = len(tried._sessions)
 
     # As many batches at once as there are sessions: each takes one, and none is made.
-    taken = [tried._idle.pop() for _ in range(tried.executor_count)]
+    (idle,) = tried._idle.values()
+    taken = [idle.pop() for _ in range(tried.executor_count)]
     score = tried.predict(strangers[:1])
-    tried._idle.extend(taken)
+    idle.extend(taken)
 
     assert made == tried.executor_count + 1
     assert len(tried._sessions) == made

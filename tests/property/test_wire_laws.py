@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as stn
@@ -11,9 +12,9 @@ from ferserve.v1 import emotion_service_pb2 as emotion_pb2
 from ferserve.v1 import face_pb2, servable_pb2
 from ferserve_server.domain.detection import DetectionOptions
 from ferserve_server.domain.errors import FerserveError, ImageUnreadableError, InvalidRequestError
-from ferserve_server.domain.prediction import ScoredFaces
-from ferserve_server.domain.servable import ModelSpec
-from ferserve_server.transport import wire
+from ferserve_server.domain.prediction import Classification, ScoredFaces
+from ferserve_server.domain.servable import ModelSpec, ServableId
+from ferserve_server.transport import answers, wire
 from ferserve_server.transport.limits import RequestLimits
 
 LIMITS = RequestLimits(
@@ -109,3 +110,60 @@ def test_any_model_spec_is_read_or_refused_by_field(name: str, version: int | No
         assert spec == ModelSpec(name, version)
         assert "/" not in name
         assert not name.startswith(".")
+
+
+SERVABLE = ServableId("fer-nano", 3)
+
+
+@given(SCORES, st.sets(st.integers(0, 5)), st.floats(0, 10), st.floats(0, 10), st.floats(0, 10))
+def test_an_answer_written_as_bytes_is_what_protobuf_would_write_field_by_field(
+    scores: np.ndarray, failed: set[int], total_s: float, queue_s: float, inference_s: float
+) -> None:
+    labels = tuple(f"class {index}" for index in range(scores.shape[1]))
+    failures = {row: ImageUnreadableError(f"row {row}") for row in failed if row < len(scores)}
+    faces = ScoredFaces(scores, failures, queue_s, inference_s)
+    message = emotion_pb2.ClassifyFacesResponse(
+        results=wire.format_face_results(faces),
+        labels=labels,
+        servable=wire.format_servable(SERVABLE),
+        timing=face_pb2.Timing(total_ms=total_s * 1e3, queue_ms=queue_s * 1e3, inference_ms=inference_s * 1e3),
+    )
+    written = answers.format_call_answer(Classification(faces, labels, SERVABLE), total_s)
+    assert emotion_pb2.ClassifyFacesResponse.FromString(written) == message
+
+
+@given(SCORES, st.integers(0, 2**63 - 1), st.booleans())
+def test_an_answer_on_a_stream_written_as_bytes_is_what_protobuf_would_write_field_by_field(
+    scores: np.ndarray, sequence_id: int, with_labels: bool
+) -> None:
+    labels = tuple(f"class {index}" for index in range(scores.shape[1]))
+    faces = ScoredFaces(scores)
+    message = emotion_pb2.ClassifyStreamResponse(
+        sequence_id=sequence_id,
+        predictions=wire.format_predictions(faces),
+        labels=labels if with_labels else (),
+        servable=wire.format_servable(SERVABLE),
+    )
+    classification = Classification(faces, labels, SERVABLE)
+    written = answers.format_stream_answer(sequence_id, classification, with_labels=with_labels)
+    assert emotion_pb2.ClassifyStreamResponse.FromString(written) == message
+
+
+@pytest.mark.parametrize("class_count", [1, 2, 30, 31, 32, 127, 128, 200])
+def test_any_number_of_classes_is_written(class_count: int) -> None:
+    scores = np.eye(class_count, dtype=np.float32)
+    answer = Classification(ScoredFaces(scores), ("x",) * class_count, SERVABLE)
+    called = emotion_pb2.ClassifyFacesResponse.FromString(answers.format_call_answer(answer, 0.0)).results
+    streamed = emotion_pb2.ClassifyStreamResponse.FromString(
+        answers.format_stream_answer(1, answer, with_labels=True)
+    ).predictions
+    for predictions in ([result.prediction for result in called], streamed):
+        assert [each.label_index for each in predictions] == list(range(class_count))
+        np.testing.assert_array_equal([each.scores for each in predictions], scores)
+
+
+def test_scores_that_are_a_part_of_a_batch_are_written_as_they_are() -> None:
+    batch = np.asfortranarray(np.eye(9, dtype=np.float32))
+    written = answers.format_call_answer(Classification(ScoredFaces(batch[2:4]), ("x",) * 9, SERVABLE), 0.0)
+    results = emotion_pb2.ClassifyFacesResponse.FromString(written).results
+    np.testing.assert_array_equal([each.prediction.scores for each in results], batch[2:4])

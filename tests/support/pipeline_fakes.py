@@ -77,7 +77,7 @@ class FakeModels:
         self.asked: list[ModelSpec] = []
         self.refuse_with: FerserveError | None = None
 
-    def acquire(self, spec: ModelSpec) -> Lease:
+    def acquire(self, spec: ModelSpec, *, once: bool = False) -> Lease:
         self.asked.append(spec)
         if self.refuse_with is not None:
             raise self.refuse_with

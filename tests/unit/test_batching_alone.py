@@ -5,8 +5,10 @@ import asyncio
 import numpy as np
 import pytest
 
-from ferserve_server.batching.alone import CYCLE, PROBES, PROOF, InPlace, Solitude
+from ferserve_server.backends.fake import fake_scores
+from ferserve_server.batching.alone import CYCLE, PROBES, PROOF, QUICK_S, InPlace, Solitude
 from ferserve_server.domain.errors import InferenceFailedError
+from ferserve_server.domain.ports import Priority
 from support.batching import Gate, bench, faces, poison, raise_on_poison
 from support.fake_clock import settle
 
@@ -85,6 +87,62 @@ async def test_two_callers_are_served_by_the_threads():
         await settle()
 
         assert "alone" not in made.observer.cut_reasons
+
+
+async def learn_its_pace(made, batch_s):
+    """Lets the batcher see some batches, each of which takes that long on the fake clock."""
+    made.servable._before_predict = lambda _: made.clock.advance(batch_s)
+    for _ in range(3):
+        await made.batcher.score(faces(1))
+    made.observer.cut_reasons.clear()
+
+
+async def test_a_batch_that_is_quicker_than_its_handover_runs_in_place_although_others_wait():
+    async with bench(inline_s=0.002) as made:
+        await learn_its_pace(made, QUICK_S / 2)
+        in_place = asyncio.gather(*(made.batcher.score(faces(1, first=i)) for i in range(4)))
+        answers = await in_place
+
+        assert made.observer.cut_reasons == ["alone"] * 4
+        for i, answer in enumerate(answers):
+            assert np.array_equal(answer.scores, fake_scores(faces(1, first=i), 7))
+
+
+async def test_a_batch_as_long_as_its_handover_is_left_to_the_threads():
+    async with bench(inline_s=0.002) as made:
+        await learn_its_pace(made, QUICK_S * 1.01)
+        await made.batcher.score(faces(1))
+
+        assert made.observer.cut_reasons == ["executor_idle"]
+
+
+async def test_quickness_is_of_one_batch_size():
+    async with bench(inline_s=0.002) as made:
+        await learn_its_pace(made, QUICK_S / 2)
+        await made.batcher.score(faces(4))
+
+        assert made.observer.cut_reasons == ["executor_idle"]
+
+
+async def test_a_model_that_slows_down_goes_back_to_the_threads():
+    async with bench(inline_s=0.002) as made:
+        await learn_its_pace(made, QUICK_S / 2)
+        made.servable._before_predict = lambda _: made.clock.advance(0.05)
+        for _ in range(40):
+            await made.batcher.score(faces(1))
+
+        assert made.observer.cut_reasons[0] == "alone"
+        assert made.observer.cut_reasons[-1] == "executor_idle"
+
+
+async def test_bulk_work_and_a_sick_engine_are_left_to_the_threads_however_quick():
+    async with bench(inline_s=0.002) as made:
+        await learn_its_pace(made, QUICK_S / 2)
+        await made.batcher.score(faces(1), priority=Priority.BULK)
+        made.batcher.healthy = False
+        await made.batcher.score(faces(1))
+
+        assert made.observer.cut_reasons == ["executor_idle"] * 2
 
 
 async def test_batches_that_take_long_are_left_to_the_threads():

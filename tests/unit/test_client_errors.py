@@ -108,7 +108,7 @@ def test_an_unknown_reason_falls_back_to_its_code(code: StatusCode) -> None:
     [
         (StatusCode.RESOURCE_EXHAUSTED, ["QUEUE_FULL"]),
         (StatusCode.NOT_FOUND, ["MODEL_NOT_FOUND", "VERSION_NOT_FOUND"]),
-        (StatusCode.UNAVAILABLE, ["DRAINING", "MODEL_NOT_READY", "ENGINE_STALLED"]),
+        (StatusCode.UNAVAILABLE, ["DRAINING", "MODEL_NOT_READY", "ENGINE_STALLED", "ENGINE_LOST"]),
         (StatusCode.DEADLINE_EXCEEDED, ["DEADLINE_UNMEETABLE", "DEADLINE_EXPIRED"]),
         (StatusCode.INTERNAL, ["INFERENCE_FAILED", "INTERNAL"]),
         (StatusCode.INVALID_ARGUMENT, ["IMAGE_UNREADABLE", "TOO_MANY_FACES", "PAGE_TOKEN_INVALID"]),

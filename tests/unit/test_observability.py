@@ -23,10 +23,12 @@ CLASSES = ("calm", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 EXPORTED = {
     "batch_failures", "batch_size_faces", "batches", "build_info", "cancellations", "canary_requests",
     "canary_shadow_difference", "canary_shadow_faces", "canary_share", "canary_verdicts", "confidence_sum",
-    "decode_seconds", "detect_seconds", "detected_faces", "engine_healthy", "faces", "image_failures",
+    "decode_seconds", "detect_seconds", "detected_faces", "engine_healthy",
+    "engine_resident_bytes", "engine_restarts", "faces", "image_failures",
     "inference_seconds", "model_alias", "model_serving_version", "padding_faces", "predictions",
     "queue_depth_faces", "queue_oldest_age_seconds", "queue_seconds", "rejections", "request_seconds",
-    "requests", "requests_in_progress", "servable_precision", "servable_state", "stream_answers",
+    "front_processes", "front_restarts", "requests", "requests_in_progress", "servable_precision",
+    "servable_state", "stream_answers",
 }  # fmt: skip
 """Dashboards and alerts that people own stand on these names."""
 

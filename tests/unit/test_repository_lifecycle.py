@@ -191,7 +191,7 @@ async def test_a_version_that_was_let_go_stays_away_until_it_is_loaded_again(
     tmp_path: Path, loader: CountingLoader
 ) -> None:
     shop = await _shop(tmp_path, loader, 1, 2, versions_per_model=2)
-    shop.manager.unload("", 2)
+    await shop.manager.unload("", 2)
     assert shop.serving() == 1
     await shop.manager.refresh()
     await settle()
@@ -221,11 +221,11 @@ async def test_a_version_with_an_alias_and_the_last_one_are_not_let_go(
     shop = await _shop(tmp_path, loader, 1, 2, versions_per_model=2)
     await shop.manager.set_alias("", "stable", 1)
     with pytest.raises(VersionInUseError, match="alias stable names it"):
-        shop.manager.unload("", 1)
-    shop.manager.unload("", 2)
+        await shop.manager.unload("", 1)
+    await shop.manager.unload("", 2)
     await shop.manager.set_alias("", "stable", None)
     with pytest.raises(VersionInUseError, match="no other version"):
-        shop.manager.unload("", 1)
+        await shop.manager.unload("", 1)
     with pytest.raises(VersionNotFoundError):
-        shop.manager.unload("", 2)
+        await shop.manager.unload("", 2)
     assert shop.serving() == 1

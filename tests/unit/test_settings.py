@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tomllib
 from dataclasses import replace
@@ -290,3 +291,15 @@ def test_an_alias_of_a_model_without_canaries_may_be_fixed() -> None:
 
 def test_without_canaries_there_is_no_window() -> None:
     assert load_settings(["--canary", "m:window_s=5"]).canaries.shortest_window_s is None
+
+
+def test_another_process_reads_the_settings_as_they_are() -> None:
+    """Front processes are told theirs as JSON."""
+    flags = [
+        "--bucket-sizes", "1,8", "--alias", "fer-nano:beta=3", "--version-policy", "a=specific:1,2",
+        "--version-policy", "b=all", "--canary-share", "0.2", "--canary-mode", "shadow", "--processes", "3",
+        "--model-repo", "some/where", "--no-reflection", "--control-token-file", "token",
+    ]  # fmt: skip
+    settings = load_settings(flags)
+    told = json.loads(json.dumps(settings.model_dump(mode="json")))
+    assert Settings(**told).model_dump() == settings.model_dump()

@@ -71,6 +71,7 @@ EXAMPLES = {
     errors.DrainingError: (errors.DrainingError(last_sequence_id=7), "UNAVAILABLE", "DRAINING"),
     errors.InferenceFailedError: (errors.InferenceFailedError(), "INTERNAL", "INFERENCE_FAILED"),
     errors.EngineStalledError: (errors.EngineStalledError(30.0), "UNAVAILABLE", "ENGINE_STALLED"),
+    errors.EngineLostError: (errors.EngineLostError(), "UNAVAILABLE", "ENGINE_LOST"),
     errors.UnsupportedError: (errors.UnsupportedError("no"), "UNIMPLEMENTED", "UNSUPPORTED"),
     errors.ModelRejectedError: (
         errors.ModelRejectedError("FILE_CHANGED", "no", file="x"),
@@ -118,6 +119,9 @@ def test_the_trailers_carry_the_whole_status(error: errors.FerserveError, code: 
     assert status_pb2.Status.FromString(trailers["grpc-status-details-bin"]) == status_of(error)
 
 
+UNAVAILABLE = {"DRAINING", "MODEL_NOT_READY", "VERSION_NOT_READY", "ENGINE_STALLED", "ENGINE_LOST"}
+
+
 @pytest.mark.parametrize(("error", "code", "reason"), ERRORS)
 def test_a_field_at_fault_is_named_and_only_then(error: errors.FerserveError, code: str, reason: str) -> None:
     details = _details(error, error_details_pb2.BadRequest)
@@ -129,7 +133,7 @@ def test_a_field_at_fault_is_named_and_only_then(error: errors.FerserveError, co
 def test_a_wait_is_told_where_waiting_helps_and_only_there(
     error: errors.FerserveError, code: str, reason: str
 ) -> None:
-    helps = reason in {"QUEUE_FULL", "DRAINING", "MODEL_NOT_READY", "VERSION_NOT_READY", "ENGINE_STALLED"}
+    helps = reason in {"QUEUE_FULL", *UNAVAILABLE}
     delays = [detail.retry_delay.ToMilliseconds() for detail in _details(error, error_details_pb2.RetryInfo)]
     assert len(delays) == helps
     assert dict(trailers_of(error)).get("grpc-retry-pushback-ms") == (str(delays[0]) if helps else None)
@@ -145,6 +149,4 @@ def test_nobody_is_made_to_retry_an_overload_by_itself(
     error: errors.FerserveError, code: str, reason: str
 ) -> None:
     """Clients retry UNAVAILABLE by themselves; on a full queue that would multiply the load."""
-    assert (code == "UNAVAILABLE") == (
-        reason in {"DRAINING", "MODEL_NOT_READY", "VERSION_NOT_READY", "ENGINE_STALLED"}
-    )
+    assert (code == "UNAVAILABLE") == (reason in UNAVAILABLE)

@@ -42,6 +42,7 @@ CLASS_OF_REASON: Final[Mapping[str, type[errors.FerserveError]]] = {
     "MODEL_NOT_READY": errors.ModelNotReadyError,
     "VERSION_NOT_READY": errors.ModelNotReadyError,
     "ENGINE_STALLED": errors.EngineStalledError,
+    "ENGINE_LOST": errors.EngineStalledError,
     "DEADLINE_UNMEETABLE": errors.DeadlineUnmeetableError,
     "DEADLINE_EXPIRED": errors.DeadlineExceededError,
     "INFERENCE_FAILED": errors.InferenceFailedError,

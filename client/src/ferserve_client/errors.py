@@ -4,7 +4,7 @@
         |     --- nobody there, or it says no for now -----> ServerUnavailableError
         |            |- on its way out -----------------------> ServerDrainingError
         |            |- model still loading ------------------> ModelNotReadyError
-        |            `- engine hangs, is being restarted -----> EngineStalledError
+        |            `- engine hangs or died, restarts -------> EngineStalledError
         |     --- no such model, version or service -------> NotFoundError
         |     --- no room left ----------------------------> ResourceExhaustedError
         |            `- the queue is full --------------------> QueueFullError
@@ -151,7 +151,7 @@ class ModelNotReadyError(ServerUnavailableError):
 
 
 class EngineStalledError(ServerUnavailableError):
-    """The inference engine hangs or has died and is being restarted."""
+    """The inference engine hangs, or has died (reason ENGINE_LOST), and is being restarted."""
 
 
 class DeadlineExceededError(FerserveError):

@@ -25,6 +25,7 @@ def background(work: Coroutine[None, None, None]) -> Iterator[None]:
             log.exception("background work failed")
 
     task = asyncio.get_running_loop().create_task(guarded())
+    task.add_done_callback(lambda _: work.close())  # in case the block was left before it began
     try:
         yield
     finally:

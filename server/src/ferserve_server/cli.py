@@ -12,8 +12,8 @@ from ferserve_server.backends.choice import BackendMissingError
 from ferserve_server.observability.exposition import MetricsAddressError
 from ferserve_server.observability.logging import set_up_logging
 from ferserve_server.settings_reading import SettingsError, format_settings, load_settings
+from ferserve_server.transport.addresses import ListenError
 from ferserve_server.transport.control import TokenFileError
-from ferserve_server.transport.server import ListenError
 
 EXIT_USAGE = 2
 """Exit code for settings that cannot be used, as argparse has it."""

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ferserve_server.backends.choice import EngineSettings, engine_loader
-from ferserve_server.backends.ensemble import EnsembleLoader
+from ferserve_server.backends.engine.loader import EngineLoader
+from ferserve_server.backends.engine.options import EngineOptions
+from ferserve_server.backends.engine.runner import EngineRunner
+from ferserve_server.backends.engine.servable import EngineServable
+from ferserve_server.backends.loading import make_loader
 from ferserve_server.backends.processor import describe_machine
 from ferserve_server.batching.batcher import Batcher
+from ferserve_server.batching.runner import ThreadRunner
 from ferserve_server.batching.settings import BatcherSettings
 from ferserve_server.domain.servable import Precision
 from ferserve_server.observability.canary_metrics import CanaryMetrics
@@ -27,10 +32,11 @@ from ferserve_server.repository.tune_cache import TuneCache
 from ferserve_server.repository.version_policy import Latest, Policies, parse_policies
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from ferserve_server.batching.runner import RunnerListener, RunnerMaker
     from ferserve_server.clock import MonotonicClock
-    from ferserve_server.domain.ports import Loader, Servable
+    from ferserve_server.domain.ports import Clock, Loader, Servable
     from ferserve_server.domain.servable import Tuning
     from ferserve_server.observability.metrics import Metrics
     from ferserve_server.settings import Settings
@@ -38,14 +44,29 @@ if TYPE_CHECKING:
 
 
 def default_loader(settings: Settings) -> Loader:
-    """The engine that the settings name, as they want it, and ensembles on it.
+    """Loads versions into this process, with the engine that the settings name, and ensembles on it.
 
     Raises:
         BackendMissingError: Its package is not installed.
     """
-    wanted = EngineSettings(settings.executor_count, settings.intra_op_threads, settings.gpu_memory_limit_mib)
-    engine = engine_loader(settings.backend, wanted)
-    return EnsembleLoader(engine, RepositorySource(settings.model_repo))
+    return make_loader(settings)
+
+
+@contextlib.contextmanager
+def opened_loader(settings: Settings) -> Iterator[Loader]:
+    """Loads versions where the settings want them; on leaving, whatever was started for them has ended.
+
+    Raises:
+        BackendMissingError: The engine's package is not installed.
+        OSError: The system cannot start another process.
+    """
+    if settings.engine == "thread":
+        yield default_loader(settings)
+        return
+    default_loader(settings)  # refuses here what no engine process could use
+    with contextlib.closing(EngineLoader(_engine_options(settings), settings.bucket_sizes[-1])) as loader:
+        loader.start()
+        yield loader
 
 
 def build_manager(
@@ -64,7 +85,7 @@ def build_manager(
         clock: The time.
         metrics: What batches, versions and aliases are counted in.
         statistics: What the Open Inference Protocol tells of batches.
-        on_change: Called when a version, or its engine's health, changed.
+        on_change: Called when a version, its engine's health, or the way of requests changed.
     """
     inference_metrics = InferenceMetrics(metrics)
     trials = _trials(settings, clock, metrics)
@@ -73,7 +94,14 @@ def build_manager(
 
     def make_batcher(servable: Servable, tuning: Tuning) -> Batcher:
         chosen = replace(batcher_settings, bucket_sizes=tuning.bucket_sizes)
-        batcher = Batcher(servable, chosen, clock=clock, observer=observer, on_health_change=on_change)
+        make_runner: RunnerMaker = ThreadRunner
+        if isinstance(servable, EngineServable):
+            chosen = replace(chosen, inline_s=0.0)  # nothing can run in place
+            count_restart = metrics.watch_engine_process(servable.id, servable.engine.resident_bytes)
+            make_runner = partial(_engine_runner, servable, count_restart)
+        batcher = Batcher(
+            servable, chosen, clock=clock, observer=observer, on_health_change=on_change, make_runner=make_runner
+        )
         inference_metrics.engine_started(servable.id, servable.description.labels, servable.precision)
         metrics.watch_engine(
             servable.id,
@@ -96,7 +124,7 @@ def build_manager(
         VersionPreparer(source, loader, _gate_limits(settings), rules, cache),
         make_batcher,
         observer=observer,
-        routing_observer=RoutingMetrics(metrics),
+        routing_observer=_ToldRoutes(RoutingMetrics(metrics), on_change),
         default_model=settings.default_model,
         policies=Policies(Latest(settings.versions_per_model), parse_policies(settings.version_policy)),
         aliases=Aliases(parse_aliases(settings.alias), state.aliases),
@@ -104,6 +132,41 @@ def build_manager(
         trials=trials,
         save_state=partial(write_state, settings.lifecycle_state_file),
         on_change=on_change,
+    )
+
+
+class _ToldRoutes:
+    """Implements `domain.ports.RoutingObserver`: calls back after telling another one."""
+
+    def __init__(self, observer: RoutingMetrics, on_change: Callable[[], None]) -> None:
+        self._observer = observer
+        self._on_change = on_change
+
+    def routed(self, model: str, aliases: Mapping[str, int], serving_version: int | None) -> None:
+        self._observer.routed(model, aliases, serving_version)
+        self._on_change()
+
+
+def _engine_runner(
+    servable: EngineServable,
+    on_restart: Callable[[], None],
+    _: Servable,
+    bucket_sizes: Sequence[int],
+    clock: Clock,
+    listener: RunnerListener,
+) -> EngineRunner:
+    return EngineRunner(servable, bucket_sizes, clock, listener, on_restart=on_restart)
+
+
+def _engine_options(settings: Settings) -> EngineOptions:
+    return EngineOptions(
+        model_repo=settings.model_repo,
+        backend=settings.backend,
+        executor_count=settings.executor_count,
+        intra_op_threads=settings.intra_op_threads,
+        gpu_memory_limit_mib=settings.gpu_memory_limit_mib,
+        log_level=settings.log_level,
+        log_format=settings.log_format,
     )
 
 

@@ -5,6 +5,7 @@ Those of models and of canaries are in files of their own, which this one inheri
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path  # noqa: TC003 - pydantic reads the annotations
 from typing import Annotated, Literal, Self
 
@@ -52,7 +53,12 @@ class Settings(CanarySettings):
     control_token_file: Path | None = Field(None, description="file with the token that such calls must carry")
 
     # Addresses
-    listen: str = Field("0.0.0.0:50051", description="HOST:PORT of the gRPC service; port 0 picks a free one")
+    listen: str = Field(
+        "0.0.0.0:50051", description="HOST:PORT or unix:PATH of the gRPC service; port 0 picks a free one"
+    )
+    processes: int = Field(
+        1, ge=1, le=64, description="processes that take gRPC calls in; from 2 on, one more owns the models"
+    )
     http_listen: str = Field("0.0.0.0:8080", description="HOST:PORT of JSON over HTTP; off: no HTTP server")
     http_body_timeout_s: float = Field(
         60.0, gt=0, description="seconds in which the body of an HTTP request must arrive"
@@ -70,6 +76,10 @@ class Settings(CanarySettings):
         (1, 2, 4, 8, 16, 32, 64, 128),
         description="batch sizes in faces, rising, such as 1,8,32; batches are padded up",
     )
+    engine: Literal["process", "thread"] = Field(
+        "process" if sys.platform == "linux" else "thread",
+        description="process: every loaded version runs in a process of its own; thread: all in the server's",
+    )
     backend: Literal["tensorflow", "onnxruntime", "openvino"] = Field(
         "tensorflow", description="engine that runs models; the last two run a version's model.onnx, on the CPU"
     )
@@ -83,7 +93,9 @@ class Settings(CanarySettings):
     target_p99_ms: float = Field(
         0.0, ge=0, description="milliseconds for an answer, which bound the largest batch; 0: any"
     )
-    gpu_memory_limit_mib: int = Field(0, ge=0, description="cap of GPU memory in MiB; 0: grow as needed")
+    gpu_memory_limit_mib: int = Field(
+        0, ge=0, description="cap of GPU memory of an engine process, in MiB; 0: grow as needed"
+    )
     max_queue_delay_ms: float = Field(
         0.0, ge=0, le=10_000, description="milliseconds a small batch waits for company; 0: never waits"
     )
@@ -91,7 +103,7 @@ class Settings(CanarySettings):
         2.0,
         ge=0,
         le=100,
-        description="longest batch, in milliseconds, run in place for a lone caller; 0: none",
+        description="longest batch, in milliseconds, run in place for a lone caller with engine thread; 0: none",
     )
     max_queue_faces: int = Field(
         4096, ge=1, description="faces that may wait per model version; more: RESOURCE_EXHAUSTED"
@@ -174,6 +186,12 @@ class Settings(CanarySettings):
             raise ValueError("tls_cert_file and tls_key_file must be given together")
         if self.tls_client_ca_file and not self.tls_cert_file:
             raise ValueError("tls_client_ca_file needs tls_cert_file and tls_key_file")
+        return self
+
+    @model_validator(mode="after")
+    def _check_processes(self) -> Self:
+        if self.processes > 1 and self.listen.startswith("unix:"):
+            raise ValueError("a unix: address in listen is for one process: set processes to 1, or a HOST:PORT")
         return self
 
     @classmethod

@@ -67,6 +67,18 @@ class SavedModelLoader:
         log.info("model loaded", servable=str(servable_id), device=device, executors=executor_count)
         return SessionServable(servable_id, description, open_session, executor_count=executor_count)
 
+    def import_engine(self) -> None:
+        """Imports TensorFlow, which takes seconds."""
+        TensorFlowCore()
+
+    def start_shared_threads(self) -> None:
+        """Starts the threads that the sessions of a process share, with the calling thread's priority.
+
+        TensorFlow makes them with the first session, for good.
+        """
+        tf = TensorFlowCore()
+        tf.session.Session(graph=tf.ops.Graph(), config=self._session_config(tf, Precision.FLOAT32)).close()
+
     def _freeze(
         self, tf: TensorFlowCore, directory: Path, description: ModelDescription
     ) -> Callable[[Precision], Session]:

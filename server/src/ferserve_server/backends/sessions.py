@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
+from ferserve_server.backends.serving_thread import made_to_serve, priority
 from ferserve_server.domain.errors import ModelRejectedError
 from ferserve_server.domain.servable import Precision
 
@@ -36,7 +36,12 @@ class Session:
 
 
 class SessionServable:
-    """Implements `domain.ports.Servable`; see there for what its methods promise."""
+    """Implements `domain.ports.Servable`; see there for what its methods promise.
+
+    A session may compute on threads of its own, which have the priority of the thread that made it, for good. So a
+    batch takes a session that was made at its own thread's priority: trials give way to callers, and callers never
+    get what was made to give way.
+    """
 
     def __init__(
         self,
@@ -63,18 +68,20 @@ class SessionServable:
         self._open_session = open_session
         self._sessions: list[Session] = []
         # The one used last is taken first: its weights are still in the caches. Appending and popping are atomic.
-        self._idle = [self._new_session()]
+        self._idle: defaultdict[int, list[Session]] = defaultdict(list)
+        self._idle[priority()].append(self._new_session())
 
     def predict(self, crops: CropBatch) -> Scores:
         """Scores a batch."""
+        idle = self._idle[priority()]
         try:
-            session = self._idle.pop()
+            session = idle.pop()
         except IndexError:  # a run that hangs keeps its session; the thread in its place needs another
             session = self._new_session()
         try:
             return session.run(crops)
         finally:
-            self._idle.append(session)
+            idle.append(session)
 
     def recast(self, precision: Precision) -> SessionServable:
         """Makes the same version in another precision."""
@@ -90,17 +97,18 @@ class SessionServable:
 
     def warm_executors(self, bucket_sizes: Sequence[int], thread_count: int) -> None:
         """Opens and warms the sessions of all executors."""
-        warm, missing = list(self._idle), self.executor_count - len(self._idle)
+        idle = self._idle[made_to_serve(priority)]
+        missing = self.executor_count - len(idle)
         with ThreadPoolExecutor(thread_count) as threads:
-            warm += threads.map(lambda _: self._new_session(bucket_sizes), range(missing))
-        self._idle = warm
+            idle += threads.map(lambda _: self._new_session(bucket_sizes, serves=True), range(missing))
 
     def add_spare(self, bucket_sizes: Sequence[int]) -> None:
         """Opens and warms one session more."""
-        if len(self._sessions) > self.executor_count:
+        own = self._idle[priority()]
+        if len(self._sessions) > self.executor_count and own:
             return
         # Taken last: the others have been used more lately.
-        self._idle.insert(0, self._new_session(bucket_sizes))
+        own.insert(0, self._new_session(bucket_sizes))
 
     def close(self) -> None:
         """Gives the sessions' memory back."""
@@ -109,12 +117,14 @@ class SessionServable:
             session.close()
         self._sessions.clear()
 
-    def _new_session(self, bucket_sizes: Sequence[int] = ()) -> Session:
-        session = self._open_session(self.precision)
+    def _new_session(self, bucket_sizes: Sequence[int] = (), *, serves: bool = False) -> Session:
+        def make() -> Session:
+            return self._open_session(self.precision)
+
+        session = made_to_serve(make) if serves else make()
         self._sessions.append(session)
         for size in (1, *bucket_sizes):
-            spec = self.description.input
-            session.run(np.zeros((size, spec.height, spec.width, 1), np.uint8))
+            session.run(self.description.input.blank(size))
         return session
 
 

@@ -10,6 +10,11 @@ from ferserve_server.domain.errors import DeadlineExpiredError, DeadlineUnmeetab
 _SMOOTHING: Final = 0.1
 """Weight of the newest batch in the running mean: about the last 20 batches count."""
 
+_DEADLINE_MARGIN: Final = 1.1
+"""What an answer takes beyond its batches: handing over and sending. Under lasting overload every request that is
+taken is one that just meets its deadline by this reckoning; without a margin each comes just too late, and all the
+work is for nothing (benchmarks/overload.py)."""
+
 _RETRY_RANGE_S: Final = (0.005, 5.0)
 """Shortest and longest wait that a refused caller is told, in seconds."""
 
@@ -40,6 +45,17 @@ class ServiceRate:
         """Time until a face behind `queued_faces` others is answered, in seconds; 0 before the first batch."""
         batches_ahead = queued_faces / limits.max_batch_size / limits.executor_count
         return (batches_ahead + 1) * self.batch_s
+
+    def latest_s(self, queued_faces: int, face_count: int, limits: QueueLimits) -> float:
+        """Longest time until a request behind `queued_faces` others is answered while all is busy, in seconds.
+
+        Beyond `wait_s`: the batches that run must end first, and batches are shared out evenly, so that requests
+        which come later may be served between the faces of this one: one batch for each of its faces at most, and
+        no more of them than were ahead of it, since as many wait as before.
+        """
+        batches_ahead = queued_faces / limits.max_batch_size / limits.executor_count
+        between = min((face_count - 1) / limits.executor_count, batches_ahead)
+        return (self.wait_s(queued_faces, limits) + (1 + between) * self.batch_s) * _DEADLINE_MARGIN
 
 
 def check_admission(  # noqa: PLR0913 - the facts of one decision
@@ -94,5 +110,6 @@ def check_admission(  # noqa: PLR0913 - the facts of one decision
         return
     if remaining_s <= 0:
         raise DeadlineExpiredError
-    if not executor_idle and expected_s > remaining_s:
-        raise DeadlineUnmeetableError(remaining_s=remaining_s, expected_s=expected_s)
+    answered_in_s = rate.latest_s(queued_faces, face_count, limits)
+    if not executor_idle and answered_in_s > remaining_s:
+        raise DeadlineUnmeetableError(remaining_s=remaining_s, expected_s=answered_in_s)

@@ -7,6 +7,7 @@ model may run in place. It must not cost those who come later, nor hide that the
 - only for batches that are expected to take no longer than `inline_s`, so that nobody waits longer than that;
 - only after `PROOF` requests in a row that met no other, on an engine that therefore works;
 - of every `CYCLE` requests, `PROBES` go over a thread all the same: two callers then meet, and the rule ends;
+- what takes less than `QUICK_S` runs in place in any company: handing it over would keep the others as long;
 - an engine that hangs in place takes the event loop with it. `watch` notices, and ends the process for its
   supervisor to start it again (docs/adr/0012).
 """
@@ -31,6 +32,14 @@ log = structlog.get_logger(__name__)
 PROOF: Final = 32
 CYCLE: Final = 80
 PROBES: Final = 16
+
+QUICK_S: Final = 100e-6
+"""Less than what handing a batch to a thread and back takes of the processor, in seconds. With 32 callers and a
+model that takes no time, 0.13 ms of a request's 0.46 ms were for that (benchmarks/hot_path.py)."""
+
+_FORGETTING: Final = 1.02
+"""How much longer the shortest run counts as after each other one: a model that slows down is noticed after some
+dozens of batches, and one batch that another process held up changes nothing."""
 
 EXIT_HUNG: Final = 70
 """Exit code of a process whose engine hung on the event loop: EX_SOFTWARE of sysexits.h."""
@@ -79,6 +88,7 @@ class InPlace:
         self._timeout_s = execution_timeout_s
         self._end_process = end_process
         self._solitude = Solitude()
+        self._shortest_s: dict[int, float] = {}
         self._run_number = 0
         self._running = False
         self._closed = threading.Event()
@@ -93,10 +103,13 @@ class InPlace:
             others: Whether another request waits or runs.
             expected_s: How long a batch takes, in seconds; 0 if that is not known yet.
         """
-        if self._inline_s <= 0 or not self._solitude.arrived(others=others):
+        if self._inline_s <= 0:
             return None
-        if not 0 < expected_s <= self._inline_s or len(crops) not in self._bucket_sizes:
-            return None
+        alone = self._solitude.arrived(others=others)
+        if not 0 < self._shortest_s.get(len(crops), 0.0) < QUICK_S:
+            fits = 0 < expected_s <= self._inline_s and len(crops) in self._bucket_sizes
+            if not (alone and fits):
+                return None
         self._run_number += 1
         self._running = True
         try:
@@ -106,6 +119,11 @@ class InPlace:
         finally:
             self._running = False
         return scores if np.isfinite(scores).all() else None
+
+    def executed(self, row_count: int, inference_s: float) -> None:
+        """Notes how long a batch took, in seconds, wherever it ran; `row_count` with its padding."""
+        shortest_s = self._shortest_s.get(row_count, inference_s)
+        self._shortest_s[row_count] = min(shortest_s * _FORGETTING, inference_s)
 
     def close(self) -> None:
         """Ends the watchdog."""

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING
 
-import numpy as np
 import structlog
 
 from ferserve_server.batching import recovery
@@ -16,10 +14,11 @@ from ferserve_server.batching.alone import InPlace
 from ferserve_server.batching.entry import Batch, Entry
 from ferserve_server.batching.policy import Dispatch, Executors, decide
 from ferserve_server.batching.queue import EntryQueue
-from ferserve_server.batching.runner import BatchOutcome, ThreadRunner
+from ferserve_server.batching.runner import RunnerListener, ThreadRunner
 from ferserve_server.domain.errors import (
     DeadlineExpiredError,
     DrainingError,
+    EngineLostError,
     EngineStalledError,
     FerserveError,
 )
@@ -29,6 +28,8 @@ from ferserve_server.domain.prediction import ScoredFaces
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ferserve_server.batching.gathering import BatchOutcome
+    from ferserve_server.batching.runner import RunnerMaker
     from ferserve_server.batching.settings import BatcherSettings
     from ferserve_server.domain.face import CropBatch, Scores
     from ferserve_server.domain.ports import Clock, InferenceObserver, Servable, Timer
@@ -36,14 +37,14 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 _JOIN_TIMEOUT_S = 10.0
-"""Longest wait for threads that were told to end. A large batch takes far less, a hung one for ever."""
+"""Longest wait for executors that were told to end. A large batch takes far less, a hung one for ever."""
 
 
 class Batcher:
     """Groups the faces of all callers onto one servable. Implements `domain.ports.FaceScorer`.
 
-    Everything but the executions happens on the event loop, so there are no locks: a batch comes back through one
-    `call_soon_threadsafe`. Make it and use it on one running loop.
+    Everything but the executions happens on the event loop, so there are no locks. Make it and use it on one
+    running loop.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class Batcher:
         clock: Clock,
         observer: InferenceObserver,
         on_health_change: Callable[[], None] = lambda: None,
+        make_runner: RunnerMaker = ThreadRunner,
     ) -> None:
         self._servable = servable
         self._settings = settings
@@ -66,7 +68,8 @@ class Batcher:
         self._queue = EntryQueue()
         self._rate = ServiceRate()
         self._in_flight: set[Batch] = set()
-        self._runner = ThreadRunner(servable, settings.bucket_sizes, clock, self._deliver)
+        listener = RunnerListener(self._came_back, self._runner_changed)
+        self._runner = make_runner(servable, settings.bucket_sizes, clock, listener)
         self._in_place = InPlace(servable, settings.bucket_sizes, settings.inline_s, settings.execution_timeout_s)
         self._timer: Timer | None = None
         self._timer_at = float("inf")
@@ -82,11 +85,7 @@ class Batcher:
     @property
     def oldest_age_s(self) -> float:
         """Age of the oldest request that waits, in seconds; 0 if none does. Any thread."""
-        entries = self._queue.entries
-        try:
-            return self._clock.now() - entries[0].enqueued_at
-        except IndexError:  # the event loop has taken the last one since
-            return 0.0
+        return self._queue.oldest_age_s(self._clock.now())
 
     async def score(
         self, crops: CropBatch, *, deadline: float | None = None, priority: Priority = Priority.INTERACTIVE
@@ -98,8 +97,9 @@ class Batcher:
         except FerserveError as error:
             self._observer.rejected(error.reason)
             raise
-        # Bulk work never runs on the event loop: others would wait for it.
-        if priority is Priority.INTERACTIVE and (faces := self._score_in_place(crops, now)) is not None:
+        # Bulk work never runs on the event loop: others would wait for it. Nor does anything on a sick engine.
+        in_place = priority is Priority.INTERACTIVE and self.healthy
+        if in_place and (faces := self._score_in_place(crops, now)) is not None:
             return faces
         entry = self._entry(crops, priority, now, deadline)
         self._queue.append(entry)
@@ -118,12 +118,11 @@ class Batcher:
         await self._drained.wait()
 
     async def close(self) -> None:
-        """Stops the threads and unloads the servable. Whatever still waits fails with DrainingError."""
+        """Stops the executors and unloads the servable. Whatever still waits fails with DrainingError."""
         self._draining = True
         if self._timer is not None:
             self._timer.cancel()
-        for entry in self._queue.clear():
-            entry.fail(DrainingError())
+        self._queue.fail_all(DrainingError())
         self._in_place.close()
         self._runner.close()
         await asyncio.to_thread(self._runner.join, _JOIN_TIMEOUT_S)
@@ -131,24 +130,27 @@ class Batcher:
     def _admit(self, now: float, crops: CropBatch, deadline: float | None) -> None:
         if self._draining:
             raise DrainingError
+        if self._runner.failing:
+            raise EngineLostError
         check_admission(
             face_count=len(crops),
             byte_count=crops.nbytes,
             queued_faces=self._queue.face_count,
             queued_bytes=self._queue.byte_count,
             remaining_s=None if deadline is None else deadline - now,
-            executor_idle=len(self._in_flight) < self._runner.thread_count,
+            executor_idle=self._runner.available and len(self._in_flight) < self._runner.thread_count,
             rate=self._rate,
             limits=self._limits,
         )
 
     def _score_in_place(self, crops: CropBatch, now: float) -> ScoredFaces | None:
-        others = bool(self._in_flight or self._queue)
-        scores = self._in_place.scores(crops, others=others, expected_s=self._rate.batch_s)
+        others, expected_s = bool(self._in_flight or self._queue), self._rate.batch_s
+        scores = self._in_place.scores(crops, others=others, expected_s=expected_s)
         if scores is None:
             return None
         inference_s = self._clock.now() - now
         self._rate.executed(inference_s)
+        self._in_place.executed(len(crops), inference_s)
         self._tell(CutReason.ALONE, scores, len(crops), 0.0, inference_s)
         return ScoredFaces(scores, inference_s=inference_s)
 
@@ -171,11 +173,10 @@ class Batcher:
         for entry in self._queue.pop_expired(now):
             self._observer.rejected(DeadlineExpiredError.reason)
             entry.fail(DeadlineExpiredError())
-        while self._queue:
+        while self._queue and self._runner.available:
             busy, threads = len(self._in_flight), self._runner.thread_count
             executors = Executors(idle=max(0, threads - busy), batches_ahead=max(0, busy - threads))
-            queue = self._queue
-            decision = decide(now, queue.entries, queue.face_count, executors, self._rules)
+            decision = decide(now, self._queue.entries, self._queue.face_count, executors, self._rules)
             if not isinstance(decision, Dispatch):
                 self._wake_at(decision.when)
                 break
@@ -197,11 +198,6 @@ class Batcher:
         self._wake_at(batch.cut_at + self._settings.execution_timeout_s)
         self._runner.submit(batch)
 
-    def _deliver(self, outcome: BatchOutcome) -> None:
-        """Brings an outcome from a runner's thread to the event loop."""
-        if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._came_back, outcome)
-
     def _came_back(self, outcome: BatchOutcome) -> None:
         batch = outcome.batch
         if batch.abandoned:
@@ -220,6 +216,7 @@ class Batcher:
         if scores is None:
             return
         self._rate.executed(outcome.inference_s)
+        self._in_place.executed(outcome.padded_count, outcome.inference_s)
         batch.attempts.succeeded += 1
         recovery.hand_out(batch, scores, outcome.inference_s)
         if not self.healthy:
@@ -230,9 +227,7 @@ class Batcher:
     def _tell(
         self, reason: CutReason, scores: Scores, padded_count: int, queue_s: float, inference_s: float
     ) -> None:
-        """Counts a batch, after the callers that it woke: none of them should wait for that."""
-        count = partial(
-            self._observer.batch_executed,
+        self._observer.batch_executed(
             self._servable.id,
             cut_reason=reason,
             face_count=len(scores),
@@ -241,12 +236,14 @@ class Batcher:
             inference_s=inference_s,
             scores=scores,
         )
-        self._loop.call_soon(count)
 
     def _recover(self, batch: Batch, error: Exception) -> None:
         """Finds the row at fault by halves, and fails it alone."""
         self._observer.batch_failed(self._servable.id, face_count=batch.row_count)
         log.error("batch failed", servable=str(self._servable.id), faces=batch.row_count, exc_info=error)
+        if isinstance(error, EngineLostError):  # not tried again: one of its rows may have done it
+            recovery.fail_requests(batch, error)
+            return
         batch.attempts.failed += 1
         if recovery.worth_halving(batch, self._rules.max_batch_size):
             for half in batch.halves(CutReason.BISECT):
@@ -262,8 +259,7 @@ class Batcher:
             batch.abandoned = True
             self._in_flight.discard(batch)
             self._observer.batch_failed(self._servable.id, face_count=batch.row_count)
-            for part in batch.slices:
-                part.entry.fail(EngineStalledError(timeout_s))
+            recovery.fail_requests(batch, EngineStalledError(timeout_s))
             self._runner.replace_stalled()
             self._set_health(healthy=False)
             self._probe()
@@ -272,12 +268,17 @@ class Batcher:
 
     def _probe(self) -> None:
         """Runs one blank face, so that health comes back without waiting for a caller."""
-        spec = self._servable.description.input
         now = self._clock.now()
-        blank = np.zeros((1, spec.height, spec.width, 1), np.uint8)
-        entry = self._entry(blank, Priority.INTERACTIVE, now, None)
+        entry = self._entry(self._servable.description.input.blank(1), Priority.INTERACTIVE, now, None)
         entry.future.add_done_callback(lambda future: future.exception())  # a failure is logged where it happens
         self._run(Batch([entry.take(1)], CutReason.EXECUTOR_IDLE, now))
+
+    def _runner_changed(self) -> None:
+        """The engine is gone, or back: what waits goes on waiting, unless there is no hope."""
+        self._set_health(healthy=self._runner.available)
+        if self._runner.failing:
+            self._queue.fail_all(EngineLostError())
+        self._pump()
 
     def _set_health(self, *, healthy: bool) -> None:
         self.healthy = healthy

@@ -14,7 +14,7 @@ Rules, in this order:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from ferserve_server.domain.ports import CutReason, Priority
 
@@ -55,24 +55,21 @@ class CutRules:
     hold_until_queued: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Executors:
+class Executors(NamedTuple):
     """How busy the executors are: `idle` take a batch at once, `batches_ahead` wait for one."""
 
     idle: int
     batches_ahead: int
 
 
-@dataclass(frozen=True, slots=True)
-class Dispatch:
+class Dispatch(NamedTuple):
     """Cut now. `row_counts[i]` rows of the i-th waiting request, 0 or more; requests beyond its end get none."""
 
     row_counts: tuple[int, ...]
     reason: CutReason
 
 
-@dataclass(frozen=True, slots=True)
-class WaitUntil:
+class WaitUntil(NamedTuple):
     """Cut nothing now. Ask again at `when` (seconds), or, if None, when something has changed."""
 
     when: float | None = None
@@ -98,12 +95,13 @@ def decide(
         if not full or executors.batches_ahead > 0:
             return WaitUntil()
         return Dispatch(share_out(now, queue, rules), CutReason.FULL)
-    if not full and rules.max_queue_delay_s > 0:
-        due = queue[0].enqueued_at + rules.max_queue_delay_s
-        if now < due:
-            return WaitUntil(due)
-        return Dispatch(share_out(now, queue, rules), CutReason.DELAY)
-    return Dispatch(share_out(now, queue, rules), CutReason.FULL if full else CutReason.EXECUTOR_IDLE)
+    if full:
+        return Dispatch(share_out(now, queue, rules), CutReason.FULL)
+    delayed = rules.max_queue_delay_s > 0
+    if delayed and now < (due := queue[0].enqueued_at + rules.max_queue_delay_s):
+        return WaitUntil(due)
+    everything = tuple([waiting.remaining for waiting in queue])
+    return Dispatch(everything, CutReason.DELAY if delayed else CutReason.EXECUTOR_IDLE)
 
 
 def share_out(now: float, queue: Iterable[Waiting], rules: CutRules) -> tuple[int, ...]:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from ferserve_server.batching.entry import Entry, Slice
+    from ferserve_server.domain.errors import FerserveError
 
 
 class EntryQueue:
@@ -71,14 +72,22 @@ class EntryQueue:
             heapq.heappop(self._deadlines)
         return self._deadlines[0][0] if self._deadlines else None
 
-    def clear(self) -> list[Entry]:
-        """Takes everything out and returns it."""
-        entries = [entry for entry in self.entries if entry.remaining]
-        for entry in entries:
-            self.drop(entry)
+    def oldest_age_s(self, now: float) -> float:
+        """Age of the oldest request that waits, in seconds; 0 if none does. Any thread."""
+        try:
+            return now - self.entries[0].enqueued_at
+        except IndexError:
+            return 0.0
+
+    def fail_all(self, error: FerserveError) -> None:
+        """Takes everything out and fails it."""
+        for entry in self.entries:
+            if entry.remaining:
+                self._count(entry, -entry.remaining)
+                entry.taken = len(entry.crops)
+                entry.fail(error)
         self.entries.clear()
         self._deadlines.clear()
-        return entries
 
     def _count(self, entry: Entry, row_count: int) -> None:
         self.face_count += row_count

@@ -11,6 +11,7 @@ from ferserve_server.domain.errors import InferenceFailedError
 
 if TYPE_CHECKING:
     from ferserve_server.batching.entry import Batch
+    from ferserve_server.domain.errors import FerserveError
     from ferserve_server.domain.face import Scores
 
 
@@ -39,7 +40,7 @@ def hand_out(batch: Batch, scores: Scores, inference_s: float) -> None:
         scores: float32 [rows of the batch, K].
         inference_s: How long the execution took, in seconds.
     """
-    finite = np.asarray(np.isfinite(scores).all(axis=1))
+    finite = np.isfinite(scores)
     all_finite = bool(finite.all())
     row = 0
     for part in batch.slices:
@@ -49,7 +50,7 @@ def hand_out(batch: Batch, scores: Scores, inference_s: float) -> None:
             entry.answer(part.start, scores[row : row + part.count])
         else:
             for offset in range(part.count):
-                if finite[row + offset]:
+                if finite[row + offset].all():
                     entry.answer(part.start + offset, scores[row + offset : row + offset + 1])
                 else:
                     entry.fail_row(part.start + offset, InferenceFailedError())
@@ -61,3 +62,9 @@ def fail_rows(batch: Batch) -> None:
     for part in batch.slices:
         for row in range(part.start, part.start + part.count):
             part.entry.fail_row(row, InferenceFailedError())
+
+
+def fail_requests(batch: Batch, error: FerserveError) -> None:
+    """Fails all requests that have rows in a batch which got no answer at all."""
+    for part in batch.slices:
+        part.entry.fail(error)

@@ -1,76 +1,94 @@
-"""Runs batches on threads: gathers rows into a bucket, executes, hands the scores back."""
+"""Runs batches: what a batcher asks of whoever does, and the runner that does it on threads of this process."""
 
 from __future__ import annotations
 
-import bisect
+import asyncio
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-import numpy as np
-
+from ferserve_server.batching.gathering import BatchOutcome, bucket_for, copy_rows, leave_out_unwanted
 from ferserve_server.batching.line import Line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from ferserve_server.batching.entry import Batch, Slice
-    from ferserve_server.domain.face import CropBatch, Scores
+    from ferserve_server.batching.entry import Batch
+    from ferserve_server.domain.face import CropBatch
     from ferserve_server.domain.ports import Clock, Servable
 
 
-class BatchOutcome:
-    """What became of a batch.
+class RunnerListener(NamedTuple):
+    """What a runner calls, on the event loop.
 
     Attributes:
-        batch: The batch; its `slices` are those that were executed.
-        skipped: Those that were not, because their caller had left or their deadline had passed.
-        scores: float32 [rows, K], padding cut off; None if the execution raised.
-        error: What the execution raised.
-        padded_count: Rows that were executed, padding included.
-        inference_s: How long the execution took, in seconds.
+        came_back: With the outcome of every batch that was submitted; never from within `submit`.
+        changed: When `available` or `failing` has changed.
     """
 
-    __slots__ = ("batch", "error", "inference_s", "padded_count", "scores", "skipped")
+    came_back: Callable[[BatchOutcome], None]
+    changed: Callable[[], None]
 
-    def __init__(self, batch: Batch) -> None:
-        self.batch = batch
-        self.skipped: list[Slice] = []
-        self.scores: Scores | None = None
-        self.error: Exception | None = None
-        self.padded_count = 0
-        self.inference_s = 0.0
+
+class Runner(Protocol):
+    """Runs batches of one servable. Event loop only, but for `join`.
+
+    Attributes:
+        thread_count: Batches that run at once.
+        available: Whether batches are run now. If not, its engine is being restarted; what is submitted waits.
+        failing: Whether the engine is down and is not expected back soon: nothing should wait for it.
+    """
+
+    thread_count: int
+    available: bool
+    failing: bool
+
+    def submit(self, batch: Batch) -> None:
+        """Puts a batch at the end of the line. Its `started_at` is set when an executor takes it."""
+
+    def replace_stalled(self) -> None:
+        """Puts something new in the place of an executor that hangs with a batch, which was marked abandoned."""
+
+    def close(self) -> None:
+        """Tells the executors to end once the line is empty, and closes the servable then. Does not wait."""
+
+    def join(self, timeout_s: float) -> None:
+        """Waits, after `close`, until the servable is closed, but not for ever. Blocking; any thread."""
+
+
+class RunnerMaker(Protocol):
+    """Makes the runner of a batcher, on the event loop that it will live on."""
+
+    def __call__(
+        self, servable: Servable, bucket_sizes: Sequence[int], clock: Clock, listener: RunnerListener
+    ) -> Runner:
+        """Makes a runner.
+
+        Args:
+            servable: What to run, `servable.executor_count` batches at once.
+            bucket_sizes: Sizes that batches are padded to, rising.
+            clock: The time.
+            listener: Is told what happens.
+        """
 
 
 class ThreadRunner:
-    """A few threads that take batches from one line.
+    """A few threads of this process that take batches from one line; see `Runner`.
 
-    Each thread owns one preallocated buffer of the largest bucket. Rows of callers that left, or whose deadline
-    passed, since the cut are not executed. A thread that hangs cannot be stopped; `replace_stalled` leaves it
-    behind and starts another in its place.
-
-    Thread-safety: `submit`, `replace_stalled` and `close` from one thread, here the event loop's; `deliver` is
-    called on the runner's threads.
+    Each thread owns one preallocated buffer of the largest bucket. A thread that hangs cannot be stopped;
+    `replace_stalled` leaves it behind, to end if it ever returns, and starts another in its place.
     """
 
-    def __init__(
-        self,
-        servable: Servable,
-        bucket_sizes: Sequence[int],
-        clock: Clock,
-        deliver: Callable[[BatchOutcome], None],
-    ) -> None:
-        """Starts the threads.
+    available = True
+    failing = False
 
-        Args:
-            servable: What to run, on `servable.executor_count` threads.
-            bucket_sizes: Sizes that batches are padded to, rising.
-            clock: The time.
-            deliver: Gets the outcome of every batch that was submitted.
-        """
+    def __init__(
+        self, servable: Servable, bucket_sizes: Sequence[int], clock: Clock, listener: RunnerListener
+    ) -> None:
         self._servable = servable
         self._bucket_sizes = list(bucket_sizes)
         self._clock = clock
-        self._deliver = deliver
+        self._listener = listener
+        self._loop = asyncio.get_running_loop()
         self._line: Line[Batch] = Line()
         self.thread_count = servable.executor_count
         self._working = self.thread_count
@@ -102,8 +120,7 @@ class ThreadRunner:
         threading.Thread(target=self._work, name=name, daemon=True).start()
 
     def _work(self) -> None:
-        spec = self._servable.description.input
-        buffer = np.zeros((self._bucket_sizes[-1], spec.height, spec.width, 1), np.uint8)
+        buffer = self._servable.description.input.blank(self._bucket_sizes[-1])
         while (batch := self._line.get()) is not None:
             outcome = BatchOutcome(batch)
             batch.started_at = started_at = self._clock.now()
@@ -114,7 +131,8 @@ class ThreadRunner:
             outcome.inference_s = self._clock.now() - started_at
             if batch.abandoned:
                 return  # another thread has taken this one's place
-            self._deliver(outcome)
+            if not self._loop.is_closed():
+                self._loop.call_soon_threadsafe(self._listener.came_back, outcome)
         with self._lock:
             self._working -= 1
             last = self._working == 0
@@ -123,25 +141,14 @@ class ThreadRunner:
             self._ended.set()
 
     def _run(self, outcome: BatchOutcome, buffer: CropBatch, now: float) -> None:
-        batch = outcome.batch
-        wanted: list[Slice] = []
-        for part in batch.slices:
-            unwanted = part.entry.done or part.entry.expired(now)
-            (outcome.skipped if unwanted else wanted).append(part)
-        batch.slices = wanted
-        row_count = batch.row_count
+        row_count = leave_out_unwanted(outcome, now)
         if row_count == 0:
             return
-        bucket = self._bucket_sizes[bisect.bisect_left(self._bucket_sizes, row_count)]
-        outcome.padded_count = bucket
-        first = batch.slices[0]
+        batch = outcome.batch
+        bucket = outcome.padded_count = bucket_for(self._bucket_sizes, row_count)
         if len(batch.slices) == 1 and row_count == bucket:
-            crops = first.rows  # one request fills the bucket: no copy
+            crops = batch.slices[0].rows  # one request fills the bucket: no copy
         else:
-            # The rows of padding keep what an earlier batch left there; rows do not depend on each other.
-            row = 0
-            for part in batch.slices:
-                buffer[row : row + part.count] = part.rows
-                row += part.count
+            copy_rows(batch, buffer)
             crops = buffer[:bucket]
         outcome.scores = self._servable.predict(crops)[:row_count]

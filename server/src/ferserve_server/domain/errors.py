@@ -8,7 +8,7 @@
                                             ModelNotReadyError, VersionNotReadyError
     crops   --admit--> queue                QueueFullError, DeadlineUnmeetableError, DrainingError
     queue   --cut--> batch                  DeadlineExpiredError
-    batch   --execute--> scores             InferenceFailedError, EngineStalledError
+    batch   --execute--> scores             InferenceFailedError, EngineStalledError, EngineLostError
     version --load--> servable              ModelRejectedError
     version --unload--> nothing             VersionInUseError
     alias   --set--> version                AliasFixedError, VersionNotReadyError
@@ -255,6 +255,15 @@ class EngineStalledError(FerserveError):
             {"timeout_s": timeout_s},
             retry_after_s=1.0,
         )
+
+
+class EngineLostError(FerserveError):
+    """The process that runs the model ended, as by a crash or for want of memory, and is being restarted."""
+
+    reason = "ENGINE_LOST"
+
+    def __init__(self) -> None:
+        super().__init__("The engine's process ended and is being restarted. Try again.", retry_after_s=1.0)
 
 
 class UnsupportedError(FerserveError):

@@ -134,6 +134,7 @@ class ScoresFaces(Protocol):
             DeadlineUnmeetableError: The deadline cannot be met any more.
             DeadlineExpiredError: It passed in the queue.
             EngineStalledError: The engine hung.
+            EngineLostError: The engine's process ended.
             DrainingError: The scorer takes nothing new.
         """
 

@@ -4,8 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
+import numpy as np
+
 from ferserve_server.domain.canary import CanaryReport
 from ferserve_server.domain.errors import AliasNotFoundError, FerserveError
+from ferserve_server.domain.face import CropBatch
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -60,6 +63,10 @@ class InputSpec:
     name: str
     height: int
     width: int
+
+    def blank(self, count: int) -> CropBatch:
+        """Faces of zeros, uint8 [count, height, width, 1]."""
+        return np.zeros((count, self.height, self.width, 1), np.uint8)
 
 
 @dataclass(frozen=True, slots=True)

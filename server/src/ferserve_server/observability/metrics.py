@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
 
 from ferserve_server.domain.servable import Precision
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
+
+    from prometheus_client import Metric
 
     from ferserve_server.domain.servable import ServableId
 
@@ -30,6 +33,18 @@ FACE_COUNT_BUCKETS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 _VERSION_LABELS: Final = ("model", "version")
 
 
+class _BeforeReading(Collector):
+    """Exports nothing; has others write what they hold back."""
+
+    def __init__(self) -> None:
+        self.writers: list[Callable[[], None]] = []
+
+    def collect(self) -> Iterable[Metric]:
+        for write in self.writers:
+            write()
+        return ()
+
+
 class Metrics:
     """The server's metrics, on a registry of their own. Thread-safety: any thread."""
 
@@ -37,6 +52,8 @@ class Metrics:
         # A second series for every counter and histogram, with the time it was made: nobody asks for it here.
         disable_created_metrics()  # type: ignore[no-untyped-call]  # the library has a few untyped functions
         self.registry = registry if registry is not None else CollectorRegistry()
+        self._readers = _BeforeReading()
+        self.registry.register(self._readers)  # before the others, so it is asked before them
         self._declare_requests()
         self._declare_batching()
         self._declare_vision()
@@ -72,6 +89,11 @@ class Metrics:
             "Answers on streams, by RPC and outcome: result, dropped or failed.",
             ("method", "outcome"),
         )
+
+        self.front_processes = self._gauge(
+            "front_processes", "Processes that take calls in, beside the one that owns the models."
+        )
+        self.front_restarts = self._counter("front_restarts_total", "Such processes that ended unasked.")
 
     def _declare_batching(self) -> None:
         self.faces = self._counter("faces_total", "Faces that were classified.", _VERSION_LABELS)
@@ -128,6 +150,12 @@ class Metrics:
         self.engine_healthy = self._gauge(
             "engine_healthy", "1 while the engine of a version answers, else 0.", _VERSION_LABELS
         )
+        self.engine_restarts = self._counter(
+            "engine_restarts_total", "Engine processes that were lost and brought back.", _VERSION_LABELS
+        )
+        self.engine_resident = self._gauge(
+            "engine_resident_bytes", "Memory that the engine process of a version holds.", _VERSION_LABELS
+        )
         self.model_alias = self._gauge(
             "model_alias", "The version that an alias of a model names.", ("model", "alias")
         )
@@ -166,6 +194,10 @@ class Metrics:
             (*_VERSION_LABELS, "statistic"),
         )
 
+    def before_reading(self, write: Callable[[], None]) -> None:
+        """Calls `write` whenever the metrics are about to be read, on the thread that reads them."""
+        self._readers.writers.append(write)
+
     def watch_engine(
         self,
         servable: ServableId,
@@ -180,6 +212,12 @@ class Metrics:
         self.queue_oldest_age.labels(*labels).set_function(oldest_age_s)
         self.engine_healthy.labels(*labels).set_function(lambda: float(healthy()))
 
+    def watch_engine_process(self, servable: ServableId, resident_bytes: Callable[[], int]) -> Callable[[], None]:
+        """Shows the memory of a version's own process, and returns what counts its restarts. Any thread."""
+        labels = (servable.name, str(servable.version))
+        self.engine_resident.labels(*labels).set_function(lambda: float(resident_bytes()))
+        return self.engine_restarts.labels(*labels).inc
+
     def show_precision(self, servable: ServableId, precision: Precision | None) -> None:
         """Tells what a version computes in; None: it is gone."""
         labels = (servable.name, str(servable.version))
@@ -192,7 +230,7 @@ class Metrics:
     def forget_engine(self, servable: ServableId) -> None:
         """Drops what `watch_engine` set up, when a version is unloaded."""
         labels = (servable.name, str(servable.version))
-        for gauge in (self.queue_oldest_age, self.engine_healthy, self.queue_depth):
+        for gauge in (self.queue_oldest_age, self.engine_healthy, self.queue_depth, self.engine_resident):
             with contextlib.suppress(KeyError):
                 gauge.remove(*labels)
         self.show_precision(servable, None)

@@ -18,12 +18,12 @@ from ferserve_server.domain.ports import Priority
 from ferserve_server.domain.prediction import Analyses, ImageAnalysis, ScoredFaces
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Sequence
+    from collections.abc import Coroutine, Sequence
 
     from ferserve_server.domain.detection import DetectionOptions
+    from ferserve_server.domain.models import Acquire, Lease
     from ferserve_server.domain.ports import Vision
     from ferserve_server.domain.servable import ModelSpec
-    from ferserve_server.repository.lease import Lease
 
 log = structlog.get_logger(__name__)
 
@@ -34,7 +34,7 @@ PICTURE_ERRORS: Final = (ImageFormatError, ImageUnreadableError, InvalidRequestE
 class AnalyzeImages:
     """The use case behind AnalyzeImages and StreamFrames. Event loop only."""
 
-    def __init__(self, acquire: Callable[[ModelSpec], Lease], vision: Vision) -> None:
+    def __init__(self, acquire: Acquire, vision: Vision) -> None:
         self._acquire = acquire
         self._vision = vision
 
@@ -62,9 +62,9 @@ class AnalyzeImages:
         Raises:
             FerserveError: The model is not there, or the server did not take the pictures or their faces.
         """
-        with self._acquire(spec) as lease:
+        alone = len(images) == 1
+        with self._acquire(spec, once=alone) as lease:
             analyses = [self._analyze(image, lease, options, deadline, priority) for image in images]
-            alone = len(analyses) == 1
             results = (await analyses[0],) if alone else await _all_or_first_error(analyses)
             return Analyses(results, lease.description.labels, lease.id)
 

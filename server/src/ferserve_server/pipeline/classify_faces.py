@@ -11,18 +11,18 @@ from ferserve_server.domain.ports import Priority
 from ferserve_server.domain.prediction import Classification, ScoredFaces
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from ferserve_server.domain.face import CropBatch, FaceCrop
+    from ferserve_server.domain.models import Acquire
     from ferserve_server.domain.ports import Vision
     from ferserve_server.domain.servable import ModelSpec
-    from ferserve_server.repository.lease import Lease
 
 
 class ClassifyFaces:
     """The use case behind ClassifyFaces and ClassifyStream. Event loop only."""
 
-    def __init__(self, acquire: Callable[[ModelSpec], Lease], vision: Vision) -> None:
+    def __init__(self, acquire: Acquire, vision: Vision) -> None:
         self._acquire = acquire
         self._vision = vision
 
@@ -45,7 +45,7 @@ class ClassifyFaces:
         Raises:
             FerserveError: The model is not there, or the faces were not taken; see `domain.ports.FaceScorer`.
         """
-        with self._acquire(spec) as lease:
+        with self._acquire(spec, once=True) as lease:
             wanted = lease.description.input
             if crops.shape[1:3] != (wanted.height, wanted.width):
                 crops = self._vision.resize(crops)
@@ -71,7 +71,7 @@ class ClassifyFaces:
         Raises:
             FerserveError: The model is not there, or the faces were not taken.
         """
-        with self._acquire(spec) as lease:
+        with self._acquire(spec, once=True) as lease:
             crops = await self._vision.read_crops(images)
             labels = lease.description.labels
             readable: dict[int, FaceCrop] = {}

@@ -78,9 +78,8 @@ def warm(servable: Servable, bucket_sizes: Sequence[int]) -> None:
     Raises:
         ModelRejectedError: OUTPUT_MISMATCH, if scores do not come as one column per label; SCORES_NOT_FINITE.
     """
-    spec = servable.description.input
     for size in bucket_sizes:
-        scores = servable.predict(np.zeros((size, spec.height, spec.width, 1), np.uint8))
+        scores = servable.predict(servable.description.input.blank(size))
         expected = (size, len(servable.description.labels))
         if scores.shape != expected:
             raise ModelRejectedError(

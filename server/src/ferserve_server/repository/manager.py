@@ -39,7 +39,10 @@ log = structlog.get_logger(__name__)
 
 
 class ModelManager:
-    """Loads, publishes, drains and unloads versions, and knows their aliases. Event loop only."""
+    """Loads, publishes, drains and unloads versions, and knows their aliases. Event loop only.
+
+    Implements `domain.models.Models`.
+    """
 
     def __init__(  # noqa: PLR0913 - its collaborators, each a port or a value
         self,
@@ -97,8 +100,10 @@ class ModelManager:
         version = self._routes.serving(self._default_model)
         return version is not None and version.scorer.healthy
 
-    def acquire(self, spec: ModelSpec) -> Lease:
+    def acquire(self, spec: ModelSpec, *, once: bool = False) -> Lease:
         """Takes a lease on the version that `spec` asks for. Use it as a context manager.
+
+        See `domain.models.Acquire`; `once` makes no difference here.
 
         Raises:
             ModelNotFoundError: No such model.
@@ -107,6 +112,7 @@ class ModelManager:
             ModelNotReadyError: The model has no version in force yet.
             VersionNotReadyError: The alias names a version that is not in force.
         """
+        del once
         return self._routes.acquire(spec)
 
     def models(self) -> tuple[ModelStatus, ...]:
@@ -167,7 +173,7 @@ class ModelManager:
             self._asked_for.add(servable_id)
             self._let_go.discard(servable_id)
 
-    def unload(self, name: str, version: int) -> None:
+    async def unload(self, name: str, version: int) -> None:
         """Takes a version of a model, "" being the default one, out of service until `load` brings it back.
 
         It answers what it has taken, then its memory is given back.

@@ -11,6 +11,7 @@ from ferserve_server.domain.canary import CanaryMode, CanaryReport
 from ferserve_server.domain.errors import (
     DeadlineUnmeetableError,
     DrainingError,
+    EngineLostError,
     EngineStalledError,
     FerserveError,
     QueueFullError,
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-_STOOD_IN_FOR: Final = (EngineStalledError, QueueFullError, DeadlineUnmeetableError)
+_STOOD_IN_FOR: Final = (EngineStalledError, EngineLostError, QueueFullError, DeadlineUnmeetableError)
 """Refusals of the canary that the stable version may well not share. A deadline that has passed, it does."""
 
 
@@ -152,7 +153,8 @@ class CanaryTrial:
             self._shadow.dropped_count += 1
             self._observer.shadow_compared(self.canary.id, agreed=0, differed=0, dropped=len(crops))
             return
-        self._shadowing = asyncio.get_running_loop().create_task(self._compare(crops, answered))
+        # Copies: where the faces lie may be used again once the caller has its answer.
+        self._shadowing = asyncio.get_running_loop().create_task(self._compare(crops.copy(), answered.copy()))
 
     async def _compare(self, crops: CropBatch, answered: Scores) -> None:
         try:

@@ -185,7 +185,10 @@ class Calls:
         if self.draining.is_set():
             raise DrainingError
         # 32 bytes an entry on top of name and value is HTTP/2's own way to count (RFC 9113, 6.5.2).
-        self._limits.check_metadata(sum(len(name) + len(value) + 32 for name, value in metadata))
+        byte_count = 0
+        for name, value in metadata:
+            byte_count += len(name) + len(value) + 32
+        self._limits.check_metadata(byte_count)
 
     @staticmethod
     def _as_known(method: str, error: Exception) -> FerserveError:

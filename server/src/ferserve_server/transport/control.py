@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterable
     from pathlib import Path
 
+    from ferserve_server.domain.models import ModelChanges
     from ferserve_server.domain.servable import ModelStatus
-    from ferserve_server.repository.manager import ModelManager
 
     Metadata = Iterable[tuple[str, str | bytes]]
 
@@ -102,7 +102,7 @@ class ControlSettings(Protocol):
         """The file with the token that they must carry."""
 
 
-def build_control(settings: ControlSettings, manager: ModelManager) -> tuple[ModelControl, ModelControl]:
+def build_control(settings: ControlSettings, models: ModelChanges) -> tuple[ModelControl, ModelControl]:
     """Makes control for the addresses of the service, and for the address of its own.
 
     Raises:
@@ -112,7 +112,7 @@ def build_control(settings: ControlSettings, manager: ModelManager) -> tuple[Mod
     own_address = settings.control_listen != "off"
     main = ControlDoor(is_open=settings.control_on_main, elsewhere=own_address, token=token)
     own = ControlDoor(is_open=own_address, token=token)
-    return ModelControl(manager, main), ModelControl(manager, own)
+    return ModelControl(models, main), ModelControl(models, own)
 
 
 class ModelControl:
@@ -122,15 +122,15 @@ class ModelControl:
     it stands afterwards.
     """
 
-    def __init__(self, manager: ModelManager, door: ControlDoor) -> None:
-        self._manager = manager
+    def __init__(self, models: ModelChanges, door: ControlDoor) -> None:
+        self._models = models
         self._door = door
         self._running: set[asyncio.Task[object]] = set()
 
     async def load(self, metadata: Metadata, name: str, version: int) -> ModelStatus:
         """Loads a version; see `ModelManager.load`."""
         self._admit(metadata, "load", name, version=_version(version))
-        return await self._done(name, self._manager.load(name, version))
+        return await self._done(name, self._models.load(name, version))
 
     async def look(self, metadata: Metadata, name: str) -> ModelStatus:
         """Looks into the model folder now, and loads what the policies want.
@@ -140,7 +140,7 @@ class ModelControl:
             FerserveError: None of its versions is ready; that of the newest one.
         """
         self._admit(metadata, "look", name)
-        model = await self._done(name, self._manager.refresh())
+        model = await self._done(name, self._models.refresh())
         if model.serving_version is None and model.versions and model.versions[0].failure is not None:
             raise model.versions[0].failure
         return model
@@ -148,27 +148,26 @@ class ModelControl:
     async def unload(self, metadata: Metadata, name: str, version: int) -> ModelStatus:
         """Lets a version go; see `ModelManager.unload`."""
         self._admit(metadata, "unload", name, version=_version(version))
-        self._manager.unload(name, version)
-        return self._manager.model(name)
+        return await self._done(name, self._models.unload(name, version))
 
     async def set_alias(self, metadata: Metadata, name: str, alias: str, version: int | None) -> ModelStatus:
         """Sets an alias, or removes it (None); see `ModelManager.set_alias`."""
         if version is not None:
             _version(version)
         self._admit(metadata, "set_alias", name, alias=wire.parse_alias(alias, "alias"), version=version)
-        return await self._done(name, self._manager.set_alias(name, alias, version))
+        return await self._done(name, self._models.set_alias(name, alias, version))
 
     async def promote(self, metadata: Metadata, name: str, version: int) -> ModelStatus:
         """Promotes the canary; 0 is whichever it is. See `ModelManager.promote`."""
         wanted = _version(version) if version else None
         self._admit(metadata, "promote", name, version=wanted)
-        return await self._done(name, self._manager.promote(name, wanted))
+        return await self._done(name, self._models.promote(name, wanted))
 
     async def roll_back(self, metadata: Metadata, name: str, version: int) -> ModelStatus:
         """Takes a version back; 0 is whichever is to go. See `ModelManager.roll_back`."""
         wanted = _version(version) if version else None
         self._admit(metadata, "roll_back", name, version=wanted)
-        return await self._done(name, self._manager.roll_back(name, wanted))
+        return await self._done(name, self._models.roll_back(name, wanted))
 
     def _admit(self, metadata: Metadata, action: str, name: str, **facts: object) -> None:
         try:
@@ -185,7 +184,7 @@ class ModelControl:
         self._running.add(task)
         task.add_done_callback(self._ended)
         await asyncio.shield(task)
-        return self._manager.model(name)
+        return self._models.model(name)
 
     def _ended(self, task: asyncio.Task[object]) -> None:
         self._running.discard(task)

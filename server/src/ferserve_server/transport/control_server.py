@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import grpc
 
 from ferserve.v1 import model_service_pb2_grpc
+from ferserve_server.transport.addresses import claimed
 from ferserve_server.transport.server import listen, server_options
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ async def listening_control(
         tls: For TLS, or None.
 
     Yields:
-        The port; None if nothing listens.
+        The port; None for a socket's file, or if nothing listens.
 
     Raises:
         ListenError: The address cannot be listened on.
@@ -48,9 +49,10 @@ async def listening_control(
     server = grpc.aio.server(options=server_options(limits))
     model_service_pb2_grpc.add_ModelServiceServicer_to_server(models, server)  # type: ignore[no-untyped-call]  # generated
     server.add_generic_rpc_handlers(tuple(compat))
-    port = listen(server, address, tls, "--control-listen")
-    await server.start()
-    try:
-        yield port
-    finally:
-        await server.stop(grace=1.0)
+    with claimed(address, "--control-listen"):
+        port = listen(server, address, tls, "--control-listen")
+        await server.start()
+        try:
+            yield port
+        finally:
+            await server.stop(grace=1.0)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+
+import grpc
 
 from ferserve.v1 import emotion_service_pb2 as emotion_pb2
-from ferserve.v1 import face_pb2
 from ferserve_server.domain.errors import DrainingError, FerserveError, InvalidRequestError
+from ferserve_server.domain.servable import ModelSpec
 from ferserve_server.pipeline.classify_stream import CropMessage, CropStream
 from ferserve_server.pipeline.stream_frames import Dropped, Frame, FrameStream, FrameStreamConfig
-from ferserve_server.transport import wire
+from ferserve_server.transport import answers, wire
+from ferserve_server.transport.health import EMOTION_SERVICE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
     from ferserve_server.pipeline.stream_frames import FrameAnswer, StreamLimits
     from ferserve_server.transport.calls import Calls, Context
     from ferserve_server.transport.limits import RequestLimits
+
+_DEFAULT_MODEL: Final = ModelSpec()
 
 
 class EmotionServicer:
@@ -54,11 +59,30 @@ class EmotionServicer:
         self.StreamFrames = calls.stream("StreamFrames", self._stream_frames)
         self.ClassifyStream = calls.stream("ClassifyStream", self._classify_stream)
 
-    async def _classify_faces(
-        self, request: emotion_pb2.ClassifyFacesRequest, context: Context
-    ) -> emotion_pb2.ClassifyFacesResponse:
+    def handlers(self) -> grpc.GenericRpcHandler:
+        """Its RPCs for a gRPC server; those that classify crops write their answers as bytes themselves."""
+        unary, stream = grpc.unary_unary_rpc_method_handler, grpc.stream_stream_rpc_method_handler
+        return grpc.method_handlers_generic_handler(
+            EMOTION_SERVICE,
+            {
+                "ClassifyFaces": unary(self.ClassifyFaces, emotion_pb2.ClassifyFacesRequest.FromString),
+                "ClassifyStream": stream(self.ClassifyStream, emotion_pb2.ClassifyStreamRequest.FromString),
+                "AnalyzeImages": unary(
+                    self.AnalyzeImages,
+                    emotion_pb2.AnalyzeImagesRequest.FromString,
+                    emotion_pb2.AnalyzeImagesResponse.SerializeToString,
+                ),
+                "StreamFrames": stream(
+                    self.StreamFrames,
+                    emotion_pb2.StreamFramesRequest.FromString,
+                    emotion_pb2.StreamFramesResponse.SerializeToString,
+                ),
+            },
+        )
+
+    async def _classify_faces(self, request: emotion_pb2.ClassifyFacesRequest, context: Context) -> bytes:
         started_at = self._clock.now()
-        spec = wire.parse_spec(request.model)
+        spec = wire.parse_spec(request.model) if request.HasField("model") else _DEFAULT_MODEL
         priority = wire.parse_priority(request.priority)
         deadline = self._calls.deadline(context)
         if request.WhichOneof("faces") == "encoded":
@@ -68,16 +92,7 @@ class EmotionServicer:
         else:
             crops = wire.parse_packed(request.packed, self._limits, "packed")
             answer = await self._classify.packed(crops, spec, deadline=deadline, priority=priority)
-        return emotion_pb2.ClassifyFacesResponse(
-            results=wire.format_face_results(answer.faces),
-            labels=answer.labels,
-            servable=wire.format_servable(answer.servable),
-            timing=face_pb2.Timing(
-                total_ms=(self._clock.now() - started_at) * 1e3,
-                queue_ms=answer.faces.queue_s * 1e3,
-                inference_ms=answer.faces.inference_s * 1e3,
-            ),
-        )
+        return answers.format_call_answer(answer, self._clock.now() - started_at)
 
     async def _analyze_images(
         self, request: emotion_pb2.AnalyzeImagesRequest, context: Context
@@ -109,8 +124,8 @@ class EmotionServicer:
         config = await self._read_config(requests)
         stream = FrameStream(self._analyze, config, self._stream_limits, self._calls.draining)
         last: ServableId | None = None
-        async with contextlib.aclosing(stream.run(_frames(requests))) as answers:
-            async for answer in answers:
+        async with contextlib.aclosing(stream.run(_frames(requests))) as answered:
+            async for answer in answered:
                 response, last = self._format_frame(answer, last)
                 yield response
 
@@ -173,29 +188,25 @@ class EmotionServicer:
 
     async def _classify_stream(
         self, requests: AsyncIterator[emotion_pb2.ClassifyStreamRequest], context: Context
-    ) -> AsyncGenerator[emotion_pb2.ClassifyStreamResponse, None]:
+    ) -> AsyncGenerator[bytes, None]:
         del context
         stream = CropStream(
             self._classify, max_unanswered=self._stream_limits.max_unanswered, draining=self._calls.draining
         )
         last: ServableId | None = None
-        async with contextlib.aclosing(stream.run(self._crop_messages(requests))) as answers:
-            async for answer in answers:
-                response = emotion_pb2.ClassifyStreamResponse(sequence_id=answer.sequence_id)
+        async with contextlib.aclosing(stream.run(self._crop_messages(requests))) as answered:
+            async for answer in answered:
                 outcome = answer.outcome
                 if not isinstance(outcome, FerserveError) and outcome.faces.failures:
                     outcome = next(iter(outcome.faces.failures.values()))
                 if isinstance(outcome, FerserveError):
-                    response.failure.CopyFrom(wire.format_failure(outcome))
                     self._observer.stream_answered("ClassifyStream", "failed")
+                    yield answers.format_stream_failure(answer.sequence_id, outcome)
                 else:
-                    response.predictions.extend(wire.format_predictions(outcome.faces))
-                    response.servable.CopyFrom(wire.format_servable(outcome.servable))
-                    if outcome.servable != last:
-                        response.labels.extend(outcome.labels)
-                        last = outcome.servable
                     self._observer.stream_answered("ClassifyStream", "result")
-                yield response
+                    changed = outcome.servable != last
+                    last = outcome.servable
+                    yield answers.format_stream_answer(answer.sequence_id, outcome, with_labels=changed)
 
     async def _crop_messages(
         self, requests: AsyncIterator[emotion_pb2.ClassifyStreamRequest]
@@ -203,7 +214,7 @@ class EmotionServicer:
         async for request in requests:
             try:
                 crops = wire.parse_packed(request.faces, self._limits, "faces")
-                spec = wire.parse_spec(request.model)
+                spec = wire.parse_spec(request.model) if request.HasField("model") else _DEFAULT_MODEL
                 priority = wire.parse_priority(request.priority)
             except FerserveError as error:
                 yield CropMessage.refused(request.sequence_id, error)

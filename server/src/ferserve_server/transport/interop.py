@@ -19,13 +19,13 @@ from ferserve_server.transport.tfs.servicer import TensorFlowServingServicer
 
 if TYPE_CHECKING:
     from ferserve_server.domain.detection import DetectionOptions
+    from ferserve_server.domain.models import Models
     from ferserve_server.domain.ports import Clock
     from ferserve_server.pipeline.analyze_images import AnalyzeImages
     from ferserve_server.pipeline.classify_faces import ClassifyFaces
-    from ferserve_server.repository.manager import ModelManager
     from ferserve_server.transport.calls import Calls
     from ferserve_server.transport.compat.messages import GenericHandler
-    from ferserve_server.transport.compat.statistics import Statistics
+    from ferserve_server.transport.compat.statistics import KeptStatistics
     from ferserve_server.transport.control import ModelControl
     from ferserve_server.transport.limits import RequestLimits
 
@@ -78,8 +78,8 @@ def build_interop(  # noqa: PLR0913 - the collaborators of two services
     calls: Calls,
     classify: ClassifyFaces,
     analyze: AnalyzeImages,
-    manager: ModelManager,
-    statistics: Statistics,
+    models: Models,
+    statistics: KeptStatistics,
     *,
     control: ModelControl,
     own_control: ModelControl,
@@ -88,7 +88,7 @@ def build_interop(  # noqa: PLR0913 - the collaborators of two services
 ) -> Interop:
     """Makes what the settings ask for: `control` for the addresses of the service, `own_control` for its own."""
     tensors = WholeTensors(
-        manager.acquire, classify, analyze, detection=settings.detection, statistics=statistics, clock=clock
+        models.acquire, classify, analyze, detection=settings.detection, statistics=statistics, clock=clock
     )
     handlers: list[GenericHandler] = []
     control_handlers: list[GenericHandler] = []
@@ -98,9 +98,9 @@ def build_interop(  # noqa: PLR0913 - the collaborators of two services
         open_inference = OpenInference(
             tensors,
             statistics,
-            models=manager.models,
-            model=manager.model,
-            default_ready=lambda: manager.default_ready,
+            models=models.models,
+            model=models.model,
+            default_ready=lambda: models.default_ready,
             limits=limits,
             version=__version__,
         )
@@ -110,5 +110,5 @@ def build_interop(  # noqa: PLR0913 - the collaborators of two services
         own = OpenInferenceServicer(calls, open_inference, own_repository, max_unanswered=most)
         control_handlers.append(own.handler())
     if settings.tf_serving:
-        handlers.extend(TensorFlowServingServicer(calls, tensors, manager.model, limits).handlers())
+        handlers.extend(TensorFlowServingServicer(calls, tensors, models.model, limits).handlers())
     return Interop(handlers, control_handlers, open_inference, repository)

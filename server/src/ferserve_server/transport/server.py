@@ -10,7 +10,8 @@ import grpc
 from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from ferserve.v1 import emotion_service_pb2_grpc, model_service_pb2_grpc
+from ferserve.v1 import model_service_pb2_grpc
+from ferserve_server.transport.addresses import ListenError, is_unix
 from ferserve_server.transport.compat.messages import GenericHandler, ReflectedPools
 from ferserve_server.transport.health import EMOTION_SERVICE, MODEL_SERVICE
 
@@ -26,10 +27,6 @@ if TYPE_CHECKING:
 _TRANSPORT_SLACK: Final = 2
 """gRPC itself refuses messages and metadata of this many times the limits, with a text that names no setting;
 what is between gets a clear INVALID_ARGUMENT from `limits`."""
-
-
-class ListenError(Exception):
-    """The address cannot be listened on; the text says which."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +86,7 @@ def build_server(
     compat: Sequence[GenericHandler] = (),
     *,
     with_reflection: bool,
+    share_port: bool = False,
 ) -> grpc.aio.Server:
     """Makes the server with all its services, not yet listening.
 
@@ -99,9 +97,10 @@ def build_server(
         limits: Bounds of a request.
         compat: Services of other servers' interfaces.
         with_reflection: Whether to tell callers of the services and their messages.
+        share_port: Whether other processes listen on the same port.
     """
-    server = grpc.aio.server(options=server_options(limits))
-    emotion_service_pb2_grpc.add_EmotionServiceServicer_to_server(emotion, server)  # type: ignore[no-untyped-call]  # generated
+    server = grpc.aio.server(options=server_options(limits, share_port=share_port))
+    server.add_generic_rpc_handlers((emotion.handlers(),))
     model_service_pb2_grpc.add_ModelServiceServicer_to_server(models, server)  # type: ignore[no-untyped-call]  # generated
     health_pb2_grpc.add_HealthServicer_to_server(health_reporter.servicer, server)
     server.add_generic_rpc_handlers(tuple(compat))
@@ -112,11 +111,11 @@ def build_server(
     return server
 
 
-def listen(server: grpc.aio.Server, address: str, tls: TlsFiles | None, flag: str = "--listen") -> int:
-    """Binds the address and returns its port. `flag` names the setting in errors.
+def listen(server: grpc.aio.Server, address: str, tls: TlsFiles | None, flag: str = "--listen") -> int | None:
+    """Binds the address and returns its port, None for a Unix-domain socket. `flag` names the setting in errors.
 
     Raises:
-        ListenError: It is not HOST:PORT, or it is taken.
+        ListenError: It is neither HOST:PORT nor unix:PATH, or it is taken.
     """
     try:
         if tls is None:
@@ -125,19 +124,20 @@ def listen(server: grpc.aio.Server, address: str, tls: TlsFiles | None, flag: st
             port = server.add_secure_port(address, tls.credentials())
     except (RuntimeError, ValueError) as error:
         raise ListenError(
-            f"cannot listen on {address!r}: it is taken or no HOST:PORT; choose another with {flag}"
+            f"cannot listen on {address!r}: it is taken, or neither HOST:PORT nor unix:PATH; "
+            f"choose another with {flag}"
         ) from error
     if port == 0:
         raise ListenError(f"cannot listen on {address!r}; choose another with {flag}")
-    return port
+    return None if is_unix(address) else port
 
 
-def server_options(limits: RequestLimits) -> list[tuple[str, int]]:
+def server_options(limits: RequestLimits, *, share_port: bool = False) -> list[tuple[str, int]]:
     """Options of every gRPC server of this process."""
     metadata = limits.max_metadata_bytes * _TRANSPORT_SLACK
     return [
-        # One process per port: a second server on it must fail, not share the callers by accident.
-        ("grpc.so_reuseport", 0),
+        # A second server on the port must fail, not share the callers by accident.
+        ("grpc.so_reuseport", int(share_port)),
         ("grpc.max_receive_message_length", limits.max_message_bytes * _TRANSPORT_SLACK),
         ("grpc.max_send_message_length", -1),
         ("grpc.max_metadata_size", metadata),

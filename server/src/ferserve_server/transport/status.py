@@ -27,6 +27,7 @@ _CODES: Final[dict[type[errors.FerserveError], grpc.StatusCode]] = {
     errors.VersionNotReadyError: grpc.StatusCode.UNAVAILABLE,
     errors.DrainingError: grpc.StatusCode.UNAVAILABLE,
     errors.EngineStalledError: grpc.StatusCode.UNAVAILABLE,
+    errors.EngineLostError: grpc.StatusCode.UNAVAILABLE,
     # Not UNAVAILABLE: clients retry that by themselves, and would multiply an overload.
     errors.QueueFullError: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.DeadlineUnmeetableError: grpc.StatusCode.DEADLINE_EXCEEDED,

@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
     from ferserve_server.domain.detection import DetectionOptions
     from ferserve_server.domain.face import CropBatch
+    from ferserve_server.domain.models import Acquire
     from ferserve_server.domain.ports import Clock
     from ferserve_server.domain.prediction import Classification
     from ferserve_server.domain.servable import ModelDescription, ModelSpec, ServableId
     from ferserve_server.pipeline.analyze_images import AnalyzeImages
     from ferserve_server.pipeline.classify_faces import ClassifyFaces
-    from ferserve_server.repository.lease import Lease
-    from ferserve_server.transport.compat.statistics import Statistics
+    from ferserve_server.transport.compat.statistics import RequestStatistics
 
 
 Response = TypeVar("Response")
@@ -47,12 +47,12 @@ class WholeTensors:
 
     def __init__(
         self,
-        acquire: Callable[[ModelSpec], Lease],
+        acquire: Acquire,
         classify: ClassifyFaces,
         analyze: AnalyzeImages,
         *,
         detection: DetectionOptions,
-        statistics: Statistics,
+        statistics: RequestStatistics,
         clock: Clock,
     ) -> None:
         self._acquire = acquire
@@ -72,7 +72,7 @@ class WholeTensors:
         Raises:
             FerserveError: It is not there.
         """
-        with self._acquire(spec) as lease:
+        with self._acquire(spec, once=True) as lease:
             return lease.id, lease.description
 
     async def answer(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from ferserve_server.domain.servable import ServableState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from ferserve_server.domain.face import Scores
     from ferserve_server.domain.ports import CutReason
@@ -58,19 +58,8 @@ class VersionCounts:
     last_at_ms: int = 0
 
 
-class Statistics:
-    """Keeps the counts. Implements `domain.ports.InferenceObserver`.
-
-    Event loop only, and no method awaits: what `of` returns is one moment's counts.
-    """
-
-    def __init__(self, wall_clock: Callable[[], float] = time.time) -> None:
-        self._wall_clock = wall_clock
-        self._counts: dict[ServableId, VersionCounts] = {}
-
-    def of(self, servable: ServableId) -> VersionCounts:
-        """The counts of a version, all 0 if nothing happened."""
-        return self._counts.get(servable) or VersionCounts()
+class RequestStatistics(Protocol):
+    """Counts requests. Event loop only; must not raise or block."""
 
     def answered(
         self,
@@ -83,6 +72,47 @@ class Statistics:
         output_s: float,
     ) -> None:
         """Counts a request that was answered, with the parts of its time in seconds."""
+
+    def failed(self, servable: ServableId, total_s: float) -> None:
+        """Counts a request that was not answered."""
+
+
+class KeptStatistics(RequestStatistics, Protocol):
+    """Counts requests, and tells the counts of the whole service. Event loop only."""
+
+    async def counts_of(self, servables: Sequence[ServableId]) -> list[VersionCounts]:
+        """The counts of each version, all 0 where nothing happened."""
+
+
+class Statistics:
+    """Keeps the counts. Implements `domain.ports.InferenceObserver` and `KeptStatistics`.
+
+    Event loop only, and no method awaits: what `of` returns is one moment's counts.
+    """
+
+    def __init__(self, wall_clock: Callable[[], float] = time.time) -> None:
+        self._wall_clock = wall_clock
+        self._counts: dict[ServableId, VersionCounts] = {}
+
+    def of(self, servable: ServableId) -> VersionCounts:
+        """The counts of a version, all 0 if nothing happened."""
+        return self._counts.get(servable) or VersionCounts()
+
+    async def counts_of(self, servables: Sequence[ServableId]) -> list[VersionCounts]:
+        """See `KeptStatistics`."""
+        return [self.of(servable) for servable in servables]
+
+    def answered(
+        self,
+        servable: ServableId,
+        *,
+        total_s: float,
+        queue_s: float,
+        input_s: float,
+        inference_s: float,
+        output_s: float,
+    ) -> None:
+        """See `RequestStatistics`."""
         counts = self._at(servable)
         counts.success.add(total_s)
         counts.queue.add(queue_s)
@@ -91,7 +121,7 @@ class Statistics:
         counts.output.add(output_s)
 
     def failed(self, servable: ServableId, total_s: float) -> None:
-        """Counts a request that was not answered."""
+        """See `RequestStatistics`."""
         self._at(servable).fail.add(total_s)
 
     def batch_executed(
@@ -108,7 +138,10 @@ class Statistics:
         """Counts a batch; see `domain.ports.InferenceObserver`."""
         counts = self._at(servable)
         counts.face_count += face_count
-        counts.batches.setdefault(face_count, Span()).add(inference_s)
+        span = counts.batches.get(face_count)
+        if span is None:
+            span = counts.batches[face_count] = Span()
+        span.add(inference_s)
         counts.last_at_ms = round(self._wall_clock() * 1e3)
 
     def batch_failed(self, servable: ServableId, *, face_count: int) -> None:
@@ -126,4 +159,7 @@ class Statistics:
             self._counts.pop(servable, None)
 
     def _at(self, servable: ServableId) -> VersionCounts:
-        return self._counts.setdefault(servable, VersionCounts())
+        counts = self._counts.get(servable)
+        if counts is None:
+            counts = self._counts[servable] = VersionCounts()
+        return counts

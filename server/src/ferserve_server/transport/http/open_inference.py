@@ -78,7 +78,7 @@ class OpenInferenceRoutes:
         return json_reply(as_document(self._answers.model_config(*_model(request)).config))
 
     async def _statistics(self, request: web.Request) -> Reply:
-        return json_reply(as_document(self._answers.model_statistics(*_model(request))))
+        return json_reply(as_document(await self._answers.model_statistics(*_model(request))))
 
     async def _index(self, request: web.Request) -> Reply:
         del request  # its body may ask for ready versions only; clients read the states as well

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
+from ferserve_server.transport.addresses import ListenError
 from ferserve_server.transport.http.analyze import AnalyzeRoute
 from ferserve_server.transport.http.body import BodyReader
 from ferserve_server.transport.http.calls import HttpCalls, send_reply
@@ -16,7 +17,6 @@ from ferserve_server.transport.http.open_inference import OpenInferenceRoutes
 from ferserve_server.transport.http.reply import error_reply
 from ferserve_server.transport.http.repository import RepositoryRoutes
 from ferserve_server.transport.http.status import method_not_allowed, no_such_path
-from ferserve_server.transport.server import ListenError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable

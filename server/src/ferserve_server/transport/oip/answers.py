@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ferserve_server.domain.servable import ModelDescription, ModelStatus, VersionStatus
     from ferserve_server.transport.compat.classify import WholeTensors
     from ferserve_server.transport.compat.messages import Message
-    from ferserve_server.transport.compat.statistics import Statistics
+    from ferserve_server.transport.compat.statistics import KeptStatistics
     from ferserve_server.transport.limits import RequestLimits
 
 
@@ -30,7 +30,7 @@ class OpenInference:
     def __init__(
         self,
         tensors: WholeTensors,
-        statistics: Statistics,
+        statistics: KeptStatistics,
         *,
         models: Callable[[], tuple[ModelStatus, ...]],
         model: Callable[[str], ModelStatus],
@@ -112,7 +112,7 @@ class OpenInference:
         buckets = next((v.bucket_sizes for v in self._ready_versions(servable.name) if v.id == servable), ())
         return metadata.format_config(servable, description, buckets, self._limits.max_faces_per_request)
 
-    def model_statistics(self, name: str, version: str) -> Message:
+    async def model_statistics(self, name: str, version: str) -> Message:
         """What models have done, as a ModelStatisticsResponse; no name means every model here.
 
         Raises:
@@ -126,7 +126,8 @@ class OpenInference:
             ready = [servable for servable in ready if servable.version == pinned]
             if not ready:
                 raise VersionNotFoundError(wanted.name, pinned)
-        return metadata.format_statistics((servable, self._statistics.of(servable)) for servable in ready)
+        counts = await self._statistics.counts_of(ready)
+        return metadata.format_statistics(zip(ready, counts, strict=True))
 
     def index(self, repository_name: str, *, ready_only: bool) -> Message:
         """Every version there is, as a RepositoryIndexResponse.

@@ -102,7 +102,7 @@ class OpenInferenceServicer:
 
     async def _model_statistics(self, request: Message, context: Context) -> Message:
         del context
-        return self._answers.model_statistics(request.name, request.version)
+        return await self._answers.model_statistics(request.name, request.version)
 
     async def _repository_index(self, request: Message, context: Context) -> Message:
         del context

@@ -1,0 +1,133 @@
+"""Callers over gRPC. Messages are bytes made beforehand, so that the client takes little of the shared cores."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from typing import TYPE_CHECKING, Any
+
+import grpc
+
+from ferserve.v1.emotion_service_pb2 import ClassifyStreamResponse
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from load.plan import Part
+    from load.seen import Seen
+
+_UNBOUNDED = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+_MAX_OPEN_CALLS = 20_000
+"""A load with a rate gives up on calls beyond this many unanswered ones: the client would run out of memory."""
+
+
+def open_channels(address: str, count: int) -> list[grpc.aio.Channel]:
+    """Connections of their own: without a pool of its own, channels to one address share one."""
+    options = [*_UNBOUNDED, ("grpc.use_local_subchannel_pool", 1)]
+    return [grpc.aio.insecure_channel(address, options=options) for _ in range(count)]
+
+
+def sequence_prefix(number: int) -> bytes:
+    """Field 1, a varint: what stands before the rest of a message of ClassifyStream."""
+    prefix = bytearray(b"\x08")
+    while number > 0x7F:
+        prefix.append(number & 0x7F | 0x80)
+        number >>= 7
+    prefix.append(number)
+    return bytes(prefix)
+
+
+def code_of(error: grpc.aio.AioRpcError) -> str:
+    """The code of an error; EXPIRED if the client itself gave up at the deadline."""
+    given_up = error.details() == "Deadline Exceeded"
+    return "EXPIRED" if given_up else str(error.code().name)
+
+
+async def call_unary(address: str, part: Part, seen: Seen) -> None:
+    """Runs `callers` that each send their next call when the last is answered; until cancelled."""
+    channels = open_channels(address, part.lanes)
+
+    async def caller(channel: grpc.aio.Channel) -> None:
+        call: Any = channel.unary_unary(part.path)
+        while True:
+            sent_s = time.perf_counter()
+            try:
+                await call(part.message, timeout=part.timeout_s)
+            except grpc.aio.AioRpcError as error:
+                seen.note(sent_s, sent_s, time.perf_counter(), code_of(error))
+                await asyncio.sleep(0.01)  # a server that refuses everything is not to be hammered
+            else:
+                seen.note(sent_s, sent_s, time.perf_counter())
+
+    try:
+        await asyncio.gather(*(caller(channels[at % part.lanes]) for at in range(part.callers)))
+    finally:
+        await asyncio.gather(*(channel.close() for channel in channels))
+
+
+async def call_at_rate(address: str, part: Part, seen: Seen) -> None:
+    """Sends `rate` calls a second, each when it is due, whatever is unanswered; until cancelled."""
+    channels = open_channels(address, part.lanes)
+    calls: list[Any] = [channel.unary_unary(part.path) for channel in channels]
+    running: set[asyncio.Task[None]] = set()
+
+    async def one(call: Any, due_s: float) -> None:  # noqa: ANN401 - gRPC's stub types leave it open
+        sent_s = time.perf_counter()
+        try:
+            await call(part.message, timeout=part.timeout_s)
+        except grpc.aio.AioRpcError as error:
+            seen.note(due_s, sent_s, time.perf_counter(), code_of(error))
+        else:
+            seen.note(due_s, sent_s, time.perf_counter())
+
+    try:
+        due_s = time.perf_counter()
+        for number in itertools.count():
+            if len(running) < _MAX_OPEN_CALLS:
+                task = asyncio.create_task(one(calls[number % part.lanes], due_s))
+                running.add(task)
+                task.add_done_callback(running.discard)
+            else:
+                seen.note(due_s, due_s, time.perf_counter(), "NOT_SENT")
+            due_s += 1 / part.rate
+            # Also without a wait the loop must get its turn, for the answers.
+            await asyncio.sleep(max(0.0, due_s - time.perf_counter()))
+    finally:
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+        await asyncio.gather(*(channel.close() for channel in channels))
+
+
+async def call_stream(address: str, part: Part, seen: Seen) -> None:
+    """Runs `lanes` streams that together keep `callers` messages unanswered; until cancelled."""
+    channels = open_channels(address, part.lanes)
+
+    async def stream(channel: grpc.aio.Channel, window: int) -> None:
+        sent_s: list[float] = []
+        free = asyncio.Semaphore(window)
+
+        async def messages() -> AsyncIterator[bytes]:
+            for number in itertools.count():
+                await free.acquire()
+                sent_s.append(time.perf_counter())
+                yield sequence_prefix(number) + part.message
+
+        call: Any = channel.stream_stream(part.path, response_deserializer=ClassifyStreamResponse.FromString)
+        answered = 0
+        try:
+            async for response in call(messages()):
+                begun_s = sent_s[answered]
+                failed = response.HasField("failure")
+                seen.note(begun_s, begun_s, time.perf_counter(), response.failure.reason if failed else "")
+                answered += 1
+                free.release()
+        except grpc.aio.AioRpcError as error:
+            now_s = time.perf_counter()
+            seen.note(now_s, now_s, now_s, code_of(error))
+
+    try:
+        await asyncio.gather(*(stream(channel, part.callers // part.lanes) for channel in channels))
+    finally:
+        await asyncio.gather(*(channel.close() for channel in channels))

@@ -1,0 +1,83 @@
+"""ferserve with a model that computes nothing: what is measured of it is everything but the model.
+
+Usage: null_server.py BATCH_MS EXECUTORS [flags of ferserve-server]. With BATCH_MS above 0 each batch takes that
+long without using the processor, as one on a GPU does; EXECUTORS batches run at once, 0 for one per core.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+import uvloop
+
+from ferserve_server.app import running_server
+from ferserve_server.backends.fake import FakeLoader, FakeServable
+from ferserve_server.observability.logging import set_up_logging
+from ferserve_server.settings_reading import load_settings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ferserve_server.domain.face import CropBatch, Scores
+    from ferserve_server.domain.servable import ModelDescription, ServableId
+    from ferserve_server.settings import Settings
+
+_MOST_FACES = 1024
+
+
+class NullServable(FakeServable):
+    """Answers every batch with rows made beforehand."""
+
+    def __init__(
+        self, servable_id: ServableId, description: ModelDescription, *, executor_count: int, batch_s: float
+    ) -> None:
+        super().__init__(servable_id, description, executor_count=executor_count)
+        rows = np.full((_MOST_FACES, len(description.labels)), 0.1, np.float32)
+        rows[:, 0] = 1 - rows[0, 1:].sum()
+        self._rows = rows
+        self._pause_s = batch_s
+
+    def predict(self, crops: CropBatch) -> Scores:
+        """The first rows, after the time that a batch takes."""
+        if self._pause_s:
+            time.sleep(self._pause_s)
+        return self._rows[: len(crops)]
+
+
+class NullLoader(FakeLoader):
+    """Makes a `NullServable` of every version."""
+
+    def __init__(self, *, executor_count: int, batch_s: float) -> None:
+        super().__init__(executor_count=executor_count)
+        self._executors = executor_count
+        self._pause_s = batch_s
+
+    def load(self, servable_id: ServableId, directory: Path, description: ModelDescription) -> FakeServable:  # noqa: ARG002 - part of the port
+        """Looks at no file."""
+        return NullServable(servable_id, description, executor_count=self._executors, batch_s=self._pause_s)
+
+
+async def serve(settings: Settings, loader: NullLoader) -> None:
+    """Serves until the process is ended."""
+    async with running_server(settings, loader):
+        await asyncio.Event().wait()
+
+
+def main() -> None:
+    """Runs the server."""
+    batch_ms, executors, *flags = sys.argv[1:]
+    fixed = ["--default-model=fer-nano", "--http-listen=off", "--metrics-listen=off", "--precision=float32"]
+    # The null model says nothing of faces, so no golden set fits it; nor is there anything to time.
+    settings = load_settings([*fixed, "--tune=fixed", "--golden-tolerance=0.999", *flags])
+    set_up_logging(settings.log_level, settings.log_format)
+    executor_count = int(executors) or len(os.sched_getaffinity(0))
+    uvloop.run(serve(settings, NullLoader(executor_count=executor_count, batch_s=float(batch_ms) / 1e3)))
+
+
+if __name__ == "__main__":
+    main()

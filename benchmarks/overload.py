@@ -1,0 +1,112 @@
+"""What happens beyond the peak: calls at a fixed rate of 1, 2, 5 and 10 times it, whatever is answered.
+
+Two engines: one whose batches take a set time without the processor, as a GPU's do, so that the rate of the
+calls takes nothing from it; and the largest bundled net, which shares the cores with the load and with the
+refusals. Every call has a deadline. Prints a table and writes benchmarks/results/overload.json. Run with `make
+bench`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from load.running import run_load
+from loads import MODEL, ROOT, unary
+from machine import machine_facts
+from servers import RunningServer, copy_model, ferserve, null_ferserve
+from serving_tables import overload_table
+
+if TYPE_CHECKING:
+    from load.plan import Part
+
+RESULTS = Path(__file__).resolve().parent / "results"
+TIMES = (1.0, 2.0, 5.0, 10.0)
+BATCH_MS = 40.0
+BATCH_FACES = 32
+HEAVY = ROOT / "model_repo" / "fer-base" / "2"
+
+
+def step_figures(run: dict[str, Any], times_peak: float, peak_faces_per_s: float, faces: int) -> dict[str, Any]:
+    """What one rate did, out of the figures of its load. Pure."""
+    (part,) = run["parts"].values()
+    refused_per_s = sum(part["errors"].values()) / run["measured_s"]
+    return {
+        "times_peak": times_peak,
+        "sent_faces_per_s": round(part["faces_per_s"] + refused_per_s * faces, 1),
+        "faces_per_s": part["faces_per_s"],
+        "of_peak": round(part["faces_per_s"] / peak_faces_per_s, 3),
+        **{name: part.get(name) for name in ("p50_ms", "p95_ms", "p99_ms", "max_ms")},
+        "refused_per_s": round(refused_per_s, 1),
+        "errors": part["errors"],
+        "refused": part["refused"],
+        "client_late_p99_ms": part["late_p99_ms"],
+        "server_cores": run["server_cores"],
+        "client_cores": run["client_cores"],
+        "other_work_share": run["other_work_share"],
+    }
+
+
+def beyond_peak(server: RunningServer, part: Part, options: argparse.Namespace) -> dict[str, Any]:
+    """Measures the peak with callers that wait for their answers, then sends multiples of it."""
+
+    def send(load: Part) -> dict[str, Any]:
+        found = run_load(
+            server.address, server.pid, server.tag, (load,), warm_s=options.warm_s, measure_s=options.measure_s
+        )
+        return found | {"measured_s": options.measure_s}
+
+    peak = send(replace(part, callers=options.callers, timeout_s=60.0))
+    steps = []
+    for times in TIMES:
+        rate = times * peak["faces_per_s"] / part.faces
+        run = send(replace(part, rate=rate, timeout_s=options.deadline_s))
+        steps.append(step_figures(run, times, peak["faces_per_s"], part.faces))
+        print(f"{times:4g} x: {steps[-1]}", flush=True)
+    return {"faces_per_call": part.faces, "peak_faces_per_s": peak["faces_per_s"], "steps": steps}
+
+
+def main() -> None:
+    """Measures, prints and writes."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--warm-s", type=float, default=2.0, help="seconds of each load before those that count")
+    parser.add_argument("--measure-s", type=float, default=4.0, help="seconds that count")
+    parser.add_argument("--deadline-s", type=float, default=1.0, help="deadline of each call beyond the peak")
+    parser.add_argument("--callers", type=int, default=16, help="callers that measure the peak")
+    parser.add_argument("--server-flag", action="append", default=[], help="a flag of ferserve; repeat")
+    parser.add_argument("--output", type=Path, default=RESULTS / "overload.json")
+    options = parser.parse_args()
+    sizes = ",".join(str(2**power) for power in range(BATCH_FACES.bit_length()))
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        work = Path(folder)
+        small, heavy = copy_model(MODEL, work / "small"), copy_model(HEAVY, work / "heavy")
+        engines = {}
+        flags = ["--bucket-sizes", sizes, *options.server_flag]
+        paced = stack.enter_context(null_ferserve(small, work / "null.log", flags, batch_ms=BATCH_MS, executors=1))
+        part = replace(unary(8, 1), lanes=4)
+        name = f"{BATCH_FACES} faces in {BATCH_MS:g} ms, one batch at a time, calls of 8 faces"
+        engines[name] = beyond_peak(paced, part, options)
+        name = f"{HEAVY.parent.name} on these cores, calls of 32 faces"
+        real = stack.enter_context(
+            ferserve(heavy, work / "heavy.log", options.server_flag, model=HEAVY.parent.name)
+        )
+        engines[name] = beyond_peak(real, replace(unary(32, 1), lanes=4), options)
+    shares = [step["other_work_share"] for found in engines.values() for step in found["steps"]]
+    document = {
+        **machine_facts(),
+        "other_work_share": round(sum(shares) / len(shares), 3),
+        "deadline_s": options.deadline_s,
+        "measure_s": options.measure_s,
+        "engines": engines,
+    }
+    print("\n".join(overload_table(document)))
+    options.output.write_text(json.dumps(document, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,185 @@
+"""Other servers with the same net on the same engine, beside ferserve, one after the other and then back again.
+
+Each in an environment of its own below `.bench/`, with ordinary settings (`peers/catalogue.py`). A peer's
+answers are held against the golden scores before it is measured. One that cannot be installed or started is
+reported with the reason, and the others go on. Prints a table and writes benchmarks/results/peers.json. Run with
+`make bench-peers`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import shlex
+import statistics
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import numpy as np
+from load.http_callers import post_once
+from load.running import run_load
+from loads import MODEL, golden_scores, stream
+from machine import machine_facts
+from peer_tables import peer_table
+from peers.catalogue import PEERS, Peer, ferserve_ways
+from peers.environments import NotInstalledError, install, versions
+from rounds import add_time_options, how_run, medians, tell
+from servers import NotStartedError, RunningServer, copy_model, free_port, is_listening, server_command
+
+if TYPE_CHECKING:
+    from load.plan import Part
+
+RESULTS = Path(__file__).resolve().parent / "results"
+LOADS = ((1, 1), (1, 8), (1, 32), (1, 128), (32, 4))
+"""Faces a call, and callers."""
+
+TOLERANCE = 0.03
+"""Largest difference from the golden probabilities: what bfloat16 is allowed by ferserve itself."""
+
+
+def ask(address: str, part: Part) -> bytes:
+    """Sends one call and returns the answer.
+
+    Raises:
+        ConnectionError: There was none; the text has the reason.
+    """
+    try:
+        if part.kind == "http":
+            status, body = asyncio.run(post_once(address, part))
+            if status != 200:
+                raise ConnectionError(f"HTTP {status}: {body[:200]!r}")
+            return body
+        with grpc.insecure_channel(address) as channel:
+            call: Any = channel.unary_unary(part.path)
+            answer: bytes = call(part.message, timeout=60)
+            return answer
+    except (OSError, TimeoutError, ValueError, grpc.RpcError) as error:
+        raise ConnectionError(str(error)) from error
+
+
+def answers(peer: Peer, address: str) -> bool:
+    """Whether a call is answered."""
+    if not is_listening(address):
+        return False
+    try:
+        ask(address, peer.part(1, 1))
+    except ConnectionError:
+        return False
+    return True
+
+
+def worst_score_error(peer: Peer, address: str) -> float:
+    """The largest difference of its scores of 32 faces from the golden ones."""
+    scores = peer.read(ask(address, peer.part(32, 1)))
+    return float(np.abs(scores - golden_scores(32)).max())
+
+
+def parts_of(peer: Peer) -> list[Part]:
+    """The loads for a peer; ferserve's own interface also has streams."""
+    parts = [peer.part(faces, callers) for faces, callers in LOADS]
+    if peer.part is ferserve_ways()[0].part:
+        parts += [stream(1, 32), stream(32, 4)]
+    return parts
+
+
+def measure_peer(peer: Peer, options: argparse.Namespace) -> dict[str, Any]:
+    """Starts a server, checks its answers, and sends the loads.
+
+    Raises:
+        NotStartedError, ConnectionError, RuntimeError: It cannot be measured.
+    """
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        work, port = Path(folder), free_port()
+        address = f"127.0.0.1:{port}"
+        if not peer.environment:
+            copy_model(MODEL, work / "models")
+        start = peer.start(port, work)
+        log_path = Path(folder) / "peer.log"
+        with server_command(
+            start.command, address, lambda at: answers(peer, at), log_path, env=start.env, cwd=start.cwd
+        ) as server:
+            error = worst_score_error(peer, address)
+            if not error < TOLERANCE:
+                raise NotStartedError(f"its scores differ from the golden ones by {error:.3f}")
+            loads = {part.name: measure_load(peer, server, part, options) for part in parts_of(peer)}
+            return {"worst_score_error": round(error, 5), "loads": loads}
+
+
+def measure_load(peer: Peer, server: RunningServer, part: Part, options: argparse.Namespace) -> dict[str, Any]:
+    """Sends one load."""
+    times = {"warm_s": options.warm_s, "measure_s": options.measure_s}
+    figures = run_load(server.address, server.pid, server.tag, (part,), **times)
+    tell(part.name, peer.name, figures)
+    return figures
+
+
+def measure_all(peers: list[Peer], options: argparse.Namespace) -> tuple[dict[str, Any], dict[str, str]]:
+    """Goes through the peers, and back; gives the runs of each, and why others could not be measured."""
+    runs: dict[str, list[dict[str, Any]]] = {}
+    missing: dict[str, str] = {}
+    for turn in range(options.rounds):
+        for peer in peers if turn % 2 == 0 else peers[::-1]:
+            try:
+                if peer.environment:
+                    install(peer.environment, peer.interpreter)
+                runs[peer.name] = [*runs.get(peer.name, []), measure_peer(peer, options)]
+            except (NotInstalledError, NotStartedError, ConnectionError, RuntimeError) as error:
+                missing[peer.name] = str(error)
+                print(f"{peer.name}: {error}", flush=True)
+    return runs, missing
+
+
+def summary(peer: Peer, runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """The medians of a peer's rounds."""
+    return {
+        "interface": peer.interface,
+        "versions": versions(peer.environment) if peer.environment else {},
+        "worst_score_error": max(run["worst_score_error"] for run in runs),
+        "rounds": len(runs),
+        "loads": {load: medians([run["loads"][load] for run in runs]) for load in runs[0]["loads"]},
+    }
+
+
+def main() -> None:
+    """Measures, prints and writes."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    add_time_options(parser, rounds=2, measure_s=3.0)
+    parser.add_argument(
+        "--only", action="append", help="a peer by the name of its environment, or ferserve; repeat"
+    )
+    parser.add_argument("--install-only", action="store_true", help="make the environments and measure nothing")
+    parser.add_argument("--ferserve-flags", default="", help="further flags of ferserve in all its rows")
+    parser.add_argument("--output", type=Path, default=RESULTS / "peers.json")
+    options = parser.parse_args()
+    wanted = options.only or ["ferserve", *(peer.environment for peer in PEERS)]
+    ours = ferserve_ways(tuple(shlex.split(options.ferserve_flags)))
+    peers = [peer for peer in (*ours, *PEERS) if (peer.environment or "ferserve") in wanted]
+    if options.install_only:
+        for peer in peers:
+            if peer.environment:
+                try:
+                    install(peer.environment, peer.interpreter)
+                except NotInstalledError as error:
+                    print(f"{peer.name}: {error}", flush=True)
+        return
+    runs, missing = measure_all(peers, options)
+    shares = [load["other_work_share"] for each in runs.values() for run in each for load in run["loads"].values()]
+    document = {
+        **machine_facts(),
+        **how_run("peer_comparison.py", options),
+        "model": MODEL.parent.name,
+        "other_work_share": round(statistics.fmean(shares), 3) if shares else 0.0,
+        "peers": {peer.name: summary(peer, runs[peer.name]) for peer in peers if peer.name in runs},
+        "not_measured": missing,
+    }
+    print("\n".join(peer_table(document)))
+    options.output.write_text(json.dumps(document, indent=1) + "\n")
+    os._exit(0)  # gRPC's threads may keep the interpreter from ending
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,160 @@
+"""Servers under test as processes: ferserve with a real model, with one that takes no time, and an echo."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from load.process_tree import SERVER_TAG, processes_of, start_ticks
+from load.running import with_benchmarks_on_path
+
+from ferserve_server.transport.health import check_health
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+PATIENCE_S = 180.0
+"""Longest start: one takes 5 s on an idle machine, and much longer where other work goes first."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunningServer:
+    """A server that answers.
+
+    Attributes:
+        address: HOST:PORT.
+        pid: Its first process.
+        tag: What marks all its processes; see `load.process_tree`.
+    """
+
+    address: str
+    pid: int
+    tag: str
+
+
+class NotStartedError(Exception):
+    """A server did not come up; the text has the end of what it wrote."""
+
+
+def free_port() -> int:
+    """A port of the loopback that nobody listens on now."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+@contextlib.contextmanager
+def server_command(
+    command: Sequence[str],
+    address: str,
+    is_ready: Callable[[str], bool],
+    log_path: Path,
+    *,
+    env: dict[str, str] | None = None,
+    cwd: Path | None = None,
+    patience_s: float = PATIENCE_S,
+) -> Iterator[RunningServer]:
+    """Runs a command until the block is left, and everything that it has started.
+
+    Raises:
+        NotStartedError: It ended, or was not ready in time.
+    """
+    tag = uuid.uuid4().hex
+    environment = {**(with_benchmarks_on_path() if env is None else env), SERVER_TAG: tag}
+    with log_path.open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, cwd=cwd)
+        try:
+            give_up_at = time.monotonic() + patience_s
+            while not is_ready(address):
+                if process.poll() is not None:
+                    raise NotStartedError(f"ended with exit code {process.returncode}: {_tail(log_path)}")
+                if time.monotonic() > give_up_at:
+                    raise NotStartedError(f"not ready within {patience_s:g} s: {_tail(log_path)}")
+                time.sleep(0.05)
+            yield RunningServer(address, process.pid, tag)
+        finally:
+            _end(process, tag)
+
+
+def _end(process: subprocess.Popen[bytes], tag: str) -> None:
+    """Stops the process in good order, then what it has started and left behind."""
+    started = {pid: start_ticks(pid) for pid in processes_of(process.pid, tag)}
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(20)
+    for pid, ticks in started.items():
+        if ticks and start_ticks(pid) == ticks:
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
+    process.wait()
+
+
+def _tail(path: Path) -> str:
+    lines = [line for line in path.read_text(errors="replace").splitlines() if line.strip()]
+    return lines[-1].strip()[-300:] if lines else "it wrote nothing"
+
+
+@contextlib.contextmanager
+def ferserve(
+    repository: Path, log_path: Path, flags: Sequence[str] = (), *, model: str = "fer-nano"
+) -> Iterator[RunningServer]:
+    """Runs `ferserve-server` on one address, without HTTP and metrics unless the flags say so."""
+    address = f"127.0.0.1:{free_port()}"
+    fixed = ["--model-repo", str(repository), "--default-model", model, "--listen", address]
+    off = [part for flag in ("--http-listen", "--metrics-listen") if flag not in flags for part in (flag, "off")]
+    command = [sys.executable, "-m", "ferserve_server", *fixed, *off, *flags]
+    with server_command(command, address, is_serving, log_path) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def null_ferserve(
+    repository: Path, log_path: Path, flags: Sequence[str] = (), *, batch_ms: float = 0.0, executors: int = 0
+) -> Iterator[RunningServer]:
+    """Runs ferserve with a model that computes nothing and takes `batch_ms` for every batch; see `null_server`."""
+    address = f"127.0.0.1:{free_port()}"
+    command = [sys.executable, "-m", "null_server", str(batch_ms), str(executors), "--listen", address]
+    command += ["--model-repo", str(repository), *flags]
+    with server_command(command, address, is_serving, log_path) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def echo(log_path: Path) -> Iterator[RunningServer]:
+    """Runs the bare server; see `echo_server`."""
+    address = f"127.0.0.1:{free_port()}"
+    with server_command([sys.executable, "-m", "echo_server", address], address, is_listening, log_path) as server:
+        yield server
+
+
+def is_listening(address: str) -> bool:
+    """Whether somebody takes connections there."""
+    host, _, port = address.rpartition(":")
+    with contextlib.suppress(OSError), socket.create_connection((host, int(port)), timeout=1):
+        return True
+    return False
+
+
+def is_serving(address: str) -> bool:
+    """Whether the standard health service says SERVING for the whole server."""
+    return is_listening(address) and check_health(address, timeout_s=1)
+
+
+def copy_model(model: Path, repository: Path) -> Path:
+    """A folder of models with one version of one model, so that no other takes memory; returns the folder."""
+    target = repository / model.parent.name / model.name
+    if not target.exists():
+        shutil.copytree(model, target)
+    return repository

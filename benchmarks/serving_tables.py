@@ -1,0 +1,151 @@
+"""Tables of the results of transport.py, serving.py, overload.py, start_time.py and engine.py. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Lines of Markdown."""
+    return [f"| {' | '.join(cells)} |" for cells in (heads, ["---"] * len(heads), *rows)]
+
+
+def number(value: float | None, digits: int = 0) -> str:
+    """With thousands parted, or a dash for none."""
+    return "-" if value is None else f"{value:,.{digits}f}"
+
+
+def short(value: float | None) -> str:
+    """With three digits that tell something, or a dash for none."""
+    if value is None:
+        return "-"
+    digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2 if abs(value) >= 1 else 3
+    return f"{value:,.{digits}f}"
+
+
+def latency(figures: Mapping[str, Any]) -> str:
+    """p50 / p95 / p99."""
+    if figures.get("p50_ms") is None:
+        return "-"
+    return " / ".join(short(figures[name]) for name in ("p50_ms", "p95_ms", "p99_ms"))
+
+
+def errors(figures: Mapping[str, Any]) -> str:
+    """Errors by code, after a comma; nothing for none."""
+    found = figures.get("errors") or {}
+    return "".join(f", {count:,} {code}" for code, count in found.items())
+
+
+def transport_table(document: Mapping[str, Any]) -> list[str]:
+    """Of benchmarks/results/transport.json."""
+    heads = ["load", "bare gRPC, faces/s", "ferserve", "ratio"]
+    heads += ["bare, CPU-s per 1,000 faces", "ferserve", "ratio", "bare, p50 / p95 / p99 ms", "ferserve"]
+    rows = []
+    for load, figures in document["loads"].items():
+        bare, ours = figures["echo"], figures["null"]
+        rows.append(
+            [
+                load,
+                number(bare.get("faces_per_s")),
+                number(ours.get("faces_per_s")) + errors(ours),
+                short(figures["throughput_ratio"]),
+                short(bare.get("cpu_s_per_1000_faces")),
+                short(ours.get("cpu_s_per_1000_faces")),
+                short(figures["cpu_ratio"]),
+                latency(bare),
+                latency(ours),
+            ]
+        )
+    return table(heads, rows)
+
+
+def serving_table(document: Mapping[str, Any]) -> list[str]:
+    """Of benchmarks/results/serving.json."""
+    heads = ["load", "server", "faces/s", "to the first", "p50 / p95 / p99 ms"]
+    heads += ["server CPU-s per 1,000 faces", "cores: server, load", "memory (PSS)"]
+    rows = []
+    for load, by_server in document["loads"].items():
+        for at, (name, figures) in enumerate(by_server.items()):
+            rows.append(
+                [
+                    "" if at else load,
+                    name,
+                    number(figures.get("faces_per_s")) + errors(figures),
+                    short(figures["throughput_ratio"]),
+                    latency(figures),
+                    short(figures.get("cpu_s_per_1000_faces")),
+                    f"{short(figures.get('server_cores'))}, {short(figures.get('client_cores'))}",
+                    f"{number(figures.get('pss_mib'))} MiB",
+                ]
+            )
+    notes = [f"- {name}: {why}" for name, why in document["not_started"].items()]
+    return [*table(heads, rows), *(["", "Not started:", "", *notes] if notes else [])]
+
+
+def overload_table(document: Mapping[str, Any]) -> list[str]:
+    """Of benchmarks/results/overload.json."""
+    heads = ["engine", "offered, times the peak", "sent, faces/s", "answered, faces/s", "of the peak"]
+    heads += ["answered: p50 / p95 / p99 ms", "refused, calls/s", "refused after: p50 / p95 / p99 ms"]
+    rows = []
+    for engine, found in document["engines"].items():
+        for at, step in enumerate(found["steps"]):
+            rows.append(
+                [
+                    "" if at else engine,
+                    f"{step['times_peak']:g}",
+                    number(step["sent_faces_per_s"]),
+                    number(step["faces_per_s"]),
+                    f"{step['of_peak']:.0%}",
+                    latency(step),
+                    number(step["refused_per_s"]) + (f" ({', '.join(step['errors'])})" if step["errors"] else ""),
+                    latency(step["refused"]),
+                ]
+            )
+    return table(heads, rows)
+
+
+def start_table(document: Mapping[str, Any]) -> list[str]:
+    """Of benchmarks/results/start_time.json."""
+    heads = ["from the command to", "median", "least", "most"]
+    rows = []
+    for name, label in (("listening_s", "listening"), ("ready_s", "READY (health says SERVING)")):
+        found = document[name]
+        rows.append([label, *(f"{found[which]:.2f} s" for which in ("median", "min", "max"))])
+    return table(heads, rows)
+
+
+def engine_table(document: Mapping[str, Any]) -> list[str]:
+    """Of benchmarks/results/engine.json."""
+    rates, ratios = document["faces_per_s"], document["ratio_to_signature"]
+    sizes = list(next(iter(rates.values())))
+    heads = ["way into TensorFlow", *(f"batches of {size}: faces/s" for size in sizes)]
+    rows = [
+        [name, *(f"{number(by_size[size])} ({short(ratios[name][size])} x)" for size in sizes)]
+        for name, by_size in rates.items()
+    ]
+    return table(heads, rows)
+
+
+def batcher_table(document: Mapping[str, Any]) -> list[str]:
+    """Of benchmarks/results/batcher_overhead.json."""
+    heads = ["one face, one caller", "median"]
+    labels = {
+        "direct_ms": "straight into the model",
+        "on_a_thread_ms": "the model on a thread",
+        "batched_ms": "through the batcher",
+        "batcher_overhead_ms": "what the batcher adds",
+    }
+    rows = [[label, f"{document[name]:.3f} ms"] for name, label in labels.items()]
+    return table(heads, rows)
+
+
+def hottest_table(document: Mapping[str, Any]) -> list[str]:
+    """Of benchmarks/results/flame.json: the functions in which most samples were taken."""
+    rows = []
+    for load, functions in document["hottest"].items():
+        for at, each in enumerate(functions[:5]):
+            rows.append(["" if at else load, f"`{each['function']}`", f"{each['share']:.0%}"])
+    return table(["load", "function", "share of samples"], rows)

@@ -1,0 +1,65 @@
+"""What the transport allows: ferserve with a model that takes no time beside a bare grpc.aio server, in turns.
+
+The bare server parses nothing and answers with bytes of the same sizes, so that no Python gRPC server does less
+for a call; what ferserve takes more is its own: parsing, admission, batching, metrics. Prints a table and writes
+benchmarks/results/transport.json. Run with `make bench`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from loads import CLASSIFY_LOADS, MODEL
+from machine import machine_facts
+from rounds import add_time_options, how_run, in_turns, medians, other_work_share, ratio
+from servers import copy_model, echo, null_ferserve
+from serving_tables import transport_table
+
+RESULTS = Path(__file__).resolve().parent / "results"
+ECHO, OURS = "bare gRPC", "ferserve, null model"
+
+
+def measure(options: argparse.Namespace, work: Path) -> dict[str, Any]:
+    """Runs both servers and the loads, and returns the figures."""
+    loads = {name: load for name, load in CLASSIFY_LOADS.items() if name.startswith(options.only)}
+    repository = copy_model(MODEL, work / "models")
+    with ExitStack() as stack:
+        servers = {
+            ECHO: stack.enter_context(echo(work / "echo.log")),
+            OURS: stack.enter_context(null_ferserve(repository, work / "null.log", options.server_flag)),
+        }
+        found = in_turns(servers, loads, rounds=options.rounds, warm_s=options.warm_s, measure_s=options.measure_s)
+    figures = {
+        load: {
+            "echo": medians(runs[ECHO]),
+            "null": medians(runs[OURS]),
+            "throughput_ratio": ratio(runs[OURS], runs[ECHO], "faces_per_s"),
+            "cpu_ratio": ratio(runs[OURS], runs[ECHO], "cpu_s_per_1000_faces"),
+        }
+        for load, runs in found.items()
+    }
+    return {"other_work_share": other_work_share(found), "loads": figures}
+
+
+def main() -> None:
+    """Measures, prints and writes."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    add_time_options(parser, rounds=3, measure_s=2.0)
+    parser.add_argument("--only", default="", help="loads whose name begins so")
+    parser.add_argument("--server-flag", action="append", default=[], help="a flag of ferserve; repeat")
+    parser.add_argument("--output", type=Path, default=RESULTS / "transport.json")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as work:
+        figures = measure(options, Path(work))
+    document = {**machine_facts(), **how_run("transport.py", options), **figures}
+    print("\n".join(transport_table(document)))
+    options.output.write_text(json.dumps(document, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

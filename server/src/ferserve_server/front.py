@@ -1,0 +1,159 @@
+"""A front process: takes calls in, reads pictures, finds faces, and has its starter score them.
+
+It is started by `front_assembly` with the file descriptor of a channel, ends when that closes, and never imports
+TensorFlow.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import sys
+import threading
+from typing import TYPE_CHECKING, Any, Final
+
+import structlog
+import uvloop
+
+from ferserve_server.background import background
+from ferserve_server.clock import MonotonicClock
+from ferserve_server.draining import drain
+from ferserve_server.fronts.arena import Arena
+from ferserve_server.fronts.conversation import Conversation
+from ferserve_server.fronts.front_process import layout_of
+from ferserve_server.fronts.mailbox import MESSAGE_BYTES
+from ferserve_server.fronts.remote_models import RemoteModels
+from ferserve_server.interprocess.channel import Channel, ChannelClosedError
+from ferserve_server.interprocess.child import call_when_parent_gone, ignore_stop_signals
+from ferserve_server.interprocess.memory import SharedBlock
+from ferserve_server.observability.logging import set_up_logging
+from ferserve_server.observability.merged import write_series
+from ferserve_server.observability.metrics import Metrics
+from ferserve_server.service_assembly import build_service, build_vision, follow_health
+from ferserve_server.settings import Settings
+from ferserve_server.transport.addresses import ListenError
+from ferserve_server.transport.compat.shared_statistics import RemoteStatistics
+from ferserve_server.transport.control import TokenFileError
+from ferserve_server.transport.server import listen
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from ferserve_server.fronts.state_form import Json
+
+log = structlog.get_logger(__name__)
+
+_NEWS_S: Final = 0.25
+"""How often counts are sent to the owner. A killed process takes with it what it counted since."""
+
+
+def main() -> None:
+    """Runs until the channel closes."""
+    ignore_stop_signals()
+    channel = Channel.from_fd(int(sys.argv[1]), MESSAGE_BYTES)
+    try:
+        hello, (memory_fd,) = channel.receive_with_fds()
+    except ChannelClosedError:
+        return
+    # Whatever becomes of the owner, and however busy the event loop here is.
+    watch = threading.Thread(target=call_when_parent_gone, args=(channel, lambda: os._exit(0)), daemon=True)
+    watch.start()
+    memory_bytes = json.loads(hello)["memory_bytes"]
+    block = SharedBlock(memory_fd, layout_of(memory_bytes))
+    memory = block.faces(0, (memory_bytes,))
+    block.close()
+    uvloop.run(_serve(channel, memory))
+    # gRPC keeps native threads; see `cli`.
+    os._exit(0)
+
+
+async def _serve(channel: Channel, memory: npt.NDArray[np.uint8]) -> None:
+    loop = asyncio.get_running_loop()
+    begin: asyncio.Future[dict[str, Any]] = loop.create_future()
+    models_changed, told_to_drain, owner_gone = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    metrics, clock = Metrics(), MonotonicClock()
+
+    def take_state(form: Json) -> None:
+        models.state_told(form)
+        models_changed.set()
+
+    conversation = Conversation(
+        channel,
+        score_message=lambda message: models.score_message(message),  # noqa: PLW0108 - made below
+        news={"begin": begin.set_result, "state": take_state, "drain": lambda _: told_to_drain.set()},
+        questions={"told": _know},
+        closed=owner_gone.set,
+    )
+    models = RemoteModels(
+        memory,
+        Arena(len(memory)),
+        post=conversation.post,
+        ask=conversation.ask,
+        clock=clock,
+        rejected=lambda reason: metrics.rejections.labels(reason).inc(),
+    )
+    told = await begin
+    settings = Settings(**told["settings"])
+    take_state(told["state"])
+    set_up_logging(settings.log_level, settings.log_format)
+    structlog.contextvars.bind_contextvars(pid=os.getpid())
+    try:
+        await _answer_calls(settings, models, conversation, metrics, clock, models_changed, told_to_drain)
+    except (ListenError, TokenFileError) as error:
+        conversation.tell("failed", str(error))
+    await conversation.flush()
+    await owner_gone.wait()
+
+
+async def _know(_: object) -> None:
+    """News come in order: when this is asked, those before are known."""
+
+
+async def _answer_calls(
+    settings: Settings,
+    models: RemoteModels,
+    conversation: Conversation,
+    metrics: Metrics,
+    clock: MonotonicClock,
+    models_changed: asyncio.Event,
+    told_to_drain: asyncio.Event,
+) -> None:
+    """Answers calls until it is told to drain, and then goes down in good order."""
+    statistics = RemoteStatistics(conversation.tell, conversation.ask)
+    told: list[Any] = []
+
+    def tell_counts() -> None:
+        statistics.flush()
+        series = write_series(metrics)
+        if series != told:
+            told[:] = series
+            conversation.tell("metrics", series)
+
+    async def keep_telling() -> None:
+        while True:
+            await asyncio.sleep(_NEWS_S)
+            tell_counts()
+
+    with contextlib.ExitStack() as stack:
+        vision = build_vision(settings, metrics)
+        stack.callback(vision.close)
+        service = build_service(settings, models, vision, statistics, metrics, clock)
+        server = service.grpc_server(settings, share_port=True)
+        listen(server, settings.listen, service.tls)
+        await service.health.report(ready=models.default_ready)
+        stack.enter_context(background(follow_health(models, service.health, models_changed)))
+        stack.enter_context(background(keep_telling()))
+        await server.start()
+        conversation.tell("listening", None)
+        await told_to_drain.wait()
+        in_time = await drain(settings, service.health, service.calls, lambda: server.stop(grace=1.0))
+        tell_counts()
+        conversation.tell("drained", in_time)
+        await conversation.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""What there is to know of a service's models, as JSON: dataclasses by their own type hints. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from enum import Enum
+from functools import cache
+from types import NoneType, UnionType
+from typing import Any, TypeAlias, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+
+from ferserve_server.domain.errors import FerserveError
+from ferserve_server.domain.servable import ModelStatus  # noqa: TC001 - read as a type hint at run time
+from ferserve_server.fronts.error_form import read_error, write_error
+
+T = TypeVar("T")
+
+Json: TypeAlias = Any
+"""What `json.loads` returns."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceState:
+    """The models of a service at one moment.
+
+    Attributes:
+        default_model: Model of requests that name none.
+        default_ready: Whether it answers, with a healthy engine.
+        models: Every model, by name.
+    """
+
+    default_model: str
+    default_ready: bool
+    models: tuple[ModelStatus, ...] = ()
+
+
+def write_value(value: object) -> object:
+    """A value of the domain as `json` can write it. Mappings become pairs: JSON's keys are texts only."""
+    if isinstance(value, FerserveError):
+        return write_error(value)
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, Mapping):
+        return [[write_value(key), write_value(each)] for key, each in value.items()]
+    if isinstance(value, tuple | list):
+        return [write_value(each) for each in value]
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: write_value(getattr(value, field.name)) for field in fields(value)}
+    return value
+
+
+def read_value(form: Json, kind: type[T]) -> T:
+    """The value that `write_value` wrote.
+
+    Args:
+        form: What it wrote.
+        kind: Its type: built of dataclasses, enums, tuples, mappings, `FerserveError`, and what JSON knows.
+
+    Raises:
+        KeyError, TypeError, ValueError: `form` is of another type.
+    """
+    return cast("T", _read(form, kind))
+
+
+def write_text(value: object) -> str:
+    """JSON of a value as `write_value` has it; numbers may be NumPy's."""
+    return json.dumps(value, default=lambda number: number.item(), separators=(",", ":"))
+
+
+def _read(form: Json, kind: Any) -> object:  # noqa: ANN401, PLR0911 - a hint of any kind; a case for each
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin in {Union, UnionType}:
+        (wanted,) = (each for each in arguments if each is not NoneType)
+        return None if form is None else _read(form, wanted)
+    if origin is tuple:
+        kinds = (arguments[0],) * len(form) if arguments[-1] is Ellipsis else arguments
+        return tuple(_read(each, wanted) for each, wanted in zip(form, kinds, strict=True))
+    if origin is not None and issubclass(origin, Mapping):
+        return {_read(key, arguments[0]): _read(each, arguments[1]) for key, each in form}
+    if issubclass(kind, FerserveError):
+        return read_error(form)
+    if issubclass(kind, Enum):
+        return kind(form)
+    if isinstance(kind, type) and is_dataclass(kind):
+        made: Callable[..., object] = kind
+        return made(**{name: _read(form[name], hint) for name, hint in _hints(kind).items()})
+    return form
+
+
+@cache
+def _hints(kind: type) -> dict[str, Any]:
+    hints = get_type_hints(kind)
+    return {field.name: hints[field.name] for field in fields(kind)}

@@ -1,0 +1,197 @@
+"""Keeps the front processes of a service running, and tells them of the models."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from ferserve_server.fronts.front_process import FrontProcess
+from ferserve_server.fronts.state_form import ServiceState, write_value
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Hashable, Mapping
+
+    from ferserve_server.domain.models import Models
+    from ferserve_server.fronts.front_process import FrontPlan
+    from ferserve_server.fronts.state_form import Json
+
+log = structlog.get_logger(__name__)
+
+CHANGES: Final = frozenset({"refresh", "load", "unload", "set_alias", "promote", "roll_back"})
+"""What front processes may ask to be changed; methods of `domain.models.ModelChanges`."""
+
+_RESTART_RANGE_S: Final = (0.1, 5.0)
+"""First and longest pause before a front process is started again; doubled at each start that did not last."""
+
+_LASTING_S: Final = 10.0
+"""A front process that lived this long did not fail for want of something at its start."""
+
+_CANARY_NEWS_S: Final = 1.0
+"""How often the figures of canaries are told: as often as they are judged."""
+
+
+_LONGEST_TELLING_S: Final = 1.0
+"""Whoever asked for a change is answered by then, also if a front process has not heard of it."""
+
+
+class Fronts:
+    """The front processes of a service. Event loop only.
+
+    Args of the constructor:
+        plan: How they are started.
+        count: How many there are.
+        models: The models.
+        default_model: Name of the one for requests that name none.
+        news: What to do with their news, by name: called with the process's key and the value.
+        questions: What answers their questions, by name, beside those for changes.
+        gone: Called with the key of a process that has ended.
+    """
+
+    def __init__(
+        self,
+        plan: FrontPlan,
+        count: int,
+        models: Models,
+        *,
+        default_model: str,
+        news: Mapping[str, Callable[[Hashable, Json], None]],
+        questions: Mapping[str, Callable[[Json], Awaitable[object]]],
+        gone: Callable[[Hashable], None],
+    ) -> None:
+        self._plan = plan
+        self._count = count
+        self._models = models
+        self._default_model = default_model
+        self._news = news
+        self._questions = {**questions, "change": self._change}
+        self._gone = gone
+        self._loop = asyncio.get_running_loop()
+        self._fronts: dict[int, FrontProcess] = {}
+        self._keepers: list[asyncio.Task[None]] = []
+        self._ending = False
+        self._stale = False
+        self.restart_count = 0
+
+    @property
+    def running_count(self) -> int:
+        """Front processes that listen."""
+        return sum(front.listening.done() and not front.ended.is_set() for front in self._fronts.values())
+
+    @property
+    def request_count(self) -> int:
+        """Requests of all of them that are not answered."""
+        return sum(front.request_count for front in self._fronts.values())
+
+    @property
+    def pids(self) -> list[int]:
+        """Process ids of those that run."""
+        return [front.pid for front in self._fronts.values() if not front.ended.is_set()]
+
+    async def start(self) -> None:
+        """Starts them all, and returns when all listen.
+
+        Raises:
+            FrontStartError: One did not get that far.
+        """
+        first = await asyncio.gather(*(self._start(index) for index in range(self._count)))
+        await asyncio.gather(*(front.listening for front in first))
+        self._keepers = [self._loop.create_task(self._keep(index, front)) for index, front in enumerate(first)]
+        self._keepers.append(self._loop.create_task(self._tell_canaries()))
+
+    def state_changed(self) -> None:
+        """Tells all of them of the models, once for all changes of a turn of the event loop."""
+        if not self._stale:
+            self._stale = True
+            self._loop.call_soon(self.tell_changes)
+
+    def tell_changes(self) -> None:
+        """Tells them now what is not told yet."""
+        if self._stale:
+            self._stale = False
+            state = self._state()
+            for front in self._fronts.values():
+                front.tell("state", state)
+
+    async def told(self) -> None:
+        """Returns when every front process knows the models as they stand."""
+        self._stale = True
+        self.tell_changes()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LONGEST_TELLING_S):
+                await asyncio.gather(*(front.told() for front in self._fronts.values()))
+
+    async def drain(self, timeout_s: float) -> bool:
+        """Has them refuse what is new and answer what they took; returns whether all did within the time."""
+        self._ending = True
+        running = [front for front in self._fronts.values() if not front.ended.is_set()]
+        for front in running:
+            front.tell("drain", None)
+        waiting = [front.drained for front in running]
+        done, late = await asyncio.wait(waiting, timeout=timeout_s) if waiting else (set(), set())
+        return not late and all(future.result() for future in done)
+
+    async def close(self) -> None:
+        """Ends them."""
+        self._ending = True
+        for keeper in self._keepers:
+            keeper.cancel()
+        await asyncio.gather(*self._keepers, return_exceptions=True)
+        await asyncio.gather(*(front.end() for front in self._fronts.values()))
+
+    def _state(self) -> object:
+        models = self._models
+        return write_value(ServiceState(self._default_model, models.default_ready, models.models()))
+
+    async def _start(self, index: int) -> FrontProcess:
+        serial = self.restart_count
+        news = {name: partial(take, (index, serial)) for name, take in self._news.items()}
+        front = FrontProcess(self._plan, news, self._questions, self.tell_changes)
+        # Noted before it runs, so that it misses no change.
+        self._fronts[index] = front
+        await front.start(self._state())
+        log.info("front process started", front=index, pid=front.pid)
+        return front
+
+    async def _keep(self, index: int, front: FrontProcess) -> None:
+        """Starts another front process whenever one has ended."""
+        pause_s, longest_s = _RESTART_RANGE_S
+        key = (index, 0)
+        while True:
+            started_at = self._loop.time()
+            await front.ended.wait()
+            how = await front.end()
+            self._gone(key)
+            if self._ending:
+                return
+            log.error("front process ended; another is started", front=index, pid=front.pid, how=how)
+            lasted = self._loop.time() - started_at > _LASTING_S
+            pause_s = _RESTART_RANGE_S[0] if lasted else pause_s
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, longest_s)
+            self.restart_count += 1
+            key = (index, self.restart_count)
+            try:
+                front = await self._start(index)
+            except OSError as error:
+                log.error("front process cannot be started", front=index, error=str(error))  # noqa: TRY400 - no trace
+                front = self._fronts[index]
+                await front.end()
+
+    async def _change(self, words: Json) -> None:
+        name, *arguments = words
+        if name not in CHANGES:
+            raise ValueError(f"no change is called {name!r}")
+        await getattr(self._models, name)(*arguments)
+        # Who asked reads the models next.
+        await self.told()
+
+    async def _tell_canaries(self) -> None:
+        """Figures of a trial change with every request; those who look at them get the newest of each second."""
+        while True:
+            await asyncio.sleep(_CANARY_NEWS_S)
+            if any(model.canary is not None for model in self._models.models()):
+                self.state_changed()

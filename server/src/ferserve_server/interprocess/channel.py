@@ -1,0 +1,168 @@
+"""Messages between two processes, each as a whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import socket
+from typing import TYPE_CHECKING, Final, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+LONGEST_MESSAGE: Final = 128 * 1024
+"""Bytes of a message unless a channel says otherwise. Linux takes messages up to its send buffer, 208 KiB unless
+the system is set up otherwise."""
+
+_FDS_PER_MESSAGE: Final = 4
+
+
+class ChannelClosedError(Exception):
+    """The other side has closed the channel, or its process has ended."""
+
+
+class ChannelFullError(Exception):
+    """The other side does not read: some 250 short messages wait for it. The message was not sent."""
+
+
+class MessageTooLongError(Exception):
+    """The message is empty, or longer than the channel takes."""
+
+
+class Channel:
+    """One end of a connection between two processes (AF_UNIX, SOCK_SEQPACKET).
+
+    Messages keep their bounds and their order. When a process ends, however it does, the other side gets
+    `ChannelClosedError` after the last message. Empty messages cannot be sent.
+
+    Thread-safety: any number of threads may send and receive at once; a message goes to one of them. `close` only
+    when none of them is at it: `shut_down` wakes them up before.
+    """
+
+    def __init__(self, connected: socket.socket, longest_message: int = LONGEST_MESSAGE) -> None:
+        """Takes over a blocking socket; see `pair` and `from_fd`.
+
+        Args:
+            connected: The socket.
+            longest_message: Bytes of the longest message, the same on both sides. A small one makes receiving
+                cheaper, since room for it is set aside each time.
+        """
+        self._socket = connected
+        self._longest = longest_message
+
+    @classmethod
+    def pair(cls, longest_message: int = LONGEST_MESSAGE) -> tuple[Self, Self]:
+        """Makes the two ends of a new connection."""
+        left, right = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        return cls(left, longest_message), cls(right, longest_message)
+
+    @classmethod
+    def from_fd(cls, fd: int, longest_message: int = LONGEST_MESSAGE) -> Self:
+        """Takes over an end that this process was started with, or got in a message."""
+        connected = socket.socket(fileno=fd)
+        connected.set_inheritable(False)
+        return cls(connected, longest_message)
+
+    def fileno(self) -> int:
+        """The file descriptor, for `loop.add_reader`, `select` and `Child`; -1 when closed."""
+        return self._socket.fileno()
+
+    def send(self, message: bytes, fds: Sequence[int] = ()) -> None:
+        """Sends a message, and copies of file descriptors with it. Waits while the other side's buffer is full.
+
+        Raises:
+            ChannelClosedError: The other side is gone.
+            MessageTooLongError: It is empty, or longer than the channel takes.
+        """
+        self._send(message, fds, 0)
+
+    def send_now(self, message: bytes, fds: Sequence[int] = ()) -> None:
+        """The same without waiting: for the event loop.
+
+        Raises:
+            ChannelClosedError: The other side is gone.
+            ChannelFullError: It would have to wait.
+            MessageTooLongError: It is empty, or longer than the channel takes.
+        """
+        try:
+            self._send(message, fds, socket.MSG_DONTWAIT)
+        except BlockingIOError as error:
+            raise ChannelFullError from error
+
+    def receive(self) -> bytes:
+        """Waits for a message.
+
+        Raises:
+            ChannelClosedError: None is left, and the other side is gone.
+        """
+        return self._received(0)
+
+    def receive_now(self) -> bytes | None:
+        """The next message, or None if there is none yet. Does not wait.
+
+        Raises:
+            ChannelClosedError: None is left, and the other side is gone.
+        """
+        try:
+            return self._received(socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return None
+
+    def wait_readable(self, timeout_s: float) -> bool:
+        """Waits until there is a message, or the other side is gone; returns whether that was within the time."""
+        readable = select.poll()
+        readable.register(self._socket, select.POLLIN)
+        return bool(readable.poll(timeout_s * 1e3))
+
+    def receive_with_fds(self) -> tuple[bytes, list[int]]:
+        """Waits for a message, and returns the file descriptors that came with it; they are the caller's to close.
+
+        Raises:
+            ChannelClosedError: None is left, and the other side is gone.
+        """
+        try:
+            message, fds, _, _ = socket.recv_fds(self._socket, self._longest, _FDS_PER_MESSAGE)
+        except ConnectionError as error:
+            raise ChannelClosedError from error
+        if not message:
+            raise ChannelClosedError
+        for fd in fds:  # `recv_fds` drops its flags before Python 3.13, so they come without close-on-exec
+            os.set_inheritable(fd, False)
+        return message, fds
+
+    def shut_down(self) -> None:
+        """Ends the connection in both directions and wakes the threads that wait on either side of it."""
+        try:
+            self._socket.shutdown(socket.SHUT_RDWR)
+        except OSError as error:  # already ended, or closed
+            if error.errno not in (errno.ENOTCONN, errno.EBADF):
+                raise
+
+    def close(self) -> None:
+        """Closes this end. Take it from the event loop first (`loop.remove_reader`)."""
+        self._socket.close()
+
+    def _send(self, message: bytes, fds: Sequence[int], flags: int) -> None:
+        if not 0 < len(message) <= self._longest:
+            raise MessageTooLongError(f"messages have 1 to {self._longest} bytes, this one has {len(message)}")
+        try:
+            if fds:
+                socket.send_fds(self._socket, [message], fds, flags)
+            else:
+                self._socket.send(message, flags)
+        except ConnectionError as error:
+            raise ChannelClosedError from error
+        except OSError as error:
+            if error.errno == errno.EBADF:  # closed on this side
+                raise ChannelClosedError from error
+            raise
+
+    def _received(self, flags: int) -> bytes:
+        try:
+            message = self._socket.recv(self._longest, flags)
+        except ConnectionError as error:
+            raise ChannelClosedError from error
+        if not message:
+            raise ChannelClosedError
+        return message

@@ -1,0 +1,149 @@
+"""Wiring of what answers calls, whichever process loads the models."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ferserve_server.observability.observers import CallMetrics, VisionMetrics
+from ferserve_server.pipeline.analyze_images import AnalyzeImages
+from ferserve_server.pipeline.classify_faces import ClassifyFaces
+from ferserve_server.pipeline.stream_frames import StreamLimits
+from ferserve_server.transport.calls import Calls
+from ferserve_server.transport.control import build_control
+from ferserve_server.transport.emotion_servicer import EmotionServicer
+from ferserve_server.transport.health import HealthReporter
+from ferserve_server.transport.interop import build_interop, compat_names
+from ferserve_server.transport.limits import RequestLimits
+from ferserve_server.transport.model_servicer import ModelServicer
+from ferserve_server.transport.server import TlsFiles, build_server
+from ferserve_server.vision.pool import VisionPool
+
+if TYPE_CHECKING:
+    import asyncio
+
+    import grpc
+
+    from ferserve_server.clock import MonotonicClock
+    from ferserve_server.domain.models import Models
+    from ferserve_server.observability.metrics import Metrics
+    from ferserve_server.settings import Settings
+    from ferserve_server.transport.compat.statistics import KeptStatistics
+    from ferserve_server.transport.interop import Interop
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What answers calls.
+
+    Attributes:
+        calls: Takes calls in and sees them out.
+        limits: Bounds of a request.
+        health: What health checks are told.
+        analyze: Finds and scores the faces of pictures.
+        own_models: ModelService for the address of control calls.
+        interop: The interfaces of other servers.
+        tls: For TLS, or None.
+    """
+
+    calls: Calls
+    limits: RequestLimits
+    health: HealthReporter
+    analyze: AnalyzeImages
+    own_models: ModelServicer
+    interop: Interop
+    tls: TlsFiles | None
+    _emotion: EmotionServicer
+    _models: ModelServicer
+
+    def grpc_server(self, settings: Settings, *, share_port: bool = False) -> grpc.aio.Server:
+        """Makes the gRPC server with all services, not yet listening."""
+        return build_server(
+            self._emotion,
+            self._models,
+            self.health,
+            self.limits,
+            self.interop.handlers,
+            with_reflection=settings.reflection,
+            share_port=share_port,
+        )
+
+
+def build_service(
+    settings: Settings,
+    models: Models,
+    vision: VisionPool,
+    statistics: KeptStatistics,
+    metrics: Metrics,
+    clock: MonotonicClock,
+) -> Service:
+    """Makes what answers calls.
+
+    Raises:
+        TokenFileError: The file of the token for control calls cannot be used.
+    """
+    call_metrics = CallMetrics(metrics)
+    limits = RequestLimits(
+        settings.max_message_bytes,
+        settings.max_metadata_bytes,
+        settings.max_faces_per_request,
+        settings.max_images_per_request,
+        settings.max_detection_side_pixels,
+    )
+    calls = Calls(limits, call_metrics, clock)
+    classify = ClassifyFaces(models.acquire, vision)
+    analyze = AnalyzeImages(models.acquire, vision)
+    emotion = EmotionServicer(
+        calls,
+        classify,
+        analyze,
+        limits=limits,
+        stream_limits=StreamLimits(settings.max_unanswered_messages, settings.max_running_frames),
+        detection=settings.detection,
+        observer=call_metrics,
+        clock=clock,
+    )
+    control, own_control = build_control(settings, models)
+    interop = build_interop(
+        settings,
+        calls,
+        classify,
+        analyze,
+        models,
+        statistics,
+        control=control,
+        own_control=own_control,
+        limits=limits,
+        clock=clock,
+    )
+    return Service(
+        calls,
+        limits,
+        HealthReporter(compat_names(settings)),
+        analyze,
+        ModelServicer(calls, models.models, models.model, own_control),
+        interop,
+        TlsFiles.named(settings.tls_cert_file, settings.tls_key_file, settings.tls_client_ca_file),
+        emotion,
+        ModelServicer(calls, models.models, models.model, control),
+    )
+
+
+def build_vision(settings: Settings, metrics: Metrics) -> VisionPool:
+    """Starts the threads that read pictures; whoever asks for them closes them."""
+    return VisionPool(
+        thread_count=settings.vision_threads or len(os.sched_getaffinity(0)),
+        max_image_pixels=settings.max_image_pixels,
+        max_faces_per_image=settings.max_faces_per_image,
+        max_queue_images=settings.max_queue_images,
+        observer=VisionMetrics(metrics),
+    )
+
+
+async def follow_health(models: Models, health: HealthReporter, changed: asyncio.Event) -> None:
+    """Says whether faces can be classified, again after every change. Cancel to stop."""
+    while True:
+        await health.report(ready=models.default_ready)
+        await changed.wait()
+        changed.clear()

@@ -1,0 +1,168 @@
+"""Addresses that need care before a gRPC server takes them: files of sockets, and ports of several processes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+UNIX: Final = "unix:"
+"""What the address of a Unix-domain socket begins with; its path follows, also as unix:///PATH."""
+
+_LONGEST_PATH_BYTES: Final = 107
+"""sockaddr_un.sun_path has 108 bytes, one of them for the end (unix(7))."""
+
+_TRIES: Final = 20
+"""A port that is free on one of a host's addresses may be taken on another."""
+
+
+class ListenError(Exception):
+    """The address cannot be listened on; the text says which."""
+
+
+def is_unix(address: str) -> bool:
+    """Whether an address is a Unix-domain socket's."""
+    return address.startswith(UNIX)
+
+
+@contextlib.contextmanager
+def claimed(address: str, flag: str) -> Iterator[None]:
+    """Makes room for a Unix-domain socket, and removes its file at the end; other addresses are left alone.
+
+    gRPC replaces whatever socket is there, in use or not, and may leave its own behind.
+
+    Args:
+        address: What will be listened on within the block.
+        flag: Names the setting in errors.
+
+    Raises:
+        ListenError: Another process listens there, it is another file, or its folder is not there.
+    """
+    if not is_unix(address):
+        yield
+        return
+    path = _path_of(address)
+    fault = _make_room(path)
+    if fault:
+        raise ListenError(f"cannot listen on {address!r}: {fault}; choose another with {flag}")
+    try:
+        yield
+    finally:
+        if path.is_socket() and not _answers(path):
+            path.unlink(missing_ok=True)
+
+
+class ReservedPort:
+    """A port that several processes listen on: kept from others for as long as this is open.
+
+    It is bound here with SO_REUSEPORT and not listened on, so that it gets no connections. Open it as a context
+    manager.
+
+    Attributes:
+        port: The port.
+        address: HOST:PORT for the other processes to listen on, with SO_REUSEPORT.
+    """
+
+    def __init__(self, address: str, flag: str) -> None:
+        """Binds the port.
+
+        Args:
+            address: HOST:PORT; port 0 picks a free one.
+            flag: Names the setting in errors.
+
+        Raises:
+            ListenError: It is no HOST:PORT, or it is taken.
+        """
+        host, _, text = address.rpartition(":")
+        try:
+            self._sockets = _bind(host.strip("[]"), int(text))
+        except (OSError, ValueError, OverflowError) as error:
+            raise ListenError(f"cannot listen on {address!r}: {error}; choose another with {flag}") from error
+        self.port: int = self._sockets[0].getsockname()[1]
+        self.address = f"{host}:{self.port}"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for each in self._sockets:
+            each.close()
+
+
+def _bind(host: str, port: int) -> list[socket.socket]:
+    places = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    found = list(dict.fromkeys((family, place[0]) for family, _, _, _, place in places))
+    for attempt in range(_TRIES):
+        bound: list[socket.socket] = []
+        try:
+            for family, name in found:
+                number = bound[0].getsockname()[1] if bound else port
+                if number:
+                    _bound(family, str(name), number, share=False).close()
+                bound.append(_bound(family, str(name), number, share=True))
+        except OSError:
+            for each in bound:
+                each.close()
+            if port or attempt == _TRIES - 1:
+                raise
+        else:
+            return bound
+    raise OSError("no port is free")
+
+
+def _bound(family: int, host: str, port: int, *, share: bool) -> socket.socket:
+    """A socket on the port; without `share` it cannot be had where any other process listens."""
+    made = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # what a server before left behind is no one's
+        if share:
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        made.bind((host, port))
+    except BaseException:
+        made.close()
+        raise
+    return made
+
+
+def _path_of(address: str) -> Path:
+    path = address.removeprefix(UNIX)
+    return Path(path.removeprefix("//") if path.startswith("///") else path)
+
+
+def _make_room(path: Path) -> str:
+    """Removes a socket that nobody listens on; returns why a new one cannot be there, or ""."""
+    try:
+        if len(bytes(path)) > _LONGEST_PATH_BYTES:
+            fault = f"the path of a socket has at most {_LONGEST_PATH_BYTES} bytes"
+        elif not path.parent.is_dir():
+            fault = f"there is no folder {path.parent}"
+        elif not os.path.lexists(path):
+            fault = ""
+        elif not stat.S_ISSOCK(path.lstat().st_mode):
+            fault = "there is a file of that name"
+        elif _answers(path):
+            fault = "another process listens there"
+        else:
+            fault = ""
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        fault = str(error)
+    return fault
+
+
+def _answers(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(str(path))
+        except BlockingIOError:  # its line of connections is full
+            return True
+        except OSError:
+            return False
+        return True

@@ -1,0 +1,69 @@
+"""A server with front processes: real ones, and the models of the test in the test's own process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import urllib.request
+from typing import TYPE_CHECKING, Any
+
+import grpc
+from prometheus_client.parser import text_string_to_metric_families
+
+from support.local_server import LocalServer, Stubs, local_server
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from ferserve_server.domain.ports import Loader
+    from ferserve_server.fronts.supervisor import Fronts
+
+CALLER_COUNT = 12
+"""Connections spread over two processes by chance: all of these on one of them once in 2,000 runs."""
+
+
+@contextlib.asynccontextmanager
+async def front_server(
+    model_repo: Path, loader: Loader | None = None, **settings: object
+) -> AsyncIterator[LocalServer]:
+    """Runs a server with two front processes until the block is left."""
+    async with local_server(model_repo, loader, **({"processes": 2} | settings)) as server:
+        yield server
+
+
+def fronts_of(server: LocalServer) -> Fronts:
+    """The front processes of a server."""
+    assert server.running.fronts is not None
+    return server.running.fronts
+
+
+@contextlib.asynccontextmanager
+async def callers(server: LocalServer, count: int = CALLER_COUNT) -> AsyncIterator[list[Stubs]]:
+    """Stubs on connections of their own, which land on one process or another, once health says SERVING there."""
+    async with contextlib.AsyncExitStack() as stack:
+        options: list[tuple[str, Any]] = [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_retries", 0)]
+        made = []
+        for _ in range(count):
+            channel = grpc.aio.insecure_channel(server.address, options)
+            made.append(Stubs(await stack.enter_async_context(channel)))
+        for each in made:
+            await each.wait_for()
+        yield made
+
+
+def scrape(server: LocalServer) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+    """Every sample of a server's metrics, by name and labels. Blocking."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{server.running.metrics_port}/metrics", timeout=30) as page:
+        text = page.read().decode()
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+async def metric(server: LocalServer, name: str, **labels: str) -> float:
+    """One sample, 0 if it is not there."""
+    samples = await asyncio.to_thread(scrape, server)
+    return samples.get((f"ferserve_{name}", frozenset(labels.items())), 0.0)
