@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import statistics
+import time
 from itertools import count
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from ferserve_server.repository.core_time import core_time_s
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -27,7 +27,7 @@ def measure_batches(
     bucket_size: int,
     *,
     at_least_s: float = 0.0,
-    now: Callable[[], float] = core_time_s,
+    now: Callable[[], float] = time.perf_counter,
     rest: Callable[[float], None] = lambda _: None,
 ) -> list[list[float]]:
     """Times of a batch, in seconds, of each servable. They take turns, so that other work meets all of them.
@@ -61,7 +61,7 @@ def measure_curve(
     faces: CropBatch,
     bucket_sizes: Sequence[int],
     *,
-    now: Callable[[], float] = core_time_s,
+    now: Callable[[], float] = time.perf_counter,
     rest: Callable[[float], None] = lambda _: None,
 ) -> dict[int, float]:
     """Median time of a batch, in seconds, by its size; see `measure_batches`."""

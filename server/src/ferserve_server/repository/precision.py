@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -11,7 +12,6 @@ import structlog
 
 from ferserve_server.domain.errors import ModelRejectedError
 from ferserve_server.domain.servable import Precision
-from ferserve_server.repository.core_time import core_time_s
 from ferserve_server.repository.gate import check_golden, score_all, warm
 from ferserve_server.repository.latency import measure_batches, speedup
 
@@ -54,7 +54,7 @@ def settle_precision(
     limits: GateLimits,
     *,
     known_speedup: float | None = None,
-    now: Callable[[], float] = core_time_s,
+    now: Callable[[], float] = time.perf_counter,
     rest: Callable[[float], None] = lambda _: None,
 ) -> Trial:
     """Warms and tries a version in float32, and where it may be in bfloat16, and keeps one of the two.
