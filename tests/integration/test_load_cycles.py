@@ -22,8 +22,8 @@ WARM_CYCLES = 1
 CYCLES = 5
 BALLAST_MIB = 16
 MOST_GROWTH_MIB = 160
-"""With `--engine thread` the memory was 801 to 907 MiB over 90 cycles, in steps of one copy of the ballast, whichever
-version was loaded. Each version whose graph stays adds 65 MiB, each whose sessions stay 403 MiB."""
+"""With `--engine thread` the memory was 801 to 907 MiB over 90 cycles, in steps of one copy of the ballast,
+whichever version was loaded. Each version whose graph stays adds 65 MiB, each whose sessions stay 403 MiB."""
 
 
 def memory_of(server: ServerProcess) -> dict[int, float]:
