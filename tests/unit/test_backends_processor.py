@@ -1,8 +1,13 @@
 """What is read of a processor."""
 
+import os
+
 import pytest
 
-from ferserve_server.backends.processor import describe_machine, multiplies_bfloat16
+from ferserve_server.backends.processor import cpu_count, describe_machine, multiplies_bfloat16
+from ferserve_server.observability.metrics import Metrics
+from ferserve_server.service_assembly import build_vision
+from ferserve_server.settings import Settings
 
 CPUINFO = """processor\t: 0
 model name\t: A Processor @ 2.00GHz
@@ -26,3 +31,10 @@ def test_where_nothing_is_known_of_the_processor_it_cannot():
 
 def test_the_machine_is_named_the_same_every_time():
     assert describe_machine() == describe_machine() != ""
+
+
+def test_where_the_system_tells_no_affinity_all_cores_count(monkeypatch):
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)  # as on macOS
+    assert cpu_count() == os.cpu_count()
+    pool = build_vision(Settings(), Metrics())
+    pool.close()

@@ -136,6 +136,7 @@ async def running_server(settings: Settings, loader: Loader) -> AsyncIterator[Ru
             fronts, port = await stack.enter_async_context(
                 running_fronts(settings, manager, vision, statistics, metrics, merged)
             )
+            fronts.state_changed()  # a control call may have come while they started
         log.info(
             "listening",
             port=port,

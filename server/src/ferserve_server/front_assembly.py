@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from ferserve_server.backends.processor import cpu_count
 from ferserve_server.fronts.front_process import FrontPlan, FrontStartError
 from ferserve_server.fronts.supervisor import Fronts
 from ferserve_server.transport.addresses import ListenError, ReservedPort
@@ -79,7 +79,7 @@ async def running_fronts(
 def _settings_of_one(settings: Settings, address: str) -> dict[str, Any]:
     """The settings of one front process: threads and the queue for pictures are divided among all."""
     count = settings.processes
-    threads = settings.vision_threads or len(os.sched_getaffinity(0))
+    threads = settings.vision_threads or cpu_count()
     own = settings.model_copy(
         update={
             "listen": address,

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ferserve_server.backends.processor import cpu_count
 from ferserve_server.observability.observers import CallMetrics, VisionMetrics
 from ferserve_server.pipeline.analyze_images import AnalyzeImages
 from ferserve_server.pipeline.classify_faces import ClassifyFaces
@@ -133,7 +133,7 @@ def build_service(
 def build_vision(settings: Settings, metrics: Metrics) -> VisionPool:
     """Starts the threads that read pictures; whoever asks for them closes them."""
     return VisionPool(
-        thread_count=settings.vision_threads or len(os.sched_getaffinity(0)),
+        thread_count=settings.vision_threads or cpu_count(),
         max_image_pixels=settings.max_image_pixels,
         max_faces_per_image=settings.max_faces_per_image,
         max_queue_images=settings.max_queue_images,

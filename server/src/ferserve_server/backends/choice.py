@@ -6,8 +6,8 @@ import importlib.util
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from ferserve_server.backends.onnx_runtime import OnnxRuntimeLoader
-from ferserve_server.backends.openvino_model import OpenVinoLoader
+from ferserve_server.backends import onnx_runtime, openvino_model
+from ferserve_server.backends.onnx_loader import OnnxLoader
 from ferserve_server.backends.saved_model import SavedModelLoader
 
 if TYPE_CHECKING:
@@ -65,9 +65,9 @@ def engine_loader(backend: str, settings: EngineSettings) -> Loader:
         "intra_op_thread_count": settings.intra_op_thread_count,
     }
     if backend == ONNX_RUNTIME:
-        return OnnxRuntimeLoader(**counts)
+        return OnnxLoader(backend, onnx_runtime.read_model, **counts)
     if backend == OPENVINO:
-        return OpenVinoLoader(**counts)
+        return OnnxLoader(backend, openvino_model.read_model, **counts)
     return SavedModelLoader(**counts, gpu_memory_limit_mib=settings.gpu_memory_limit_mib)
 
 

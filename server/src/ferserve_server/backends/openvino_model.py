@@ -1,80 +1,55 @@
-"""Runs the ONNX files of versions in OpenVINO, in float32, in bfloat16 or in int8, on the CPU."""
+"""Runs ONNX files in OpenVINO, in float32, in bfloat16 or in int8, on the CPU."""
 
 from __future__ import annotations
 
 import importlib
 from typing import TYPE_CHECKING, Any, Final
 
-import structlog
-
-from ferserve_server.backends.onnx_file import read_onnx
-from ferserve_server.backends.processor import cpu_count, multiplies_bfloat16, read_cpuinfo
-from ferserve_server.backends.sessions import Session, SessionServable, precision_unsupported
+from ferserve_server.backends.processor import multiplies_bfloat16, read_cpuinfo
+from ferserve_server.backends.sessions import Session, precision_unsupported
 from ferserve_server.backends.signature import TensorSpec, check_signature
 from ferserve_server.domain.servable import Precision
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Sequence
 
     from ferserve_server.domain.face import CropBatch, Scores
-    from ferserve_server.domain.servable import ModelDescription, ServableId
-
-log = structlog.get_logger(__name__)
+    from ferserve_server.domain.servable import ModelDescription
 
 _DEVICE: Final = "CPU"
 _PRECISIONS: Final = {Precision.FLOAT32: "f32", Precision.BFLOAT16: "bf16", Precision.INT8: "f32"}
 """Of what the file does not say itself: a file in int8 names what is rounded."""
 
 
-class OpenVinoLoader:
-    """Loads ONNX files into OpenVINO.
+def read_model(
+    content: bytes, description: ModelDescription, intra_op_thread_count: int
+) -> Callable[[Precision], Session]:
+    """Reads an ONNX file; see `onnx_loader.ReadModel`.
 
-    Args of the constructor:
-        executor_count: Batches that run at once; 0 picks one per core.
-        intra_op_thread_count: Threads within one operation, 1 or more.
-
-    Thread-safety: `load` may be called from any thread, one at a time.
+    Raises:
+        ModelRejectedError: SIGNATURE_MISMATCH.
     """
+    openvino = importlib.import_module("openvino")  # here: only a server that loads a model needs it
+    core = openvino.Core()
+    whole = core.read_model(content)
+    check_signature(_specs(whole.inputs), _specs(whole.outputs), description)
+    # What else it gives, such as the logits, is not computed.
+    model = openvino.Model([whole.output(description.output)], whole.get_parameters())
+    options = {
+        "NUM_STREAMS": 1,
+        "INFERENCE_NUM_THREADS": intra_op_thread_count,
+        # Sessions know nothing of each other: pinned, all would be pinned to the first core.
+        "ENABLE_CPU_PINNING": False,
+    }
 
-    def __init__(self, *, executor_count: int, intra_op_thread_count: int) -> None:
-        self._executor_count = executor_count
-        self._intra_op_thread_count = intra_op_thread_count
+    def open_session(precision: Precision) -> Session:
+        if precision is Precision.BFLOAT16 and not multiplies_bfloat16(read_cpuinfo()):
+            raise precision_unsupported("The processor has neither avx512_bf16 nor amx_bf16.")
+        # Said for float32 too: on processors with AMX the default is bfloat16.
+        own = options | {"INFERENCE_PRECISION_HINT": _PRECISIONS[precision]}
+        return _session_of(openvino, core.compile_model(model, _DEVICE, own).create_infer_request())
 
-    def load(self, servable_id: ServableId, directory: Path, description: ModelDescription) -> SessionServable:
-        """Loads a version; see `domain.ports.Loader`.
-
-        Raises:
-            ModelRejectedError: ONNX_MISSING or SIGNATURE_MISMATCH.
-        """
-        content = read_onnx(directory, "openvino")
-        openvino = importlib.import_module("openvino")  # here: only a server that loads a model needs it
-        core = openvino.Core()
-        whole = core.read_model(content)
-        check_signature(_specs(whole.inputs), _specs(whole.outputs), description)
-        # What else it gives, such as the logits, is not computed.
-        model = openvino.Model([whole.output(description.output)], whole.get_parameters(), servable_id.name)
-
-        def open_session(precision: Precision) -> Session:
-            if precision is Precision.BFLOAT16 and not multiplies_bfloat16(read_cpuinfo()):
-                raise precision_unsupported("The processor has neither avx512_bf16 nor amx_bf16.")
-            compiled = core.compile_model(model, _DEVICE, self._compile_options(precision))
-            return _session_of(openvino, compiled.create_infer_request())
-
-        executor_count = self._executor_count or cpu_count()
-        servable = SessionServable(servable_id, description, open_session, executor_count=executor_count)
-        log.info("model loaded", servable=str(servable_id), backend="openvino", executors=executor_count)
-        return servable
-
-    def _compile_options(self, precision: Precision) -> dict[str, Any]:
-        return {
-            # Said for float32 too: on processors with AMX the default is bfloat16.
-            "INFERENCE_PRECISION_HINT": _PRECISIONS[precision],
-            "NUM_STREAMS": 1,
-            "INFERENCE_NUM_THREADS": self._intra_op_thread_count,
-            # Sessions know nothing of each other: pinned, all would be pinned to the first core.
-            "ENABLE_CPU_PINNING": False,
-        }
+    return open_session
 
 
 def _session_of(openvino: Any, request: Any) -> Session:  # noqa: ANN401 - untyped

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ferserve_server.backends.freed_memory import return_freed_memory
 from ferserve_server.backends.serving_thread import made_to_serve, priority
 from ferserve_server.domain.errors import ModelRejectedError
 from ferserve_server.domain.servable import Precision
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
 
 def _nothing() -> None:
     """Where memory goes with the last reference to it."""
+
+
+def _closed(_: Precision) -> Session:
+    raise RuntimeError("The version was closed.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +106,7 @@ class SessionServable:
         missing = self.executor_count - len(idle)
         with ThreadPoolExecutor(thread_count) as threads:
             idle += threads.map(lambda _: self._new_session(bucket_sizes, serves=True), range(missing))
+        return_freed_memory()  # what loading and warming took; in an engine process nothing else would need it
 
     def add_spare(self, bucket_sizes: Sequence[int]) -> None:
         """Opens and warms one session more."""
@@ -111,11 +117,12 @@ class SessionServable:
         own.insert(0, self._new_session(bucket_sizes))
 
     def close(self) -> None:
-        """Gives the sessions' memory back."""
+        """Gives the sessions' memory back, and that of the graph with the last servable that was cast from it."""
+        self._open_session = _closed
         self._idle.clear()
-        for session in self._sessions:
-            session.close()
-        self._sessions.clear()
+        while self._sessions:
+            self._sessions.pop().close()
+        return_freed_memory()
 
     def _new_session(self, bucket_sizes: Sequence[int] = (), *, serves: bool = False) -> Session:
         def make() -> Session:

@@ -16,6 +16,8 @@ from typing import Any, Final
 
 import structlog
 
+from ferserve_server.backends.freed_memory import set_aside_imports
+
 log = structlog.get_logger(__name__)
 
 _PARTS: Final = {
@@ -41,6 +43,7 @@ class TensorFlowCore:
     def __init__(self) -> None:
         # TensorFlow writes a page to stderr at import; errors still come as exceptions.
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+        is_first = _PARTS["session"] not in sys.modules
         parts = _import_parts() if "tensorflow" in sys.modules else _import_without_package()
         self.config_pb2: Any = parts["config_pb2"]
         self.rewriter_pb2: Any = parts["rewriter_pb2"]
@@ -52,6 +55,8 @@ class TensorFlowCore:
         self.dtypes: Any = parts["dtypes"]
         self.deprecation: Any = parts["deprecation"]
         self.convert: Any = parts["convert"]
+        if is_first:
+            set_aside_imports()
 
 
 def _import_without_package() -> dict[str, ModuleType]:

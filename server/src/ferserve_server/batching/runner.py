@@ -137,8 +137,10 @@ class ThreadRunner:
             self._working -= 1
             last = self._working == 0
         if last:
-            self._servable.close()
-            self._ended.set()
+            try:
+                self._servable.close()
+            finally:
+                self._ended.set()
 
     def _run(self, outcome: BatchOutcome, buffer: CropBatch, now: float) -> None:
         row_count = leave_out_unwanted(outcome, now)

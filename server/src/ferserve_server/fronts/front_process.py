@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ferserve_server.fronts.conversation import Conversation
 from ferserve_server.fronts.desk import FrontDesk
 from ferserve_server.fronts.mailbox import MESSAGE_BYTES
-from ferserve_server.interprocess.channel import Channel
+from ferserve_server.interprocess.channel import Channel, ChannelClosedError
 from ferserve_server.interprocess.child import Child
 from ferserve_server.interprocess.memory import SharedBlock, SlotLayout
 
@@ -95,15 +95,17 @@ class FrontProcess:
         Raises:
             OSError: The system cannot start another process.
         """
-        ours, theirs = Channel.pair(MESSAGE_BYTES)
         block = SharedBlock.create(layout_of(self._plan.memory_bytes))
         try:
             memory = block.faces(0, (self._plan.memory_bytes,))
-            self._child = await asyncio.to_thread(Child, self._plan.module, (), (theirs,))
-            ours.send(json.dumps({"memory_bytes": self._plan.memory_bytes}).encode(), [block.fd])
-        except BaseException:
-            ours.close()
-            raise
+            ours, theirs = Channel.pair(MESSAGE_BYTES)
+            try:
+                self._child = await asyncio.to_thread(Child, self._plan.module, (), (theirs,))
+                with contextlib.suppress(ChannelClosedError):  # it has ended already: told when it is read
+                    ours.send(json.dumps({"memory_bytes": self._plan.memory_bytes}).encode(), [block.fd])
+            except BaseException:
+                ours.close()
+                raise
         finally:
             block.close()  # `memory` keeps it mapped
         news: News = {
