@@ -17,8 +17,9 @@ from ferserve.v1 import emotion_service_pb2 as emotion_pb2
 from ferserve.v1 import face_pb2, servable_pb2
 from ferserve.v1 import model_service_pb2 as model_pb2
 from support.engine_children import CRASH, CRASHING, HANG, RAISE, RAISING, REJECTED, SLOW, special_face
-from support.engine_server import engine_server
+from support.engine_server import ENGINES, engine_server
 from support.fake_models import publish_fake
+from support.front_server import metric
 from support.local_server import (
     NOT_SERVING,
     SERVING,
@@ -109,9 +110,10 @@ async def test_a_face_that_crashes_the_engine_takes_nobody_with_it_for_long(tmp_
         await eventually(lambda: _answers(server))
 
 
-async def test_a_face_that_raises_fails_alone(tmp_path: Path) -> None:
+@pytest.mark.parametrize("engine", ENGINES)
+async def test_a_face_that_raises_fails_alone(tmp_path: Path, engine: str) -> None:
     publish_fake(tmp_path)
-    async with engine_server(tmp_path) as server:
+    async with engine_server(tmp_path, engine) as server:
         good, bad = (await server.emotion.ClassifyFaces(_request(5, RAISE))).results
 
         assert good.prediction.label_index == 10 % 7
@@ -131,6 +133,29 @@ async def test_an_engine_that_hangs_is_killed_and_another_takes_its_place(tmp_pa
         await eventually(lambda: _answers(server))
         await server.wait_for(SERVING)
         assert pid not in children(ENGINE)
+
+
+async def test_with_engine_thread_a_batch_that_hangs_fails_alone_too(tmp_path: Path) -> None:
+    publish_fake(tmp_path)
+    async with engine_server(tmp_path, "thread", execution_timeout_s=1.5, inline_ms=0) as server:
+        refusal = await _refusal(server.emotion.ClassifyFaces(_request(HANG)))
+
+        assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "ENGINE_STALLED")
+        await eventually(lambda: _answers(server))
+        await server.wait_for(SERVING)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+async def test_callers_who_come_together_share_a_batch(tmp_path: Path, engine: str) -> None:
+    publish_fake(tmp_path)
+    settings = {"hold_until_queued": 8, "metrics_listen": "127.0.0.1:0"}
+    async with engine_server(tmp_path, engine, **settings) as server:
+        calls = [server.emotion.ClassifyFaces(_request(2 * i, 2 * i + 1), timeout=60) for i in range(4)]
+        answers = await asyncio.gather(*calls)
+
+        assert [classes_of(answer) for answer in answers] == [[4 * i % 7, (4 * i + 2) % 7] for i in range(4)]
+        assert await metric(server, "batch_size_faces_count", model="fer-nano") == 1
+        assert await metric(server, "batch_size_faces_sum", model="fer-nano") == 8
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Front processes and engine processes together: what befalls one leaves the others as they were. Real processes."""
+"""Front processes and engine processes together: what befalls one leaves the others as they were."""
 
 from __future__ import annotations
 

@@ -1,12 +1,14 @@
-"""A server whose versions run in engine processes, or in its own process, without TensorFlow."""
+"""A server within the test's own process whose versions run in engine processes, or in its own."""
 
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from ferserve_server.backends.engine.loader import EngineLoader
 from ferserve_server.backends.engine.options import EngineOptions
+from ferserve_server.model_assembly import opened_loader
+from ferserve_server.settings import Settings
 from support import engine_children
 from support.local_server import local_server
 from support.processes import ENGINE, children
@@ -41,7 +43,19 @@ def fake_engines(repository: Path, engine: str = "process", *, executor_count: i
 async def engine_server(
     repository: Path, engine: str = "process", *, executor_count: int = 1, **settings: object
 ) -> AsyncIterator[LocalServer]:
-    """Runs a server on `fake_engines` until the block is left."""
+    """Runs a server on `fake_engines`, without TensorFlow, until the block is left."""
     with fake_engines(repository, engine, executor_count=executor_count) as loader:
         async with local_server(repository, loader, **settings) as server:
             yield server
+
+
+@contextlib.asynccontextmanager
+async def tensorflow_server(
+    repository: Path, engine: str, *, ready: bool = True, **settings: Any
+) -> AsyncIterator[LocalServer]:
+    """Runs a server on real SavedModels until the block is left, with one executor unless told otherwise."""
+    chosen = {"executor_count": 1, "engine": engine} | settings
+    with opened_loader(Settings(model_repo=repository, **chosen)) as loader:
+        async with local_server(repository, loader, ready=ready, **chosen) as server:
+            yield server
+    assert children(ENGINE) == {}
