@@ -18,7 +18,7 @@ from ferserve.v1 import emotion_service_pb2 as emotion_pb2
 from ferserve.v1 import face_pb2, servable_pb2
 from ferserve.v1 import model_service_pb2 as model_pb2
 from ferserve_server.domain.servable import ServableId
-from ferserve_server.model_assembly import default_loader
+from ferserve_server.loader_assembly import default_loader
 from ferserve_server.repository.manifest import read_manifest
 from ferserve_server.settings import Settings
 from support.compat import PREDICTION, call, oip, tfs

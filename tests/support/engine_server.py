@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ferserve_server.backends.engine.loader import EngineLoader
 from ferserve_server.backends.engine.options import EngineOptions
-from ferserve_server.model_assembly import opened_loader
+from ferserve_server.loader_assembly import opened_loader
 from ferserve_server.settings import Settings
 from support import engine_children
 from support.local_server import local_server
