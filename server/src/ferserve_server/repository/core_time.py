@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -14,6 +15,15 @@ _SCHEDULER_FIGURES: Final = Path("/proc/thread-self/schedstat")
 Documentation/scheduler/sched-stats.rst). Reading it takes about 15 us."""
 
 
+class _Elsewhere(threading.local):
+    """What each thread was told of threads in other processes that worked for it."""
+
+    waited_s = 0.0
+
+
+_elsewhere: Final = _Elsewhere()
+
+
 def core_time_s(
     now: Callable[[], float] = time.perf_counter, figures: Callable[[], str] = _SCHEDULER_FIGURES.read_text
 ) -> float:
@@ -21,7 +31,8 @@ def core_time_s(
 
     What other processes take from it does not count. What it waits for does: a GPU, a lock, threads of its own.
     Unlike the processor time of the thread, this says how long a batch takes also where others compute it.
-    Where the system does not tell, or the batch runs in other threads, it is the time that has passed.
+    Where the system does not tell, or the batch runs in other threads, it is the time that has passed; but for a
+    thread in another process whose waiting `note_waited_elsewhere` was told.
 
     Only differences mean anything, and only within one thread.
     """
@@ -30,7 +41,17 @@ def core_time_s(
         at = now()
         before_s, waited_s = waited_s, _waited_s(figures)
         if before_s == waited_s:  # no wait fell between the two readings, to be counted in one of them alone
-            return at - waited_s
+            return at - waited_s - _elsewhere.waited_s
+
+
+def waited_for_core_s() -> float:
+    """Seconds that this thread was ready to run and had no core, so far; 0 where the system does not tell."""
+    return _waited_s(_SCHEDULER_FIGURES.read_text)
+
+
+def note_waited_elsewhere(seconds: float) -> None:
+    """Has `core_time_s` of this thread leave out what another process waited for a core while it worked for it."""
+    _elsewhere.waited_s += seconds
 
 
 def _waited_s(figures: Callable[[], str]) -> float:

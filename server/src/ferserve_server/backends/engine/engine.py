@@ -13,6 +13,7 @@ from ferserve_server.backends.engine.process import EngineEndedError
 from ferserve_server.backends.engine.requests import describe
 from ferserve_server.domain.errors import EngineLostError, ModelRejectedError
 from ferserve_server.interprocess.memory import SharedBlock, SlotLayout
+from ferserve_server.repository.core_time import note_waited_elsewhere
 from ferserve_server.repository.manifest import read_manifest, verify_files
 
 if TYPE_CHECKING:
@@ -127,13 +128,17 @@ class Engine:
         return self._block.scores(slot, (self.largest_batch, len(self.version.description.labels)))
 
     def predict(self, handle: int, crops: CropBatch) -> Scores:
-        """Scores faces, uint8 [N, H, W, 1], apart from the batches of callers. Blocking."""
+        """Scores faces, uint8 [N, H, W, 1], apart from the batches of callers. Blocking.
+
+        Trials are timed by `repository.core_time`, which is told how long the engine had no core meanwhile.
+        """
         parts = []
         with self._predicting:
             for start in range(0, len(crops), self.largest_batch):
                 part = crops[start : start + self.largest_batch]
                 self.faces(_OWN_SLOT)[: len(part)] = part
-                self._ask("predict", handle=handle, row_count=len(part))
+                told = self._ask("predict", handle=handle, row_count=len(part))
+                note_waited_elsewhere(told["waited_s"])
                 parts.append(self.scores(_OWN_SLOT)[: len(part)].copy())
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 

@@ -15,6 +15,7 @@ from ferserve_server.interprocess.channel import ChannelClosedError
 from ferserve_server.interprocess.child import give_way
 from ferserve_server.interprocess.memory import SharedBlock, SlotLayout
 from ferserve_server.interprocess.messages import BatchKind, BatchMessage, pack, unpack
+from ferserve_server.repository.core_time import waited_for_core_s
 
 if TYPE_CHECKING:
     from ferserve_server.backends.engine.requests import Fields
@@ -67,12 +68,11 @@ class Worker:
         handle = fields["handle"]
         servable = self._servables[handle]
         if do == "predict":
-            row_count = fields["row_count"]
-            self._scores[0][:row_count] = servable.predict(self._faces[0][:row_count])
-        elif do == "recast":
+            return self._predict(servable, fields["row_count"])
+        if do == "recast":
             made = self._servables[fields["new_handle"]] = servable.recast(Precision(fields["precision"]))
             return {"executor_count": made.executor_count}
-        elif do == "warm_executors":
+        if do == "warm_executors":
             servable.warm_executors(fields["bucket_sizes"], fields["thread_count"])
         elif do == "add_spare":
             servable.add_spare(fields["bucket_sizes"])
@@ -82,6 +82,11 @@ class Worker:
         else:
             raise ValueError(f"unknown request {do!r}")
         return {}
+
+    def _predict(self, servable: Servable, row_count: int) -> Fields:
+        waited_s = waited_for_core_s()
+        self._scores[0][:row_count] = servable.predict(self._faces[0][:row_count])
+        return {"waited_s": waited_for_core_s() - waited_s}
 
     def _load(self, fields: Fields) -> Fields:
         servable_id, description = ServableId(**fields["id"]), read_description(fields["description"])
