@@ -25,7 +25,7 @@ from versions import MODEL, MODEL_NAME, publish, telling_faces, withdraw
 
 from ferserve_client import AsyncEmotionClient
 from ferserve_server.app import running_server
-from ferserve_server.model_assembly import default_loader
+from ferserve_server.loader_assembly import default_loader
 from ferserve_server.settings_reading import load_settings
 
 RESULTS = Path(__file__).resolve().parent / "results"

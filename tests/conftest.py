@@ -45,3 +45,10 @@ def running_server(tiny_model_repo: Path) -> Iterator[ServerProcess]:
     """A real server process on the tiny model, shared by the whole session. Nobody may stop or load it."""
     with run_server(tiny_model_repo) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def thread_server(tiny_model_repo: Path) -> Iterator[ServerProcess]:
+    """The same with `--engine thread`."""
+    with run_server(tiny_model_repo, "--engine", "thread") as server:
+        yield server

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 import shutil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -14,9 +14,10 @@ import pytest
 from ferserve.v1 import emotion_service_pb2 as emotion_pb2
 from ferserve.v1 import face_pb2
 from ferserve.v1 import model_service_pb2 as model_pb2
-from ferserve_server.backends.saved_model import SavedModelLoader
-from support.local_server import local_server
+from support.engine_server import tensorflow_server
+from support.local_server import eventually
 from support.model_factory import LABELS, publish_model
+from support.processes import ENGINE, children
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -32,10 +33,9 @@ REQUEST = emotion_pb2.ClassifyFacesRequest(packed=face_pb2.PackedFaces(pixels=FA
 
 
 @contextlib.asynccontextmanager
-async def _serving(repository: Path, **settings: object) -> AsyncIterator[LocalServer]:
-    loader = SavedModelLoader(executor_count=1, intra_op_thread_count=1, gpu_memory_limit_mib=0)
-    chosen: dict[str, object] = {"bucket_sizes": (1, 4), "repository_poll_s": 0.2}
-    async with asyncio.timeout(PATIENCE_S), local_server(repository, loader, **(chosen | settings)) as server:
+async def _serving(repository: Path, engine: str = "thread", **settings: object) -> AsyncIterator[LocalServer]:
+    chosen: dict[str, Any] = {"bucket_sizes": (1, 4), "repository_poll_s": 0.2, "engine": engine}
+    async with asyncio.timeout(PATIENCE_S), tensorflow_server(repository, **(chosen | settings)) as server:
         yield server
 
 
@@ -147,6 +147,37 @@ async def test_a_broken_version_is_refused_with_its_reason_and_nothing_else_chan
         assert list(model.versions) == [refused, good_before]
         assert model.serving_version == 1
     assert (repository / "fer-nano" / "2").is_dir()
+
+
+async def test_in_engine_processes_they_are_refused_for_the_same_reasons_and_a_good_one_is_let_in(
+    repository: Path, tmp_path: Path
+) -> None:
+    broken: dict[int, tuple[dict[str, Any], str]] = {
+        2: ({"with_nan": True}, "SCORES_NOT_FINITE"),
+        3: ({"break_golden": True}, "GOLDEN_MISMATCH"),
+        4: ({"extra_work": 20}, "TOO_SLOW"),
+    }
+    for version, (made, _) in broken.items():
+        publish_model(tmp_path / "staging", version=version, **made)
+    publish_model(tmp_path / "staging", version=5, seed=1)
+    async with _serving(repository, "process") as server:
+        before = await _answer(server)
+        (engine,) = children(ENGINE)
+        for version, (_, reason) in broken.items():
+            _put_in(tmp_path / "staging", repository, version)
+            refused = await _outcome_of(server, version)
+            assert (refused.state, refused.failure.reason) == (model_pb2.SERVABLE_STATE_FAILED, reason)
+            assert await _answer(server) == before
+            await eventually(lambda: _engines_are({engine}))  # what failed has ended
+        _put_in(tmp_path / "staging", repository, 5)
+        ready = await _outcome_of(server, 5)
+        assert ready.state == model_pb2.SERVABLE_STATE_READY
+        assert ready.gate.comparison.version == 1
+        assert (await _answer(server))[0] == 5
+
+
+async def _engines_are(pids: set[int]) -> bool:
+    return set(children(ENGINE)) == pids
 
 
 async def test_a_version_ten_times_as_slow_is_told_with_the_figures_and_may_be_let_in(

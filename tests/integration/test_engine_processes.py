@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import shutil
 import signal
@@ -17,10 +16,10 @@ import pytest
 from ferserve.v1 import emotion_service_pb2 as emotion_pb2
 from ferserve.v1 import face_pb2, servable_pb2
 from ferserve.v1 import model_service_pb2 as model_pb2
-from ferserve_server.backends.engine.loader import EngineLoader
-from ferserve_server.backends.engine.options import EngineOptions
 from support.engine_children import CRASH, CRASHING, HANG, RAISE, RAISING, REJECTED, SLOW, special_face
+from support.engine_server import ENGINES, engine_server
 from support.fake_models import publish_fake
+from support.front_server import metric
 from support.local_server import (
     NOT_SERVING,
     SERVING,
@@ -28,13 +27,13 @@ from support.local_server import (
     Refusal,
     classes_of,
     eventually,
-    local_server,
     packed,
     refusal_of,
 )
+from support.processes import ENGINE, children
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable
+    from collections.abc import Awaitable
 
 REQUEST = emotion_pb2.ClassifyFacesRequest(packed=packed(1, 2, 3))
 
@@ -44,34 +43,9 @@ def _request(*what: int) -> emotion_pb2.ClassifyFacesRequest:
     return emotion_pb2.ClassifyFacesRequest(packed=face_pb2.PackedFaces(pixels=pixels, face_count=len(what)))
 
 
-def _children() -> dict[int, str]:
-    """Engine processes of this one that run, by process id, with their state."""
-    found = {}
-    for entry in Path("/proc").iterdir():
-        with contextlib.suppress(OSError):
-            if entry.name.isdigit() and "ferserve_server.engine_process" in (entry / "cmdline").read_text():
-                state, parent = (entry / "stat").read_text().rpartition(")")[2].split()[:2]
-                if int(parent) == os.getpid():
-                    found[int(entry.name)] = state
-    return found
-
-
 def _priorities(pid: int) -> list[int]:
     """The priority of each thread of a process."""
     return [os.getpriority(os.PRIO_PROCESS, int(task.name)) for task in Path(f"/proc/{pid}/task").iterdir()]
-
-
-@contextlib.asynccontextmanager
-async def engine_server(
-    repository: Path, *, executor_count: int = 1, **settings: object
-) -> AsyncIterator[LocalServer]:
-    options = EngineOptions(repository, executor_count=executor_count, loader_module="support.engine_children")
-    loader = EngineLoader(options, largest_batch=16)
-    with contextlib.closing(loader):
-        loader.start()
-        async with local_server(repository, loader, **settings) as server:
-            yield server
-    assert _children() == {}
 
 
 async def _refusal(call: Awaitable[object]) -> Refusal:
@@ -106,7 +80,7 @@ async def test_faces_are_classified_in_a_process_of_their_own(tmp_path: Path) ->
         answers = await asyncio.gather(*many)
 
         assert [classes_of(answer) for answer in answers] == [[i % 7, 3] for i in range(50)]
-        assert len(_children()) == 1
+        assert len(children(ENGINE)) == 1
 
 
 async def test_a_killed_engine_fails_its_batch_and_comes_back_by_itself(tmp_path: Path) -> None:
@@ -114,7 +88,7 @@ async def test_a_killed_engine_fails_its_batch_and_comes_back_by_itself(tmp_path
     async with engine_server(tmp_path) as server:
         running = asyncio.ensure_future(server.emotion.ClassifyFaces(_request(HANG)))
         await asyncio.sleep(0.2)  # it is on its way; if it is not, the engine is killed before, and it waits
-        (pid,) = _children()
+        (pid,) = children(ENGINE)
         os.kill(pid, signal.SIGKILL)
         waiting = asyncio.ensure_future(server.emotion.ClassifyFaces(REQUEST))
 
@@ -123,7 +97,7 @@ async def test_a_killed_engine_fails_its_batch_and_comes_back_by_itself(tmp_path
         assert refusal.retry_delay_ms == 1000
         assert classes_of(await waiting) == [1, 2, 3]
         await server.wait_for(SERVING)
-        (new_pid,) = _children()
+        (new_pid,) = children(ENGINE)
         assert new_pid != pid
 
 
@@ -136,9 +110,10 @@ async def test_a_face_that_crashes_the_engine_takes_nobody_with_it_for_long(tmp_
         await eventually(lambda: _answers(server))
 
 
-async def test_a_face_that_raises_fails_alone(tmp_path: Path) -> None:
+@pytest.mark.parametrize("engine", ENGINES)
+async def test_a_face_that_raises_fails_alone(tmp_path: Path, engine: str) -> None:
     publish_fake(tmp_path)
-    async with engine_server(tmp_path) as server:
+    async with engine_server(tmp_path, engine) as server:
         good, bad = (await server.emotion.ClassifyFaces(_request(5, RAISE))).results
 
         assert good.prediction.label_index == 10 % 7
@@ -149,7 +124,7 @@ async def test_a_face_that_raises_fails_alone(tmp_path: Path) -> None:
 async def test_an_engine_that_hangs_is_killed_and_another_takes_its_place(tmp_path: Path, how: str) -> None:
     publish_fake(tmp_path)
     async with engine_server(tmp_path, execution_timeout_s=1.5) as server:
-        (pid,) = _children()
+        (pid,) = children(ENGINE)
         if how == "SIGSTOP":
             os.kill(pid, signal.SIGSTOP)
         refusal = await _refusal(server.emotion.ClassifyFaces(_request(HANG)))
@@ -157,7 +132,30 @@ async def test_an_engine_that_hangs_is_killed_and_another_takes_its_place(tmp_pa
         assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "ENGINE_STALLED")
         await eventually(lambda: _answers(server))
         await server.wait_for(SERVING)
-        assert pid not in _children()
+        assert pid not in children(ENGINE)
+
+
+async def test_with_engine_thread_a_batch_that_hangs_fails_alone_too(tmp_path: Path) -> None:
+    publish_fake(tmp_path)
+    async with engine_server(tmp_path, "thread", execution_timeout_s=1.5, inline_ms=0) as server:
+        refusal = await _refusal(server.emotion.ClassifyFaces(_request(HANG)))
+
+        assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "ENGINE_STALLED")
+        await eventually(lambda: _answers(server))
+        await server.wait_for(SERVING)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+async def test_callers_who_come_together_share_a_batch(tmp_path: Path, engine: str) -> None:
+    publish_fake(tmp_path)
+    settings = {"hold_until_queued": 8, "metrics_listen": "127.0.0.1:0"}
+    async with engine_server(tmp_path, engine, **settings) as server:
+        calls = [server.emotion.ClassifyFaces(_request(2 * i, 2 * i + 1), timeout=60) for i in range(4)]
+        answers = await asyncio.gather(*calls)
+
+        assert [classes_of(answer) for answer in answers] == [[4 * i % 7, (4 * i + 2) % 7] for i in range(4)]
+        assert await metric(server, "batch_size_faces_count", model="fer-nano") == 1
+        assert await metric(server, "batch_size_faces_sum", model="fer-nano") == 8
 
 
 @pytest.mark.parametrize(
@@ -176,17 +174,17 @@ async def test_a_version_that_fails_while_it_is_loaded_harms_nothing(
 
         await eventually(refused)
         assert await _answers(server)
-        assert len(_children()) == 1
+        assert len(children(ENGINE)) == 1
 
 
 async def test_a_version_that_goes_takes_its_process_and_memory_with_it(tmp_path: Path) -> None:
     publish_fake(tmp_path)
     async with engine_server(tmp_path) as server:
-        (old,) = _children()
+        (old,) = children(ENGINE)
         publish_fake(tmp_path, version=2)
 
         async def replaced() -> bool:
-            return len(_children()) == 1 and old not in _children()
+            return len(children(ENGINE)) == 1 and old not in children(ENGINE)
 
         await eventually(replaced)
         assert (await server.emotion.ClassifyFaces(REQUEST)).servable.version == 2
@@ -202,7 +200,7 @@ async def test_a_trial_gives_way_and_those_who_serve_do_not(tmp_path: Path) -> N
             return (await _versions(server)).get(2, ("", ""))[0] == "SERVABLE_STATE_READY"
 
         await eventually(both)
-        for pid in _children():
+        for pid in children(ENGINE):
             priorities = _priorities(pid)
             assert 19 in priorities  # what answers requests: trials of this version, or beside it
             assert priorities.count(usual) >= 4  # the main thread, the watch and the two that serve
@@ -215,7 +213,7 @@ async def test_an_engine_whose_files_have_changed_is_not_brought_back_until_they
     async with engine_server(tmp_path / "models", repository_poll_s=0) as server:
         shutil.copytree(version, tmp_path / "kept")
         (version / "saved_model.pb").write_bytes(b"other weights")
-        (pid,) = _children()
+        (pid,) = children(ENGINE)
         os.kill(pid, signal.SIGKILL)
         await server.wait_for(NOT_SERVING)
 
@@ -252,4 +250,4 @@ async def test_the_model_is_asked_for_by_name_as_ever(tmp_path: Path) -> None:
                 return False
 
         await eventually(both)
-        assert len(_children()) == 2
+        assert len(children(ENGINE)) == 2

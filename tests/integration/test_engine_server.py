@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from typing import TYPE_CHECKING
 
 import grpc
 import numpy as np
+import pytest
 
 from ferserve.v1 import emotion_service_pb2 as emotion_pb2
 from ferserve.v1 import emotion_service_pb2_grpc, face_pb2
 from support.local_server import refusal_of
-from support.processes import children, runs
+from support.processes import ENGINE, children, named_shared_memory, runs, wait_for_end
 from support.server_process import ServerProcess, run_server
 
 if TYPE_CHECKING:
@@ -29,10 +29,13 @@ def _ask(server: ServerProcess) -> np.ndarray:
     return np.array([result.prediction.scores for result in answer.results])
 
 
-def test_an_engine_that_is_killed_under_load_comes_back_and_scores_as_before(tiny_model_repo: Path) -> None:
-    with run_server(tiny_model_repo) as server:
+@pytest.mark.parametrize("flags", [(), ("--processes", "2")], ids=["one process", "front processes"])
+def test_an_engine_that_is_killed_comes_back_and_scores_as_before(
+    tiny_model_repo: Path, flags: tuple[str, ...]
+) -> None:
+    with run_server(tiny_model_repo, *flags) as server:
         before = _ask(server)
-        (engine,) = children(server.process.pid)
+        (engine,) = children(ENGINE, of=server.process.pid)
         os.kill(engine, signal.SIGKILL)
         refusals = []
 
@@ -47,22 +50,21 @@ def test_an_engine_that_is_killed_under_load_comes_back_and_scores_as_before(tin
         assert {refusal.reason for refusal in refusals} <= {"ENGINE_LOST"}
         (told,) = [line for line in server.log if '"engine lost"' in line]
         assert "SIGKILL" in told
-        (engine,) = children(server.process.pid)
+        (engine,) = children(ENGINE, of=server.process.pid)
         os.killpg(engine, signal.SIGINT)
         assert np.allclose(_ask(server), before, atol=1e-5)  # an interrupt is not for the engine
 
+        left = children(of=server.process.pid)
+        assert not [line for pid in left for line in named_shared_memory(pid)]
         server.process.kill()  # and now the server: nothing of it stays behind
         server.process.wait()
-        give_up_at = time.monotonic() + 60
-        while runs(engine):
-            assert time.monotonic() < give_up_at
-            time.sleep(0.05)
+        wait_for_end(*left)
 
 
 def test_with_engine_thread_the_server_is_one_process(tiny_model_repo: Path) -> None:
     with run_server(tiny_model_repo, "--engine", "thread") as server:
         assert len(_ask(server)) == 5
-        assert children(server.process.pid) == {}
+        assert children(of=server.process.pid) == {}
         server.terminate()
         assert server.wait() == 0
 
@@ -70,7 +72,7 @@ def test_with_engine_thread_the_server_is_one_process(tiny_model_repo: Path) -> 
 def test_stop_signals_to_every_process_drain_in_good_order(tiny_model_repo: Path) -> None:
     """Supervisors such as systemd send SIGTERM to all processes of a service at once."""
     with run_server(tiny_model_repo, "--lame-duck-s", "1") as server:
-        (engine,) = children(server.process.pid)
+        (engine,) = children(ENGINE, of=server.process.pid)
         os.kill(engine, signal.SIGTERM)
         server.terminate()
         assert len(_ask(server)) == 5  # lame duck: NOT_SERVING, and yet it answers

@@ -18,11 +18,12 @@ from ferserve.v1 import emotion_service_pb2 as emotion_pb2
 from ferserve.v1 import face_pb2, servable_pb2
 from ferserve.v1 import model_service_pb2 as model_pb2
 from ferserve_server.domain.servable import ServableId
-from ferserve_server.model_assembly import default_loader
+from ferserve_server.loader_assembly import default_loader
 from ferserve_server.repository.manifest import read_manifest
 from ferserve_server.settings import Settings
 from support.compat import PREDICTION, call, oip, tfs
 from support.compat import ask as ask_oip
+from support.engine_server import ENGINES, tensorflow_server
 from support.fake_models import publish_fake
 from support.local_server import LocalServer, local_server, refusal_of
 from support.model_factory import publish_model
@@ -101,8 +102,12 @@ async def _tfs_scores(server: LocalServer, model: str) -> np.ndarray:
     return np.asarray(response.outputs["probabilities"].float_val, np.float32).reshape(len(CROPS), -1)
 
 
-async def test_every_interface_answers_with_the_mean_of_what_the_members_answer_singly(published: Path) -> None:
-    async with local_server(published, _loader(published), default_model="fer-ensemble", ready=False) as server:
+@pytest.mark.parametrize("engine", ENGINES)
+async def test_every_interface_answers_with_the_mean_of_what_the_members_answer_singly(
+    published: Path, engine: str
+) -> None:
+    chosen = {"executor_count": 2, "default_model": "fer-ensemble"}
+    async with tensorflow_server(published, engine, ready=False, **chosen) as server:
         await _wait_ready(server, "fer-base", "fer-ensemble", "fer-small")
         for ask in (_scores, _oip_scores, _tfs_scores):
             base, small, ensemble = [await ask(server, name) for name in ("fer-base", "fer-small", "fer-ensemble")]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
 import socket
@@ -18,15 +17,30 @@ import pytest
 
 from ferserve.v1 import emotion_service_pb2 as emotion_pb2
 from ferserve.v1 import emotion_service_pb2_grpc
+from ferserve_server.fronts.heartbeat import BEAT_S, LONGEST_SILENCE_BEATS
 from ferserve_server.transport.addresses import ListenError
+from support.engine_server import fake_engines
 from support.fake_models import publish_fake
-from support.front_server import CALLER_COUNT, callers, front_server, fronts_of, metric
+from support.front_server import CALLER_COUNT, callers, callers_by_process, front_server, fronts_of, metric
 from support.loaders import KeptLoader
-from support.local_server import LocalServer, Refusal, Stubs, classes_of, eventually, packed, refusal_of
+from support.local_server import (
+    DEADLINE_S,
+    LocalServer,
+    Refusal,
+    Stubs,
+    classes_of,
+    eventually,
+    packed,
+    refusal_of,
+)
+from support.processes import ENGINE, FRONT, children, named_shared_memory, runs, wait_for_end
 from support.server_process import ServerProcess, run_server
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+HANG_S = BEAT_S * (LONGEST_SILENCE_BEATS + 2)
 
 
 @pytest.fixture
@@ -84,35 +98,50 @@ class Load:
         await asyncio.gather(*self._tasks)
 
 
-async def test_a_front_process_that_is_killed_is_replaced_and_nobody_else_notices(models: Path) -> None:
-    async with front_server(models, metrics_listen="127.0.0.1:0") as server, callers(server, 8) as stubs:
-        fronts = fronts_of(server)
-        victim, other = fronts.pids
-        load = Load(stubs)
-        await load.goes_on()
-        await asyncio.sleep(0.5)  # a round of counts
-        counted = await metric(server, "requests_total", method="ClassifyFaces", code="OK")
-        os.kill(victim, signal.SIGKILL)
+@pytest.mark.parametrize(
+    ("blow", "engine"),
+    [(signal.SIGKILL, "process"), (signal.SIGKILL, "thread"), (signal.SIGSTOP, "process")],
+    ids=["killed", "killed, engine thread", "hung"],
+)
+async def test_a_front_process_that_dies_or_hangs_is_replaced_and_nobody_else_notices(
+    models: Path, blow: signal.Signals, engine: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with fake_engines(models, engine) as loader:
+        async with (
+            front_server(models, loader, metrics_listen="127.0.0.1:0") as server,
+            callers_by_process(server, 3) as stubs,
+        ):
+            fronts, engines = fronts_of(server), children(ENGINE)
+            victim, other = fronts.pids
+            lost, kept = Load(stubs[victim]), Load(stubs[other])
+            await asyncio.gather(lost.goes_on(), kept.goes_on())
+            await asyncio.sleep(0.5)  # a round of counts
+            counted = await metric(server, "requests_total", method="ClassifyFaces", code="OK")
+            os.kill(victim, blow)
 
-        async def replaced() -> bool:
-            # Never less than before, whatever the moment.
-            assert await metric(server, "requests_total", method="ClassifyFaces", code="OK") >= counted
-            return fronts.running_count == 2 and victim not in fronts.pids
+            async def replaced() -> bool:
+                # Never less than before, whatever the moment.
+                assert await metric(server, "requests_total", method="ClassifyFaces", code="OK") >= counted
+                return fronts.running_count == 2 and victim not in fronts.pids
 
-        await eventually(replaced)
-        await load.goes_on()
-        await load.stop()
-        assert other in fronts.pids
-        endings = [set(each) for each in load.endings]
-        assert all(each <= {grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE} for each in endings)
-        # One connection that was lost, and perhaps another that its replacement took over and lost no call.
-        assert {grpc.StatusCode.OK} in endings
-        assert await metric(server, "front_restarts_total") == 1
+            await eventually(replaced, HANG_S + DEADLINE_S)
+            await asyncio.gather(lost.goes_on(), kept.goes_on())
+            await asyncio.gather(lost.stop(), kept.stop())
+            assert other in fronts.pids
+            assert {code for ending in kept.endings for code in ending} == {grpc.StatusCode.OK}
+            assert {code for ending in lost.endings for code in ending} == {
+                grpc.StatusCode.OK,
+                grpc.StatusCode.UNAVAILABLE,
+            }
+            assert await metric(server, "front_restarts_total") == 1
+            assert ("it hung for 10 s and was killed" in caplog.text) == (blow is signal.SIGSTOP)
+            assert set(children(ENGINE)) == set(engines)
+            assert set(children(FRONT)) == set(fronts.pids)
 
-        async def nothing_left() -> bool:
-            return fronts.request_count == 0 and await metric(server, "queue_depth_faces", **VERSION) == 0
+            async def nothing_left() -> bool:
+                return fronts.request_count == 0 and await metric(server, "queue_depth_faces", **VERSION) == 0
 
-        await eventually(nothing_left)
+            await eventually(nothing_left)
 
 
 VERSION = {"model": "fer-nano", "version": "1"}
@@ -242,49 +271,43 @@ def test_a_front_process_never_imports_tensorflow() -> None:
     assert told.stdout.strip() == "[]"
 
 
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
-
 async def test_leaving_the_server_leaves_no_process_behind(models: Path) -> None:
     async with front_server(models) as server:
         assert isinstance(server, LocalServer)
         pids = fronts_of(server).pids
-        assert all(map(_alive, pids))
-    assert not any(map(_alive, pids))
+        assert set(children(FRONT)) == set(pids)
+    assert not any(map(runs, pids))
 
 
-def _front_pids(server: ServerProcess) -> list[int]:
-    lines = [json.loads(line) for line in list(server.log) if line.startswith("{")]
-    return [line["pid"] for line in lines if line["event"] == "front process started"]
+def _call_until_refused(server: ServerProcess, answered: threading.Event) -> Refusal:
+    options = [("grpc.enable_retries", 0), ("grpc.use_local_subchannel_pool", 1)]
+    with grpc.insecure_channel(server.address, options) as channel:
+        stub: Any = emotion_service_pb2_grpc.EmotionServiceStub(channel)
+        while True:
+            try:
+                assert len(stub.ClassifyFaces(_faces(1, 2), timeout=30).results) == 2
+            except grpc.RpcError as error:
+                return refusal_of(error)
+            answered.set()
 
 
-@pytest.mark.parametrize("victim", ["server", "front processes too"])
-def test_sigterm_under_load_loses_no_call_that_was_taken(tiny_model_repo: Path, victim: str) -> None:
+@pytest.mark.parametrize(
+    ("engine", "told"),
+    [("process", "the owner"), ("process", "all of its processes"), ("thread", "the owner")],
+)
+def test_sigterm_under_load_loses_no_call_that_was_taken(tiny_model_repo: Path, engine: str, told: str) -> None:
     """Supervisors send the signal to the server alone, or to every process of it."""
-    with run_server(tiny_model_repo, "--processes", "2", "--lame-duck-s", "0.2") as server:
+    flags = ("--processes", "2", "--engine", engine, "--lame-duck-s", "0.2")
+    with run_server(tiny_model_repo, *flags) as server:
+        pids = children(of=server.process.pid)
+        assert len(children(FRONT, of=server.process.pid)) == 2
+        assert len(pids) == {"process": 3, "thread": 2}[engine]
         answered = threading.Event()
-
-        def call_until_refused() -> Refusal:
-            options = [("grpc.enable_retries", 0), ("grpc.use_local_subchannel_pool", 1)]
-            with grpc.insecure_channel(server.address, options) as channel:
-                stub: Any = emotion_service_pb2_grpc.EmotionServiceStub(channel)
-                while True:
-                    try:
-                        assert len(stub.ClassifyFaces(_faces(1, 2), timeout=30).results) == 2
-                    except grpc.RpcError as error:
-                        return refusal_of(error)
-                    answered.set()
-
         with ThreadPoolExecutor(6) as pool:
-            callers = [pool.submit(call_until_refused) for _ in range(6)]
+            callers = [pool.submit(_call_until_refused, server, answered) for _ in range(6)]
             assert answered.wait(60)
-            if victim == "front processes too":
-                for pid in _front_pids(server):
+            if told == "all of its processes":
+                for pid in pids:
                     os.kill(pid, signal.SIGTERM)
             server.terminate()
             refusals = [caller.result(timeout=60) for caller in callers]
@@ -293,17 +316,18 @@ def test_sigterm_under_load_loses_no_call_that_was_taken(tiny_model_repo: Path, 
         assert all("onnect" in refusal.message for refusal in refusals if not refusal.reason)
         assert server.wait() == 0
         assert server.wait_for_event("drained")
+        assert not any(map(runs, pids))
 
 
-def test_when_the_owner_of_the_models_is_killed_nothing_stays_behind(tiny_model_repo: Path) -> None:
-    with run_server(tiny_model_repo, "--processes", "2") as server:
-        pids = _front_pids(server)
-        assert len(pids) == 2
+def test_when_the_owner_of_the_models_is_killed_under_load_nothing_stays_behind(tiny_model_repo: Path) -> None:
+    with run_server(tiny_model_repo, "--processes", "2") as server, ThreadPoolExecutor(4) as pool:
+        pids = children(of=server.process.pid)
+        assert len(pids) == 3
+        assert not [line for pid in (*pids, server.process.pid) for line in named_shared_memory(pid)]
+        answered = threading.Event()
+        callers = [pool.submit(_call_until_refused, server, answered) for _ in range(4)]
+        assert answered.wait(60)
         server.process.kill()
         server.process.wait()
-        ended = threading.Event()
-        for _ in range(600):
-            if not any(map(_alive, pids)):
-                break
-            ended.wait(0.1)
-        assert not any(map(_alive, pids))
+        wait_for_end(*pids)
+        assert {caller.result(timeout=60).code for caller in callers} == {grpc.StatusCode.UNAVAILABLE}

@@ -14,6 +14,7 @@ from ferserve.v1 import emotion_service_pb2 as emotion_pb2
 from ferserve.v1 import face_pb2, servable_pb2
 from ferserve.v1 import model_service_pb2 as model_pb2
 from ferserve_server.backends.fake import FakeLoader
+from support.engine_server import ENGINES, engine_server
 from support.fake_models import publish_fake
 from support.local_server import (
     DEADLINE_S,
@@ -195,10 +196,11 @@ async def test_a_message_far_beyond_the_limit_is_refused_unread(tmp_path: Path) 
         assert classes_of(await server.emotion.ClassifyFaces(_request(1))) == [1]
 
 
-async def test_a_full_queue_refuses_at_once_and_tells_when_to_come_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("engine", ENGINES)
+async def test_a_full_queue_refuses_at_once_and_tells_when_to_come_again(tmp_path: Path, engine: str) -> None:
     publish_fake(tmp_path)
     settings = {"max_queue_faces": 8, "max_faces_per_request": 8, "hold_until_queued": 8}
-    async with local_server(tmp_path, **settings) as server:
+    async with engine_server(tmp_path, engine, **settings) as server:
         calls = [asyncio.ensure_future(server.emotion.ClassifyFaces(_request(*[3] * 5))) for _ in range(2)]
         done, pending = await asyncio.wait(calls, timeout=DEADLINE_S, return_when=asyncio.FIRST_COMPLETED)
         (refused,), (waiting,) = done, pending
@@ -227,10 +229,11 @@ async def test_a_deadline_that_cannot_be_met_is_refused_before_it_passes(tmp_pat
         assert classes_of(await running) == [2, 3]
 
 
-async def test_a_deadline_that_passes_frees_the_callers_place(tmp_path: Path) -> None:
+@pytest.mark.parametrize("engine", ENGINES)
+async def test_a_deadline_that_passes_frees_the_callers_place(tmp_path: Path, engine: str) -> None:
     publish_fake(tmp_path)
     settings = {"max_queue_faces": 4, "max_faces_per_request": 4, "hold_until_queued": 4}
-    async with local_server(tmp_path, **settings) as server:
+    async with engine_server(tmp_path, engine, **settings) as server:
         refusal = await _refused(server.emotion.ClassifyFaces(_request(1, 1, 1), timeout=0.2))
         assert refusal.code is grpc.StatusCode.DEADLINE_EXCEEDED
         await eventually(lambda: taken_in(server, _request(2, 3, 4, 5)))

@@ -12,8 +12,8 @@ from grpc_health.v1 import health_pb2
 
 from ferserve.v1 import emotion_service_pb2 as emotion_pb2
 from ferserve.v1 import model_service_pb2 as model_pb2
-from ferserve_server.backends.fake import FakeLoader
 from ferserve_server.transport.health import EMOTION_SERVICE, MODEL_SERVICE
+from support.engine_server import ENGINES, engine_server
 from support.fake_models import publish_fake
 from support.local_server import (
     DEADLINE_S,
@@ -65,9 +65,10 @@ async def test_health_of_a_service_that_is_not_there_is_not_found(tmp_path: Path
         assert caught.value.code() is grpc.StatusCode.NOT_FOUND
 
 
-async def test_a_new_version_takes_over_without_a_failed_call(tmp_path: Path) -> None:
+@pytest.mark.parametrize("engine", ENGINES)
+async def test_a_new_version_takes_over_without_a_failed_call(tmp_path: Path, engine: str) -> None:
     publish_fake(tmp_path, version=1)
-    async with asyncio.timeout(DEADLINE_S), local_server(tmp_path, FakeLoader(batch_s=0.005)) as server:
+    async with asyncio.timeout(2 * DEADLINE_S), engine_server(tmp_path, engine) as server:
         seen: list[int] = []
         done = asyncio.Event()
 
@@ -96,9 +97,10 @@ async def _is(states, expected: dict[int, str]) -> bool:
     return await states == {version: f"SERVABLE_STATE_{state}" for version, state in expected.items()}
 
 
-async def test_a_broken_newer_version_is_told_and_the_old_one_answers_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize("engine", ENGINES)
+async def test_a_broken_newer_version_is_told_and_the_old_one_answers_on(tmp_path: Path, engine: str) -> None:
     publish_fake(tmp_path, version=1)
-    async with local_server(tmp_path) as server:
+    async with engine_server(tmp_path, engine) as server:
         publish_fake(tmp_path, version=2, golden_off_by=0.1)
         await eventually(lambda: _is(_states(server), {2: "FAILED", 1: "READY"}))
         model = (await server.models.GetModel(model_pb2.GetModelRequest())).model
@@ -148,9 +150,12 @@ async def test_a_drain_that_runs_out_of_time_says_so(tmp_path: Path) -> None:
         assert not await server.running.drain()
 
 
-async def test_a_drain_under_load_answers_or_refuses_every_call_and_cancels_none(tmp_path: Path) -> None:
+@pytest.mark.parametrize("engine", ENGINES)
+async def test_a_drain_under_load_answers_or_refuses_every_call_and_cancels_none(
+    tmp_path: Path, engine: str
+) -> None:
     publish_fake(tmp_path)
-    async with asyncio.timeout(DEADLINE_S), local_server(tmp_path, FakeLoader(batch_s=0.002)) as server:
+    async with asyncio.timeout(2 * DEADLINE_S), engine_server(tmp_path, engine) as server:
         answered: list[int] = []
 
         async def call_until_refused() -> str:

@@ -20,6 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from ferserve.v1 import emotion_service_pb2 as emotion_pb2
 from ferserve.v1 import emotion_service_pb2_grpc, face_pb2, model_service_pb2_grpc
 from ferserve.v1 import model_service_pb2 as model_pb2
+from support.engine_server import ENGINES
 from support.local_server import refusal_of
 from support.model_factory import LABELS
 from support.pictures import ASTRONAUT
@@ -39,6 +40,20 @@ def channel(running_server: ServerProcess) -> Iterator[grpc.Channel]:
         yield channel
 
 
+@pytest.fixture(params=["running_server", "thread_server"], ids=["engine process", "engine thread"])
+def either_server(request: pytest.FixtureRequest) -> ServerProcess:
+    """A server whose model runs in a process of its own, and one that runs it itself."""
+    server = request.getfixturevalue(request.param)
+    assert isinstance(server, ServerProcess)
+    return server
+
+
+@pytest.fixture
+def either_channel(either_server: ServerProcess) -> Iterator[grpc.Channel]:
+    with grpc.insecure_channel(either_server.address) as channel:
+        yield channel
+
+
 def _emotion(channel: grpc.Channel) -> Any:
     return emotion_service_pb2_grpc.EmotionServiceStub(channel)
 
@@ -47,20 +62,24 @@ def _scores(response: emotion_pb2.ClassifyFacesResponse) -> np.ndarray:
     return np.array([result.prediction.scores for result in response.results], np.float32)
 
 
-def test_the_model_scores_as_it_did_when_it_was_published(tiny_model_repo: Path, channel: grpc.Channel) -> None:
+def test_the_model_scores_as_it_did_when_it_was_published(
+    tiny_model_repo: Path, either_channel: grpc.Channel
+) -> None:
     with np.load(tiny_model_repo / "fer-nano/1/assets.extra/golden.npz") as golden:
         faces, expected = golden["faces"], golden["probabilities"]
     packed = face_pb2.PackedFaces(pixels=faces.tobytes(), face_count=len(faces))
-    response = _emotion(channel).ClassifyFaces(emotion_pb2.ClassifyFacesRequest(packed=packed), timeout=30)
+    request = emotion_pb2.ClassifyFacesRequest(packed=packed)
+    response = _emotion(either_channel).ClassifyFaces(request, timeout=30)
     np.testing.assert_allclose(_scores(response), expected, atol=1e-5)
     assert tuple(response.labels) == LABELS
 
 
-def test_a_face_scores_the_same_alone_and_in_company(channel: grpc.Channel) -> None:
-    together = _scores(_emotion(channel).ClassifyFaces(REQUEST, timeout=30))
+def test_a_face_scores_the_same_alone_and_in_company(either_channel: grpc.Channel) -> None:
+    together = _scores(_emotion(either_channel).ClassifyFaces(REQUEST, timeout=30))
     for row, face in enumerate(FACES):
         packed = face_pb2.PackedFaces(pixels=face.tobytes(), face_count=1)
-        alone = _emotion(channel).ClassifyFaces(emotion_pb2.ClassifyFacesRequest(packed=packed), timeout=30)
+        request = emotion_pb2.ClassifyFacesRequest(packed=packed)
+        alone = _emotion(either_channel).ClassifyFaces(request, timeout=30)
         np.testing.assert_allclose(_scores(alone)[0], together[row], atol=1e-5)
 
 
@@ -107,16 +126,16 @@ def _scrape(server: ServerProcess) -> dict[tuple[str, frozenset], float]:
     }
 
 
-def test_calls_batches_and_faces_are_counted(running_server: ServerProcess, channel: grpc.Channel) -> None:
+def test_calls_batches_and_faces_are_counted(either_server: ServerProcess, either_channel: grpc.Channel) -> None:
     def value(metrics: dict[tuple[str, frozenset], float], name: str, **labels: str) -> float:
         return metrics.get((f"ferserve_{name}", frozenset(labels.items())), 0.0)
 
-    before = _scrape(running_server)
+    before = _scrape(either_server)
     for _ in range(3):
-        _emotion(channel).ClassifyFaces(REQUEST, timeout=30)
+        _emotion(either_channel).ClassifyFaces(REQUEST, timeout=30)
     with pytest.raises(grpc.RpcError):
-        _emotion(channel).ClassifyFaces(emotion_pb2.ClassifyFacesRequest(), timeout=30)
-    after = _scrape(running_server)
+        _emotion(either_channel).ClassifyFaces(emotion_pb2.ClassifyFacesRequest(), timeout=30)
+    after = _scrape(either_server)
 
     def grown(name: str, **labels: str) -> float:
         return value(after, name, **labels) - value(before, name, **labels)
@@ -222,10 +241,11 @@ class Load:
         return errors
 
 
+@pytest.mark.parametrize("engine", ENGINES)
 def test_sigterm_under_load_loses_no_call_that_was_taken_and_exits_with_0(
-    tiny_model_repo: Path,
+    tiny_model_repo: Path, engine: str
 ) -> None:
-    with run_server(tiny_model_repo, "--lame-duck-s", "0.3") as server:
+    with run_server(tiny_model_repo, "--lame-duck-s", "0.3", "--engine", engine) as server:
         load = Load(server.address, 4)
         with grpc.insecure_channel(server.address) as channel:
             load.wait_until_it_runs()

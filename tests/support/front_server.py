@@ -11,6 +11,7 @@ import grpc
 from prometheus_client.parser import text_string_to_metric_families
 
 from support.local_server import LocalServer, Stubs, local_server
+from support.processes import served_connections
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -50,6 +51,25 @@ async def callers(server: LocalServer, count: int = CALLER_COUNT) -> AsyncIterat
         for each in made:
             await each.wait_for()
         yield made
+
+
+@contextlib.asynccontextmanager
+async def callers_by_process(server: LocalServer, count: int) -> AsyncIterator[dict[int, list[Stubs]]]:
+    """Stubs on connections of their own, `count` or more for each front process, by its process id."""
+    async with contextlib.AsyncExitStack() as stack:
+        found: dict[int, list[Stubs]] = {pid: [] for pid in fronts_of(server).pids}
+        known: dict[int, set[int]] = {pid: set() for pid in found}
+        for _ in range(100):
+            if all(len(made) >= count for made in found.values()):
+                break
+            (stubs,) = await stack.enter_async_context(callers(server, 1))
+            for pid, there in known.items():
+                now = served_connections(pid, int(server.address.rpartition(":")[2]))
+                if now - there:
+                    found[pid].append(stubs)
+                known[pid] = now
+        assert all(found.values()), "100 connections, and all on one process"
+        yield found
 
 
 def scrape(server: LocalServer) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:

@@ -97,9 +97,9 @@ async def local_server(
             yield server
 
 
-async def eventually(condition: Callable[[], Any]) -> None:
-    """Waits until an async condition holds; fails after `DEADLINE_S`."""
-    async with asyncio.timeout(DEADLINE_S):
+async def eventually(condition: Callable[[], Any], deadline_s: float = DEADLINE_S) -> None:
+    """Waits until an async condition holds; fails after that many seconds."""
+    async with asyncio.timeout(deadline_s):
         while not await condition():  # noqa: ASYNC110 - what is waited for has no event here
             await asyncio.sleep(0.01)
 

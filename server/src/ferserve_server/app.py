@@ -6,9 +6,10 @@ import asyncio
 import contextlib
 import signal
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import structlog
+import uvloop
 
 from ferserve_server import __version__
 from ferserve_server.background import background
@@ -16,14 +17,15 @@ from ferserve_server.clock import MonotonicClock
 from ferserve_server.draining import DRAIN_SLACK_S, drain
 from ferserve_server.front_assembly import running_fronts
 from ferserve_server.fronts.told_models import ToldModels
-from ferserve_server.model_assembly import build_manager, opened_loader
+from ferserve_server.model_assembly import build_manager
 from ferserve_server.model_lifecycle import close_models, judge_canaries, keep_models
-from ferserve_server.observability.exposition import MetricsServer
+from ferserve_server.observability.exposition import MetricsAddressError, MetricsServer
 from ferserve_server.observability.merged import MergedRegistry
 from ferserve_server.observability.metrics import Metrics
 from ferserve_server.service_assembly import build_service, build_vision, follow_health
-from ferserve_server.transport.addresses import claimed
+from ferserve_server.transport.addresses import ListenError, claimed
 from ferserve_server.transport.compat.statistics import Statistics
+from ferserve_server.transport.control import TokenFileError
 from ferserve_server.transport.control_server import listening_control
 from ferserve_server.transport.server import listen
 
@@ -36,6 +38,9 @@ if TYPE_CHECKING:
     from ferserve_server.settings import Settings
 
 log = structlog.get_logger(__name__)
+
+START_ERRORS: Final = (ListenError, MetricsAddressError, TokenFileError)
+"""What keeps a server from starting; their texts say what to change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,23 +65,26 @@ class RunningServer:
     fronts: Fronts | None = None
 
 
-async def serve(settings: Settings) -> int:
-    """Serves until SIGTERM or SIGINT, and drains.
+def run(settings: Settings, loader: Loader) -> int:
+    """Serves until SIGTERM or SIGINT, and drains. Main thread only.
 
     Returns:
         The exit code: 0 if everything that was taken was answered, 1 if the drain ran out of time.
 
     Raises:
-        ListenError, MetricsAddressError: An address cannot be listened on.
+        ListenError, MetricsAddressError, TokenFileError: See `START_ERRORS`.
     """
+    return uvloop.run(_serve(settings, loader))
+
+
+async def _serve(settings: Settings, loader: Loader) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    with opened_loader(settings) as loader:
-        async with running_server(settings, loader) as server:
-            await stop.wait()
-            return 0 if await server.drain() else 1
+    async with running_server(settings, loader) as server:
+        await stop.wait()
+        return 0 if await server.drain() else 1
 
 
 @contextlib.asynccontextmanager

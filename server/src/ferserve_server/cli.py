@@ -5,15 +5,10 @@ from __future__ import annotations
 import os
 import sys
 
-import uvloop
-
-from ferserve_server.app import serve
 from ferserve_server.backends.choice import BackendMissingError
-from ferserve_server.observability.exposition import MetricsAddressError
+from ferserve_server.loader_assembly import opened_loader
 from ferserve_server.observability.logging import set_up_logging
 from ferserve_server.settings_reading import SettingsError, format_settings, load_settings
-from ferserve_server.transport.addresses import ListenError
-from ferserve_server.transport.control import TokenFileError
 
 EXIT_USAGE = 2
 """Exit code for settings that cannot be used, as argparse has it."""
@@ -30,8 +25,15 @@ def main() -> None:
         return
     set_up_logging(settings.log_level, settings.log_format)
     try:
-        code = uvloop.run(serve(settings))
-    except (BackendMissingError, ListenError, MetricsAddressError, TokenFileError) as error:
+        with opened_loader(settings) as loader:
+            # Here, since it takes most of a second, and the first engine process comes up meanwhile.
+            from ferserve_server import app  # noqa: PLC0415
+
+            try:
+                code = app.run(settings, loader)
+            except app.START_ERRORS as error:
+                code = _complain(str(error))
+    except BackendMissingError as error:
         code = _complain(str(error))
     sys.stdout.flush()
     sys.stderr.flush()

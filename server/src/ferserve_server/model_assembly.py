@@ -1,17 +1,13 @@
-"""Wiring of the models: the engine, the gate, the batchers and the manager, as the settings want them."""
+"""Wiring of the models: the gate, the batchers and the manager, as the settings want them."""
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ferserve_server.backends.engine.loader import EngineLoader
-from ferserve_server.backends.engine.options import EngineOptions
 from ferserve_server.backends.engine.runner import EngineRunner
 from ferserve_server.backends.engine.servable import EngineServable
-from ferserve_server.backends.loading import make_loader
 from ferserve_server.backends.processor import describe_machine
 from ferserve_server.batching.batcher import Batcher
 from ferserve_server.batching.runner import ThreadRunner
@@ -32,7 +28,7 @@ from ferserve_server.repository.tune_cache import TuneCache
 from ferserve_server.repository.version_policy import Latest, Policies, parse_policies
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from ferserve_server.batching.runner import RunnerListener, RunnerMaker
     from ferserve_server.clock import MonotonicClock
@@ -41,32 +37,6 @@ if TYPE_CHECKING:
     from ferserve_server.observability.metrics import Metrics
     from ferserve_server.settings import Settings
     from ferserve_server.transport.compat.statistics import Statistics
-
-
-def default_loader(settings: Settings) -> Loader:
-    """Loads versions into this process, with the engine that the settings name, and ensembles on it.
-
-    Raises:
-        BackendMissingError: Its package is not installed.
-    """
-    return make_loader(settings)
-
-
-@contextlib.contextmanager
-def opened_loader(settings: Settings) -> Iterator[Loader]:
-    """Loads versions where the settings want them; on leaving, whatever was started for them has ended.
-
-    Raises:
-        BackendMissingError: The engine's package is not installed.
-        OSError: The system cannot start another process.
-    """
-    if settings.engine == "thread":
-        yield default_loader(settings)
-        return
-    default_loader(settings)  # refuses here what no engine process could use
-    with contextlib.closing(EngineLoader(_engine_options(settings), settings.bucket_sizes[-1])) as loader:
-        loader.start()
-        yield loader
 
 
 def build_manager(
@@ -156,18 +126,6 @@ def _engine_runner(
     listener: RunnerListener,
 ) -> EngineRunner:
     return EngineRunner(servable, bucket_sizes, clock, listener, on_restart=on_restart)
-
-
-def _engine_options(settings: Settings) -> EngineOptions:
-    return EngineOptions(
-        model_repo=settings.model_repo,
-        backend=settings.backend,
-        executor_count=settings.executor_count,
-        intra_op_threads=settings.intra_op_threads,
-        gpu_memory_limit_mib=settings.gpu_memory_limit_mib,
-        log_level=settings.log_level,
-        log_format=settings.log_format,
-    )
 
 
 def _trials(settings: Settings, clock: MonotonicClock, metrics: Metrics) -> Trials | None:

@@ -59,6 +59,11 @@ class Conversation:
         self.post = self._mailbox.post
         self.flush = self._mailbox.flush
 
+    @property
+    def heard_count(self) -> int:
+        """How often the other side was heard so far."""
+        return self._mailbox.heard_count
+
     def tell(self, name: str, value: object) -> None:
         """Sends news; `value` is JSON."""
         self._say({"tell": name, "value": value})

@@ -89,6 +89,11 @@ class FrontProcess:
         """Its requests that are not answered."""
         return self._desk.request_count if self._desk else 0
 
+    @property
+    def heard_count(self) -> int:
+        """How often it was heard so far, whatever it said."""
+        return self._conversation.heard_count if self._conversation else 0
+
     async def start(self, state: object) -> None:
         """Starts the process and tells it its settings and the `state` of the models; it will say when it listens.
 
@@ -140,6 +145,13 @@ class FrontProcess:
         if self._conversation is not None and not self.ended.is_set():
             with contextlib.suppress(ConnectionError):
                 await self._conversation.ask("told", None)
+
+    def kill(self, why: str) -> None:
+        """Ends it at once, whatever it does; its requests leave the queues. `end` will tell why. Does not wait."""
+        self._fault = why
+        if self._child is not None:
+            self._child.kill()
+        self._closed()
 
     async def end(self) -> str:
         """Ends it, if it has not ended, and tells how it did. Its requests leave the queues."""

@@ -32,6 +32,9 @@ class Mailbox:
         channel: A channel for messages of `MESSAGE_BYTES`; closed with the mailbox.
         received: Gets every message, in order; must not raise.
         closed: Called once, when the other side is gone.
+
+    Attributes:
+        heard_count: How often there was something to read.
     """
 
     def __init__(self, channel: Channel, received: Callable[[bytes], None], closed: Callable[[], None]) -> None:
@@ -42,6 +45,7 @@ class Mailbox:
         self._waiting: deque[bytes] = deque()
         self._parts: list[bytes] = []
         self._open = True
+        self.heard_count = 0
         self._loop.add_reader(channel.fileno(), self._read)
 
     def post(self, message: bytes) -> None:
@@ -95,6 +99,7 @@ class Mailbox:
         self._loop.remove_writer(self._channel.fileno())
 
     def _read(self) -> None:
+        self.heard_count += 1
         try:
             for _ in range(_MESSAGES_PER_TURN):
                 if not self._open or (piece := self._channel.receive_now()) is None:

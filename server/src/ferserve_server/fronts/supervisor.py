@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from ferserve_server.fronts.front_process import FrontProcess
+from ferserve_server.fronts.front_process import FrontProcess, FrontStartError
+from ferserve_server.fronts.heartbeat import LONGEST_START_S, until_ended
 from ferserve_server.fronts.state_form import ServiceState, write_value
 
 if TYPE_CHECKING:
@@ -98,7 +99,11 @@ class Fronts:
             FrontStartError: One did not get that far.
         """
         first = await asyncio.gather(*(self._start(index) for index in range(self._count)))
-        await asyncio.gather(*(front.listening for front in first))
+        try:
+            async with asyncio.timeout(LONGEST_START_S):
+                await asyncio.gather(*(front.listening for front in first))
+        except TimeoutError as error:
+            raise FrontStartError(f"a front process did not listen within {LONGEST_START_S:g} s") from error
         self._keepers = [self._loop.create_task(self._keep(index, front)) for index, front in enumerate(first)]
         self._keepers.append(self._loop.create_task(self._tell_canaries()))
 
@@ -157,12 +162,12 @@ class Fronts:
         return front
 
     async def _keep(self, index: int, front: FrontProcess) -> None:
-        """Starts another front process whenever one has ended."""
+        """Starts another front process whenever one has ended, or hangs."""
         pause_s, longest_s = _RESTART_RANGE_S
         key = (index, 0)
         while True:
             started_at = self._loop.time()
-            await front.ended.wait()
+            await until_ended(front)
             how = await front.end()
             self._gone(key)
             if self._ending:
