@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ferserve_server.domain.errors import DrainingError, FerserveError
 from ferserve_server.domain.ports import Priority
@@ -22,8 +21,7 @@ if TYPE_CHECKING:
     from ferserve_server.pipeline.classify_faces import ClassifyFaces
 
 
-@dataclass(frozen=True, slots=True)
-class CropMessage:
+class CropMessage(NamedTuple):
     """One request: `crops` is uint8 [N, H, W, 1], or the error that they were refused with."""
 
     sequence_id: int
@@ -37,8 +35,7 @@ class CropMessage:
         return cls(sequence_id, error, ModelSpec(), Priority.INTERACTIVE)
 
 
-@dataclass(frozen=True, slots=True)
-class CropAnswer:
+class CropAnswer(NamedTuple):
     """The answer to one request."""
 
     sequence_id: int

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
 import structlog
@@ -26,17 +26,15 @@ log = structlog.get_logger(__name__)
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
-class Sized(Protocol):
-    """A protobuf message."""
-
-    def ByteSize(self) -> int:  # noqa: N802 - protobuf's name
-        """Length on the wire, in bytes."""
-
-
-Request = TypeVar("Request", bound=Sized)
+Request = TypeVar("Request")
 Response = TypeVar("Response")
 Answer = TypeVar("Answer")
 Sent = TypeVar("Sent")
+
+
+def _protobuf_length(message: Any) -> int:  # noqa: ANN401 - any protobuf message
+    length: int = message.ByteSize()
+    return length
 
 
 class Calls:
@@ -78,9 +76,13 @@ class Calls:
         return None if remaining_s is None else self._clock.now() + remaining_s  # type: ignore[redundant-expr]
 
     def unary(
-        self, method: str, handle: Callable[[Request, Context], Awaitable[Response]]
+        self,
+        method: str,
+        handle: Callable[[Request, Context], Awaitable[Response]],
+        *,
+        length: Callable[[Request], int] = _protobuf_length,
     ) -> Callable[[Request, Context], Awaitable[Response]]:
-        """Wraps the handler of a unary RPC."""
+        """Wraps the handler of a unary RPC; `length` tells the bytes of a message."""
 
         async def run(request: Request, context: Context) -> Response:
             started_at = self._clock.now()
@@ -89,7 +91,7 @@ class Calls:
             refusal: FerserveError | None = None
             try:
                 self._take_in(context.invocation_metadata() or ())
-                self._limits.check_message(request.ByteSize())
+                self._limits.check_message(length(request))
                 return await handle(request, context)
             except asyncio.CancelledError:
                 code = grpc.StatusCode.CANCELLED
@@ -149,8 +151,10 @@ class Calls:
         self,
         method: str,
         handle: Callable[[AsyncIterator[Request], Context], AsyncGenerator[Response, None]],
+        *,
+        length: Callable[[Request], int] = _protobuf_length,
     ) -> Callable[[AsyncIterator[Request], Context], AsyncGenerator[Response, None]]:
-        """Wraps the handler of a bidirectional RPC."""
+        """Wraps the handler of a bidirectional RPC; `length` tells the bytes of a message."""
 
         async def run(requests: AsyncIterator[Request], context: Context) -> AsyncGenerator[Response, None]:
             self._opened(method)
@@ -158,7 +162,7 @@ class Calls:
             refusal: FerserveError | None = None
             try:
                 self._take_in(context.invocation_metadata() or ())
-                async with contextlib.aclosing(handle(self._checked(requests), context)) as answers:
+                async with contextlib.aclosing(handle(self._checked(requests, length), context)) as answers:
                     async for answer in answers:
                         yield answer
             except (asyncio.CancelledError, GeneratorExit):
@@ -176,9 +180,11 @@ class Calls:
 
         return run
 
-    async def _checked(self, requests: AsyncIterator[Request]) -> AsyncIterator[Request]:
+    async def _checked(
+        self, requests: AsyncIterator[Request], length: Callable[[Request], int]
+    ) -> AsyncIterator[Request]:
         async for request in requests:
-            self._limits.check_message(request.ByteSize())
+            self._limits.check_message(length(request))
             yield request
 
     def _take_in(self, metadata: Iterable[tuple[str, str | bytes]]) -> None:
