@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import grpc
 import structlog
@@ -25,6 +25,10 @@ log = structlog.get_logger(__name__)
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
+
+_OK: Final = grpc.StatusCode.OK.name
+_CANCELLED: Final = grpc.StatusCode.CANCELLED.name
+"""Enumerations make their names anew at every look."""
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
@@ -52,11 +56,12 @@ class Calls:
         self._open_count = 0
         self._taken_count = 0
         self._idle = asyncio.Event()
-        self._idle.set()
 
     async def wait_idle(self) -> None:
         """Returns when no call is open."""
-        await self._idle.wait()
+        if self._open_count:
+            self._idle.clear()
+            await self._idle.wait()
 
     async def wait_quiet(self, quiet_s: float) -> None:
         """Returns when no call is open and none came for `quiet_s` seconds.
@@ -66,7 +71,7 @@ class Calls:
         taken_count = -1
         while self._open_count or taken_count != self._taken_count:
             taken_count = self._taken_count
-            await self._idle.wait()
+            await self.wait_idle()
             await asyncio.sleep(quiet_s)
 
     def deadline(self, context: Context) -> float | None:
@@ -87,21 +92,21 @@ class Calls:
         async def run(request: Request, context: Context) -> Response:
             started_at = self._clock.now()
             self._opened(method)
-            code = grpc.StatusCode.OK
+            code = _OK
             refusal: FerserveError | None = None
             try:
                 self._take_in(context.invocation_metadata() or ())
                 self._limits.check_message(length(request))
                 return await handle(request, context)
             except asyncio.CancelledError:
-                code = grpc.StatusCode.CANCELLED
+                code = _CANCELLED
                 raise
             except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets a status
                 refusal = self._as_known(method, error)
-                code = code_of(refusal)
+                code = code_of(refusal).name
             finally:
                 # Before a status is sent, so that whoever has seen it finds it counted.
-                self._observer.call_ended(method, code.name, self._clock.now() - started_at)
+                self._observer.call_ended(method, code, self._clock.now() - started_at)
                 if refusal is None:
                     self._closed()
             await self._refuse(context, refusal)
@@ -130,19 +135,19 @@ class Calls:
         started_at = self._clock.now()
         self._opened(method)
         try:
-            code = grpc.StatusCode.OK
+            code = _OK
             outcome: Answer | FerserveError
             try:
                 self._take_in(metadata)
                 outcome = await handle()
             except asyncio.CancelledError:
-                code = grpc.StatusCode.CANCELLED
+                code = _CANCELLED
                 raise
             except Exception as error:  # noqa: BLE001 - as above
                 outcome = self._as_known(method, error)
-                code = code_of(outcome)
+                code = code_of(outcome).name
             finally:
-                self._observer.call_ended(method, code.name, self._clock.now() - started_at)
+                self._observer.call_ended(method, code, self._clock.now() - started_at)
             return await send(outcome)
         finally:
             self._closed()
@@ -158,7 +163,7 @@ class Calls:
 
         async def run(requests: AsyncIterator[Request], context: Context) -> AsyncGenerator[Response, None]:
             self._opened(method)
-            code = grpc.StatusCode.OK
+            code = _OK
             refusal: FerserveError | None = None
             try:
                 self._take_in(context.invocation_metadata() or ())
@@ -166,13 +171,13 @@ class Calls:
                     async for answer in answers:
                         yield answer
             except (asyncio.CancelledError, GeneratorExit):
-                code = grpc.StatusCode.CANCELLED
+                code = _CANCELLED
                 raise
             except Exception as error:  # noqa: BLE001 - as above
                 refusal = self._as_known(method, error)
-                code = code_of(refusal)
+                code = code_of(refusal).name
             finally:
-                self._observer.call_ended(method, code.name, None)
+                self._observer.call_ended(method, code, None)
                 if refusal is None:
                     self._closed()
             if refusal is not None:
@@ -215,7 +220,6 @@ class Calls:
         self._observer.call_started(method)
         self._open_count += 1
         self._taken_count += 1
-        self._idle.clear()
 
     def _closed(self) -> None:
         self._open_count -= 1
