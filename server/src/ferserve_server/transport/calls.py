@@ -157,9 +157,15 @@ class Calls:
         method: str,
         handle: Callable[[AsyncIterator[Request], Context], AsyncGenerator[Response, None]],
         *,
-        length: Callable[[Request], int] = _protobuf_length,
+        length: Callable[[Request], int] | None = _protobuf_length,
     ) -> Callable[[AsyncIterator[Request], Context], AsyncGenerator[Response, None]]:
-        """Wraps the handler of a bidirectional RPC; `length` tells the bytes of a message."""
+        """Wraps the handler of a bidirectional RPC.
+
+        Args:
+            method: Its name.
+            handle: Answers its messages.
+            length: Tells the bytes of a message; None if `handle` refuses long ones itself.
+        """
 
         async def run(requests: AsyncIterator[Request], context: Context) -> AsyncGenerator[Response, None]:
             self._opened(method)
@@ -167,7 +173,8 @@ class Calls:
             refusal: FerserveError | None = None
             try:
                 self._take_in(context.invocation_metadata() or ())
-                async with contextlib.aclosing(handle(self._checked(requests, length), context)) as answers:
+                checked = self._checked(requests, length) if length else requests
+                async with contextlib.aclosing(handle(checked, context)) as answers:
                     async for answer in answers:
                         yield answer
             except (asyncio.CancelledError, GeneratorExit):

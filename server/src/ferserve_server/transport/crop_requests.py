@@ -139,8 +139,10 @@ class CropRequests:
         """Reads a ClassifyStreamRequest; one that says nothing of use is refused in its place.
 
         Raises:
+            LimitExceededError: MESSAGE_TOO_LARGE.
             InvalidRequestError: MESSAGE_UNREADABLE; not even its place is known.
         """
+        self._limits.check_message(len(message))
         sequence_id, start = leading_sequence_id(message)
         request = self._stream_messages.read(message, start)
         if request is not None:

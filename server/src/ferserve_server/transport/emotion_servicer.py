@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ferserve_server.domain.servable import ServableId
     from ferserve_server.pipeline.analyze_images import AnalyzeImages
     from ferserve_server.pipeline.classify_faces import ClassifyFaces
-    from ferserve_server.pipeline.classify_stream import CropMessage
+    from ferserve_server.pipeline.classify_stream import CropAnswer
     from ferserve_server.pipeline.stream_frames import FrameAnswer, StreamLimits
     from ferserve_server.transport.calls import Calls, Context
     from ferserve_server.transport.limits import RequestLimits
@@ -57,7 +57,7 @@ class EmotionServicer:
         self.ClassifyFaces = calls.unary("ClassifyFaces", self._classify_faces, length=len)
         self.AnalyzeImages = calls.unary("AnalyzeImages", self._analyze_images)
         self.StreamFrames = calls.stream("StreamFrames", self._stream_frames)
-        self.ClassifyStream = calls.stream("ClassifyStream", self._classify_stream, length=len)
+        self.ClassifyStream = calls.stream("ClassifyStream", self._classify_stream, length=None)
 
     def handlers(self) -> grpc.GenericRpcHandler:
         """Its RPCs for a gRPC server; those that classify crops take and give bytes."""
@@ -182,31 +182,36 @@ class EmotionServicer:
                 self._observer.stream_answered("StreamFrames", "result")
         return response, last
 
-    async def _classify_stream(
-        self, requests: AsyncIterator[bytes], context: Context
-    ) -> AsyncGenerator[bytes, None]:
+    def _classify_stream(self, messages: AsyncIterator[bytes], context: Context) -> AsyncGenerator[bytes, None]:
         del context
         stream = CropStream(
-            self._classify, max_unanswered=self._stream_limits.max_unanswered, draining=self._calls.draining
+            self._classify,
+            read=self._requests.read_stream_message,
+            write=_CropAnswerWriter(self._observer).write,
+            max_unanswered=self._stream_limits.max_unanswered,
+            draining=self._calls.draining,
         )
-        last: ServableId | None = None
-        async with contextlib.aclosing(stream.run(self._crop_messages(requests))) as answered:
-            async for answer in answered:
-                outcome = answer.outcome
-                if not isinstance(outcome, FerserveError) and outcome.faces.failures:
-                    outcome = next(iter(outcome.faces.failures.values()))
-                if isinstance(outcome, FerserveError):
-                    self._observer.stream_answered("ClassifyStream", "failed")
-                    yield answers.format_stream_failure(answer.sequence_id, outcome)
-                else:
-                    self._observer.stream_answered("ClassifyStream", "result")
-                    changed = outcome.servable != last
-                    last = outcome.servable
-                    yield answers.format_stream_answer(answer.sequence_id, outcome, with_labels=changed)
+        return stream.run(messages)
 
-    async def _crop_messages(self, messages: AsyncIterator[bytes]) -> AsyncIterator[CropMessage]:
-        async for message in messages:
-            yield self._requests.read_stream_message(message)
+
+class _CropAnswerWriter:
+    """Writes the answers of one ClassifyStream; the names of the classes when they are new to the caller."""
+
+    def __init__(self, observer: CallObserver) -> None:
+        self._observer = observer
+        self._last: ServableId | None = None
+
+    def write(self, answer: CropAnswer) -> bytes:
+        outcome = answer.outcome
+        if not isinstance(outcome, FerserveError) and outcome.faces.failures:
+            outcome = next(iter(outcome.faces.failures.values()))
+        if isinstance(outcome, FerserveError):
+            self._observer.stream_answered("ClassifyStream", "failed")
+            return answers.format_stream_failure(answer.sequence_id, outcome)
+        self._observer.stream_answered("ClassifyStream", "result")
+        changed = outcome.servable != self._last
+        self._last = outcome.servable
+        return answers.format_stream_answer(answer.sequence_id, outcome, with_labels=changed)
 
 
 async def _frames(requests: AsyncIterator[emotion_pb2.StreamFramesRequest]) -> AsyncIterator[Frame]:
