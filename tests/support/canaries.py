@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ferserve_server.backends.fake import FakeServable
-from ferserve_server.domain.ports import CutReason
+from ferserve_server.domain.ports import CutReason, ExecutedBatch
 from ferserve_server.domain.servable import ModelSpec, ServableId
 from ferserve_server.repository.lease import LiveVersion
 from support.fake_models import DESCRIPTION, GOLDEN_FACES
@@ -59,12 +59,7 @@ async def ask(shop: Shop, count: int = 1, spec: ModelSpec = ANY) -> list[int]:
 def time_batches(trials: Trials, version: int, batch_s: float, count: int = 20) -> None:
     """Tells of batches that took so long, give or take a twentieth."""
     for number in range(count):
-        trials.batch_executed(
-            ServableId("fer-nano", version),
-            cut_reason=CutReason.FULL,
-            face_count=3,
-            padded_count=4,
-            oldest_queue_s=0.0,
-            inference_s=batch_s * (1.05 if number % 2 else 0.95),
-            scores=np.zeros((3, 7), np.float32),
-        )
+        servable = ServableId("fer-nano", version)
+        inference_s = batch_s * (1.05 if number % 2 else 0.95)
+        scores = np.zeros((3, 7), np.float32)
+        trials.batch_executed(ExecutedBatch(servable, CutReason.FULL, 4, 0.0, inference_s, scores))

@@ -25,12 +25,10 @@ class Recorder:
     ended: list[tuple[str, str]] = field(default_factory=list)
     stream_answers: list[tuple[str, str]] = field(default_factory=list)
 
-    def batch_executed(
-        self, servable, *, cut_reason, face_count, padded_count, oldest_queue_s, inference_s, scores
-    ) -> None:
-        self.batch_sizes.append(face_count)
-        self.cut_reasons.append(cut_reason.value)
-        self.padded_counts.append(padded_count)
+    def batch_executed(self, batch) -> None:
+        self.batch_sizes.append(batch.face_count)
+        self.cut_reasons.append(batch.cut_reason.value)
+        self.padded_counts.append(batch.padded_count)
 
     def batch_failed(self, servable, *, face_count) -> None:
         self.failed_batch_sizes.append(face_count)

@@ -53,9 +53,16 @@ class Bench:
 
     def open_crops(self, *, max_unanswered: int = 64) -> asyncio.Task[None]:
         classify = ClassifyFaces(self.models.acquire, self.vision)
-        return self._open(CropStream(classify, max_unanswered=max_unanswered, draining=self.draining))
+        stream: CropStream[Any, Any] = CropStream(
+            classify,
+            read=lambda message: message,
+            write=lambda answer: answer,
+            max_unanswered=max_unanswered,
+            draining=self.draining,
+        )
+        return self._open(stream)
 
-    def _open(self, stream: FrameStream | CropStream) -> asyncio.Task[None]:
+    def _open(self, stream: FrameStream | CropStream[Any, Any]) -> asyncio.Task[None]:
         async def read() -> AsyncIterator[Any]:
             while (message := await self.inbox.get()) is not None:
                 yield message

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ferserve_server.domain.ports import CutReason
+from ferserve_server.domain.ports import CutReason, ExecutedBatch
 from ferserve_server.domain.servable import ServableId, ServableState
 from ferserve_server.observability.tee import InferenceTee
 from ferserve_server.transport.compat.statistics import Statistics
@@ -15,15 +15,8 @@ ONE, TWO = ServableId("fer", 1), ServableId("fer", 2)
 
 
 def execute(observer, servable, face_count, inference_s=0.5):
-    observer.batch_executed(
-        servable,
-        cut_reason=CutReason.FULL,
-        face_count=face_count,
-        padded_count=8,
-        oldest_queue_s=0.0,
-        inference_s=inference_s,
-        scores=np.zeros((face_count, 7), np.float32),
-    )
+    scores = np.zeros((face_count, 7), np.float32)
+    observer.batch_executed(ExecutedBatch(servable, CutReason.FULL, 8, 0.0, inference_s, scores))
 
 
 def answered(statistics, servable=ONE, queue_s=0.0):

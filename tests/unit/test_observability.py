@@ -8,7 +8,7 @@ import pytest
 import structlog
 
 from ferserve_server.domain.canary import CanaryResult, ShadowFigures, Verdict
-from ferserve_server.domain.ports import CutReason, FoundFaces
+from ferserve_server.domain.ports import CutReason, ExecutedBatch, FoundFaces
 from ferserve_server.domain.servable import Precision, ServableId, ServableState
 from ferserve_server.observability.canary_metrics import CanaryMetrics
 from ferserve_server.observability.exposition import MetricsAddressError, MetricsServer
@@ -83,15 +83,8 @@ def test_durations_are_told_apart_from_50_microseconds_on(metrics):
 
 
 def test_a_batch_is_counted_by_faces_padding_reason_class_and_confidence(metrics):
-    observer_of(metrics).batch_executed(
-        NET,
-        cut_reason=CutReason.FULL,
-        face_count=3,
-        padded_count=4,
-        oldest_queue_s=0.002,
-        inference_s=0.001,
-        scores=scores([0.1, 0.9, 0, 0, 0, 0, 0], [0.2, 0.8, 0, 0, 0, 0, 0], [0, 0, 0, 0.7, 0.3, 0, 0]),
-    )
+    rows = scores([0.1, 0.9, 0, 0, 0, 0, 0], [0.2, 0.8, 0, 0, 0, 0, 0], [0, 0, 0, 0.7, 0.3, 0, 0])
+    observer_of(metrics).batch_executed(ExecutedBatch(NET, CutReason.FULL, 4, 0.002, 0.001, rows))
 
     value = metrics.registry.get_sample_value
     assert value("ferserve_faces_total", LABELS) == 3
@@ -104,15 +97,7 @@ def test_a_batch_is_counted_by_faces_padding_reason_class_and_confidence(metrics
 
 
 def test_scores_that_are_no_numbers_do_not_spoil_the_confidence(metrics):
-    observer_of(metrics).batch_executed(
-        NET,
-        cut_reason=CutReason.FULL,
-        face_count=1,
-        padded_count=1,
-        oldest_queue_s=0,
-        inference_s=0,
-        scores=scores([np.nan] * 7),
-    )
+    observer_of(metrics).batch_executed(ExecutedBatch(NET, CutReason.FULL, 1, 0.0, 0.0, scores([np.nan] * 7)))
 
     assert not metrics.registry.get_sample_value("ferserve_confidence_sum_total", LABELS)
 
@@ -153,6 +138,32 @@ def test_calls_are_counted_by_method_and_code(metrics):
 
     assert value("ferserve_requests_in_progress", {"method": "ClassifyFaces"}) == 0
     assert value("ferserve_requests_total", {"method": "ClassifyFaces", "code": "OK"}) == 1
+
+
+def test_of_many_calls_none_is_missing_whenever_they_are_counted(metrics):
+    observer, value = CallMetrics(metrics), metrics.registry.get_sample_value
+    for number in range(300):
+        observer.call_started("ClassifyFaces")
+        observer.stream_answered("ClassifyStream", "result")
+        if number % 3:
+            observer.call_ended("ClassifyFaces", "OK", 0.003)
+        if number == 150:
+            assert value("ferserve_requests_in_progress", {"method": "ClassifyFaces"}) == 51
+
+    assert value("ferserve_requests_in_progress", {"method": "ClassifyFaces"}) == 100
+    assert value("ferserve_requests_total", {"method": "ClassifyFaces", "code": "OK"}) == 200
+    assert value("ferserve_request_seconds_count", {"method": "ClassifyFaces"}) == 200
+    assert value("ferserve_request_seconds_sum", {"method": "ClassifyFaces"}) == pytest.approx(0.6)
+    assert value("ferserve_stream_answers_total", {"method": "ClassifyStream", "outcome": "result"}) == 300
+
+
+def test_streams_are_counted_without_a_time(metrics):
+    observer, value = CallMetrics(metrics), metrics.registry.get_sample_value
+    observer.call_started("ClassifyStream")
+    observer.call_ended("ClassifyStream", "CANCELLED", None)
+
+    assert value("ferserve_requests_total", {"method": "ClassifyStream", "code": "CANCELLED"}) == 1
+    assert value("ferserve_request_seconds_count", {"method": "ClassifyStream"}) is None
 
 
 def test_pictures_taken_as_one_face_do_not_count_as_searched(metrics):

@@ -13,10 +13,8 @@ if TYPE_CHECKING:
 class MonotonicClock:
     """Implements `domain.ports.Clock` on `time.monotonic` and the running event loop."""
 
-    @staticmethod
-    def now() -> float:
-        """Seconds since some start. Thread-safe."""
-        return time.monotonic()
+    now = staticmethod(time.monotonic)
+    """Seconds since some start. Thread-safe. No function around it: a request asks seven times."""
 
     @staticmethod
     def call_at(when: float, callback: Callable[[], None]) -> asyncio.TimerHandle:

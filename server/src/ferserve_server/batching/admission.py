@@ -87,16 +87,13 @@ def check_admission(  # noqa: PLR0913 - the facts of one decision
         DeadlineExpiredError: The deadline has passed.
         DeadlineUnmeetableError: The deadline would pass in the queue.
     """
-    expected_s = rate.wait_s(queued_faces, limits)
-    low, high = _RETRY_RANGE_S
-    retry_after_s = min(high, max(low, expected_s / 2))
     if queued_faces + face_count > limits.max_faces:
         raise QueueFullError(
             what="faces",
             queued=queued_faces,
             limit=limits.max_faces,
             setting="max_queue_faces",
-            retry_after_s=retry_after_s,
+            retry_after_s=_retry_after_s(queued_faces, rate, limits),
         )
     if queued_bytes + byte_count > limits.max_bytes:
         raise QueueFullError(
@@ -104,12 +101,19 @@ def check_admission(  # noqa: PLR0913 - the facts of one decision
             queued=queued_bytes // 2**20,
             limit=limits.max_bytes // 2**20,
             setting="max_queue_mib",
-            retry_after_s=retry_after_s,
+            retry_after_s=_retry_after_s(queued_faces, rate, limits),
         )
     if remaining_s is None:
         return
     if remaining_s <= 0:
         raise DeadlineExpiredError
+    if executor_idle:
+        return
     answered_in_s = rate.latest_s(queued_faces, face_count, limits)
-    if not executor_idle and answered_in_s > remaining_s:
+    if answered_in_s > remaining_s:
         raise DeadlineUnmeetableError(remaining_s=remaining_s, expected_s=answered_in_s)
+
+
+def _retry_after_s(queued_faces: int, rate: ServiceRate, limits: QueueLimits) -> float:
+    low, high = _RETRY_RANGE_S
+    return min(high, max(low, rate.wait_s(queued_faces, limits) / 2))

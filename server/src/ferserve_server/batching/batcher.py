@@ -22,7 +22,7 @@ from ferserve_server.domain.errors import (
     EngineStalledError,
     FerserveError,
 )
-from ferserve_server.domain.ports import CutReason, Priority
+from ferserve_server.domain.ports import CutReason, ExecutedBatch, Priority
 from ferserve_server.domain.prediction import ScoredFaces
 
 if TYPE_CHECKING:
@@ -144,8 +144,8 @@ class Batcher:
         )
 
     def _score_in_place(self, crops: CropBatch, now: float) -> ScoredFaces | None:
-        others, expected_s = bool(self._in_flight or self._queue), self._rate.batch_s
-        scores = self._in_place.scores(crops, others=others, expected_s=expected_s)
+        others = bool(self._in_flight) or self._queue.face_count > 0
+        scores = self._in_place.scores(crops, others=others, expected_s=self._rate.batch_s)
         if scores is None:
             return None
         inference_s = self._clock.now() - now
@@ -228,13 +228,7 @@ class Batcher:
         self, reason: CutReason, scores: Scores, padded_count: int, queue_s: float, inference_s: float
     ) -> None:
         self._observer.batch_executed(
-            self._servable.id,
-            cut_reason=reason,
-            face_count=len(scores),
-            padded_count=padded_count,
-            oldest_queue_s=queue_s,
-            inference_s=inference_s,
-            scores=scores,
+            ExecutedBatch(self._servable.id, reason, padded_count, queue_s, inference_s, scores)
         )
 
     def _recover(self, batch: Batch, error: Exception) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -201,21 +201,36 @@ class CutReason(Enum):
     BISECT = "bisect"
 
 
+class ExecutedBatch(NamedTuple):
+    """A batch that came back from its engine.
+
+    Attributes:
+        servable: The version that scored it.
+        cut_reason: Why it was cut.
+        padded_count: Rows that were executed, padding included.
+        oldest_queue_s: Wait of its oldest face, in seconds.
+        inference_s: How long it ran, in seconds.
+        scores: float32 [N, K], a row for each of its faces.
+    """
+
+    servable: ServableId
+    cut_reason: CutReason
+    padded_count: int
+    oldest_queue_s: float
+    inference_s: float
+    scores: Scores
+
+    @property
+    def face_count(self) -> int:
+        """Its faces, padding not counted."""
+        return len(self.scores)
+
+
 class InferenceObserver(Protocol):
     """Is told what happens on the way to a score. Event loop only; must not raise or block."""
 
-    def batch_executed(
-        self,
-        servable: ServableId,
-        *,
-        cut_reason: CutReason,
-        face_count: int,
-        padded_count: int,
-        oldest_queue_s: float,
-        inference_s: float,
-        scores: Scores,
-    ) -> None:
-        """A batch came back: `scores` is float32 [face_count, K]."""
+    def batch_executed(self, batch: ExecutedBatch) -> None:
+        """A batch came back."""
 
     def batch_failed(self, servable: ServableId, *, face_count: int) -> None:
         """An execution raised. Its rows are tried again in halves, or fail if it held one."""

@@ -1,15 +1,18 @@
 """What comes back for faces and pictures."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final, NamedTuple
 
 from ferserve_server.domain.errors import FerserveError
 from ferserve_server.domain.face import BoundingBox, Scores
 from ferserve_server.domain.servable import ServableId
 
+_NO_FAILURES: Final[Mapping[int, FerserveError]] = MappingProxyType({})
 
-@dataclass(frozen=True, slots=True)
-class ScoredFaces:
+
+class ScoredFaces(NamedTuple):
     """Scores of the faces of one request.
 
     Attributes:
@@ -20,7 +23,7 @@ class ScoredFaces:
     """
 
     scores: Scores
-    failures: Mapping[int, FerserveError] = field(default_factory=dict)
+    failures: Mapping[int, FerserveError] = _NO_FAILURES
     queue_s: float = 0.0
     inference_s: float = 0.0
 

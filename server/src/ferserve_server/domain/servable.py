@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import NamedTuple
 
 import numpy as np
 
@@ -11,9 +12,8 @@ from ferserve_server.domain.errors import AliasNotFoundError, FerserveError
 from ferserve_server.domain.face import CropBatch
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class ServableId:
-    """One version (1 or more) of one model."""
+class ServableId(NamedTuple):
+    """One version (1 or more) of one model. A tuple, because it is looked up several times for every batch."""
 
     name: str
     version: int

@@ -82,6 +82,9 @@ def _read(form: Json, kind: Any) -> object:  # noqa: ANN401, PLR0911 - a hint of
         return read_error(form)
     if issubclass(kind, Enum):
         return kind(form)
+    if issubclass(kind, tuple):  # one whose parts have names
+        hints = get_type_hints(kind).values()
+        return kind(*(_read(each, wanted) for each, wanted in zip(form, hints, strict=True)))
     if isinstance(kind, type) and is_dataclass(kind):
         made: Callable[..., object] = kind
         return made(**{name: _read(form[name], hint) for name, hint in _hints(kind).items()})

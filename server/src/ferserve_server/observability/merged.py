@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 def write_series(metrics: Metrics) -> list[Row]:
     """What a process that takes calls in has counted so far: rows of family, is a gauge, name, labels, value."""
+    metrics.write_held_back()
     collectors = (
         metrics.requests,
         metrics.request_seconds,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
@@ -16,7 +17,7 @@ from prometheus_client.registry import Collector
 from ferserve_server.domain.servable import Precision
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from prometheus_client import Metric
 
@@ -33,6 +34,19 @@ FACE_COUNT_BUCKETS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 _VERSION_LABELS: Final = ("model", "version")
 
 
+class CountingHistogram(Histogram):
+    """A histogram that also takes many observations at once."""
+
+    def observe_all(self, amounts: Sequence[float]) -> None:
+        """Counts as `observe` does with each of `amounts`, at a tenth of its cost where there are a hundred."""
+        self._raise_if_not_observable()
+        self._sum.inc(sum(amounts))
+        # The first bound that is not below each, as `observe` finds it one by one.
+        for bucket, count in enumerate(np.bincount(np.searchsorted(self._upper_bounds, amounts)).tolist()):
+            if count:
+                self._buckets[bucket].inc(count)
+
+
 class _BeforeReading(Collector):
     """Exports nothing; has others write what they hold back."""
 
@@ -40,9 +54,12 @@ class _BeforeReading(Collector):
         self.writers: list[Callable[[], None]] = []
 
     def collect(self) -> Iterable[Metric]:
+        self.write()
+        return ()
+
+    def write(self) -> None:
         for write in self.writers:
             write()
-        return ()
 
 
 class Metrics:
@@ -67,8 +84,10 @@ class Metrics:
     def _gauge(self, name: str, text: str, labels: tuple[str, ...] = ()) -> Gauge:
         return Gauge(f"ferserve_{name}", text, labels, registry=self.registry)
 
-    def _durations(self, name: str, text: str, labels: tuple[str, ...] = ()) -> Histogram:
-        return Histogram(f"ferserve_{name}", text, labels, buckets=DURATION_BUCKETS_S, registry=self.registry)
+    def _durations(self, name: str, text: str, labels: tuple[str, ...] = ()) -> CountingHistogram:
+        return CountingHistogram(
+            f"ferserve_{name}", text, labels, buckets=DURATION_BUCKETS_S, registry=self.registry
+        )
 
     def _declare_requests(self) -> None:
         self.requests = self._counter(
@@ -108,7 +127,7 @@ class Metrics:
         self.padding_faces = self._counter(
             "padding_faces_total", "Rows of padding that were executed.", _VERSION_LABELS
         )
-        self.batch_size = Histogram(
+        self.batch_size = CountingHistogram(
             "ferserve_batch_size_faces",
             "Faces in a batch, padding not counted.",
             ("model",),
@@ -193,6 +212,10 @@ class Metrics:
             "Difference of a shadow's probabilities from those answered, mean and largest.",
             (*_VERSION_LABELS, "statistic"),
         )
+
+    def write_held_back(self) -> None:
+        """Has everything counted that was told so far; reading the registry does so by itself. Any thread."""
+        self._readers.write()
 
     def before_reading(self, write: Callable[[], None]) -> None:
         """Calls `write` whenever the metrics are about to be read, on the thread that reads them."""

@@ -1,16 +1,18 @@
 """Writes what the core and the transport tell into the metrics.
 
-The library looks a labelled series up by name at every event, which takes longer than counting it. So the series
-that every batch and every call writes to are looked up once. And batches are counted some at once, at the latest
-when the metrics are read: that takes 3.5 us for each, one by one it took 8 us.
+The library looks a labelled series up by name at every event and takes a lock for every number, which takes longer
+than counting. So the series that every batch and every call writes to are looked up once, and batches and calls
+are counted some at once, at the latest when the metrics are read. With caches warm a call of one face takes 3 us
+for its metrics in this way.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections import Counter, deque
+import threading
+from collections import Counter, defaultdict, deque
 from functools import cache
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -18,28 +20,47 @@ from ferserve_server.domain.ports import CutReason
 from ferserve_server.domain.servable import ServableState
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
-    from ferserve_server.domain.face import Scores
-    from ferserve_server.domain.ports import FoundFaces
+    from ferserve_server.domain.ports import ExecutedBatch, FoundFaces
     from ferserve_server.domain.servable import Precision, ServableId
     from ferserve_server.observability.metrics import Metrics
 
 
-_COUNTED_AT_ONCE: Final = 64
-"""Batches that may be uncounted. The event loop counts so many in 0.2 ms."""
+_COUNTED_AT_ONCE: Final = 128
+"""Events that may be uncounted. The event loop counts so many batches in 0.15 ms."""
+
+Event = TypeVar("Event")
 
 
-class _ExecutedBatch(NamedTuple):
-    cut_reason: CutReason
-    padded_count: int
-    oldest_queue_s: float
-    inference_s: float
-    scores: Scores
+class _Uncounted(Generic[Event]):
+    """Events of one kind, which `count` is told some at once.
+
+    Thread-safety: `add` from one thread, `count_now` from any; two at once share the work.
+    """
+
+    def __init__(self, count: Callable[[list[Event]], None]) -> None:
+        self._events: deque[Event] = deque()
+        self._count = count
+
+    def add(self, event: Event) -> None:
+        """Takes an event."""
+        self._events.append(event)
+        if len(self._events) >= _COUNTED_AT_ONCE:
+            self.count_now()
+
+    def count_now(self) -> None:
+        """Counts what is not counted yet."""
+        events: list[Event] = []
+        with contextlib.suppress(IndexError):
+            while True:
+                events.append(self._events.popleft())
+        if events:
+            self._count(events)
 
 
 class _VersionSeries:
-    """The series of one version, and its batches that are not counted yet."""
+    """The series of one version."""
 
     def __init__(self, metrics: Metrics, servable: ServableId, classes: tuple[str, ...]) -> None:
         version = (servable.name, str(servable.version))
@@ -52,25 +73,17 @@ class _VersionSeries:
         self.batch_size = metrics.batch_size.labels(servable.name)
         self.queue_seconds = metrics.queue_seconds.labels(servable.name)
         self.inference_seconds = metrics.inference_seconds.labels(servable.name)
-        self.uncounted: deque[_ExecutedBatch] = deque()
+        self.uncounted: _Uncounted[ExecutedBatch] = _Uncounted(self._count)
 
-    def count(self) -> None:
-        """Counts what is not counted yet. Any thread; two at once share the work."""
-        batches: list[_ExecutedBatch] = []
-        with contextlib.suppress(IndexError):
-            while True:
-                batches.append(self.uncounted.popleft())
-        if not batches:
-            return
+    def _count(self, batches: list[ExecutedBatch]) -> None:
         scores = np.concatenate([batch.scores for batch in batches])
         self.faces.inc(len(scores))
         self.padding_faces.inc(sum(batch.padded_count for batch in batches) - len(scores))
         for reason, batch_count in Counter(batch.cut_reason for batch in batches).items():
             self.batches[reason].inc(batch_count)
-        for batch in batches:
-            self.batch_size.observe(len(batch.scores))
-            self.queue_seconds.observe(batch.oldest_queue_s)
-            self.inference_seconds.observe(batch.inference_s)
+        self.batch_size.observe_all([batch.face_count for batch in batches])
+        self.queue_seconds.observe_all([batch.oldest_queue_s for batch in batches])
+        self.inference_seconds.observe_all([batch.inference_s for batch in batches])
         confidences = scores.max(axis=1)
         self.confidence_sum.inc(float(confidences[np.isfinite(confidences)].sum()))
         for index, face_count in enumerate(np.bincount(scores.argmax(axis=1)).tolist()):
@@ -91,22 +104,9 @@ class InferenceMetrics:
         self._metrics.show_precision(servable, precision)
         self._series[servable] = _VersionSeries(self._metrics, servable, classes)
 
-    def batch_executed(
-        self,
-        servable: ServableId,
-        *,
-        cut_reason: CutReason,
-        face_count: int,  # noqa: ARG002 - the scores tell
-        padded_count: int,
-        oldest_queue_s: float,
-        inference_s: float,
-        scores: Scores,
-    ) -> None:
+    def batch_executed(self, batch: ExecutedBatch) -> None:
         """Counts a batch; see `domain.ports.InferenceObserver`."""
-        series = self._series[servable]
-        series.uncounted.append(_ExecutedBatch(cut_reason, padded_count, oldest_queue_s, inference_s, scores))
-        if len(series.uncounted) >= _COUNTED_AT_ONCE:
-            series.count()
+        self._series[batch.servable].uncounted.add(batch)
 
     def batch_failed(self, servable: ServableId, *, face_count: int) -> None:  # noqa: ARG002 - part of the port
         """Counts an execution that raised."""
@@ -129,11 +129,11 @@ class InferenceMetrics:
             self._metrics.forget_engine(servable)
             series = self._series.pop(servable, None)
             if series:
-                series.count()
+                series.uncounted.count_now()
 
     def _count(self) -> None:
         for series in list(self._series.values()):
-            series.count()
+            series.uncounted.count_now()
 
 
 class RoutingMetrics:
@@ -153,6 +153,12 @@ class RoutingMetrics:
         self._metrics.model_serving_version.labels(model).set(serving_version or 0)
 
 
+class _EndedCall(NamedTuple):
+    method: str
+    code: str
+    seconds: float | None
+
+
 class CallMetrics:
     """Implements `domain.ports.CallObserver`. Event loop only."""
 
@@ -161,21 +167,48 @@ class CallMetrics:
         self._requests = cache(metrics.requests.labels)
         self._seconds = cache(metrics.request_seconds.labels)
         self._stream_answers = cache(metrics.stream_answers.labels)
+        self._open: defaultdict[str, int] = defaultdict(int)
+        self._shown_open: defaultdict[str, int] = defaultdict(int)
+        self._showing = threading.Lock()
+        self._ended: _Uncounted[_EndedCall] = _Uncounted(self._count_ended)
+        self._answered: _Uncounted[tuple[str, str]] = _Uncounted(self._count_answered)
+        metrics.before_reading(self._count)
 
     def call_started(self, method: str) -> None:
         """Counts an open call."""
-        self._in_progress(method).inc()
+        self._open[method] += 1
 
     def call_ended(self, method: str, code: str, seconds: float | None) -> None:
         """Counts a call that ended."""
-        self._in_progress(method).dec()
-        self._requests(method, code).inc()
-        if seconds is not None:
-            self._seconds(method).observe(seconds)
+        self._open[method] -= 1
+        self._ended.add(_EndedCall(method, code, seconds))
 
     def stream_answered(self, method: str, outcome: str) -> None:
         """Counts an answer on a stream."""
-        self._stream_answers(method, outcome).inc()
+        self._answered.add((method, outcome))
+
+    def _count(self) -> None:
+        """Brings the metrics up to date. Any thread."""
+        with self._showing:
+            for method, count in self._open.copy().items():
+                self._in_progress(method).inc(count - self._shown_open[method])
+                self._shown_open[method] = count
+        self._ended.count_now()
+        self._answered.count_now()
+
+    def _count_ended(self, calls: list[_EndedCall]) -> None:
+        for (method, code), count in Counter((call.method, call.code) for call in calls).items():
+            self._requests(method, code).inc(count)
+        seconds: defaultdict[str, list[float]] = defaultdict(list)
+        for call in calls:
+            if call.seconds is not None:
+                seconds[call.method].append(call.seconds)
+        for method, each in seconds.items():
+            self._seconds(method).observe_all(each)
+
+    def _count_answered(self, answers: list[tuple[str, str]]) -> None:
+        for labels, count in Counter(answers).items():
+            self._stream_answers(*labels).inc(count)
 
 
 class VisionMetrics:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ferserve_server.domain.face import Scores
-    from ferserve_server.domain.ports import CutReason, InferenceObserver
+    from ferserve_server.domain.ports import ExecutedBatch, InferenceObserver
     from ferserve_server.domain.servable import ServableId, ServableState
 
 
@@ -16,28 +15,10 @@ class InferenceTee:
     def __init__(self, *observers: InferenceObserver) -> None:
         self._observers = observers
 
-    def batch_executed(
-        self,
-        servable: ServableId,
-        *,
-        cut_reason: CutReason,
-        face_count: int,
-        padded_count: int,
-        oldest_queue_s: float,
-        inference_s: float,
-        scores: Scores,
-    ) -> None:
+    def batch_executed(self, batch: ExecutedBatch) -> None:
         """Tells of a batch; see `domain.ports.InferenceObserver`."""
         for observer in self._observers:
-            observer.batch_executed(
-                servable,
-                cut_reason=cut_reason,
-                face_count=face_count,
-                padded_count=padded_count,
-                oldest_queue_s=oldest_queue_s,
-                inference_s=inference_s,
-                scores=scores,
-            )
+            observer.batch_executed(batch)
 
     def batch_failed(self, servable: ServableId, *, face_count: int) -> None:
         """Tells of an execution that raised."""

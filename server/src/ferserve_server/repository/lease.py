@@ -21,7 +21,6 @@ class LiveVersion:
         self.scorer = scorer
         self._lease_count = 0
         self._unleased = asyncio.Event()
-        self._unleased.set()
 
     def lease(self) -> Lease:
         """Takes a lease; leave it as a context manager."""
@@ -29,13 +28,14 @@ class LiveVersion:
 
     async def retire(self) -> None:
         """Waits for the leases, answers what was taken and unloads. Nobody may get a lease any more."""
-        await self._unleased.wait()
+        if self._lease_count:
+            self._unleased.clear()
+            await self._unleased.wait()
         await self.scorer.drain()
         await self.scorer.close()
 
     def _taken(self) -> None:
         self._lease_count += 1
-        self._unleased.clear()
 
     def _returned(self) -> None:
         self._lease_count -= 1

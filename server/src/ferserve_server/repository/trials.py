@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from ferserve_server.repository.trial import CanaryTrial
 
 if TYPE_CHECKING:
-    from ferserve_server.domain.face import Scores
-    from ferserve_server.domain.ports import CanaryObserver, Clock, CutReason
+    from ferserve_server.domain.ports import CanaryObserver, Clock, ExecutedBatch
     from ferserve_server.domain.servable import ServableId, ServableState
     from ferserve_server.repository.canary_figures import VersionTally
     from ferserve_server.repository.canary_rules import CanaryPolicies
@@ -65,21 +64,11 @@ class Trials:
         """The trial of a model, if there is one."""
         return self._running.get(model)
 
-    def batch_executed(
-        self,
-        servable: ServableId,
-        *,
-        cut_reason: CutReason,  # noqa: ARG002 - part of the port, as those below
-        face_count: int,  # noqa: ARG002
-        padded_count: int,
-        oldest_queue_s: float,  # noqa: ARG002
-        inference_s: float,
-        scores: Scores,  # noqa: ARG002
-    ) -> None:
+    def batch_executed(self, batch: ExecutedBatch) -> None:
         """Takes the time of a batch, whoever sent its faces."""
-        tally = self._tallies.get(servable)
+        tally = self._tallies.get(batch.servable)
         if tally is not None:
-            tally.ran(padded_count, inference_s)
+            tally.ran(batch.padded_count, batch.inference_s)
 
     def batch_failed(self, servable: ServableId, *, face_count: int) -> None:
         """Requests are counted, not batches."""

@@ -1,12 +1,13 @@
-"""Answers to face crops, written as bytes: protobuf writes one prediction, numpy fills in all the others.
+"""Answers to face crops, written as bytes: protobuf writes one, and what changes is put into its bytes.
 
 With a message for every prediction and a Python number for every probability, an answer of 32 faces takes 64 us;
-so it takes 5 us (1 face: 7 and 4 us). The parts of an answer are put one behind the other: of messages whose bytes
+so it takes 5 us (1 face: 7 and 2 us). The parts of an answer are put one behind the other: of messages whose bytes
 are joined, protobuf reads the fields of all (https://protobuf.dev/programming-guides/encoding/#last-one-wins).
 """
 
 from __future__ import annotations
 
+import struct
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Final
 
@@ -40,14 +41,38 @@ class _PredictionRows:
         # What is behind the index is what a prediction without one consists of.
         behind = face_pb2.Prediction(scores=[1.0] * class_count).ByteSize()
         self._index_at = len(row) - behind - 1
+        heads = np.tile(self._row[: self._scores_at], (class_count, 1))
+        heads[:, self._index_at] = range(class_count)
+        self._heads = [head.tobytes() for head in heads]
 
     def filled(self, scores: Scores) -> bytes:
         """The bytes for all rows of `scores`, float32 [N, K]."""
+        if len(scores) == 1:  # in a quarter of the time of what follows
+            return self._heads[scores.argmax()] + scores.astype("<f4", copy=False).tobytes()
         rows = np.empty((len(scores), len(self._row)), np.uint8)
         rows[:] = self._row
         rows[:, self._index_at] = scores.argmax(axis=1)
         rows[:, self._scores_at :] = np.ascontiguousarray(scores, "<f4").view(np.uint8)
         return rows.tobytes()
+
+
+class _CallTiming:
+    """The bytes of an answer that holds nothing but the times of a call, to be filled in."""
+
+    def __init__(self) -> None:
+        ones = face_pb2.Timing(total_ms=1.0, queue_ms=1.0, inference_ms=1.0)
+        answer = emotion_pb2.ClassifyFacesResponse(timing=ones).SerializeToString()
+        # What stands before each number: its tag, before the first also that of the whole.
+        self._total, self._queue, self._inference, _ = answer.split(struct.pack("<f", 1.0))
+        tags = (self._total, self._queue, self._inference)
+        self._layout = struct.Struct("<" + "".join(f"{len(tag)}sf" for tag in tags))
+
+    def filled(self, total_ms: float, queue_ms: float, inference_ms: float) -> bytes:
+        """The bytes with these times."""
+        return self._layout.pack(self._total, total_ms, self._queue, queue_ms, self._inference, inference_ms)
+
+
+_TIMING: Final = _CallTiming()
 
 
 def format_call_answer(answer: Classification, total_s: float) -> bytes:
@@ -62,11 +87,8 @@ def format_call_answer(answer: Classification, total_s: float) -> bytes:
         results = emotion_pb2.ClassifyFacesResponse(results=wire.format_face_results(faces)).SerializeToString()
     else:
         results = _result_rows(faces.scores.shape[1]).filled(faces.scores)
-    timing = face_pb2.Timing(
-        total_ms=total_s * 1e3, queue_ms=faces.queue_s * 1e3, inference_ms=faces.inference_s * 1e3
-    )
-    rest = emotion_pb2.ClassifyFacesResponse(timing=timing).SerializeToString()
-    return results + _call_origin(answer.labels, answer.servable) + rest
+    timing = _TIMING.filled(total_s * 1e3, faces.queue_s * 1e3, faces.inference_s * 1e3)
+    return results + _call_origin(answer.labels, answer.servable) + timing
 
 
 def format_stream_answer(sequence_id: int, answer: Classification, *, with_labels: bool) -> bytes:

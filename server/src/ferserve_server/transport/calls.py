@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import grpc
 import structlog
@@ -26,17 +26,19 @@ log = structlog.get_logger(__name__)
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
-class Sized(Protocol):
-    """A protobuf message."""
+_OK: Final = grpc.StatusCode.OK.name
+_CANCELLED: Final = grpc.StatusCode.CANCELLED.name
+"""Enumerations make their names anew at every look."""
 
-    def ByteSize(self) -> int:  # noqa: N802 - protobuf's name
-        """Length on the wire, in bytes."""
-
-
-Request = TypeVar("Request", bound=Sized)
+Request = TypeVar("Request")
 Response = TypeVar("Response")
 Answer = TypeVar("Answer")
 Sent = TypeVar("Sent")
+
+
+def _protobuf_length(message: Any) -> int:  # noqa: ANN401 - any protobuf message
+    length: int = message.ByteSize()
+    return length
 
 
 class Calls:
@@ -54,11 +56,12 @@ class Calls:
         self._open_count = 0
         self._taken_count = 0
         self._idle = asyncio.Event()
-        self._idle.set()
 
     async def wait_idle(self) -> None:
         """Returns when no call is open."""
-        await self._idle.wait()
+        if self._open_count:
+            self._idle.clear()
+            await self._idle.wait()
 
     async def wait_quiet(self, quiet_s: float) -> None:
         """Returns when no call is open and none came for `quiet_s` seconds.
@@ -68,7 +71,7 @@ class Calls:
         taken_count = -1
         while self._open_count or taken_count != self._taken_count:
             taken_count = self._taken_count
-            await self._idle.wait()
+            await self.wait_idle()
             await asyncio.sleep(quiet_s)
 
     def deadline(self, context: Context) -> float | None:
@@ -78,28 +81,32 @@ class Calls:
         return None if remaining_s is None else self._clock.now() + remaining_s  # type: ignore[redundant-expr]
 
     def unary(
-        self, method: str, handle: Callable[[Request, Context], Awaitable[Response]]
+        self,
+        method: str,
+        handle: Callable[[Request, Context], Awaitable[Response]],
+        *,
+        length: Callable[[Request], int] = _protobuf_length,
     ) -> Callable[[Request, Context], Awaitable[Response]]:
-        """Wraps the handler of a unary RPC."""
+        """Wraps the handler of a unary RPC; `length` tells the bytes of a message."""
 
         async def run(request: Request, context: Context) -> Response:
             started_at = self._clock.now()
             self._opened(method)
-            code = grpc.StatusCode.OK
+            code = _OK
             refusal: FerserveError | None = None
             try:
                 self._take_in(context.invocation_metadata() or ())
-                self._limits.check_message(request.ByteSize())
+                self._limits.check_message(length(request))
                 return await handle(request, context)
             except asyncio.CancelledError:
-                code = grpc.StatusCode.CANCELLED
+                code = _CANCELLED
                 raise
             except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets a status
                 refusal = self._as_known(method, error)
-                code = code_of(refusal)
+                code = code_of(refusal).name
             finally:
                 # Before a status is sent, so that whoever has seen it finds it counted.
-                self._observer.call_ended(method, code.name, self._clock.now() - started_at)
+                self._observer.call_ended(method, code, self._clock.now() - started_at)
                 if refusal is None:
                     self._closed()
             await self._refuse(context, refusal)
@@ -128,19 +135,19 @@ class Calls:
         started_at = self._clock.now()
         self._opened(method)
         try:
-            code = grpc.StatusCode.OK
+            code = _OK
             outcome: Answer | FerserveError
             try:
                 self._take_in(metadata)
                 outcome = await handle()
             except asyncio.CancelledError:
-                code = grpc.StatusCode.CANCELLED
+                code = _CANCELLED
                 raise
             except Exception as error:  # noqa: BLE001 - as above
                 outcome = self._as_known(method, error)
-                code = code_of(outcome)
+                code = code_of(outcome).name
             finally:
-                self._observer.call_ended(method, code.name, self._clock.now() - started_at)
+                self._observer.call_ended(method, code, self._clock.now() - started_at)
             return await send(outcome)
         finally:
             self._closed()
@@ -149,26 +156,35 @@ class Calls:
         self,
         method: str,
         handle: Callable[[AsyncIterator[Request], Context], AsyncGenerator[Response, None]],
+        *,
+        length: Callable[[Request], int] | None = _protobuf_length,
     ) -> Callable[[AsyncIterator[Request], Context], AsyncGenerator[Response, None]]:
-        """Wraps the handler of a bidirectional RPC."""
+        """Wraps the handler of a bidirectional RPC.
+
+        Args:
+            method: Its name.
+            handle: Answers its messages.
+            length: Tells the bytes of a message; None if `handle` refuses long ones itself.
+        """
 
         async def run(requests: AsyncIterator[Request], context: Context) -> AsyncGenerator[Response, None]:
             self._opened(method)
-            code = grpc.StatusCode.OK
+            code = _OK
             refusal: FerserveError | None = None
             try:
                 self._take_in(context.invocation_metadata() or ())
-                async with contextlib.aclosing(handle(self._checked(requests), context)) as answers:
+                checked = self._checked(requests, length) if length else requests
+                async with contextlib.aclosing(handle(checked, context)) as answers:
                     async for answer in answers:
                         yield answer
             except (asyncio.CancelledError, GeneratorExit):
-                code = grpc.StatusCode.CANCELLED
+                code = _CANCELLED
                 raise
             except Exception as error:  # noqa: BLE001 - as above
                 refusal = self._as_known(method, error)
-                code = code_of(refusal)
+                code = code_of(refusal).name
             finally:
-                self._observer.call_ended(method, code.name, None)
+                self._observer.call_ended(method, code, None)
                 if refusal is None:
                     self._closed()
             if refusal is not None:
@@ -176,9 +192,11 @@ class Calls:
 
         return run
 
-    async def _checked(self, requests: AsyncIterator[Request]) -> AsyncIterator[Request]:
+    async def _checked(
+        self, requests: AsyncIterator[Request], length: Callable[[Request], int]
+    ) -> AsyncIterator[Request]:
         async for request in requests:
-            self._limits.check_message(request.ByteSize())
+            self._limits.check_message(length(request))
             yield request
 
     def _take_in(self, metadata: Iterable[tuple[str, str | bytes]]) -> None:
@@ -209,7 +227,6 @@ class Calls:
         self._observer.call_started(method)
         self._open_count += 1
         self._taken_count += 1
-        self._idle.clear()
 
     def _closed(self) -> None:
         self._open_count -= 1

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import grpc
 
 from ferserve.v1 import emotion_service_pb2 as emotion_pb2
 from ferserve_server.domain.errors import DrainingError, FerserveError, InvalidRequestError
-from ferserve_server.domain.servable import ModelSpec
-from ferserve_server.pipeline.classify_stream import CropMessage, CropStream
+from ferserve_server.pipeline.classify_stream import CropStream
 from ferserve_server.pipeline.stream_frames import Dropped, Frame, FrameStream, FrameStreamConfig
 from ferserve_server.transport import answers, wire
+from ferserve_server.transport.crop_requests import CropRequest, CropRequests
 from ferserve_server.transport.health import EMOTION_SERVICE
 
 if TYPE_CHECKING:
@@ -24,11 +24,10 @@ if TYPE_CHECKING:
     from ferserve_server.domain.servable import ServableId
     from ferserve_server.pipeline.analyze_images import AnalyzeImages
     from ferserve_server.pipeline.classify_faces import ClassifyFaces
+    from ferserve_server.pipeline.classify_stream import CropAnswer
     from ferserve_server.pipeline.stream_frames import FrameAnswer, StreamLimits
     from ferserve_server.transport.calls import Calls, Context
     from ferserve_server.transport.limits import RequestLimits
-
-_DEFAULT_MODEL: Final = ModelSpec()
 
 
 class EmotionServicer:
@@ -54,19 +53,20 @@ class EmotionServicer:
         self._detection = detection
         self._observer = observer
         self._clock = clock
-        self.ClassifyFaces = calls.unary("ClassifyFaces", self._classify_faces)
+        self._requests = CropRequests(limits)
+        self.ClassifyFaces = calls.unary("ClassifyFaces", self._classify_faces, length=len)
         self.AnalyzeImages = calls.unary("AnalyzeImages", self._analyze_images)
         self.StreamFrames = calls.stream("StreamFrames", self._stream_frames)
-        self.ClassifyStream = calls.stream("ClassifyStream", self._classify_stream)
+        self.ClassifyStream = calls.stream("ClassifyStream", self._classify_stream, length=None)
 
     def handlers(self) -> grpc.GenericRpcHandler:
-        """Its RPCs for a gRPC server; those that classify crops write their answers as bytes themselves."""
+        """Its RPCs for a gRPC server; those that classify crops take and give bytes."""
         unary, stream = grpc.unary_unary_rpc_method_handler, grpc.stream_stream_rpc_method_handler
         return grpc.method_handlers_generic_handler(
             EMOTION_SERVICE,
             {
-                "ClassifyFaces": unary(self.ClassifyFaces, emotion_pb2.ClassifyFacesRequest.FromString),
-                "ClassifyStream": stream(self.ClassifyStream, emotion_pb2.ClassifyStreamRequest.FromString),
+                "ClassifyFaces": unary(self.ClassifyFaces),
+                "ClassifyStream": stream(self.ClassifyStream),
                 "AnalyzeImages": unary(
                     self.AnalyzeImages,
                     emotion_pb2.AnalyzeImagesRequest.FromString,
@@ -80,18 +80,14 @@ class EmotionServicer:
             },
         )
 
-    async def _classify_faces(self, request: emotion_pb2.ClassifyFacesRequest, context: Context) -> bytes:
+    async def _classify_faces(self, message: bytes, context: Context) -> bytes:
         started_at = self._clock.now()
-        spec = wire.parse_spec(request.model) if request.HasField("model") else _DEFAULT_MODEL
-        priority = wire.parse_priority(request.priority)
-        deadline = self._calls.deadline(context)
-        if request.WhichOneof("faces") == "encoded":
-            images = list(request.encoded.images)
-            self._limits.check_face_count(len(images), "encoded.images")
-            answer = await self._classify.encoded(images, spec, deadline=deadline, priority=priority)
+        request, deadline = self._requests.read_call(message), self._calls.deadline(context)
+        spec, priority = request.spec, request.priority
+        if isinstance(request, CropRequest):
+            answer = await self._classify.packed(request.crops, spec, deadline=deadline, priority=priority)
         else:
-            crops = wire.parse_packed(request.packed, self._limits, "packed")
-            answer = await self._classify.packed(crops, spec, deadline=deadline, priority=priority)
+            answer = await self._classify.encoded(request.images, spec, deadline=deadline, priority=priority)
         return answers.format_call_answer(answer, self._clock.now() - started_at)
 
     async def _analyze_images(
@@ -186,40 +182,36 @@ class EmotionServicer:
                 self._observer.stream_answered("StreamFrames", "result")
         return response, last
 
-    async def _classify_stream(
-        self, requests: AsyncIterator[emotion_pb2.ClassifyStreamRequest], context: Context
-    ) -> AsyncGenerator[bytes, None]:
+    def _classify_stream(self, messages: AsyncIterator[bytes], context: Context) -> AsyncGenerator[bytes, None]:
         del context
         stream = CropStream(
-            self._classify, max_unanswered=self._stream_limits.max_unanswered, draining=self._calls.draining
+            self._classify,
+            read=self._requests.read_stream_message,
+            write=_CropAnswerWriter(self._observer).write,
+            max_unanswered=self._stream_limits.max_unanswered,
+            draining=self._calls.draining,
         )
-        last: ServableId | None = None
-        async with contextlib.aclosing(stream.run(self._crop_messages(requests))) as answered:
-            async for answer in answered:
-                outcome = answer.outcome
-                if not isinstance(outcome, FerserveError) and outcome.faces.failures:
-                    outcome = next(iter(outcome.faces.failures.values()))
-                if isinstance(outcome, FerserveError):
-                    self._observer.stream_answered("ClassifyStream", "failed")
-                    yield answers.format_stream_failure(answer.sequence_id, outcome)
-                else:
-                    self._observer.stream_answered("ClassifyStream", "result")
-                    changed = outcome.servable != last
-                    last = outcome.servable
-                    yield answers.format_stream_answer(answer.sequence_id, outcome, with_labels=changed)
+        return stream.run(messages)
 
-    async def _crop_messages(
-        self, requests: AsyncIterator[emotion_pb2.ClassifyStreamRequest]
-    ) -> AsyncIterator[CropMessage]:
-        async for request in requests:
-            try:
-                crops = wire.parse_packed(request.faces, self._limits, "faces")
-                spec = wire.parse_spec(request.model) if request.HasField("model") else _DEFAULT_MODEL
-                priority = wire.parse_priority(request.priority)
-            except FerserveError as error:
-                yield CropMessage.refused(request.sequence_id, error)
-            else:
-                yield CropMessage(request.sequence_id, crops, spec, priority)
+
+class _CropAnswerWriter:
+    """Writes the answers of one ClassifyStream; the names of the classes when they are new to the caller."""
+
+    def __init__(self, observer: CallObserver) -> None:
+        self._observer = observer
+        self._last: ServableId | None = None
+
+    def write(self, answer: CropAnswer) -> bytes:
+        outcome = answer.outcome
+        if not isinstance(outcome, FerserveError) and outcome.faces.failures:
+            outcome = next(iter(outcome.faces.failures.values()))
+        if isinstance(outcome, FerserveError):
+            self._observer.stream_answered("ClassifyStream", "failed")
+            return answers.format_stream_failure(answer.sequence_id, outcome)
+        self._observer.stream_answered("ClassifyStream", "result")
+        changed = outcome.servable != self._last
+        self._last = outcome.servable
+        return answers.format_stream_answer(answer.sequence_id, outcome, with_labels=changed)
 
 
 async def _frames(requests: AsyncIterator[emotion_pb2.StreamFramesRequest]) -> AsyncIterator[Frame]:

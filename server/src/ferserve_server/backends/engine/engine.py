@@ -220,7 +220,7 @@ class Engine:
         version = self.version
         fields = {
             "gives_way": gives_way,
-            "id": asdict(version.id),
+            "id": version.id,
             "directory": str(version.directory),
             "description": describe(version.description),
             "handle": _LOADED,

@@ -69,7 +69,7 @@ def describe(description: ModelDescription) -> Fields:
 
 def read_description(fields: Fields) -> ModelDescription:
     """Reads what `describe` wrote."""
-    members = (EnsembleMember(ServableId(**member["id"]), member["manifest_sum"]) for member in fields["members"])
+    members = (EnsembleMember(ServableId(*member["id"]), member["manifest_sum"]) for member in fields["members"])
     return ModelDescription(
         **fields
         | {

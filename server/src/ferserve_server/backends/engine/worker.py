@@ -84,7 +84,7 @@ class Worker:
         return {}
 
     def _load(self, fields: Fields) -> Fields:
-        servable_id, description = ServableId(**fields["id"]), read_description(fields["description"])
+        servable_id, description = ServableId(*fields["id"]), read_description(fields["description"])
         servable = self._loader.load(servable_id, Path(fields["directory"]), description)
         self._servables[fields["handle"]] = servable
         return {"executor_count": servable.executor_count}

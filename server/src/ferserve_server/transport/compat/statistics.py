@@ -11,8 +11,7 @@ from ferserve_server.domain.servable import ServableState
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from ferserve_server.domain.face import Scores
-    from ferserve_server.domain.ports import CutReason
+    from ferserve_server.domain.ports import ExecutedBatch
     from ferserve_server.domain.servable import ServableId
 
 
@@ -44,7 +43,7 @@ class VersionCounts:
         success: Answered requests of the interfaces that are counted here. Each adds one to `queue`, `input`,
             `inference` and `output` as well, so these five counts are always the same.
         fail: Requests that were not answered.
-        last_at_ms: When the last batch came back, in milliseconds since 1970; 0: none did.
+        last_at_s: When the last batch came back, in seconds since 1970; 0: none did.
     """
 
     face_count: int = 0
@@ -55,7 +54,7 @@ class VersionCounts:
     input: Span = field(default_factory=Span)
     inference: Span = field(default_factory=Span)
     output: Span = field(default_factory=Span)
-    last_at_ms: int = 0
+    last_at_s: float = 0.0
 
 
 class RequestStatistics(Protocol):
@@ -124,25 +123,15 @@ class Statistics:
         """See `RequestStatistics`."""
         self._at(servable).fail.add(total_s)
 
-    def batch_executed(
-        self,
-        servable: ServableId,
-        *,
-        cut_reason: CutReason,  # noqa: ARG002 - part of the port
-        face_count: int,
-        padded_count: int,  # noqa: ARG002 - as above
-        oldest_queue_s: float,  # noqa: ARG002 - as above
-        inference_s: float,
-        scores: Scores,  # noqa: ARG002 - as above
-    ) -> None:
+    def batch_executed(self, batch: ExecutedBatch) -> None:
         """Counts a batch; see `domain.ports.InferenceObserver`."""
-        counts = self._at(servable)
+        counts, face_count = self._at(batch.servable), len(batch.scores)
         counts.face_count += face_count
         span = counts.batches.get(face_count)
         if span is None:
             span = counts.batches[face_count] = Span()
-        span.add(inference_s)
-        counts.last_at_ms = round(self._wall_clock() * 1e3)
+        span.add(batch.inference_s)
+        counts.last_at_s = self._wall_clock()
 
     def batch_failed(self, servable: ServableId, *, face_count: int) -> None:
         """Nothing to count: the requests are."""

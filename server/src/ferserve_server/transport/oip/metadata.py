@@ -99,7 +99,7 @@ def format_statistics(all_counts: Iterable[tuple[ServableId, VersionCounts]]) ->
         entry = response.model_stats.add(
             name=servable.name,
             version=str(servable.version),
-            last_inference=counts.last_at_ms,
+            last_inference=round(counts.last_at_s * 1e3),
             inference_count=counts.face_count,
             execution_count=sum(span.count for span in counts.batches.values()),
         )
