@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from cycle_figures import cycle_table
 from peer_tables import peer_table
+from picture_tables import pictures_table
 from serving_tables import (
     batcher_table,
     engine_table,
@@ -74,6 +75,7 @@ BLOCKS: dict[str, Callable[[dict[str, Any]], list[str]]] = {
     "engine": plain(engine_table),
     "batcher_overhead": plain(batcher_table),
     "transport": plain(transport_table),
+    "pictures": plain(pictures_table),
     "serving": plain(serving_table),
     "overload": plain(overload_table),
     "start_time": plain(start_table),

@@ -10,11 +10,13 @@ from PIL import Image
 
 from ferserve_server.domain.detection import DetectionOptions
 from ferserve_server.domain.errors import FerserveError
-from ferserve_server.domain.face import BoundingBox
+from ferserve_server.domain.face import FACE_SIDE_PIXELS, BoundingBox
 from ferserve_server.vision.crop import crop_face, to_model_inputs
 from ferserve_server.vision.decode import decode_grey
 from ferserve_server.vision.exif import read_orientation
 from ferserve_server.vision.haar import HaarDetector
+from ferserve_server.vision.header import ImageFormat, ImageHeader
+from ferserve_server.vision.reduction import HEADROOM, reduced, reduction_for
 from ferserve_server.vision.sniff import read_header
 from support.pictures import animated, astronaut, encode, encode_image, noise, turned_astronaut
 
@@ -101,6 +103,43 @@ def test_a_crop_fits_the_net_and_holds_levels_of_the_picture(picture: tuple[int,
     crop = crop_face(np.full((height, width), 137, np.uint8), box, margin)
     assert crop.shape == (48, 48)
     assert crop.dtype == np.uint8
+    assert (crop == 137).all()
+
+
+@given(
+    st.sampled_from(ImageFormat),
+    st.integers(1, 65_535),
+    st.integers(1, 65_535),
+    st.booleans(),
+    st.integers(64, 8192),
+    st.integers(16, 4096),
+)
+def test_a_reduced_picture_has_enough_pixels_for_the_search_and_for_every_crop(
+    kind: ImageFormat, width: int, height: int, whole: bool, side: int, min_face: int
+):
+    options = DetectionOptions(whole_image=whole, detection_side_pixels=side, min_face_pixels=min_face)
+    longer = max(width, height)
+    reduction = reduction_for(ImageHeader(kind, width, height), options)
+    assert reduction in (1, 2, 4, 8)
+    if reduction > 1:
+        assert kind is ImageFormat.JPEG
+        assert not whole
+        assert longer > side
+        assert reduced(longer, reduction) >= side
+        assert min_face / side * reduced(longer, reduction) >= FACE_SIDE_PIXELS
+    if kind is ImageFormat.JPEG and not whole and reduction < 8:
+        further = reduced(longer, 2 * reduction)
+        assert further < HEADROOM * side or min_face / side * further < FACE_SIDE_PIXELS
+
+
+@given(boxes_in_pictures(), st.floats(0.0, 1.0), st.sampled_from([2, 4, 8]))
+def test_a_crop_from_a_reduced_picture_fits_the_net_too(
+    picture: tuple[int, int, BoundingBox], margin: float, reduction: int
+):
+    width, height, box = picture
+    grey = np.full((reduced(height, reduction), reduced(width, reduction)), 137, np.uint8)
+    crop = crop_face(grey, box, margin, (width, height))
+    assert crop.shape == (48, 48)
     assert (crop == 137).all()
 
 

@@ -89,6 +89,12 @@ def astronaut() -> Pixels:
     return np.asarray(Image.open(ASTRONAUT).convert("L"))
 
 
+def enlarged_astronaut(scale: float) -> Pixels:
+    """The portrait as a camera of more pixels has it: uint8 [512 * scale, 512 * scale]."""
+    side = round(512 * scale)
+    return np.asarray(Image.fromarray(astronaut()).resize((side, side), Image.Resampling.BICUBIC))
+
+
 def turned_astronaut(orientation: int) -> bytes:
     """The portrait stored as a phone stores it: turned, with the EXIF orientation that undoes it."""
     undo = {

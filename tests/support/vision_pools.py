@@ -31,7 +31,9 @@ class GatedDetector:
         self.widths: list[int] = []
         self.threads: set[int] = set()
 
-    def detect(self, grey: np.ndarray, _options: DetectionOptions) -> list[BoundingBox]:
+    def detect(
+        self, grey: np.ndarray, _options: DetectionOptions, _shown_size: object = None
+    ) -> list[BoundingBox]:
         self.widths.append(grey.shape[1])
         self.threads.add(threading.get_ident())
         self.entered.release()
@@ -42,14 +44,18 @@ class GatedDetector:
 class ManyFaces:
     """Finds five faces in every picture, largest first."""
 
-    def detect(self, _grey: np.ndarray, _options: DetectionOptions) -> list[BoundingBox]:
+    def detect(
+        self, _grey: np.ndarray, _options: DetectionOptions, _shown_size: object = None
+    ) -> list[BoundingBox]:
         return [BoundingBox(left=size, top=size, width=size, height=size) for size in (50, 40, 30, 20, 10)]
 
 
 class BrokenDetector:
     """Raises what no caller did wrong."""
 
-    def detect(self, _grey: np.ndarray, _options: DetectionOptions) -> list[BoundingBox]:
+    def detect(
+        self, _grey: np.ndarray, _options: DetectionOptions, _shown_size: object = None
+    ) -> list[BoundingBox]:
         raise ZeroDivisionError
 
 

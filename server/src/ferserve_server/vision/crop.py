@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from ferserve_server.domain.face import BoundingBox
 
 
-def crop_face(grey: GreyImage, box: BoundingBox, margin: float = 0.0) -> FaceCrop:
+def crop_face(
+    grey: GreyImage, box: BoundingBox, margin: float = 0.0, shown_size: tuple[int, int] | None = None
+) -> FaceCrop:
     """Cuts the square around a face out of a picture.
 
     The square has the box's centre and its longer side, widened by `margin` on each side. Where it leaves the
@@ -28,6 +30,7 @@ def crop_face(grey: GreyImage, box: BoundingBox, margin: float = 0.0) -> FaceCro
         grey: uint8 [H, W].
         box: Where the face is, inside the picture.
         margin: Border added on each side, as a share of the box's longer side, 0.0-1.0.
+        shown_size: Width and height of the picture in pixels, if `grey` was decoded reduced.
 
     Returns:
         uint8 [48, 48].
@@ -36,8 +39,9 @@ def crop_face(grey: GreyImage, box: BoundingBox, margin: float = 0.0) -> FaceCro
     side = max(box.width, box.height) * (1 + 2 * margin)
     left = box.left + (box.width - side) / 2
     top = box.top + (box.height - side) / 2
-    columns = _span(left, side, width)
-    rows = _span(top, side, height)
+    x_scale, y_scale = (width / shown_size[0], height / shown_size[1]) if shown_size else (1.0, 1.0)
+    columns = _span(left * x_scale, side * x_scale, width)
+    rows = _span(top * y_scale, side * y_scale, height)
     inside = _resized(grey[rows[0] : rows[1], columns[0] : columns[1]], rows[3], columns[3])
     if inside.shape == (FACE_SIDE_PIXELS, FACE_SIDE_PIXELS):
         return np.ascontiguousarray(inside)

@@ -10,6 +10,7 @@ from ferserve_server.domain.errors import ImageUnreadableError, LimitExceededErr
 from ferserve_server.vision.header import ImageFormat
 from ferserve_server.vision.opencv import GreyImage, cv2
 from ferserve_server.vision.png import strip_ancillary_chunks
+from ferserve_server.vision.reduction import reduced
 from ferserve_server.vision.sniff import read_header
 
 if TYPE_CHECKING:
@@ -27,13 +28,17 @@ _TURNS: Final[dict[int, tuple[bool, int | None]]] = {
 }
 """What shows a picture upright, by EXIF orientation: whether to transpose it, then which axis to flip."""
 
+_GREY_FLAGS: Final = {
+    1: cv2.IMREAD_GRAYSCALE,
+    2: cv2.IMREAD_REDUCED_GRAYSCALE_2,
+    4: cv2.IMREAD_REDUCED_GRAYSCALE_4,
+    8: cv2.IMREAD_REDUCED_GRAYSCALE_8,
+}
+"""What OpenCV calls the reductions."""
+
 
 def decode_grey(data: bytes, max_pixels: int) -> GreyImage:
-    """Decodes a picture to grey levels, turned the way its EXIF says.
-
-    Transparent pixels lie on white; 16-bit levels are scaled to 8 bits; of an animation the first frame is
-    taken. A JPEG whose end is there but whose pixels are damaged decodes as far as its decoder gets: JPEG has
-    no checksum.
+    """Decodes a picture in full: `read_bounded_header`, then `decode_pixels`.
 
     Args:
         data: Bytes of any content.
@@ -49,6 +54,17 @@ def decode_grey(data: bytes, max_pixels: int) -> GreyImage:
 
     Thread-safety: any thread. The decoder itself runs without the GIL.
     """
+    return decode_pixels(data, read_bounded_header(data, max_pixels))
+
+
+def read_bounded_header(data: bytes, max_pixels: int) -> ImageHeader:
+    """Reads what a picture is, and refuses one with more than `max_pixels`.
+
+    Raises:
+        ImageFormatError: Not a JPEG, PNG or WebP.
+        ImageUnreadableError: Truncated or damaged.
+        LimitExceededError: More than `max_pixels`.
+    """
     header = read_header(data)
     if header.pixel_count > max_pixels:
         raise LimitExceededError(
@@ -59,8 +75,31 @@ def decode_grey(data: bytes, max_pixels: int) -> GreyImage:
             setting="max_image_pixels",
             field="",
         )
-    pixels = _decode(data, header)
-    if pixels.shape[:2] != (header.height, header.width):
+    return header
+
+
+def decode_pixels(data: bytes, header: ImageHeader, reduction: int = 1) -> GreyImage:
+    """Decodes a picture to grey levels, turned the way its EXIF says.
+
+    Transparent pixels lie on white; 16-bit levels are scaled to 8 bits; of an animation the first frame is
+    taken. A JPEG whose end is there but whose pixels are damaged decodes as far as its decoder gets: JPEG has
+    no checksum.
+
+    Args:
+        data: A picture.
+        header: What `read_bounded_header` says of it.
+        reduction: Pixels a side that become one: 1; for a JPEG also 2, 4 or 8.
+
+    Returns:
+        uint8 [H, W], 0-255; the sides that are shown, divided by `reduction` and rounded up.
+
+    Raises:
+        ImageUnreadableError: Damaged.
+
+    Thread-safety: any thread. The decoder itself runs without the GIL.
+    """
+    pixels = _decode(data, header, reduction)
+    if pixels.shape[:2] != (reduced(header.height, reduction), reduced(header.width, reduction)):
         raise ImageUnreadableError(f"the {header.format.value}'s pixels are not of the size that it gives")
     if pixels.dtype != np.uint8:
         pixels = cv2.convertScaleAbs(pixels, alpha=1 / 257)  # 65535 / 255, rounded to nearest
@@ -68,14 +107,14 @@ def decode_grey(data: bytes, max_pixels: int) -> GreyImage:
     return _turned(grey, header.orientation)
 
 
-def _decode(data: bytes, header: ImageHeader) -> Any:  # noqa: ANN401 - OpenCV ships no types
+def _decode(data: bytes, header: ImageHeader, reduction: int) -> Any:  # noqa: ANN401 - OpenCV ships no types
     """Decodes to [H, W], or to [H, W, 3 or 4] where there is transparency; uint8 or uint16, not turned."""
     if header.format is ImageFormat.PNG:
         data = strip_ancillary_chunks(data, keep_transparency=header.has_alpha)
     if header.has_alpha:
         flags = cv2.IMREAD_UNCHANGED
     else:
-        flags = cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
+        flags = _GREY_FLAGS[reduction] | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
     try:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error:

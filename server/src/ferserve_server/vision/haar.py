@@ -31,7 +31,9 @@ class HaarDetector:
             raise FileNotFoundError(f"no Haar cascade at {cascade}")
         self._classifier = cv2.CascadeClassifier(str(cascade))
 
-    def detect(self, grey: GreyImage, options: DetectionOptions) -> list[BoundingBox]:
+    def detect(
+        self, grey: GreyImage, options: DetectionOptions, shown_size: tuple[int, int] | None = None
+    ) -> list[BoundingBox]:
         """Finds the faces of a picture.
 
         The search runs on a copy with at most `options.detection_side_pixels` on the longer side; a smaller
@@ -40,11 +42,12 @@ class HaarDetector:
         Args:
             grey: uint8 [H, W].
             options: How to search.
+            shown_size: Width and height of the picture in pixels, if `grey` was decoded reduced.
 
         Returns:
-            Boxes in the pixels of `grey`, inside it, largest first; the same ones for the same picture.
+            Boxes in the pixels of the picture, inside it, largest first; the same ones for the same picture.
         """
-        height, width = grey.shape
+        width, height = shown_size or grey.shape[::-1]
         searched = _at_most(grey, options.detection_side_pixels)
         hits = self._classifier.detectMultiScale(
             searched,

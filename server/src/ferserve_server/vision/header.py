@@ -2,6 +2,10 @@
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import Final
+
+_LYING: Final = range(5, 9)
+"""Orientations of pictures that are stored with their sides swapped."""
 
 
 class ImageFormat(Enum):
@@ -36,3 +40,8 @@ class ImageHeader:
     def pixel_count(self) -> int:
         """Pixels to decode; turning the picture does not change them."""
         return self.width * self.height
+
+    @property
+    def shown_size(self) -> tuple[int, int]:
+        """Width and height as shown, in pixels: turned by the orientation."""
+        return (self.height, self.width) if self.orientation in _LYING else (self.width, self.height)

@@ -14,8 +14,9 @@ from ferserve_server.domain.errors import DrainingError, FerserveError, QueueFul
 from ferserve_server.domain.face import BoundingBox
 from ferserve_server.domain.ports import FoundFaces
 from ferserve_server.vision.crop import crop_face, to_model_input, to_model_inputs
-from ferserve_server.vision.decode import decode_grey
+from ferserve_server.vision.decode import decode_grey, decode_pixels, read_bounded_header
 from ferserve_server.vision.haar import HaarDetector
+from ferserve_server.vision.reduction import reduction_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -39,8 +40,10 @@ _NEWEST_SHARE: Final = 0.1
 class FaceDetector(Protocol):
     """Finds faces. One thread at a time."""
 
-    def detect(self, grey: GreyImage, options: DetectionOptions) -> list[BoundingBox]:
-        """Finds the faces of uint8 [H, W], in its pixels, largest first."""
+    def detect(
+        self, grey: GreyImage, options: DetectionOptions, shown_size: tuple[int, int] | None = None
+    ) -> list[BoundingBox]:
+        """Finds the faces of uint8 [H, W], in pixels of the size shown (by default its own), largest first."""
 
 
 class VisionObserver(Protocol):
@@ -192,19 +195,20 @@ class VisionPool:
     def _find_faces(self, image: bytes, options: DetectionOptions) -> FoundFaces:
         """Runs in a thread."""
         started = self._clock()
-        grey = decode_grey(image, self._max_image_pixels)
+        header = read_bounded_header(image, self._max_image_pixels)
+        grey = decode_pixels(image, header, reduction_for(header, options))
         decoded = self._clock()
-        height, width = grey.shape
+        width, height = header.shown_size
         if options.whole_image:
             box = BoundingBox(left=0, top=0, width=width, height=height)
             return FoundFaces(width, height, (box,), (to_model_input(grey),), 0, decoded - started, 0.0)
         detector = self._detectors.get_nowait()  # there are as many as threads
         try:
-            boxes = detector.detect(grey, options)
+            boxes = detector.detect(grey, options, header.shown_size)
         finally:
             self._detectors.put(detector)
         kept = tuple(boxes[: self._max_faces_per_image])
-        crops = tuple(crop_face(grey, box, options.crop_margin) for box in kept)
+        crops = tuple(crop_face(grey, box, options.crop_margin, header.shown_size) for box in kept)
         detected = self._clock()
         omitted = len(boxes) - len(kept)
         return FoundFaces(width, height, kept, crops, omitted, decoded - started, detected - decoded)
