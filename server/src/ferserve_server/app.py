@@ -26,10 +26,12 @@ from ferserve_server.transport.addresses import claimed
 from ferserve_server.transport.compat.statistics import Statistics
 from ferserve_server.transport.control_server import listening_control
 from ferserve_server.transport.server import listen
+from ferserve_server.upstream_assembly import running_upstream
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
+    from ferserve_server.domain.models import Models
     from ferserve_server.domain.ports import Loader
     from ferserve_server.fronts.supervisor import Fronts
     from ferserve_server.service_assembly import Service
@@ -73,17 +75,21 @@ async def serve(settings: Settings) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    with opened_loader(settings) as loader:
+    with contextlib.nullcontext() if settings.upstream else opened_loader(settings) as loader:
         async with running_server(settings, loader) as server:
             await stop.wait()
             return 0 if await server.drain() else 1
 
 
 @contextlib.asynccontextmanager
-async def running_server(settings: Settings, loader: Loader) -> AsyncIterator[RunningServer]:
+async def running_server(settings: Settings, loader: Loader | None) -> AsyncIterator[RunningServer]:
     """Starts a server; on leaving it is stopped, drained or not.
 
     It listens before the models are loaded: health says NOT_SERVING and calls get MODEL_NOT_READY until they are.
+
+    Args:
+        settings: The settings.
+        loader: Loads versions; None if the models run in a model tier, which the settings then name.
     """
     clock = MonotonicClock()
     metrics = Metrics()
@@ -102,19 +108,22 @@ async def running_server(settings: Settings, loader: Loader) -> AsyncIterator[Ru
         if fronts is not None:
             await fronts.told()
 
-    manager = build_manager(settings, loader, clock, metrics, statistics, on_change)
+    manager = loader and build_manager(settings, loader, clock, metrics, statistics, on_change)
 
     async with contextlib.AsyncExitStack() as stack:
+        upstream = running_upstream(settings, clock, metrics, statistics, on_change)
+        models: Models = manager or await stack.enter_async_context(upstream)
         vision = build_vision(settings, metrics)
         stack.callback(vision.close)
-        service = build_service(settings, ToldModels(manager, told), vision, statistics, metrics, clock)
+        service = build_service(settings, ToldModels(models, told), vision, statistics, metrics, clock)
         server = None
         if settings.processes == 1:
             stack.enter_context(claimed(settings.listen, "--listen"))
             server = service.grpc_server(settings)
             port = listen(server, settings.listen, service.tls)
         metrics_port = _listen_metrics(settings, merged, stack)
-        stack.push_async_callback(close_models, manager)
+        if manager is not None:
+            stack.push_async_callback(close_models, manager)
         await service.health.report(ready=False)
         # Their own stack, so that a drain can close them with the gRPC server.
         others = await stack.enter_async_context(contextlib.AsyncExitStack())
@@ -128,13 +137,13 @@ async def running_server(settings: Settings, loader: Loader) -> AsyncIterator[Ru
                 service.tls,
             )
         )
-        stack.enter_context(background(follow_health(manager, service.health, changed)))
+        stack.enter_context(background(follow_health(models, service.health, changed)))
         if server is not None:
             await server.start()
             stack.push_async_callback(server.stop, 0)
         else:
             fronts, port = await stack.enter_async_context(
-                running_fronts(settings, manager, vision, statistics, metrics, merged)
+                running_fronts(settings, models, vision, statistics, metrics, merged)
             )
         log.info(
             "listening",
@@ -144,11 +153,13 @@ async def running_server(settings: Settings, loader: Loader) -> AsyncIterator[Ru
             http_port=http_port,
             metrics_port=metrics_port,
             processes=settings.processes,
+            upstream=settings.upstream,
             version=__version__,
         )
-        stack.enter_context(background(keep_models(manager, settings)))
-        if (window_s := settings.canaries.shortest_window_s) is not None:
-            stack.enter_context(background(judge_canaries(manager, window_s)))
+        if manager is not None:
+            stack.enter_context(background(keep_models(manager, settings)))
+            if (window_s := settings.canaries.shortest_window_s) is not None:
+                stack.enter_context(background(judge_canaries(manager, window_s)))
 
         async def stop() -> None:
             stopping: list[Awaitable[None]] = [others.aclose()]

@@ -14,6 +14,7 @@ from ferserve_server.observability.logging import set_up_logging
 from ferserve_server.settings_reading import SettingsError, format_settings, load_settings
 from ferserve_server.transport.addresses import ListenError
 from ferserve_server.transport.control import TokenFileError
+from ferserve_server.transport.upstream.channel import UpstreamFilesError
 
 EXIT_USAGE = 2
 """Exit code for settings that cannot be used, as argparse has it."""
@@ -31,7 +32,7 @@ def main() -> None:
     set_up_logging(settings.log_level, settings.log_format)
     try:
         code = uvloop.run(serve(settings))
-    except (BackendMissingError, ListenError, MetricsAddressError, TokenFileError) as error:
+    except (BackendMissingError, ListenError, MetricsAddressError, TokenFileError, UpstreamFilesError) as error:
         code = _complain(str(error))
     sys.stdout.flush()
     sys.stderr.flush()

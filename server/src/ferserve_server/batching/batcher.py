@@ -12,6 +12,7 @@ from ferserve_server.batching import recovery
 from ferserve_server.batching.admission import ServiceRate, check_admission
 from ferserve_server.batching.alone import InPlace
 from ferserve_server.batching.entry import Batch, Entry
+from ferserve_server.batching.gathering import tell_executed
 from ferserve_server.batching.policy import Dispatch, Executors, decide
 from ferserve_server.batching.queue import EntryQueue
 from ferserve_server.batching.runner import RunnerListener, ThreadRunner
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from ferserve_server.batching.gathering import BatchOutcome
     from ferserve_server.batching.runner import RunnerMaker
     from ferserve_server.batching.settings import BatcherSettings
-    from ferserve_server.domain.face import CropBatch, Scores
+    from ferserve_server.domain.face import CropBatch
     from ferserve_server.domain.ports import Clock, InferenceObserver, Servable, Timer
 
 log = structlog.get_logger(__name__)
@@ -151,7 +152,7 @@ class Batcher:
         inference_s = self._clock.now() - now
         self._rate.executed(inference_s)
         self._in_place.executed(len(crops), inference_s)
-        self._tell(CutReason.ALONE, scores, len(crops), 0.0, inference_s)
+        tell_executed(self._observer, self._servable.id, CutReason.ALONE, scores, len(crops), 0.0, inference_s)
         return ScoredFaces(scores, inference_s=inference_s)
 
     def _entry(self, crops: CropBatch, priority: Priority, now: float, deadline: float | None) -> Entry:
@@ -218,24 +219,12 @@ class Batcher:
         self._rate.executed(outcome.inference_s)
         self._in_place.executed(outcome.padded_count, outcome.inference_s)
         batch.attempts.succeeded += 1
-        recovery.hand_out(batch, scores, outcome.inference_s)
+        recovery.hand_out(batch, scores, outcome.inference_s, outcome.servable)
         if not self.healthy:
             self._set_health(healthy=True)
         queue_s = batch.cut_at - min(part.entry.enqueued_at for part in batch.slices)
-        self._tell(batch.reason, scores, outcome.padded_count, queue_s, outcome.inference_s)
-
-    def _tell(
-        self, reason: CutReason, scores: Scores, padded_count: int, queue_s: float, inference_s: float
-    ) -> None:
-        self._observer.batch_executed(
-            self._servable.id,
-            cut_reason=reason,
-            face_count=len(scores),
-            padded_count=padded_count,
-            oldest_queue_s=queue_s,
-            inference_s=inference_s,
-            scores=scores,
-        )
+        servable, padded_count = outcome.servable or self._servable.id, outcome.padded_count
+        tell_executed(self._observer, servable, batch.reason, scores, padded_count, queue_s, outcome.inference_s)
 
     def _recover(self, batch: Batch, error: Exception) -> None:
         """Finds the row at fault by halves, and fails it alone."""

@@ -1,4 +1,4 @@
-"""What of a batch is run, in which size, and how its rows come together."""
+"""What of a batch is run, in which size, how its rows come together, and what is told of it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 
     from ferserve_server.batching.entry import Batch, Slice
     from ferserve_server.domain.face import CropBatch, Scores
+    from ferserve_server.domain.ports import CutReason, InferenceObserver
+    from ferserve_server.domain.servable import ServableId
 
 
 class BatchOutcome:
@@ -22,9 +24,10 @@ class BatchOutcome:
         error: What the execution raised.
         padded_count: Rows that were executed, padding included.
         inference_s: How long the execution took, in seconds.
+        servable: The version that scored, where that need not be the batcher's own: another server chose it.
     """
 
-    __slots__ = ("batch", "error", "inference_s", "padded_count", "scores", "skipped")
+    __slots__ = ("batch", "error", "inference_s", "padded_count", "scores", "servable", "skipped")
 
     def __init__(self, batch: Batch) -> None:
         self.batch = batch
@@ -33,6 +36,7 @@ class BatchOutcome:
         self.error: Exception | None = None
         self.padded_count = 0
         self.inference_s = 0.0
+        self.servable: ServableId | None = None
 
 
 def leave_out_unwanted(outcome: BatchOutcome, now: float) -> int:
@@ -64,3 +68,24 @@ def copy_rows(batch: Batch, buffer: CropBatch) -> None:
     for part in batch.slices:
         buffer[row : row + part.count] = part.rows
         row += part.count
+
+
+def tell_executed(
+    observer: InferenceObserver,
+    servable: ServableId,
+    reason: CutReason,
+    scores: Scores,
+    padded_count: int,
+    queue_s: float,
+    inference_s: float,
+) -> None:
+    """Tells of a batch that came back; see `domain.ports.InferenceObserver.batch_executed`."""
+    observer.batch_executed(
+        servable,
+        cut_reason=reason,
+        face_count=len(scores),
+        padded_count=padded_count,
+        oldest_queue_s=queue_s,
+        inference_s=inference_s,
+        scores=scores,
+    )

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from ferserve_server.fronts.front_process import FrontProcess
-from ferserve_server.fronts.state_form import ServiceState, write_value
+from ferserve_server.fronts.state_form import write_value
+from ferserve_server.repository.directory import ServiceState
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Hashable, Mapping
