@@ -17,7 +17,7 @@ from ferserve_server.draining import DRAIN_SLACK_S, drain
 from ferserve_server.front_assembly import running_fronts
 from ferserve_server.fronts.told_models import ToldModels
 from ferserve_server.model_assembly import build_manager, opened_loader
-from ferserve_server.model_lifecycle import close_models, judge_canaries, keep_models
+from ferserve_server.model_lifecycle import close_models, kept
 from ferserve_server.observability.exposition import MetricsServer
 from ferserve_server.observability.merged import MergedRegistry
 from ferserve_server.observability.metrics import Metrics
@@ -122,8 +122,7 @@ async def running_server(settings: Settings, loader: Loader | None) -> AsyncIter
             server = service.grpc_server(settings)
             port = listen(server, settings.listen, service.tls)
         metrics_port = _listen_metrics(settings, merged, stack)
-        if manager is not None:
-            stack.push_async_callback(close_models, manager)
+        stack.push_async_callback(close_models, manager)
         await service.health.report(ready=False)
         # Their own stack, so that a drain can close them with the gRPC server.
         others = await stack.enter_async_context(contextlib.AsyncExitStack())
@@ -156,10 +155,7 @@ async def running_server(settings: Settings, loader: Loader | None) -> AsyncIter
             upstream=settings.upstream,
             version=__version__,
         )
-        if manager is not None:
-            stack.enter_context(background(keep_models(manager, settings)))
-            if (window_s := settings.canaries.shortest_window_s) is not None:
-                stack.enter_context(background(judge_canaries(manager, window_s)))
+        stack.enter_context(kept(manager, settings))
 
         async def stop() -> None:
             stopping: list[Awaitable[None]] = [others.aclose()]

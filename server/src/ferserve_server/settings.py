@@ -1,6 +1,7 @@
 """Every setting of the server, declared once: flags, FERSERVE_* environment, TOML file.
 
-Those of models, of canaries and of a model tier are in files of their own, which this one inherits: `--help` keeps their order.
+Those of models, of canaries and of a model tier are in files of their own, which this one inherits: `--help` keeps
+their order.
 """
 
 from __future__ import annotations

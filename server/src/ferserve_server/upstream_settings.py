@@ -45,13 +45,13 @@ class UpstreamSettings(CanarySettings):
         8,
         ge=1,
         le=1024,
-        description="batches of one model and priority that are under way to the model tier at once",
+        description="batches of a model and priority that are under way to the tier at once",
     )
     upstream_batch_faces: int = Field(
         128,
         ge=1,
         le=65_536,
-        description="faces of the largest such batch; at most the tier's max_faces_per_request",
+        description="faces of the largest batch; at most the tier's max_faces_per_request",
     )
     upstream_attempts: int = Field(
         3, ge=1, le=5, description="tries of one such batch while the answer is UNAVAILABLE, the first included"
@@ -89,6 +89,6 @@ class UpstreamSettings(CanarySettings):
         ]
         if given:
             raise ValueError(
-                f"with upstream no models run here: give {', '.join(given)} to the servers of the model tier instead"
+                f"with upstream no models run here: give {', '.join(given)} to the servers of the tier instead"
             )
         return self

@@ -18,7 +18,7 @@ class TierAnswer:
     """The scores of a batch, all of one version.
 
     Attributes:
-        scores: float32 [N, K], to the bit those of the server that answered; NaN in the rows that its model failed on.
+        scores: float32 [N, K], to the bit those of the server that answered; NaN in rows that its model failed on.
         labels: Names of the classes, in the order of the columns.
         servable: The version that scored.
     """

@@ -1,8 +1,8 @@
 """Which version a request would get, by what the owner of the models told last. Pure.
 
 The owner, another process or another server, decides: it resolves every request again, knows canaries, and holds
-the leases. What is decided here is what can be told without it: which input a model takes, what its classes are, and
-that there is no such model.
+the leases. What is decided here is what can be told without it: which input a model takes, what its classes are,
+and that there is no such model.
 The rules are those of `repository.routes`.
 """
 

@@ -100,19 +100,19 @@ class UpstreamModels:
         raise self._elsewhere()
 
     async def load(self, name: str, version: int) -> None:  # noqa: D102 - see `refresh`
-        raise self._elsewhere()
+        raise self._elsewhere(name, version)
 
     async def unload(self, name: str, version: int) -> None:  # noqa: D102 - see `refresh`
-        raise self._elsewhere()
+        raise self._elsewhere(name, version)
 
     async def set_alias(self, name: str, alias: str, version: int | None) -> None:  # noqa: D102 - see `refresh`
-        raise self._elsewhere()
+        raise self._elsewhere(name, alias, version)
 
     async def promote(self, name: str, version: int | None = None) -> None:  # noqa: D102 - see `refresh`
-        raise self._elsewhere()
+        raise self._elsewhere(name, version)
 
     async def roll_back(self, name: str, version: int | None = None) -> None:  # noqa: D102 - see `refresh`
-        raise self._elsewhere()
+        raise self._elsewhere(name, version)
 
     def reached(self, *, reachable: bool) -> None:
         """Notes whether a server of the tier is there and ready."""
@@ -161,5 +161,5 @@ class UpstreamModels:
             self._observer.routed(model.name, model.aliases, model.serving_version)
 
     @staticmethod
-    def _elsewhere() -> UnsupportedError:
+    def _elsewhere(*_asked: object) -> UnsupportedError:
         return UnsupportedError("This server runs no models. Send control calls to the servers of the model tier.")

@@ -31,8 +31,8 @@ log = structlog.get_logger(__name__)
 class UpstreamRunner:
     """Implements `batching.runner.Runner` on a model tier; event loop only, but for `join`.
 
-    A call takes the time that its most patient caller has; those with less leave when theirs is over. What the tier
-    refuses fails the requests of the batch with the tier's own words: no row is at fault, so none is searched for.
+    A call takes the time that its most patient caller has; those with less leave when theirs is over. What the
+    tier refuses fails the requests of the batch with the tier's own words: no row is at fault, so none is sought.
     A batch is never run longer than `timeout_s`, so it never counts as stalled: `started_at` is not set.
 
     Args of the constructor:
@@ -50,7 +50,7 @@ class UpstreamRunner:
     available = True
     failing = False
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - its collaborators, each a port or a value
         self,
         tier: ModelTier,
         spec: ModelSpec,

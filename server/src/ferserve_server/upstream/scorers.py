@@ -1,4 +1,4 @@
-"""What scores faces, by what the callers asked for: a batch never mixes models, versions, aliases or priorities."""
+"""What scores faces, by what callers asked for: a batch never mixes models, versions, aliases or priorities."""
 
 from __future__ import annotations
 

@@ -31,10 +31,10 @@ class UpstreamServable:
         Raises:
             UnsupportedError: Always; so with the methods below that return something.
         """
-        raise self._elsewhere()
+        raise self._elsewhere(crops)
 
     def recast(self, precision: Precision) -> NoReturn:  # noqa: D102 - see `predict`
-        raise self._elsewhere()
+        raise self._elsewhere(precision)
 
     def warm_executors(self, bucket_sizes: Sequence[int], thread_count: int) -> None:
         """Nothing to warm."""
@@ -45,5 +45,5 @@ class UpstreamServable:
     def close(self) -> None:
         """Nothing to give back."""
 
-    def _elsewhere(self) -> UnsupportedError:
+    def _elsewhere(self, *_asked: object) -> UnsupportedError:
         return UnsupportedError(f"{self.id} runs in the model tier, not in this server.")

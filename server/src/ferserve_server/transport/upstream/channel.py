@@ -33,7 +33,7 @@ class UpstreamFilesError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class UpstreamTls:
-    """PEM files: the authorities that vouch for the tier's servers, and this server's own identity, if they ask."""
+    """PEM files: the authorities that vouch for the tier's servers, and this server's identity, if they ask."""
 
     authorities: Path
     certificate: Path | None = None
