@@ -14,9 +14,6 @@ from support.local_server import SERVING, LocalServer
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-ONE_BATCH: dict[str, Any] = {"upstream_refresh_s": 0.05, "vision_threads": 1}
-"""Looks at the tier often enough for a test."""
-
 
 @contextlib.asynccontextmanager
 async def detection_tier(*upstreams: str, ready: bool = True, **settings: object) -> AsyncIterator[LocalServer]:

@@ -84,8 +84,8 @@ class UpstreamSettings(CanarySettings):
             return self
         given = [
             name
-            for name in type(self).model_fields
-            if (name in _OF_MODELS or name.startswith("canary")) and name in self.model_fields_set
+            for name, field in type(self).model_fields.items()
+            if (name in _OF_MODELS or name.startswith("canary")) and getattr(self, name) != field.default
         ]
         if given:
             raise ValueError(
