@@ -195,7 +195,7 @@ async def _listen_http(
         service.interop.open_inference,
         service.interop.repository,
         service.health,
-        default_model=settings.default_model,
+        default_model="" if settings.upstream else settings.default_model,
         limits=service.limits,
         body_timeout_s=settings.http_body_timeout_s,
         detection=settings.detection,
