@@ -108,11 +108,11 @@ async def running_server(settings: Settings, loader: Loader | None) -> AsyncIter
         if fronts is not None:
             await fronts.told()
 
-    manager = loader and build_manager(settings, loader, clock, metrics, statistics, on_change)
+    manager = None if loader is None else build_manager(settings, loader, clock, metrics, statistics, on_change)
 
     async with contextlib.AsyncExitStack() as stack:
         upstream = running_upstream(settings, clock, metrics, statistics, on_change)
-        models: Models = manager or await stack.enter_async_context(upstream)
+        models: Models = await stack.enter_async_context(upstream) if manager is None else manager
         vision = build_vision(settings, metrics)
         stack.callback(vision.close)
         service = build_service(settings, ToldModels(models, told), vision, statistics, metrics, clock)
