@@ -47,6 +47,8 @@ async def _keep_asking(tier: ModelTier, models: UpstreamModels, refresh_s: float
             if not failing:
                 log.warning("model tier does not tell its models", reason=error.reason, text=error.message)
             failing = True
+        except Exception:  # whatever is wrong with what it tells: it may be right the next time
+            log.exception("model tier tells what cannot be read")
         try:
             await asyncio.wait_for(back.wait(), refresh_s)
         except TimeoutError:

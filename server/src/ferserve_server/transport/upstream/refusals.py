@@ -81,6 +81,8 @@ def _unsaid(code: grpc.StatusCode) -> FerserveError:
         return errors.DeadlineExpiredError()
     if code is grpc.StatusCode.UNAVAILABLE:
         return UpstreamUnavailableError()
+    if code is grpc.StatusCode.CANCELLED:  # not by this side, which would not read an answer then
+        return UpstreamUnavailableError("the server that was asked cut the call off")
     return FerserveError(f"The model tier failed on this call ({code.name}). The log of this server tells more.")
 
 

@@ -9,6 +9,7 @@ import structlog
 
 from ferserve.v1 import emotion_service_pb2_grpc, model_service_pb2_grpc
 from ferserve.v1 import model_service_pb2 as model_pb2
+from ferserve_server.domain.errors import FerserveError
 from ferserve_server.transport.upstream.messages import read_batch_answer, write_batch
 from ferserve_server.transport.upstream.model_reading import read_model
 from ferserve_server.transport.upstream.refusals import read_refusal
@@ -83,5 +84,8 @@ async def _answer(call: Awaitable[Any]) -> Any:  # noqa: ANN401 - a message, whi
         return await call
     except grpc.aio.AioRpcError as error:
         refusal = read_refusal(error)
-        log.debug("model tier refused", reason=refusal.reason, code=error.code().name, details=error.details())
+        if type(refusal) is FerserveError:  # the caller is told that the log tells more
+            log.error(  # noqa: TRY400 - no trace to show: it happened there
+                "model tier failed", code=error.code().name, details=error.details()
+            )
         raise refusal from None
