@@ -17,9 +17,9 @@ from support.fake_tier import FakeTier, net
 from support.recorder import Recorder
 
 if TYPE_CHECKING:
-    from ferserve_server.domain.ports import Priority
     from collections.abc import AsyncIterator
 
+    from ferserve_server.domain.ports import Priority
     from ferserve_server.domain.prediction import ScoredFaces
     from ferserve_server.domain.servable import ModelDescription
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -13,7 +14,6 @@ from ferserve_server.transport.upstream.channel import (
     service_config,
 )
 from ferserve_server.upstream.target import parse_target
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pathlib import Path

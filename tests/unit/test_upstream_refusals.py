@@ -16,8 +16,9 @@ from ferserve_server.transport.upstream.refusals import read_failure, read_refus
 from ferserve_server.transport.wire import format_failure
 
 if TYPE_CHECKING:
-    from ferserve_server.domain.errors import FerserveError
     from collections.abc import Sequence
+
+    from ferserve_server.domain.errors import FerserveError
 
 REFUSALS = [
     errors.QueueFullError(what="faces", queued=8, limit=8, setting="max_queue_faces", retry_after_s=0.25),

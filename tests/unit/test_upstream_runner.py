@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -22,7 +23,6 @@ from support.fake_clock import settle
 from support.fake_tier import NET, FakeTier
 from support.model_factory import LABELS
 from support.tier_bench import tier_bench
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ferserve_server.domain.upstream import TierAnswer
