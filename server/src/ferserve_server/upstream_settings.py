@@ -42,7 +42,7 @@ class UpstreamSettings(CanarySettings):
         "target such as dns:///NAME:PORT; this server then loads none. Empty: it loads its own",
     )
     upstream_batches: int = Field(
-        8,
+        4,
         ge=1,
         le=1024,
         description="batches of a model and priority that are under way to the tier at once",
