@@ -167,48 +167,6 @@ async def test_batches_mix_neither_priorities_nor_what_was_asked_for(models: Pat
         assert await metric(tier, "requests_total", method="ClassifyFaces", code="OK") in {4, 5}
 
 
-async def test_both_servers_of_a_tier_get_work(models: Path) -> None:
-    async with (
-        local_server(models, **METRICS) as one,
-        local_server(models, **METRICS) as other,
-        detection_tier(one.address, other.address) as server,
-    ):
-
-        async def both_have_answered() -> bool:
-            await server.emotion.ClassifyFaces(_faces(3))
-            counts = [
-                await metric(each, "requests_total", method="ClassifyFaces", code="OK") for each in (one, other)
-            ]
-            return min(counts) >= 5
-
-        await eventually(both_have_answered)
-
-
-async def test_a_server_that_drains_is_left_and_no_call_fails(models: Path) -> None:
-    async with (
-        local_server(models) as one,
-        local_server(models, lame_duck_s=0.3, **METRICS) as other,
-        detection_tier(one.address, other.address) as server,
-    ):
-        stopped = asyncio.Event()
-
-        async def call_on() -> int:
-            count = 0
-            while not stopped.is_set():
-                assert classes_of(await server.emotion.ClassifyFaces(_faces(2, 4), timeout=TIMEOUT_S)) == [
-                    2,
-                    4,
-                ]
-                count += 1
-            return count
-
-        callers = [asyncio.create_task(call_on()) for _ in range(4)]
-        assert await other.running.drain()
-        stopped.set()
-        assert min(await asyncio.gather(*callers)) > 0
-        assert await server.state() == SERVING
-
-
 async def test_without_its_tier_a_server_says_so_and_it_comes_back_with_it(models: Path) -> None:
     async with local_server(models) as tier:
         address = tier.address
