@@ -15,8 +15,9 @@ import pytest
 from ferserve.v1 import emotion_service_pb2 as emotion_pb2
 from ferserve.v1 import face_pb2, servable_pb2
 from ferserve.v1 import model_service_pb2 as model_pb2
+from ferserve_server.backends.fake import FakeLoader, FakeServable, fake_scores
 from support.compat import ask, crops, infer_request, labels_of
-from support.fake_models import publish_fake
+from support.fake_models import GOLDEN_FACES, publish_fake
 from support.front_server import metric
 from support.loaders import KeptLoader
 from support.local_server import (
@@ -37,6 +38,8 @@ from support.tiers import detection_tier
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable
     from pathlib import Path
+
+    from ferserve_server.domain.servable import ModelDescription, ServableId
 
 METRICS = {"metrics_listen": "127.0.0.1:0"}
 TIMEOUT_S = 30
@@ -288,11 +291,24 @@ async def test_a_new_version_is_taken_up_and_told(models: Path) -> None:
         assert await metric(server, "faces_total", model="fer-nano", version="2") >= 1
 
 
-async def test_one_caller_meets_one_version_though_the_tier_tries_two(models: Path) -> None:
+class _ShiftingLoader(FakeLoader):
+    """Version N finds the class that is N further on."""
+
+    def load(self, servable_id: ServableId, directory: Path, description: ModelDescription) -> FakeServable:
+        made = super().load(servable_id, directory, description)
+        made.predict = lambda crops: np.roll(fake_scores(crops, 7), servable_id.version, axis=1)  # type: ignore[method-assign]
+        return made
+
+
+async def test_one_caller_meets_one_version_though_the_tier_tries_two(tmp_path: Path) -> None:
     """A canary gets half of the batches; a request of many of them meets it whole or not at all."""
+    for version in (1, 2):
+        golden = np.roll(fake_scores(GOLDEN_FACES, 7), version, axis=1)
+        publish_fake(tmp_path / str(version), version=version, golden=golden)
+    models = tmp_path / "1"
     chosen: dict[str, Any] = {"canary_share": 0.5, "versions_per_model": 2, "canary_auto": False}
-    async with local_server(models, **chosen) as tier:
-        publish_fake(models, version=2)
+    async with local_server(models, _ShiftingLoader(), **chosen) as tier:
+        (tmp_path / "2/fer-nano/2").rename(models / "fer-nano/2")
 
         async def is_on_trial() -> bool:
             told = await tier.models.GetModel(model_pb2.GetModelRequest())
@@ -300,18 +316,18 @@ async def test_one_caller_meets_one_version_though_the_tier_tries_two(models: Pa
 
         await eventually(is_on_trial)
         async with detection_tier(tier.address, upstream_batch_faces=2) as server:
-            wanted = [row % 7 for row in range(10)]  # five batches, and every other one is the canary's
             versions = set()
-            for _ in range(12):
-                answer = await server.emotion.ClassifyFaces(_faces(*wanted), timeout=TIMEOUT_S)
-                assert classes_of(answer) == wanted
-                versions.add(answer.servable.version)
+            for _ in range(12):  # five batches each, and every other one is the canary's
+                answer = await server.emotion.ClassifyFaces(_faces(*range(7), 0, 1, 2), timeout=TIMEOUT_S)
+                version = answer.servable.version
+                assert classes_of(answer) == [(row + version) % 7 for row in (*range(7), 0, 1, 2)]
+                versions.add(version)
             assert versions == {1, 2}
             pictures = emotion_pb2.AnalyzeImagesRequest(
-                images=[ASTRONAUT.read_bytes()] * 4,
+                images=[ASTRONAUT.read_bytes()] * 3,
                 detection=face_pb2.DetectionOptions(face_source=face_pb2.FACE_SOURCE_WHOLE_IMAGE),
             )
-            for _ in range(4):
+            for _ in range(6):
                 answer = await server.emotion.AnalyzeImages(pictures, timeout=TIMEOUT_S)
                 assert len({str(result.analysis.faces) for result in answer.results}) == 1
 
