@@ -21,6 +21,8 @@ from support.server_process import ServerProcess, run_server
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.timeout(400)  # three processes start, two of which import TensorFlow
+
 WITHOUT_TENSORFLOW = str(Path(__file__).parents[1] / "support" / "without_tensorflow")
 FACES = np.random.default_rng(5).integers(0, 256, (128, 48, 48, 1), np.uint8)
 REQUEST = emotion_pb2.ClassifyFacesRequest(packed=face_pb2.PackedFaces(pixels=FACES.tobytes(), face_count=128))

@@ -45,7 +45,7 @@ class TierBench:
         self._batches = batches
         self._timeout_s = timeout_s
         self._settings = BatcherSettings(**({"bucket_sizes": (4,)} | settings))
-        self.scorers = Scorers(self._make, self.closed.append)
+        self.scorers = Scorers(self._make, lambda key, _: self.closed.append(key))
         self.models = UpstreamModels(self.scorers, self.observer, self._changed)
 
     async def ask(

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from ferserve_server.batching.runner import RunnerListener
     from ferserve_server.clock import MonotonicClock
-    from ferserve_server.domain.ports import Clock, Servable
+    from ferserve_server.domain.ports import Clock, FaceScorer, Servable
     from ferserve_server.domain.servable import ModelDescription, ServableId
     from ferserve_server.domain.upstream import ModelTier, TierAnswer
     from ferserve_server.observability.metrics import Metrics
@@ -141,10 +141,12 @@ class _Workshop:
         mine[key] = batcher
         return batcher
 
-    def closed(self, key: ScorerKey) -> None:
-        """A batcher is gone."""
+    def closed(self, key: ScorerKey, scorer: FaceScorer) -> None:
+        """A batcher is gone; another may have its key by now."""
         mine = self._batchers[key.servable]
-        mine.pop(key, None)
+        if mine.get(key) is not scorer:
+            return
+        del mine[key]
         if not mine:
             del self._batchers[key.servable]
             self._metrics.forget_engine(key.servable)

@@ -41,7 +41,7 @@ class Scorers:
         closed: Is told of every one that is gone.
     """
 
-    def __init__(self, make: ScorerMaker, closed: Callable[[ScorerKey], None] = lambda _: None) -> None:
+    def __init__(self, make: ScorerMaker, closed: Callable[[ScorerKey, FaceScorer], None]) -> None:
         self._make = make
         self._closed = closed
         self._scorers: dict[ScorerKey, FaceScorer] = {}
@@ -70,5 +70,5 @@ class Scorers:
         try:
             await scorer.drain()
         finally:
-            self._closed(key)
+            self._closed(key, scorer)
             await scorer.close()
