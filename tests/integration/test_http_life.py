@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from ferserve_server.domain.errors import DrainingError, ModelNotReadyError
+from ferserve_server.domain.upstream_errors import UpstreamUnavailableError
 from ferserve_server.transport.addresses import ListenError
 from ferserve_server.transport.http.health import why_not_ready
 from support.fake_models import publish_fake
@@ -54,6 +55,7 @@ async def test_without_its_default_model_it_lives_and_is_not_ready(tmp_path: Pat
 def test_draining_is_told_before_a_model_that_is_not_ready() -> None:
     assert isinstance(why_not_ready(draining=True, ready=False, default_model="x"), DrainingError)
     assert isinstance(why_not_ready(draining=False, ready=False, default_model="x"), ModelNotReadyError)
+    assert isinstance(why_not_ready(draining=False, ready=False, default_model=""), UpstreamUnavailableError)
     assert why_not_ready(draining=False, ready=True, default_model="x") is None
 
 

@@ -14,7 +14,8 @@ from ferserve.v1 import emotion_service_pb2 as emotion_pb2
 from ferserve.v1 import model_service_pb2 as model_pb2
 from ferserve_server.transport.addresses import ListenError
 from support.fake_models import publish_fake
-from support.local_server import Stubs, classes_of, eventually, local_server, packed
+from support.local_server import Stubs, classes_of, eventually, local_server, packed, refusal_of
+from support.tiers import detection_tier
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -151,3 +152,31 @@ async def test_http_is_https_with_the_same_files(tmp_path: Path, certificates: P
             for unwelcome, scheme in ((stranger, "https"), (False, "http")):
                 with pytest.raises(aiohttp.ClientError):
                     await session.get(url.replace("https", scheme), ssl=unwelcome)
+
+
+@pytest.mark.parametrize("mutual", [False, True])
+async def test_a_detection_tier_trusts_its_model_tier_and_shows_itself(
+    tmp_path: Path, certificates: Path, mutual: bool
+) -> None:
+    publish_fake(tmp_path)
+    own = {"upstream_cert_file": certificates / "client.pem", "upstream_key_file": certificates / "client.key"}
+    trust = {"upstream_ca_file": certificates / "ca.pem", **(own if mutual else {})}
+    async with (
+        local_server(tmp_path, **_settings(certificates, mutual=mutual)) as tier,
+        detection_tier(tier.address, **trust) as server,
+    ):
+        assert classes_of(await server.emotion.ClassifyFaces(REQUEST, timeout=20)) == [1, 2]
+
+
+async def test_a_model_tier_that_a_stranger_vouches_for_is_not_sent_faces(
+    tmp_path: Path, certificates: Path
+) -> None:
+    publish_fake(tmp_path)
+    trust = {"upstream_ca_file": certificates / "server.pem"}  # an identity, but of no authority
+    async with (
+        local_server(tmp_path, **_settings(certificates, mutual=False)) as tier,
+        detection_tier(tier.address, **trust, ready=False) as server,
+    ):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await server.emotion.ClassifyFaces(REQUEST, timeout=20)
+        assert refusal_of(caught.value).reason == "UPSTREAM_UNAVAILABLE"

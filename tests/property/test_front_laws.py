@@ -28,7 +28,8 @@ from ferserve_server.domain.servable import (
 from ferserve_server.fronts import score_messages as wire
 from ferserve_server.fronts.arena import ALIGNMENT_BYTES, Arena
 from ferserve_server.fronts.error_form import KINDS, read_error, write_error
-from ferserve_server.fronts.state_form import ServiceState, read_value, write_text, write_value
+from ferserve_server.fronts.state_form import read_value, write_text, write_value
+from ferserve_server.repository.directory import ServiceState
 from ferserve_server.transport.status import code_of
 
 NUMBERS = st.integers(0, 2**32 - 1)

@@ -16,7 +16,8 @@ from ferserve_server.domain.servable import ModelSpec, ModelStatus, ServableId, 
 from ferserve_server.fronts.arena import Arena
 from ferserve_server.fronts.desk import FrontDesk
 from ferserve_server.fronts.remote_models import RemoteModels
-from ferserve_server.fronts.state_form import ServiceState, write_value
+from ferserve_server.fronts.state_form import write_value
+from ferserve_server.repository.directory import ServiceState
 from support.fake_models import DESCRIPTION, GOLDEN_FACES
 from support.pipeline_fakes import SERVABLE, FakeModels, FakeScorer
 

@@ -10,7 +10,8 @@ import pytest
 from google.protobuf import any_pb2
 from google.rpc import error_details_pb2, status_pb2
 
-from ferserve_server.domain import control_errors, errors
+from ferserve_server.domain import control_errors, errors, upstream_errors
+from ferserve_server.domain.servable import ServableId
 from ferserve_server.transport.status import code_number, code_of, status_of, trailers_of
 
 if TYPE_CHECKING:
@@ -72,6 +73,16 @@ EXAMPLES = {
     errors.InferenceFailedError: (errors.InferenceFailedError(), "INTERNAL", "INFERENCE_FAILED"),
     errors.EngineStalledError: (errors.EngineStalledError(30.0), "UNAVAILABLE", "ENGINE_STALLED"),
     errors.EngineLostError: (errors.EngineLostError(), "UNAVAILABLE", "ENGINE_LOST"),
+    upstream_errors.UpstreamUnavailableError: (
+        upstream_errors.UpstreamUnavailableError(),
+        "UNAVAILABLE",
+        "UPSTREAM_UNAVAILABLE",
+    ),
+    upstream_errors.VersionChangedError: (
+        upstream_errors.VersionChangedError(ServableId("x", 3)),
+        "UNAVAILABLE",
+        "VERSION_CHANGED",
+    ),
     errors.UnsupportedError: (errors.UnsupportedError("no"), "UNIMPLEMENTED", "UNSUPPORTED"),
     errors.ModelRejectedError: (
         errors.ModelRejectedError("FILE_CHANGED", "no", file="x"),
@@ -119,7 +130,10 @@ def test_the_trailers_carry_the_whole_status(error: errors.FerserveError, code: 
     assert status_pb2.Status.FromString(trailers["grpc-status-details-bin"]) == status_of(error)
 
 
-UNAVAILABLE = {"DRAINING", "MODEL_NOT_READY", "VERSION_NOT_READY", "ENGINE_STALLED", "ENGINE_LOST"}
+UNAVAILABLE = {
+    *("DRAINING", "MODEL_NOT_READY", "VERSION_NOT_READY", "ENGINE_STALLED", "ENGINE_LOST"),
+    *("UPSTREAM_UNAVAILABLE", "VERSION_CHANGED"),
+}
 
 
 @pytest.mark.parametrize(("error", "code", "reason"), ERRORS)

@@ -43,6 +43,8 @@ CLASS_OF_REASON: Final[Mapping[str, type[errors.FerserveError]]] = {
     "VERSION_NOT_READY": errors.ModelNotReadyError,
     "ENGINE_STALLED": errors.EngineStalledError,
     "ENGINE_LOST": errors.EngineStalledError,
+    "UPSTREAM_UNAVAILABLE": errors.ServerUnavailableError,
+    "VERSION_CHANGED": errors.ServerUnavailableError,
     "DEADLINE_UNMEETABLE": errors.DeadlineUnmeetableError,
     "DEADLINE_EXPIRED": errors.DeadlineExceededError,
     "INFERENCE_FAILED": errors.InferenceFailedError,

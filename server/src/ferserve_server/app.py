@@ -18,7 +18,7 @@ from ferserve_server.draining import DRAIN_SLACK_S, drain
 from ferserve_server.front_assembly import running_fronts
 from ferserve_server.fronts.told_models import ToldModels
 from ferserve_server.model_assembly import build_manager
-from ferserve_server.model_lifecycle import close_models, judge_canaries, keep_models
+from ferserve_server.model_lifecycle import close_models, kept
 from ferserve_server.observability.exposition import MetricsAddressError, MetricsServer
 from ferserve_server.observability.merged import MergedRegistry
 from ferserve_server.observability.metrics import Metrics
@@ -28,10 +28,13 @@ from ferserve_server.transport.compat.statistics import Statistics
 from ferserve_server.transport.control import TokenFileError
 from ferserve_server.transport.control_server import listening_control
 from ferserve_server.transport.server import listen
+from ferserve_server.transport.upstream.channel import UpstreamFilesError
+from ferserve_server.upstream_assembly import running_upstream
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
+    from ferserve_server.domain.models import Models
     from ferserve_server.domain.ports import Loader
     from ferserve_server.fronts.supervisor import Fronts
     from ferserve_server.service_assembly import Service
@@ -39,7 +42,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-START_ERRORS: Final = (ListenError, MetricsAddressError, TokenFileError)
+START_ERRORS: Final = (ListenError, MetricsAddressError, TokenFileError, UpstreamFilesError)
 """What keeps a server from starting; their texts say what to change."""
 
 
@@ -65,19 +68,23 @@ class RunningServer:
     fronts: Fronts | None = None
 
 
-def run(settings: Settings, loader: Loader) -> int:
+def run(settings: Settings, loader: Loader | None) -> int:
     """Serves until SIGTERM or SIGINT, and drains. Main thread only.
+
+    Args:
+        settings: The settings.
+        loader: Loads versions; None if the models run in a model tier.
 
     Returns:
         The exit code: 0 if everything that was taken was answered, 1 if the drain ran out of time.
 
     Raises:
-        ListenError, MetricsAddressError, TokenFileError: See `START_ERRORS`.
+        ListenError, MetricsAddressError, TokenFileError, UpstreamFilesError: See `START_ERRORS`.
     """
     return uvloop.run(_serve(settings, loader))
 
 
-async def _serve(settings: Settings, loader: Loader) -> int:
+async def _serve(settings: Settings, loader: Loader | None) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -88,10 +95,14 @@ async def _serve(settings: Settings, loader: Loader) -> int:
 
 
 @contextlib.asynccontextmanager
-async def running_server(settings: Settings, loader: Loader) -> AsyncIterator[RunningServer]:
+async def running_server(settings: Settings, loader: Loader | None) -> AsyncIterator[RunningServer]:
     """Starts a server; on leaving it is stopped, drained or not.
 
     It listens before the models are loaded: health says NOT_SERVING and calls get MODEL_NOT_READY until they are.
+
+    Args:
+        settings: The settings.
+        loader: Loads versions; None if the models run in a model tier, which the settings then name.
     """
     clock = MonotonicClock()
     metrics = Metrics()
@@ -110,12 +121,14 @@ async def running_server(settings: Settings, loader: Loader) -> AsyncIterator[Ru
         if fronts is not None:
             await fronts.told()
 
-    manager = build_manager(settings, loader, clock, metrics, statistics, on_change)
+    manager = None if loader is None else build_manager(settings, loader, clock, metrics, statistics, on_change)
 
     async with contextlib.AsyncExitStack() as stack:
+        upstream = running_upstream(settings, clock, metrics, statistics, on_change)
+        models: Models = await stack.enter_async_context(upstream) if manager is None else manager
         vision = build_vision(settings, metrics)
         stack.callback(vision.close)
-        service = build_service(settings, ToldModels(manager, told), vision, statistics, metrics, clock)
+        service = build_service(settings, ToldModels(models, told), vision, statistics, metrics, clock)
         server = None
         if settings.processes == 1:
             stack.enter_context(claimed(settings.listen, "--listen"))
@@ -136,15 +149,14 @@ async def running_server(settings: Settings, loader: Loader) -> AsyncIterator[Ru
                 service.tls,
             )
         )
-        stack.enter_context(background(follow_health(manager, service.health, changed)))
+        stack.enter_context(background(follow_health(models, service.health, changed)))
         if server is not None:
             await server.start()
             stack.push_async_callback(server.stop, 0)
         else:
-            fronts, port = await stack.enter_async_context(
-                running_fronts(settings, manager, vision, statistics, metrics, merged)
-            )
-            fronts.state_changed()  # a control call may have come while they started
+            running = running_fronts(settings, models, vision, statistics, metrics, merged)
+            fronts, port = await stack.enter_async_context(running)
+            on_change()  # a control call may have come while they started
         log.info(
             "listening",
             port=port,
@@ -153,11 +165,10 @@ async def running_server(settings: Settings, loader: Loader) -> AsyncIterator[Ru
             http_port=http_port,
             metrics_port=metrics_port,
             processes=settings.processes,
+            upstream=settings.upstream,
             version=__version__,
         )
-        stack.enter_context(background(keep_models(manager, settings)))
-        if (window_s := settings.canaries.shortest_window_s) is not None:
-            stack.enter_context(background(judge_canaries(manager, window_s)))
+        stack.enter_context(kept(manager, settings))
 
         async def stop() -> None:
             stopping: list[Awaitable[None]] = [others.aclose()]
@@ -197,7 +208,7 @@ async def _listen_http(
         service.interop.open_inference,
         service.interop.repository,
         service.health,
-        default_model=settings.default_model,
+        default_model="" if settings.upstream else settings.default_model,
         limits=service.limits,
         body_timeout_s=settings.http_body_timeout_s,
         detection=settings.detection,

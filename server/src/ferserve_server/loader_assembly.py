@@ -29,13 +29,19 @@ def default_loader(settings: Settings) -> Loader:
 
 
 @contextlib.contextmanager
-def opened_loader(settings: Settings) -> Iterator[Loader]:
+def opened_loader(settings: Settings) -> Iterator[Loader | None]:
     """Loads versions where the settings want them; on leaving, whatever was started for them has ended.
+
+    Yields:
+        The loader; None if the models run in a model tier.
 
     Raises:
         BackendMissingError: The engine's package is not installed.
         OSError: The system cannot start another process.
     """
+    if settings.upstream:
+        yield None
+        return
     if settings.engine == "thread":
         yield default_loader(settings)
         return

@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
+from ferserve_server.background import background
 from ferserve_server.repository.watching import looks
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ferserve_server.repository.manager import ModelManager
     from ferserve_server.settings import Settings
 
@@ -24,8 +27,21 @@ _LONGEST_BETWEEN_LOOKS_S: Final = 1.0
 """A canary is judged 20 times in its window, and every second in a long one: a bad one does harm until then."""
 
 
-async def close_models(manager: ModelManager) -> None:
+@contextlib.contextmanager
+def kept(manager: ModelManager | None, settings: Settings) -> Iterator[None]:
+    """Keeps models loaded, and canaries judged, beside the block; None: no models run here."""
+    with contextlib.ExitStack() as stack:
+        if manager is not None:
+            stack.enter_context(background(keep_models(manager, settings)))
+            if (window_s := settings.canaries.shortest_window_s) is not None:
+                stack.enter_context(background(judge_canaries(manager, window_s)))
+        yield
+
+
+async def close_models(manager: ModelManager | None) -> None:
     """Unloads what can be unloaded; an engine that hangs would hold the exit up for its whole timeout."""
+    if manager is None:
+        return
     try:
         async with asyncio.timeout(_LONGEST_UNLOAD_S):
             await manager.close()

@@ -1,6 +1,7 @@
 """Every setting of the server, declared once: flags, FERSERVE_* environment, TOML file.
 
-Those of models and of canaries are in files of their own, which this one inherits: `--help` keeps their order.
+Those of models, of canaries and of a model tier are in files of their own, which this one inherits: `--help` keeps
+their order.
 """
 
 from __future__ import annotations
@@ -18,13 +19,13 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from ferserve_server.canary_settings import CanarySettings
 from ferserve_server.domain.detection import DetectionOptions
+from ferserve_server.upstream_settings import UpstreamSettings
 
 MIB = 2**20
 
 
-class Settings(CanarySettings):
+class Settings(UpstreamSettings):
     """gRPC server of ferserve: facial expressions from face crops, pictures and video streams.
 
     Every flag can also be given as an environment variable, FERSERVE_ and its name in capitals
@@ -192,6 +193,8 @@ class Settings(CanarySettings):
     def _check_processes(self) -> Self:
         if self.processes > 1 and self.listen.startswith("unix:"):
             raise ValueError("a unix: address in listen is for one process: set processes to 1, or a HOST:PORT")
+        if self.processes > 1 and self.upstream:
+            raise ValueError("processes must be 1 with upstream: start several such servers instead")
         return self
 
     @classmethod

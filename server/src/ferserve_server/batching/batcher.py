@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from ferserve_server.batching.gathering import BatchOutcome
     from ferserve_server.batching.runner import RunnerMaker
     from ferserve_server.batching.settings import BatcherSettings
-    from ferserve_server.domain.face import CropBatch, Scores
+    from ferserve_server.domain.face import CropBatch
     from ferserve_server.domain.ports import Clock, InferenceObserver, Servable, Timer
 
 log = structlog.get_logger(__name__)
@@ -151,7 +151,9 @@ class Batcher:
         inference_s = self._clock.now() - now
         self._rate.executed(inference_s)
         self._in_place.executed(len(crops), inference_s)
-        self._tell(CutReason.ALONE, scores, len(crops), 0.0, inference_s)
+        self._observer.batch_executed(
+            ExecutedBatch(self._servable.id, CutReason.ALONE, len(crops), 0.0, inference_s, scores)
+        )
         return ScoredFaces(scores, inference_s=inference_s)
 
     def _entry(self, crops: CropBatch, priority: Priority, now: float, deadline: float | None) -> Entry:
@@ -218,17 +220,13 @@ class Batcher:
         self._rate.executed(outcome.inference_s)
         self._in_place.executed(outcome.padded_count, outcome.inference_s)
         batch.attempts.succeeded += 1
-        recovery.hand_out(batch, scores, outcome.inference_s)
+        recovery.hand_out(batch, scores, outcome.inference_s, outcome.servable)
         if not self.healthy:
             self._set_health(healthy=True)
         queue_s = batch.cut_at - min(part.entry.enqueued_at for part in batch.slices)
-        self._tell(batch.reason, scores, outcome.padded_count, queue_s, outcome.inference_s)
-
-    def _tell(
-        self, reason: CutReason, scores: Scores, padded_count: int, queue_s: float, inference_s: float
-    ) -> None:
+        servable = outcome.servable or self._servable.id
         self._observer.batch_executed(
-            ExecutedBatch(self._servable.id, reason, padded_count, queue_s, inference_s, scores)
+            ExecutedBatch(servable, batch.reason, outcome.padded_count, queue_s, outcome.inference_s, scores)
         )
 
     def _recover(self, batch: Batch, error: Exception) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ferserve_server.domain.prediction import ScoredFaces
+from ferserve_server.domain.upstream_errors import VersionChangedError
 
 if TYPE_CHECKING:
     import asyncio
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from ferserve_server.domain.errors import FerserveError
     from ferserve_server.domain.face import CropBatch, Scores
     from ferserve_server.domain.ports import CutReason, Priority
+    from ferserve_server.domain.servable import ServableId
 
 
 @dataclass(slots=True, eq=False)
@@ -30,6 +32,8 @@ class Entry:
         deadline: When the answer must be there, in seconds, or None.
         taken: Rows that went into batches, always the first ones.
         answered: Rows that came back, as scores or as failures.
+        servable: The version that scored the first rows that came back, where another server chose it.
+        mixed: Whether it chose another version for further rows. These are not kept.
     """
 
     crops: CropBatch
@@ -44,6 +48,8 @@ class Entry:
     inference_s: float = 0.0
     scores: Scores | None = None
     failures: dict[int, FerserveError] = field(default_factory=dict)
+    servable: ServableId | None = None
+    mixed: bool = False
 
     @property
     def remaining(self) -> int:
@@ -65,13 +71,17 @@ class Entry:
         self.taken += count
         return part
 
-    def answer(self, start: int, scores: Scores) -> None:
-        """Notes the scores, float32 [n, K], of the rows from `start` on."""
-        if len(scores) == len(self.crops):
+    def answer(self, start: int, scores: Scores, servable: ServableId | None = None) -> None:
+        """Notes the scores, float32 [n, K], of the rows from `start` on, and whose they are; see `servable`."""
+        if self.servable is None:
+            self.servable = servable
+        if self.servable != servable:
+            self.mixed = True
+        elif len(scores) == len(self.crops):
             self.scores = scores
         else:
             if self.scores is None:
-                self.scores = self._blank_scores()
+                self.scores = np.zeros((len(self.crops), scores.shape[1]), np.float32)
             self.scores[start : start + len(scores)] = scores
         self._came_back(len(scores))
 
@@ -89,11 +99,12 @@ class Entry:
         self.answered += count
         if self.answered < len(self.crops) or self.future.done():
             return
-        scores = self._blank_scores() if self.scores is None else self.scores
-        self.future.set_result(ScoredFaces(scores, self.failures, self.queue_s, self.inference_s))
-
-    def _blank_scores(self) -> Scores:
-        return np.zeros((len(self.crops), self.label_count), np.float32)
+        if self.mixed and self.servable is not None:
+            self.future.set_exception(VersionChangedError(self.servable))
+            return
+        scores = np.zeros((len(self.crops), self.label_count), np.float32) if self.scores is None else self.scores
+        faces = ScoredFaces(scores, self.failures, self.queue_s, self.inference_s, self.servable)
+        self.future.set_result(faces)
 
 
 @dataclass(slots=True, eq=False)

@@ -1,4 +1,4 @@
-"""What of a batch is run, in which size, and how its rows come together."""
+"""What of a batch is run, in which size, how its rows come together, and what is told of it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
     from ferserve_server.batching.entry import Batch, Slice
     from ferserve_server.domain.face import CropBatch, Scores
+    from ferserve_server.domain.servable import ServableId
 
 
 class BatchOutcome:
@@ -22,9 +23,10 @@ class BatchOutcome:
         error: What the execution raised.
         padded_count: Rows that were executed, padding included.
         inference_s: How long the execution took, in seconds.
+        servable: The version that scored, where that need not be the batcher's own: another server chose it.
     """
 
-    __slots__ = ("batch", "error", "inference_s", "padded_count", "scores", "skipped")
+    __slots__ = ("batch", "error", "inference_s", "padded_count", "scores", "servable", "skipped")
 
     def __init__(self, batch: Batch) -> None:
         self.batch = batch
@@ -33,6 +35,7 @@ class BatchOutcome:
         self.error: Exception | None = None
         self.padded_count = 0
         self.inference_s = 0.0
+        self.servable: ServableId | None = None
 
 
 def leave_out_unwanted(outcome: BatchOutcome, now: float) -> int:

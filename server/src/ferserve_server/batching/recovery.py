@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from ferserve_server.batching.entry import Batch
     from ferserve_server.domain.errors import FerserveError
     from ferserve_server.domain.face import Scores
+    from ferserve_server.domain.servable import ServableId
 
 
 def worth_halving(batch: Batch, largest_batch: int) -> bool:
@@ -32,13 +33,14 @@ def stalled(batch: Batch, now: float, execution_timeout_s: float) -> bool:
     return batch.started_at is not None and now - batch.started_at >= execution_timeout_s
 
 
-def hand_out(batch: Batch, scores: Scores, inference_s: float) -> None:
+def hand_out(batch: Batch, scores: Scores, inference_s: float, servable: ServableId | None = None) -> None:
     """Gives every request its rows; rows that are no numbers fail, each alone.
 
     Args:
         batch: What was executed.
         scores: float32 [rows of the batch, K].
         inference_s: How long the execution took, in seconds.
+        servable: The version that scored, where another server chose it.
     """
     finite = np.isfinite(scores)
     all_finite = bool(finite.all())
@@ -47,11 +49,11 @@ def hand_out(batch: Batch, scores: Scores, inference_s: float) -> None:
         entry = part.entry
         entry.inference_s = max(entry.inference_s, inference_s)
         if all_finite:
-            entry.answer(part.start, scores[row : row + part.count])
+            entry.answer(part.start, scores[row : row + part.count], servable)
         else:
             for offset in range(part.count):
                 if finite[row + offset].all():
-                    entry.answer(part.start + offset, scores[row + offset : row + offset + 1])
+                    entry.answer(part.start + offset, scores[row + offset : row + offset + 1], servable)
                 else:
                     entry.fail_row(part.start + offset, InferenceFailedError())
         row += part.count

@@ -15,8 +15,9 @@
     anything that is not offered            UnsupportedError
     canary  --promote | roll back-->        NoCanaryError, NoOlderVersionError
     call    --control--> lifecycle          ControlDisabledError, ControlUnauthenticatedError
+    batch   --upstream--> scores            UpstreamUnavailableError, VersionChangedError
 
-Those of the last two steps are in `control_errors`.
+Those of the last three steps are in `control_errors` and `upstream_errors`.
 
 Each class names its cause and holds its facts; `transport.status` alone knows their gRPC codes. The text is
 meant for callers: it says what to do and holds nothing internal.

@@ -20,12 +20,14 @@ class ScoredFaces(NamedTuple):
         failures: Why a row has no scores, by its index. Usually empty.
         queue_s: Longest wait of a row for its batch, in seconds.
         inference_s: Longest run of a batch that held a row, in seconds.
+        servable: The version that scored, where the scorer leaves the choice to another server; else None.
     """
 
     scores: Scores
     failures: Mapping[int, FerserveError] = _NO_FAILURES
     queue_s: float = 0.0
     inference_s: float = 0.0
+    servable: ServableId | None = None
 
 
 @dataclass(frozen=True, slots=True)

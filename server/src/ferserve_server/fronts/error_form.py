@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from ferserve_server.domain import control_errors, errors
+from ferserve_server.domain import control_errors, errors, upstream_errors
 from ferserve_server.domain.errors import FerserveError
 
 if TYPE_CHECKING:
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 KINDS: Final[dict[str, type[FerserveError]]] = {
     name: kind
-    for module in (errors, control_errors)
+    for module in (errors, control_errors, upstream_errors)
     for name, kind in vars(module).items()
     if isinstance(kind, type) and issubclass(kind, FerserveError)
 }

@@ -11,8 +11,8 @@ from ferserve_server.domain.errors import QueueFullError
 from ferserve_server.domain.ports import Priority
 from ferserve_server.domain.prediction import ScoredFaces
 from ferserve_server.fronts import score_messages as wire
-from ferserve_server.fronts.directory import Directory
-from ferserve_server.fronts.state_form import ServiceState, read_value
+from ferserve_server.fronts.state_form import read_value
+from ferserve_server.repository.directory import Directory, ServiceState
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

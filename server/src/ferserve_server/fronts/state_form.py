@@ -4,35 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 from enum import Enum
 from functools import cache
 from types import NoneType, UnionType
 from typing import Any, TypeAlias, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from ferserve_server.domain.errors import FerserveError
-from ferserve_server.domain.servable import ModelStatus  # noqa: TC001 - read as a type hint at run time
 from ferserve_server.fronts.error_form import read_error, write_error
 
 T = TypeVar("T")
 
 Json: TypeAlias = Any
 """What `json.loads` returns."""
-
-
-@dataclass(frozen=True, slots=True)
-class ServiceState:
-    """The models of a service at one moment.
-
-    Attributes:
-        default_model: Model of requests that name none.
-        default_ready: Whether it answers, with a healthy engine.
-        models: Every model, by name.
-    """
-
-    default_model: str
-    default_ready: bool
-    models: tuple[ModelStatus, ...] = ()
 
 
 def write_value(value: object) -> object:

@@ -11,7 +11,8 @@ import structlog
 
 from ferserve_server.fronts.front_process import FrontProcess, FrontStartError
 from ferserve_server.fronts.heartbeat import LONGEST_START_S, until_ended
-from ferserve_server.fronts.state_form import ServiceState, write_value
+from ferserve_server.fronts.state_form import write_value
+from ferserve_server.repository.directory import ServiceState
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Hashable, Mapping

@@ -8,7 +8,7 @@ import grpc
 from google.protobuf import any_pb2, duration_pb2
 from google.rpc import error_details_pb2, status_pb2
 
-from ferserve_server.domain import control_errors, errors
+from ferserve_server.domain import control_errors, errors, upstream_errors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,6 +28,8 @@ _CODES: Final[dict[type[errors.FerserveError], grpc.StatusCode]] = {
     errors.DrainingError: grpc.StatusCode.UNAVAILABLE,
     errors.EngineStalledError: grpc.StatusCode.UNAVAILABLE,
     errors.EngineLostError: grpc.StatusCode.UNAVAILABLE,
+    upstream_errors.UpstreamUnavailableError: grpc.StatusCode.UNAVAILABLE,
+    upstream_errors.VersionChangedError: grpc.StatusCode.UNAVAILABLE,
     # Not UNAVAILABLE: clients retry that by themselves, and would multiply an overload.
     errors.QueueFullError: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.DeadlineUnmeetableError: grpc.StatusCode.DEADLINE_EXCEEDED,

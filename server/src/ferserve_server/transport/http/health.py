@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ferserve_server.domain.errors import DrainingError, ModelNotReadyError
+from ferserve_server.domain.upstream_errors import UpstreamUnavailableError
 from ferserve_server.transport.http.calls import send_reply
 from ferserve_server.transport.http.reply import error_reply, json_reply
 
@@ -16,10 +17,12 @@ if TYPE_CHECKING:
 
 
 def why_not_ready(*, draining: bool, ready: bool, default_model: str) -> FerserveError | None:
-    """Why no work should be sent, or None if it may be. Pure."""
+    """Why no work should be sent, or None if it may be; "" as `default_model`: the models run elsewhere. Pure."""
     if draining:
         return DrainingError()
-    return None if ready else ModelNotReadyError(default_model)
+    if ready:
+        return None
+    return ModelNotReadyError(default_model) if default_model else UpstreamUnavailableError()
 
 
 class HealthRoutes:

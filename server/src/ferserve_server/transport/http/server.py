@@ -59,7 +59,7 @@ def build_http(  # noqa: PLR0913 - its collaborators, each a port or a value
         open_inference: Answers below /v2, or None if nothing does.
         repository: Loads and unloads models there.
         health: What probes are told.
-        default_model: Name of the model that must be ready.
+        default_model: Name of the model that must be ready; "" if the models run in a model tier.
         limits: Bounds of a request.
         body_timeout_s: Within how many seconds a body must arrive.
         detection: How to look for faces, unless a request says otherwise.

@@ -1,12 +1,14 @@
 """Which version a request would get, by what the owner of the models told last. Pure.
 
-The owner decides: it resolves every request again, knows canaries, and holds the leases. What is decided here is
-what can be told without it: which input a model takes, what its classes are, and that there is no such model.
+The owner, another process or another server, decides: it resolves every request again, knows canaries, and holds
+the leases. What is decided here is what can be told without it: which input a model takes, what its classes are,
+and that there is no such model.
 The rules are those of `repository.routes`.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ferserve_server.domain.errors import (
@@ -17,12 +19,26 @@ from ferserve_server.domain.errors import (
     VersionNotFoundError,
     VersionNotReadyError,
 )
-from ferserve_server.domain.servable import ServableState
+from ferserve_server.domain.servable import ModelStatus, ServableState
 from ferserve_server.repository.aliases import STABLE
 
 if TYPE_CHECKING:
-    from ferserve_server.domain.servable import ModelDescription, ModelSpec, ModelStatus, ServableId
-    from ferserve_server.fronts.state_form import ServiceState
+    from ferserve_server.domain.servable import ModelDescription, ModelSpec, ServableId
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceState:
+    """The models of a service at one moment.
+
+    Attributes:
+        default_model: Model of requests that name none.
+        default_ready: Whether it answers, with a healthy engine.
+        models: Every model, by name.
+    """
+
+    default_model: str
+    default_ready: bool
+    models: tuple[ModelStatus, ...] = ()
 
 
 class Directory:
@@ -77,6 +93,13 @@ class Directory:
         if spec.alias:
             raise VersionNotReadyError(name, number, spec.alias)
         raise VersionNotFoundError(name, number) if ready and spec.version else self._absence(name)
+
+    def leads_to(self, spec: ModelSpec, servable: ServableId) -> bool:
+        """Whether `spec` leads to that version, a canary's share of the requests aside."""
+        try:
+            return self.resolve(spec)[0] == servable
+        except FerserveError:
+            return False
 
     def _number(self, name: str, spec: ModelSpec, model: ModelStatus | None) -> int:
         """The number of the version that is wanted; 0: none is named and none serves."""

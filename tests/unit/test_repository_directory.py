@@ -8,9 +8,8 @@ import pytest
 
 from ferserve_server.domain.errors import FerserveError
 from ferserve_server.domain.servable import ModelSpec
-from ferserve_server.fronts.directory import Directory
-from ferserve_server.fronts.state_form import ServiceState
 from ferserve_server.repository.aliases import Aliases
+from ferserve_server.repository.directory import Directory, ServiceState
 from support.fake_models import publish_fake
 from support.manager_bench import CountingLoader, Shop
 

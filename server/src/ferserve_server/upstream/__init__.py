@@ -1,0 +1,1 @@
+"""Faces that are scored by other servers: gathered here into batches, and sent on."""

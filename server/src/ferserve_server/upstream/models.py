@@ -1,0 +1,165 @@
+"""The models of a model tier, as the pipelines see them. Implements `domain.models.Models`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, Protocol
+
+from ferserve_server.domain.errors import UnsupportedError
+from ferserve_server.domain.face import FACE_SIDE_PIXELS
+from ferserve_server.domain.servable import InputSpec, ModelDescription, ModelSpec, ServableState
+from ferserve_server.domain.upstream_errors import UpstreamUnavailableError
+from ferserve_server.repository.directory import Directory, ServiceState
+from ferserve_server.upstream.lease import UpstreamLease
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from ferserve_server.domain.servable import ModelStatus, ServableId
+    from ferserve_server.domain.upstream import TierAnswer
+    from ferserve_server.upstream.scorers import ScorerKey, Scorers
+
+
+_MOST_MET: Final = 64
+"""Versions that answered before they were told of: more than come between two looks."""
+
+_USUAL_INPUT: Final = InputSpec("faces", FACE_SIDE_PIXELS, FACE_SIDE_PIXELS)
+
+
+class TierObserver(Protocol):
+    """Is told what the tier has. Event loop only; must not raise or block."""
+
+    def state_changed(self, servable: ServableId, state: ServableState) -> None:
+        """A version is in another state."""
+
+    def routed(self, model: str, aliases: Mapping[str, int], serving_version: int | None) -> None:
+        """What requests for a model get."""
+
+
+class UpstreamModels:
+    """Sends faces to the model tier, and knows what the tier told of its models. Event loop only.
+
+    Args of the constructor:
+        scorers: What scores.
+        observer: Is told what the tier has.
+        on_change: Called when anything here changed.
+
+    Attributes:
+        reachable: Whether a server of the tier is there and ready. Safe from any thread.
+    """
+
+    def __init__(self, scorers: Scorers, observer: TierObserver, on_change: Callable[[], None]) -> None:
+        self._scorers = scorers
+        self._observer = observer
+        self._on_change = on_change
+        self._directory: Directory | None = None
+        self.reachable = False
+        self._states: dict[ServableId, ServableState] = {}
+        self._met: dict[ServableId, ModelDescription] = {}
+
+    @property
+    def default_ready(self) -> bool:
+        """Whether the tier's default model answers requests that name no version."""
+        return self.reachable and self._directory is not None and self._directory.state.default_ready
+
+    def acquire(self, spec: ModelSpec, *, once: bool = False) -> UpstreamLease:
+        """Takes a lease; which version scores is the tier's choice, see `UpstreamLease`.
+
+        Raises:
+            UpstreamUnavailableError: No server of the tier answers.
+            FerserveError: By what the tier told last there is no such version; see `domain.models.Acquire`.
+        """
+        del once
+        if self._directory is None or not self.reachable:
+            raise UpstreamUnavailableError
+        servable, description = self._directory.resolve(spec)
+        # By its name, so that those who name the default model share batches with those who name none.
+        wanted = ModelSpec(servable.name, spec.version, spec.alias)
+        return UpstreamLease(self._scorers, wanted, servable, description, self._describe)
+
+    def models(self) -> tuple[ModelStatus, ...]:
+        """Every model with its versions, by name, as the tier told last."""
+        return self._directory.state.models if self._directory else ()
+
+    def model(self, name: str) -> ModelStatus:
+        """One model, as the tier told last; "" is the default one.
+
+        Raises:
+            ModelNotFoundError: No such model.
+            UpstreamUnavailableError: The tier has told nothing yet.
+        """
+        if self._directory is None:
+            raise UpstreamUnavailableError
+        return self._directory.model(name)
+
+    async def refresh(self) -> None:
+        """Not here: changes are made in the tier.
+
+        Raises:
+            UnsupportedError: Always; so with the following ones.
+        """
+        raise self._elsewhere()
+
+    async def load(self, name: str, version: int) -> None:  # noqa: D102 - see `refresh`
+        raise self._elsewhere(name, version)
+
+    async def unload(self, name: str, version: int) -> None:  # noqa: D102 - see `refresh`
+        raise self._elsewhere(name, version)
+
+    async def set_alias(self, name: str, alias: str, version: int | None) -> None:  # noqa: D102 - see `refresh`
+        raise self._elsewhere(name, alias, version)
+
+    async def promote(self, name: str, version: int | None = None) -> None:  # noqa: D102 - see `refresh`
+        raise self._elsewhere(name, version)
+
+    async def roll_back(self, name: str, version: int | None = None) -> None:  # noqa: D102 - see `refresh`
+        raise self._elsewhere(name, version)
+
+    def reached(self, *, reachable: bool) -> None:
+        """Notes whether a server of the tier is there and ready."""
+        if reachable != self.reachable:
+            self.reachable = reachable
+            self._on_change()
+
+    def told(self, models: tuple[ModelStatus, ...]) -> None:
+        """Notes what the tier has."""
+        if self._directory is not None and models == self._directory.state.models:
+            return
+        default = next((model for model in models if model.default), None)
+        ready = default is not None and default.serving_version is not None
+        self._directory = Directory(ServiceState(default.name if default else "", ready, models))
+        self._scorers.keep(self._leads_there)
+        self._tell(models)
+        self._on_change()
+
+    def answered(self, answer: TierAnswer) -> None:
+        """Notes who answered, which may be a version that the tier has not told of yet."""
+        servable = answer.servable
+        if servable in self._met or (self._directory and self._directory.description(servable)):
+            return
+        self._met[servable] = ModelDescription(answer.labels, _USUAL_INPUT)
+        if len(self._met) > _MOST_MET:
+            del self._met[next(iter(self._met))]
+
+    def _describe(self, servable: ServableId) -> ModelDescription:
+        """What is known of a version that answered."""
+        told = self._directory.description(servable) if self._directory else None
+        return told or self._met[servable]
+
+    def _leads_there(self, key: ScorerKey) -> bool:
+        """Whether requests still lead to the version that their scorer was made for."""
+        return self._directory is not None and self._directory.leads_to(key.spec, key.servable)
+
+    def _tell(self, models: tuple[ModelStatus, ...]) -> None:
+        states = {version.id: version.state for model in models for version in model.versions}
+        for gone in self._states.keys() - states.keys():
+            self._observer.state_changed(gone, ServableState.UNLOADED)
+        for servable, state in states.items():
+            if self._states.get(servable) is not state:
+                self._observer.state_changed(servable, state)
+        self._states = states
+        for model in models:
+            self._observer.routed(model.name, model.aliases, model.serving_version)
+
+    @staticmethod
+    def _elsewhere(*_asked: object) -> UnsupportedError:
+        return UnsupportedError("This server runs no models. Send control calls to the servers of the model tier.")
