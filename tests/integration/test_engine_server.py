@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import grpc
 import numpy as np
@@ -13,14 +14,29 @@ import numpy as np
 from ferserve.v1 import emotion_service_pb2 as emotion_pb2
 from ferserve.v1 import emotion_service_pb2_grpc, face_pb2
 from support.local_server import refusal_of
-from support.processes import children, runs
 from support.server_process import ServerProcess, run_server
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 FACES = np.random.default_rng(5).integers(0, 256, (5, 48, 48, 1), np.uint8)
 REQUEST = emotion_pb2.ClassifyFacesRequest(packed=face_pb2.PackedFaces(pixels=FACES.tobytes(), face_count=5))
+
+
+def _children(parent: int) -> dict[int, str]:
+    """Child processes by process id, with their state; Z is one that has ended."""
+    found = {}
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if entry.name.isdigit():
+                state, its_parent = (entry / "stat").read_text().rpartition(")")[2].split()[:2]
+                if int(its_parent) == parent:
+                    found[int(entry.name)] = state
+    return found
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def _ask(server: ServerProcess) -> np.ndarray:
@@ -32,7 +48,7 @@ def _ask(server: ServerProcess) -> np.ndarray:
 def test_an_engine_that_is_killed_under_load_comes_back_and_scores_as_before(tiny_model_repo: Path) -> None:
     with run_server(tiny_model_repo) as server:
         before = _ask(server)
-        (engine,) = children(server.process.pid)
+        (engine,) = _children(server.process.pid)
         os.kill(engine, signal.SIGKILL)
         refusals = []
 
@@ -47,14 +63,14 @@ def test_an_engine_that_is_killed_under_load_comes_back_and_scores_as_before(tin
         assert {refusal.reason for refusal in refusals} <= {"ENGINE_LOST"}
         (told,) = [line for line in server.log if '"engine lost"' in line]
         assert "SIGKILL" in told
-        (engine,) = children(server.process.pid)
+        (engine,) = _children(server.process.pid)
         os.killpg(engine, signal.SIGINT)
         assert np.allclose(_ask(server), before, atol=1e-5)  # an interrupt is not for the engine
 
         server.process.kill()  # and now the server: nothing of it stays behind
         server.process.wait()
         give_up_at = time.monotonic() + 60
-        while runs(engine):
+        while _runs(engine):
             assert time.monotonic() < give_up_at
             time.sleep(0.05)
 
@@ -62,7 +78,7 @@ def test_an_engine_that_is_killed_under_load_comes_back_and_scores_as_before(tin
 def test_with_engine_thread_the_server_is_one_process(tiny_model_repo: Path) -> None:
     with run_server(tiny_model_repo, "--engine", "thread") as server:
         assert len(_ask(server)) == 5
-        assert children(server.process.pid) == {}
+        assert _children(server.process.pid) == {}
         server.terminate()
         assert server.wait() == 0
 
@@ -70,9 +86,9 @@ def test_with_engine_thread_the_server_is_one_process(tiny_model_repo: Path) -> 
 def test_stop_signals_to_every_process_drain_in_good_order(tiny_model_repo: Path) -> None:
     """Supervisors such as systemd send SIGTERM to all processes of a service at once."""
     with run_server(tiny_model_repo, "--lame-duck-s", "1") as server:
-        (engine,) = children(server.process.pid)
+        (engine,) = _children(server.process.pid)
         os.kill(engine, signal.SIGTERM)
         server.terminate()
         assert len(_ask(server)) == 5  # lame duck: NOT_SERVING, and yet it answers
         assert server.wait() == 0
-        assert not runs(engine)
+        assert not _runs(engine)

@@ -11,7 +11,7 @@ import pytest
 
 from ferserve_client import EmotionClient, ModelNotFoundError
 from support.model_factory import publish_model
-from support.processes import family, resident_mib
+from support.process_memory import resident_mib
 from support.server_process import run_server
 
 if TYPE_CHECKING:
@@ -47,11 +47,6 @@ PROCESS = Mode("process", process_count=2, cycles=2, most_growth_mib=100)
 """It was 919 to 924 MiB over 8 cycles. A version whose process stays adds 810 MiB."""
 
 
-def memory_of(server: ServerProcess) -> dict[int, float]:
-    """Resident memory in MiB of the server and of each process that it started, by process id."""
-    return {pid: resident_mib(pid) for pid in family(server.process.pid)}
-
-
 def swap_to(version: int, repository: Path, server: ServerProcess, client: EmotionClient) -> None:
     """Publishes a version, waits until it alone is in force, has it answer, and removes the one before."""
     publish_model(repository, version=version, seed=version, ballast_mib=BALLAST_MIB)
@@ -75,10 +70,10 @@ def test_versions_that_were_replaced_are_gone_from_the_list_and_from_memory(tmp_
     flags = ["--engine", mode.engine, "--gate-latency-factor", "0"]
     with run_server(tmp_path, *flags) as server, EmotionClient(server.address) as client:
         swap_to(2, tmp_path, server, client)  # what only the first versions take
-        before_mib = memory_of(server)
+        before_mib = resident_mib(server.process.pid)
         for version in range(3, last + 1):
             swap_to(version, tmp_path, server, client)
-        after_mib = memory_of(server)
+        after_mib = resident_mib(server.process.pid)
         assert {each.version for each in client.model("fer-nano").versions if each.state == "ready"} == {last}
         assert sum("version unloaded" in line for line in server.log) == last - 1
         face = np.zeros((1, 48, 48), np.uint8)
