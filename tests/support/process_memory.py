@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def resident_mib(pid: int) -> dict[int, float]:
-    """Resident memory in MiB of a process, its children and theirs, by process id; not of those that have ended."""
+    """Resident memory in MiB of a process, its children and theirs, by process id; those that ended are left out."""
     held: dict[int, float] = {}
     with contextlib.suppress(OSError):
         folder = Path(f"/proc/{pid}")
