@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def resident_mib(pid: int) -> dict[int, float]:
-    """Resident memory in MiB of a process, its children and theirs, by process id; those that ended are left out."""
+    """Resident memory in MiB of a process, its children and theirs, by process id, without any that ended."""
     held: dict[int, float] = {}
     with contextlib.suppress(OSError):
         folder = Path(f"/proc/{pid}")
