@@ -133,10 +133,11 @@ async def running_server(settings: Settings, loader: Loader) -> AsyncIterator[Ru
             await server.start()
             stack.push_async_callback(server.stop, 0)
         else:
-            fronts, port = await stack.enter_async_context(
+            started, port = await stack.enter_async_context(
                 running_fronts(settings, manager, vision, statistics, metrics, merged)
             )
-            fronts.state_changed()  # a control call may have come while they started
+            fronts = started
+            started.state_changed()  # a control call may have come while they started
         log.info(
             "listening",
             port=port,
