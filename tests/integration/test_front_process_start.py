@@ -1,18 +1,26 @@
-"""A front process that ends before it was told anything."""
+"""What may befall front processes before they listen."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Never
+import contextlib
+from typing import TYPE_CHECKING, Any, Never
 
 import pytest
 
+from ferserve.v1 import emotion_service_pb2 as emotion_pb2
+from ferserve_server import app
+from ferserve_server.front_assembly import running_fronts
 from ferserve_server.fronts import front_process
 from ferserve_server.fronts.front_process import FrontPlan, FrontProcess, FrontStartError
 from ferserve_server.interprocess.child import Child
+from support.fake_models import publish_fake
+from support.front_server import front_server
+from support.local_server import classes_of, packed
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncIterator, Sequence
+    from pathlib import Path
 
     from ferserve_server.domain.face import CropBatch
     from ferserve_server.interprocess.channel import Channel
@@ -37,7 +45,7 @@ def _same(crops: CropBatch) -> CropBatch:
     return crops
 
 
-async def test_it_is_told_as_one_that_ended_and_not_as_an_error_of_its_starter(
+async def test_one_that_ends_at_once_is_told_as_ended_and_not_as_an_error_of_its_starter(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(front_process, "Child", EndedChild)
@@ -48,3 +56,19 @@ async def test_it_is_told_as_one_that_ended_and_not_as_an_error_of_its_starter(
             await front.listening
         assert front.ended.is_set()
         assert await front.end() == "exit code 0"
+
+
+async def test_a_version_that_was_loaded_while_they_started_is_told_to_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextlib.asynccontextmanager
+    async def overtaken(settings: Any, models: Any, *others: Any) -> AsyncIterator[Any]:
+        async with running_fronts(settings, models, *others) as running:
+            await models.refresh()  # as a control call does
+            yield running
+
+    monkeypatch.setattr(app, "running_fronts", overtaken)
+    publish_fake(tmp_path)
+    async with front_server(tmp_path) as server:
+        answer = await server.emotion.ClassifyFaces(emotion_pb2.ClassifyFacesRequest(packed=packed(1, 2)))
+    assert classes_of(answer) == [1, 2]

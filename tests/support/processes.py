@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import time
 from pathlib import Path
 
@@ -40,19 +39,6 @@ def runs(pid: int) -> bool:
         return _stat(pid)[0] != "Z"
     except OSError:
         return False
-
-
-def family(pid: int) -> list[int]:
-    """A process, its children and theirs."""
-    return [pid, *(each for child in children(of=pid) for each in family(child))]
-
-
-def resident_mib(pid: int) -> float:
-    """Resident memory of a process, in MiB; 0 of one that has ended."""
-    with contextlib.suppress(OSError):
-        if found := re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text()):
-            return int(found[1]) / 1024
-    return 0.0
 
 
 def wait_for_end(*pids: int) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 import pytest
 
@@ -17,6 +20,9 @@ from ferserve_server.domain.servable import ModelSpec
 from ferserve_server.pipeline.classify_faces import ClassifyFaces
 from support.model_factory import LABELS
 from support.pipeline_fakes import SERVABLE, FakeModels, FakeScorer, FakeVision, class_of
+
+if TYPE_CHECKING:
+    from ferserve_server.domain.prediction import ScoredFaces
 
 SPEC = ModelSpec("fer-nano", 3)
 
@@ -80,6 +86,24 @@ async def test_a_broken_picture_fails_alone_and_its_neighbours_keep_their_places
     classes = _classes(answer.faces.scores)
     assert [classes[row] for row in (1, 3, 4)] == [class_of(images[row]) for row in (1, 3, 4)]
     assert bench.scorer.taken == [3]
+
+
+async def test_labels_are_those_of_the_version_that_scored_though_another_was_in_force_at_the_start(
+    bench: Bench,
+) -> None:
+    lease = bench.models.version.lease()
+    bench.classify = ClassifyFaces(lambda *_, **__: lease, bench.vision)
+    lease.description = replace(lease.description, labels=("one", "two"))
+
+    class Swapping(FakeScorer):
+        async def score(self, *args: Any, **kwargs: Any) -> ScoredFaces:
+            lease.description = replace(lease.description, labels=LABELS)
+            return await super().score(*args, **kwargs)
+
+    lease.scorer = Swapping()
+    answer = await bench.classify.encoded([b"\5", b"\0"], SPEC, deadline=None)
+    assert answer.labels == LABELS
+    assert _classes(answer.faces.scores) == [5, 0]
 
 
 async def test_when_all_pictures_are_broken_nothing_is_scored(bench: Bench) -> None:

@@ -73,7 +73,6 @@ class ClassifyFaces:
         """
         with self._acquire(spec, once=True) as lease:
             crops = await self._vision.read_crops(images)
-            labels = lease.description.labels
             readable: dict[int, FaceCrop] = {}
             failures: dict[int, FerserveError] = {}
             for row, crop in enumerate(crops):
@@ -82,13 +81,16 @@ class ClassifyFaces:
                 else:
                     readable[row] = crop
             rows = list(readable)
-            scores = np.zeros((len(crops), len(labels)), np.float32)
             if not readable:
-                return Classification(ScoredFaces(scores, failures), labels, lease.id)
+                labels = lease.description.labels
+                none = np.zeros((len(crops), len(labels)), np.float32)
+                return Classification(ScoredFaces(none, failures), labels, lease.id)
             batch = np.stack(list(readable.values()))[..., np.newaxis]
             faces = await lease.scorer.score(batch, deadline=deadline, priority=priority)
+            # Only now it is known which version scored, where another process says so.
+            scores = np.zeros((len(crops), faces.scores.shape[1]), np.float32)
             scores[rows] = faces.scores
             failures |= {rows[row]: failure for row, failure in faces.failures.items()}
             return Classification(
-                ScoredFaces(scores, failures, faces.queue_s, faces.inference_s), labels, lease.id
+                ScoredFaces(scores, failures, faces.queue_s, faces.inference_s), lease.description.labels, lease.id
             )

@@ -7,6 +7,8 @@ import weakref
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import structlog
+
 from ferserve_server.backends.engine.engine import Engine, Version
 from ferserve_server.backends.engine.process import EngineProcess
 from ferserve_server.backends.engine.servable import EngineServable
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
 
     from ferserve_server.backends.engine.options import EngineOptions
     from ferserve_server.domain.servable import ModelDescription, ServableId
+
+log = structlog.get_logger(__name__)
 
 
 class EngineLoader:
@@ -78,6 +82,10 @@ class EngineLoader:
     def _take_process(self, gives_way: bool) -> EngineProcess:
         with self._lock:
             ahead, self._ahead = self._ahead, None
+        if ahead is not None and not ahead.runs:  # it may have waited for hours: no version is to blame
+            log.warning("engine process ended before it was used", pid=ahead.pid, how=ahead.describe_end())
+            ahead.end()
+            ahead = None
         return ahead or self._new_process(gives_way=gives_way)
 
     def _new_process(self, *, gives_way: bool) -> EngineProcess:

@@ -64,6 +64,11 @@ class EngineProcess:
         """Its process id."""
         return self._child.pid
 
+    @property
+    def runs(self) -> bool:
+        """Whether it has not ended."""
+        return self._child.exit_code is None
+
     def ask(self, do: str, fields: Mapping[str, object], fds: Sequence[int] = ()) -> Fields:
         """Has the process do one of the things of `worker.Worker`, and returns its answer. Blocking.
 
