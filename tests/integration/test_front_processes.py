@@ -25,6 +25,7 @@ from support.front_server import CALLER_COUNT, callers, callers_by_process, fron
 from support.loaders import KeptLoader
 from support.local_server import (
     DEADLINE_S,
+    NOT_SERVING,
     LocalServer,
     Refusal,
     Stubs,
@@ -124,7 +125,7 @@ async def test_a_front_process_that_dies_or_hangs_is_replaced_and_nobody_else_no
                 assert await metric(server, "requests_total", method="ClassifyFaces", code="OK") >= counted
                 return fronts.running_count == 2 and victim not in fronts.pids
 
-            await eventually(replaced, HANG_S + DEADLINE_S)
+            await eventually(replaced, HANG_S + 2 * DEADLINE_S)
             await asyncio.gather(lost.goes_on(), kept.goes_on())
             await asyncio.gather(lost.stop(), kept.stop())
             assert other in fronts.pids
@@ -245,6 +246,33 @@ async def test_a_drain_answers_what_was_taken_and_refuses_the_rest(models: Path)
         assert {refusal.reason for refusal in refusals if refusal.code is grpc.StatusCode.UNAVAILABLE} == {
             "DRAINING"
         }
+
+
+async def test_a_drain_tells_when_a_front_process_died_with_what_it_had_taken(models: Path) -> None:
+    loader = KeptLoader()
+    gate = threading.Event()
+    async with front_server(models, loader) as server, callers_by_process(server, 1) as stubs:
+        victim, other = stubs
+        loader.before_predict = lambda _: gate.wait(60)
+        lost, kept = [
+            asyncio.ensure_future(stubs[pid][0].emotion.ClassifyFaces(_faces(4), timeout=60))
+            for pid in (victim, other)
+        ]
+
+        async def both_there() -> bool:
+            return fronts_of(server).request_count == 2
+
+        await eventually(both_there)
+        draining = server.running.drain()
+        await stubs[other][0].wait_for(NOT_SERVING)
+        os.kill(victim, signal.SIGKILL)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await lost
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+        gate.set()
+        assert classes_of(await kept) == [4]
+        assert not await draining
+        assert set(fronts_of(server).pids) <= {other}  # none is started anew
 
 
 async def test_an_address_that_another_listens_on_is_refused(models: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import signal
 from typing import TYPE_CHECKING
 
 import grpc
@@ -16,7 +18,7 @@ from support.engine_children import CRASH, HANG, SLOW, special_face
 from support.engine_server import fake_engines
 from support.fake_models import publish_fake
 from support.front_server import callers_by_process, front_server, fronts_of, metric
-from support.local_server import Refusal, Stubs, classes_of, eventually, packed, refusal_of
+from support.local_server import NOT_SERVING, Refusal, Stubs, classes_of, eventually, packed, refusal_of
 from support.processes import ENGINE, FRONT, children
 
 if TYPE_CHECKING:
@@ -148,3 +150,24 @@ async def test_a_drain_answers_what_the_engine_still_runs_for_every_front_proces
         await eventually(taken)
         assert await server.running.drain()
         assert [len((await call).results) for call in asked] == [1, 1]
+
+
+async def test_an_engine_that_is_killed_in_the_drain_leaves_nobody_unanswered_and_nothing_behind(
+    tmp_path: Path,
+) -> None:
+    async with _service(tmp_path) as (server, one, other):
+        running = asyncio.ensure_future(one.emotion.ClassifyFaces(_face_that(HANG), timeout=60))
+
+        async def taken(count: int) -> bool:
+            return fronts_of(server).request_count == count
+
+        await eventually(lambda: taken(1))
+        waiting = asyncio.ensure_future(other.emotion.ClassifyFaces(_faces(5), timeout=60))
+        await eventually(lambda: taken(2))
+        draining = server.running.drain()
+        await other.wait_for(NOT_SERVING)
+        (engine,) = children(ENGINE)
+        os.kill(engine, signal.SIGKILL)
+        assert (await _refusal(running)).reason == "ENGINE_LOST"
+        assert classes_of(await waiting) == [5]  # by the next engine
+        assert await draining

@@ -58,13 +58,14 @@ async def callers_by_process(server: LocalServer, count: int) -> AsyncIterator[d
     """Stubs on connections of their own, `count` or more for each front process, by its process id."""
     async with contextlib.AsyncExitStack() as stack:
         found: dict[int, list[Stubs]] = {pid: [] for pid in fronts_of(server).pids}
-        known: dict[int, set[int]] = {pid: set() for pid in found}
+        port = int(server.address.rpartition(":")[2])
+        known = {pid: served_connections(pid, port) for pid in found}  # that of the server's own stubs
         for _ in range(100):
             if all(len(made) >= count for made in found.values()):
                 break
             (stubs,) = await stack.enter_async_context(callers(server, 1))
             for pid, there in known.items():
-                now = served_connections(pid, int(server.address.rpartition(":")[2]))
+                now = served_connections(pid, port)
                 if now - there:
                     found[pid].append(stubs)
                 known[pid] = now
