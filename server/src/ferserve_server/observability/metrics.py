@@ -39,7 +39,7 @@ class CountingHistogram(Histogram):
 
     def observe_all(self, amounts: Sequence[float]) -> None:
         """Counts as `observe` does with each of `amounts`, at a tenth of its cost where there are a hundred."""
-        self._raise_if_not_observable()
+        self._raise_if_not_observable()  # type: ignore[no-untyped-call]  # the library has a few
         self._sum.inc(sum(amounts))
         # The first bound that is not below each, as `observe` finds it one by one.
         for bucket, count in enumerate(np.bincount(np.searchsorted(self._upper_bounds, amounts)).tolist()):
