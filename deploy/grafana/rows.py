@@ -392,8 +392,11 @@ def models_and_process() -> list[Panel]:
         ),
         lines(
             "Resident memory",
-            "Memory of the process. It should be flat once the models are loaded.",
-            [('process_resident_memory_bytes{job="ferserve"}', "{{instance}}")],
+            "Memory of the server's process and of its engines. It should be flat once the models are loaded.",
+            [
+                ('process_resident_memory_bytes{job="ferserve"}', "{{instance}}"),
+                ('ferserve_engine_resident_bytes{model=~"$model"}', "{{model}}/{{version}} on {{instance}}"),
+            ],
             "bytes",
             width=6,
         ),
@@ -418,6 +421,21 @@ def models_and_process() -> list[Panel]:
             [
                 ("sum(ferserve_front_processes)", "running"),
                 ("sum(increase(ferserve_front_restarts_total[$__rate_interval]))", "replaced"),
+            ],
+            "none",
+            width=6,
+        ),
+        lines(
+            "Engines lost",
+            "Engine processes that ended unasked and were started again; the log says how they ended.",
+            [
+                (
+                    (
+                        'sum by (model, version) (increase(ferserve_engine_restarts_total{model=~"$model"}'
+                        "[$__rate_interval]))"
+                    ),
+                    "{{model}}/{{version}}",
+                )
             ],
             "none",
             width=6,
