@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -11,7 +12,6 @@ import structlog
 
 from ferserve_server.domain.errors import ModelRejectedError
 from ferserve_server.domain.servable import Precision
-from ferserve_server.repository.core_time import core_time_s
 from ferserve_server.repository.gate import check_golden, score_all, warm
 from ferserve_server.repository.latency import measure_batches, speedup
 
@@ -26,6 +26,10 @@ log = structlog.get_logger(__name__)
 
 _CLEARLY_FASTER: Final = 1.1
 """Below this bfloat16 is not worth its rounding; beside other work a measurement errs by half of that."""
+
+_COMPARED_SIZE: Final = 32
+"""Faces of the batch that the two are compared on, at most: 2 to 4 ms, so that of twenty runs or more one is
+undisturbed also where other work takes the cores for a scheduler's turn of 3 ms each."""
 
 _COMPARED_S: Final = 0.3
 """The two are compared for so long: the choice stays until the version is loaded again."""
@@ -54,7 +58,7 @@ def settle_precision(
     limits: GateLimits,
     *,
     known_speedup: float | None = None,
-    now: Callable[[], float] = core_time_s,
+    now: Callable[[], float] = time.perf_counter,
     rest: Callable[[float], None] = lambda _: None,
 ) -> Trial:
     """Warms and tries a version in float32, and where it may be in bfloat16, and keeps one of the two.
@@ -144,7 +148,8 @@ def _try_bfloat16(
         fast = _try(servable, golden, limits)
         factor = known_speedup
         if limits.precision is None and factor is None:
-            size = limits.bucket_sizes[-1]
+            sizes = limits.bucket_sizes
+            size = max((each for each in sizes if each <= _COMPARED_SIZE), default=sizes[0])
             both = [exact.servable, servable]
             times = measure_batches(both, golden.faces, size, at_least_s=_COMPARED_S, now=now, rest=rest)
             factor = speedup(*times)
