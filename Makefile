@@ -190,10 +190,6 @@ bench-flame: setup ## Record flame graphs of the server with py-spy; writes docs
 	$(BIN)/python benchmarks/flame.py $(BENCH_FLAGS)
 	$(BIN)/python benchmarks/performance_tables.py
 
-.PHONY: bench-hot-path
-bench-hot-path: setup ## Measure what a request costs outside the model, beside an empty server (2 minutes).
-	$(BIN)/python benchmarks/hot_path.py
-
 BENCH_SWAPS ?= 20
 BENCH_CYCLES ?= 50
 

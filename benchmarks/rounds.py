@@ -90,6 +90,18 @@ def ratio(ours: Sequence[Mapping[str, Any]], theirs: Sequence[Mapping[str, Any]]
     return round(statistics.median(ratios), 3) if ratios else None
 
 
+def quartiles(
+    ours: Sequence[Mapping[str, Any]], theirs: Sequence[Mapping[str, Any]], name: str
+) -> list[float] | None:
+    """The first and the third quartile of what `ratio` is the median of; None of less than two rounds."""
+    pairs = zip(ours, theirs, strict=True)
+    ratios = [each[name] / other[name] for each, other in pairs if each.get(name) and other.get(name)]
+    if len(ratios) < 2:
+        return None
+    first, _, third = statistics.quantiles(ratios, method="inclusive")
+    return [round(first, 3), round(third, 3)]
+
+
 def other_work_share(found: Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]]) -> float:
     """The mean share of the machine that went to neither server nor load."""
     shares = [

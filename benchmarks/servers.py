@@ -18,6 +18,7 @@ from load.process_tree import SERVER_TAG, processes_of, start_ticks
 from load.running import with_benchmarks_on_path
 
 from ferserve_server.transport.health import check_health
+from ferserve_server.transport.polling import choose_polling
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -132,10 +133,14 @@ def null_ferserve(
 
 
 @contextlib.contextmanager
-def echo(log_path: Path) -> Iterator[RunningServer]:
-    """Runs the bare server; see `echo_server`."""
+def echo(log_path: Path, *, polls_as_ferserve: bool = False) -> Iterator[RunningServer]:
+    """Runs the bare server; see `echo_server`. gRPC in it is as it comes, or chooses as ferserve does."""
     address = f"127.0.0.1:{free_port()}"
-    with server_command([sys.executable, "-m", "echo_server", address], address, is_listening, log_path) as server:
+    environment = with_benchmarks_on_path()
+    if polls_as_ferserve:
+        choose_polling(environment)
+    command = [sys.executable, "-m", "echo_server", address]
+    with server_command(command, address, is_listening, log_path, env=environment) as server:
         yield server
 
 

@@ -39,10 +39,15 @@ def errors(figures: Mapping[str, Any]) -> str:
     return "".join(f", {count:,} {code}" for code, count in found.items())
 
 
+def _spread(quartiles: Sequence[float] | None) -> str:
+    return f" ({short(quartiles[0])} to {short(quartiles[1])})" if quartiles else ""
+
+
 def transport_table(document: Mapping[str, Any]) -> list[str]:
     """Of benchmarks/results/transport.json."""
     heads = ["load", "bare gRPC, faces/s", "ferserve", "ratio"]
-    heads += ["bare, CPU-s per 1,000 faces", "ferserve", "ratio", "bare, p50 / p95 / p99 ms", "ferserve"]
+    heads += ["bare, CPU-s per 1,000 faces", "ferserve", "ratio (quartiles)", "to one that polls alike"]
+    heads += ["bare, p50 / p95 / p99 ms", "ferserve"]
     rows = []
     for load, figures in document["loads"].items():
         bare, ours = figures["echo"], figures["null"]
@@ -54,7 +59,8 @@ def transport_table(document: Mapping[str, Any]) -> list[str]:
                 short(figures["throughput_ratio"]),
                 short(bare.get("cpu_s_per_1000_faces")),
                 short(ours.get("cpu_s_per_1000_faces")),
-                short(figures["cpu_ratio"]),
+                short(figures["cpu_ratio"]) + _spread(figures["cpu_ratio_quartiles"]),
+                short(figures["cpu_ratio_alike"]),
                 latency(bare),
                 latency(ours),
             ]

@@ -12,14 +12,19 @@ from typing import Any
 from load.plan import Part, Plan
 
 BENCHMARKS = Path(__file__).resolve().parent.parent
+GRPC_CHOICES = "GRPC_EXPERIMENTS"
 _GRACE_S = 120.0
 """How much longer than its seconds a load may take, where other work has most of the machine."""
 
 
 def with_benchmarks_on_path() -> dict[str, str]:
-    """This process's environment, with which a child finds these modules."""
+    """This process's environment, with which a child finds these modules.
+
+    Without what ferserve's transport has chosen for gRPC in this process: each server and each load chooses anew.
+    """
     paths = [str(BENCHMARKS), os.environ.get("PYTHONPATH", "")]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in paths if path)}
+    kept = {name: value for name, value in os.environ.items() if name != GRPC_CHOICES}
+    return {**kept, "PYTHONPATH": os.pathsep.join(path for path in paths if path)}
 
 
 def run_load(

@@ -150,6 +150,26 @@ async def test_a_bad_request_names_its_field(
     assert refusal.fields == [field]
 
 
+async def _send_raw(server: LocalServer, method: str, message: bytes) -> bytes:
+    """One message of a unary call or of a stream, whatever its bytes are."""
+    path = f"/ferserve.v1.EmotionService/{method}"
+    if method == "ClassifyFaces":
+        return bytes(await server.channel.unary_unary(path)(message))
+    return bytes(await server.channel.stream_stream(path)(iter([message])).read())
+
+
+@pytest.mark.parametrize("method", ["ClassifyFaces", "ClassifyStream"])
+async def test_bytes_that_are_no_message_or_too_many_are_refused_and_the_next_call_is_answered(
+    tmp_path: Path, method: str
+) -> None:
+    publish_fake(tmp_path)
+    async with local_server(tmp_path, max_message_bytes=30_000) as server:
+        for message, reason in ((b"\xff\xff", "MESSAGE_UNREADABLE"), (bytes(30_001), "MESSAGE_TOO_LARGE")):
+            refusal = await _refused(_send_raw(server, method, message))
+            assert (refusal.code, refusal.reason) == (grpc.StatusCode.INVALID_ARGUMENT, reason)
+        assert classes_of(await server.emotion.ClassifyFaces(_request(1))) == [1]
+
+
 async def test_each_limit_of_a_request_names_its_setting(tmp_path: Path) -> None:
     publish_fake(tmp_path)
     limits = {

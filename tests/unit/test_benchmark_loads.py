@@ -9,11 +9,12 @@ from load.grpc_callers import sequence_prefix
 from load.http_callers import read_response
 from load.plan import Part, Plan
 from load.process_tree import cpu_s, memory_mib, processes_of, start_ticks
+from load.running import with_benchmarks_on_path
 from load.seen import Seen, cpu_s_per_1000_faces, load_figures, part_figures
 from overload import step_figures
 from peer_tables import peer_table
-from rounds import medians, ratio
-from serving_tables import serving_table, short
+from rounds import medians, quartiles, ratio
+from serving_tables import serving_table, short, transport_table
 
 from ferserve.v1.emotion_service_pb2 import ClassifyStreamRequest
 
@@ -136,6 +137,33 @@ def test_rounds_give_their_medians_and_all_their_errors():
 def test_a_ratio_is_the_median_of_the_rounds_own_ratios():
     assert ratio([run(10), run(40), run(30)], [run(10), run(20), run(10)], "faces_per_s") == pytest.approx(2)
     assert ratio([run(0)], [run(10)], "faces_per_s") is None
+
+
+def test_how_far_the_rounds_ratios_lie_apart_is_told_of_two_and_more():
+    ours, theirs = [run(10), run(40), run(30)], [run(10), run(20), run(10)]
+    assert quartiles(ours, theirs, "faces_per_s") == pytest.approx([1.5, 2.5])
+    assert quartiles(ours[:1], theirs[:1], "faces_per_s") is None
+
+
+def test_a_server_under_test_does_not_inherit_what_ferserve_chose_for_grpc(monkeypatch):
+    monkeypatch.setenv("GRPC_EXPERIMENTS", "-event_engine_poller_for_python")
+    assert "GRPC_EXPERIMENTS" not in with_benchmarks_on_path()
+
+
+def test_the_table_of_the_transport_tells_how_far_rounds_lie_apart():
+    bare, ours = medians([run(100), run(100)]), medians([run(90), run(80)])
+    figures = {
+        "echo": bare,
+        "null": ours,
+        "throughput_ratio": 0.85,
+        "cpu_ratio": 1.18,
+        "cpu_ratio_quartiles": [1.1, 1.25],
+        "cpu_ratio_alike": 1.3,
+    }
+    (*_, row) = transport_table({"loads": {"unary": figures}})
+    assert "| 1.18 (1.10 to 1.25) | 1.30 |" in row
+    (*_, row) = transport_table({"loads": {"unary": {**figures, "cpu_ratio_quartiles": None}}})
+    assert "| 1.18 | 1.30 |" in row
 
 
 def test_a_step_beyond_the_peak_tells_what_was_sent_answered_and_refused():

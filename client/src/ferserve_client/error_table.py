@@ -21,6 +21,7 @@ CLASS_OF_REASON: Final[Mapping[str, type[errors.FerserveError]]] = {
     "IMAGE_FORMAT_UNSUPPORTED": errors.ImageUnreadableError,
     "FACE_SIZE_INVALID": errors.InvalidRequestError,
     "PIXELS_LENGTH_MISMATCH": errors.InvalidRequestError,
+    "MESSAGE_UNREADABLE": errors.InvalidRequestError,
     "OPTION_OUT_OF_RANGE": errors.InvalidRequestError,
     "MODEL_NAME_INVALID": errors.InvalidRequestError,
     "ALIAS_NAME_INVALID": errors.InvalidRequestError,

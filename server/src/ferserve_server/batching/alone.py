@@ -36,7 +36,7 @@ PROBES: Final = 16
 
 QUICK_S: Final = 100e-6
 """Less than what handing a batch to a thread and back takes of the processor, in seconds. With 32 callers and a
-model that takes no time, 0.13 ms of a request's 0.46 ms were for that (benchmarks/hot_path.py)."""
+model that takes no time, 0.13 ms of a request's 0.46 ms were for that."""
 
 _FORGETTING: Final = 1.02
 """How much longer the shortest run counts as after each other one: a model that slows down is noticed after some
