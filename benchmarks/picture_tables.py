@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 def pictures_table(document: Mapping[str, Any]) -> list[str]:
     """Of benchmarks/results/pictures.json."""
     heads = ["photograph", "file", "decoded at", "in full: decode + search and crop", "as served"]
-    heads += ["of the processor time", "overlap of the boxes", "crops differ by"]
+    heads += ["of the processor time", "boxes", "overlap of the boxes", "crops differ by"]
     rows = []
     for size, figures in document["sizes"].items():
         reduction = figures["reduction"]
@@ -25,6 +25,7 @@ def pictures_table(document: Mapping[str, Any]) -> list[str]:
                 _cost(figures["full"]),
                 _cost(figures["served"]),
                 f"{figures['ratio']:.0%}",
+                f"{figures['full']['face_count']}, {figures['served']['face_count']}",
                 short(figures["box_overlap"]),
                 f"{short(figures['crop_difference_levels'])} grey levels",
             ]

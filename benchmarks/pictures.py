@@ -119,9 +119,11 @@ def agreement(full: Reading, served: Reading) -> dict[str, float | None]:
     """How the largest face is placed and cut both ways: overlap of the boxes, grey levels between the crops."""
     if not (full.boxes and served.boxes):
         return {"box_overlap": None, "crop_difference_levels": None}
-    difference = np.abs(full.crops[0].astype(int) - served.crops[0]).mean()
+    overlaps = [overlap(full.boxes[0], box) for box in served.boxes]
+    nearest = int(np.argmax(overlaps))
+    difference = np.abs(full.crops[0].astype(int) - served.crops[nearest]).mean()
     return {
-        "box_overlap": round(overlap(full.boxes[0], served.boxes[0]), 3),
+        "box_overlap": round(overlaps[nearest], 3),
         "crop_difference_levels": round(float(difference), 2),
     }
 
