@@ -1,4 +1,4 @@
-"""The table of the results of pictures.py. Pure."""
+"""The tables of the results of pictures.py. Pure."""
 
 from __future__ import annotations
 
@@ -12,23 +12,38 @@ if TYPE_CHECKING:
 
 def pictures_table(document: Mapping[str, Any]) -> list[str]:
     """Of benchmarks/results/pictures.json."""
-    heads = ["photograph", "file", "decoded at", "in full: decode + search and crop", "as served"]
-    heads += ["of the processor time", "overlap of the boxes", "crops differ by"]
+    heads = ["photograph", "file", "decoded at", "in full: decode + search and crop", "as served", "ratio"]
+    rows = [
+        [
+            size,
+            f"{figures['file_bytes'] / 1e6:.1f} MB",
+            "full size" if figures["reduction"] == 1 else f"1/{figures['reduction']}",
+            _cost(figures["full"]),
+            _cost(figures["served"]),
+            f"{figures['ratio']:.0%}",
+        ]
+        for size, figures in document["sizes"].items()
+    ]
+    return [*table(heads, rows), "", *_faces_table(document)]
+
+
+def _faces_table(document: Mapping[str, Any]) -> list[str]:
+    heads = [f"{document['grain_count']} photographs each", "read", "boxes", "lost"]
+    heads += ["overlap with those in full", "crops differ by"]
+    labels = {"full": "in full", "served": "as served", "shifted": "in full, shifted by a pixel"}
     rows = []
     for size, figures in document["sizes"].items():
-        reduction = figures["reduction"]
-        rows.append(
-            [
-                size,
-                f"{figures['file_bytes'] / 1e6:.1f} MB",
-                "full size" if reduction == 1 else f"1/{reduction}",
-                _cost(figures["full"]),
-                _cost(figures["served"]),
-                f"{figures['ratio']:.0%}",
-                short(figures["box_overlap"]),
-                f"{short(figures['crop_difference_levels'])} grey levels",
-            ]
-        )
+        for way, found in (figures["faces"] or {}).items():
+            rows.append(
+                [
+                    size if way == "full" else "",
+                    labels[way],
+                    str(found["box_count"]),
+                    str(found["lost_count"]),
+                    short(found["overlap"]),
+                    f"{short(found['crop_difference_levels'])} grey levels",
+                ]
+            )
     return table(heads, rows)
 
 

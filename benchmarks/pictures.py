@@ -2,7 +2,10 @@
 
 One thread, in turns, processor time: what other work takes of the machine does not count. The photograph is the
 portrait of the tests, enlarged, mirrored until it fills the frame, and grained as a camera's is, so that its file
-is as large. Prints a table and writes benchmarks/results/pictures.json. Run with `make bench`.
+is as large. Where it is decoded reduced, its faces are compared with those of the full picture, over several
+grains; and so are, for scale, those of the full picture without its first row and column.
+
+Prints a table and writes benchmarks/results/pictures.json. Run with `make bench`.
 """
 
 from __future__ import annotations
@@ -11,24 +14,24 @@ import argparse
 import json
 import statistics
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import cv2
 import numpy as np
 from machine import OtherWork, machine_facts
+from picture_agreement import Faces, agreement
 
 from ferserve_server.domain.detection import DetectionOptions
 from ferserve_server.vision.crop import crop_face
-from ferserve_server.vision.decode import decode_pixels, read_bounded_header
+from ferserve_server.vision.decode import decode_grey, decode_pixels, read_bounded_header
 from ferserve_server.vision.haar import HaarDetector
 from ferserve_server.vision.reduction import reduction_for
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ferserve_server.domain.face import BoundingBox, FaceCrop
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 RESULTS: Final = ROOT / "benchmarks" / "results" / "pictures.json"
@@ -40,6 +43,7 @@ SIZES: Final = {
     "6000 x 4000 (24 MP)": (6000, 4000),
 }
 JPEG_QUALITY: Final = 92
+GRAIN_COUNT: Final = 8
 GRAIN_LEVELS: Final = 3.0
 """Standard deviation of the grain: makes some 3 MB of 12 megapixels, as phones do."""
 
@@ -48,25 +52,24 @@ OPTIONS: Final = DetectionOptions()
 """The server's defaults, as is `MAX_PIXELS`."""
 
 
-def photograph(width: int, height: int) -> bytes:
-    """A JPEG of that size, with one face as high as a quarter of it."""
+def photograph(width: int, height: int, seed: int = 0) -> bytes:
+    """A JPEG of that size, with one face as high as a quarter of it; the grain is drawn from `seed`."""
     portrait = cv2.imread(str(PORTRAIT))
     enlarged = cv2.resize(portrait, (height, height), interpolation=cv2.INTER_CUBIC)
     before = (width - height) // 2
     filled = cv2.copyMakeBorder(enlarged, 0, 0, before, width - height - before, cv2.BORDER_REFLECT)
-    grain = np.random.default_rng(0).normal(0, GRAIN_LEVELS, (height, width, 1))
+    grain = np.random.default_rng(seed).normal(0, GRAIN_LEVELS, (height, width, 1))
     grained = np.clip(filled + grain, 0, 255).astype(np.uint8)
     return cv2.imencode(".jpg", grained, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A picture that was read once: processor time in milliseconds, and the boxes and crops of its faces."""
+    """A picture that was read once: processor time in milliseconds, and its faces."""
 
     decode_ms: float
     search_and_crop_ms: float
-    boxes: list[BoundingBox]
-    crops: list[FaceCrop]
+    faces: Faces
 
     @property
     def total_ms(self) -> float:
@@ -83,55 +86,51 @@ def read_once(detector: HaarDetector, data: bytes, *, in_full: bool) -> Reading:
     boxes = detector.detect(grey, OPTIONS, header.shown_size)
     crops = [crop_face(grey, box, OPTIONS.crop_margin, header.shown_size) for box in boxes]
     ended_s = time.thread_time()
-    return Reading((decoded_s - started_s) * 1e3, (ended_s - decoded_s) * 1e3, boxes, crops)
+    return Reading((decoded_s - started_s) * 1e3, (ended_s - decoded_s) * 1e3, Faces(boxes, crops))
 
 
-def compare(detector: HaarDetector, data: bytes, rounds: int) -> dict[str, Any]:
-    """Reads a picture both ways in turns; medians, and how well the faces agree."""
-    full, served = [], []
+def find_shifted(detector: HaarDetector, data: bytes) -> Faces:
+    """The faces of the full picture without its first row and column, in the pixels of the whole."""
+    grey = np.ascontiguousarray(decode_grey(data, MAX_PIXELS)[1:, 1:])
+    boxes = detector.detect(grey, OPTIONS)
+    crops = [crop_face(grey, box, OPTIONS.crop_margin) for box in boxes]
+    return Faces([replace(box, left=box.left + 1, top=box.top + 1) for box in boxes], crops)
+
+
+def compare(detector: HaarDetector, width: int, height: int, rounds: int) -> dict[str, Any]:
+    """Reads a picture both ways in turns; medians, and how far the faces agree."""
+    data = photograph(width, height)
+    runs: dict[bool, list[Reading]] = {True: [], False: []}
     for turn in range(rounds + 1):
-        if turn % 2:
-            full.append(read_once(detector, data, in_full=True))
-            served.append(read_once(detector, data, in_full=False))
-        else:
-            served.append(read_once(detector, data, in_full=False))
-            full.append(read_once(detector, data, in_full=True))
-    del full[0], served[0]  # they warmed
+        for in_full in (turn % 2 == 0, turn % 2 == 1):
+            runs[in_full].append(read_once(detector, data, in_full=in_full))
+    full, served = runs[True][1:], runs[False][1:]  # the first ones warmed
     ratios = [ours.total_ms / whole.total_ms for ours, whole in zip(served, full, strict=True)]
+    reduction = reduction_for(read_bounded_header(data, MAX_PIXELS), OPTIONS)
     return {
         "file_bytes": len(data),
-        "reduction": reduction_for(read_bounded_header(data, MAX_PIXELS), OPTIONS),
+        "reduction": reduction,
         "full": medians(full),
         "served": medians(served),
         "ratio": round(statistics.median(ratios), 3),
-        **agreement(full[0], served[0]),
+        "faces": None if reduction == 1 else compare_faces(detector, width, height),
     }
+
+
+def compare_faces(detector: HaarDetector, width: int, height: int) -> dict[str, Any]:
+    """How far the faces of photographs that differ by their grain agree."""
+    photographs = [photograph(width, height, seed) for seed in range(GRAIN_COUNT)]
+    full = [read_once(detector, data, in_full=True).faces for data in photographs]
+    served = [read_once(detector, data, in_full=False).faces for data in photographs]
+    shifted = [find_shifted(detector, data) for data in photographs]
+    ways = {"full": full, "served": served, "shifted": shifted}
+    return {name: agreement(full, found) for name, found in ways.items()}
 
 
 def medians(runs: Sequence[Reading]) -> dict[str, float]:
-    """The median of each time, and the count of faces."""
+    """The median of each time."""
     names = ("decode_ms", "search_and_crop_ms", "total_ms")
-    times = {name: round(statistics.median(getattr(run, name) for run in runs), 3) for name in names}
-    return {**times, "face_count": len(runs[0].boxes)}
-
-
-def agreement(full: Reading, served: Reading) -> dict[str, float | None]:
-    """How the largest face is placed and cut both ways: overlap of the boxes, grey levels between the crops."""
-    if not (full.boxes and served.boxes):
-        return {"box_overlap": None, "crop_difference_levels": None}
-    difference = np.abs(full.crops[0].astype(int) - served.crops[0]).mean()
-    return {
-        "box_overlap": round(overlap(full.boxes[0], served.boxes[0]), 3),
-        "crop_difference_levels": round(float(difference), 2),
-    }
-
-
-def overlap(one: BoundingBox, other: BoundingBox) -> float:
-    """Intersection over union, 0 to 1."""
-    across = min(one.left + one.width, other.left + other.width) - max(one.left, other.left)
-    down = min(one.top + one.height, other.top + other.height) - max(one.top, other.top)
-    both = max(across, 0) * max(down, 0)
-    return both / (one.area + other.area - both)
+    return {name: round(statistics.median(getattr(run, name) for run in runs), 3) for name in names}
 
 
 def main() -> None:
@@ -143,13 +142,12 @@ def main() -> None:
     sizes = {}
     with OtherWork() as others:
         for name, (width, height) in SIZES.items():
-            sizes[name] = found = compare(detector, photograph(width, height), options.rounds)
+            sizes[name] = found = compare(detector, width, height, options.rounds)
             print(
                 f"{name:20} {found['file_bytes'] / 1e6:5.2f} MB  1/{found['reduction']}  "
                 f"full {found['full']['total_ms']:7.1f} ms  as served {found['served']['total_ms']:7.1f} ms  "
                 f"ratio {found['ratio']:.3f}  "
-                f"faces {found['full']['face_count']}, {found['served']['face_count']}  "
-                f"overlap {found['box_overlap']}  crops differ by {found['crop_difference_levels']}",
+                f"{found['faces'] or ''}",
                 flush=True,
             )
         share = others.share()
@@ -157,6 +155,7 @@ def main() -> None:
         **machine_facts(),
         "other_work_share": round(share, 3),
         "rounds": options.rounds,
+        "grain_count": GRAIN_COUNT,
         "sizes": sizes,
     }
     RESULTS.write_text(json.dumps(document, indent=2) + "\n")

@@ -1,0 +1,58 @@
+"""How far the boxes and crops of the same photographs, read in two ways, agree. Pure."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ferserve_server.domain.face import BoundingBox, FaceCrop
+
+SAME_FACE: Final = 0.3
+"""Least intersection over union of two boxes that are taken to hold the same face."""
+
+
+@dataclass(frozen=True, slots=True)
+class Faces:
+    """What was found in one photograph: `crops[i]`, uint8 [48, 48], is what `boxes[i]` holds."""
+
+    boxes: Sequence[BoundingBox]
+    crops: Sequence[FaceCrop]
+
+
+def agreement(expected: Sequence[Faces], found: Sequence[Faces]) -> dict[str, Any]:
+    """Compares photograph by photograph.
+
+    Returns:
+        How many boxes were found; how many that were expected have none (`lost`); the mean intersection over union
+        of the others, and the mean difference of their crops in grey levels, None without any.
+    """
+    overlaps, differences, lost = [], [], 0
+    for theirs, ours in zip(expected, found, strict=True):
+        for box, crop in zip(theirs.boxes, theirs.crops, strict=True):
+            shares = [overlap(box, other) for other in ours.boxes]
+            nearest = max(range(len(shares)), key=shares.__getitem__, default=None)
+            if nearest is None or shares[nearest] < SAME_FACE:
+                lost += 1
+                continue
+            overlaps.append(shares[nearest])
+            differences.append(float(np.abs(crop.astype(int) - ours.crops[nearest]).mean()))
+    return {
+        "box_count": sum(len(each.boxes) for each in found),
+        "lost_count": lost,
+        "overlap": round(statistics.fmean(overlaps), 3) if overlaps else None,
+        "crop_difference_levels": round(statistics.fmean(differences), 2) if differences else None,
+    }
+
+
+def overlap(one: BoundingBox, other: BoundingBox) -> float:
+    """Intersection over union, 0 to 1."""
+    across = min(one.left + one.width, other.left + other.width) - max(one.left, other.left)
+    down = min(one.top + one.height, other.top + other.height) - max(one.top, other.top)
+    both = max(across, 0) * max(down, 0)
+    return both / (one.area + other.area - both)
