@@ -49,16 +49,22 @@ def _classify(address: str) -> emotion_pb2.ClassifyFacesResponse:
         return stub.ClassifyFaces(REQUEST, timeout=60)
 
 
+def _scores(response: emotion_pb2.ClassifyFacesResponse) -> np.ndarray:
+    return np.array([result.prediction.scores for result in response.results], np.float32)
+
+
 def test_no_call_fails_when_a_server_of_the_tier_is_killed(tier: tuple[ServerProcess, ServerProcess]) -> None:
     one, other = tier
     with _detection_tier(one, other) as server:
-        expected = list(_classify(one.address).results)
+        expected = _classify(one.address)
+        assert list(_classify(server.address).results) == list(expected.results)
         stop = threading.Event()
 
         def call_on() -> int:
             count = 0
             while not stop.is_set():
-                assert list(_classify(server.address).results) == expected
+                # Other batches than before: a probability may differ in its last bit.
+                np.testing.assert_allclose(_scores(_classify(server.address)), _scores(expected), atol=1e-5)
                 count += 1
             return count
 

@@ -98,6 +98,25 @@ async def test_a_server_that_drains_is_left_and_no_call_fails(models: Path) -> N
         assert await server.state() == SERVING
 
 
+async def test_connections_of_some_age_are_made_anew_and_nothing_fails(models: Path) -> None:
+    """As they must be for servers that are added to be found: gRPC asks DNS when a connection ends."""
+    async with local_server(models, max_connection_age_s=0.3) as tier, detection_tier(tier.address) as server:
+        tier.channel.get_state(try_to_connect=True)
+        stream = tier.emotion.ClassifyStream(timeout=TIMEOUT_S)
+        for number in range(2):
+            await stream.write(emotion_pb2.ClassifyStreamRequest(sequence_id=number, faces=packed(3)))
+            assert (await stream.read()).sequence_id == number
+
+            async def has_ended() -> bool:
+                assert classes_of(await server.emotion.ClassifyFaces(FACES, timeout=TIMEOUT_S)) == [2, 4]
+                return tier.channel.get_state() is not grpc.ChannelConnectivity.READY
+
+            await eventually(has_ended)  # the stream goes on, on the old connection
+        await stream.done_writing()
+        assert await stream.read() is grpc.aio.EOF
+        assert await server.state() == SERVING
+
+
 async def test_a_tier_is_found_by_its_name(models: Path) -> None:
     async with (
         local_server(models) as tier,

@@ -67,6 +67,7 @@ class Service:
             self.interop.handlers,
             with_reflection=settings.reflection,
             share_port=share_port,
+            max_connection_age_s=settings.max_connection_age_s,
         )
 
 

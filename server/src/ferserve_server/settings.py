@@ -60,6 +60,13 @@ class Settings(UpstreamSettings):
     processes: int = Field(
         1, ge=1, le=64, description="processes that take gRPC calls in; from 2 on, one more owns the models"
     )
+    max_connection_age_s: float = Field(
+        0.0,
+        ge=0,
+        le=86_400,
+        description="seconds after which a gRPC client is asked to connect anew, and so looks for new servers; "
+        "what is open goes on; 0: never",
+    )
     http_listen: str = Field("0.0.0.0:8080", description="HOST:PORT of JSON over HTTP; off: no HTTP server")
     http_body_timeout_s: float = Field(
         60.0, gt=0, description="seconds in which the body of an HTTP request must arrive"

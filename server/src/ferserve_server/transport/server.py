@@ -78,7 +78,7 @@ class TlsFiles:
             raise ListenError(f"TLS file {error.filename} cannot be read: {error.strerror}") from error
 
 
-def build_server(
+def build_server(  # noqa: PLR0913 - its services, and what holds for all of them
     emotion: EmotionServicer,
     models: ModelServicer,
     health_reporter: HealthReporter,
@@ -87,6 +87,7 @@ def build_server(
     *,
     with_reflection: bool,
     share_port: bool = False,
+    max_connection_age_s: float = 0.0,
 ) -> grpc.aio.Server:
     """Makes the server with all its services, not yet listening.
 
@@ -98,8 +99,13 @@ def build_server(
         compat: Services of other servers' interfaces.
         with_reflection: Whether to tell callers of the services and their messages.
         share_port: Whether other processes listen on the same port.
+        max_connection_age_s: After how many seconds clients are asked to connect anew; 0: never.
     """
-    server = grpc.aio.server(options=server_options(limits, share_port=share_port))
+    options = server_options(limits, share_port=share_port)
+    if max_connection_age_s:
+        # Calls that are open then go on: the grace is without end unless it is set.
+        options.append(("grpc.max_connection_age_ms", round(max_connection_age_s * 1000)))
+    server = grpc.aio.server(options=options)
     server.add_generic_rpc_handlers((emotion.handlers(),))
     model_service_pb2_grpc.add_ModelServiceServicer_to_server(models, server)  # type: ignore[no-untyped-call]  # generated
     health_pb2_grpc.add_HealthServicer_to_server(health_reporter.servicer, server)
