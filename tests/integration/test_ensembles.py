@@ -102,6 +102,7 @@ async def _tfs_scores(server: LocalServer, model: str) -> np.ndarray:
     return np.asarray(response.outputs["probabilities"].float_val, np.float32).reshape(len(CROPS), -1)
 
 
+@pytest.mark.timeout(600)  # three engine processes, two of which give way to the first
 @pytest.mark.parametrize("engine", ENGINES)
 async def test_every_interface_answers_with_the_mean_of_what_the_members_answer_singly(
     published: Path, engine: str
