@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 HEADROOM: Final = 2
 """Longer side of the reduced picture, at least, in longer sides of the copy that is searched.
 
-With 1, scores of the same boxes moved by 0.045 on average and 0.2 at most, because crops were cut from few more
-pixels than they have; with 2 by 0.02 and 0.08, for 4 ms more at 12 megapixels.
+Crops are shrunk to 48 pixels a side from no fewer than 80 with the default options. With 1 they had 62, and the
+probabilities of the same boxes in photographs of 12 megapixels moved by 0.045 on average, 0.20 at most; with 2 by
+0.018 and 0.07, for 4 ms more.
 """
 
 _REDUCTIONS: Final = (8, 4, 2)
