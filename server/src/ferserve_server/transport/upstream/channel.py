@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 _KEEPALIVE_MS: Final = (20_000, 10_000)
 """Pause after which a server is asked whether it lives, and how long it has to say so, which gRPC does on threads
-of its own. Servers of ours allow a question every 10 s. While data flow gRPC asks by itself, to measure the line, and
-waits a minute for that answer, in which it asks nothing else: so that time is set as well."""
+of its own. Servers of ours allow a question every 10 s. While data flow gRPC asks by itself, to measure the line,
+and waits a minute for that answer, in which it asks nothing else: so that time is set as well."""
 
 _RECONNECT_MS: Final = (100, 1_000)
 """First and longest wait between two tries to connect. gRPC's own longest is two minutes."""
