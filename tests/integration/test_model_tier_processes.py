@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import numpy as np
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from ferserve.v1 import emotion_service_pb2 as emotion_pb2
 from ferserve.v1 import emotion_service_pb2_grpc, face_pb2
@@ -49,11 +51,20 @@ def _classify(address: str) -> emotion_pb2.ClassifyFacesResponse:
         return stub.ClassifyFaces(REQUEST, timeout=60)
 
 
+def _answered_count(server: ServerProcess) -> float:
+    with urllib.request.urlopen(server.metrics_url, timeout=30) as page:
+        families = text_string_to_metric_families(page.read().decode())
+    wanted = {"method": "ClassifyFaces", "code": "OK"}
+    return sum(sample.value for family in families for sample in family.samples if sample.labels == wanted)
+
+
 def _scores(response: emotion_pb2.ClassifyFacesResponse) -> np.ndarray:
     return np.array([result.prediction.scores for result in response.results], np.float32)
 
 
-def test_no_call_fails_when_a_server_of_the_tier_is_killed(tier: tuple[ServerProcess, ServerProcess]) -> None:
+def test_no_call_fails_when_a_server_of_the_tier_hangs_or_is_killed(
+    tier: tuple[ServerProcess, ServerProcess],
+) -> None:
     one, other = tier
     with _detection_tier(one, other) as server:
         expected = _classify(one.address)
@@ -68,7 +79,18 @@ def test_no_call_fails_when_a_server_of_the_tier_is_killed(tier: tuple[ServerPro
                 count += 1
             return count
 
-        with ThreadPoolExecutor(4) as pool:
+        with ThreadPoolExecutor(8) as pool:
+            other.process.send_signal(signal.SIGSTOP)  # it takes calls in, and answers none
+            try:
+                answers = list(pool.map(_classify, [server.address] * 16))
+            finally:
+                other.process.send_signal(signal.SIGCONT)
+            assert len(answers) == 16
+            before = _answered_count(other)
+            other.wait_until(
+                lambda: bool(_classify(server.address)) and _answered_count(other) > before, "is back"
+            )
+
             callers = [pool.submit(call_on) for _ in range(4)]
             try:
                 _classify(server.address)

@@ -13,9 +13,10 @@ from ferserve_server.transport.health import EMOTION_SERVICE, MODEL_SERVICE
 if TYPE_CHECKING:
     from pathlib import Path
 
-_KEEPALIVE_MS: Final = (20_000, 5_000)
-"""Pause after which a server is asked whether it lives, and how long it has to say so. One that vanished without a
-word is noticed in 25 s. Servers of ours allow a question every 10 s."""
+_KEEPALIVE_MS: Final = (20_000, 10_000)
+"""Pause after which a server is asked whether it lives, and how long it has to say so, which gRPC does on threads
+of its own. Servers of ours allow a question every 10 s. While data flow gRPC asks by itself, to measure the line,
+and waits a minute for that answer, in which it asks nothing else: so that time is set as well."""
 
 _RECONNECT_MS: Final = (100, 1_000)
 """First and longest wait between two tries to connect. gRPC's own longest is two minutes."""
@@ -87,6 +88,7 @@ def channel_options(max_attempts: int) -> list[tuple[str, Any]]:
         ("grpc.max_receive_message_length", -1),
         ("grpc.keepalive_time_ms", every_ms),
         ("grpc.keepalive_timeout_ms", answer_ms),
+        ("grpc.http2.ping_timeout_ms", answer_ms),
         ("grpc.initial_reconnect_backoff_ms", first_ms),
         ("grpc.min_reconnect_backoff_ms", _CONNECT_MS),
         ("grpc.max_reconnect_backoff_ms", longest_ms),
