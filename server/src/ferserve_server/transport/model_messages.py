@@ -60,7 +60,7 @@ def _format_version(status: VersionStatus, aliases: Mapping[str, int]) -> model_
         version=status.id.version,
         state=_STATES[status.state],
         bucket_sizes=status.bucket_sizes,
-        aliases=[alias for alias, version in aliases.items() if version == status.id.version],
+        aliases=sorted(alias for alias, version in aliases.items() if version == status.id.version),
         gate=None if status.gate is None else _format_gate(status.gate),
     )
     if status.failure is not None:
