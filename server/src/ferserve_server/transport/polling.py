@@ -1,7 +1,7 @@
 """Which of gRPC's two ways to wait for sockets is taken; settled before gRPC is imported, so nothing here does.
 
 gRPC 1.76 to 1.81 can read sockets on threads of its event engine, which hand what comes to the thread that waits
-for it, as they do by default; or that thread reads them itself, as in all versions before. The second saves two
+for it, as 1.81 does by default; or that thread reads them itself, as in all versions before. The second saves
 changes of thread for every message, a tenth to a fifth of the processor time of a bare call (docs/adr/0022).
 """
 
