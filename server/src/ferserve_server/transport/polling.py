@@ -2,7 +2,7 @@
 
 gRPC 1.76 to 1.81 can read sockets on threads of its event engine, which hand what comes to the thread that waits
 for it, as 1.81 does by default; or that thread reads them itself, as in all versions before. The second saves
-changes of thread for every message, a tenth to a fifth of the processor time of a bare call (docs/adr/0022).
+changes of thread for every message, a tenth to a fifth of the processor time of a bare call (docs/adr/0023).
 """
 
 from __future__ import annotations
