@@ -194,7 +194,7 @@ BENCH_SWAPS ?= 20
 BENCH_CYCLES ?= 50
 
 .PHONY: bench-lifecycle
-bench-lifecycle: setup ## Measure swaps under load and memory over many versions (10 minutes); writes docs/performance.md.
+bench-lifecycle: setup ## Measure swaps under load and memory over many versions (5 minutes); writes docs/performance.md.
 	$(BIN)/python benchmarks/swaps.py --swaps $(BENCH_SWAPS)
 	$(BIN)/python benchmarks/load_cycles.py --cycles $(BENCH_CYCLES)
 	$(BIN)/python benchmarks/performance_tables.py
