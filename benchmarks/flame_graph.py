@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from html import escape
 from typing import TYPE_CHECKING
@@ -16,6 +17,9 @@ LEAST_SHARE = 0.003
 
 _COLOURS = ("#f2a65a", "#eec170", "#e98a5b", "#f4b886")
 _PIXELS_A_LETTER = 6.4
+
+_PROCESS = re.compile(r'process \d+:"\S*python\S* (?:-\S+ )*?-m (\S+)')
+"""How py-spy begins the stacks of a process: with its number and command, which are those of one run."""
 
 
 @dataclass(slots=True)
@@ -40,7 +44,8 @@ def tree_of(lines: Iterable[str]) -> Node:
         node = root
         node.count += int(count)
         for frame in stack.split(";"):
-            node = node.callees.setdefault(frame, Node())
+            found = _PROCESS.match(frame)
+            node = node.callees.setdefault(f"process {found[1]}" if found else frame, Node())
             node.count += int(count)
     return root
 
