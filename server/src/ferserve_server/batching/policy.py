@@ -4,8 +4,6 @@ Rules, in this order:
 
 1. An executor is idle: take what waits, up to the largest batch, now. `max_queue_delay_s` above 0 lets a smaller
    batch wait that long for company; the default is not to.
-   But beside a batch of few rows, a few more wait until it is back, COMPANY_S at most: side by side each pays what
-   a batch costs whatever its size, and together they take hardly longer than one row.
 2. Every executor is busy: cut one batch ahead, but only a full one. A full batch cannot grow, so cutting it early
    costs nothing; a partial one stays open and goes on growing until an executor is free (docs/adr/0007).
 3. Rows are shared out max-min fairly over the requests that wait: small requests go whole, large ones get what is
@@ -16,21 +14,12 @@ Rules, in this order:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from ferserve_server.domain.ports import CutReason, Priority
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
-
-
-FEW_ROWS: Final = 8
-"""Fewer rows are not run beside as few others. With fer-nano on two cores a batch of 8 takes half as long again as
-one of 1. Single faces of 8, 32 and 128 callers on two executors went two or three to a batch; with this rule an
-eighth to a fifth more of them are answered in the same time, and their p99 is no longer."""
-
-COMPANY_S: Final = 2e-3
-"""Longest wait for such a batch to come back, in seconds: many times what it takes, should it hang."""
 
 
 class Waiting(Protocol):
@@ -67,17 +56,10 @@ class CutRules:
 
 
 class Executors(NamedTuple):
-    """How busy the executors are.
-
-    Attributes:
-        idle: Executors that take a batch at once.
-        batches_ahead: Batches that wait for an executor.
-        most_rows: Rows of the largest batch that runs; 0 if none does.
-    """
+    """How busy the executors are: `idle` take a batch at once, `batches_ahead` wait for one."""
 
     idle: int
     batches_ahead: int
-    most_rows: int = 0
 
 
 class Dispatch(NamedTuple):
@@ -115,12 +97,11 @@ def decide(
         return Dispatch(share_out(now, queue, rules), CutReason.FULL)
     if full:
         return Dispatch(share_out(now, queue, rules), CutReason.FULL)
-    few_beside_few = 0 < executors.most_rows < FEW_ROWS > queued_rows
-    wait_s = max(rules.max_queue_delay_s, COMPANY_S if few_beside_few else 0.0)
-    if wait_s > 0 and now < (due := queue[0].enqueued_at + wait_s):
+    delayed = rules.max_queue_delay_s > 0
+    if delayed and now < (due := queue[0].enqueued_at + rules.max_queue_delay_s):
         return WaitUntil(due)
     everything = tuple([waiting.remaining for waiting in queue])
-    return Dispatch(everything, CutReason.DELAY if rules.max_queue_delay_s > 0 else CutReason.EXECUTOR_IDLE)
+    return Dispatch(everything, CutReason.DELAY if delayed else CutReason.EXECUTOR_IDLE)
 
 
 def share_out(now: float, queue: Iterable[Waiting], rules: CutRules) -> tuple[int, ...]:
