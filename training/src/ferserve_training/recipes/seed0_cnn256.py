@@ -4,7 +4,7 @@
 
 Adam for ten epochs, mirrored both ways, the best epoch by validation accuracy kept. Published: 70 to 75 % in
 training and 65 to 70 % in validation, on a modified copy of the set. Reached here: 57.0 % on PublicTest (55.3 to
-58.6), where its epoch was chosen too; 73 minutes on two cores beside much other work, some 28 on idle ones.
+58.6), where its epoch was chosen too; 73 minutes on two cores beside much other work.
 """
 
 from dataclasses import replace
