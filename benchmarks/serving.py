@@ -21,7 +21,12 @@ from serving_tables import serving_table
 
 RESULTS = Path(__file__).resolve().parent / "results"
 BASE = "default"
-VARIANTS = (f"{BASE}=", "engine in a thread=--engine thread", "2 front processes=--processes 2")
+VARIANTS = (
+    f"{BASE}=",
+    "batches untuned=--tune fixed",
+    "engine in a thread=--engine thread",
+    "2 front processes=--processes 2",
+)
 
 
 def start_all(

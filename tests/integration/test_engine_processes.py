@@ -206,18 +206,6 @@ async def test_a_trial_gives_way_and_those_who_serve_do_not(tmp_path: Path) -> N
             assert priorities.count(usual) >= 4  # the main thread, the watch and the two that serve
 
 
-async def test_an_engine_stands_back_as_far_as_it_is_told(tmp_path: Path) -> None:
-    publish_fake(tmp_path)
-    usual = os.getpriority(os.PRIO_PROCESS, 0)
-    lower = min(usual + 7, 19)
-    async with engine_server(tmp_path, executor_count=2, engine_niceness=lower) as server:
-        assert (await server.emotion.ClassifyFaces(REQUEST)).servable.version == 1
-
-        (pid,) = children(ENGINE)
-        assert set(_priorities(pid)) == {lower}
-        assert os.getpriority(os.PRIO_PROCESS, 0) == usual
-
-
 async def test_an_engine_whose_files_have_changed_is_not_brought_back_until_they_are_right_again(
     tmp_path: Path,
 ) -> None:

@@ -130,14 +130,3 @@ def test_only_the_thread_that_gives_way_and_those_it_starts_do():
         channel.send(b"nice")
 
         assert channel.receive() == f"19 19 {os.getpriority(os.PRIO_PROCESS, 0)}".encode()
-
-
-def test_a_lower_priority_stays_low_and_none_is_raised():
-    program = (
-        "import os; from ferserve_server.interprocess.child import lower_priority;"
-        "lower_priority(15); lower_priority(10); lower_priority(0); print(os.getpriority(os.PRIO_PROCESS, 0))"
-    )
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=env, check=True)
-
-    assert found.stdout == "15\n"

@@ -27,13 +27,9 @@ _LARGEST_BATCH = 16
 
 
 @contextlib.contextmanager
-def fake_engines(
-    repository: Path, engine: str = "process", *, executor_count: int = 1, niceness: int = 0
-) -> Iterator[Loader]:
+def fake_engines(repository: Path, engine: str = "process", *, executor_count: int = 1) -> Iterator[Loader]:
     """Loads `support.engine_children` as a server with this `--engine` would; on leaving, no process is left."""
-    options = EngineOptions(
-        repository, executor_count=executor_count, niceness=niceness, loader_module=engine_children.__name__
-    )
+    options = EngineOptions(repository, executor_count=executor_count, loader_module=engine_children.__name__)
     if engine == "thread":
         yield engine_children.make_loader(options)
         return
@@ -45,15 +41,10 @@ def fake_engines(
 
 @contextlib.asynccontextmanager
 async def engine_server(
-    repository: Path,
-    engine: str = "process",
-    *,
-    executor_count: int = 1,
-    engine_niceness: int = 0,
-    **settings: object,
+    repository: Path, engine: str = "process", *, executor_count: int = 1, **settings: object
 ) -> AsyncIterator[LocalServer]:
     """Runs a server on `fake_engines`, without TensorFlow, until the block is left."""
-    with fake_engines(repository, engine, executor_count=executor_count, niceness=engine_niceness) as loader:
+    with fake_engines(repository, engine, executor_count=executor_count) as loader:
         async with local_server(repository, loader, **settings) as server:
             yield server
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from ferserve_server.backends.engine.options import EngineOptions
 from ferserve_server.interprocess.channel import Channel
-from ferserve_server.interprocess.child import call_when_parent_gone, give_way, ignore_stop_signals, lower_priority
+from ferserve_server.interprocess.child import call_when_parent_gone, give_way, ignore_stop_signals
 from ferserve_server.interprocess.main_thread import MainThread
 from ferserve_server.interprocess.messages import BATCH_MESSAGE_BYTES
 
@@ -25,16 +25,14 @@ def main(arguments: list[str]) -> None:
     Args:
         arguments: File descriptors of the channels for requests and for batches, and the options as JSON.
     """
-    options = EngineOptions.from_json(arguments[2])
     ignore_stop_signals()
-    lower_priority(options.niceness)  # before there are threads: they inherit it
     requests = Channel.from_fd(int(arguments[0]))
     batches = Channel.from_fd(int(arguments[1]), BATCH_MESSAGE_BYTES)
     # Straight to the end: there is nothing to keep, and TensorFlow's threads may abort an orderly one.
     _start("watch", call_when_parent_gone, requests, lambda: os._exit(0))
 
     main_thread = MainThread()
-    _start("requests", _answer, options, main_thread, requests, batches)
+    _start("requests", _answer, EngineOptions.from_json(arguments[2]), main_thread, requests, batches)
     main_thread.run()
 
 

@@ -57,7 +57,6 @@ def _engine_options(settings: Settings) -> EngineOptions:
         backend=settings.backend,
         executor_count=settings.executor_count,
         intra_op_threads=settings.intra_op_threads,
-        niceness=settings.engine_niceness,
         gpu_memory_limit_mib=settings.gpu_memory_limit_mib,
         log_level=settings.log_level,
         log_format=settings.log_format,

@@ -91,9 +91,6 @@ class Settings(UpstreamSettings):
     backend: Literal["tensorflow", "onnxruntime", "openvino"] = Field(
         "tensorflow", description="engine that runs models; the last two run a version's model.onnx, on the CPU"
     )
-    engine_niceness: int = Field(
-        0, ge=0, le=19, description="how far engine processes stand back from those that take calls in; 0: not"
-    )
     executor_count: int = Field(0, ge=0, le=256, description="batches that run at once; 0: cores, or 1 on a GPU")
     intra_op_threads: int = Field(1, ge=1, le=256, description="threads within one operation")
     precision: Literal["auto", "float32", "bfloat16"] = Field(

@@ -22,7 +22,7 @@ def few_rows(latency_s: Mapping[int, float]) -> int:
 
     A batch of n rows takes about a + b n. Few are those with b n below a and the handover together: on two cores
     fewer than 10 with fer-nano and than 2 with fer-small; none with fer-base. Side by side they would pay a twice.
-    Up to twice as many gain more where many call with one face each, but cost few callers with many faces 7 %.
+    A bound twice as high gains more where many call with one face each, and costs few callers with 4 or 8 faces.
 
     Args:
         latency_s: Time of a batch, in seconds, by its size; may be empty.

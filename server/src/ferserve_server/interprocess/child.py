@@ -130,14 +130,5 @@ def give_way() -> None:
     Linux has a priority for each thread and lets nobody raise it again without a privilege, so call it on threads
     that never serve. Elsewhere it does nothing.
     """
-    lower_priority(_LOWEST_PRIORITY)
-
-
-def lower_priority(niceness: int) -> None:
-    """Gives the calling thread, and the threads that it will start, a lower priority, for good; see `give_way`.
-
-    Args:
-        niceness: 0 to 19, the lowest. A thread that has a lower priority already keeps it.
-    """
-    if sys.platform == "linux" and niceness > os.getpriority(os.PRIO_PROCESS, 0):
-        os.setpriority(os.PRIO_PROCESS, 0, niceness)  # 0: the calling thread
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, 0, _LOWEST_PRIORITY)  # 0: the calling thread

@@ -19,7 +19,6 @@ class EngineOptions:
         gpu_memory_limit_mib: As above.
         log_level: See `observability.logging.set_up_logging`.
         log_format: As above.
-        niceness: Of its threads that serve: 0, as the server's, to 19, the lowest priority.
         gives_way: Whether it starts beside live traffic, and leaves the processor to that.
         loader_module: Module with the functions of `backends.loading`.
     """
@@ -31,7 +30,6 @@ class EngineOptions:
     gpu_memory_limit_mib: int = 0
     log_level: str = "info"
     log_format: str = "auto"
-    niceness: int = 0
     gives_way: bool = False
     loader_module: str = "ferserve_server.backends.loading"
 
