@@ -1,9 +1,9 @@
 """What front processes would gain with a core each: simulated with pinned processes, where there are few cores.
 
 The model takes no time. The owner of the models is held on one core, the front processes on the others, and the
-processor time of a call is taken apart: what a front process takes for it, and what the owner does. A process is one
-event loop, so a core is its limit, and N of them and an owner with a core each carry what the first of them to be
-busy allows. Prints a table and writes benchmarks/results/scaling.json. Run with `make bench`.
+processor time of a call is taken apart: what a front process takes for it, and what the owner does. A process is
+one event loop, so a core is its limit, and N of them and an owner with a core each carry what the first of them to
+be busy allows. Prints a table and writes benchmarks/results/scaling.json. Run with `make bench`.
 """
 
 from __future__ import annotations
