@@ -34,7 +34,9 @@ def main() -> None:
         except BackendMissingError as error:
             code = _complain(str(error))
         except OSError as error:
-            _complain(f"no engine process can be started: {error}. Free the resource, or run with --engine thread.")
+            _complain(
+                f"no engine process can be started: {error}. Free the resource, or run with --engine thread."
+            )
             code = EXIT_SYSTEM
         else:
             # Here, since it takes most of a second, and the first engine process comes up meanwhile.
