@@ -2,8 +2,9 @@
 
     ferserve-train train seed2-cnn --data fer2013.zip
 
-Adam for 20 epochs, batches of 60, no augmentation. `--set input_size=48` leaves the faces as they are, for a
-50th of the work. Published: 50.77 % on the test faces in its notebook, 46 % in its text. Not yet measured here.
+Adam for 20 epochs, batches of 60, no augmentation. `--set input_size=48` leaves the faces as they are, for a 50th
+of the work. Published: 50.77 % on the test faces in its notebook, 46 % in its text. Reached here: 36.4 % on
+PublicTest (34.8 to 38.0) after 1 of 20 epochs, in 29 minutes on one shared core.
 """
 
 from typing import Final
