@@ -55,6 +55,7 @@ class RunningServer:
         http_port: Port of JSON over HTTP, or None.
         metrics_port: Port of /metrics, or None.
         control_port: Port of control calls' own address, or None.
+        express_port: Port of the express door, or None.
         drain: Goes down in good order: health first, then intake, then what was taken. Returns whether all of it
             was answered in time.
         fronts: The processes that take calls in, or None if this one does.
@@ -64,6 +65,7 @@ class RunningServer:
     http_port: int | None
     metrics_port: int | None
     control_port: int | None
+    express_port: int | None
     drain: Callable[[], asyncio.Future[bool]]
     fronts: Fronts | None = None
 
@@ -140,6 +142,9 @@ async def running_server(settings: Settings, loader: Loader | None) -> AsyncIter
         # Their own stack, so that a drain can close them with the gRPC server.
         others = await stack.enter_async_context(contextlib.AsyncExitStack())
         http_port = await _listen_http(settings, service, clock, others)
+        express_port = None
+        if server is not None:
+            express_port = await others.enter_async_context(service.listening_express(settings, port, clock.now))
         control_port = await others.enter_async_context(
             listening_control(
                 settings.control_listen,
@@ -162,6 +167,7 @@ async def running_server(settings: Settings, loader: Loader | None) -> AsyncIter
             port=port,
             address=settings.listen,
             control_port=control_port,
+            express_port=express_port,
             http_port=http_port,
             metrics_port=metrics_port,
             processes=settings.processes,
@@ -181,6 +187,7 @@ async def running_server(settings: Settings, loader: Loader | None) -> AsyncIter
             http_port,
             metrics_port,
             control_port,
+            express_port,
             lambda: asyncio.ensure_future(_drain(settings, service, fronts, stop)),
             fronts,
         )

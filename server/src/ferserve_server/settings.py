@@ -57,6 +57,11 @@ class Settings(UpstreamSettings):
     listen: str = Field(
         "0.0.0.0:50051", description="HOST:PORT or unix:PATH of the gRPC service; port 0 picks a free one"
     )
+    express_listen: str = Field(
+        "off",
+        description="HOST:PORT or unix:PATH of a second gRPC address that answers ClassifyFaces and ClassifyStream "
+        "alone, in a third of the processor time; off: none",
+    )
     processes: int = Field(
         1, ge=1, le=64, description="processes that take gRPC calls in; from 2 on, one more owns the models"
     )

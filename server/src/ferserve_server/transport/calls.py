@@ -78,7 +78,11 @@ class Calls:
         """When the caller stops waiting, on the server's clock, in seconds, or None."""
         remaining_s = context.time_remaining()
         # The stubs do not tell that a call without a deadline has none.
-        return None if remaining_s is None else self._clock.now() + remaining_s  # type: ignore[redundant-expr]
+        return None if remaining_s is None else self.deadline_in(remaining_s)  # type: ignore[redundant-expr]
+
+    def deadline_in(self, remaining_s: float) -> float:
+        """The deadline of a caller who waits for so many seconds from now on."""
+        return self._clock.now() + remaining_s
 
     def unary(
         self,

@@ -17,7 +17,7 @@ from ferserve_server.transport.crop_requests import CropRequest, CropRequests
 from ferserve_server.transport.health import EMOTION_SERVICE
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
 
     from ferserve_server.domain.detection import DetectionOptions
     from ferserve_server.domain.ports import CallObserver, Clock
@@ -80,15 +80,27 @@ class EmotionServicer:
             },
         )
 
-    async def _classify_faces(self, message: bytes, context: Context) -> bytes:
+    async def classify_faces(self, message: bytes, deadline: float | None) -> bytes:
+        """Answers a ClassifyFacesRequest with a ClassifyFacesResponse.
+
+        Args:
+            message: The request.
+            deadline: When the answer must be there, on the server's clock, in seconds, or None.
+
+        Raises:
+            FerserveError: It cannot be read, or the faces were not taken.
+        """
         started_at = self._clock.now()
-        request, deadline = self._requests.read_call(message), self._calls.deadline(context)
+        request = self._requests.read_call(message)
         spec, priority = request.spec, request.priority
         if isinstance(request, CropRequest):
             answer = await self._classify.packed(request.crops, spec, deadline=deadline, priority=priority)
         else:
             answer = await self._classify.encoded(request.images, spec, deadline=deadline, priority=priority)
         return answers.format_call_answer(answer, self._clock.now() - started_at)
+
+    def _classify_faces(self, message: bytes, context: Context) -> Awaitable[bytes]:
+        return self.classify_faces(message, self._calls.deadline(context))
 
     async def _analyze_images(
         self, request: emotion_pb2.AnalyzeImagesRequest, context: Context

@@ -1,0 +1,317 @@
+"""One connection of HTTP/2 without its socket: bytes come in, calls begin and end, bytes go out (RFC 9113)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from ferserve_server.transport.express import frames
+from ferserve_server.transport.express.bounds import (
+    CONNECTION_WINDOW_BYTES,
+    HANDSHAKE_S,
+    MAX_STREAMS,
+    STREAM_WINDOW_BYTES,
+)
+from ferserve_server.transport.express.credit import Credit
+from ferserve_server.transport.express.flow import INITIAL_SEND_WINDOW, ReceiveWindow
+from ferserve_server.transport.express.frames import (
+    ACK,
+    END_HEADERS,
+    END_STREAM,
+    MAX_STREAM_ID,
+    PREFACE,
+    TOO_LONG,
+    ConnectionFault,
+    ErrorCode,
+    Frame,
+    FrameReader,
+    Kind,
+    Setting,
+    StreamFault,
+)
+from ferserve_server.transport.express.header_blocks import HeaderBlocks
+from ferserve_server.transport.express.output import Output
+from ferserve_server.transport.express.streams import Streams
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ferserve_server.transport.express.request_head import RequestHead
+    from ferserve_server.transport.express.stream import Call, Stream
+    from ferserve_server.transport.limits import RequestLimits
+
+_SLACK: Final = 2
+"""Metadata of this many times the limit ends the connection; what is between gets a clear INVALID_ARGUMENT."""
+
+_PROBE: Final = b"ferserve"
+"""What our pings carry."""
+
+
+class Session:
+    """Event loop only. Nothing here waits, and nothing here knows of sockets.
+
+    Args of the constructor:
+        begin: Begins a call; None if it is answered already.
+        limits: Bounds of a request.
+        now: The time, in seconds.
+        wake: Called when there is output to take.
+
+    Attributes:
+        output: What goes to the peer.
+        heard_at: When the peer was heard last, in seconds.
+    """
+
+    def __init__(
+        self,
+        begin: Callable[[Stream, RequestHead], Call | None],
+        limits: RequestLimits,
+        now: Callable[[], float],
+        wake: Callable[[], None],
+    ) -> None:
+        self._now = now
+        self.output = Output(wake)
+        self._ended = False
+        self.heard_at = self._opened_at = now()
+        self._credit = Credit(self.heard_at)
+        self._streams = Streams(begin, limits, self.output, self._credit)
+        self._most_header_bytes = limits.max_metadata_bytes * _SLACK
+        self._blocks = HeaderBlocks(self._most_header_bytes)
+        self._frames = FrameReader()
+        self._preface = PREFACE
+        self._is_set_up = False
+        self._window = ReceiveWindow(CONNECTION_WINDOW_BYTES)
+        self._last_id = 0
+        self._final_id: int | None = None
+        self._leaving = False
+        # The header block that has begun: its first frame, and what came of it since when.
+        self._block_frame: Frame | None = None
+        self._block = b""
+        self._block_at = 0.0
+        self._take_kind: Final[dict[int, Callable[[Frame], None]]] = {
+            Kind.DATA: self._data,
+            Kind.HEADERS: self._headers,
+            Kind.PRIORITY: self._priority,
+            Kind.RST_STREAM: self._reset,
+            Kind.SETTINGS: self._settings,
+            Kind.PUSH_PROMISE: self._push_promise,
+            Kind.PING: self._ping,
+            Kind.GOAWAY: self._go_away,
+            Kind.WINDOW_UPDATE: self._window_update,
+            Kind.CONTINUATION: self._continuation,
+            TOO_LONG: self._too_long,
+        }
+        settings = {
+            Setting.MAX_CONCURRENT_STREAMS: MAX_STREAMS,
+            Setting.INITIAL_WINDOW_SIZE: STREAM_WINDOW_BYTES,
+            Setting.MAX_HEADER_LIST_SIZE: self._most_header_bytes,
+        }
+        self.output.write(frames.write_settings(settings))
+        self.output.write(frames.write_window_update(0, CONNECTION_WINDOW_BYTES - INITIAL_SEND_WINDOW))
+
+    @property
+    def over(self) -> bool:
+        """Whether the connection is to be closed once the output is written."""
+        return self._ended or (self._final_id is not None and not self._streams)
+
+    def receive(self, data: bytes) -> None:
+        """Takes bytes in."""
+        self.heard_at = self._now()
+        try:
+            if self._preface:
+                data = self._without_preface(data)
+            for frame in self._frames.feed(data):
+                if self.over:
+                    return
+                self._take(frame)
+        except ConnectionFault as fault:
+            self.end(fault.code, str(fault))
+
+    def end(self, code: ErrorCode, text: str) -> None:
+        """Ends the connection at once, and tells the peer why; open calls are cancelled."""
+        if not self.over:
+            self.output.write(frames.write_go_away(self._last_id, code, text))
+            self.lost()
+
+    def lost(self) -> None:
+        """Cancels all calls: the peer is gone."""
+        self._ended = True
+        for stream in self._streams.all():
+            self._streams.cancel(stream)
+
+    def leave(self) -> None:
+        """Asks the peer for no more calls; when it has heard, and all are answered, the connection is over."""
+        if not (self._leaving or self.over):
+            self._leaving = True
+            self.output.write(frames.write_go_away(MAX_STREAM_ID, ErrorCode.NO_ERROR))
+            self.ping()
+
+    def ping(self) -> None:
+        """Asks the peer whether it is there."""
+        self.output.write(frames.write_frame(Kind.PING, 0, 0, _PROBE))
+
+    def check_times(self) -> None:
+        """Ends what takes too long; to be called about once a second."""
+        now = self._now()
+        if not self._is_set_up and now - self._opened_at > HANDSHAKE_S:
+            self.end(ErrorCode.PROTOCOL_ERROR, f"no HTTP/2 within {HANDSHAKE_S:g} s")
+        elif self._block_frame is not None and now - self._block_at > HANDSHAKE_S:
+            self.end(ErrorCode.PROTOCOL_ERROR, f"a header block is not complete after {HANDSHAKE_S:g} s")
+        else:
+            self._streams.check_times(now)
+
+    def _take(self, frame: Frame) -> None:
+        kind = frame.kind
+        unexpected = self._block_frame is not None and (
+            kind != Kind.CONTINUATION or frame.stream_id != self._block_frame.stream_id
+        )
+        if unexpected:
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a header block is not complete")
+        if not self._is_set_up and (kind != Kind.SETTINGS or frame.flags & ACK):
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a connection begins with SETTINGS")
+        if kind not in {Kind.DATA, Kind.HEADERS}:
+            self._spend()
+        take = self._take_kind.get(kind)
+        if take is None:  # of an extension: ignored (4.1)
+            return
+        try:
+            take(frame)
+        except StreamFault as fault:
+            self._spend()
+            self.output.reset(frame.stream_id, fault.code)
+            stream = self._streams.get(frame.stream_id)
+            if stream is not None:
+                self._streams.cancel(stream)
+
+    def _spend(self) -> None:
+        if not self._credit.spend(self.heard_at):
+            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "too many frames without use")
+
+    def _without_preface(self, data: bytes) -> bytes:
+        expected = self._preface
+        if data[: len(expected)] != expected[: len(data)]:
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "this is a gRPC server: speak HTTP/2")
+        self._preface = expected[len(data) :]
+        return data[len(expected) :]
+
+    def _headers(self, frame: Frame) -> None:
+        if frame.stream_id % 2 == 0:
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, f"stream {frame.stream_id} is no client's")
+        block = frame.payload
+        if frame.flags & ~(END_HEADERS | END_STREAM):
+            block = frames.without_padding(frame)
+        if frame.flags & END_HEADERS:
+            self._take_block(frame, block)
+        else:
+            self._block_frame, self._block, self._block_at = frame, block, self.heard_at
+
+    def _continuation(self, frame: Frame) -> None:
+        first = self._block_frame
+        if first is None:
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "CONTINUATION of nothing")
+        self._block += frame.payload
+        if len(self._block) > self._most_header_bytes:
+            raise ConnectionFault(
+                ErrorCode.ENHANCE_YOUR_CALM, f"a header block of more than {self._most_header_bytes} bytes"
+            )
+        if frame.flags & END_HEADERS:
+            block, self._block_frame, self._block = self._block, None, b""
+            self._take_block(first, block)
+
+    def _take_block(self, frame: Frame, block: bytes) -> None:
+        stream_id, ended = frame.stream_id, bool(frame.flags & END_STREAM)
+        if stream_id <= self._last_id:
+            self._trailers(stream_id, block, ended=ended)
+            return
+        self._last_id = stream_id
+        head = self._blocks.read(block)
+        if self._final_id is None or stream_id <= self._final_id:
+            self._streams.open(stream_id, head, self.heard_at, ended=ended)
+
+    def _trailers(self, stream_id: int, block: bytes, *, ended: bool) -> None:
+        """Takes a second block of a stream, or one of a stream that is closed: HPACK's table must follow."""
+        self._blocks.decode(block)
+        stream = self._streams.get(stream_id)
+        if stream is None:
+            self._spend()
+        elif stream.remote_ended:
+            raise StreamFault(ErrorCode.STREAM_CLOSED, "headers after the end")
+        elif not ended:
+            raise StreamFault(ErrorCode.PROTOCOL_ERROR, "headers in the middle")
+        else:
+            self._streams.end(stream)
+
+    def _data(self, frame: Frame) -> None:
+        length = len(frame.payload)
+        if not self._window.received(length):
+            raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "more bytes than the connection's window")
+        increment = self._window.released(length)
+        if increment:
+            self.output.write(frames.write_window_update(0, increment))
+        if frame.stream_id in self._streams:
+            if not self._streams.data(frame, self.heard_at):
+                self._spend()
+            return
+        if frame.stream_id > self._last_id or frame.stream_id % 2 == 0:
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, f"data of stream {frame.stream_id}, which is none")
+        # It was on its way when the stream was closed (5.1).
+        self._spend()
+
+    def _priority(self, frame: Frame) -> None:
+        if len(frame.payload) != 5:
+            raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "PRIORITY has five bytes")
+
+    def _reset(self, frame: Frame) -> None:
+        frames.read_number(frame)
+        if frame.stream_id == 0 or frame.stream_id > self._last_id:
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, f"reset of stream {frame.stream_id}, which is none")
+        stream = self._streams.get(frame.stream_id)
+        if stream is not None:
+            self._streams.cancel(stream)
+
+    def _settings(self, frame: Frame) -> None:
+        if frame.stream_id:
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "SETTINGS of a stream")
+        if frame.flags & ACK:
+            if frame.payload:
+                raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "SETTINGS that acknowledge have no values")
+            return
+        self.output.write(frames.write_frame(Kind.SETTINGS, ACK, 0))
+        self.output.set_up(frames.read_settings(frame), self._streams.all())
+        self._is_set_up = True
+
+    def _push_promise(self, frame: Frame) -> None:
+        raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, f"a client pushes nothing (stream {frame.stream_id})")
+
+    def _too_long(self, frame: Frame) -> None:
+        raise ConnectionFault(
+            ErrorCode.FRAME_SIZE_ERROR, f"a frame of stream {frame.stream_id} has more than 16384 bytes"
+        )
+
+    def _ping(self, frame: Frame) -> None:
+        if frame.stream_id:
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "PING of a stream")
+        if len(frame.payload) != 8:
+            raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "PING has eight bytes")
+        if not frame.flags & ACK:
+            self.output.write(frames.write_frame(Kind.PING, ACK, 0, frame.payload))
+        elif self._leaving and self._final_id is None:
+            # Every call that the peer made before it heard is here.
+            self._final_id = self._last_id
+            self.output.write(frames.write_go_away(self._final_id, ErrorCode.NO_ERROR))
+
+    def _go_away(self, frame: Frame) -> None:
+        """Notes nothing: a client that leaves closes the connection when it has its answers."""
+        if frame.stream_id:
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "GOAWAY of a stream")
+        self._end_if_left()
+
+    def _window_update(self, frame: Frame) -> None:
+        increment = frames.read_number(frame)
+        stream_id = frame.stream_id
+        if stream_id > self._last_id:
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, f"a window of stream {stream_id}, which is none")
+        if increment == 0:
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a window that grows by nothing")
+        if stream_id == 0:
+            self.output.widen(increment)
+        elif (stream := self._streams.get(stream_id)) is not None:
+            self.output.widen(increment, stream)
