@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 from typing import TYPE_CHECKING
 
 from ferserve_server.transport.express.bounds import DEAD_S, IDLE_S, UNREAD_S
@@ -45,15 +44,14 @@ class Connection(asyncio.Protocol):
         self._asked_at: float | None = None
         self._unread_since: float | None = None
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # what servers give
         """Begins the connection."""
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - for the types
         self._transport = transport
         self._opened_at = self._now()
         self._session = Session(self._begin, self._limits, self._now, self._wake)
         self._connections.add(self)
         tls = transport.get_extra_info("ssl_object")
-        if isinstance(tls, (ssl.SSLObject, ssl.SSLSocket)) and tls.selected_alpn_protocol() != "h2":
+        if tls is not None and tls.selected_alpn_protocol() != "h2":
             transport.abort()  # gRPC asks for ALPN; who has agreed on nothing would speak something else
 
     def data_received(self, data: bytes) -> None:
