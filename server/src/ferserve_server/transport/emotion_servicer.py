@@ -10,7 +10,7 @@ import grpc
 
 from ferserve.v1 import emotion_service_pb2 as emotion_pb2
 from ferserve_server.domain.errors import DrainingError, FerserveError, InvalidRequestError
-from ferserve_server.pipeline.classify_stream import CropStream
+from ferserve_server.pipeline.classify_stream import CropSequence, CropStream
 from ferserve_server.pipeline.stream_frames import Dropped, Frame, FrameStream, FrameStreamConfig
 from ferserve_server.transport import answers, wire
 from ferserve_server.transport.crop_requests import CropRequest, CropRequests
@@ -194,13 +194,24 @@ class EmotionServicer:
                 self._observer.stream_answered("StreamFrames", "result")
         return response, last
 
-    def _classify_stream(self, messages: AsyncIterator[bytes], context: Context) -> AsyncGenerator[bytes, None]:
-        del context
-        stream = CropStream(
+    @property
+    def max_unanswered(self) -> int:
+        """Bound on the answers of a stream that are due."""
+        return self._stream_limits.max_unanswered
+
+    def crop_sequence(self) -> CropSequence[bytes, bytes]:
+        """Reads the messages of one ClassifyStream, and writes their answers."""
+        return CropSequence(
             self._classify,
             read=self._requests.read_stream_message,
             write=_CropAnswerWriter(self._observer).write,
-            max_unanswered=self._stream_limits.max_unanswered,
+        )
+
+    def _classify_stream(self, messages: AsyncIterator[bytes], context: Context) -> AsyncGenerator[bytes, None]:
+        del context
+        stream = CropStream(
+            self.crop_sequence(),
+            max_unanswered=self.max_unanswered,
             draining=self._calls.draining,
         )
         return stream.run(messages)

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Final
 
 from grpc_health.v1.health import SERVICE_NAME
 
+from ferserve_server.transport.express.crop_stream import CropStreamCall
 from ferserve_server.transport.express.health import HealthCall
-from ferserve_server.transport.express.trailers import INTERNAL, UNIMPLEMENTED, http_block, status_block
+from ferserve_server.transport.express.trailers import INTERNAL, UNIMPLEMENTED, error_block, http_block, status_block
 from ferserve_server.transport.express.unary import UnaryCall
 from ferserve_server.transport.health import EMOTION_SERVICE
 
@@ -36,8 +37,10 @@ class Door:
         self._emotion = emotion
         self._health = health
         self._main_address = main_address
-        self._methods: Final[dict[str, Callable[[Stream, RequestHead], Call]]] = {
+        self._open_streams: set[CropStreamCall] = set()
+        self._methods: Final[dict[str, Callable[[Stream, RequestHead], Call | None]]] = {
             f"/{EMOTION_SERVICE}/ClassifyFaces": self._classify_faces,
+            f"/{EMOTION_SERVICE}/ClassifyStream": self._classify_stream,
             f"/{SERVICE_NAME}/Check": self._check,
         }
 
@@ -59,6 +62,28 @@ class Door:
 
     def _classify_faces(self, stream: Stream, head: RequestHead) -> Call:
         return UnaryCall(self._calls, "ClassifyFaces", self._emotion.classify_faces, stream, head)
+
+    async def drain_streams(self) -> None:
+        """Waits for the drain, and has the streams end. Cancel to stop."""
+        await self._calls.draining.wait()
+        for call in list(self._open_streams):
+            call.drain()
+
+    def _classify_stream(self, stream: Stream, head: RequestHead) -> Call | None:
+        opened = self._calls.open_stream("ClassifyStream", head.metadata)
+        if opened.refusal is not None:
+            opened.count(opened.refusal)
+            stream.finish(error_block(opened.refusal))
+            opened.close()
+            return None
+        return CropStreamCall(
+            stream,
+            opened,
+            self._emotion.crop_sequence(),
+            self._open_streams,
+            max_unanswered=self._emotion.max_unanswered,
+            timeout_s=head.timeout_s,
+        )
 
     def _check(self, stream: Stream, head: RequestHead) -> Call:
         del head

@@ -67,7 +67,7 @@ async def listening_express(  # noqa: PLR0913 - its collaborators, each a port o
     with claimed(address, FLAG):
         server = await _listen(address, make, _context(tls), share_port=share_port)
         try:
-            with background(_keep_looking(connections)):
+            with background(_keep_looking(connections)), background(door.drain_streams()):
                 yield None if is_unix(address) else server.sockets[0].getsockname()[1]
         finally:
             server.close()
