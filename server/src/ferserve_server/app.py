@@ -160,7 +160,7 @@ async def running_server(settings: Settings, loader: Loader | None) -> AsyncIter
             stack.push_async_callback(server.stop, 0)
         else:
             running = running_fronts(settings, models, vision, statistics, metrics, merged)
-            fronts, port = await stack.enter_async_context(running)
+            fronts, port, express_port = await stack.enter_async_context(running)
             on_change()  # a control call may have come while they started
         log.info(
             "listening",

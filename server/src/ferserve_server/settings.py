@@ -203,8 +203,11 @@ class Settings(UpstreamSettings):
 
     @model_validator(mode="after")
     def _check_processes(self) -> Self:
-        if self.processes > 1 and self.listen.startswith("unix:"):
-            raise ValueError("a unix: address in listen is for one process: set processes to 1, or a HOST:PORT")
+        for name, address in (("listen", self.listen), ("express_listen", self.express_listen)):
+            if self.processes > 1 and address.startswith("unix:"):
+                raise ValueError(
+                    f"a unix: address in {name} is for one process: set processes to 1, or a HOST:PORT"
+                )
         if self.processes > 1 and self.upstream:
             raise ValueError("processes must be 1 with upstream: start several such servers instead")
         return self

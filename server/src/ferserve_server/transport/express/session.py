@@ -12,7 +12,7 @@ from ferserve_server.transport.express.bounds import (
     STREAM_WINDOW_BYTES,
 )
 from ferserve_server.transport.express.credit import Credit
-from ferserve_server.transport.express.flow import INITIAL_SEND_WINDOW, ReceiveWindow
+from ferserve_server.transport.express.flow import INITIAL_SEND_WINDOW
 from ferserve_server.transport.express.frames import (
     ACK,
     END_HEADERS,
@@ -78,7 +78,7 @@ class Session:
         self._frames = FrameReader()
         self._preface = PREFACE
         self._is_set_up = False
-        self._window = ReceiveWindow(CONNECTION_WINDOW_BYTES)
+        self._received = 0
         self._last_id = 0
         self._final_id: int | None = None
         self._leaving = False
@@ -167,7 +167,7 @@ class Session:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a header block is not complete")
         if not self._is_set_up and (kind != Kind.SETTINGS or frame.flags & ACK):
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a connection begins with SETTINGS")
-        if kind not in {Kind.DATA, Kind.HEADERS}:
+        if kind > Kind.HEADERS:
             self._spend()
         take = self._take_kind.get(kind)
         if take is None:  # of an extension: ignored (4.1)
@@ -240,12 +240,11 @@ class Session:
             self._streams.end(stream)
 
     def _data(self, frame: Frame) -> None:
-        length = len(frame.payload)
-        if not self._window.received(length):
-            raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "more bytes than the connection's window")
-        increment = self._window.released(length)
-        if increment:
-            self.output.write(frames.write_window_update(0, increment))
+        self._received += len(frame.payload)
+        if self._received * 2 > CONNECTION_WINDOW_BYTES:
+            # At once, whatever becomes of the bytes: it is the streams' windows that bound what is held.
+            self.output.write(frames.write_window_update(0, self._received))
+            self._received = 0
         if frame.stream_id in self._streams:
             if not self._streams.data(frame, self.heard_at):
                 self._spend()
@@ -302,7 +301,6 @@ class Session:
         """Notes nothing: a client that leaves closes the connection when it has its answers."""
         if frame.stream_id:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "GOAWAY of a stream")
-        self._end_if_left()
 
     def _window_update(self, frame: Frame) -> None:
         increment = frames.read_number(frame)
