@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from ferserve_server.transport.express import frames
+from ferserve_server.transport.express.block_assembly import BlockAssembly
 from ferserve_server.transport.express.bounds import (
     CONNECTION_WINDOW_BYTES,
     HANDSHAKE_S,
@@ -82,10 +83,7 @@ class Session:
         self._last_id = 0
         self._final_id: int | None = None
         self._leaving = False
-        # The header block that has begun: its first frame, and what came of it since when.
-        self._block_frame: Frame | None = None
-        self._block = b""
-        self._block_at = 0.0
+        self._assembly = BlockAssembly(self._most_header_bytes)
         self._take_kind: Final[dict[int, Callable[[Frame], None]]] = {
             Kind.DATA: self._data,
             Kind.HEADERS: self._headers,
@@ -153,18 +151,15 @@ class Session:
         now = self._now()
         if not self._is_set_up and now - self._opened_at > HANDSHAKE_S:
             self.end(ErrorCode.PROTOCOL_ERROR, f"no HTTP/2 within {HANDSHAKE_S:g} s")
-        elif self._block_frame is not None and now - self._block_at > HANDSHAKE_S:
+        elif self._assembly.since is not None and now - self._assembly.since > HANDSHAKE_S:
             self.end(ErrorCode.PROTOCOL_ERROR, f"a header block is not complete after {HANDSHAKE_S:g} s")
         else:
             self._streams.check_times(now)
 
     def _take(self, frame: Frame) -> None:
         kind = frame.kind
-        unexpected = self._block_frame is not None and (
-            kind != Kind.CONTINUATION or frame.stream_id != self._block_frame.stream_id
-        )
-        if unexpected:
-            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a header block is not complete")
+        if self._assembly.since is not None:
+            self._assembly.check(frame)
         if not self._is_set_up and (kind != Kind.SETTINGS or frame.flags & ACK):
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a connection begins with SETTINGS")
         if kind > Kind.HEADERS:
@@ -201,20 +196,12 @@ class Session:
         if frame.flags & END_HEADERS:
             self._take_block(frame, block)
         else:
-            self._block_frame, self._block, self._block_at = frame, block, self.heard_at
+            self._assembly.begin(frame, block, self.heard_at)
 
     def _continuation(self, frame: Frame) -> None:
-        first = self._block_frame
-        if first is None:
-            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "CONTINUATION of nothing")
-        self._block += frame.payload
-        if len(self._block) > self._most_header_bytes:
-            raise ConnectionFault(
-                ErrorCode.ENHANCE_YOUR_CALM, f"a header block of more than {self._most_header_bytes} bytes"
-            )
+        self._assembly.add(frame.payload)
         if frame.flags & END_HEADERS:
-            block, self._block_frame, self._block = self._block, None, b""
-            self._take_block(first, block)
+            self._take_block(*self._assembly.end())
 
     def _take_block(self, frame: Frame, block: bytes) -> None:
         stream_id, ended = frame.stream_id, bool(frame.flags & END_STREAM)
