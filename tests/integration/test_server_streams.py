@@ -235,7 +235,9 @@ async def test_a_client_that_leaves_in_the_midst_of_a_stream_harms_nobody(tmp_pa
         await eventually(lambda: taken_in(server, everything))
 
 
-async def test_a_drain_answers_what_a_stream_sent_and_ends_it_with_the_last_number(tmp_path: Path, door: str) -> None:
+async def test_a_drain_answers_what_a_stream_sent_and_ends_it_with_the_last_number(
+    tmp_path: Path, door: str
+) -> None:
     publish_fake(tmp_path)
     async with asyncio.timeout(DEADLINE_S), local_server(tmp_path, door=door) as server:
         frames, crops, silent = (

@@ -41,7 +41,9 @@ def _cut(data: bytes, cuts: list[int]) -> list[bytes]:
 
 
 @given(
-    st.lists(st.tuples(st.integers(0, 255), st.integers(0, 255), st.integers(0, 2**31 - 1), st.binary(max_size=50))),
+    st.lists(
+        st.tuples(st.integers(0, 255), st.integers(0, 255), st.integers(0, 2**31 - 1), st.binary(max_size=50))
+    ),
     CUTS,
 )
 def test_frames_are_the_same_however_their_bytes_come(frames: list, cuts: list[int]) -> None:

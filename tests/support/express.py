@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import h2.config
 import h2.connection
 import h2.events
+import h2.exceptions
+import h2.settings
 from hpack import Decoder, Encoder
 
 from ferserve_server.transport.express.frames import (
@@ -201,6 +203,7 @@ class H2Peer:
         self._reader = reader
         self._writer = writer
         self.connection = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding="utf-8"))
+        self._frames = FrameReader()
         self.answers: dict[int, Answer] = {}
         self.gone: int | None = None
         self.closed = False
@@ -210,16 +213,28 @@ class H2Peer:
     def begin(self, settings: dict[Setting, int] | None = None) -> None:
         """Sends the preface, with these settings."""
         if settings:
-            self.connection.update_settings({int(name): value for name, value in settings.items()})
+            chosen = {h2.settings.SettingCodes(int(name)): value for name, value in settings.items()}
+            self.connection.local_settings.update(chosen)
+            self.connection.local_settings.acknowledge()
+            self.connection.decoder.max_allowed_table_size = self.connection.local_settings.header_table_size
         self.connection.initiate_connection()
 
     def call(self, message: bytes | None, path: str = PATH, *, end: bool = True, **more: str) -> int:
         """Begins a call, with its message if there is one; returns the stream's number."""
+        stream_id = self.begin_call(call_headers(path, **more), end=message is None and end)
+        if message is not None:
+            data = message_bytes(message)
+            for at in range(0, len(data), 16_384):
+                self.connection.send_data(stream_id, data[at : at + 16_384])
+            if end:
+                self.connection.end_stream(stream_id)
+        return stream_id
+
+    def begin_call(self, headers: list[tuple[str, str]], *, end: bool) -> int:
+        """Sends headers, and returns the stream's number."""
         stream_id = int(self.connection.get_next_available_stream_id())
         self.answers[stream_id] = Answer()
-        self.connection.send_headers(stream_id, call_headers(path, **more), end_stream=message is None and end)
-        if message is not None:
-            self.connection.send_data(stream_id, message_bytes(message), end_stream=end)
+        self.connection.send_headers(stream_id, headers, end_stream=end)
         return stream_id
 
     async def flush(self) -> None:
@@ -237,8 +252,16 @@ class H2Peer:
         if not data:
             self.closed = True
             return
-        for event in self.connection.receive_data(data):
-            self._note(event)
+        for frame in self._frames.feed(data):
+            try:
+                for event in self.connection.receive_data(write_frame(*frame)):
+                    self._note(event)
+            except h2.exceptions.ProtocolError:
+                if self.gone is None:
+                    raise
+                # After a GOAWAY the library takes nothing any more; others still answer pings.
+                if frame.kind == Kind.PING and not frame.flags & ACK:
+                    self.write(write_frame(Kind.PING, ACK, 0, frame.payload))
         await self.flush()
 
     async def until(self, condition: Any, timeout_s: float = 20.0) -> None:

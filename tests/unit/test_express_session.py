@@ -224,7 +224,9 @@ def test_a_stream_may_send_on_only_as_its_messages_are_taken(bench: SessionBench
     assert update.kind == Kind.WINDOW_UPDATE
     assert int.from_bytes(update.payload) >= bounds.STREAM_WINDOW_BYTES // 2
     frames = bench.send(*(bench.data(1, message) for _ in range(5 + count)))
-    assert [int.from_bytes(f.payload) for f in frames if f.kind == Kind.RST_STREAM] == [ErrorCode.FLOW_CONTROL_ERROR]
+    assert [int.from_bytes(f.payload) for f in frames if f.kind == Kind.RST_STREAM] == [
+        ErrorCode.FLOW_CONTROL_ERROR
+    ]
 
 
 def test_a_message_that_is_too_long_is_refused_before_it_comes(bench: SessionBench) -> None:
@@ -308,7 +310,9 @@ TO_THE_CONNECTION: dict[str, tuple[bytes, ErrorCode]] = {
 
 
 @pytest.mark.parametrize(("sent", "code"), TO_THE_CONNECTION.values(), ids=TO_THE_CONNECTION)
-def test_a_fault_of_the_connection_ends_it_with_its_code(bench: SessionBench, sent: bytes, code: ErrorCode) -> None:
+def test_a_fault_of_the_connection_ends_it_with_its_code(
+    bench: SessionBench, sent: bytes, code: ErrorCode
+) -> None:
     bench.send(bench.call(5))
     bench.send(sent)
     assert bench.error_code() == code
@@ -317,7 +321,8 @@ def test_a_fault_of_the_connection_ends_it_with_its_code(bench: SessionBench, se
 
 
 @pytest.mark.parametrize(
-    "first", [b"GET / HTTP/1.1\r\n\r\n", PREFACE + write_frame(Kind.PING, 0, 0, bytes(8)), b"PRI * HTTP/2.0\r\n\r\nXX"]
+    "first",
+    [b"GET / HTTP/1.1\r\n\r\n", PREFACE + write_frame(Kind.PING, 0, 0, bytes(8)), b"PRI * HTTP/2.0\r\n\r\nXX"],
 )
 def test_what_is_no_beginning_of_http2_ends_the_connection(first: bytes) -> None:
     bench = SessionBench(begin=False)
@@ -354,7 +359,9 @@ def test_a_fault_of_a_stream_resets_it_and_no_other(
     bench: SessionBench, sent: Callable[[SessionBench], bytes], code: ErrorCode
 ) -> None:
     frames = bench.send(sent(bench))
-    resets = [(frame.stream_id, int.from_bytes(frame.payload)) for frame in frames if frame.kind == Kind.RST_STREAM]
+    resets = [
+        (frame.stream_id, int.from_bytes(frame.payload)) for frame in frames if frame.kind == Kind.RST_STREAM
+    ]
     assert resets == [(1, code)]
     assert all(call.cancelled for call in bench.calls)
     bench.send(bench.call(3))
@@ -499,6 +506,13 @@ def test_who_is_asked_to_leave_may_finish_and_what_was_on_its_way_is_answered(be
     bench.calls[0].stream.answer(b"")
     assert not bench.session.over
     bench.calls[1].stream.answer(b"")
+    assert bench.session.over
+
+
+def test_who_does_not_say_that_it_has_heard_is_left_all_the_same(bench: SessionBench) -> None:
+    bench.session.leave()
+    bench.now += bounds.HANDSHAKE_S + 1
+    bench.session.check_times()
     assert bench.session.over
 
 

@@ -51,7 +51,9 @@ class BlockAssembly:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "CONTINUATION of nothing")
         self._block += piece
         if len(self._block) > self._max_bytes:
-            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, f"a header block of more than {self._max_bytes} bytes")
+            raise ConnectionFault(
+                ErrorCode.ENHANCE_YOUR_CALM, f"a header block of more than {self._max_bytes} bytes"
+            )
 
     def end(self) -> tuple[Frame, bytes]:
         """Returns the frame that the block began with, and the block. One must be under way."""

@@ -41,6 +41,7 @@ class Connection(asyncio.Protocol):
         self._now = now
         self._max_age_s = max_age_s
         self._loop = asyncio.get_running_loop()
+        self._receiving = False
         self._asked_at: float | None = None
         self._unread_since: float | None = None
 
@@ -57,9 +58,11 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Takes bytes in."""
         self._asked_at = None
+        self._receiving = True
         self._session.receive(data)
-        if self._session.over:
-            self._wake()
+        self._receiving = False
+        # What was answered at once goes out at once, also in one piece.
+        self._flush()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - why makes no difference
         """Cancels what is open."""
@@ -102,7 +105,8 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
 
     def _wake(self) -> None:
-        self._loop.call_soon(self._flush)
+        if not self._receiving:
+            self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
         data = self._session.output.take()

@@ -8,7 +8,13 @@ from grpc_health.v1.health import SERVICE_NAME
 
 from ferserve_server.transport.express.crop_stream import CropStreamCall
 from ferserve_server.transport.express.health import HealthCall
-from ferserve_server.transport.express.trailers import INTERNAL, UNIMPLEMENTED, error_block, http_block, status_block
+from ferserve_server.transport.express.trailers import (
+    INTERNAL,
+    UNIMPLEMENTED,
+    error_block,
+    http_block,
+    status_block,
+)
 from ferserve_server.transport.express.unary import UnaryCall
 from ferserve_server.transport.health import EMOTION_SERVICE
 
@@ -55,7 +61,9 @@ class Door:
         make = self._methods.get(head.path)
         if make is None:
             served = ", ".join(sorted(self._methods))
-            text = f"{head.path[:100]} is not served at this address, but at {self._main_address}; here is {served}."
+            text = (
+                f"{head.path[:100]} is not served at this address, but at {self._main_address}; here is {served}."
+            )
             stream.finish(status_block(UNIMPLEMENTED, text))
             return None
         return make(stream, head)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from enum import IntEnum
+from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
@@ -97,6 +98,9 @@ class Frame(NamedTuple):
     payload: bytes
 
 
+_MAKE_FRAME: Final = partial(tuple.__new__, Frame)
+"""Makes one without the function that named tuples have for it, in a third of the time."""
+
 _HEAD: Final = struct.Struct(">HBBBL")
 _SETTING: Final = struct.Struct(">HL")
 _NUMBER: Final = struct.Struct(">L")
@@ -123,7 +127,7 @@ class FrameReader:
         if self._rest:
             data = self._rest + data
         frames: list[Frame] = []
-        unpack, add = _HEAD.unpack_from, frames.append
+        unpack, make, add = _HEAD.unpack_from, _MAKE_FRAME, frames.append
         at, end = 0, len(data)
         while end - at >= HEAD_BYTES:
             high, low, kind, flags, stream_id = unpack(data, at)
@@ -135,7 +139,7 @@ class FrameReader:
             stop = start + length
             if stop > end:
                 break
-            add(Frame(kind, flags, stream_id & MAX_STREAM_ID, data[start:stop]))
+            add(make((kind, flags, stream_id & MAX_STREAM_ID, data[start:stop])))
             at = stop
         self._rest = data[at:]
         return frames
@@ -213,9 +217,7 @@ def write_reset(stream_id: int, code: ErrorCode) -> bytes:
 
 def write_go_away(last_stream_id: int, code: ErrorCode, text: str = "") -> bytes:
     """A GOAWAY; the text is for people who look into the connection."""
-    return write_frame(
-        Kind.GOAWAY, 0, 0, _NUMBER.pack(last_stream_id) + _NUMBER.pack(code) + text.encode()[:200]
-    )
+    return write_frame(Kind.GOAWAY, 0, 0, _NUMBER.pack(last_stream_id) + _NUMBER.pack(code) + text.encode()[:200])
 
 
 def write_headers(stream_id: int, block: bytes, flags: int, max_frame_bytes: int = MAX_FRAME_BYTES) -> bytes:

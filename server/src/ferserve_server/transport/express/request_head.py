@@ -18,7 +18,9 @@ _TIMEOUT: Final = re.compile(r"[0-9]{1,8}[HMSmun]", re.ASCII)
 _OF_THE_CALL: Final = frozenset({"te", "content-type", "grpc-timeout", "grpc-encoding", "grpc-accept-encoding"})
 """Headers that gRPC keeps to itself; all others are the caller's metadata."""
 
-_OF_CONNECTIONS: Final = frozenset({"connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"})
+_OF_CONNECTIONS: Final = frozenset(
+    {"connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"}
+)
 """They have no place in HTTP/2 (RFC 9113, 8.2.2)."""
 
 _PSEUDO: Final = frozenset({":method", ":scheme", ":path", ":authority"})
@@ -81,7 +83,9 @@ def read_head(headers: Iterable[tuple[bytes, bytes]]) -> RequestHead:
 
 def is_grpc(content_type: str) -> bool:
     """Whether it is application/grpc, whatever the messages are encoded with."""
-    return content_type == "application/grpc" or content_type.startswith(("application/grpc+", "application/grpc;"))
+    return content_type == "application/grpc" or content_type.startswith(
+        ("application/grpc+", "application/grpc;")
+    )
 
 
 def parse_timeout(text: str) -> float | None:

@@ -7,7 +7,6 @@ import contextlib
 import os
 from typing import TYPE_CHECKING, Final
 
-from ferserve_server.background import background
 from ferserve_server.transport.addresses import ListenError, claimed, is_unix, path_of
 from ferserve_server.transport.express.connection import Connection
 
@@ -66,10 +65,13 @@ async def listening_express(  # noqa: PLR0913 - its collaborators, each a port o
 
     with claimed(address, FLAG):
         server = await _listen(address, make, _context(tls), share_port=share_port)
+        loop = asyncio.get_running_loop()
+        tasks = [loop.create_task(work) for work in (_keep_looking(connections), door.drain_streams())]
         try:
-            with background(_keep_looking(connections)), background(door.drain_streams()):
-                yield None if is_unix(address) else server.sockets[0].getsockname()[1]
+            yield None if is_unix(address) else server.sockets[0].getsockname()[1]
         finally:
+            for task in tasks:
+                task.cancel()
             server.close()
             await _say_goodbye(connections)
 

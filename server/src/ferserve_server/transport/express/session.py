@@ -82,7 +82,7 @@ class Session:
         self._received = 0
         self._last_id = 0
         self._final_id: int | None = None
-        self._leaving = False
+        self._left_at: float | None = None
         self._assembly = BlockAssembly(self._most_header_bytes)
         self._take_kind: Final[dict[int, Callable[[Frame], None]]] = {
             Kind.DATA: self._data,
@@ -137,8 +137,8 @@ class Session:
 
     def leave(self) -> None:
         """Asks the peer for no more calls; when it has heard, and all are answered, the connection is over."""
-        if not (self._leaving or self.over):
-            self._leaving = True
+        if self._left_at is None and not self.over:
+            self._left_at = self._now()
             self.output.write(frames.write_go_away(MAX_STREAM_ID, ErrorCode.NO_ERROR))
             self.ping()
 
@@ -155,6 +155,8 @@ class Session:
             self.end(ErrorCode.PROTOCOL_ERROR, f"a header block is not complete after {HANDSHAKE_S:g} s")
         else:
             self._streams.check_times(now)
+            if self._left_at is not None and self._final_id is None and now - self._left_at > HANDSHAKE_S:
+                self._take_no_more()
 
     def _take(self, frame: Frame) -> None:
         kind = frame.kind
@@ -279,10 +281,13 @@ class Session:
             raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "PING has eight bytes")
         if not frame.flags & ACK:
             self.output.write(frames.write_frame(Kind.PING, ACK, 0, frame.payload))
-        elif self._leaving and self._final_id is None:
+        elif self._left_at is not None and self._final_id is None:
             # Every call that the peer made before it heard is here.
-            self._final_id = self._last_id
-            self.output.write(frames.write_go_away(self._final_id, ErrorCode.NO_ERROR))
+            self._take_no_more()
+
+    def _take_no_more(self) -> None:
+        self._final_id = self._last_id
+        self.output.write(frames.write_go_away(self._final_id, ErrorCode.NO_ERROR))
 
     def _go_away(self, frame: Frame) -> None:
         """Notes nothing: a client that leaves closes the connection when it has its answers."""

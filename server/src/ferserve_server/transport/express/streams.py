@@ -37,7 +37,11 @@ class Streams:
     """
 
     def __init__(
-        self, begin: Callable[[Stream, RequestHead], Call | None], limits: RequestLimits, output: Output, credit: Credit
+        self,
+        begin: Callable[[Stream, RequestHead], Call | None],
+        limits: RequestLimits,
+        output: Output,
+        credit: Credit,
     ) -> None:
         self._begin = begin
         self._limits = limits
