@@ -90,7 +90,7 @@ async def test_the_blocking_clients_are_answered(server: LocalServer) -> None:
         faces[:, 0, 0] = (2, 4, 1)
         with EmotionClient(server.express_address) as client:
             found = client.classify(faces)
-            stream = [len(answer) for answer in client.classify_stream(iter([faces, faces[:1]]))]
+            stream = [len(answer.predictions) for answer in client.classify_stream(iter([faces, faces[:1]]))]
         return raw, len(found), stream
 
     raw, found, stream = await asyncio.to_thread(ask)

@@ -240,7 +240,10 @@ class H2Peer:
     async def flush(self) -> None:
         """Sends what the library has to say."""
         self._writer.write(self.connection.data_to_send())
-        await self._writer.drain()
+        try:
+            await self._writer.drain()
+        except ConnectionError:
+            self.closed = True
 
     def write(self, data: bytes) -> None:
         """Sends bytes behind the library's back."""
