@@ -44,7 +44,7 @@ def _spread(quartiles: Sequence[float] | None) -> str:
 
 
 def transport_table(document: Mapping[str, Any]) -> list[str]:
-    """Of benchmarks/results/transport.json; those from before there was an express door are without its columns."""
+    """Of benchmarks/results/transport.json; with the express door if it was measured."""
     with_express = any("express" in figures for figures in document["loads"].values())
     heads = ["load", "bare gRPC, faces/s", "ferserve", "ratio"]
     heads += ["bare, CPU-s per 1,000 faces", "ferserve", "ratio (quartiles)", "to one that polls alike"]

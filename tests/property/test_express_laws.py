@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections import deque
+from itertools import pairwise
 from urllib.parse import unquote
 
 import pytest
@@ -37,7 +38,7 @@ CUTS = st.lists(st.integers(0, 10_000), max_size=8)
 
 def _cut(data: bytes, cuts: list[int]) -> list[bytes]:
     at = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
-    return [data[start:stop] for start, stop in zip(at, at[1:], strict=False)]
+    return [data[start:stop] for start, stop in pairwise(at)]
 
 
 @given(

@@ -131,7 +131,7 @@ async def running_server(settings: Settings, loader: Loader | None) -> AsyncIter
         vision = build_vision(settings, metrics)
         stack.callback(vision.close)
         service = build_service(settings, ToldModels(models, told), vision, statistics, metrics, clock)
-        server = None
+        server, port = None, None
         if settings.processes == 1:
             stack.enter_context(claimed(settings.listen, "--listen"))
             server = service.grpc_server(settings)
@@ -142,9 +142,7 @@ async def running_server(settings: Settings, loader: Loader | None) -> AsyncIter
         # Their own stack, so that a drain can close them with the gRPC server.
         others = await stack.enter_async_context(contextlib.AsyncExitStack())
         http_port = await _listen_http(settings, service, clock, others)
-        express_port = None
-        if server is not None:
-            express_port = await others.enter_async_context(service.listening_express(settings, port, clock.now))
+        express_port = await others.enter_async_context(service.listening_express(settings, port, clock.now))
         control_port = await others.enter_async_context(
             listening_control(
                 settings.control_listen,

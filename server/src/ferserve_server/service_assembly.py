@@ -84,12 +84,13 @@ class Service:
             settings: The settings.
             main_port: Port of the gRPC server, for callers who ask for what is there; None for a socket's file.
             now: The time, in seconds.
-            share_port: Whether other processes listen on the same port.
+            share_port: Whether this is one of several processes that listen on the same port. If there are such,
+                this one opens nothing otherwise.
 
         Raises:
             ListenError: The address cannot be listened on.
         """
-        if settings.express_listen == "off":
+        if settings.express_listen == "off" or (settings.processes > 1 and not share_port):
             yield None
             return
         host = settings.listen.rpartition(":")[0]

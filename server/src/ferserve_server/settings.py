@@ -59,8 +59,8 @@ class Settings(UpstreamSettings):
     )
     express_listen: str = Field(
         "off",
-        description="HOST:PORT or unix:PATH of a second gRPC address that answers ClassifyFaces and ClassifyStream "
-        "alone, in a third of the processor time; off: none",
+        description="HOST:PORT or unix:PATH of a gRPC address for ClassifyFaces and ClassifyStream alone, which "
+        "answers them with less work; off: none",
     )
     processes: int = Field(
         1, ge=1, le=64, description="processes that take gRPC calls in; from 2 on, one more owns the models"

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Final
 
 CAPACITY: Final = 1000.0
-"""What a peer has at first, and at most. A client whose calls all end at once by their deadline resets them all."""
+"""What a peer has at first, and at most: a client may reset all its calls at once, some times over."""
 
 _PER_S: Final = 200.0
 """What comes back by itself. Clients ping and probe the bandwidth some ten times a second."""

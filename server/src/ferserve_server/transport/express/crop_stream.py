@@ -1,4 +1,4 @@
-"""ClassifyStream: messages that come together are begun together, answers that are ready together go out together."""
+"""ClassifyStream: messages that come together are begun together, and answers that are ready go out together."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ class CropStreamCall:
                 pass
         finally:
             self._going_on = False
-        if self._line.over and self._is_open and self._stream.unsent is None:
+        if self._line.over and self._stream.unsent is None:
             self._finish(self._line.error or (self._sequence.cut_short() if self._line.cut_short else None))
 
     def _send_ready(self) -> bool:

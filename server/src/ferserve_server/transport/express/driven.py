@@ -1,7 +1,7 @@
 """Coroutines that run without a Task.
 
-A Task begins at the loop's next turn, and costs 5 us more for every call. Here the coroutine runs at once as far as
-it comes, so that calls which arrive together are all in the batcher's queue before it is looked at, and goes on
+A Task begins at the loop's next turn, and costs 5 us more for every call. Here the coroutine runs at once as far
+as it comes, so that calls which arrive together are all in the batcher's queue before it is looked at, and goes on
 when what it waits for is done. Python 3.12 has Tasks that begin like that.
 """
 
@@ -43,7 +43,7 @@ class Driven:
         if self._future is None or not self._future.cancel():
             self._cancelled = True
 
-    def _step(self, future: asyncio.Future[Any] | None) -> None:  # noqa: ARG002 - a future tells who it is
+    def _step(self, future: asyncio.Future[Any] | None) -> None:
         self._future = None
         try:
             if self._cancelled:

@@ -167,10 +167,8 @@ def read_settings(frame: Frame) -> list[tuple[int, int]]:
     """The settings of a SETTINGS frame that is no acknowledgement, in order, unknown ones with them.
 
     Raises:
-        ConnectionFault: The frame's length or a value is not allowed.
+        ConnectionFault: A value is not allowed.
     """
-    if len(frame.payload) % _SETTING.size:
-        raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "SETTINGS come six bytes each")
     settings = list(_SETTING.iter_unpack(frame.payload))
     for name, value in settings:
         if name == Setting.INITIAL_WINDOW_SIZE and value > MAX_WINDOW:
@@ -182,16 +180,10 @@ def read_settings(frame: Frame) -> list[tuple[int, int]]:
     return settings
 
 
-def read_number(frame: Frame) -> int:
-    """The number, 0 to 2**31 - 1, of a WINDOW_UPDATE, or 32 bits of a RST_STREAM.
-
-    Raises:
-        ConnectionFault: The frame has another length.
-    """
-    if len(frame.payload) != _NUMBER.size:
-        raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, f"{len(frame.payload)} bytes where 4 belong")
+def read_increment(frame: Frame) -> int:
+    """The bytes of a WINDOW_UPDATE, 0 to 2**31 - 1."""
     number: int = _NUMBER.unpack(frame.payload)[0]
-    return number & MAX_WINDOW if frame.kind == Kind.WINDOW_UPDATE else number
+    return number & MAX_WINDOW
 
 
 def write_frame(kind: int, flags: int, stream_id: int, payload: bytes = b"") -> bytes:

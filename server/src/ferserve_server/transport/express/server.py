@@ -31,7 +31,7 @@ _BACKLOG: Final = 1024
 
 
 @contextlib.asynccontextmanager
-async def listening_express(  # noqa: PLR0913 - its collaborators, each a port or a value
+async def listening_express(
     address: str,
     door: Door,
     limits: RequestLimits,
@@ -111,7 +111,7 @@ async def _say_goodbye(connections: set[Connection]) -> None:
     for connection in connections:
         connection.leave()
     deadline = asyncio.get_running_loop().time() + _GOODBYE_S
-    while connections and asyncio.get_running_loop().time() < deadline:
+    while connections and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110 - they tell nobody else
         await asyncio.sleep(0.01)
     for connection in list(connections):
         connection.abort()

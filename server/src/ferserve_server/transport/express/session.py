@@ -14,13 +14,13 @@ from ferserve_server.transport.express.bounds import (
 )
 from ferserve_server.transport.express.credit import Credit
 from ferserve_server.transport.express.flow import INITIAL_SEND_WINDOW
+from ferserve_server.transport.express.frame_rules import check_control
 from ferserve_server.transport.express.frames import (
     ACK,
     END_HEADERS,
     END_STREAM,
     MAX_STREAM_ID,
     PREFACE,
-    TOO_LONG,
     ConnectionFault,
     ErrorCode,
     Frame,
@@ -42,6 +42,9 @@ if TYPE_CHECKING:
 
 _SLACK: Final = 2
 """Metadata of this many times the limit ends the connection; what is between gets a clear INVALID_ARGUMENT."""
+
+_OF_A_CALL: Final = frozenset({Kind.DATA, Kind.HEADERS})
+"""Frames that a peer need not have credit for."""
 
 _PROBE: Final = b"ferserve"
 """What our pings carry."""
@@ -87,15 +90,11 @@ class Session:
         self._take_kind: Final[dict[int, Callable[[Frame], None]]] = {
             Kind.DATA: self._data,
             Kind.HEADERS: self._headers,
-            Kind.PRIORITY: self._priority,
             Kind.RST_STREAM: self._reset,
             Kind.SETTINGS: self._settings,
-            Kind.PUSH_PROMISE: self._push_promise,
             Kind.PING: self._ping,
-            Kind.GOAWAY: self._go_away,
             Kind.WINDOW_UPDATE: self._window_update,
             Kind.CONTINUATION: self._continuation,
-            TOO_LONG: self._too_long,
         }
         settings = {
             Setting.MAX_CONCURRENT_STREAMS: MAX_STREAMS,
@@ -164,10 +163,13 @@ class Session:
             self._assembly.check(frame)
         if not self._is_set_up and (kind != Kind.SETTINGS or frame.flags & ACK):
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a connection begins with SETTINGS")
-        if kind > Kind.HEADERS:
+        if kind not in _OF_A_CALL:
             self._spend()
+            check_control(frame)
         take = self._take_kind.get(kind)
-        if take is None:  # of an extension: ignored (4.1)
+        if take is None:
+            # PRIORITY says nothing to us, and who says GOAWAY goes by itself when it has its answers; frames of
+            # extensions are to be ignored (4.1).
             return
         try:
             take(frame)
@@ -243,12 +245,7 @@ class Session:
         # It was on its way when the stream was closed (5.1).
         self._spend()
 
-    def _priority(self, frame: Frame) -> None:
-        if len(frame.payload) != 5:
-            raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "PRIORITY has five bytes")
-
     def _reset(self, frame: Frame) -> None:
-        frames.read_number(frame)
         if frame.stream_id == 0 or frame.stream_id > self._last_id:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, f"reset of stream {frame.stream_id}, which is none")
         stream = self._streams.get(frame.stream_id)
@@ -256,29 +253,13 @@ class Session:
             self._streams.cancel(stream)
 
     def _settings(self, frame: Frame) -> None:
-        if frame.stream_id:
-            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "SETTINGS of a stream")
         if frame.flags & ACK:
-            if frame.payload:
-                raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "SETTINGS that acknowledge have no values")
             return
         self.output.write(frames.write_frame(Kind.SETTINGS, ACK, 0))
         self.output.set_up(frames.read_settings(frame), self._streams.all())
         self._is_set_up = True
 
-    def _push_promise(self, frame: Frame) -> None:
-        raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, f"a client pushes nothing (stream {frame.stream_id})")
-
-    def _too_long(self, frame: Frame) -> None:
-        raise ConnectionFault(
-            ErrorCode.FRAME_SIZE_ERROR, f"a frame of stream {frame.stream_id} has more than 16384 bytes"
-        )
-
     def _ping(self, frame: Frame) -> None:
-        if frame.stream_id:
-            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "PING of a stream")
-        if len(frame.payload) != 8:
-            raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "PING has eight bytes")
         if not frame.flags & ACK:
             self.output.write(frames.write_frame(Kind.PING, ACK, 0, frame.payload))
         elif self._left_at is not None and self._final_id is None:
@@ -289,18 +270,11 @@ class Session:
         self._final_id = self._last_id
         self.output.write(frames.write_go_away(self._final_id, ErrorCode.NO_ERROR))
 
-    def _go_away(self, frame: Frame) -> None:
-        """Notes nothing: a client that leaves closes the connection when it has its answers."""
-        if frame.stream_id:
-            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "GOAWAY of a stream")
-
     def _window_update(self, frame: Frame) -> None:
-        increment = frames.read_number(frame)
+        increment = frames.read_increment(frame)
         stream_id = frame.stream_id
         if stream_id > self._last_id:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, f"a window of stream {stream_id}, which is none")
-        if increment == 0:
-            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a window that grows by nothing")
         if stream_id == 0:
             self.output.widen(increment)
         elif (stream := self._streams.get(stream_id)) is not None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ferserve_server.transport.express import frames
 from ferserve_server.transport.express.bounds import MAX_STREAMS, MESSAGE_S
-from ferserve_server.transport.express.frames import END_STREAM, PADDED, ConnectionFault, ErrorCode, StreamFault
+from ferserve_server.transport.express.frames import END_STREAM, PADDED, ErrorCode, StreamFault
 from ferserve_server.transport.express.messages import PREFIX_BYTES, MessageFault, whole_message
 from ferserve_server.transport.express.room import Room
 from ferserve_server.transport.express.stream import Incoming, Stream

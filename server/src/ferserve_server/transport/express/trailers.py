@@ -1,7 +1,7 @@
 """Header blocks of answers: bytes that hold on every connection, since none of them touches HPACK's table. Pure.
 
-All are literals without indexing (RFC 7541, 6.2.2), or lines of the static table. So there is no state to keep, and
-the blocks of a call that succeeds are the same bytes for all.
+All are literals without indexing (RFC 7541, 6.2.2), or lines of the static table. So there is no state to keep,
+and the blocks of a call that succeeds are the same bytes for all.
 """
 
 from __future__ import annotations
