@@ -3,8 +3,8 @@
 The bare server parses nothing and answers with bytes of the same sizes, so that no Python gRPC server does less
 for a call; what ferserve takes more is its own: parsing, admission, batching, metrics. A second one has gRPC poll
 as ferserve does (docs/adr/0023), and ferserve is also asked at its express door (docs/adr/0024). All get the same
-loads in short turns, so that a machine that changes its pace changes them all. Processor time does
-not count what other work takes: its ratios hold on a busy machine, give or take the caches, throughput and latency do not. Prints
+loads in short turns, so that a machine that changes its pace changes them all. Processor time does not count what
+other work takes: its ratios hold on a busy machine, give or take the caches, throughput and latency do not. Prints
 a table and writes benchmarks/results/transport.json. Run with `make bench`.
 """
 
