@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import signal
+import socket
 import threading
 from typing import TYPE_CHECKING
 
@@ -17,8 +19,9 @@ from ferserve_client import EmotionClient
 from ferserve_server.backends.fake import FakeLoader, FakeServable
 from ferserve_server.settings_reading import SettingsError, load_settings
 from ferserve_server.transport.addresses import ListenError
+from ferserve_server.transport.express.frames import PREFACE, Setting, write_settings
 from support.certificates import make_certificates
-from support.express import h2_peer
+from support.express import SessionBench, h2_peer
 from support.fake_models import publish_fake
 from support.front_server import front_server, metric
 from support.local_server import (
@@ -37,10 +40,11 @@ from support.local_server import (
 from support.server_process import run_server
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
     from ferserve_server.domain.servable import ModelDescription, ServableId
+    from support.server_process import ServerProcess
 
 
 @pytest.fixture
@@ -282,13 +286,35 @@ async def test_old_connections_are_asked_to_go_and_no_call_is_lost(models: Path)
         assert (peer.gone, peer.closed) == (0, True)
 
 
-def test_a_real_server_on_its_own_loop_answers_and_goes_in_good_order(tiny_model_repo: Path) -> None:
+@pytest.fixture(scope="module")
+def express_process(tiny_model_repo: Path) -> Iterator[tuple[ServerProcess, int]]:
+    """A real server on its own event loop, which is not that of the tests, and the port of its express door."""
     with run_server(tiny_model_repo, "--express-listen", "127.0.0.1:0") as server:
-        port = server.wait_for_event("listening")["express_port"]
-        faces = np.random.default_rng(0).integers(0, 255, (40, 48, 48), np.uint8)
-        with EmotionClient(f"127.0.0.1:{port}") as client, EmotionClient(server.address) as main:
-            here, there = client.classify(faces), main.classify(faces)
-            assert here.items == there.items
-            assert len(list(client.classify_stream(faces[at : at + 2] for at in range(0, 40, 2)))) == 20
+        yield server, int(server.wait_for_event("listening")["express_port"])
         server.process.send_signal(signal.SIGTERM)
         assert server.wait() == 0
+
+
+def test_a_real_server_says_the_same_at_both_doors(express_process: tuple[ServerProcess, int]) -> None:
+    server, port = express_process
+    faces = np.random.default_rng(0).integers(0, 255, (40, 48, 48), np.uint8)
+    with EmotionClient(f"127.0.0.1:{port}") as client, EmotionClient(server.address) as main:
+        here, there = client.classify(faces), main.classify(faces)
+        assert here.items == there.items
+        assert len(list(client.classify_stream(faces[at : at + 2] for at in range(0, 40, 2)))) == 20
+
+
+def test_a_peer_that_never_reads_is_held_back_and_others_are_answered(
+    express_process: tuple[ServerProcess, int],
+) -> None:
+    _, port = express_process
+    peer = SessionBench(begin=False)
+    with socket.create_connection(("127.0.0.1", port), timeout=5) as stuck:
+        stuck.sendall(PREFACE + write_settings({Setting.INITIAL_WINDOW_SIZE: 2**31 - 1}))
+        sent = 0
+        with pytest.raises(TimeoutError):  # calls of no method: every answer is longer than the call
+            for at in itertools.count(1, 2000):
+                sent += stuck.send(b"".join(peer.headers(at + 2 * k, end=True, path="/x/Y") for k in range(1000)))
+        assert sent < 64 * 2**20
+        with EmotionClient(f"127.0.0.1:{port}") as client:
+            assert len(client.classify(np.zeros((2, 48, 48), np.uint8))) == 2

@@ -77,6 +77,7 @@ class FakeCall:
     cancelled: bool = False
     faults: list[Fault] = field(default_factory=list)
     writable_count: int = 0
+    is_unary: bool = True
 
     def take(self, message: bytes) -> None:
         self.messages.append(message)

@@ -142,9 +142,23 @@ def test_a_call_whose_message_does_not_come_ends(bench: SessionBench, sent: byte
     assert "did not come within" in str(call.faults[0])
 
 
-def test_a_stream_may_be_silent_between_its_messages(bench: SessionBench) -> None:
+def test_a_call_that_does_not_end_its_request_ends(bench: SessionBench) -> None:
     call = bench.open(1)
     bench.send(bench.data(1, message_bytes(b"faces")))
-    bench.now += 10 * bounds.MESSAGE_S
+    bench.now += bounds.MESSAGE_S + 1
     bench.session.check_times()
+    assert "did not come within" in str(call.faults[0])
+
+
+def test_a_stream_may_be_silent_before_and_between_its_messages_and_not_within(bench: SessionBench) -> None:
+    call = bench.open(1)
+    call.is_unary = False
+    for _ in range(3):
+        bench.now += 10 * bounds.MESSAGE_S
+        bench.session.check_times()
+        bench.send(bench.data(1, message_bytes(b"faces")))
     assert not call.faults
+    bench.send(bench.data(1, message_bytes(b"faces")[:7]))
+    bench.now += bounds.MESSAGE_S + 1
+    bench.session.check_times()
+    assert "did not come within" in str(call.faults[0])

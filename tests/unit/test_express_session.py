@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+import structlog
 
 from ferserve_server.domain.errors import LimitExceededError
 from ferserve_server.transport.express import bounds
@@ -367,6 +368,19 @@ def test_a_fault_of_a_stream_resets_it_and_no_other(
     bench.send(bench.call(3))
     assert bench.calls[-1].ended
     assert bench.error_code() is None
+
+
+def test_a_failure_of_the_servers_own_ends_the_connection_and_not_the_process(bench: SessionBench) -> None:
+    def fail(_: bytes) -> None:
+        raise ZeroDivisionError
+
+    call = bench.open(1)
+    call.take = fail  # type: ignore[method-assign]
+    with structlog.testing.capture_logs() as logs:
+        bench.send(bench.data(1, message_bytes(b"faces"), end=True))
+    assert bench.error_code() == ErrorCode.INTERNAL_ERROR
+    assert call.cancelled
+    assert [entry["event"] for entry in logs] == ["connection failed"]
 
 
 # Leaving

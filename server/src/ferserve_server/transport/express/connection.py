@@ -71,13 +71,15 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """Takes no more in from a peer that does not read its answers."""
-        self._unread_since = self._now()
-        self._transport.pause_reading()
+        if not self._transport.is_closing():
+            self._unread_since = self._now()
+            self._transport.pause_reading()
 
     def resume_writing(self) -> None:
         """Goes on."""
-        self._unread_since = None
-        self._transport.resume_reading()
+        if self._unread_since is not None:
+            self._unread_since = None
+            self._transport.resume_reading()
 
     def leave(self) -> None:
         """Asks the peer to go; the connection closes when its calls are answered."""

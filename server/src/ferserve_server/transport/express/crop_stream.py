@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from ferserve_server.domain.errors import DeadlineExpiredError
 from ferserve_server.pipeline.ordered import AnswerLine
@@ -43,6 +43,8 @@ class CropStreamCall:
         max_unanswered: Bound on the answers that are due. Further messages stay in the stream's window.
         timeout_s: After how many seconds the caller waits no more, or None.
     """
+
+    is_unary: ClassVar = False
 
     def __init__(
         self,

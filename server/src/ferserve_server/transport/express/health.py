@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from google.protobuf.message import DecodeError
 from grpc_health.v1 import health_pb2
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 class HealthCall:
     """Implements `stream.Call`. Event loop only."""
 
+    is_unary: ClassVar = True
     __slots__ = ("_health", "_message", "_stream")
 
     def __init__(self, health: HealthReporter, stream: Stream) -> None:

@@ -8,6 +8,7 @@ import os
 from typing import TYPE_CHECKING, Final
 
 from ferserve_server.transport.addresses import ListenError, claimed, is_unix, path_of
+from ferserve_server.transport.express.bounds import HANDSHAKE_S
 from ferserve_server.transport.express.connection import Connection
 
 if TYPE_CHECKING:
@@ -88,13 +89,22 @@ async def _listen(
     address: str, make: Callable[[], Connection], context: ssl.SSLContext | None, *, share_port: bool
 ) -> asyncio.Server:
     loop = asyncio.get_running_loop()
+    handshake_s = HANDSHAKE_S if context else None
     try:
         if is_unix(address):
             path = os.fspath(path_of(address))
-            return await loop.create_unix_server(make, path, ssl=context, backlog=_BACKLOG)
+            return await loop.create_unix_server(
+                make, path, ssl=context, ssl_handshake_timeout=handshake_s, backlog=_BACKLOG
+            )
         host, _, port = address.rpartition(":")
         return await loop.create_server(
-            make, host.strip("[]"), int(port), ssl=context, backlog=_BACKLOG, reuse_port=share_port
+            make,
+            host.strip("[]"),
+            int(port),
+            ssl=context,
+            ssl_handshake_timeout=handshake_s,
+            backlog=_BACKLOG,
+            reuse_port=share_port,
         )
     except (OSError, ValueError, OverflowError) as error:
         raise ListenError(f"cannot listen on {address!r}: {error}; choose another with {FLAG}") from error

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+import structlog
+
 from ferserve_server.transport.express import frames
 from ferserve_server.transport.express.block_assembly import BlockAssembly
 from ferserve_server.transport.express.bounds import (
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
     from ferserve_server.transport.express.request_head import RequestHead
     from ferserve_server.transport.express.stream import Call, Stream
     from ferserve_server.transport.limits import RequestLimits
+
+log = structlog.get_logger(__name__)
 
 _SLACK: Final = 2
 """Metadata of this many times the limit ends the connection; what is between gets a clear INVALID_ARGUMENT."""
@@ -121,6 +125,9 @@ class Session:
                 self._take(frame)
         except ConnectionFault as fault:
             self.end(fault.code, str(fault))
+        except Exception:
+            log.exception("connection failed")
+            self.end(ErrorCode.INTERNAL_ERROR, "The server failed on this connection. Its log tells more.")
 
     def end(self, code: ErrorCode, text: str) -> None:
         """Ends the connection at once, and tells the peer why; open calls are cancelled."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, ClassVar, Final, Protocol
 
 from ferserve_server.transport.express.bounds import STREAM_WINDOW_BYTES
 from ferserve_server.transport.express.flow import ReceiveWindow
@@ -18,7 +18,13 @@ if TYPE_CHECKING:
 
 
 class Call(Protocol):
-    """What answers a call. Event loop only. Nothing of it is called after `cancel`, or after the answer's end."""
+    """What answers a call. Event loop only. Nothing of it is called after `cancel`, or after the answer's end.
+
+    Attributes:
+        is_unary: Whether it consists of one message, which must come in time; else it may be silent between.
+    """
+
+    is_unary: ClassVar[bool]
 
     def take(self, message: bytes) -> None:
         """Takes a message in; the call says by `Stream.release` when it has no more need for its bytes."""

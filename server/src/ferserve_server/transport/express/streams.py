@@ -133,9 +133,12 @@ class Streams:
     def check_times(self, now: float) -> None:
         """Refuses calls whose messages take too long."""
         for stream in self.all():
-            incoming = stream.incoming
-            since = stream.opened_at if incoming is None else incoming.since
-            if stream.call is None or stream.remote_ended or since is None or now - since <= MESSAGE_S:
+            if stream.call is None or stream.remote_ended:
+                continue
+            since = stream.incoming.since if stream.incoming is not None else None
+            if stream.call.is_unary:
+                since = stream.opened_at
+            if since is None or now - since <= MESSAGE_S:
                 continue
             stream.call.fail(MessageFault(DEADLINE_EXCEEDED, f"The message did not come within {MESSAGE_S:g} s."))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from ferserve_server.domain.errors import DeadlineExpiredError, FerserveError
 from ferserve_server.transport.express.driven import Driven
@@ -30,6 +30,7 @@ class UnaryCall:
         head: What it began with.
     """
 
+    is_unary: ClassVar = True
     __slots__ = ("_calls", "_deadline", "_handle", "_head", "_message", "_method", "_run", "_stream", "_timer")
 
     def __init__(
