@@ -170,12 +170,13 @@ BENCH_FLAGS ?=
 	@touch $@
 
 .PHONY: bench
-bench: setup .bench/server/.ready ## Measure engine, batcher, transport, pictures, server, overload and start (10 minutes); writes docs/performance.md.
+bench: setup .bench/server/.ready ## Measure engine, batcher, transport, pictures, server, scaling, overload and start (10 minutes); writes docs/performance.md.
 	$(BIN)/python benchmarks/batcher_overhead.py
 	$(BIN)/python benchmarks/engine.py
 	$(BIN)/python benchmarks/transport.py $(BENCH_FLAGS)
 	$(BIN)/python benchmarks/pictures.py
 	$(BIN)/python benchmarks/serving.py
+	$(BIN)/python benchmarks/scaling.py $(BENCH_FLAGS)
 	$(BIN)/python benchmarks/overload.py $(BENCH_FLAGS)
 	$(BIN)/python benchmarks/start_time.py --command .bench/server/bin/ferserve-server $(BENCH_FLAGS)
 	$(BIN)/python benchmarks/performance_tables.py

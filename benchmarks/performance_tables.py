@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from cycle_figures import cycle_table
 from peer_tables import peer_table
 from picture_tables import pictures_table
+from scaling import scaling_table
 from serving_tables import (
     batcher_table,
     engine_table,
@@ -77,6 +78,7 @@ BLOCKS: dict[str, Callable[[dict[str, Any]], list[str]]] = {
     "transport": plain(transport_table),
     "pictures": plain(pictures_table),
     "serving": plain(serving_table),
+    "scaling": plain(scaling_table),
     "overload": plain(overload_table),
     "start_time": plain(start_table),
     "peers": plain(peer_table),

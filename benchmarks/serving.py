@@ -27,6 +27,7 @@ EXPRESS = "@express"
 VARIANTS = (
     f"{BASE}=",
     f"express door={EXPRESS}",
+    "batches untuned=--tune fixed",
     "engine in a thread=--engine thread",
     "2 front processes=--processes 2",
 )

@@ -15,6 +15,7 @@ from ferserve_client import (
     NO_RETRIES,
     AsyncEmotionClient,
     CallCancelledError,
+    ChannelOptions,
     DeadlineExceededError,
     EmotionClient,
     FerserveError,
@@ -30,6 +31,7 @@ from ferserve_client import (
     ServerDrainingError,
     ServerUnavailableError,
 )
+from support.relay import Relay
 from support.scripted_server import BROKEN, DRAINING, QUEUE_FULL, Refusal, ScriptedServer, serve
 
 if TYPE_CHECKING:
@@ -239,3 +241,13 @@ def test_errors_keep_the_details_of_the_call_as_their_cause(client: EmotionClien
         client.classify(faces(1))
 
     assert isinstance(raised.value.__cause__ or raised.value.__context__, grpc.RpcError)
+
+
+def test_a_server_that_has_fallen_silent_is_noticed_long_before_the_deadline(server: ScriptedServer) -> None:
+    options = ChannelOptions(keepalive_s=1.0, keepalive_timeout_s=1.0)
+    with Relay(server.address) as relay, EmotionClient(relay.address, retry=NO_RETRIES, options=options) as client:
+        client.classify(faces(3))
+        relay.fall_silent()
+
+        with pytest.raises(ServerUnavailableError, match=r"(?i)ping|keepalive"):
+            client.classify(faces(3), timeout_s=45)

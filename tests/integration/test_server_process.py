@@ -209,6 +209,20 @@ def test_bad_settings_are_told_by_line_and_exit_code() -> None:
     assert second.startswith("ferserve-server: min_neighbors: ")
 
 
+def test_a_system_that_starts_no_engine_process_is_told_in_one_line(tmp_path: Path) -> None:
+    program = (
+        "import sys; sys.executable = '/nowhere/python';"
+        "from ferserve_server.cli import main; sys.argv[1:] = ['--model-repo', sys.argv[1]]; main()"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path)], check=False, capture_output=True, text=True, timeout=60
+    )
+    assert run.returncode == 71
+    (line,) = run.stderr.splitlines()
+    assert line.startswith("ferserve-server: no engine process can be started: ")
+    assert "/nowhere/python" in line
+
+
 class Load:
     """Clients on threads that call until the server refuses, and what became of every call."""
 

@@ -89,3 +89,31 @@ def test_bulk_work_that_has_waited_long_counts_as_interactive():
     queue = [Waits(8, Priority.BULK, NOW - 0.25), Waits(8)]
 
     assert share_out(NOW, queue, RULES) == (4, 4)
+
+
+FEW = CutRules(max_batch_size=32, few_rows=8)
+
+
+@pytest.mark.parametrize(
+    ("queued", "most_rows", "waits"),
+    [(1, 1, True), (7, 7, True), (1, 8, False), (8, 1, False), (1, 0, False)],
+)
+def test_a_few_rows_wait_for_a_few_others_to_come_back(queued, most_rows, waits):
+    executors = Executors(idle=1, batches_ahead=0, most_rows=most_rows)
+
+    decision = ask([queued], executors, FEW, age_s=0.0005)
+
+    at_once = Dispatch((queued,), CutReason.EXECUTOR_IDLE)
+    assert decision == (WaitUntil(pytest.approx(NOW + 0.0015)) if waits else at_once)
+
+
+def test_a_few_rows_do_not_wait_for_ever_for_others_that_hang():
+    executors = Executors(idle=1, batches_ahead=0, most_rows=1)
+
+    assert ask([1], executors, FEW, age_s=0.002) == Dispatch((1,), CutReason.EXECUTOR_IDLE)
+
+
+def test_no_rows_wait_for_others_where_each_costs_more_than_a_batch_does():
+    executors = Executors(idle=1, batches_ahead=0, most_rows=1)
+
+    assert ask([1], executors, CutRules(32, few_rows=1)) == Dispatch((1,), CutReason.EXECUTOR_IDLE)

@@ -50,12 +50,17 @@ Argument = tuple[str, int | str]
 
 def channel_arguments(options: ChannelOptions, tls: TlsOptions | None) -> list[Argument]:
     """The gRPC channel arguments that the options stand for."""
-    reconnect_ms = round(options.max_reconnect_backoff_s * 1000)
+    reconnect_ms, answer_ms = (
+        round(options.max_reconnect_backoff_s * 1000),
+        round(options.keepalive_timeout_s * 1000),
+    )
     arguments: list[Argument] = [
         ("grpc.max_send_message_length", options.max_message_bytes),
         ("grpc.max_receive_message_length", options.max_message_bytes),
         ("grpc.keepalive_time_ms", round(options.keepalive_s * 1000)),
-        ("grpc.keepalive_timeout_ms", round(options.keepalive_timeout_s * 1000)),
+        ("grpc.keepalive_timeout_ms", answer_ms),
+        # gRPC waits the longer of the two for the answer to a ping; this one is 60 s unless it is set.
+        ("grpc.http2.ping_timeout_ms", answer_ms),
         ("grpc.initial_reconnect_backoff_ms", min(100, reconnect_ms)),
         ("grpc.max_reconnect_backoff_ms", reconnect_ms),
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 
@@ -12,6 +13,9 @@ from ferserve_server.settings_reading import SettingsError, format_settings, loa
 
 EXIT_USAGE = 2
 """Exit code for settings that cannot be used, as argparse has it."""
+
+EXIT_SYSTEM = 71
+"""Exit code when the system refuses what is needed: EX_OSERR of sysexits.h."""
 
 
 def main() -> None:
@@ -24,8 +28,17 @@ def main() -> None:
         print(format_settings(settings))
         return
     set_up_logging(settings.log_level, settings.log_format)
-    try:
-        with opened_loader(settings) as loader:
+    with contextlib.ExitStack() as stack:
+        try:
+            loader = stack.enter_context(opened_loader(settings))
+        except BackendMissingError as error:
+            code = _complain(str(error))
+        except OSError as error:
+            _complain(
+                f"no engine process can be started: {error}. Free the resource, or run with --engine thread."
+            )
+            code = EXIT_SYSTEM
+        else:
             # Here, since it takes most of a second, and the first engine process comes up meanwhile.
             from ferserve_server import app  # noqa: PLC0415
 
@@ -33,8 +46,6 @@ def main() -> None:
                 code = app.run(settings, loader)
             except app.START_ERRORS as error:
                 code = _complain(str(error))
-    except BackendMissingError as error:
-        code = _complain(str(error))
     sys.stdout.flush()
     sys.stderr.flush()
     # Everything of ours is closed. TensorFlow and gRPC keep native threads, and tearing the interpreter down under

@@ -51,7 +51,7 @@ async def running_fronts(
             addresses["express_listen"], express_port = express.address, express.port
         plan = FrontPlan(
             _MODULE,
-            _settings_of_one(settings, addresses),
+            settings_of_one_front(settings, addresses),
             settings.max_queue_mib * 2**20,
             models.acquire,
             vision.resize,
@@ -83,14 +83,19 @@ async def running_fronts(
             await fronts.close()
 
 
-def _settings_of_one(settings: Settings, addresses: dict[str, str]) -> dict[str, Any]:
-    """The settings of one front process: threads and the queue for pictures are divided among all."""
+def settings_of_one_front(settings: Settings, addresses: dict[str, str]) -> dict[str, Any]:
+    """The settings of one front process: threads and the queue for pictures are divided among all.
+
+    Of the threads each has twice its share, at most all: the kernel spreads connections as it happens, and with no
+    more than its share a process that has most of them leaves cores idle (two photographs at once on two cores
+    with two processes: 0.76 times the throughput of one).
+    """
     count = settings.processes
     threads = settings.vision_threads or cpu_count()
     own = settings.model_copy(
         update={
             **addresses,
-            "vision_threads": max(1, threads // count),
+            "vision_threads": min(threads, max(1, 2 * threads // count)),
             "max_queue_images": max(settings.max_images_per_request, settings.max_queue_images // count),
         }
     )

@@ -10,6 +10,7 @@ from ferserve_server.backends.engine.runner import EngineRunner
 from ferserve_server.backends.engine.servable import EngineServable
 from ferserve_server.backends.processor import describe_machine
 from ferserve_server.batching.batcher import Batcher
+from ferserve_server.batching.company import few_rows
 from ferserve_server.batching.runner import ThreadRunner
 from ferserve_server.batching.settings import BatcherSettings
 from ferserve_server.domain.servable import Precision
@@ -63,7 +64,8 @@ def build_manager(
     batcher_settings = _batcher_settings(settings)
 
     def make_batcher(servable: Servable, tuning: Tuning) -> Batcher:
-        chosen = replace(batcher_settings, bucket_sizes=tuning.bucket_sizes)
+        few = few_rows(tuning.latency_s)
+        chosen = replace(batcher_settings, bucket_sizes=tuning.bucket_sizes, few_rows=few)
         make_runner: RunnerMaker = ThreadRunner
         if isinstance(servable, EngineServable):
             chosen = replace(chosen, inline_s=0.0)  # nothing can run in place

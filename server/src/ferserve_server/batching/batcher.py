@@ -177,7 +177,8 @@ class Batcher:
             entry.fail(DeadlineExpiredError())
         while self._queue and self._runner.available:
             busy, threads = len(self._in_flight), self._runner.thread_count
-            executors = Executors(idle=max(0, threads - busy), batches_ahead=max(0, busy - threads))
+            most_rows = max((batch.row_count for batch in self._in_flight), default=0)
+            executors = Executors(max(0, threads - busy), max(0, busy - threads), most_rows)
             decision = decide(now, self._queue.entries, self._queue.face_count, executors, self._rules)
             if not isinstance(decision, Dispatch):
                 self._wake_at(decision.when)

@@ -4,6 +4,8 @@ Rules, in this order:
 
 1. An executor is idle: take what waits, up to the largest batch, now. `max_queue_delay_s` above 0 lets a smaller
    batch wait that long for company; the default is not to.
+   But beside a batch of few rows, a few more wait until it is back, COMPANY_S at most: each would pay what a batch
+   costs whatever its size, and take a core from the threads that bring more rows. What few are, `company` says.
 2. Every executor is busy: cut one batch ahead, but only a full one. A full batch cannot grow, so cutting it early
    costs nothing; a partial one stays open and goes on growing until an executor is free (docs/adr/0007).
 3. Rows are shared out max-min fairly over the requests that wait: small requests go whole, large ones get what is
@@ -14,12 +16,15 @@ Rules, in this order:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from ferserve_server.domain.ports import CutReason, Priority
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+
+COMPANY_S: Final = 2e-3
+"""Longest wait of few rows for a batch of few rows to come back, in seconds: that takes one, unless it hangs."""
 
 
 class Waiting(Protocol):
@@ -47,19 +52,28 @@ class CutRules:
         max_queue_delay_s: Longest wait of the oldest row while an executor is idle, 0 or more.
         bulk_promotion_s: Age at which bulk work counts as interactive.
         hold_until_queued: Cut nothing before this many rows wait. 0 but in tests.
+        few_rows: Fewer rows than this do not run beside a batch of fewer; 0 or 1: any may.
     """
 
     max_batch_size: int
     max_queue_delay_s: float = 0.0
     bulk_promotion_s: float = 0.25
     hold_until_queued: int = 0
+    few_rows: int = 0
 
 
 class Executors(NamedTuple):
-    """How busy the executors are: `idle` take a batch at once, `batches_ahead` wait for one."""
+    """How busy the executors are.
+
+    Attributes:
+        idle: Executors that take a batch at once.
+        batches_ahead: Batches that wait for an executor.
+        most_rows: Rows of the largest batch that runs; 0 if none does.
+    """
 
     idle: int
     batches_ahead: int
+    most_rows: int = 0
 
 
 class Dispatch(NamedTuple):
@@ -97,11 +111,12 @@ def decide(
         return Dispatch(share_out(now, queue, rules), CutReason.FULL)
     if full:
         return Dispatch(share_out(now, queue, rules), CutReason.FULL)
-    delayed = rules.max_queue_delay_s > 0
-    if delayed and now < (due := queue[0].enqueued_at + rules.max_queue_delay_s):
+    few_beside_few = 0 < executors.most_rows < rules.few_rows > queued_rows
+    wait_s = max(rules.max_queue_delay_s, COMPANY_S if few_beside_few else 0.0)
+    if wait_s > 0 and now < (due := queue[0].enqueued_at + wait_s):
         return WaitUntil(due)
     everything = tuple([waiting.remaining for waiting in queue])
-    return Dispatch(everything, CutReason.DELAY if delayed else CutReason.EXECUTOR_IDLE)
+    return Dispatch(everything, CutReason.DELAY if rules.max_queue_delay_s > 0 else CutReason.EXECUTOR_IDLE)
 
 
 def share_out(now: float, queue: Iterable[Waiting], rules: CutRules) -> tuple[int, ...]:

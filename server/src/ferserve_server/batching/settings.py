@@ -21,6 +21,7 @@ class BatcherSettings:
         execution_timeout_s: A batch that runs longer is failed and its thread replaced.
         inline_s: Longest batch, in seconds, that is run on the event loop for a caller who is alone; 0: none.
         hold_until_queued: Cut the first batch not before this many faces wait. 0 but in tests.
+        few_rows: See `policy.CutRules`.
     """
 
     bucket_sizes: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64, 128)
@@ -31,12 +32,17 @@ class BatcherSettings:
     execution_timeout_s: float = 30.0
     inline_s: float = 0.0
     hold_until_queued: int = 0
+    few_rows: int = 0
 
     @property
     def cut_rules(self) -> CutRules:
         """What the policy goes by."""
         return CutRules(
-            self.bucket_sizes[-1], self.max_queue_delay_s, self.bulk_promotion_s, self.hold_until_queued
+            self.bucket_sizes[-1],
+            self.max_queue_delay_s,
+            self.bulk_promotion_s,
+            self.hold_until_queued,
+            self.few_rows,
         )
 
     def queue_limits(self, executor_count: int) -> QueueLimits:

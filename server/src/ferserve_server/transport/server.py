@@ -152,6 +152,8 @@ def server_options(limits: RequestLimits, *, share_port: bool = False) -> list[t
         # Dead peers are noticed within 80 s; callers may ping every 10 s.
         ("grpc.keepalive_time_ms", 60_000),
         ("grpc.keepalive_timeout_ms", 20_000),
+        # gRPC waits the longer of the two for the answer to a ping; this one is 60 s unless it is set.
+        ("grpc.http2.ping_timeout_ms", 20_000),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
     ]

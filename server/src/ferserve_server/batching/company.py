@@ -1,0 +1,42 @@
+"""When a few rows are better off in company: what a batch costs beside its rows. Pure."""
+
+from __future__ import annotations
+
+import statistics
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+HANDOVER_S: Final = 0.25e-3
+"""Processor time of a batch beside its execution, in seconds: shared memory, two messages, two threads woken. With
+fer-nano and one caller the server takes 0.8 ms a call more than with a model that takes no time, the execution
+0.46 ms (docs/performance.md)."""
+
+_LARGEST: Final = 32
+"""Never more rows than this count as few: their wait is to be short whatever the times say."""
+
+
+def few_rows(latency_s: Mapping[int, float]) -> int:
+    """Below how many rows a batch costs more for being one than for its rows.
+
+    A batch of n rows takes about a + b n. Few are those with b n below a and the handover together: on two cores
+    fewer than 10 with fer-nano and than 2 with fer-small; none with fer-base. Side by side they would pay a twice.
+    A bound twice as high gains more where many call with one face each, and costs few callers with 4 or 8 faces.
+
+    Args:
+        latency_s: Time of a batch, in seconds, by its size; may be empty.
+
+    Returns:
+        0 to 32; 0 if there are not two sizes to tell from.
+    """
+    if len(latency_s) < 2:
+        return 0
+    sizes = sorted(latency_s)
+    half, largest = sizes[(len(sizes) - 1) // 2], sizes[-1]
+    row_s = (latency_s[largest] - latency_s[half]) / (largest - half)
+    # The median over the small sizes: the first one measured may have met a cold cache.
+    batch_s = statistics.median(latency_s[size] - size * row_s for size in sizes if size <= half) + HANDOVER_S
+    if batch_s <= 0:
+        return 0
+    return _LARGEST if row_s * _LARGEST <= batch_s else int(batch_s / row_s)
