@@ -68,7 +68,7 @@ def measure(options: argparse.Namespace, work: Path) -> dict[str, Any]:
             raise SystemExit(f"no server started: {missing}")
         times = {"rounds": options.rounds, "warm_s": options.warm_s, "measure_s": options.measure_s}
         express = {each.partition("=")[0] for each in variants if EXPRESS in each}
-        found = {}
+        found: dict[str, dict[str, list[dict[str, Any]]]] = {}
         for name, load in loads.items():
             able = [each for each in servers if name in CLASSIFY_LOADS or each not in express]
             found |= in_turns({each: servers[each] for each in able}, {name: load}, **times)

@@ -167,6 +167,10 @@ async def test_a_deadline_is_the_servers_too(tmp_path: Path) -> None:
         assert classes_of(await server.emotion.ClassifyFaces(full)) == [1, 2, 3, 4]
 
 
+async def test_a_deadline_in_ten_thousand_years_is_none(peer: H2Peer) -> None:
+    assert _classes(await peer.answer(peer.call(_request(4), grpc_timeout="99999999H"))) == [4]
+
+
 async def test_a_deadline_ends_a_stream(peer: H2Peer) -> None:
     stream_id = peer.call(None, PATH.replace("Faces", "Stream"), end=False, grpc_timeout="50m")
     answer = await peer.answer(stream_id)

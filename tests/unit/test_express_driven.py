@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 
 import pytest
 import structlog
@@ -103,6 +105,26 @@ async def test_a_failure_of_what_it_waits_for_is_raised_where_it_waits(ended: _E
     future.set_exception(ValueError("broken"))
     await asyncio.sleep(0)
     assert (seen, ended.count) == (["broken"], 1)
+
+
+async def test_one_that_has_ended_keeps_nobody_alive() -> None:
+    class Owner:
+        def __init__(self) -> None:
+            self.driven = Driven(self.work(), self.ended)
+
+        async def work(self) -> None:
+            await asyncio.sleep(0)
+
+        def ended(self) -> None:
+            pass
+
+    owner = weakref.ref(Owner())
+    gc.disable()
+    try:
+        await asyncio.sleep(0)
+        assert owner() is None
+    finally:
+        gc.enable()
 
 
 async def test_what_nobody_catches_is_logged(ended: _Ended) -> None:

@@ -169,8 +169,18 @@ def test_a_window_that_shrank_below_nothing_is_filled_first(bench: SessionBench)
     assert call.writable_count == 1
 
 
+def test_of_settings_that_come_twice_the_last_one_holds(bench: SessionBench) -> None:
+    again = b"".join(
+        Setting.INITIAL_WINDOW_SIZE.to_bytes(2) + _number(value) for value in (2**31 - 1, 0, 2**31 - 1, 9)
+    )
+    bench.send(bench.headers(1), write_frame(Kind.SETTINGS, 0, 0, again))
+    bench.read()
+    bench.calls[0].stream.send(bytes(100))
+    assert [len(frame.payload) for frame in bench.read() if frame.kind == Kind.DATA] == [9]
+
+
 def test_a_peer_that_keeps_no_table_of_headers_is_told_that_none_is_used(bench: SessionBench) -> None:
-    bench.send(write_settings({Setting.HEADER_TABLE_SIZE: 0}), bench.call(1), bench.call(3))
+    bench.send(write_settings({Setting.HEADER_TABLE_SIZE: 0}) * 2, bench.call(1), bench.call(3))
     bench.read()
     bench.calls[0].stream.answer(b"")
     bench.calls[1].stream.answer(b"")

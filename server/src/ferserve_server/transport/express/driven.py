@@ -52,10 +52,10 @@ class Driven:
             else:
                 future = self._coroutine.send(None)
         except (StopIteration, asyncio.CancelledError):
-            self._ended()
+            self._end()
         except Exception:
             log.exception("call failed outside its handler")
-            self._ended()
+            self._end()
         else:
             if future is None:  # asyncio.sleep(0)
                 asyncio.get_running_loop().call_soon(self._step, None)
@@ -64,3 +64,12 @@ class Driven:
             future._asyncio_future_blocking = False  # noqa: SLF001 - how asyncio lets others drive
             future.add_done_callback(self._step)
             self._future = future
+
+    def _end(self) -> None:
+        # Whoever waits for the end refers to this, and would so keep itself alive until garbage is collected.
+        ended, self._ended = self._ended, _nothing
+        ended()
+
+
+def _nothing() -> None:
+    """Called when there is no more to tell."""

@@ -22,7 +22,7 @@ from ferserve_server.transport.express.messages import PREFIX_BYTES, write_prefi
 from ferserve_server.transport.express.trailers import BEGIN_BLOCK, FORGET_TABLE, OK_BLOCK
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from ferserve_server.transport.express.stream import Stream
 
@@ -42,6 +42,10 @@ _MESSAGE: Final = struct.Struct(">HBBBLBL")
 
 _END: Final = struct.Struct(f">5sL{len(OK_BLOCK)}s")
 _END_HEAD: Final = _headers_head(OK_BLOCK, END_HEADERS | END_STREAM)
+
+
+_TABLE_BYTES: Final = 4096
+"""What a peer keeps of headers unless it says otherwise (6.5.2)."""
 
 
 class Output:
@@ -140,23 +144,23 @@ class Output:
         """Resets a stream."""
         self.write(write_reset(stream_id, code))
 
-    def set_up(self, settings: Iterable[tuple[int, int]], streams: Iterable[Stream]) -> None:
-        """Does as the peer's settings say, for the open `streams` too.
+    def set_up(self, settings: Sequence[tuple[int, int]], streams: Iterable[Stream]) -> None:
+        """Does as the peer's settings say, for the open `streams` too. Of those that come twice the last one holds.
 
         Raises:
             ConnectionFault: A window is more than one can be.
         """
-        for name, value in settings:
-            if name == Setting.INITIAL_WINDOW_SIZE:
-                change, self.stream_window = value - self.stream_window, value
-                for stream in streams:
-                    stream.send_left = grown(stream.send_left, change)
-            elif name == Setting.MAX_FRAME_SIZE:
-                self._max_frame = value
-            elif name == Setting.HEADER_TABLE_SIZE and value < 4096 and not self._table_was_cut:
-                self._table_was_cut = True
-                self._block_prefix = FORGET_TABLE
-        self._send_waiting(list(self._waiting.values()))
+        last = dict(settings)
+        self._max_frame = last.get(Setting.MAX_FRAME_SIZE, self._max_frame)
+        smaller = any(name == Setting.HEADER_TABLE_SIZE and value < _TABLE_BYTES for name, value in settings)
+        if smaller and not self._table_was_cut:
+            self._table_was_cut, self._block_prefix = True, FORGET_TABLE
+        change = last.get(Setting.INITIAL_WINDOW_SIZE, self.stream_window) - self.stream_window
+        if change:
+            self.stream_window += change
+            for stream in streams:
+                stream.send_left = grown(stream.send_left, change)
+            self._send_waiting(list(self._waiting.values()))
 
     def widen(self, increment: int, stream: Stream | None = None) -> None:
         """Sends more, since the peer takes more: on a stream, or on the connection.
@@ -175,6 +179,8 @@ class Output:
 
     def _send_waiting(self, streams: Iterable[Stream]) -> None:
         for stream in streams:
+            if self._connection_left <= 0:
+                return
             self._send_some(stream)
             if stream.unsent:
                 continue
