@@ -145,7 +145,7 @@ class Output:
         self.write(write_reset(stream_id, code))
 
     def set_up(self, settings: Sequence[tuple[int, int]], streams: Iterable[Stream]) -> None:
-        """Does as the peer's settings say, for the open `streams` too. Of those that come twice the last one holds.
+        """Does as the peer's settings say, for the open `streams` too. Of what comes twice the last one holds.
 
         Raises:
             ConnectionFault: A window is more than one can be.
