@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import structlog
+from hpack import Decoder
 
 from ferserve_server.domain.errors import LimitExceededError
 from ferserve_server.transport.express import bounds
@@ -253,7 +254,15 @@ def test_a_compressed_message_is_refused(bench: SessionBench) -> None:
     bench.send(bench.data(1, b"\x01" + message_bytes(b"faces")[1:], end=True))
     (fault,) = call.faults
     assert isinstance(fault, MessageFault)
-    assert fault.code == 12
+    headers = dict(Decoder().decode(fault.trailers))
+    assert (headers["grpc-status"], headers["grpc-accept-encoding"]) == ("12", "identity")
+
+
+def test_a_stream_whose_messages_cannot_be_read_is_told_once(bench: SessionBench) -> None:
+    call = bench.open(1)
+    call.is_unary = False
+    bench.send(bench.data(1, b"\x01" + bytes(1000)), bench.data(1, bytes(1000)), bench.data(1, bytes(1000)))
+    assert len(call.faults) == 1
 
 
 def test_a_stream_that_ends_within_a_message_is_told(bench: SessionBench) -> None:

@@ -10,7 +10,7 @@ from ferserve_server.domain.errors import DeadlineExpiredError
 from ferserve_server.pipeline.ordered import AnswerLine
 from ferserve_server.transport.express.driven import Driven
 from ferserve_server.transport.express.messages import MessageFault
-from ferserve_server.transport.express.trailers import OK_BLOCK, error_block, status_block
+from ferserve_server.transport.express.trailers import OK_BLOCK, error_block
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -158,7 +158,7 @@ class CropStreamCall:
     def _finish(self, error: BaseException | None) -> None:
         if isinstance(error, MessageFault):
             self._opened.count(asyncio.CancelledError())
-            self._stream.finish(status_block(error.code, str(error)))
+            self._stream.finish(error.trailers)
         else:
             told = self._opened.count(error)
             self._stream.finish(OK_BLOCK if told is None else error_block(told))

@@ -46,8 +46,8 @@ class HealthCall:
 
     def fail(self, fault: Fault) -> None:
         """Answers with why the message cannot be taken."""
-        code = fault.code if isinstance(fault, MessageFault) else RESOURCE_EXHAUSTED
-        self._stream.finish(status_block(code, str(fault)))
+        too_long = status_block(RESOURCE_EXHAUSTED, str(fault))
+        self._stream.finish(fault.trailers if isinstance(fault, MessageFault) else too_long)
 
     def writable(self) -> None:
         """There is nothing more to send."""

@@ -6,9 +6,11 @@ import struct
 from typing import TYPE_CHECKING, Final
 
 from ferserve_server.domain.errors import FerserveError
-from ferserve_server.transport.express.trailers import UNIMPLEMENTED
+from ferserve_server.transport.express.trailers import UNIMPLEMENTED, status_block
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from ferserve_server.transport.limits import RequestLimits
 
 PREFIX_BYTES: Final = 5
@@ -17,11 +19,22 @@ _PREFIX: Final = struct.Struct(">BL")
 
 
 class MessageFault(Exception):  # noqa: N818 - a fault of the peer's
-    """The bytes of a stream are no messages that can be taken; `code` is gRPC's."""
+    """The bytes of a stream are no messages that can be taken.
 
-    def __init__(self, code: int, text: str) -> None:
+    Attributes:
+        trailers: What the call ends with.
+    """
+
+    def __init__(self, code: int, text: str, more: Iterable[tuple[str, str]] = ()) -> None:
+        """Notes what to say.
+
+        Args:
+            code: Code of gRPC.
+            text: For people.
+            more: Further trailers.
+        """
         super().__init__(text)
-        self.code = code
+        self.trailers = status_block(code, text, more)
 
 
 Fault = MessageFault | FerserveError
@@ -86,7 +99,9 @@ class MessageReader:
     def _fault(self, flag: int, length: int) -> Fault | None:
         if flag:
             return MessageFault(
-                UNIMPLEMENTED, "Compressed messages are not read at this address. Send them uncompressed."
+                UNIMPLEMENTED,
+                "Compressed messages are not read at this address. Send them uncompressed.",
+                [("grpc-accept-encoding", "identity")],
             )
         try:
             self._limits.check_message(length)

@@ -140,6 +140,8 @@ class Streams:
                 since = stream.opened_at
             if since is None or now - since <= MESSAGE_S:
                 continue
+            if stream.incoming is not None:
+                stream.incoming.since = None  # told once
             stream.call.fail(MessageFault(DEADLINE_EXCEEDED, f"The message did not come within {MESSAGE_S:g} s."))
 
     def _data_in_parts(self, stream: Stream, frame: Frame, now: float) -> bool:
@@ -152,12 +154,14 @@ class Streams:
         if frame.flags & PADDED:
             payload = frames.without_padding(frame)
             self._released(stream, incoming, len(frame.payload) - len(payload))
+        broken_before = incoming.reader.fault is not None
         messages = incoming.reader.feed(payload)
         for message in messages:
             if stream.call is not None:
                 stream.call.take(message)
-        if stream.call is not None and incoming.reader.fault is not None:
-            stream.call.fail(incoming.reader.fault)
+        if incoming.reader.fault is not None:
+            if stream.call is not None and not broken_before:
+                stream.call.fail(incoming.reader.fault)
         elif stream.id in self._open:
             self._follow(stream, incoming, now, completed=bool(messages))
             if frame.flags & END_STREAM:

@@ -71,7 +71,7 @@ class UnaryCall:
     def fail(self, fault: Fault) -> None:
         """Answers with why the message cannot be taken."""
         if isinstance(fault, MessageFault):
-            self._finish(status_block(fault.code, str(fault)))
+            self._finish(fault.trailers)
             return
 
         async def refuse() -> bytes:
