@@ -3,7 +3,8 @@
     ferserve-train train seed3-gap512 --data fer2013.zip
 
 Adam at 5e-4, from epoch 20 at 2.5e-4, from epoch 30 at 5e-5. The source tells neither its batch, augmentation, L2
-factor nor epochs; here 64, mirroring, 1e-3 and 45. Published: no score. Not yet measured here.
+factor nor epochs; here 64, mirroring, 1e-3 and 45. Published: no score. Reached here: 48.8 % on PublicTest (47.2
+to 50.4) after 8 of 45 epochs, in 60 minutes on two shared cores.
 """
 
 from dataclasses import replace
