@@ -44,10 +44,14 @@ def _spread(quartiles: Sequence[float] | None) -> str:
 
 
 def transport_table(document: Mapping[str, Any]) -> list[str]:
-    """Of benchmarks/results/transport.json."""
+    """Of benchmarks/results/transport.json; with the express door if it was measured."""
+    with_express = any("express" in figures for figures in document["loads"].values())
     heads = ["load", "bare gRPC, faces/s", "ferserve", "ratio"]
     heads += ["bare, CPU-s per 1,000 faces", "ferserve", "ratio (quartiles)", "to one that polls alike"]
     heads += ["bare, p50 / p95 / p99 ms", "ferserve"]
+    if with_express:
+        heads += ["express door, faces/s", "to ferserve", "CPU-s per 1,000 faces", "to ferserve"]
+        heads += ["p50 / p95 / p99 ms"]
     rows = []
     for load, figures in document["loads"].items():
         bare, ours = figures["echo"], figures["null"]
@@ -63,9 +67,21 @@ def transport_table(document: Mapping[str, Any]) -> list[str]:
                 short(figures["cpu_ratio_alike"]),
                 latency(bare),
                 latency(ours),
+                *(_express_cells(figures) if with_express else ()),
             ]
         )
     return table(heads, rows)
+
+
+def _express_cells(figures: Mapping[str, Any]) -> list[str]:
+    found = figures.get("express", {})
+    return [
+        number(found.get("faces_per_s")) + errors(found),
+        short(figures.get("express_throughput_ratio")),
+        short(found.get("cpu_s_per_1000_faces")),
+        short(figures.get("express_cpu_ratio")),
+        latency(found),
+    ]
 
 
 def serving_table(document: Mapping[str, Any]) -> list[str]:

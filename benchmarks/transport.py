@@ -2,10 +2,10 @@
 
 The bare server parses nothing and answers with bytes of the same sizes, so that no Python gRPC server does less
 for a call; what ferserve takes more is its own: parsing, admission, batching, metrics. A second one has gRPC poll
-as ferserve does (docs/adr/0023). All get the same loads in short turns, so that a machine that changes its pace
-changes them all. Processor time does not count what other work takes: its ratios hold on a busy machine, give or
-take the caches, throughput and latency do not. Prints a table and writes benchmarks/results/transport.json. Run
-with `make bench`.
+as ferserve does (docs/adr/0023), and ferserve is also asked at its express door (docs/adr/0024). All get the same
+loads in short turns, so that a machine that changes its pace changes them all. Processor time does not count what
+other work takes: its ratios hold on a busy machine, give or take the caches, throughput and latency do not. Prints
+a table and writes benchmarks/results/transport.json. Run with `make bench`.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from servers import copy_model, echo, null_ferserve
 from serving_tables import transport_table
 
 RESULTS = Path(__file__).resolve().parent / "results"
-ECHO, ALIKE, OURS = "bare gRPC", "bare, polls alike", "ferserve, null model"
+ECHO, ALIKE, OURS, EXPRESS = "bare gRPC", "bare, polls alike", "ferserve, null model", "the same, express"
 CPU = "cpu_s_per_1000_faces"
 
 
 def measure(options: argparse.Namespace, work: Path) -> dict[str, Any]:
-    """Runs both servers and the loads, and returns the figures."""
+    """Runs the servers and the loads, and returns the figures."""
     loads = {name: load for name, load in CLASSIFY_LOADS.items() if name.startswith(options.only)}
     repository = copy_model(MODEL, work / "models")
     with ExitStack() as stack:
@@ -37,6 +37,9 @@ def measure(options: argparse.Namespace, work: Path) -> dict[str, Any]:
             ECHO: stack.enter_context(echo(work / "echo.log")),
             ALIKE: stack.enter_context(echo(work / "alike.log", polls_as_ferserve=True)),
             OURS: stack.enter_context(null_ferserve(repository, work / "null.log", options.server_flag)),
+            EXPRESS: stack.enter_context(
+                null_ferserve(repository, work / "express.log", options.server_flag, express=True)
+            ),
         }
         found = in_turns(servers, loads, rounds=options.rounds, warm_s=options.warm_s, measure_s=options.measure_s)
     figures = {
@@ -44,10 +47,13 @@ def measure(options: argparse.Namespace, work: Path) -> dict[str, Any]:
             "echo": medians(runs[ECHO]),
             "echo_alike": medians(runs[ALIKE]),
             "null": medians(runs[OURS]),
+            "express": medians(runs[EXPRESS]),
             "throughput_ratio": ratio(runs[OURS], runs[ECHO], "faces_per_s"),
             "cpu_ratio": ratio(runs[OURS], runs[ECHO], CPU),
             "cpu_ratio_quartiles": quartiles(runs[OURS], runs[ECHO], CPU),
             "cpu_ratio_alike": ratio(runs[OURS], runs[ALIKE], CPU),
+            "express_throughput_ratio": ratio(runs[EXPRESS], runs[OURS], "faces_per_s"),
+            "express_cpu_ratio": ratio(runs[EXPRESS], runs[OURS], CPU),
         }
         for load, runs in found.items()
     }

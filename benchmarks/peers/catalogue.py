@@ -122,19 +122,21 @@ def _triton(port: int, work: Path) -> Start:
     return Start(command, env, work)
 
 
-def _ferserve(http: bool, flags: tuple[str, ...], port: int, work: Path) -> Start:
-    others = {"--listen": "--http-listen", "--http-listen": "--listen"}
-    flag = "--http-listen" if http else "--listen"
+def _ferserve(door: str, flags: tuple[str, ...], port: int, work: Path) -> Start:
+    """`door` is the flag of the address that is asked."""
     command = [sys.executable, "-m", "ferserve_server", "--model-repo", str(work / "models")]
-    command += ["--default-model", wire_forms.MODEL, flag, f"127.0.0.1:{port}", "--metrics-listen", "off"]
-    command += [others[flag], f"127.0.0.1:{free_port()}" if http else "off"]
+    command += ["--default-model", wire_forms.MODEL, door, f"127.0.0.1:{port}", "--metrics-listen", "off"]
+    if door != "--listen":
+        command += ["--listen", f"127.0.0.1:{free_port()}"]
+    if door != "--http-listen":
+        command += ["--http-listen", "off"]
     # What `auto` picks depends on what else runs at the start; the peers' precision does not.
     command += ["--precision", "bfloat16" if multiplies_bfloat16(read_cpuinfo()) else "float32"]
     return Start([*command, *flags], dict(os.environ), work)
 
 
 def ferserve_ways(flags: tuple[str, ...] = ()) -> tuple[Peer, ...]:
-    """Ferserve by three interfaces, two of which peers speak too."""
+    """Ferserve by three interfaces, two of which peers speak too, and by its express door."""
     return (
         Peer(
             "ferserve",
@@ -142,7 +144,15 @@ def ferserve_ways(flags: tuple[str, ...] = ()) -> tuple[Peer, ...]:
             "gRPC, ClassifyFaces",
             wire_forms.classify_faces,
             wire_forms.read_classify_faces,
-            partial(_ferserve, False, flags),
+            partial(_ferserve, "--listen", flags),
+        ),
+        Peer(
+            "ferserve, express",
+            "",
+            "gRPC, ClassifyFaces, at the express door",
+            wire_forms.classify_faces,
+            wire_forms.read_classify_faces,
+            partial(_ferserve, "--express-listen", flags),
         ),
         Peer(
             "ferserve, Open Inference",
@@ -150,7 +160,7 @@ def ferserve_ways(flags: tuple[str, ...] = ()) -> tuple[Peer, ...]:
             "gRPC, Open Inference Protocol",
             wire_forms.open_inference,
             wire_forms.read_open_inference,
-            partial(_ferserve, False, flags),
+            partial(_ferserve, "--listen", flags),
         ),
         Peer(
             "ferserve, HTTP",
@@ -158,7 +168,7 @@ def ferserve_ways(flags: tuple[str, ...] = ()) -> tuple[Peer, ...]:
             "HTTP, Open Inference Protocol, binary",
             wire_forms.open_inference_http,
             wire_forms.read_open_inference_http,
-            partial(_ferserve, True, flags),
+            partial(_ferserve, "--http-listen", flags),
         ),
     )
 

@@ -18,6 +18,7 @@ from support.engine_server import ENGINES, engine_server
 from support.fake_models import publish_fake
 from support.local_server import (
     DEADLINE_S,
+    DOORS,
     LocalServer,
     Refusal,
     classes_of,
@@ -38,10 +39,15 @@ SLOW_BATCH_S = 0.4
 """Long enough that an answer at once cannot be mistaken for one after a batch."""
 
 
+@pytest.fixture(params=DOORS)
+def door(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 @pytest.fixture
-async def server(tmp_path: Path) -> AsyncIterator[LocalServer]:
+async def server(tmp_path: Path, door: str) -> AsyncIterator[LocalServer]:
     publish_fake(tmp_path, version=3)
-    async with local_server(tmp_path) as running:
+    async with local_server(tmp_path, door=door) as running:
         yield running
 
 
@@ -153,24 +159,25 @@ async def test_a_bad_request_names_its_field(
 async def _send_raw(server: LocalServer, method: str, message: bytes) -> bytes:
     """One message of a unary call or of a stream, whatever its bytes are."""
     path = f"/ferserve.v1.EmotionService/{method}"
+    channel = server.crop_channel or server.channel
     if method == "ClassifyFaces":
-        return bytes(await server.channel.unary_unary(path)(message))
-    return bytes(await server.channel.stream_stream(path)(iter([message])).read())
+        return bytes(await channel.unary_unary(path)(message))
+    return bytes(await channel.stream_stream(path)(iter([message])).read())
 
 
 @pytest.mark.parametrize("method", ["ClassifyFaces", "ClassifyStream"])
 async def test_bytes_that_are_no_message_or_too_many_are_refused_and_the_next_call_is_answered(
-    tmp_path: Path, method: str
+    tmp_path: Path, method: str, door: str
 ) -> None:
     publish_fake(tmp_path)
-    async with local_server(tmp_path, max_message_bytes=30_000) as server:
+    async with local_server(tmp_path, door=door, max_message_bytes=30_000) as server:
         for message, reason in ((b"\xff\xff", "MESSAGE_UNREADABLE"), (bytes(30_001), "MESSAGE_TOO_LARGE")):
             refusal = await _refused(_send_raw(server, method, message))
             assert (refusal.code, refusal.reason) == (grpc.StatusCode.INVALID_ARGUMENT, reason)
         assert classes_of(await server.emotion.ClassifyFaces(_request(1))) == [1]
 
 
-async def test_each_limit_of_a_request_names_its_setting(tmp_path: Path) -> None:
+async def test_each_limit_of_a_request_names_its_setting(tmp_path: Path, door: str) -> None:
     publish_fake(tmp_path)
     limits = {
         "max_message_bytes": 30_000,
@@ -180,7 +187,7 @@ async def test_each_limit_of_a_request_names_its_setting(tmp_path: Path) -> None
         "max_image_pixels": 100,
     }
     picture = encode(np.zeros((10, 10), np.uint8), "PNG")
-    async with local_server(tmp_path, **limits) as server:
+    async with local_server(tmp_path, door=door, **limits) as server:
         too_many_encoded = emotion_pb2.ClassifyFacesRequest(encoded=face_pb2.EncodedFaces(images=[picture] * 5))
         calls = {
             "max_message_bytes": server.emotion.AnalyzeImages(
@@ -217,10 +224,12 @@ async def test_a_message_far_beyond_the_limit_is_refused_unread(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-async def test_a_full_queue_refuses_at_once_and_tells_when_to_come_again(tmp_path: Path, engine: str) -> None:
+async def test_a_full_queue_refuses_at_once_and_tells_when_to_come_again(
+    tmp_path: Path, engine: str, door: str
+) -> None:
     publish_fake(tmp_path)
     settings = {"max_queue_faces": 8, "max_faces_per_request": 8, "hold_until_queued": 8}
-    async with engine_server(tmp_path, engine, **settings) as server:
+    async with engine_server(tmp_path, engine, door=door, **settings) as server:
         calls = [asyncio.ensure_future(server.emotion.ClassifyFaces(_request(*[3] * 5))) for _ in range(2)]
         done, pending = await asyncio.wait(calls, timeout=DEADLINE_S, return_when=asyncio.FIRST_COMPLETED)
         (refused,), (waiting,) = done, pending
@@ -234,9 +243,10 @@ async def test_a_full_queue_refuses_at_once_and_tells_when_to_come_again(tmp_pat
         assert classes_of(await waiting) == [3] * 5
 
 
-async def test_a_deadline_that_cannot_be_met_is_refused_before_it_passes(tmp_path: Path) -> None:
+async def test_a_deadline_that_cannot_be_met_is_refused_before_it_passes(tmp_path: Path, door: str) -> None:
     publish_fake(tmp_path)
-    async with local_server(tmp_path, FakeLoader(batch_s=SLOW_BATCH_S), bucket_sizes=(1,)) as server:
+    settings = {"door": door, "bucket_sizes": (1,)}
+    async with local_server(tmp_path, FakeLoader(batch_s=SLOW_BATCH_S), **settings) as server:
         await server.emotion.ClassifyFaces(_request(1))  # now it is known how long a batch takes
         running = asyncio.ensure_future(server.emotion.ClassifyFaces(_request(2, 3)))
         # Whichever of the two came first, the other is taken when this one has failed.
@@ -250,17 +260,17 @@ async def test_a_deadline_that_cannot_be_met_is_refused_before_it_passes(tmp_pat
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-async def test_a_deadline_that_passes_frees_the_callers_place(tmp_path: Path, engine: str) -> None:
+async def test_a_deadline_that_passes_frees_the_callers_place(tmp_path: Path, engine: str, door: str) -> None:
     publish_fake(tmp_path)
     settings = {"max_queue_faces": 4, "max_faces_per_request": 4, "hold_until_queued": 4}
-    async with engine_server(tmp_path, engine, **settings) as server:
+    async with engine_server(tmp_path, engine, door=door, **settings) as server:
         refusal = await _refused(server.emotion.ClassifyFaces(_request(1, 1, 1), timeout=0.2))
         assert refusal.code is grpc.StatusCode.DEADLINE_EXCEEDED
         await eventually(lambda: taken_in(server, _request(2, 3, 4, 5)))
 
 
-async def test_before_the_first_model_calls_are_told_to_come_again(tmp_path: Path) -> None:
-    async with local_server(tmp_path, ready=False) as server:
+async def test_before_the_first_model_calls_are_told_to_come_again(tmp_path: Path, door: str) -> None:
+    async with local_server(tmp_path, door=door, ready=False) as server:
         refusal = await _refused(server.emotion.ClassifyFaces(_request(1)))
         assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "MODEL_NOT_READY")
         assert refusal.retry_delay_ms == 1000

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ssl
-import subprocess
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -13,6 +12,7 @@ import pytest
 from ferserve.v1 import emotion_service_pb2 as emotion_pb2
 from ferserve.v1 import model_service_pb2 as model_pb2
 from ferserve_server.transport.addresses import ListenError
+from support.certificates import make_certificates
 from support.fake_models import publish_fake
 from support.local_server import Stubs, classes_of, eventually, local_server, packed, refusal_of
 from support.tiers import detection_tier
@@ -25,22 +25,10 @@ if TYPE_CHECKING:
 REQUEST = emotion_pb2.ClassifyFacesRequest(packed=packed(1, 2))
 
 
-def _openssl(folder: Path, *args: str) -> None:
-    subprocess.run(["openssl", *args], cwd=folder, check=True, capture_output=True, timeout=60)
-
-
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`ca.pem`, and `server` and `client` with `.pem` and `.key`, signed by it."""
-    folder = tmp_path_factory.mktemp("certificates")
-    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    _openssl(folder, "req", "-x509", *key, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=ca", "-days", "2")
-    (folder / "names").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1")
-    for name in ("server", "client"):
-        _openssl(folder, "req", *key, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}")
-        signed = ["-req", "-in", f"{name}.csr", "-out", f"{name}.pem", "-days", "2", "-extfile", "names"]
-        _openssl(folder, "x509", *signed, "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial")
-    return folder
+    return make_certificates(tmp_path_factory.mktemp("certificates"))
 
 
 def _settings(certificates: Path, *, mutual: bool) -> dict[str, object]:

@@ -12,7 +12,7 @@ from ferserve_server.domain.prediction import Analyses, Classification
 from ferserve_server.domain.servable import ModelSpec
 from ferserve_server.pipeline.analyze_images import AnalyzeImages
 from ferserve_server.pipeline.classify_faces import ClassifyFaces
-from ferserve_server.pipeline.classify_stream import CropStream
+from ferserve_server.pipeline.classify_stream import CropSequence, CropStream
 from ferserve_server.pipeline.stream_frames import (
     Dropped,
     Frame,
@@ -53,14 +53,10 @@ class Bench:
 
     def open_crops(self, *, max_unanswered: int = 64) -> asyncio.Task[None]:
         classify = ClassifyFaces(self.models.acquire, self.vision)
-        stream: CropStream[Any, Any] = CropStream(
-            classify,
-            read=lambda message: message,
-            write=lambda answer: answer,
-            max_unanswered=max_unanswered,
-            draining=self.draining,
+        sequence: CropSequence[Any, Any] = CropSequence(
+            classify, read=lambda message: message, write=lambda answer: answer
         )
-        return self._open(stream)
+        return self._open(CropStream(sequence, max_unanswered=max_unanswered, draining=self.draining))
 
     def _open(self, stream: FrameStream | CropStream[Any, Any]) -> asyncio.Task[None]:
         async def read() -> AsyncIterator[Any]:

@@ -166,6 +166,18 @@ def test_the_table_of_the_transport_tells_how_far_rounds_lie_apart():
     assert "| 1.18 | 1.30 |" in row
 
 
+def test_the_table_of_the_transport_has_the_express_door_where_it_was_measured():
+    figures = {name: medians([run(100)]) for name in ("echo", "null", "express")}
+    ratios = ("throughput_ratio", "cpu_ratio", "cpu_ratio_alike", "express_throughput_ratio", "express_cpu_ratio")
+    figures |= {**dict.fromkeys(ratios, 1.0), "express_cpu_ratio": 0.25, "cpu_ratio_quartiles": None}
+    before = {name: value for name, value in figures.items() if "express" not in name}
+    heads, _, new, old = transport_table({"loads": {"new": figures, "old": before}})
+    assert "| express door, faces/s |" in heads
+    assert "| 0.250 |" in new
+    assert old.endswith("| - | - | - | - | - |")
+    assert "express" not in "".join(transport_table({"loads": {"old": before}}))
+
+
 def test_a_step_beyond_the_peak_tells_what_was_sent_answered_and_refused():
     found = step_figures(run(900, errors={"RESOURCE_EXHAUSTED": 50}), 2.0, 1000, 32)
 

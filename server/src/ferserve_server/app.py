@@ -55,6 +55,7 @@ class RunningServer:
         http_port: Port of JSON over HTTP, or None.
         metrics_port: Port of /metrics, or None.
         control_port: Port of control calls' own address, or None.
+        express_port: Port of the express door, or None.
         drain: Goes down in good order: health first, then intake, then what was taken. Returns whether all of it
             was answered in time.
         fronts: The processes that take calls in, or None if this one does.
@@ -64,6 +65,7 @@ class RunningServer:
     http_port: int | None
     metrics_port: int | None
     control_port: int | None
+    express_port: int | None
     drain: Callable[[], asyncio.Future[bool]]
     fronts: Fronts | None = None
 
@@ -129,7 +131,7 @@ async def running_server(settings: Settings, loader: Loader | None) -> AsyncIter
         vision = build_vision(settings, metrics)
         stack.callback(vision.close)
         service = build_service(settings, ToldModels(models, told), vision, statistics, metrics, clock)
-        server = None
+        server, port = None, None
         if settings.processes == 1:
             stack.enter_context(claimed(settings.listen, "--listen"))
             server = service.grpc_server(settings)
@@ -140,6 +142,7 @@ async def running_server(settings: Settings, loader: Loader | None) -> AsyncIter
         # Their own stack, so that a drain can close them with the gRPC server.
         others = await stack.enter_async_context(contextlib.AsyncExitStack())
         http_port = await _listen_http(settings, service, clock, others)
+        express_port = await others.enter_async_context(service.listening_express(settings, port, clock.now))
         control_port = await others.enter_async_context(
             listening_control(
                 settings.control_listen,
@@ -155,13 +158,14 @@ async def running_server(settings: Settings, loader: Loader | None) -> AsyncIter
             stack.push_async_callback(server.stop, 0)
         else:
             running = running_fronts(settings, models, vision, statistics, metrics, merged)
-            fronts, port = await stack.enter_async_context(running)
+            fronts, port, express_port = await stack.enter_async_context(running)
             on_change()  # a control call may have come while they started
         log.info(
             "listening",
             port=port,
             address=settings.listen,
             control_port=control_port,
+            express_port=express_port,
             http_port=http_port,
             metrics_port=metrics_port,
             processes=settings.processes,
@@ -181,6 +185,7 @@ async def running_server(settings: Settings, loader: Loader | None) -> AsyncIter
             http_port,
             metrics_port,
             control_port,
+            express_port,
             lambda: asyncio.ensure_future(_drain(settings, service, fronts, stop)),
             fronts,
         )

@@ -137,7 +137,7 @@ async def _answer_calls(
             await asyncio.sleep(_NEWS_S)
             tell_counts()
 
-    with contextlib.ExitStack() as stack:
+    async with contextlib.AsyncExitStack() as stack:
         vision = build_vision(settings, metrics)
         stack.callback(vision.close)
         service = build_service(settings, models, vision, statistics, metrics, clock)
@@ -146,10 +146,17 @@ async def _answer_calls(
         await service.health.report(ready=models.default_ready)
         stack.enter_context(background(follow_health(models, service.health, models_changed)))
         stack.enter_context(background(keep_telling()))
+        # Its own stack, so that a drain can close it with the gRPC server.
+        doors = await stack.enter_async_context(contextlib.AsyncExitStack())
+        await doors.enter_async_context(service.listening_express(settings, None, clock.now, share_port=True))
         await server.start()
         conversation.tell("listening", None)
         await told_to_drain.wait()
-        in_time = await drain(settings, service.health, service.calls, lambda: server.stop(grace=1.0))
+
+        async def stop() -> None:
+            await asyncio.gather(server.stop(grace=1.0), doors.aclose())
+
+        in_time = await drain(settings, service.health, service.calls, stop)
         tell_counts()
         conversation.tell("drained", in_time)
         await conversation.flush()

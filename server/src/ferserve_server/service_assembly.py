@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,8 @@ from ferserve_server.pipeline.stream_frames import StreamLimits
 from ferserve_server.transport.calls import Calls
 from ferserve_server.transport.control import build_control
 from ferserve_server.transport.emotion_servicer import EmotionServicer
+from ferserve_server.transport.express.door import Door
+from ferserve_server.transport.express.server import listening_express
 from ferserve_server.transport.health import HealthReporter
 from ferserve_server.transport.interop import build_interop, compat_names
 from ferserve_server.transport.limits import RequestLimits
@@ -22,6 +25,7 @@ from ferserve_server.vision.pool import VisionPool
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import AsyncIterator, Callable
 
     import grpc
 
@@ -69,6 +73,43 @@ class Service:
             share_port=share_port,
             max_connection_age_s=settings.max_connection_age_s,
         )
+
+    @contextlib.asynccontextmanager
+    async def listening_express(
+        self, settings: Settings, main_port: int | None, now: Callable[[], float], *, share_port: bool = False
+    ) -> AsyncIterator[int | None]:
+        """Opens the express door, if the settings ask for it, until the block is left; yields its port or None.
+
+        Args:
+            settings: The settings.
+            main_port: Port of the gRPC server, for callers who ask for what is there; None for a socket's file.
+            now: The time, in seconds.
+            share_port: Whether this is one of several processes that listen on the same port. If there are such,
+                this one opens nothing otherwise.
+
+        Raises:
+            ListenError: The address cannot be listened on.
+        """
+        if settings.express_listen == "off" or (settings.processes > 1 and not share_port):
+            yield None
+            return
+        host = settings.listen.rpartition(":")[0]
+        door = Door(
+            self.calls,
+            self._emotion,
+            self.health,
+            settings.listen if main_port is None else f"{host}:{main_port}",
+        )
+        async with listening_express(
+            settings.express_listen,
+            door,
+            self.limits,
+            self.tls,
+            now,
+            share_port=share_port,
+            max_connection_age_s=settings.max_connection_age_s,
+        ) as port:
+            yield port
 
 
 def build_service(

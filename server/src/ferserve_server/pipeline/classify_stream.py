@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from ferserve_server.domain.errors import DrainingError, FerserveError
 from ferserve_server.domain.ports import Priority
@@ -14,7 +14,7 @@ from ferserve_server.pipeline.outcome import outcome_of
 from ferserve_server.pipeline.stream_frames import check_rising
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 
     from ferserve_server.domain.face import CropBatch
     from ferserve_server.domain.prediction import Classification
@@ -45,18 +45,13 @@ class CropAnswer(NamedTuple):
     outcome: Classification | FerserveError
 
 
-class CropStream(Generic[Sent, Written]):
-    """One open stream of crop batches. Event loop only; made for one call.
-
-    Messages and answers are read and written here, on their way: every generator that they pass through besides
-    costs as much as looking a model up.
+class CropSequence(Generic[Sent, Written]):
+    """The messages of one stream and their answers: how they are read, begun and written. Event loop only.
 
     Args of the constructor:
         classify: Scores the crops of a message.
-        read: Reads a message. An error that it raises ends the stream, after what came before is answered.
+        read: Reads a message.
         write: Writes an answer; called in the order of the messages.
-        max_unanswered: Bound on the answers that are due, 1 or more.
-        draining: Set when nothing new may be taken.
     """
 
     def __init__(
@@ -65,16 +60,59 @@ class CropStream(Generic[Sent, Written]):
         *,
         read: Callable[[Sent], CropMessage],
         write: Callable[[CropAnswer], Written],
-        max_unanswered: int,
-        draining: asyncio.Event,
     ) -> None:
         self._classify = classify
         self._read = read
         self._write = write
-        self._loop = asyncio.get_running_loop()
-        self._answers = OrderedAnswers(self._begin, max_unanswered=max_unanswered, draining=draining)
         self._last_read = -1
         self._last_answered = -1
+
+    def begin(self, sent: Sent) -> Coroutine[Any, Any, CropAnswer]:
+        """Reads the next message, and returns the work on it, which raises nothing of its own.
+
+        Raises:
+            FerserveError: It cannot be read, or its number does not rise: the stream ends with that, after what
+                came before is answered.
+        """
+        message = self._read(sent)
+        check_rising(self._last_read, message.sequence_id)
+        self._last_read = message.sequence_id
+        return self._run_one(message)
+
+    def answered(self, answer: CropAnswer) -> Written:
+        """Writes the next answer, which is then on its way."""
+        self._last_answered = answer.sequence_id
+        return self._write(answer)
+
+    def cut_short(self) -> DrainingError:
+        """What the stream ends with if the server goes down before the sender is done."""
+        return DrainingError(last_sequence_id=self._last_answered)
+
+    async def _run_one(self, message: CropMessage) -> CropAnswer:
+        if isinstance(message.crops, FerserveError):
+            return CropAnswer(message.sequence_id, message.crops)
+        work = self._classify.packed(message.crops, message.spec, deadline=None, priority=message.priority)
+        return CropAnswer(message.sequence_id, await outcome_of(work))
+
+
+class CropStream(Generic[Sent, Written]):
+    """One open stream of crop batches, for transports that hand over one message at a time. Event loop only.
+
+    Messages and answers are read and written here, on their way: every generator that they pass through besides
+    costs as much as looking a model up.
+
+    Args of the constructor:
+        sequence: The messages; made for this stream.
+        max_unanswered: Bound on the answers that are due, 1 or more.
+        draining: Set when nothing new may be taken.
+    """
+
+    def __init__(
+        self, sequence: CropSequence[Sent, Written], *, max_unanswered: int, draining: asyncio.Event
+    ) -> None:
+        self._sequence = sequence
+        self._loop = asyncio.get_running_loop()
+        self._answers = OrderedAnswers(self._begin, max_unanswered=max_unanswered, draining=draining)
 
     async def run(self, messages: AsyncIterator[Sent]) -> AsyncGenerator[Written, None]:
         """Yields the answer to each request, in the order they came.
@@ -85,19 +123,9 @@ class CropStream(Generic[Sent, Written]):
         """
         async with contextlib.aclosing(self._answers.run(messages)) as answers:
             async for answer in answers:
-                self._last_answered = answer.sequence_id
-                yield self._write(answer)
+                yield self._sequence.answered(answer)
         if self._answers.cut_short:
-            raise DrainingError(last_sequence_id=self._last_answered)
+            raise self._sequence.cut_short()
 
     def _begin(self, sent: Sent) -> asyncio.Future[CropAnswer]:
-        message = self._read(sent)
-        check_rising(self._last_read, message.sequence_id)
-        self._last_read = message.sequence_id
-        return self._loop.create_task(self._run_one(message))
-
-    async def _run_one(self, message: CropMessage) -> CropAnswer:
-        if isinstance(message.crops, FerserveError):
-            return CropAnswer(message.sequence_id, message.crops)
-        work = self._classify.packed(message.crops, message.spec, deadline=None, priority=message.priority)
-        return CropAnswer(message.sequence_id, await outcome_of(work))
+        return self._loop.create_task(self._sequence.begin(sent))

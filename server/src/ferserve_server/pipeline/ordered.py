@@ -11,6 +11,50 @@ if TYPE_CHECKING:
 
 Message = TypeVar("Message")
 Answer = TypeVar("Answer")
+Due = TypeVar("Due")
+
+
+class AnswerLine(Generic[Due]):
+    """The answers of a stream that are due, in order, and how the stream ends. Pure.
+
+    Args of the constructor:
+        max_unanswered: Bound on the answers that are due, 1 or more.
+
+    Attributes:
+        due: What stands for each answer; whoever uses the line adds and removes.
+        ended: Whether no message is taken any more.
+        error: What the stream ends with when nothing is due, or None.
+        cut_short: Whether draining ended it before the messages did.
+    """
+
+    def __init__(self, max_unanswered: int) -> None:
+        self._max_unanswered = max_unanswered
+        self.due: deque[Due] = deque()
+        self.ended = False
+        self.error: BaseException | None = None
+        self.cut_short = False
+
+    @property
+    def full(self) -> bool:
+        """Whether a next message has to wait."""
+        return len(self.due) >= self._max_unanswered
+
+    @property
+    def over(self) -> bool:
+        """Whether everything is answered."""
+        return self.ended and not self.due
+
+    def end(self, error: BaseException | None = None) -> None:
+        """Notes that the messages ended, or why they cannot go on."""
+        if not self.ended:
+            self.ended, self.error = True, error
+
+    def drain(self) -> bool:
+        """Takes no more; returns whether it did until now."""
+        if self.ended:
+            return False
+        self.ended = self.cut_short = True
+        return True
 
 
 class OrderedAnswers(Generic[Message, Answer]):
@@ -24,64 +68,63 @@ class OrderedAnswers(Generic[Message, Answer]):
             that it raises ends the stream, after everything taken before is answered.
         max_unanswered: Bound on the answers that are due, 1 or more.
         draining: Set when nothing new may be taken.
-
-    Attributes:
-        cut_short: Whether draining ended it before the messages did.
     """
 
     def __init__(
         self, begin: Callable[[Message], asyncio.Future[Answer]], *, max_unanswered: int, draining: asyncio.Event
     ) -> None:
         self._begin = begin
-        self._max_unanswered = max_unanswered
         self._draining = draining
-        self.cut_short = False
-        self._due: deque[asyncio.Future[Answer]] = deque()
+        self._line: AnswerLine[asyncio.Future[Answer]] = AnswerLine(max_unanswered)
         self._changed = asyncio.Event()
-        self._ended = False
-        self._error: BaseException | None = None
+
+    @property
+    def cut_short(self) -> bool:
+        """Whether draining ended it before the messages did."""
+        return self._line.cut_short
 
     async def run(self, messages: AsyncIterator[Message]) -> AsyncGenerator[Answer, None]:
         """Yields the answer to each message. Closing it cancels the work that is not answered."""
+        line = self._line
         reader = asyncio.create_task(self._read(messages))
         stopper = asyncio.create_task(self._stop_on_drain(reader))
         try:
-            while not (self._ended and not self._due):
-                if not self._due:
+            while not line.over:
+                if not line.due:
                     self._changed.clear()
                     await self._changed.wait()
                     continue
-                answer = await self._due[0]
-                self._due.popleft()
+                answer = await line.due[0]
+                line.due.popleft()
                 self._changed.set()
                 yield answer
-            if self._error is not None:
-                raise self._error
+            if line.error is not None:
+                raise line.error
         finally:
             stopper.cancel()
             reader.cancel()
-            for future in self._due:
+            for future in line.due:
                 future.cancel()
-            await asyncio.gather(reader, stopper, *self._due, return_exceptions=True)
+            await asyncio.gather(reader, stopper, *line.due, return_exceptions=True)
 
     async def _read(self, messages: AsyncIterator[Message]) -> None:
+        line, error = self._line, None
         try:
             async for message in messages:
-                self._due.append(self._begin(message))
+                line.due.append(self._begin(message))
                 self._changed.set()
-                while len(self._due) >= self._max_unanswered:
+                while line.full:
                     self._changed.clear()
                     await self._changed.wait()
         except asyncio.CancelledError:
             pass  # draining, or the stream is closed
-        except BaseException as error:  # noqa: BLE001 - raised again where the answers are read
-            self._error = error
+        except BaseException as caught:  # noqa: BLE001 - raised again where the answers are read
+            error = caught
         finally:
-            self._ended = True
+            line.end(error)
             self._changed.set()
 
     async def _stop_on_drain(self, reader: asyncio.Task[None]) -> None:
         await self._draining.wait()
-        if not self._ended:
-            self.cut_short = True
+        if self._line.drain():
             reader.cancel()

@@ -47,7 +47,7 @@ def claimed(address: str, flag: str) -> Iterator[None]:
     if not is_unix(address):
         yield
         return
-    path = _path_of(address)
+    path = path_of(address)
     fault = _make_room(path)
     if fault:
         raise ListenError(f"cannot listen on {address!r}: {fault}; choose another with {flag}")
@@ -130,7 +130,8 @@ def _bound(family: int, host: str, port: int, *, share: bool) -> socket.socket:
     return made
 
 
-def _path_of(address: str) -> Path:
+def path_of(address: str) -> Path:
+    """The file of a Unix-domain socket's address."""
     path = address.removeprefix(UNIX)
     return Path(path.removeprefix("//") if path.startswith("///") else path)
 

@@ -78,7 +78,11 @@ class Calls:
         """When the caller stops waiting, on the server's clock, in seconds, or None."""
         remaining_s = context.time_remaining()
         # The stubs do not tell that a call without a deadline has none.
-        return None if remaining_s is None else self._clock.now() + remaining_s  # type: ignore[redundant-expr]
+        return None if remaining_s is None else self.deadline_in(remaining_s)  # type: ignore[redundant-expr]
+
+    def deadline_in(self, remaining_s: float) -> float:
+        """The deadline of a caller who waits for so many seconds from now on."""
+        return self._clock.now() + remaining_s
 
     def unary(
         self,
@@ -151,6 +155,23 @@ class Calls:
             return await send(outcome)
         finally:
             self._closed()
+
+    def open_stream(self, method: str, metadata: Iterable[tuple[str, str]]) -> OpenStream:
+        """Takes in a stream that another protocol than gRPC carries, without a coroutine that runs with it.
+
+        The stream is open, and counted, also if it is refused: see `OpenStream.refusal`.
+
+        Args:
+            method: Its name in the metrics.
+            metadata: Names and values of its headers.
+        """
+        self._opened(method)
+        refusal = None
+        try:
+            self._take_in(metadata)
+        except FerserveError as error:
+            refusal = error
+        return OpenStream(self, method, refusal)
 
     def stream(
         self,
@@ -232,3 +253,35 @@ class Calls:
         self._open_count -= 1
         if self._open_count == 0:
             self._idle.set()
+
+
+class OpenStream:
+    """A stream that `Calls.open_stream` took in. Event loop only.
+
+    Attributes:
+        refusal: Why it is to end at once, or None.
+    """
+
+    def __init__(self, calls: Calls, method: str, refusal: FerserveError | None) -> None:
+        self._calls = calls
+        self._method = method
+        self.refusal = refusal
+
+    def count(self, error: BaseException | None) -> FerserveError | None:
+        """Counts how it ends, before the caller is told: with an error, CancelledError if it is gone, or well.
+
+        Returns:
+            The error that the caller is told, or None.
+        """
+        code, told = _OK, None
+        if isinstance(error, asyncio.CancelledError):
+            code = _CANCELLED
+        elif isinstance(error, Exception):
+            told = self._calls._as_known(self._method, error)  # noqa: SLF001 - the two classes are one mechanism
+            code = code_of(told).name
+        self._calls._observer.call_ended(self._method, code, None)  # noqa: SLF001 - as above
+        return told
+
+    def close(self) -> None:
+        """Lets go of it, when the caller is told."""
+        self._calls._closed()  # noqa: SLF001 - as above

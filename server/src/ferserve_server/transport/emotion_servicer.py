@@ -10,14 +10,14 @@ import grpc
 
 from ferserve.v1 import emotion_service_pb2 as emotion_pb2
 from ferserve_server.domain.errors import DrainingError, FerserveError, InvalidRequestError
-from ferserve_server.pipeline.classify_stream import CropStream
+from ferserve_server.pipeline.classify_stream import CropSequence, CropStream
 from ferserve_server.pipeline.stream_frames import Dropped, Frame, FrameStream, FrameStreamConfig
 from ferserve_server.transport import answers, wire
 from ferserve_server.transport.crop_requests import CropRequest, CropRequests
 from ferserve_server.transport.health import EMOTION_SERVICE
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
 
     from ferserve_server.domain.detection import DetectionOptions
     from ferserve_server.domain.ports import CallObserver, Clock
@@ -80,15 +80,27 @@ class EmotionServicer:
             },
         )
 
-    async def _classify_faces(self, message: bytes, context: Context) -> bytes:
+    async def classify_faces(self, message: bytes, deadline: float | None) -> bytes:
+        """Answers a ClassifyFacesRequest with a ClassifyFacesResponse.
+
+        Args:
+            message: The request.
+            deadline: When the answer must be there, on the server's clock, in seconds, or None.
+
+        Raises:
+            FerserveError: It cannot be read, or the faces were not taken.
+        """
         started_at = self._clock.now()
-        request, deadline = self._requests.read_call(message), self._calls.deadline(context)
+        request = self._requests.read_call(message)
         spec, priority = request.spec, request.priority
         if isinstance(request, CropRequest):
             answer = await self._classify.packed(request.crops, spec, deadline=deadline, priority=priority)
         else:
             answer = await self._classify.encoded(request.images, spec, deadline=deadline, priority=priority)
         return answers.format_call_answer(answer, self._clock.now() - started_at)
+
+    def _classify_faces(self, message: bytes, context: Context) -> Awaitable[bytes]:
+        return self.classify_faces(message, self._calls.deadline(context))
 
     async def _analyze_images(
         self, request: emotion_pb2.AnalyzeImagesRequest, context: Context
@@ -182,13 +194,24 @@ class EmotionServicer:
                 self._observer.stream_answered("StreamFrames", "result")
         return response, last
 
-    def _classify_stream(self, messages: AsyncIterator[bytes], context: Context) -> AsyncGenerator[bytes, None]:
-        del context
-        stream = CropStream(
+    @property
+    def max_unanswered(self) -> int:
+        """Bound on the answers of a stream that are due."""
+        return self._stream_limits.max_unanswered
+
+    def crop_sequence(self) -> CropSequence[bytes, bytes]:
+        """Reads the messages of one ClassifyStream, and writes their answers."""
+        return CropSequence(
             self._classify,
             read=self._requests.read_stream_message,
             write=_CropAnswerWriter(self._observer).write,
-            max_unanswered=self._stream_limits.max_unanswered,
+        )
+
+    def _classify_stream(self, messages: AsyncIterator[bytes], context: Context) -> AsyncGenerator[bytes, None]:
+        del context
+        stream = CropStream(
+            self.crop_sequence(),
+            max_unanswered=self.max_unanswered,
             draining=self._calls.draining,
         )
         return stream.run(messages)

@@ -43,6 +43,14 @@ class HealthReporter:
         self.draining = True
         await self._set(dict.fromkeys((*self._classifying, MODEL_SERVICE), False))
 
+    def status(self, service: str) -> int | None:
+        """What is said of a service now, as `HealthCheckResponse.ServingStatus`; None if there is none such."""
+        serving = self._reported.get(service)
+        if serving is None:
+            return None
+        status = health_pb2.HealthCheckResponse
+        return int(status.SERVING if serving else status.NOT_SERVING)
+
     async def _set(self, serving: dict[str, bool]) -> None:
         for service, wanted in serving.items():
             now = wanted and not self.draining

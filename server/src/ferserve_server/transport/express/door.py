@@ -1,0 +1,98 @@
+"""What the express door answers, and what it says of everything else."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from grpc_health.v1.health import SERVICE_NAME
+
+from ferserve_server.transport.express.crop_stream import CropStreamCall
+from ferserve_server.transport.express.health import HealthCall
+from ferserve_server.transport.express.trailers import (
+    INTERNAL,
+    UNIMPLEMENTED,
+    error_block,
+    http_block,
+    status_block,
+)
+from ferserve_server.transport.express.unary import UnaryCall
+from ferserve_server.transport.health import EMOTION_SERVICE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ferserve_server.transport.calls import Calls
+    from ferserve_server.transport.emotion_servicer import EmotionServicer
+    from ferserve_server.transport.express.request_head import RequestHead
+    from ferserve_server.transport.express.stream import Call, Stream
+    from ferserve_server.transport.health import HealthReporter
+
+
+class Door:
+    """Begins calls. Event loop only.
+
+    Args of the constructor:
+        calls: Takes calls in and sees them out.
+        emotion: Answers them.
+        health: What health checks are told.
+        main_address: Where everything else is answered, as people write it.
+    """
+
+    def __init__(self, calls: Calls, emotion: EmotionServicer, health: HealthReporter, main_address: str) -> None:
+        self._calls = calls
+        self._emotion = emotion
+        self._health = health
+        self._main_address = main_address
+        self._open_streams: set[CropStreamCall] = set()
+        self._methods: Final[dict[str, Callable[[Stream, RequestHead], Call | None]]] = {
+            f"/{EMOTION_SERVICE}/ClassifyFaces": self._classify_faces,
+            f"/{EMOTION_SERVICE}/ClassifyStream": self._classify_stream,
+            f"/{SERVICE_NAME}/Check": self._check,
+        }
+
+    def begin(self, stream: Stream, head: RequestHead) -> Call | None:
+        """Begins a call; None if it is refused, and so answered."""
+        if head.http_status:
+            stream.refuse(http_block(head.http_status))
+            return None
+        if head.fault:
+            stream.finish(status_block(INTERNAL, head.fault))
+            return None
+        make = self._methods.get(head.path)
+        if make is None:
+            served = ", ".join(sorted(self._methods))
+            text = (
+                f"{head.path[:100]} is not served at this address, but at {self._main_address}; here is {served}."
+            )
+            stream.finish(status_block(UNIMPLEMENTED, text))
+            return None
+        return make(stream, head)
+
+    def _classify_faces(self, stream: Stream, head: RequestHead) -> Call:
+        return UnaryCall(self._calls, "ClassifyFaces", self._emotion.classify_faces, stream, head)
+
+    async def drain_streams(self) -> None:
+        """Waits for the drain, and has the streams end. Cancel to stop."""
+        await self._calls.draining.wait()
+        for call in list(self._open_streams):
+            call.drain()
+
+    def _classify_stream(self, stream: Stream, head: RequestHead) -> Call | None:
+        opened = self._calls.open_stream("ClassifyStream", head.metadata)
+        if opened.refusal is not None:
+            opened.count(opened.refusal)
+            stream.finish(error_block(opened.refusal))
+            opened.close()
+            return None
+        return CropStreamCall(
+            stream,
+            opened,
+            self._emotion.crop_sequence(),
+            self._open_streams,
+            max_unanswered=self._emotion.max_unanswered,
+            timeout_s=head.timeout_s,
+        )
+
+    def _check(self, stream: Stream, head: RequestHead) -> Call:
+        del head
+        return HealthCall(self._health, stream)

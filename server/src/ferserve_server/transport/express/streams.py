@@ -1,0 +1,208 @@
+"""The streams of a connection: opened, filled, answered, reset."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ferserve_server.transport.express import frames
+from ferserve_server.transport.express.bounds import MAX_STREAMS, MESSAGE_S
+from ferserve_server.transport.express.frames import END_STREAM, PADDED, ErrorCode, StreamFault
+from ferserve_server.transport.express.messages import PREFIX_BYTES, MessageFault, whole_message
+from ferserve_server.transport.express.room import Room
+from ferserve_server.transport.express.stream import Incoming, Stream
+from ferserve_server.transport.express.trailers import DEADLINE_EXCEEDED, INTERNAL
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ferserve_server.transport.express.credit import Credit
+    from ferserve_server.transport.express.frames import Frame
+    from ferserve_server.transport.express.output import Output
+    from ferserve_server.transport.express.request_head import RequestHead
+    from ferserve_server.transport.express.stream import Call
+    from ferserve_server.transport.limits import RequestLimits
+
+_SMALL_BYTES = 256
+"""DATA frames below this that complete no message are work without use."""
+
+
+class Streams:
+    """Event loop only.
+
+    Args of the constructor:
+        begin: Begins a call; None if it is answered already.
+        limits: Bounds of a request.
+        output: What goes to the peer.
+        credit: The peer's account.
+    """
+
+    def __init__(
+        self,
+        begin: Callable[[Stream, RequestHead], Call | None],
+        limits: RequestLimits,
+        output: Output,
+        credit: Credit,
+    ) -> None:
+        self._begin = begin
+        self._limits = limits
+        self._output = output
+        self.credit = credit
+        self._open: dict[int, Stream] = {}
+        self._room = Room(limits.max_message_bytes + PREFIX_BYTES)
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def __contains__(self, stream_id: int) -> bool:
+        return stream_id in self._open
+
+    def get(self, stream_id: int) -> Stream | None:
+        """An open stream."""
+        return self._open.get(stream_id)
+
+    def all(self) -> list[Stream]:
+        """Those that are open."""
+        return list(self._open.values())
+
+    def open(self, stream_id: int, head: RequestHead, now: float, *, ended: bool) -> None:
+        """Begins a call.
+
+        Raises:
+            StreamFault: There are too many.
+        """
+        if len(self._open) >= MAX_STREAMS:
+            raise StreamFault(ErrorCode.REFUSED_STREAM, f"{MAX_STREAMS} streams are open")
+        stream = self._open[stream_id] = Stream(self, self._output, stream_id, now)
+        stream.remote_ended = ended
+        call = self._begin(stream, head)
+        if call is not None and stream_id in self._open:  # else it was answered at once
+            stream.call = call
+            if ended:
+                call.end()
+
+    def data(self, frame: Frame, now: float) -> bool:
+        """Takes bytes of an open stream in; False if that was work without use.
+
+        Raises:
+            ConnectionFault: There is more padding than data.
+            StreamFault: The peer was not to send them.
+        """
+        stream = self._open[frame.stream_id]
+        if stream.remote_ended:
+            raise StreamFault(ErrorCode.STREAM_CLOSED, "data after the end")
+        if stream.incoming is None and frame.flags == END_STREAM:  # and not PADDED
+            message = whole_message(frame.payload)
+            if message is not None and stream.call is not None:
+                stream.remote_ended = True
+                stream.call.take(message)
+                if stream.call is not None:
+                    stream.call.end()
+                return True
+        return self._data_in_parts(stream, frame, now)
+
+    def end(self, stream: Stream) -> None:
+        """Notes that the peer has sent its last."""
+        stream.remote_ended = True
+        if stream.call is None:
+            return
+        if stream.incoming is not None and stream.incoming.reader.partial:
+            stream.call.fail(MessageFault(INTERNAL, "The stream ended within a message."))
+        else:
+            stream.call.end()
+
+    def release(self, stream: Stream, message: bytes) -> None:
+        """See `Stream.release`."""
+        if stream.incoming is not None:
+            self._released(stream, stream.incoming, len(message) + PREFIX_BYTES)
+
+    def answered(self, stream: Stream) -> None:
+        """See `Stream.end_sent`."""
+        self.credit.answered()
+        if not stream.remote_ended:
+            # The peer need not send the rest (8.1).
+            self._output.reset(stream.id, ErrorCode.NO_ERROR)
+        self._close(stream)
+
+    def cancel(self, stream: Stream) -> None:
+        """Closes a stream whose caller is gone."""
+        call = stream.call
+        self._close(stream)
+        if call is not None:
+            call.cancel()
+
+    def check_times(self, now: float) -> None:
+        """Refuses calls whose messages take too long."""
+        for stream in self.all():
+            if stream.call is None or stream.remote_ended:
+                continue
+            since = stream.incoming.since if stream.incoming is not None else None
+            if stream.call.is_unary:
+                since = stream.opened_at
+            if since is None or now - since <= MESSAGE_S:
+                continue
+            if stream.incoming is not None:
+                stream.incoming.since = None  # told once
+            stream.call.fail(MessageFault(DEADLINE_EXCEEDED, f"The message did not come within {MESSAGE_S:g} s."))
+
+    def _data_in_parts(self, stream: Stream, frame: Frame, now: float) -> bool:
+        incoming = stream.incoming
+        if incoming is None:
+            incoming = stream.incoming = Incoming(self._limits)
+        if not incoming.window.received(len(frame.payload)):
+            raise StreamFault(ErrorCode.FLOW_CONTROL_ERROR, "more bytes than the stream's window")
+        payload = frame.payload
+        if frame.flags & PADDED:
+            payload = frames.without_padding(frame)
+            self._released(stream, incoming, len(frame.payload) - len(payload))
+        broken_before = incoming.reader.fault is not None
+        messages = incoming.reader.feed(payload)
+        for message in messages:
+            if stream.call is not None:
+                stream.call.take(message)
+        if incoming.reader.fault is not None:
+            if stream.call is not None and not broken_before:
+                stream.call.fail(incoming.reader.fault)
+        elif stream.id in self._open:
+            self._follow(stream, incoming, now, completed=bool(messages))
+            if frame.flags & END_STREAM:
+                self.end(stream)
+        return bool(messages) or len(payload) >= _SMALL_BYTES or bool(frame.flags & END_STREAM)
+
+    def _follow(self, stream: Stream, incoming: Incoming, now: float, *, completed: bool) -> None:
+        """Keeps time of the message that has begun, and makes room for it."""
+        if completed:
+            incoming.since = None
+            self._leave_room(stream)
+        if not incoming.reader.partial:
+            return
+        if incoming.since is None:
+            incoming.since = now
+        more = incoming.reader.missing - incoming.window.left
+        if more > 0 and not self._room.has(stream.id):
+            self._give(self._room.ask(stream.id, more))
+
+    def _leave_room(self, stream: Stream) -> None:
+        back, given = self._room.leave(stream.id)
+        if back and stream.incoming is not None:
+            stream.incoming.window.narrow(back)
+        self._give(given)
+
+    def _give(self, given: list[tuple[int, int]]) -> None:
+        for stream_id, byte_count in given:
+            incoming = self._open[stream_id].incoming
+            if incoming is not None:
+                incoming.window.widen(byte_count)
+                self._output.write(frames.write_window_update(stream_id, byte_count))
+
+    def _released(self, stream: Stream, incoming: Incoming, byte_count: int) -> None:
+        increment = incoming.window.released(byte_count)
+        if increment and not stream.remote_ended:
+            self._output.write(frames.write_window_update(stream.id, increment))
+
+    def _close(self, stream: Stream) -> None:
+        if self._open.pop(stream.id, None) is None:
+            return
+        stream.call = None
+        self._output.closed(stream)
+        if stream.incoming is not None:
+            self._leave_room(stream)

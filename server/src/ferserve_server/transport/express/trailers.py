@@ -1,0 +1,93 @@
+"""Header blocks of answers: bytes that hold on every connection, since none of them touches HPACK's table. Pure.
+
+All are literals without indexing (RFC 7541, 6.2.2), or lines of the static table. So there is no state to keep,
+and the blocks of a call that succeeds are the same bytes for all.
+"""
+
+from __future__ import annotations
+
+import base64
+from typing import TYPE_CHECKING, Final
+
+from ferserve_server.transport.status import code_number, trailers_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from ferserve_server.domain.errors import FerserveError
+
+DEADLINE_EXCEEDED, NOT_FOUND, RESOURCE_EXHAUSTED, UNIMPLEMENTED, INTERNAL = 4, 5, 8, 12, 13
+"""Codes of gRPC (https://github.com/grpc/grpc/blob/master/doc/statuscodes.md)."""
+
+FORGET_TABLE: Final = b"\x20"
+"""Begins the next block after a peer made its table smaller: the table has no room from now on (RFC 7541, 4.2)."""
+
+_STATUS_200: Final = b"\x88"
+_CONTENT_TYPE: Final = b"\x0f\x10"  # line 31 of the static table, in a prefix of four bits
+_PRINTABLE: Final = frozenset(range(0x20, 0x7F)) - {ord("%")}
+
+
+def literal(name: bytes, value: bytes) -> bytes:
+    """A header as a literal that nobody keeps."""
+    return b"\x00" + _string(name) + _string(value)
+
+
+def _string(text: bytes) -> bytes:
+    """A string literal without Huffman's code (RFC 7541, 5.2)."""
+    return _integer(len(text)) + text
+
+
+def _integer(value: int) -> bytes:
+    """An integer in a prefix of seven bits (RFC 7541, 5.1)."""
+    if value < 0x7F:
+        return bytes([value])
+    value -= 0x7F
+    rest = [0x7F]
+    while value >= 0x80:
+        rest.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*rest, value])
+
+
+BEGIN_BLOCK: Final = _STATUS_200 + _CONTENT_TYPE + _string(b"application/grpc")
+"""What every answer begins with."""
+
+OK_BLOCK: Final = literal(b"grpc-status", b"0")
+"""What an answer ends with that succeeded."""
+
+
+def status_block(code: int, message: str = "", more: Iterable[tuple[str, str | bytes]] = ()) -> bytes:
+    """The trailers of a status.
+
+    Args:
+        code: Code of gRPC, 0 to 16.
+        message: For people.
+        more: Further trailers; the values of those whose names end in -bin are bytes.
+    """
+    parts = [literal(b"grpc-status", b"%d" % code)]
+    if message:
+        parts.append(literal(b"grpc-message", percent_encoded(message)))
+    for name, value in more:
+        if isinstance(value, bytes):
+            # Unpadded, as gRPC asks of those who send.
+            parts.append(literal(name.encode(), base64.b64encode(value).rstrip(b"=")))
+        else:
+            parts.append(literal(name.encode(), value.encode()))
+    return b"".join(parts)
+
+
+def error_block(error: FerserveError) -> bytes:
+    """The trailers of an error, with its details."""
+    return status_block(code_number(error), error.message, trailers_of(error))
+
+
+def http_block(status: int) -> bytes:
+    """The headers of an answer that has no more than an HTTP status, 400 to 599."""
+    return b"\x08" + _string(b"%d" % status)  # line 8 of the static table is :status
+
+
+def percent_encoded(message: str) -> bytes:
+    """A grpc-message: printable ASCII as it is, all other bytes of its UTF-8 as %XX."""
+    return b"".join(
+        bytes([byte]) if byte in _PRINTABLE else b"%%%02X" % byte for byte in message.encode("utf-8", "replace")
+    )

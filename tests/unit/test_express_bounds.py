@@ -1,0 +1,165 @@
+"""What one connection of the express door may cost: floods, bombs, and peers that let others wait."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ferserve_server.transport.express import bounds
+from ferserve_server.transport.express.frames import (
+    END_HEADERS,
+    PREFACE,
+    ErrorCode,
+    Kind,
+    write_frame,
+    write_reset,
+    write_settings,
+    write_window_update,
+)
+from ferserve_server.transport.express.trailers import OK_BLOCK
+from support.express import SessionBench, message_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+@pytest.fixture
+def bench() -> SessionBench:
+    return SessionBench()
+
+
+def _number(value: int) -> bytes:
+    return value.to_bytes(4)
+
+
+def test_a_header_block_that_is_continued_without_end_ends_the_connection(bench: SessionBench) -> None:
+    bench.send(write_frame(Kind.HEADERS, 0, 1, b"\x00"))
+    for _ in range(20):
+        bench.send(write_frame(Kind.CONTINUATION, 0, 1, bytes(1000)))
+    assert bench.error_code() == ErrorCode.ENHANCE_YOUR_CALM
+
+
+def test_empty_continuations_without_end_end_the_connection(bench: SessionBench) -> None:
+    bench.send(write_frame(Kind.HEADERS, 0, 1, b""))
+    bench.send(write_frame(Kind.CONTINUATION, 0, 1) * 2000)
+    assert bench.error_code() == ErrorCode.ENHANCE_YOUR_CALM
+
+
+def test_few_bytes_that_say_a_great_deal_end_the_connection(bench: SessionBench) -> None:
+    """A block of references to one long line of the table."""
+    long = [("x-long", "y" * 3000)]
+    bench.send(write_frame(Kind.HEADERS, END_HEADERS, 1, bench.block(long)))
+    bench.send(write_frame(Kind.HEADERS, END_HEADERS, 3, bench.block(long * 1000)))
+    assert bench.error_code() == ErrorCode.ENHANCE_YOUR_CALM
+
+
+def test_streams_beyond_the_bound_are_refused_and_the_others_go_on(bench: SessionBench) -> None:
+    numbers = range(1, 2 * bounds.MAX_STREAMS + 5, 2)
+    frames = bench.send(*(bench.headers(number) for number in numbers))
+    refused = [frame for frame in frames if frame.kind == Kind.RST_STREAM]
+    assert [frame.stream_id for frame in refused] == list(numbers)[bounds.MAX_STREAMS :]
+    assert {frame.payload for frame in refused} == {_number(ErrorCode.REFUSED_STREAM)}
+    bench.calls[0].stream.finish(OK_BLOCK)
+    bench.send(bench.headers(numbers[-1] + 2))
+    assert len(bench.calls) == bounds.MAX_STREAMS + 1
+
+
+FLOODS: dict[str, Callable[[SessionBench, int], bytes]] = {
+    "pings": lambda *_: write_frame(Kind.PING, 0, 0, bytes(8)),
+    "settings": lambda *_: write_settings({}),
+    "priorities": lambda *_: write_frame(Kind.PRIORITY, 0, 1, bytes(5)),
+    "window updates": lambda *_: write_window_update(0, 1),
+    "unknown frames": lambda *_: write_frame(0xFA, 0, 0),
+    "empty data": lambda *_: write_frame(Kind.DATA, 0, 1),
+    "data by the byte": lambda bench, at: bench.data(1, message_bytes(bytes(900_000))[at : at + 1]),
+    "rapid resets": lambda bench, at: bench.call(3 + 2 * at) + write_reset(3 + 2 * at, ErrorCode.CANCEL),
+    "broken streams": lambda bench, at: bench.headers(3 + 2 * at, upgrade="x"),
+    "data of closed streams": lambda bench, at: (
+        bench.headers(3) + write_reset(3, ErrorCode.CANCEL) if at == 0 else bench.data(3, bytes(1000))
+    ),
+}
+
+
+@pytest.mark.parametrize("flood", FLOODS.values(), ids=FLOODS)
+def test_a_flood_of_work_without_use_ends_the_connection(
+    bench: SessionBench, flood: Callable[[SessionBench, int], bytes]
+) -> None:
+    bench.send(bench.headers(1))
+    for at in range(5000):
+        bench.send(flood(bench, at))
+    assert bench.error_code() == ErrorCode.ENHANCE_YOUR_CALM
+    assert all(call.cancelled for call in bench.calls)
+
+
+def test_a_busy_client_may_ping_and_update_its_windows_with_every_answer(bench: SessionBench) -> None:
+    for at in range(5000):
+        bench.send(bench.call(1 + 2 * at))
+        bench.calls.pop().stream.answer(b"classes")
+        bench.send(write_window_update(0, 12), write_frame(Kind.PING, 0, 0, bytes(8)))
+    assert bench.error_code() is None
+
+
+def test_a_quiet_client_may_ping_for_ever(bench: SessionBench) -> None:
+    for _ in range(5000):
+        bench.now += 0.1
+        bench.send(write_frame(Kind.PING, 0, 0, bytes(8)))
+    assert bench.error_code() is None
+
+
+# Time
+
+
+@pytest.mark.parametrize("sent", [b"", PREFACE[:10], PREFACE, PREFACE + write_settings({})[:5]])
+def test_a_connection_that_does_not_begin_ends(sent: bytes) -> None:
+    bench = SessionBench(begin=False)
+    bench.send(sent)
+    bench.now += bounds.HANDSHAKE_S
+    bench.session.check_times()
+    assert not bench.session.over
+    bench.now += 1
+    bench.session.check_times()
+    assert bench.session.over
+
+
+def test_a_header_block_that_is_not_completed_ends_the_connection(bench: SessionBench) -> None:
+    bench.send(write_frame(Kind.HEADERS, 0, 1, b"\x82"))
+    bench.now += bounds.HANDSHAKE_S + 1
+    bench.session.check_times()
+    assert bench.error_code() == ErrorCode.PROTOCOL_ERROR
+
+
+@pytest.mark.parametrize("sent", [b"", message_bytes(b"faces")[:3], message_bytes(b"faces")[:7]])
+def test_a_call_whose_message_does_not_come_ends(bench: SessionBench, sent: bytes) -> None:
+    call = bench.open(1)
+    if sent:
+        bench.send(bench.data(1, sent))
+    bench.now += bounds.MESSAGE_S
+    bench.session.check_times()
+    assert not call.faults
+    bench.now += 1
+    bench.session.check_times()
+    assert "did not come within" in str(call.faults[0])
+
+
+def test_a_call_that_does_not_end_its_request_ends(bench: SessionBench) -> None:
+    call = bench.open(1)
+    bench.send(bench.data(1, message_bytes(b"faces")))
+    bench.now += bounds.MESSAGE_S + 1
+    bench.session.check_times()
+    assert "did not come within" in str(call.faults[0])
+
+
+def test_a_stream_may_be_silent_before_and_between_its_messages_and_not_within(bench: SessionBench) -> None:
+    call = bench.open(1)
+    call.is_unary = False
+    for _ in range(3):
+        bench.now += 10 * bounds.MESSAGE_S
+        bench.session.check_times()
+        bench.send(bench.data(1, message_bytes(b"faces")))
+    assert not call.faults
+    bench.send(bench.data(1, message_bytes(b"faces")[:7]))
+    bench.now += bounds.MESSAGE_S + 1
+    for _ in range(3):
+        bench.session.check_times()
+    assert ["did not come within" in str(fault) for fault in call.faults] == [True]
