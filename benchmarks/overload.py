@@ -74,8 +74,8 @@ def beyond_peak(server: RunningServer, part: Part, options: argparse.Namespace) 
 def main() -> None:
     """Measures, prints and writes."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--warm-s", type=float, default=2.0, help="seconds of each load before those that count")
-    parser.add_argument("--measure-s", type=float, default=4.0, help="seconds that count")
+    parser.add_argument("--warm-s", type=float, default=1.5, help="seconds of each load before those that count")
+    parser.add_argument("--measure-s", type=float, default=3.0, help="seconds that count")
     parser.add_argument("--deadline-s", type=float, default=1.0, help="deadline of each call beyond the peak")
     parser.add_argument("--callers", type=int, default=16, help="callers that measure the peak")
     parser.add_argument("--server-flag", action="append", default=[], help="a flag of ferserve; repeat")

@@ -130,5 +130,5 @@ def _row(each: Result) -> tuple[str, ...]:
         f"{each.ece:.3f} ({each.ece_uncalibrated:.3f} before)",
         f"{each.mac_count / 1e6:,.2f} M",
         f"{each.parameter_count:,}",
-        f"{each.minutes:.0f} min, {each.epochs} epochs, {each.machine}",
+        f"{each.minutes:.0f} min, {each.epochs} {'epoch' if each.epochs == 1 else 'epochs'}, {each.machine}",
     )
