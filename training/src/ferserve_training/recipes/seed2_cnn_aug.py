@@ -3,8 +3,9 @@
     ferserve-train train seed2-cnn-aug --data fer2013.zip
 
 Adam for at most 15 epochs, ended after three without a lower validation loss. `--set input_size=48` leaves the
-faces as they are. The source watched the test faces to stop; here PublicTest takes that part. Published: 55.63
-% on the test faces. Not yet measured here.
+faces as they are. The source watched the test faces to stop; here PublicTest takes that part. Published: 55.63 %
+on the test faces. Reached here: 38.2 % on PublicTest (36.6 to 39.8) after 2 of 15 epochs, with `input_size=48`, in
+27 minutes on one shared core.
 """
 
 from dataclasses import replace
