@@ -87,8 +87,7 @@ def settings_of_one_front(settings: Settings, addresses: dict[str, str]) -> dict
     """The settings of one front process: threads and the queue for pictures are divided among all.
 
     Of the threads each has twice its share, at most all: the kernel spreads connections as it happens, and with no
-    more than its share a process that has most of them leaves cores idle (two photographs at once on two cores
-    with two processes: 0.76 times the throughput of one).
+    more than its share a process that has most of them leaves cores idle.
     """
     count = settings.processes
     threads = settings.vision_threads or cpu_count()

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 HANDOVER_S: Final = 0.25e-3
 """Processor time of a batch beside its execution, in seconds: shared memory, two messages, two threads woken. With
-fer-nano and one caller the server takes 0.8 ms a call more than with a model that takes no time, the execution
+fer-nano and one caller the server takes 0.75 ms a call more than with a model that takes no time, the execution
 0.46 ms (docs/performance.md)."""
 
 _LARGEST: Final = 32
@@ -22,7 +22,6 @@ def few_rows(latency_s: Mapping[int, float]) -> int:
 
     A batch of n rows takes about a + b n. Few are those with b n below a and the handover together: on two cores
     fewer than 10 with fer-nano and than 2 with fer-small; none with fer-base. Side by side they would pay a twice.
-    A bound twice as high gains more where many call with one face each, and costs few callers with 4 or 8 faces.
 
     Args:
         latency_s: Time of a batch, in seconds, by its size; may be empty.

@@ -1,6 +1,6 @@
 """Coroutines that run without a Task.
 
-A Task begins at the loop's next turn, and costs 5 us more for every call. Here the coroutine runs at once as far
+A Task begins at the loop's next turn, and costs more for every call. Here the coroutine runs at once as far
 as it comes, so that calls which arrive together are all in the batcher's queue before it is looked at, and goes on
 when what it waits for is done. Python 3.12 has Tasks that begin like that.
 """
