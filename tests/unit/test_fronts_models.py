@@ -54,6 +54,7 @@ class Pair:
         self.memory = np.zeros(face_room * FACE_BYTES, np.uint8)
         self.arena = Arena(len(self.memory))
         self.rejected: list[str] = []
+        self.cancelled: list[str] = []
         self.messages: list[bytes] = []
         self.held = False
         loop = asyncio.get_running_loop()
@@ -76,6 +77,7 @@ class Pair:
             ask=self._ask,
             clock=MonotonicClock(),
             rejected=self.rejected.append,
+            cancelled=self.cancelled.append,
         )
         version = VersionStatus(SERVABLE, ServableState.READY, DESCRIPTION)
         model = ModelStatus(SERVABLE.name, True, (version,), serving_version=SERVABLE.version)
@@ -240,8 +242,8 @@ async def test_when_the_front_process_is_gone_its_requests_and_leases_end() -> N
 
 async def test_a_place_outside_the_memory_is_an_error_and_nothing_else() -> None:
     pair = Pair(FakeScorer())
-    pair.remote._arena = Arena(10 * len(pair.memory))
-    pair.remote._memory = np.zeros(10 * len(pair.memory), np.uint8)
+    pair.remote._scorer._arena = Arena(10 * len(pair.memory))
+    pair.remote._scorer._memory = np.zeros(10 * len(pair.memory), np.uint8)
     too_many = np.zeros((200, 48, 48, 1), np.uint8)
     with pytest.raises(Exception, match="Its log tells more"):
         await pair.score(too_many)

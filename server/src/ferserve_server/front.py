@@ -94,9 +94,11 @@ async def _serve(channel: Channel, memory: npt.NDArray[np.uint8]) -> None:
         ask=conversation.ask,
         clock=clock,
         rejected=lambda reason: metrics.rejections.labels(reason).inc(),
+        cancelled=lambda stage: metrics.cancellations.labels(stage).inc(),
     )
     told = await begin
     settings = Settings(**told["settings"])
+    models.process_count = settings.processes
     take_state(told["state"])
     set_up_logging(settings.log_level, settings.log_format)
     structlog.contextvars.bind_contextvars(pid=os.getpid())

@@ -10,6 +10,7 @@ import numpy as np
 import structlog
 
 from ferserve_server.domain.errors import FerserveError
+from ferserve_server.driven import Driven
 from ferserve_server.fronts import score_messages as wire
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ log = structlog.get_logger(__name__)
 class FrontDesk:
     """Serves the requests of one front process. Event loop only.
 
-    Every request is a task; when the front process is gone they are cancelled, and so leave the queues.
+    Every request runs by itself; when the front process is gone all are cancelled, and so leave the queues.
 
     Args of the constructor:
         acquire: Hands out leases.
@@ -52,26 +53,23 @@ class FrontDesk:
         self._post = post
         self._resize = resize
         self._before_answer = before_answer
-        self._tasks: dict[int, asyncio.Task[bytes]] = {}
+        self._running: dict[int, Driven | None] = {}
         self._kept: dict[int, Lease] = {}
         self._closed = False
 
     @property
     def request_count(self) -> int:
         """Requests that are not answered."""
-        return len(self._tasks)
+        return len(self._running)
 
     def score_message(self, message: bytes) -> None:
         """Takes in what the front process says of a request."""
         kind = wire.kind_of(message)
         if kind == wire.SCORE:
-            request = wire.read_score(message)
-            task = self._tasks[request.number] = asyncio.get_running_loop().create_task(self._scored(request))
-            # Not within the task: one that is cancelled before it has begun never runs.
-            task.add_done_callback(partial(self._done, request.number))
+            self._begin(wire.read_score(message))
         elif kind == wire.CANCEL:
-            # Without a task it was answered already; the answer is under way.
-            if (running := self._tasks.get(wire.read_number(message))) is not None:
+            # One that does not run was answered already; the answer is under way.
+            if (running := self._running.get(wire.read_number(message))) is not None:
                 running.cancel()
         elif kind == wire.CLOSE and (lease := self._kept.pop(wire.read_number(message), None)) is not None:
             lease.__exit__(None, None, None)
@@ -79,27 +77,36 @@ class FrontDesk:
     def close(self) -> None:
         """The front process is gone: its requests leave the queues, its leases end."""
         self._closed = True
-        for task in list(self._tasks.values()):
-            task.cancel()
+        for run in list(self._running.values()):
+            if run is not None:
+                run.cancel()
         for lease in self._kept.values():
             lease.__exit__(None, None, None)
         self._kept.clear()
 
-    def _done(self, number: int, task: asyncio.Task[bytes]) -> None:
-        del self._tasks[number]
-        if self._closed:
-            return
-        if task.cancelled():
-            message = wire.write_numbered(wire.LEFT, number)
-        elif (error := task.exception()) is None:
-            message = task.result()
-        else:
-            if not isinstance(error, FerserveError):
-                log.error("request of a front process failed", exc_info=error)
-                error = FerserveError("The server failed on this call. Its log tells more.")
-            message = wire.write_refusal(number, error)
-        self._before_answer()
-        self._post(message)
+    def _begin(self, request: wire.ScoreRequest) -> None:
+        self._running[request.number] = None
+        run = Driven(self._answer(request), partial(self._ended, request.number))
+        if request.number in self._running:  # else it came to its end at once
+            self._running[request.number] = run
+
+    def _ended(self, number: int) -> None:
+        del self._running[number]
+
+    async def _answer(self, request: wire.ScoreRequest) -> None:
+        try:
+            message = await self._scored(request)
+        except asyncio.CancelledError:
+            message = wire.write_numbered(wire.LEFT, request.number)
+        except FerserveError as error:
+            message = wire.write_refusal(request.number, error)
+        except Exception:
+            log.exception("request of a front process failed")
+            told = FerserveError("The server failed on this call. Its log tells more.")
+            message = wire.write_refusal(request.number, told)
+        if not self._closed:
+            self._before_answer()
+            self._post(message)
 
     async def _scored(self, request: wire.ScoreRequest) -> bytes:
         if not request.kept:
@@ -120,10 +127,10 @@ class FrontDesk:
         if (height, width) != (wanted.height, wanted.width):
             crops = self._resize(crops)
         faces = await lease.scorer.score(crops, deadline=request.deadline, priority=request.priority)
-        return self._answer(request, lease, faces, place)
+        return self._written(request, lease, faces, place)
 
     @staticmethod
-    def _answer(
+    def _written(
         request: wire.ScoreRequest, lease: Lease, faces: ScoredFaces, place: npt.NDArray[np.uint8]
     ) -> bytes:
         count, label_count = faces.scores.shape

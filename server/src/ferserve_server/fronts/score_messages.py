@@ -17,9 +17,8 @@ from __future__ import annotations
 
 import json
 import struct
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ferserve_server.domain.ports import Priority
 from ferserve_server.domain.servable import ModelSpec, ServableId
@@ -44,8 +43,7 @@ _BULK: Final = 1
 _KEPT: Final = 2
 
 
-@dataclass(frozen=True, slots=True)
-class ScoreRequest:
+class ScoreRequest(NamedTuple):
     """Faces to score.
 
     Attributes:
@@ -71,8 +69,7 @@ class ScoreRequest:
     spec: ModelSpec
 
 
-@dataclass(frozen=True, slots=True)
-class ScoreAnswer:
+class ScoreAnswer(NamedTuple):
     """The scores of a request are there: float32 [face_count, label_count], where its faces were.
 
     Attributes:

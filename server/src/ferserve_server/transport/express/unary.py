@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, ClassVar
 
 from ferserve_server.domain.errors import DeadlineExpiredError, FerserveError
-from ferserve_server.transport.express.driven import Driven
+from ferserve_server.driven import Driven
 from ferserve_server.transport.express.messages import MessageFault
 from ferserve_server.transport.express.trailers import UNIMPLEMENTED, error_block, status_block
 

@@ -22,7 +22,7 @@ class Driven:
     """Runs a coroutine. Event loop only.
 
     What it awaits must end in futures, as all of asyncio does but what asks for the current Task: that is
-    `asyncio.timeout` and `wait_for` alone, and they are not awaited below the calls of this door.
+    `asyncio.timeout` and `wait_for` alone, and they are not awaited below calls with crops.
 
     Args of the constructor:
         coroutine: What is run, at once.

@@ -9,7 +9,7 @@ import weakref
 import pytest
 import structlog
 
-from ferserve_server.transport.express.driven import Driven
+from ferserve_server.driven import Driven
 
 
 class _Ended:
