@@ -3,92 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
 from ferserve_server.backends.fake import fake_scores
-from ferserve_server.clock import MonotonicClock
 from ferserve_server.domain.errors import InferenceFailedError, QueueFullError, VersionNotFoundError
 from ferserve_server.domain.ports import Priority
-from ferserve_server.domain.servable import ModelSpec, ModelStatus, ServableId, ServableState, VersionStatus
+from ferserve_server.domain.servable import ModelSpec, ServableId
 from ferserve_server.fronts.arena import Arena
-from ferserve_server.fronts.desk import FrontDesk
-from ferserve_server.fronts.remote_models import RemoteModels
-from ferserve_server.fronts.state_form import write_value
-from ferserve_server.repository.directory import ServiceState
 from support.fake_models import DESCRIPTION, GOLDEN_FACES
-from support.pipeline_fakes import SERVABLE, FakeModels, FakeScorer
-
-if TYPE_CHECKING:
-    from ferserve_server.domain.prediction import ScoredFaces
-
-FACE_BYTES = 48 * 48
-ANY = ModelSpec()
-
-
-class GatedScorer(FakeScorer):
-    """Scores when the gate is open."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.gate = asyncio.Event()
-        self.cancelled = 0
-
-    async def score(self, crops, *, deadline=None, priority=Priority.INTERACTIVE) -> ScoredFaces:
-        self.taken.append(len(crops))
-        try:
-            await self.gate.wait()
-        except asyncio.CancelledError:
-            self.cancelled += 1
-            raise
-        return await super().score(crops, deadline=deadline, priority=priority)
-
-
-class Pair:
-    """Both sides; messages take a turn of the event loop each way."""
-
-    def __init__(self, scorer: FakeScorer, *, face_room: int = 100) -> None:
-        self.models = FakeModels(scorer)
-        self.memory = np.zeros(face_room * FACE_BYTES, np.uint8)
-        self.arena = Arena(len(self.memory))
-        self.rejected: list[str] = []
-        self.cancelled: list[str] = []
-        self.messages: list[bytes] = []
-        self.held = False
-        loop = asyncio.get_running_loop()
-        self.desk = FrontDesk(
-            self.models.acquire,
-            self.memory,
-            lambda message: loop.call_soon(self.remote.score_message, message) and None,
-            resize=lambda crops: np.full((len(crops), 48, 48, 1), crops[0, 0, 0, 0], np.uint8),
-        )
-
-        def to_owner(message: bytes) -> None:
-            self.messages.append(message)
-            if not self.held:
-                loop.call_soon(self.desk.score_message, message)
-
-        self.remote = RemoteModels(
-            self.memory,
-            self.arena,
-            post=to_owner,
-            ask=self._ask,
-            clock=MonotonicClock(),
-            rejected=self.rejected.append,
-            cancelled=self.cancelled.append,
-        )
-        version = VersionStatus(SERVABLE, ServableState.READY, DESCRIPTION)
-        model = ModelStatus(SERVABLE.name, True, (version,), serving_version=SERVABLE.version)
-        self.remote.state_told(write_value(ServiceState(SERVABLE.name, True, (model,))))
-
-    async def _ask(self, name: str, value: object) -> object:
-        return [name, value]
-
-    async def score(self, crops, spec: ModelSpec = ANY, **options) -> ScoredFaces:
-        with self.remote.acquire(spec, once=True) as lease:
-            return await lease.scorer.score(crops, **options)
+from support.front_pair import ANY, GatedScorer, Pair, until
+from support.pipeline_fakes import SERVABLE, FakeScorer
 
 
 async def test_scores_come_back_with_their_times_and_the_place_is_free_again() -> None:
@@ -156,42 +82,43 @@ async def test_a_caller_who_leaves_frees_the_place_only_when_the_owner_has_let_g
     scorer = GatedScorer()
     pair = Pair(scorer)
     task = asyncio.create_task(pair.score(GOLDEN_FACES))
-    await _until(lambda: scorer.taken)
+    await until(lambda: scorer.taken)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
     assert pair.arena.taken > 0
     assert scorer.cancelled == 0
-    await _until(lambda: not pair.arena.taken)
+    await until(lambda: not pair.arena.taken)
     assert scorer.cancelled == 1
     assert pair.desk.request_count == 0
     assert not pair.models.is_leased
 
 
-async def test_a_caller_who_leaves_before_the_owner_has_begun_leaves_nothing_behind() -> None:
+async def test_a_caller_who_leaves_before_the_owner_has_heard_of_it_leaves_nothing_behind() -> None:
     scorer = GatedScorer()
     pair = Pair(scorer)
-    task = asyncio.create_task(pair.score(GOLDEN_FACES))
     pair.held = True
+    task = asyncio.create_task(pair.score(GOLDEN_FACES))
     await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
     for message in pair.messages:  # both in one turn
         pair.desk.score_message(message)
-    await _until(lambda: not pair.arena.taken)
-    assert scorer.taken == []
+    await until(lambda: not pair.arena.taken)
+    assert scorer.cancelled == 1
     assert pair.desk.request_count == 0
 
 
 async def test_an_answer_that_crosses_the_callers_leaving_harms_nobody() -> None:
-    pair = Pair(FakeScorer())
+    scorer = FakeScorer()
+    pair = Pair(scorer)
     task = asyncio.create_task(pair.score(GOLDEN_FACES))
-    await _until(lambda: pair.desk.request_count)
+    await until(lambda: scorer.taken)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    await _until(lambda: not pair.arena.taken)
+    await until(lambda: not pair.arena.taken)
     np.testing.assert_array_equal((await pair.score(GOLDEN_FACES)).scores, fake_scores(GOLDEN_FACES, 7))
 
 
@@ -233,9 +160,9 @@ async def test_when_the_front_process_is_gone_its_requests_and_leases_end() -> N
         await lease.scorer.score(GOLDEN_FACES)
         scorer.gate.clear()
         waiting = asyncio.create_task(lease.scorer.score(GOLDEN_FACES))
-        await _until(lambda: len(scorer.taken) == 3)
+        await until(lambda: len(scorer.taken) == 3)
         pair.desk.close()
-        await _until(lambda: scorer.cancelled)
+        await until(lambda: scorer.cancelled)
         assert not pair.models.is_leased
         waiting.cancel()
 
@@ -275,15 +202,6 @@ async def test_changes_are_asked_of_the_owner() -> None:
         ("change", ["roll_back", "m", 2]),
         ("change", ["refresh"]),
     ]
-
-
-async def _until(condition) -> None:
-    """Gives the event loop turns until it holds."""
-    for _ in range(1000):
-        if condition():
-            return
-        await asyncio.sleep(0)
-    raise AssertionError("it does not come to that")
 
 
 async def _noted(asked: list, name: str, value: object) -> None:

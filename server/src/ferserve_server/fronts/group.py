@@ -62,9 +62,10 @@ class Group:
         offset: Where it is in the shared memory, in bytes.
         room: Bytes there.
         sent_at: When it was sent, in seconds.
+        left_count: How many of `callers` have left since.
     """
 
-    __slots__ = ("callers", "deadline", "face_count", "number", "offset", "room", "sent_at")
+    __slots__ = ("callers", "deadline", "face_count", "left_count", "number", "offset", "room", "sent_at")
 
     def __init__(self, caller: Caller) -> None:
         self.callers = [caller]
@@ -73,6 +74,7 @@ class Group:
         self.number = 0
         self.offset = self.room = 0
         self.sent_at = 0.0
+        self.left_count = 0
         caller.group = self
 
     def takes(self, caller: Caller) -> bool:
@@ -99,10 +101,10 @@ class Group:
             self.deadline = min(self.deadline, caller.deadline)
         caller.group = self
 
-    def drop(self, caller: Caller) -> None:
-        """Lets a request go before the group is sent. Without any it need not be."""
-        self.callers.remove(caller)
-        self.face_count -= len(caller.crops)
+    def leave_out_gone(self) -> None:
+        """Lets those go who have left before the group is sent. Without any it need not be."""
+        self.callers = self.waiting
+        self.face_count = sum(len(caller.crops) for caller in self.callers)
 
     @property
     def waiting(self) -> list[Caller]:

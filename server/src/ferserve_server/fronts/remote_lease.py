@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from ferserve_server.domain.ports import Priority
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
     from types import TracebackType
 
     from ferserve_server.domain.face import CropBatch
@@ -68,12 +69,12 @@ class RemoteLease:
         if self.kept and self._used:
             self._remote.end_lease(self.number)
 
-    async def score(
+    def score(
         self, crops: CropBatch, *, deadline: float | None = None, priority: Priority = Priority.INTERACTIVE
-    ) -> ScoredFaces:
+    ) -> Coroutine[Any, Any, ScoredFaces]:
         """Scores faces; see `domain.ports.ScoresFaces`."""
         self._used = True
-        return await self._remote.score(self, crops, deadline=deadline, priority=priority)
+        return self._remote.score(self, crops, deadline=deadline, priority=priority)
 
     def answered_by(self, servable: ServableId, description: ModelDescription | None) -> None:
         """Notes which version scored."""

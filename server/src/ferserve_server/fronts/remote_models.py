@@ -23,8 +23,7 @@ if TYPE_CHECKING:
 _NUMBERS: Final = 2**32
 
 _BATCHES_ON_THEIR_WAY: Final = 2
-"""While something waits for its batch, another runs: so many faces may be unanswered, and those that wait are still
-one batch."""
+"""While faces wait, a batch runs: of so many batches' faces that are unanswered, those that wait are one batch."""
 
 
 class RemoteModels:
@@ -63,7 +62,7 @@ class RemoteModels:
             arena,
             post=post,
             clock=clock,
-            describe=lambda servable: self._directory.description(servable),
+            describe=self._describe,
             rejected=rejected,
             cancelled=cancelled,
         )
@@ -124,6 +123,9 @@ class RemoteModels:
         servable, description = self._directory.resolve(spec)
         model = self._directory.model(servable.name)
         # Which requests a canary gets is decided, and counted, request by request.
-        bucket_sizes = () if model.canary else next(v.bucket_sizes for v in model.versions if v.id == servable)
-        most = bucket_sizes[-1] if bucket_sizes else 0
-        return Way(spec, servable, description, _BATCHES_ON_THEIR_WAY * most // self.process_count)
+        sizes = () if model.canary else next(each.bucket_sizes for each in model.versions if each.id == servable)
+        largest = sizes[-1] if sizes else 0
+        return Way(spec, servable, description, _BATCHES_ON_THEIR_WAY * largest // self.process_count)
+
+    def _describe(self, servable: ServableId) -> ModelDescription | None:
+        return self._directory.description(servable)

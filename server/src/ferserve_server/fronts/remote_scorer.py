@@ -39,10 +39,10 @@ _FOR_ITS_SIZE: Final = (QueueFullError, DeadlineUnmeetableError)
 class RemoteScorer:
     """Sends faces to the owner of the models. Event loop only.
 
-    Requests that begin in one turn of the event loop, and that the owner would treat alike, go as one: it costs the
-    owner as much as one request, and each caller a part of that. Nobody waits longer for it, as long as all faces
-    that wait fit into one batch anyhow; beyond that (`Way.shared_faces`) they go one by one, since the owner's queue
-    is fair to requests, not to who shares them.
+    Requests that begin in one turn of the event loop, and that the owner would treat alike, go as one, which costs
+    little more than one of them. Nobody waits longer for that while all faces that wait fit into one batch. When
+    there are more (`Way.shared_faces`) they go one by one: the owner's queue is fair to requests, and would run
+    some faces of every group in each batch.
 
     Args of the constructor:
         memory: uint8 [bytes], shared with the owner.
@@ -123,8 +123,10 @@ class RemoteScorer:
 
     def _send_open(self) -> None:
         group, self._open = self._open, None
-        if group is not None and group.callers:
-            self._send(group)
+        if group is not None:
+            group.leave_out_gone()
+            if group.callers:
+                self._send(group)
 
     def _send(self, group: Group) -> None:
         callers, first = group.callers, group.callers[0]
@@ -159,16 +161,13 @@ class RemoteScorer:
 
     def _left(self, caller: Caller) -> None:
         group = caller.group
-        if not group.number:
-            group.drop(caller)
-            if not group.callers:
-                self._open = None
-        elif group.number not in self._sent:
-            return  # the answer crossed the caller's leaving
-        elif group.waiting:
-            self._cancelled("running")
-        else:
+        if group.number not in self._sent or caller not in group.callers:
+            return  # it was not sent yet, or the answer crossed the caller's leaving
+        group.left_count += 1
+        if group.left_count == len(group.callers):
             self._post(wire.write_numbered(wire.CANCEL, group.number))
+        else:
+            self._cancelled("running")
 
     def _answered(self, answer: wire.ScoreAnswer) -> None:
         group = self._done(answer.number)
@@ -182,7 +181,9 @@ class RemoteScorer:
             end = start + len(caller.crops)
             if not caller.future.done():
                 caller.lease.answered_by(answer.servable, description)
-                failures = {row - start: error for row, error in answer.failures.items() if start <= row < end}
+                failures = answer.failures and {
+                    row - start: error for row, error in answer.failures.items() if start <= row < end
+                }
                 faces = ScoredFaces(scores[start:end], failures, answer.queue_s, answer.inference_s)
                 caller.future.set_result(faces)
             start = end

@@ -7,8 +7,8 @@ from collections import deque
 from typing import TYPE_CHECKING, ClassVar
 
 from ferserve_server.domain.errors import DeadlineExpiredError
-from ferserve_server.pipeline.ordered import AnswerLine
 from ferserve_server.driven import Driven
+from ferserve_server.pipeline.ordered import AnswerLine
 from ferserve_server.transport.express.messages import MessageFault
 from ferserve_server.transport.express.trailers import OK_BLOCK, error_block
 
