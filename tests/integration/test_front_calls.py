@@ -120,6 +120,16 @@ async def test_faces_are_answered_as_by_one_process(service: Service, one_proces
     await _compare(service, one_process, call)
 
 
+async def test_calls_that_come_together_get_each_their_own_answer(service: Service) -> None:
+    counts = [number % 3 + 1 for number in range(30)]  # together less than `max_queue_faces`
+    sent = [[(number + row) % 7 for row in range(count)] for number, count in enumerate(counts)]
+    calls = [
+        service.stubs[number % 4].emotion.ClassifyFaces(_classify(packed=packed(*classes)), timeout=60)
+        for number, classes in enumerate(sent)
+    ]
+    assert [classes_of(answer) for answer in await asyncio.gather(*calls)] == sent
+
+
 @pytest.mark.parametrize("count", [1, 3])
 async def test_pictures_are_answered_as_by_one_process(
     service: Service, one_process: LocalServer, count: int
