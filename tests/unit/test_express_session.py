@@ -11,6 +11,7 @@ from hpack import Decoder
 
 from ferserve_server.domain.errors import LimitExceededError
 from ferserve_server.transport.express import bounds
+from ferserve_server.transport.express.faults import MessageFault
 from ferserve_server.transport.express.frames import (
     ACK,
     END_HEADERS,
@@ -26,7 +27,6 @@ from ferserve_server.transport.express.frames import (
     write_settings,
     write_window_update,
 )
-from ferserve_server.transport.express.messages import MessageFault
 from ferserve_server.transport.express.trailers import OK_BLOCK
 from support.express import LIMITS, SessionBench, kinds, message_bytes
 
