@@ -23,6 +23,8 @@ _TRIES: Final = 20
 """A port that is free on one of a host's addresses may be taken on another."""
 
 
+_MOST_PORT: Final = 65_535
+
 _ALL_ADDRESSES: Final = frozenset({"", "0.0.0.0", "::"})
 
 
@@ -83,13 +85,12 @@ class ReservedPort:
         Raises:
             ListenError: It is no HOST:PORT, or it is taken.
         """
-        host, _, text = address.rpartition(":")
         try:
-            self._sockets = _bind(host.strip("[]"), int(text), _reserve)
-        except (OSError, ValueError, OverflowError) as error:
+            self._sockets = _bind(*host_and_port(address), _reserve)
+        except (OSError, ValueError) as error:
             raise ListenError(f"cannot listen on {address!r}: {error}; choose another with {flag}") from error
         self.port: int = self._sockets[0].getsockname()[1]
-        self.address = f"{host}:{self.port}"
+        self.address = f"{address.rpartition(':')[0]}:{self.port}"
 
     def __enter__(self) -> Self:
         return self
@@ -97,6 +98,19 @@ class ReservedPort:
     def __exit__(self, *_: object) -> None:
         for each in self._sockets:
             each.close()
+
+
+def host_and_port(address: str) -> tuple[str, int]:
+    """The parts of HOST:PORT, [HOST]:PORT for IPv6.
+
+    Raises:
+        ValueError: It is none.
+    """
+    host, _, text = address.rpartition(":")
+    port = int(text)
+    if not 0 <= port <= _MOST_PORT:
+        raise ValueError(f"a port is 0 to {_MOST_PORT}")
+    return host.strip("[]"), port
 
 
 def bound_sockets(address: str, *, share: bool = False) -> list[socket.socket]:
@@ -111,10 +125,9 @@ def bound_sockets(address: str, *, share: bool = False) -> list[socket.socket]:
 
     Raises:
         OSError: It is taken, or no address of this host.
-        ValueError, OverflowError: It is no HOST:PORT.
+        ValueError: It is no HOST:PORT.
     """
-    host, _, text = address.rpartition(":")
-    host, port = host.strip("[]"), int(text)
+    host, port = host_and_port(address)
     if host in _ALL_ADDRESSES and (both := _of_both_families(port, share=share)) is not None:
         return [both]
 

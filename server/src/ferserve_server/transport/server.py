@@ -12,7 +12,7 @@ from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from ferserve.v1 import model_service_pb2_grpc
-from ferserve_server.transport.addresses import ListenError, claimed, is_unix
+from ferserve_server.transport.addresses import ListenError, claimed, host_and_port, is_unix
 from ferserve_server.transport.compat.messages import GenericHandler, ReflectedPools
 from ferserve_server.transport.health import EMOTION_SERVICE, MODEL_SERVICE
 
@@ -156,6 +156,8 @@ async def listening_grpc(
 
 def _bind(server: grpc.aio.Server, address: str, tls: TlsFiles | None, flag: str) -> int | None:
     try:
+        if not is_unix(address):
+            host_and_port(address)  # gRPC takes the last 16 bits of whatever number there is
         if tls is None:
             port = server.add_insecure_port(address)
         else:

@@ -91,6 +91,7 @@ async def _listen(
 ) -> list[asyncio.Server]:
     loop = asyncio.get_running_loop()
     handshake_s = HANDSHAKE_S if context else None
+    servers: list[asyncio.Server] = []
     try:
         if is_unix(address):
             path = os.fspath(path_of(address))
@@ -98,14 +99,16 @@ async def _listen(
                 make, path, ssl=context, ssl_handshake_timeout=handshake_s, backlog=_BACKLOG
             )
             return [server]
-        return [
-            await loop.create_server(
+        for each in bound_sockets(address, share=share_port):
+            server = await loop.create_server(
                 make, sock=each, ssl=context, ssl_handshake_timeout=handshake_s, backlog=_BACKLOG
             )
-            for each in bound_sockets(address, share=share_port)
-        ]
-    except (OSError, ValueError, OverflowError) as error:
+            servers.append(server)
+    except (OSError, ValueError) as error:
+        for server in servers:
+            server.close()
         raise ListenError(f"cannot listen on {address!r}: {error}; choose another with {FLAG}") from error
+    return servers
 
 
 async def _keep_looking(connections: set[Connection]) -> None:
