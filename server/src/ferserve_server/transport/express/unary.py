@@ -14,8 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from ferserve_server.transport.calls import Calls
-    from ferserve_server.driven import Driven
-from ferserve_server.transport.express.faults import Fault
+    from ferserve_server.transport.express.faults import Fault
     from ferserve_server.transport.express.request_head import RequestHead
     from ferserve_server.transport.express.stream import Stream
 
