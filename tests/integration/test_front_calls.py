@@ -265,10 +265,10 @@ async def test_a_caller_who_leaves_makes_room_in_the_owner(service: Service) -> 
         fronts = fronts_of(service.server)
 
         async def all_there() -> bool:
-            return fronts.request_count == 1 + CALLER_COUNT
+            return fronts.face_count == 3 + 2 * CALLER_COUNT
 
         async def only_one() -> bool:
-            return fronts.request_count == 1
+            return fronts.face_count == 3
 
         await eventually(all_there)
         for call in waiting:

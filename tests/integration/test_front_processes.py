@@ -142,7 +142,7 @@ async def test_a_front_process_that_dies_or_hangs_is_replaced_and_nobody_else_no
             assert set(children(FRONT)) == set(fronts.pids)
 
             async def nothing_left() -> bool:
-                return fronts.request_count == 0 and await metric(server, "queue_depth_faces", **VERSION) == 0
+                return fronts.face_count == 0 and await metric(server, "queue_depth_faces", **VERSION) == 0
 
             await eventually(nothing_left)
 
@@ -169,7 +169,7 @@ async def test_requests_of_a_killed_front_process_leave_the_queue(models: Path) 
             waiting = [asyncio.ensure_future(each.emotion.ClassifyFaces(_faces(2), timeout=60)) for each in stubs]
 
             async def counted(count: int) -> bool:
-                return fronts.request_count == count
+                return fronts.face_count == count
 
             await eventually(lambda: counted(5))
             for pid in fronts.pids:
@@ -225,7 +225,7 @@ async def test_a_drain_answers_what_was_taken_and_refuses_the_rest(models: Path)
         taken = [asyncio.ensure_future(each.emotion.ClassifyFaces(_faces(4), timeout=60)) for each in stubs]
 
         async def all_there() -> bool:
-            return fronts_of(server).request_count == len(stubs)
+            return fronts_of(server).face_count == len(stubs)
 
         await eventually(all_there)
         draining = server.running.drain()
@@ -262,7 +262,7 @@ async def test_a_drain_tells_when_a_front_process_died_with_what_it_had_taken(mo
         ]
 
         async def both_there() -> bool:
-            return fronts_of(server).request_count == 2
+            return fronts_of(server).face_count == 2
 
         await eventually(both_there)
         draining = server.running.drain()

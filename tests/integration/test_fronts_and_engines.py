@@ -68,7 +68,7 @@ async def test_an_engine_that_crashes_fails_what_it_ran_for_callers_on_every_fro
         running = asyncio.ensure_future(one.emotion.ClassifyFaces(_face_that(HANG), timeout=60))
 
         async def taken() -> bool:
-            return fronts.request_count == 1
+            return fronts.face_count == 1
 
         await eventually(taken)
         refusals = [await _refusal(other.emotion.ClassifyFaces(_face_that(CRASH), timeout=60))]
@@ -145,7 +145,7 @@ async def test_a_drain_answers_what_the_engine_still_runs_for_every_front_proces
         ]
 
         async def taken() -> bool:
-            return fronts_of(server).request_count == len(asked)
+            return fronts_of(server).face_count == len(asked)
 
         await eventually(taken)
         assert await server.running.drain()
@@ -159,7 +159,7 @@ async def test_an_engine_that_is_killed_in_the_drain_leaves_nobody_unanswered_an
         running = asyncio.ensure_future(one.emotion.ClassifyFaces(_face_that(HANG), timeout=60))
 
         async def taken(count: int) -> bool:
-            return fronts_of(server).request_count == count
+            return fronts_of(server).face_count == count
 
         await eventually(lambda: taken(1))
         waiting = asyncio.ensure_future(other.emotion.ClassifyFaces(_faces(5), timeout=60))

@@ -71,7 +71,7 @@ def test_whoever_stays_gets_its_own_scores_or_its_own_refusal_and_nothing_is_lef
             else:
                 assert isinstance(came, asyncio.CancelledError)
                 assert request.leaves_after is not None
-        await until(lambda: not pair.arena.taken and not pair.desk.request_count)
+        await until(lambda: not pair.arena.taken and not pair.desk.face_count)
         assert pair.models.version._lease_count == 0
 
     asyncio.run(play())

@@ -90,7 +90,7 @@ async def test_a_caller_who_leaves_frees_the_place_only_when_the_owner_has_let_g
     assert scorer.cancelled == 0
     await until(lambda: not pair.arena.taken)
     assert scorer.cancelled == 1
-    assert pair.desk.request_count == 0
+    assert pair.desk.face_count == 0
     assert not pair.models.is_leased
 
 
@@ -107,7 +107,7 @@ async def test_a_caller_who_leaves_before_the_owner_has_heard_of_it_leaves_nothi
         pair.desk.score_message(message)
     await until(lambda: not pair.arena.taken)
     assert scorer.cancelled == 1
-    assert pair.desk.request_count == 0
+    assert pair.desk.face_count == 0
 
 
 async def test_an_answer_that_crosses_the_callers_leaving_harms_nobody() -> None:

@@ -37,6 +37,9 @@ class FrontDesk:
         resize: Makes uint8 [N, 48, 48, 1] of faces of another size, for a version with another input than the
             front process knew of.
         before_answer: Called before every answer, so that what it tells of arrives first.
+
+    Attributes:
+        face_count: Faces that are not answered.
     """
 
     def __init__(
@@ -56,11 +59,7 @@ class FrontDesk:
         self._running: dict[int, Driven | None] = {}
         self._kept: dict[int, Lease] = {}
         self._closed = False
-
-    @property
-    def request_count(self) -> int:
-        """Requests that are not answered."""
-        return len(self._running)
+        self.face_count = 0
 
     def score_message(self, message: bytes) -> None:
         """Takes in what the front process says of a request."""
@@ -86,12 +85,14 @@ class FrontDesk:
 
     def _begin(self, request: wire.ScoreRequest) -> None:
         self._running[request.number] = None
-        run = Driven(self._answer(request), partial(self._ended, request.number))
+        self.face_count += request.shape[0]
+        run = Driven(self._answer(request), partial(self._ended, request))
         if request.number in self._running:  # else it came to its end at once
             self._running[request.number] = run
 
-    def _ended(self, number: int) -> None:
-        del self._running[number]
+    def _ended(self, request: wire.ScoreRequest) -> None:
+        self.face_count -= request.shape[0]
+        del self._running[request.number]
 
     async def _answer(self, request: wire.ScoreRequest) -> None:
         try:

@@ -85,9 +85,9 @@ class FrontProcess:
         return self._child.pid if self._child else 0
 
     @property
-    def request_count(self) -> int:
-        """Its requests that are not answered."""
-        return self._desk.request_count if self._desk else 0
+    def face_count(self) -> int:
+        """Its faces that are not answered."""
+        return self._desk.face_count if self._desk else 0
 
     @property
     def heard_count(self) -> int:

@@ -84,9 +84,9 @@ class Fronts:
         return sum(front.listening.done() and not front.ended.is_set() for front in self._fronts.values())
 
     @property
-    def request_count(self) -> int:
-        """Requests of all of them that are not answered."""
-        return sum(front.request_count for front in self._fronts.values())
+    def face_count(self) -> int:
+        """Faces of all of them that are not answered."""
+        return sum(front.face_count for front in self._fronts.values())
 
     @property
     def pids(self) -> list[int]:
