@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ferserve_server.transport.express import frames
-from ferserve_server.transport.express.bounds import MAX_STREAMS, MESSAGE_S
+from ferserve_server.transport.express.bounds import MAX_STREAMS, MESSAGE_S, STREAM_WINDOW_BYTES
 from ferserve_server.transport.express.frames import END_STREAM, PADDED, ErrorCode, StreamFault
 from ferserve_server.transport.express.messages import PREFIX_BYTES, MessageFault, whole_message
 from ferserve_server.transport.express.room import Room
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 _SMALL_BYTES = 256
 """DATA frames below this that complete no message are work without use."""
+
+_MOST_BYTES_ON_THEIR_WAY = MAX_STREAMS * STREAM_WINDOW_BYTES
+"""What a peer may have sent on all its streams before it hears that they are answered."""
 
 
 class Streams:
@@ -49,6 +52,7 @@ class Streams:
         self.credit = credit
         self._open: dict[int, Stream] = {}
         self._room = Room(limits.max_message_bytes + PREFIX_BYTES)
+        self._on_their_way = 0
 
     def __len__(self) -> int:
         return len(self._open)
@@ -100,6 +104,18 @@ class Streams:
                 return True
         return self._data_in_parts(stream, frame, now)
 
+    def late_data(self, frame: Frame) -> bool:
+        """Takes bytes of a closed stream; False if they are work without use.
+
+        Who is answered before the request is complete, as with a message that is too long, has as much on its way
+        as the stream's window was. Many such calls side by side must not cost the others their connection.
+        """
+        byte_count = len(frame.payload)
+        if byte_count < _SMALL_BYTES or byte_count > self._on_their_way:
+            return False
+        self._on_their_way -= byte_count
+        return True
+
     def end(self, stream: Stream) -> None:
         """Notes that the peer has sent its last."""
         stream.remote_ended = True
@@ -121,6 +137,8 @@ class Streams:
         if not stream.remote_ended:
             # The peer need not send the rest (8.1).
             self._output.reset(stream.id, ErrorCode.NO_ERROR)
+            left = stream.incoming.window.left if stream.incoming is not None else STREAM_WINDOW_BYTES
+            self._on_their_way = min(_MOST_BYTES_ON_THEIR_WAY, self._on_their_way + left)
         self._close(stream)
 
     def cancel(self, stream: Stream) -> None:
