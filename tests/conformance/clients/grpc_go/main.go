@@ -1,4 +1,5 @@
-// gRPC as Go speaks it. `client ADDRESS SCENARIO` prints, as JSON, what came of the scenario.
+// gRPC as Go speaks it. `client ADDRESS SCENARIO` prints, as JSON, what came of the scenario. CA_FILE in the
+// environment asks for TLS.
 package main
 
 import (
@@ -25,7 +26,8 @@ var scenarios = map[string]func(address string) interface{}{
 	"health":              health,
 	"deadlines":           deadlines,
 	"cancelled":           cancelled,
-	"errors":              errors,
+	"errors":              refused,
+	"refusals":            refusals,
 	"metadata":            ownMetadata,
 	"idle":                idle,
 	"drained":             drained,
@@ -121,7 +123,7 @@ func cancelled(address string) interface{} {
 	return map[string]interface{}{"codes": codes, "unary": unary, "after": after}
 }
 
-func errors(address string) interface{} {
+func refused(address string) interface{} {
 	connection := connect(address)
 	wrong := faces(0, 1)
 	wrong.FaceCount = 2
@@ -131,14 +133,36 @@ func errors(address string) interface{} {
 	_ = call.next()
 	call.send(5, 1) // numbers rise
 	call.send(6, 400)
-	unknown := connection.Invoke(within(patience), service+"Nothing", &classifyFacesRequest{}, &classifyFacesResponse{})
 	return map[string]outcome{
 		"wrong":    classify(within(patience), connection, wrong),
 		"too_long": classify(within(patience), connection, tooLong),
 		"stream":   call.rest(),
-		"unknown":  told(unknown),
+		"unknown":  askNothing(connection, nil),
 		"after":    classify(within(patience), connection, faces(0, 1)),
 	}
+}
+
+// askNothing calls a method that no service has.
+func askNothing(connection *grpc.ClientConn, packed *packedFaces) outcome {
+	request, response := &classifyFacesRequest{Packed: packed}, &classifyFacesResponse{}
+	return told(connection.Invoke(within(patience), service+"Nothing", request, response))
+}
+
+// refusals are each refused while most of their message is still on its way.
+func refusals(address string) interface{} {
+	connection := connect(address)
+	packed, codes := faces(0, 120), make(chan int)
+	for at := 0; at < 250; at++ {
+		go func() { codes <- askNothing(connection, packed).Code }()
+	}
+	seen, different := map[int]bool{}, []int{}
+	for at := 0; at < 250; at++ {
+		if code := <-codes; !seen[code] {
+			seen[code], different = true, append(different, code)
+		}
+	}
+	after := classify(within(patience), connection, faces(0, 1))
+	return map[string]interface{}{"codes": different, "after": after}
 }
 
 func ownMetadata(address string) interface{} {

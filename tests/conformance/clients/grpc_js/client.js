@@ -1,15 +1,21 @@
-// gRPC as Node speaks it. `node client.js ADDRESS PROTO_FOLDER SCENARIO` prints, as JSON, what came of the scenario.
+// gRPC as Node speaks it. `node client.js ADDRESS SCENARIO` prints, as JSON, what came of the scenario. CA_FILE in the
+// environment asks for TLS.
 "use strict";
 
+const fs = require("node:fs");
 const path = require("node:path");
 const timers = require("node:timers/promises");
 const grpc = require("@grpc/grpc-js");
 const loader = require("@grpc/proto-loader");
 
-const [address, protoFolder, scenario] = process.argv.slice(2);
+const [address, scenario] = process.argv.slice(2);
+const authority = process.env.CA_FILE;
+const credentials = authority
+  ? grpc.credentials.createSsl(fs.readFileSync(authority))
+  : grpc.credentials.createInsecure();
 const loaded = loader.loadSync(
   ["ferserve/v1/emotion_service.proto", path.join(__dirname, "..", "health.proto")],
-  { includeDirs: [protoFolder], keepCase: true, enums: String, defaults: true, oneofs: true },
+  { includeDirs: [path.join(__dirname, "../../../../proto")], keepCase: true, enums: String, defaults: true, oneofs: true },
 );
 const { ferserve, grpc: standard } = grpc.loadPackageDefinition(loaded);
 const FACE_BYTES = 48 * 48;
@@ -19,14 +25,14 @@ function faces(first, count) {
   const pixels = Buffer.alloc(count * FACE_BYTES);
   for (let face = 0; face < count; face++) {
     for (let at = 0; at < FACE_BYTES; at++) {
-      pixels[face * FACE_BYTES + at] = (at * at + 37 * (first + face)) % 256;
+      pixels[face * FACE_BYTES + at] = (at * at) % (2 + ((29 * (first + face)) % 254));
     }
   }
   return { pixels, face_count: count };
 }
 
 function connect(options = {}) {
-  return new ferserve.v1.EmotionService(address, grpc.credentials.createInsecure(), {
+  return new ferserve.v1.EmotionService(address, credentials, {
     "grpc.max_send_message_length": -1,
     "grpc.use_local_subchannel_pool": 1,
     ...options,
@@ -45,6 +51,20 @@ function classify(client, request, { metadata = new grpc.Metadata(), ...options 
       resolve(error ? told(error) : { code: 0, scores: answer.results.map((each) => each.prediction.scores) }),
     );
   });
+}
+
+/** Calls a method that no service has. */
+function askNothing(client, request) {
+  const { requestSerialize, responseDeserialize } = ferserve.v1.EmotionService.service.ClassifyFaces;
+  return new Promise((resolve) =>
+    client.makeUnaryRequest(
+      "/ferserve.v1.EmotionService/Nothing",
+      requestSerialize,
+      responseDeserialize,
+      request,
+      (error) => resolve(told(error)),
+    ),
+  );
 }
 
 /** A stream, the numbers and scores of its answers, and `ended`, which resolves when it is over. */
@@ -112,7 +132,7 @@ const SCENARIOS = {
   },
 
   async health() {
-    const client = new standard.health.v1.Health(address, grpc.credentials.createInsecure());
+    const client = new standard.health.v1.Health(address, credentials);
     const check = (service) =>
       new Promise((resolve) =>
         client.Check({ service }, (error, answer) => resolve(error ? told(error) : answer.status)),
@@ -154,17 +174,22 @@ const SCENARIOS = {
     await stream.untilAnswered(1);
     stream.write(5, 1); // numbers rise
     stream.write(6, 400);
-    const missing = grpc.makeGenericClientConstructor({
-      Nothing: { ...ferserve.v1.EmotionService.service.ClassifyFaces, path: "/ferserve.v1.EmotionService/Nothing" },
-    });
-    const unknown = await new Promise((resolve) => {
-      new missing(address, grpc.credentials.createInsecure()).Nothing({}, (error) => resolve(told(error)));
-    });
     return {
       wrong: await classify(client, wrong),
       too_long: await classify(client, tooLong),
       stream: await stream.ended,
-      unknown,
+      unknown: await askNothing(client, {}),
+      after: await classify(client, { packed: faces(0, 1) }),
+    };
+  },
+
+  // Each is refused while most of its message is still on its way.
+  async refusals() {
+    const client = connect();
+    const request = { packed: faces(0, 120) };
+    const found = await Promise.all(Array.from({ length: 250 }, () => askNothing(client, request)));
+    return {
+      codes: [...new Set(found.map((each) => each.code))],
       after: await classify(client, { packed: faces(0, 1) }),
     };
   },
