@@ -113,6 +113,10 @@ def test_messages_longer_than_the_windows_are_answered_side_by_side(play, own_sc
         assert_scores(answer, own_scores[at : at + 512])
 
 
+def test_a_long_message_whose_end_is_told_later_is_answered(play, own_scores):
+    assert_scores(play("late_end"), own_scores[:512])
+
+
 def test_a_stream_that_sends_ahead_is_answered_to_its_end(play, own_scores):
     ended = play("stream")
     assert ended["code"] == OK

@@ -84,6 +84,10 @@ func classify(ctx context.Context, connection *grpc.ClientConn, packed *packedFa
 	if err != nil {
 		return told(err)
 	}
+	return scoresOf(response)
+}
+
+func scoresOf(response *classifyFacesResponse) outcome {
 	found := outcome{}
 	for _, result := range response.Results {
 		found.Scores = append(found.Scores, result.Prediction.Scores)

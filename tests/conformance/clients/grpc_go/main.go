@@ -20,6 +20,7 @@ import (
 var scenarios = map[string]func(address string) interface{}{
 	"single_faces":        func(address string) interface{} { return sideBySide(address, 300, 1) },
 	"long_messages":       func(address string) interface{} { return sideBySide(address, 6, 512) },
+	"late_end":            lateEnd,
 	"stream":              shortStream,
 	"long_stream":         longStream,
 	"question_and_answer": questionAndAnswer,
@@ -46,6 +47,23 @@ func sideBySide(address string, calls, count int) []outcome {
 	}
 	open.Wait()
 	return found
+}
+
+// lateEnd sends the message first, and that it was the last one when all of it is sent.
+func lateEnd(address string) interface{} {
+	description := &grpc.StreamDesc{ClientStreams: true}
+	call, err := connect(address).NewStream(within(20*time.Second), description, service+"ClassifyFaces")
+	if err != nil {
+		return told(err)
+	}
+	_ = call.SendMsg(&classifyFacesRequest{Packed: faces(0, 512)})
+	time.Sleep(200 * time.Millisecond)
+	_ = call.CloseSend()
+	response := &classifyFacesResponse{}
+	if err := call.RecvMsg(response); err != nil {
+		return told(err)
+	}
+	return scoresOf(response)
 }
 
 func sent(address string, messages int, count func(id int) int) outcome {

@@ -45,10 +45,14 @@ function told(error) {
   return { code: error.code, message: error.details, details: details ? details.toString("base64") : null };
 }
 
+function scoresOf(answer) {
+  return { code: 0, scores: answer.results.map((each) => each.prediction.scores) };
+}
+
 function classify(client, request, { metadata = new grpc.Metadata(), ...options } = {}) {
   return new Promise((resolve) => {
     client.ClassifyFaces(request, metadata, { deadline: Date.now() + 60_000, ...options }, (error, answer) =>
-      resolve(error ? told(error) : { code: 0, scores: answer.results.map((each) => each.prediction.scores) }),
+      resolve(error ? told(error) : scoresOf(answer)),
     );
   });
 }
@@ -101,6 +105,24 @@ const SCENARIOS = {
   async long_messages() {
     const client = connect();
     return Promise.all(Array.from({ length: 6 }, (_, at) => classify(client, { packed: faces(at, 512) })));
+  },
+
+  // The message first, and that it was the last one when all of it is sent.
+  async late_end() {
+    const client = connect();
+    const { path, requestSerialize, responseDeserialize } = ferserve.v1.EmotionService.service.ClassifyFaces;
+    return new Promise((resolve) => {
+      const options = { deadline: Date.now() + 20_000 };
+      const call = client.makeClientStreamRequest(
+        path,
+        requestSerialize,
+        responseDeserialize,
+        new grpc.Metadata(),
+        options,
+        (error, answer) => resolve(error ? told(error) : scoresOf(answer)),
+      );
+      call.write({ packed: faces(0, 512) }, () => setTimeout(() => call.end(), 200));
+    });
   },
 
   async stream() {

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 _SMALL_BYTES = 256
 """DATA frames below this that complete no message are work without use."""
 
+_END_BYTES = 1
+"""What a message leaves of the window: nghttp2, and so Node, looks for the end only while it may send."""
+
 _MOST_BYTES_ON_THEIR_WAY = MAX_STREAMS * STREAM_WINDOW_BYTES
 """What a peer may have sent on all its streams before it hears that they are answered."""
 
@@ -51,7 +54,7 @@ class Streams:
         self._output = output
         self.credit = credit
         self._open: dict[int, Stream] = {}
-        self._room = Room(limits.max_message_bytes + PREFIX_BYTES)
+        self._room = Room(limits.max_message_bytes + PREFIX_BYTES + _END_BYTES)
         self._on_their_way = 0
 
     def __len__(self) -> int:
@@ -171,7 +174,7 @@ class Streams:
         payload = frame.payload
         if frame.flags & PADDED:
             payload = frames.without_padding(frame)
-            self._released(stream, incoming, len(frame.payload) - len(payload))
+            self._give_back(stream, incoming, len(frame.payload) - len(payload))
         broken_before = incoming.reader.fault is not None
         messages = incoming.reader.feed(payload)
         for message in messages:
@@ -195,7 +198,7 @@ class Streams:
             return
         if incoming.since is None:
             incoming.since = now
-        more = incoming.reader.missing - incoming.window.left
+        more = incoming.reader.missing - incoming.window.left + _END_BYTES
         if more > 0 and not self._room.has(stream.id):
             self._give(self._room.ask(stream.id, more))
 
@@ -211,6 +214,12 @@ class Streams:
             if incoming is not None:
                 incoming.window.widen(byte_count)
                 self._output.write(frames.write_window_update(stream_id, byte_count))
+
+    def _give_back(self, stream: Stream, incoming: Incoming, byte_count: int) -> None:
+        """Lets the peer send in place of padding, at once: the room of a message is for the message alone."""
+        incoming.window.returned(byte_count)
+        if byte_count:
+            self._output.write(frames.write_window_update(stream.id, byte_count))
 
     def _released(self, stream: Stream, incoming: Incoming, byte_count: int) -> None:
         increment = incoming.window.released(byte_count)
