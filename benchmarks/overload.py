@@ -92,12 +92,12 @@ def main() -> None:
         name = f"{BATCH_FACES} faces in {BATCH_MS:g} ms, one batch at a time, calls of 8 faces"
         engines[name] = beyond_peak(paced, part, options)
         net, part = HEAVY.parent.name, replace(unary(32, 1), lanes=4)
-        for name, express in (
-            (f"{net} on these cores, calls of 32 faces", False),
-            ("the same, express door", True),
+        for name, door in (
+            (f"{net} on these cores, calls of 32 faces", "express"),
+            ("the same, --door grpc", "grpc"),
         ):
-            log_path = work / f"heavy-{express}.log"
-            with ferserve(heavy, log_path, options.server_flag, model=net, express=express) as real:
+            flags = ["--door", door, *options.server_flag]
+            with ferserve(heavy, work / f"{door}.log", flags, model=net) as real:
                 engines[name] = beyond_peak(real, part, options)
     shares = [step["other_work_share"] for found in engines.values() for step in found["steps"]]
     document = {

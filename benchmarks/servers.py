@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 import uuid
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from load.process_tree import SERVER_TAG, processes_of, start_ticks
@@ -109,17 +109,14 @@ def _tail(path: Path) -> str:
 
 @contextlib.contextmanager
 def ferserve(
-    repository: Path, log_path: Path, flags: Sequence[str] = (), *, model: str = "fer-nano", express: bool = False
+    repository: Path, log_path: Path, flags: Sequence[str] = (), *, model: str = "fer-nano"
 ) -> Iterator[RunningServer]:
-    """Runs `ferserve-server` on one address, without HTTP and metrics unless the flags say so.
-
-    With `express` the address that is told is that of the express door.
-    """
+    """Runs `ferserve-server` on one address, without HTTP and metrics unless the flags say so."""
     address = f"127.0.0.1:{free_port()}"
     fixed = ["--model-repo", str(repository), "--default-model", model, "--listen", address]
     off = [part for flag in ("--http-listen", "--metrics-listen") if flag not in flags for part in (flag, "off")]
     command = [sys.executable, "-m", "ferserve_server", *fixed, *off, *flags]
-    with _at_door(command, address, log_path, express=express) as server:
+    with server_command(command, address, is_serving, log_path) as server:
         yield server
 
 
@@ -131,27 +128,13 @@ def null_ferserve(
     *,
     batch_ms: float = 0.0,
     executors: int = 0,
-    express: bool = False,
 ) -> Iterator[RunningServer]:
-    """Runs ferserve with a model that computes nothing and takes `batch_ms` for every batch; see `null_server`.
-
-    With `express` the address that is told is that of the express door.
-    """
+    """Runs ferserve with a model that computes nothing and takes `batch_ms` for every batch; see `null_server`."""
     address = f"127.0.0.1:{free_port()}"
     command = [sys.executable, "-m", "null_server", str(batch_ms), str(executors), "--listen", address]
     command += ["--model-repo", str(repository), *flags]
-    with _at_door(command, address, log_path, express=express) as server:
-        yield server
-
-
-@contextlib.contextmanager
-def _at_door(command: list[str], address: str, log_path: Path, *, express: bool) -> Iterator[RunningServer]:
-    """Runs a server, and tells the address that is measured: its own, or that of its express door."""
-    door = f"127.0.0.1:{free_port()}" if express else address
-    if express:
-        command = [*command, "--express-listen", door]
     with server_command(command, address, is_serving, log_path) as server:
-        yield replace(server, address=door)
+        yield server
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from loads import ALL_LOADS, CLASSIFY_LOADS, MODEL
+from loads import ALL_LOADS, MODEL
 from machine import machine_facts
 from rounds import add_time_options, how_run, in_turns, medians, other_work_share, ratio
 from servers import NotStartedError, RunningServer, copy_model, ferserve
@@ -21,12 +21,9 @@ from serving_tables import serving_table
 
 RESULTS = Path(__file__).resolve().parent / "results"
 BASE = "default"
-EXPRESS = "@express"
-"""Stands among the flags of a variant that is asked at its express door, which serves no pictures."""
-
 VARIANTS = (
     f"{BASE}=",
-    f"express door={EXPRESS}",
+    "gRPC's server=--door grpc",
     "batches untuned=--tune fixed",
     "engine in a thread=--engine thread",
     "2 front processes=--processes 2",
@@ -48,8 +45,7 @@ def start_all(
     missing: dict[str, str] = {}
     for number, variant in enumerate(variants):
         name, _, text = variant.partition("=")
-        flags = [flag for flag in shlex.split(text) if flag != EXPRESS]
-        server = ferserve(repository, work / f"{number}.log", flags, express=EXPRESS in text)
+        server = ferserve(repository, work / f"{number}.log", shlex.split(text))
         try:
             running[name] = stack.enter_context(server)
         except NotStartedError as error:
@@ -67,17 +63,13 @@ def measure(options: argparse.Namespace, work: Path) -> dict[str, Any]:
         if not servers:
             raise SystemExit(f"no server started: {missing}")
         times = {"rounds": options.rounds, "warm_s": options.warm_s, "measure_s": options.measure_s}
-        express = {each.partition("=")[0] for each in variants if EXPRESS in each}
-        found: dict[str, dict[str, list[dict[str, Any]]]] = {}
-        for name, load in loads.items():
-            able = [each for each in servers if name in CLASSIFY_LOADS or each not in express]
-            found |= in_turns({each: servers[each] for each in able}, {name: load}, **times)
+        found = in_turns(servers, loads, **times)
     base = next(iter(servers))
     figures = {
         load: {
             name: {
                 **medians(runs),
-                "throughput_ratio": ratio(runs, by_server[base], "faces_per_s") if base in by_server else None,
+                "throughput_ratio": ratio(runs, by_server[base], "faces_per_s"),
                 "parts": runs[-1]["parts"] if len(runs[-1]["parts"]) > 1 else {},
             }
             for name, runs in by_server.items()

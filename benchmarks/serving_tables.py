@@ -44,44 +44,24 @@ def _spread(quartiles: Sequence[float] | None) -> str:
 
 
 def transport_table(document: Mapping[str, Any]) -> list[str]:
-    """Of benchmarks/results/transport.json; with the express door if it was measured."""
-    with_express = any("express" in figures for figures in document["loads"].values())
-    heads = ["load", "bare gRPC, faces/s", "ferserve", "ratio"]
-    heads += ["bare, CPU-s per 1,000 faces", "ferserve", "ratio (quartiles)", "to one that polls alike"]
-    heads += ["bare, p50 / p95 / p99 ms", "ferserve"]
-    if with_express:
-        heads += ["express door, faces/s", "to ferserve", "CPU-s per 1,000 faces", "to ferserve"]
-        heads += ["p50 / p95 / p99 ms"]
+    """Of benchmarks/results/transport.json; the first server of each load is what the others are compared with."""
+    heads = ["load", "server", "faces/s", "to bare gRPC", "CPU-s per 1,000 faces", "to bare gRPC (quartiles)"]
+    heads += ["p50 / p95 / p99 ms"]
     rows = []
-    for load, figures in document["loads"].items():
-        bare, ours = figures["echo"], figures["null"]
-        rows.append(
-            [
-                load,
-                number(bare.get("faces_per_s")),
-                number(ours.get("faces_per_s")) + errors(ours),
-                short(figures["throughput_ratio"]),
-                short(bare.get("cpu_s_per_1000_faces")),
-                short(ours.get("cpu_s_per_1000_faces")),
-                short(figures["cpu_ratio"]) + _spread(figures["cpu_ratio_quartiles"]),
-                short(figures["cpu_ratio_alike"]),
-                latency(bare),
-                latency(ours),
-                *(_express_cells(figures) if with_express else ()),
-            ]
-        )
+    for load, by_server in document["loads"].items():
+        for at, (name, found) in enumerate(by_server.items()):
+            rows.append(
+                [
+                    load if at == 0 else "",
+                    name,
+                    number(found.get("faces_per_s")) + errors(found),
+                    short(found["throughput_ratio"]) if at else "-",
+                    short(found.get("cpu_s_per_1000_faces")),
+                    short(found["cpu_ratio"]) + _spread(found["cpu_ratio_quartiles"]) if at else "-",
+                    latency(found),
+                ]
+            )
     return table(heads, rows)
-
-
-def _express_cells(figures: Mapping[str, Any]) -> list[str]:
-    found = figures.get("express", {})
-    return [
-        number(found.get("faces_per_s")) + errors(found),
-        short(figures.get("express_throughput_ratio")),
-        short(found.get("cpu_s_per_1000_faces")),
-        short(figures.get("express_cpu_ratio")),
-        latency(found),
-    ]
 
 
 def serving_table(document: Mapping[str, Any]) -> list[str]:

@@ -2,7 +2,7 @@
 
 The bare server parses nothing and answers with bytes of the same sizes, so that no Python gRPC server does less
 for a call; what ferserve takes more is its own: parsing, admission, batching, metrics. A second one has gRPC poll
-as ferserve does (docs/adr/0023), and ferserve is also asked at its express door (docs/adr/0024). All get the same
+as ferserve's own does (docs/adr/0023), which is what answers with `--door grpc` (docs/adr/0024). All get the same
 loads in short turns, so that a machine that changes its pace changes them all. Processor time does not count what
 other work takes: its ratios hold on a busy machine, give or take the caches, throughput and latency do not. Prints
 a table and writes benchmarks/results/transport.json. Run with `make bench`.
@@ -24,7 +24,7 @@ from servers import copy_model, echo, null_ferserve
 from serving_tables import transport_table
 
 RESULTS = Path(__file__).resolve().parent / "results"
-ECHO, ALIKE, OURS, EXPRESS = "bare gRPC", "bare, polls alike", "ferserve, null model", "the same, express"
+ECHO, ALIKE, OURS, GRPC = "bare gRPC", "bare gRPC that polls alike", "ferserve", "ferserve, --door grpc"
 CPU = "cpu_s_per_1000_faces"
 
 
@@ -37,25 +37,22 @@ def measure(options: argparse.Namespace, work: Path) -> dict[str, Any]:
             ECHO: stack.enter_context(echo(work / "echo.log")),
             ALIKE: stack.enter_context(echo(work / "alike.log", polls_as_ferserve=True)),
             OURS: stack.enter_context(null_ferserve(repository, work / "null.log", options.server_flag)),
-            EXPRESS: stack.enter_context(
-                null_ferserve(repository, work / "express.log", options.server_flag, express=True)
+            GRPC: stack.enter_context(
+                null_ferserve(repository, work / "grpc.log", ["--door", "grpc", *options.server_flag])
             ),
         }
         found = in_turns(servers, loads, rounds=options.rounds, warm_s=options.warm_s, measure_s=options.measure_s)
     figures = {
         load: {
-            "echo": medians(runs[ECHO]),
-            "echo_alike": medians(runs[ALIKE]),
-            "null": medians(runs[OURS]),
-            "express": medians(runs[EXPRESS]),
-            "throughput_ratio": ratio(runs[OURS], runs[ECHO], "faces_per_s"),
-            "cpu_ratio": ratio(runs[OURS], runs[ECHO], CPU),
-            "cpu_ratio_quartiles": quartiles(runs[OURS], runs[ECHO], CPU),
-            "cpu_ratio_alike": ratio(runs[OURS], runs[ALIKE], CPU),
-            "express_throughput_ratio": ratio(runs[EXPRESS], runs[OURS], "faces_per_s"),
-            "express_cpu_ratio": ratio(runs[EXPRESS], runs[OURS], CPU),
+            name: {
+                **medians(by_server[name]),
+                "throughput_ratio": ratio(by_server[name], by_server[ECHO], "faces_per_s"),
+                "cpu_ratio": ratio(by_server[name], by_server[ECHO], CPU),
+                "cpu_ratio_quartiles": quartiles(by_server[name], by_server[ECHO], CPU),
+            }
+            for name in servers
         }
-        for load, runs in found.items()
+        for load, by_server in found.items()
     }
     return {"other_work_share": other_work_share(found), "loads": figures}
 

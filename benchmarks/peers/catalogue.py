@@ -122,13 +122,13 @@ def _triton(port: int, work: Path) -> Start:
     return Start(command, env, work)
 
 
-def _ferserve(door: str, flags: tuple[str, ...], port: int, work: Path) -> Start:
-    """`door` is the flag of the address that is asked."""
+def _ferserve(asked: str, flags: tuple[str, ...], port: int, work: Path) -> Start:
+    """`asked` is the flag of the address that is asked."""
     command = [sys.executable, "-m", "ferserve_server", "--model-repo", str(work / "models")]
-    command += ["--default-model", wire_forms.MODEL, door, f"127.0.0.1:{port}", "--metrics-listen", "off"]
-    if door != "--listen":
+    command += ["--default-model", wire_forms.MODEL, asked, f"127.0.0.1:{port}", "--metrics-listen", "off"]
+    if asked != "--listen":
         command += ["--listen", f"127.0.0.1:{free_port()}"]
-    if door != "--http-listen":
+    if asked != "--http-listen":
         command += ["--http-listen", "off"]
     # What `auto` picks depends on what else runs at the start; the peers' precision does not.
     command += ["--precision", "bfloat16" if multiplies_bfloat16(read_cpuinfo()) else "float32"]
@@ -136,7 +136,7 @@ def _ferserve(door: str, flags: tuple[str, ...], port: int, work: Path) -> Start
 
 
 def ferserve_ways(flags: tuple[str, ...] = ()) -> tuple[Peer, ...]:
-    """Ferserve by three interfaces, two of which peers speak too, and by its express door."""
+    """Ferserve by three interfaces, two of which peers speak too, and with gRPC's server at its address."""
     return (
         Peer(
             "ferserve",
@@ -147,12 +147,12 @@ def ferserve_ways(flags: tuple[str, ...] = ()) -> tuple[Peer, ...]:
             partial(_ferserve, "--listen", flags),
         ),
         Peer(
-            "ferserve, express",
+            "ferserve, --door grpc",
             "",
-            "gRPC, ClassifyFaces, at the express door",
+            "gRPC, ClassifyFaces",
             wire_forms.classify_faces,
             wire_forms.read_classify_faces,
-            partial(_ferserve, "--express-listen", flags),
+            partial(_ferserve, "--listen", ("--door", "grpc", *flags)),
         ),
         Peer(
             "ferserve, Open Inference",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import functools
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -32,25 +33,24 @@ EVERYDAY = ("node", "express")
 
 
 @pytest.fixture(scope="module")
-def server(tiny_model_repo: Path) -> Iterator[ServerProcess]:
-    with run_server(tiny_model_repo, "--express-listen", "127.0.0.1:0") as running:
-        yield running
+def server_behind(tiny_model_repo: Path) -> Iterator[Callable[[str], ServerProcess]]:
+    """Gives a running server behind a door, the same one each time."""
+    with contextlib.ExitStack() as stack:
 
+        @functools.cache
+        def server(door: str) -> ServerProcess:
+            return stack.enter_context(run_server(tiny_model_repo, "--door", door))
 
-def at_door(server: ServerProcess, door: str) -> str:
-    """The address of a door."""
-    if door == "main":
-        return server.address
-    return f"127.0.0.1:{server.wait_for_event('listening')['express_port']}"
+        yield server
 
 
 @pytest.fixture(scope="module")
-def own_scores(server: ServerProcess) -> np.ndarray:
+def own_scores(server_behind: Callable[[str], ServerProcess]) -> np.ndarray:
     """The scores of the faces that the programs in `clients/` make, in their order."""
     at = np.arange(48 * 48)
     faces = [(at * at) % (2 + 29 * face % 254) for face in range(520)]
     crops = np.array(faces).reshape(-1, 48, 48).astype(np.uint8)
-    with EmotionClient(server.address) as client:
+    with EmotionClient(server_behind("express").address) as client:
         found = [client.classify(crops[:260], timeout_s=60), client.classify(crops[260:], timeout_s=60)]
     return np.array([list(each.scores.values()) for batch in found for each in batch])
 
@@ -65,11 +65,14 @@ def own_scores(server: ServerProcess) -> np.ndarray:
     ids="-".join,
 )
 def play(
-    request: pytest.FixtureRequest, server: ServerProcess, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest,
+    server_behind: Callable[[str], ServerProcess],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Callable[[str], Any]]:
     """Plays a scenario with one of the clients at one of the doors, or at a proxy in front of it."""
     maker, *proxy, door = request.param
-    client, address = MAKERS[maker](), at_door(server, door)
+    client, server = MAKERS[maker](), server_behind(door)
+    address = server.address
     with contextlib.ExitStack() as stack:
         for name in proxy:
             folder = tmp_path_factory.mktemp(name)
@@ -195,8 +198,8 @@ def test_a_channel_that_was_idle_is_used_again(play, own_scores):
 def test_a_server_that_goes_answers_what_it_took_and_says_why(tiny_model_repo, own_scores, maker, door):
     client = MAKERS[maker]()
     with (
-        run_server(tiny_model_repo, "--express-listen", "127.0.0.1:0") as server,
-        client.start(at_door(server, door), "drained") as program,
+        run_server(tiny_model_repo, "--door", door) as server,
+        client.start(server.address, "drained") as program,
     ):
         try:
             assert program.stdout.readline() == "ready\n"
@@ -217,7 +220,7 @@ def test_with_tls_they_are_answered_too(tiny_model_repo, own_scores, tmp_path, m
     certificates = make_certificates(tmp_path)
     files = ("--tls-cert-file", certificates / "server.pem", "--tls-key-file", certificates / "server.key")
     client = MAKERS[maker]()
-    with run_server(tiny_model_repo, "--express-listen", "127.0.0.1:0", *map(str, files), ready=False) as server:
+    with run_server(tiny_model_repo, "--door", door, *map(str, files), ready=False) as server:
         server.wait_for_event("version ready")
-        for at, answer in enumerate(client.run(at_door(server, door), "long_messages", certificates / "ca.pem")):
+        for at, answer in enumerate(client.run(server.address, "long_messages", certificates / "ca.pem")):
             assert_scores(answer, own_scores[at : at + 512])

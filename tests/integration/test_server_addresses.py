@@ -18,7 +18,7 @@ from ferserve_server.settings_reading import SettingsError, load_settings
 from ferserve_server.transport.addresses import ListenError, ReservedPort
 from ferserve_server.transport.health import check_health
 from support.fake_models import publish_fake
-from support.local_server import Stubs, classes_of, emotion_pb2, packed
+from support.local_server import DOORS, Stubs, classes_of, emotion_pb2, packed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,12 +44,13 @@ def _is_socket(path: Path) -> bool:
     return path.is_socket()
 
 
+@pytest.mark.parametrize("door", DOORS)
 @pytest.mark.parametrize("form", ["unix:{}", "unix://{}"])
 async def test_a_server_answers_on_a_file_and_takes_it_away_at_the_end(
-    models: Path, place: Path, form: str
+    models: Path, place: Path, form: str, door: str
 ) -> None:
     address = form.format(place)
-    async with running_server(_settings(models, address), FakeLoader()) as running:
+    async with running_server(_settings(models, address, door=door), FakeLoader()) as running:
         assert running.port is None
         assert _is_socket(place)
         async with grpc.aio.insecure_channel(address) as channel:
@@ -103,6 +104,42 @@ async def test_the_client_and_the_health_check_reach_a_socket(models: Path, plac
             return check_health(f"unix:{place}"), len(found)
 
         assert await asyncio.to_thread(ask) == (True, 2)
+
+
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("address", ["nonsense", "127.0.0.1:port", "127.0.0.1:99999", "unix:/no/such/folder/x"])
+async def test_what_is_no_address_is_told_with_the_flag(models: Path, address: str, door: str) -> None:
+    with pytest.raises(ListenError, match="--listen"):
+        async with running_server(_settings(models, address, door=door), FakeLoader()):
+            pass
+
+
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "0.0.0.0", "[::]"])
+async def test_the_address_of_another_server_is_refused(models: Path, door: str, host: str) -> None:
+    async with running_server(_settings(models, f"{host}:0", door=door), FakeLoader()) as running:
+        for other in DOORS:
+            with pytest.raises(ListenError, match="--listen"):
+                async with running_server(_settings(models, f"{host}:{running.port}", door=other), FakeLoader()):
+                    pass
+
+
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("host", ["0.0.0.0", "[::]"])
+async def test_all_addresses_are_those_of_both_families(models: Path, host: str, door: str) -> None:
+    async with running_server(_settings(models, f"{host}:0", door=door), FakeLoader()) as running:
+        for name in ("127.0.0.1", *(["[::1]"] if _has_ipv6() else [])):
+            async with grpc.aio.insecure_channel(f"{name}:{running.port}") as channel:
+                await Stubs(channel).wait_for()
+
+
+def _has_ipv6() -> bool:
+    with socket.socket(socket.AF_INET6) as probe:
+        try:
+            probe.bind(("::1", 0))
+        except OSError:
+            return False
+        return True
 
 
 def test_a_file_is_for_one_process() -> None:

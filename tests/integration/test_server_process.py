@@ -188,8 +188,8 @@ def test_an_address_that_cannot_be_used_is_told_in_one_line(
         timeout=60,
     )
     assert run.returncode == 2
-    # gRPC's own library writes the cause into a line before ours.
-    (line,) = (each for each in run.stderr.splitlines() if "add_port.cc" not in each)
+    # The engine process, which starts meanwhile, may have got so far that TensorFlow greets.
+    (line,) = (each for each in run.stderr.splitlines() if "absl" not in each and "oneDNN" not in each)
     assert line.startswith("ferserve-server: cannot ")
     assert taken in line
     assert flag in line

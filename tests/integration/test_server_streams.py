@@ -219,14 +219,10 @@ async def test_a_client_that_leaves_in_the_midst_of_a_stream_harms_nobody(tmp_pa
     settings = {"max_queue_faces": 8, "max_faces_per_request": 8, "hold_until_queued": 8}
     async with local_server(tmp_path, door=door, **settings) as server:
         for _ in range(3):
-            addresses = server.address, server.express_address if door == "express" else server.address
-            async with (
-                grpc.aio.insecure_channel(addresses[0]) as channel,
-                grpc.aio.insecure_channel(addresses[1]) as crop_channel,
-            ):
-                crops = emotion_service_pb2_grpc.EmotionServiceStub(crop_channel).ClassifyStream()
+            async with grpc.aio.insecure_channel(server.address) as channel:
+                stub = emotion_service_pb2_grpc.EmotionServiceStub(channel)
+                crops, frames = stub.ClassifyStream(), stub.StreamFrames()
                 await crops.write(_crops(0, 1, 1, 1))
-                frames = emotion_service_pb2_grpc.EmotionServiceStub(channel).StreamFrames()
                 await frames.write(_config())
                 await frames.write(_frame(0))
 

@@ -33,6 +33,7 @@ from ferserve_training.recipes.smoke import smoke_version
 from support.training_faces import write_face_folder
 
 _RECIPE = smoke_version(RECIPES["fer-nano"])
+_PRECISIONS = ("float32", "bfloat16")
 
 
 @pytest.fixture(scope="module")
@@ -80,15 +81,25 @@ def test_the_fused_norm_trains_as_keras_own():
 
 
 def test_bfloat16_trains_almost_as_float32_and_keeps_its_weights_in_float32(faces):
-    learners = [
-        new_learner(Lesson(_with(precision=precision), faces, seed=0)) for precision in ("float32", "bfloat16")
-    ]
+    learners = [new_learner(Lesson(_with(precision=precision), faces, seed=0)) for precision in _PRECISIONS]
 
     losses = [_steps(learner, 4) for learner in learners]
 
     assert losses[0] != losses[1]  # else the precision did nothing
     assert losses[0] == pytest.approx(losses[1], rel=0.05)
     assert {values.dtype for values in learners[1].state().values()} <= {np.dtype(np.float32), np.dtype(np.int64)}
+
+
+def test_a_net_of_the_source_projects_may_train_in_bfloat16_but_answers_in_float32(faces):
+    recipe = RECIPES["seed3-gap512"]
+    tried = (replace(recipe, optimisation=replace(recipe.optimisation, precision=each)) for each in _PRECISIONS)
+    learners = [new_learner(Lesson(each, faces, seed=0)) for each in tried]
+
+    losses = [_steps(learner, 2) for learner in learners]
+
+    assert losses[0] != losses[1]
+    assert losses[0] == pytest.approx(losses[1], rel=0.1)
+    assert score(learners[1].averaged, faces.images).dtype == np.float32
 
 
 def test_the_faster_precision_is_one_that_a_run_can_take():
@@ -186,5 +197,6 @@ def test_what_a_net_of_another_kind_cannot_do_is_refused_before_anything_is_trai
     votes = Path(tmp_path / "votes.csv")
 
     assert "has no head for votes" in _refusal(tmp_path, "seed2-cnn", "--votes", str(votes))
-    assert "trained in float32 at full size" in _refusal(tmp_path, "seed2-cnn", "--set", "precision=bfloat16")
-    assert "trained in float32 at full size" in _refusal(tmp_path, "seed2-cnn", "--set", "grows=true")
+    refusal = _refusal(tmp_path, "seed2-vgg16", "--set", "weights=none", "--set", "precision=bfloat16")
+    assert "trained in float32" in refusal
+    assert "trained at full size" in _refusal(tmp_path, "seed2-cnn", "--set", "grows=true")

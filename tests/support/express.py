@@ -33,8 +33,8 @@ from ferserve_server.transport.limits import RequestLimits
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
 
+    from ferserve_server.transport.express.faults import Fault
     from ferserve_server.transport.express.frames import Setting
-    from ferserve_server.transport.express.messages import Fault
     from ferserve_server.transport.express.request_head import RequestHead
     from ferserve_server.transport.express.stream import Stream
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -31,8 +30,8 @@ if TYPE_CHECKING:
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 DEADLINE_S = 20.0
-DOORS = ("main", "express")
-"""Ways in for calls with crops: the gRPC server, and the express door beside it."""
+DOORS = ("express", "grpc")
+"""What takes gRPC calls in."""
 
 
 @dataclass
@@ -63,23 +62,6 @@ class LocalServer(Stubs):
     """A server that runs, and stubs on it."""
 
     running: RunningServer
-    crop_channel: grpc.aio.Channel | None = None
-    """Where calls with crops go: the channel, or one to the express door."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.crop_channel is not None:
-            crops, rest = Stubs(self.crop_channel).emotion, self.emotion
-            self.emotion = SimpleNamespace(
-                ClassifyFaces=crops.ClassifyFaces,
-                ClassifyStream=crops.ClassifyStream,
-                AnalyzeImages=rest.AnalyzeImages,
-                StreamFrames=rest.StreamFrames,
-            )
-
-    @property
-    def express_address(self) -> str:
-        return f"127.0.0.1:{self.running.express_port}"
 
     @property
     def address(self) -> str:
@@ -92,15 +74,11 @@ class LocalServer(Stubs):
 
 @contextlib.asynccontextmanager
 async def local_server(
-    model_repo: Path, loader: Loader | None = None, *, ready: bool = True, door: str = "main", **settings: object
+    model_repo: Path, loader: Loader | None = None, *, ready: bool = True, **settings: object
 ) -> AsyncIterator[LocalServer]:
-    """Runs a server until the block is left; with `ready` it answers when the block begins.
-
-    With "express" as the `door` it has one, and calls with crops go there.
-    """
+    """Runs a server until the block is left; with `ready` it answers when the block begins."""
     chosen: dict[str, Any] = {
         "listen": "127.0.0.1:0",
-        "express_listen": "127.0.0.1:0" if door == "express" else "off",
         "http_listen": "off",
         "metrics_listen": "off",
         "repository_poll_s": 0.02,
@@ -114,13 +92,8 @@ async def local_server(
     wanted = Settings(model_repo=model_repo, **(chosen | settings))
     async with running_server(wanted, loader or FakeLoader()) as running:
         options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
-        async with contextlib.AsyncExitStack() as stack:
-            ports = [running.port, running.express_port] if door == "express" else [running.port]
-            channel, *crop_channels = [
-                await stack.enter_async_context(grpc.aio.insecure_channel(f"127.0.0.1:{port}", options))
-                for port in ports
-            ]
-            server = LocalServer(channel, running, *crop_channels)
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{running.port}", options) as channel:
+            server = LocalServer(channel, running)
             if ready:
                 await server.wait_for(SERVING)
             yield server

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 import structlog
-from hpack import Decoder
 
 from ferserve_server.domain.errors import LimitExceededError
 from ferserve_server.transport.express import bounds
@@ -26,7 +25,6 @@ from ferserve_server.transport.express.frames import (
     write_settings,
     write_window_update,
 )
-from ferserve_server.transport.express.messages import MessageFault
 from ferserve_server.transport.express.trailers import OK_BLOCK
 from support.express import LIMITS, SessionBench, kinds, message_bytes
 
@@ -195,15 +193,6 @@ def test_a_message_that_is_too_long_is_refused_before_it_comes(bench: SessionBen
     (fault,) = call.faults
     assert isinstance(fault, LimitExceededError)
     assert fault.metadata["value"] == "1000001"
-
-
-def test_a_compressed_message_is_refused(bench: SessionBench) -> None:
-    call = bench.open(1)
-    bench.send(bench.data(1, b"\x01" + message_bytes(b"faces")[1:], end=True))
-    (fault,) = call.faults
-    assert isinstance(fault, MessageFault)
-    headers = dict(Decoder().decode(fault.trailers))
-    assert (headers["grpc-status"], headers["grpc-accept-encoding"]) == ("12", "identity")
 
 
 def test_a_stream_whose_messages_cannot_be_read_is_told_once(bench: SessionBench) -> None:

@@ -17,12 +17,12 @@ def test_each_front_has_twice_its_share_of_the_threads_for_pictures_and_never_mo
 ):
     whole = Settings(model_repo=Path("models"), processes=processes, vision_threads=threads)
 
-    assert settings_of_one_front(whole, {"listen": "127.0.0.1:1"})["vision_threads"] == expected
+    assert settings_of_one_front(whole, "127.0.0.1:1")["vision_threads"] == expected
 
 
 def test_the_queue_for_pictures_is_divided_but_always_takes_one_request():
     whole = Settings(model_repo=Path("models"), processes=4, max_queue_images=256, max_images_per_request=100)
 
-    own = settings_of_one_front(whole, {"listen": "127.0.0.1:1"})
+    own = settings_of_one_front(whole, "127.0.0.1:1")
 
     assert (own["max_queue_images"], own["listen"]) == (100, "127.0.0.1:1")

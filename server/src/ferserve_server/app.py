@@ -23,11 +23,10 @@ from ferserve_server.observability.exposition import MetricsAddressError, Metric
 from ferserve_server.observability.merged import MergedRegistry
 from ferserve_server.observability.metrics import Metrics
 from ferserve_server.service_assembly import build_service, build_vision, follow_health
-from ferserve_server.transport.addresses import ListenError, claimed
+from ferserve_server.transport.addresses import ListenError
 from ferserve_server.transport.compat.statistics import Statistics
 from ferserve_server.transport.control import TokenFileError
 from ferserve_server.transport.control_server import listening_control
-from ferserve_server.transport.server import listen
 from ferserve_server.transport.upstream.channel import UpstreamFilesError
 from ferserve_server.upstream_assembly import running_upstream
 
@@ -55,7 +54,6 @@ class RunningServer:
         http_port: Port of JSON over HTTP, or None.
         metrics_port: Port of /metrics, or None.
         control_port: Port of control calls' own address, or None.
-        express_port: Port of the express door, or None.
         drain: Goes down in good order: health first, then intake, then what was taken. Returns whether all of it
             was answered in time.
         fronts: The processes that take calls in, or None if this one does.
@@ -65,7 +63,6 @@ class RunningServer:
     http_port: int | None
     metrics_port: int | None
     control_port: int | None
-    express_port: int | None
     drain: Callable[[], asyncio.Future[bool]]
     fronts: Fronts | None = None
 
@@ -131,18 +128,16 @@ async def running_server(settings: Settings, loader: Loader | None) -> AsyncIter
         vision = build_vision(settings, metrics)
         stack.callback(vision.close)
         service = build_service(settings, ToldModels(models, told), vision, statistics, metrics, clock)
-        server, port = None, None
-        if settings.processes == 1:
-            stack.enter_context(claimed(settings.listen, "--listen"))
-            server = service.grpc_server(settings)
-            port = listen(server, settings.listen, service.tls)
         metrics_port = _listen_metrics(settings, merged, stack)
         stack.push_async_callback(close_models, manager)
         await service.health.report(ready=False)
-        # Their own stack, so that a drain can close them with the gRPC server.
+        # Stacks of their own, so that a drain can close them, and side by side.
+        main = await stack.enter_async_context(contextlib.AsyncExitStack())
+        port = None
+        if settings.processes == 1:
+            port = await main.enter_async_context(service.listening(settings, clock.now))
         others = await stack.enter_async_context(contextlib.AsyncExitStack())
         http_port = await _listen_http(settings, service, clock, others)
-        express_port = await others.enter_async_context(service.listening_express(settings, port, clock.now))
         control_port = await others.enter_async_context(
             listening_control(
                 settings.control_listen,
@@ -153,19 +148,15 @@ async def running_server(settings: Settings, loader: Loader | None) -> AsyncIter
             )
         )
         stack.enter_context(background(follow_health(models, service.health, changed)))
-        if server is not None:
-            await server.start()
-            stack.push_async_callback(server.stop, 0)
-        else:
+        if settings.processes > 1:
             running = running_fronts(settings, models, vision, statistics, metrics, merged)
-            fronts, port, express_port = await stack.enter_async_context(running)
+            fronts, port = await stack.enter_async_context(running)
             on_change()  # a control call may have come while they started
         log.info(
             "listening",
             port=port,
             address=settings.listen,
             control_port=control_port,
-            express_port=express_port,
             http_port=http_port,
             metrics_port=metrics_port,
             processes=settings.processes,
@@ -175,17 +166,13 @@ async def running_server(settings: Settings, loader: Loader | None) -> AsyncIter
         stack.enter_context(kept(manager, settings))
 
         async def stop() -> None:
-            stopping: list[Awaitable[None]] = [others.aclose()]
-            if server is not None:
-                stopping.append(server.stop(grace=1.0))
-            await asyncio.gather(*stopping)
+            await asyncio.gather(main.aclose(), others.aclose())
 
         yield RunningServer(
             port,
             http_port,
             metrics_port,
             control_port,
-            express_port,
             lambda: asyncio.ensure_future(_drain(settings, service, fronts, stop)),
             fronts,
         )

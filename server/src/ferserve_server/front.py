@@ -36,7 +36,6 @@ from ferserve_server.settings import Settings
 from ferserve_server.transport.addresses import ListenError
 from ferserve_server.transport.compat.shared_statistics import RemoteStatistics
 from ferserve_server.transport.control import TokenFileError
-from ferserve_server.transport.server import listen
 
 if TYPE_CHECKING:
     import numpy as np
@@ -141,22 +140,15 @@ async def _answer_calls(
         vision = build_vision(settings, metrics)
         stack.callback(vision.close)
         service = build_service(settings, models, vision, statistics, metrics, clock)
-        server = service.grpc_server(settings, share_port=True)
-        listen(server, settings.listen, service.tls)
         await service.health.report(ready=models.default_ready)
         stack.enter_context(background(follow_health(models, service.health, models_changed)))
         stack.enter_context(background(keep_telling()))
-        # Its own stack, so that a drain can close it with the gRPC server.
-        doors = await stack.enter_async_context(contextlib.AsyncExitStack())
-        await doors.enter_async_context(service.listening_express(settings, None, clock.now, share_port=True))
-        await server.start()
+        # A stack of its own, so that a drain can close it.
+        main = await stack.enter_async_context(contextlib.AsyncExitStack())
+        await main.enter_async_context(service.listening(settings, clock.now, share_port=True))
         conversation.tell("listening", None)
         await told_to_drain.wait()
-
-        async def stop() -> None:
-            await asyncio.gather(server.stop(grace=1.0), doors.aclose())
-
-        in_time = await drain(settings, service.health, service.calls, stop)
+        in_time = await drain(settings, service.health, service.calls, main.aclose)
         tell_counts()
         conversation.tell("drained", in_time)
         await conversation.flush()

@@ -34,24 +34,19 @@ async def running_fronts(
     statistics: Statistics,
     metrics: Metrics,
     merged: MergedRegistry,
-) -> AsyncIterator[tuple[Fronts, int, int | None]]:
+) -> AsyncIterator[tuple[Fronts, int]]:
     """Starts the front processes, and yields them when all listen; on leaving they end.
 
     Yields:
-        The processes, their port, and that of their express doors or None.
+        The processes and their port.
 
     Raises:
         ListenError: The address cannot be listened on.
     """
-    with contextlib.ExitStack() as stack:
-        reserved = stack.enter_context(ReservedPort(settings.listen, "--listen"))
-        addresses, express_port = {"listen": reserved.address}, None
-        if settings.express_listen != "off":
-            express = stack.enter_context(ReservedPort(settings.express_listen, "--express-listen"))
-            addresses["express_listen"], express_port = express.address, express.port
+    with ReservedPort(settings.listen, "--listen") as reserved:
         plan = FrontPlan(
             _MODULE,
-            settings_of_one_front(settings, addresses),
+            settings_of_one_front(settings, reserved.address),
             settings.max_queue_mib * 2**20,
             models.acquire,
             vision.resize,
@@ -76,14 +71,14 @@ async def running_fronts(
         metrics.front_processes.set_function(lambda: fronts.running_count)
         try:
             await fronts.start()
-            yield fronts, reserved.port, express_port
+            yield fronts, reserved.port
         except FrontStartError as error:
             raise ListenError(str(error)) from error
         finally:
             await fronts.close()
 
 
-def settings_of_one_front(settings: Settings, addresses: dict[str, str]) -> dict[str, Any]:
+def settings_of_one_front(settings: Settings, address: str) -> dict[str, Any]:
     """The settings of one front process: threads and the queue for pictures are divided among all.
 
     Of the threads each has twice its share, at most all: the kernel spreads connections as it happens, and with no
@@ -93,7 +88,7 @@ def settings_of_one_front(settings: Settings, addresses: dict[str, str]) -> dict
     threads = settings.vision_threads or cpu_count()
     own = settings.model_copy(
         update={
-            **addresses,
+            "listen": address,
             "vision_threads": min(threads, max(1, 2 * threads // count)),
             "max_queue_images": max(settings.max_images_per_request, settings.max_queue_images // count),
         }

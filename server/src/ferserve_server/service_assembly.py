@@ -15,12 +15,13 @@ from ferserve_server.transport.calls import Calls
 from ferserve_server.transport.control import build_control
 from ferserve_server.transport.emotion_servicer import EmotionServicer
 from ferserve_server.transport.express.door import Door
+from ferserve_server.transport.express.method_table import MethodTable
 from ferserve_server.transport.express.server import listening_express
 from ferserve_server.transport.health import HealthReporter
 from ferserve_server.transport.interop import build_interop, compat_names
 from ferserve_server.transport.limits import RequestLimits
 from ferserve_server.transport.model_servicer import ModelServicer
-from ferserve_server.transport.server import TlsFiles, build_server
+from ferserve_server.transport.server import TlsFiles, listening_grpc, new_server, register_services
 from ferserve_server.vision.pool import VisionPool
 
 if TYPE_CHECKING:
@@ -61,55 +62,52 @@ class Service:
     _emotion: EmotionServicer
     _models: ModelServicer
 
-    def grpc_server(self, settings: Settings, *, share_port: bool = False) -> grpc.aio.Server:
-        """Makes the gRPC server with all services, not yet listening."""
-        return build_server(
-            self._emotion,
-            self._models,
-            self.health,
-            self.limits,
-            self.interop.handlers,
-            with_reflection=settings.reflection,
-            share_port=share_port,
-            max_connection_age_s=settings.max_connection_age_s,
-        )
-
     @contextlib.asynccontextmanager
-    async def listening_express(
-        self, settings: Settings, main_port: int | None, now: Callable[[], float], *, share_port: bool = False
+    async def listening(
+        self, settings: Settings, now: Callable[[], float], *, share_port: bool = False
     ) -> AsyncIterator[int | None]:
-        """Opens the express door, if the settings ask for it, until the block is left; yields its port or None.
+        """Answers calls at the address of the service until the block is left, which gives callers a second to go.
 
         Args:
             settings: The settings.
-            main_port: Port of the gRPC server, for callers who ask for what is there; None for a socket's file.
             now: The time, in seconds.
-            share_port: Whether this is one of several processes that listen on the same port. If there are such,
-                this one opens nothing otherwise.
+            share_port: Whether this is one of several processes that listen on the same port.
+
+        Yields:
+            The port; None for a socket's file.
 
         Raises:
             ListenError: The address cannot be listened on.
         """
-        if settings.express_listen == "off" or (settings.processes > 1 and not share_port):
-            yield None
+        if settings.door == "express":
+            others = MethodTable()
+            self._register(others, settings)
+            door = Door(self.calls, self._emotion, self.health, others)
+            async with listening_express(
+                settings.listen,
+                door,
+                self.limits,
+                self.tls,
+                now,
+                share_port=share_port,
+                max_connection_age_s=settings.max_connection_age_s,
+            ) as port:
+                yield port
             return
-        host = settings.listen.rpartition(":")[0]
-        door = Door(
-            self.calls,
-            self._emotion,
-            self.health,
-            settings.listen if main_port is None else f"{host}:{main_port}",
-        )
-        async with listening_express(
-            settings.express_listen,
-            door,
-            self.limits,
-            self.tls,
-            now,
-            share_port=share_port,
-            max_connection_age_s=settings.max_connection_age_s,
-        ) as port:
+        server = new_server(self.limits, share_port=share_port, max_connection_age_s=settings.max_connection_age_s)
+        self._register(server, settings)
+        async with listening_grpc(server, settings.listen, self.tls, "--listen") as port:
             yield port
+
+    def _register(self, server: grpc.aio.Server | MethodTable, settings: Settings) -> None:
+        register_services(
+            server,
+            self._emotion,
+            self._models,
+            self.health,
+            self.interop.handlers,
+            with_reflection=settings.reflection,
+        )
 
 
 def build_service(

@@ -57,10 +57,10 @@ class Settings(UpstreamSettings):
     listen: str = Field(
         "0.0.0.0:50051", description="HOST:PORT or unix:PATH of the gRPC service; port 0 picks a free one"
     )
-    express_listen: str = Field(
-        "off",
-        description="HOST:PORT or unix:PATH of a gRPC address for ClassifyFaces and ClassifyStream alone, which "
-        "answers them with less work; off: none",
+    door: Literal["express", "grpc"] = Field(
+        "express",
+        description="what takes gRPC calls in: express, HTTP/2 of ferserve's own with less work for each call, or "
+        "grpc, gRPC's server; clients notice no difference",
     )
     processes: int = Field(
         1, ge=1, le=64, description="processes that take gRPC calls in; from 2 on, one more owns the models"
@@ -203,11 +203,8 @@ class Settings(UpstreamSettings):
 
     @model_validator(mode="after")
     def _check_processes(self) -> Self:
-        for name, address in (("listen", self.listen), ("express_listen", self.express_listen)):
-            if self.processes > 1 and address.startswith("unix:"):
-                raise ValueError(
-                    f"a unix: address in {name} is for one process: set processes to 1, or a HOST:PORT"
-                )
+        if self.processes > 1 and self.listen.startswith("unix:"):
+            raise ValueError("a unix: address in listen is for one process: set processes to 1, or a HOST:PORT")
         if self.processes > 1 and self.upstream:
             raise ValueError("processes must be 1 with upstream: start several such servers instead")
         return self

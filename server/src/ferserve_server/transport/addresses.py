@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 import stat
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 UNIX: Final = "unix:"
 """What the address of a Unix-domain socket begins with; its path follows, also as unix:///PATH."""
@@ -20,6 +21,11 @@ _LONGEST_PATH_BYTES: Final = 107
 
 _TRIES: Final = 20
 """A port that is free on one of a host's addresses may be taken on another."""
+
+
+_MOST_PORT: Final = 65_535
+
+_ALL_ADDRESSES: Final = frozenset({"", "0.0.0.0", "::"})
 
 
 class ListenError(Exception):
@@ -79,13 +85,12 @@ class ReservedPort:
         Raises:
             ListenError: It is no HOST:PORT, or it is taken.
         """
-        host, _, text = address.rpartition(":")
         try:
-            self._sockets = _bind(host.strip("[]"), int(text))
-        except (OSError, ValueError, OverflowError) as error:
+            self._sockets = _bind(*host_and_port(address), _reserve)
+        except (OSError, ValueError) as error:
             raise ListenError(f"cannot listen on {address!r}: {error}; choose another with {flag}") from error
         self.port: int = self._sockets[0].getsockname()[1]
-        self.address = f"{host}:{self.port}"
+        self.address = f"{address.rpartition(':')[0]}:{self.port}"
 
     def __enter__(self) -> Self:
         return self
@@ -95,7 +100,56 @@ class ReservedPort:
             each.close()
 
 
-def _bind(host: str, port: int) -> list[socket.socket]:
+def host_and_port(address: str) -> tuple[str, int]:
+    """The parts of HOST:PORT, [HOST]:PORT for IPv6.
+
+    Raises:
+        ValueError: It is none.
+    """
+    host, _, text = address.rpartition(":")
+    port = int(text)
+    if not 0 <= port <= _MOST_PORT:
+        raise ValueError(f"a port is 0 to {_MOST_PORT}")
+    return host.strip("[]"), port
+
+
+def bound_sockets(address: str, *, share: bool = False) -> list[socket.socket]:
+    """Binds all that HOST:PORT names, to be listened on by the caller, who closes them.
+
+    Every address of the host has the same port. A host that means all addresses, 0.0.0.0 or [::], means those of
+    both families where there are both, as with gRPC.
+
+    Args:
+        address: HOST:PORT; port 0 picks a free one.
+        share: Whether other processes listen there too.
+
+    Raises:
+        OSError: It is taken, or no address of this host.
+        ValueError: It is no HOST:PORT.
+    """
+    host, port = host_and_port(address)
+    if host in _ALL_ADDRESSES and (both := _of_both_families(port, share=share)) is not None:
+        return [both]
+
+    def bind(family: int, name: str, number: int) -> socket.socket:
+        return _bound(family, name, number, share=share)
+
+    return _bind(host, port, bind)
+
+
+def _of_both_families(port: int, *, share: bool) -> socket.socket | None:
+    """A socket for all addresses; None where there is no IPv6."""
+    if not socket.has_dualstack_ipv6():
+        return None
+    try:
+        return _bound(socket.AF_INET6, "::", port, share=share)
+    except OSError as error:
+        if error.errno in {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}:
+            return None
+        raise
+
+
+def _bind(host: str, port: int, bind: Callable[[int, str, int], socket.socket]) -> list[socket.socket]:
     places = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     found = list(dict.fromkeys((family, place[0]) for family, _, _, _, place in places))
     for attempt in range(_TRIES):
@@ -103,9 +157,7 @@ def _bind(host: str, port: int) -> list[socket.socket]:
         try:
             for family, name in found:
                 number = bound[0].getsockname()[1] if bound else port
-                if number:
-                    _bound(family, str(name), number, share=False).close()
-                bound.append(_bound(family, str(name), number, share=True))
+                bound.append(bind(family, str(name), number))
         except OSError:
             for each in bound:
                 each.close()
@@ -116,10 +168,19 @@ def _bind(host: str, port: int) -> list[socket.socket]:
     raise OSError("no port is free")
 
 
+def _reserve(family: int, host: str, port: int) -> socket.socket:
+    if port:
+        _bound(family, host, port, share=False).close()
+    return _bound(family, host, port, share=True)
+
+
 def _bound(family: int, host: str, port: int, *, share: bool) -> socket.socket:
     """A socket on the port; without `share` it cannot be had where any other process listens."""
     made = socket.socket(family, socket.SOCK_STREAM)
     try:
+        if family == socket.AF_INET6:
+            # All addresses are those of IPv4 too; for others it makes no difference.
+            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(host not in _ALL_ADDRESSES))
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # what a server before left behind is no one's
         if share:
             made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)

@@ -5,11 +5,8 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-import grpc
-
 from ferserve.v1 import model_service_pb2_grpc
-from ferserve_server.transport.addresses import claimed
-from ferserve_server.transport.server import listen, server_options
+from ferserve_server.transport.server import listening_grpc, new_server
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -46,13 +43,8 @@ async def listening_control(
     if address == "off":
         yield None
         return
-    server = grpc.aio.server(options=server_options(limits))
+    server = new_server(limits)
     model_service_pb2_grpc.add_ModelServiceServicer_to_server(models, server)  # type: ignore[no-untyped-call]  # generated
     server.add_generic_rpc_handlers(tuple(compat))
-    with claimed(address, "--control-listen"):
-        port = listen(server, address, tls, "--control-listen")
-        await server.start()
-        try:
-            yield port
-        finally:
-            await server.stop(grace=1.0)
+    async with listening_grpc(server, address, tls, "--control-listen") as port:
+        yield port

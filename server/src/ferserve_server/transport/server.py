@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import ssl
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Self
 
 import grpc
 from grpc_health.v1 import health, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from ferserve.v1 import model_service_pb2_grpc
-from ferserve_server.transport.addresses import ListenError, is_unix
+from ferserve_server.transport.addresses import ListenError, claimed, host_and_port, is_unix
 from ferserve_server.transport.compat.messages import GenericHandler, ReflectedPools
 from ferserve_server.transport.health import EMOTION_SERVICE, MODEL_SERVICE
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncIterator, Sequence
     from pathlib import Path
 
     from ferserve_server.transport.emotion_servicer import EmotionServicer
+    from ferserve_server.transport.express.method_table import MethodTable
     from ferserve_server.transport.health import HealthReporter
     from ferserve_server.transport.limits import RequestLimits
     from ferserve_server.transport.model_servicer import ModelServicer
@@ -78,26 +80,43 @@ class TlsFiles:
             raise ListenError(f"TLS file {error.filename} cannot be read: {error.strerror}") from error
 
 
-def build_server(  # noqa: PLR0913 - its services, and what holds for all of them
+def register_services(
+    server: grpc.aio.Server | MethodTable,
     emotion: EmotionServicer,
     models: ModelServicer,
     health_reporter: HealthReporter,
-    limits: RequestLimits,
     compat: Sequence[GenericHandler] = (),
     *,
     with_reflection: bool,
-    share_port: bool = False,
-    max_connection_age_s: float = 0.0,
-) -> grpc.aio.Server:
-    """Makes the server with all its services, not yet listening.
+) -> None:
+    """Gives a server all its services.
 
     Args:
+        server: Takes them.
         emotion: EmotionService.
         models: ModelService.
         health_reporter: The standard health service.
-        limits: Bounds of a request.
         compat: Services of other servers' interfaces.
         with_reflection: Whether to tell callers of the services and their messages.
+    """
+    server.add_generic_rpc_handlers((emotion.handlers(),))
+    model_service_pb2_grpc.add_ModelServiceServicer_to_server(models, server)  # type: ignore[no-untyped-call]  # generated
+    health_pb2_grpc.add_HealthServicer_to_server(health_reporter.servicer, server)  # type: ignore[arg-type]  # it asks for no more
+    server.add_generic_rpc_handlers(tuple(compat))
+    if with_reflection:
+        others = [str(handler.service_name()) for handler in compat if isinstance(handler, grpc.ServiceRpcHandler)]
+        names = (EMOTION_SERVICE, MODEL_SERVICE, *others, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        servicer = reflection.aio.ReflectionServicer(names, pool=ReflectedPools())
+        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(servicer, server)  # type: ignore[no-untyped-call]  # generated
+
+
+def new_server(
+    limits: RequestLimits, *, share_port: bool = False, max_connection_age_s: float = 0.0
+) -> grpc.aio.Server:
+    """Makes gRPC's server, without services and not yet listening.
+
+    Args:
+        limits: Bounds of a request.
         share_port: Whether other processes listen on the same port.
         max_connection_age_s: After how many seconds clients are asked to connect anew; 0: never.
     """
@@ -105,25 +124,40 @@ def build_server(  # noqa: PLR0913 - its services, and what holds for all of the
     if max_connection_age_s:
         # Calls that are open then go on: the grace is without end unless it is set.
         options.append(("grpc.max_connection_age_ms", round(max_connection_age_s * 1000)))
-    server = grpc.aio.server(options=options)
-    server.add_generic_rpc_handlers((emotion.handlers(),))
-    model_service_pb2_grpc.add_ModelServiceServicer_to_server(models, server)  # type: ignore[no-untyped-call]  # generated
-    health_pb2_grpc.add_HealthServicer_to_server(health_reporter.servicer, server)
-    server.add_generic_rpc_handlers(tuple(compat))
-    if with_reflection:
-        others = [str(handler.service_name()) for handler in compat if isinstance(handler, grpc.ServiceRpcHandler)]
-        names = (EMOTION_SERVICE, MODEL_SERVICE, *others, health.SERVICE_NAME, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(names, server, pool=ReflectedPools())  # type: ignore[arg-type]  # it asks for no more
-    return server
+    return grpc.aio.server(options=options)
 
 
-def listen(server: grpc.aio.Server, address: str, tls: TlsFiles | None, flag: str = "--listen") -> int | None:
-    """Binds the address and returns its port, None for a Unix-domain socket. `flag` names the setting in errors.
+@contextlib.asynccontextmanager
+async def listening_grpc(
+    server: grpc.aio.Server, address: str, tls: TlsFiles | None, flag: str
+) -> AsyncIterator[int | None]:
+    """Has a server answer until the block is left, which gives the calls that run a second.
+
+    Args:
+        server: With its services.
+        address: HOST:PORT or unix:PATH; port 0 picks a free one.
+        tls: For TLS, or None.
+        flag: Names the setting in errors.
+
+    Yields:
+        The port; None for a socket's file.
 
     Raises:
-        ListenError: It is neither HOST:PORT nor unix:PATH, or it is taken.
+        ListenError: The address cannot be listened on, or the TLS files cannot be used.
     """
+    with claimed(address, flag):
+        port = _bind(server, address, tls, flag)
+        await server.start()
+        try:
+            yield port
+        finally:
+            await server.stop(grace=1.0)
+
+
+def _bind(server: grpc.aio.Server, address: str, tls: TlsFiles | None, flag: str) -> int | None:
     try:
+        if not is_unix(address):
+            host_and_port(address)  # gRPC takes the last 16 bits of whatever number there is
         if tls is None:
             port = server.add_insecure_port(address)
         else:

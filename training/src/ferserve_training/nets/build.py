@@ -19,8 +19,8 @@ def build_net(
         net: The net.
         seed: Seed of the random weights.
         pretrained: Whether a backbone gets the weights that the net names; not needed where others are put in.
-        precision: 'float32' or 'bfloat16'; only nets that are chains of convolutions have the second.
-        with_votes: Whether there is a head for the votes of FER+ too; likewise.
+        precision: 'float32', or 'bfloat16' for the maps; a backbone has only the first.
+        with_votes: Whether there is a head for the votes of FER+ too; not in a `ChainSpec`.
 
     Returns:
         A model from float32 [N, 48, 48, 1] grey levels (0 to 255) to float32 [N, 7] logits, with `with_votes` to a
@@ -31,4 +31,4 @@ def build_net(
     """
     if isinstance(net, NetSpec):
         return build_trainable(net, seed, precision=precision, with_votes=with_votes)
-    return build_chain(net, seed, pretrained=pretrained)
+    return build_chain(net, seed, pretrained=pretrained, precision=precision)

@@ -1,8 +1,12 @@
 """Batch norm in one operation instead of ten."""
 
+from typing import Final
+
 import keras
 
 from ferserve_training.framework.choose import Tensor, framework
+
+_MAP_RANK: Final = 4
 
 
 class FusedBatchNorm(keras.layers.BatchNormalization):  # type: ignore[misc]  # Keras ships no types
@@ -17,11 +21,11 @@ class FusedBatchNorm(keras.layers.BatchNormalization):  # type: ignore[misc]  # 
         """Normalise a map.
 
         Args:
-            inputs: float32 or bfloat16 [N, H, W, C].
+            inputs: float32 or bfloat16 [N, H, W, C], or [N, C], which Keras's operations normalise.
             training: Whether to use, and to follow, the statistics of the batch.
             mask: Not supported; None.
         """
-        if not training or framework().NAME != "tensorflow":
+        if not training or framework().NAME != "tensorflow" or len(inputs.shape) != _MAP_RANK:
             return super().call(inputs, training=training, mask=mask)
 
         import tensorflow as tf  # noqa: PLC0415  # not there where JAX computes

@@ -1,5 +1,6 @@
 """The form of a net that is trained: every convolution is followed by batch norm."""
 
+from types import MappingProxyType
 from typing import Final
 
 import keras
@@ -9,7 +10,8 @@ from ferserve_training.nets.norm import FusedBatchNorm
 from ferserve_training.nets.spec import KERNEL_SIZE, NetSpec
 from ferserve_training.nets.standardise import standardise
 
-_POLICIES: Final = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
+POLICIES: Final = MappingProxyType({"float32": "float32", "bfloat16": "mixed_bfloat16"})
+"""Keras's names of the precisions that maps are computed in; weights are float32 in both."""
 
 
 def build_trainable(
@@ -32,7 +34,7 @@ def build_trainable(
         to a list of these and the votes' logits, float32 [N, 10].
     """
     seeds = keras.random.SeedGenerator(seed)
-    policy = _POLICIES[precision]
+    policy = POLICIES[precision]
     inputs = keras.Input((None, None, 1))
     x = keras.layers.Activation("linear", dtype=policy)(standardise(inputs))
     for index, conv in enumerate(spec.convolutions):

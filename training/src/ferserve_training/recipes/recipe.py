@@ -103,9 +103,9 @@ class Optimisation:
         teacher_share: With a teacher, the part of the loss that is its; the labels have the rest.
         teacher_temperature: Divides both nets' logits in the teacher's part (Hinton et al. 2015).
         keeps: What is scored and exported: the last epoch, or the one with the best validation figure.
-        precision: Of the maps while training; 'auto' measures which is faster on the machine. Only nets that are
-            chains of convolutions take other than 'float32'.
-        grows: Whether the views are small at first (`VIEW_SIZES`); likewise.
+        precision: Of the maps while training; 'auto' measures which is faster on the machine. Nets with a backbone
+            take only 'float32'.
+        grows: Whether the views are small at first (`VIEW_SIZES`); only for the fer nets.
         vote_share: Weight of the second head's loss, where the votes of FER+ are given; likewise. 0: takes none.
     """
 

@@ -24,6 +24,9 @@ def resolve_recipe(name: str, overrides: Sequence[str] = (), *, smoke: bool = Fa
     recipe = find_recipe(name)
     recipe = overridden(smoke_version(recipe) if smoke else recipe, overrides)
     settings = recipe.optimisation
-    if isinstance(recipe.net, ChainSpec) and (settings.precision != "float32" or settings.grows):
-        raise TrainingError(f"{name} is trained in float32 at full size; precision and grows are for the fer nets")
+    if isinstance(recipe.net, ChainSpec):
+        if settings.grows:
+            raise TrainingError(f"{name} is trained at full size; grows is for the fer nets")
+        if recipe.net.backbone is not None and settings.precision != "float32":
+            raise TrainingError(f"{name} is trained in float32; precision is for nets without a backbone")
     return recipe

@@ -14,6 +14,10 @@ one message more of the longest that there may be, for which they are given room
 CONNECTION_WINDOW_BYTES: Final = 16 * 2**20
 """Bytes that a connection may send ahead. They are never held against it: the streams' windows are the bound."""
 
+MAX_INFLATED_BYTES: Final = 64 * 2**20
+"""What compressed messages of a connection may come to while they wait for their turn: as much as others. If one
+message may be longer, then that."""
+
 HANDSHAKE_S: Final = 10.0
 """In which a connection must have begun as HTTP/2 does, and a header block that has begun must be complete."""
 

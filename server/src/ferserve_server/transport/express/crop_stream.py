@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 from ferserve_server.domain.errors import DeadlineExpiredError
 from ferserve_server.pipeline.ordered import AnswerLine
 from ferserve_server.transport.express.driven import Driven
-from ferserve_server.transport.express.messages import MessageFault
+from ferserve_server.transport.express.faults import MessageFault
 from ferserve_server.transport.express.trailers import OK_BLOCK, error_block
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from ferserve_server.pipeline.classify_stream import CropAnswer, CropSequence
     from ferserve_server.transport.calls import OpenStream
-    from ferserve_server.transport.express.messages import Fault
+    from ferserve_server.transport.express.faults import Fault
     from ferserve_server.transport.express.stream import Stream
 
 

@@ -1,4 +1,4 @@
-"""What the express door answers, and what it says of everything else."""
+"""What answers a call at the express door: own ways for small calls, a gRPC server's handlers for others."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from grpc_health.v1.health import SERVICE_NAME
 
 from ferserve_server.transport.express.crop_stream import CropStreamCall
+from ferserve_server.transport.express.handler_call import HandlerCall
 from ferserve_server.transport.express.health import HealthCall
 from ferserve_server.transport.express.trailers import (
     INTERNAL,
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from ferserve_server.transport.calls import Calls
     from ferserve_server.transport.emotion_servicer import EmotionServicer
+    from ferserve_server.transport.express.method_table import MethodTable
     from ferserve_server.transport.express.request_head import RequestHead
     from ferserve_server.transport.express.stream import Call, Stream
     from ferserve_server.transport.health import HealthReporter
@@ -33,16 +35,18 @@ class Door:
 
     Args of the constructor:
         calls: Takes calls in and sees them out.
-        emotion: Answers them.
+        emotion: Answers those that have a way of their own here.
         health: What health checks are told.
-        main_address: Where everything else is answered, as people write it.
+        others: Answers all other methods.
     """
 
-    def __init__(self, calls: Calls, emotion: EmotionServicer, health: HealthReporter, main_address: str) -> None:
+    def __init__(
+        self, calls: Calls, emotion: EmotionServicer, health: HealthReporter, others: MethodTable
+    ) -> None:
         self._calls = calls
         self._emotion = emotion
         self._health = health
-        self._main_address = main_address
+        self._others = others
         self._open_streams: set[CropStreamCall] = set()
         self._methods: Final[dict[str, Callable[[Stream, RequestHead], Call | None]]] = {
             f"/{EMOTION_SERVICE}/ClassifyFaces": self._classify_faces,
@@ -59,14 +63,13 @@ class Door:
             stream.finish(status_block(INTERNAL, head.fault))
             return None
         make = self._methods.get(head.path)
-        if make is None:
-            served = ", ".join(sorted(self._methods))
-            text = (
-                f"{head.path[:100]} is not served at this address, but at {self._main_address}; here is {served}."
-            )
-            stream.finish(status_block(UNIMPLEMENTED, text))
-            return None
-        return make(stream, head)
+        if make is not None:
+            return make(stream, head)
+        handler = self._others.find(head.path)
+        if handler is not None:
+            return HandlerCall(handler, stream, head)
+        stream.finish(status_block(UNIMPLEMENTED, f"{head.path[:100]} is no method of this server."))
+        return None
 
     def _classify_faces(self, stream: Stream, head: RequestHead) -> Call:
         return UnaryCall(self._calls, "ClassifyFaces", self._emotion.classify_faces, stream, head)

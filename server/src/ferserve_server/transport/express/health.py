@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, ClassVar
 from google.protobuf.message import DecodeError
 from grpc_health.v1 import health_pb2
 
-from ferserve_server.transport.express.messages import MessageFault
+from ferserve_server.transport.express.faults import MessageFault
 from ferserve_server.transport.express.trailers import INTERNAL, NOT_FOUND, RESOURCE_EXHAUSTED, status_block
 
 if TYPE_CHECKING:
-    from ferserve_server.transport.express.messages import Fault
+    from ferserve_server.transport.express.faults import Fault
     from ferserve_server.transport.express.stream import Stream
     from ferserve_server.transport.health import HealthReporter
 

@@ -6,11 +6,11 @@ import struct
 from typing import TYPE_CHECKING, Final
 
 from ferserve_server.domain.errors import FerserveError
-from ferserve_server.transport.express.trailers import UNIMPLEMENTED, status_block
+from ferserve_server.transport.express.compression import check_encoding, inflate
+from ferserve_server.transport.express.faults import MessageFault
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
+    from ferserve_server.transport.express.faults import Fault
     from ferserve_server.transport.limits import RequestLimits
 
 PREFIX_BYTES: Final = 5
@@ -18,46 +18,25 @@ PREFIX_BYTES: Final = 5
 _PREFIX: Final = struct.Struct(">BL")
 
 
-class MessageFault(Exception):  # noqa: N818 - a fault of the peer's
-    """The bytes of a stream are no messages that can be taken.
-
-    Attributes:
-        trailers: What the call ends with.
-    """
-
-    def __init__(self, code: int, text: str, more: Iterable[tuple[str, str]] = ()) -> None:
-        """Notes what to say.
-
-        Args:
-            code: Code of gRPC.
-            text: For people.
-            more: Further trailers.
-        """
-        super().__init__(text)
-        self.trailers = status_block(code, text, more)
-
-
-Fault = MessageFault | FerserveError
-"""Why the bytes of a stream are not taken."""
-
-
 class MessageReader:
     """Cuts the bytes of one stream into messages, however they come.
 
     Args of the constructor:
         limits: Bounds of a message. A longer one is refused by what it says of its length.
+        encoding: What messages that say so are compressed with.
     """
 
-    __slots__ = ("_have", "_limits", "_parts", "fault", "missing")
+    __slots__ = ("_encoding", "_have", "_limits", "_parts", "fault", "missing")
 
-    def __init__(self, limits: RequestLimits) -> None:
+    def __init__(self, limits: RequestLimits, encoding: str = "identity") -> None:
         self._limits = limits
+        self._encoding = encoding
         self._parts: list[bytes] = []
         self._have = 0
         self.missing = 0
         """Bytes that the message which has begun lacks; 0 if none has, or too little of it is there to know."""
         self.fault: Fault | None = None
-        """Why nothing more is read: the message that begins is compressed or too long."""
+        """Why nothing more is read: the message that begins is too long, or cannot be decompressed."""
 
     @property
     def partial(self) -> bool:
@@ -81,33 +60,27 @@ class MessageReader:
         self.missing = 0
         while end - at >= PREFIX_BYTES:
             flag, length = _PREFIX.unpack_from(data, at)
-            self.fault = self._fault(flag, length)
-            if self.fault is not None:
-                self._have, self._parts = 0, []
-                return messages
             stop = at + PREFIX_BYTES + length
-            if stop > end:
-                self.missing = stop - end
-                break
-            messages.append(data[at + PREFIX_BYTES : stop])
+            try:
+                self._check(flag, length)
+                if stop > end:
+                    self.missing = stop - end
+                    break
+                message = data[at + PREFIX_BYTES : stop]
+                messages.append(inflate(message, self._encoding, self._limits) if flag else message)
+            except (FerserveError, MessageFault) as fault:
+                self.fault, self._have = fault, 0
+                return messages
             at = stop
         self._have = end - at
         if at < end:
             self._parts = [data[at:]]
         return messages
 
-    def _fault(self, flag: int, length: int) -> Fault | None:
+    def _check(self, flag: int, length: int) -> None:
         if flag:
-            return MessageFault(
-                UNIMPLEMENTED,
-                "Compressed messages are not read at this address. Send them uncompressed.",
-                [("grpc-accept-encoding", "identity")],
-            )
-        try:
-            self._limits.check_message(length)
-        except FerserveError as error:
-            return error
-        return None
+            check_encoding(self._encoding)
+        self._limits.check_message(length)
 
 
 def whole_message(data: bytes) -> bytes | None:

@@ -36,6 +36,7 @@ class RequestHead:
         metadata: Names and values of the caller's own headers.
         http_status: The status of a refusal that is HTTP's and not gRPC's; 0 if there is none.
         fault: Why gRPC cannot take it, or "".
+        encoding: What the messages that say so are compressed with.
     """
 
     path: str
@@ -43,6 +44,7 @@ class RequestHead:
     metadata: tuple[tuple[str, str], ...] = ()
     http_status: int = 0
     fault: str = ""
+    encoding: str = "identity"
 
 
 def read_head(headers: Iterable[tuple[bytes, bytes]]) -> RequestHead:
@@ -78,7 +80,7 @@ def read_head(headers: Iterable[tuple[bytes, bytes]]) -> RequestHead:
     if "grpc-timeout" in own:
         timeout_s = parse_timeout(own["grpc-timeout"])
         fault = "" if timeout_s is not None else f"grpc-timeout {own['grpc-timeout'][:20]!r} cannot be read"
-    return RequestHead(path, timeout_s, tuple(metadata), http_status, fault)
+    return RequestHead(path, timeout_s, tuple(metadata), http_status, fault, own.get("grpc-encoding", "identity"))
 
 
 def is_grpc(content_type: str) -> bool:

@@ -1,4 +1,4 @@
-"""The listener of the express door. It runs on the event loop of the gRPC server."""
+"""The listener of the express door."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import contextlib
 import os
 from typing import TYPE_CHECKING, Final
 
-from ferserve_server.transport.addresses import ListenError, claimed, is_unix, path_of
+from ferserve_server.transport.addresses import ListenError, bound_sockets, claimed, is_unix, path_of
 from ferserve_server.transport.express.bounds import HANDSHAKE_S
 from ferserve_server.transport.express.connection import Connection
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ferserve_server.transport.limits import RequestLimits
     from ferserve_server.transport.server import TlsFiles
 
-FLAG: Final = "--express-listen"
+FLAG: Final = "--listen"
 
 _GOODBYE_S: Final = 1.0
 """In which peers may go by themselves, as with the gRPC server."""
@@ -65,15 +65,16 @@ async def listening_express(
         return Connection(door.begin, limits, connections, now, max_connection_age_s)
 
     with claimed(address, FLAG):
-        server = await _listen(address, make, _context(tls), share_port=share_port)
+        servers = await _listen(address, make, _context(tls), share_port=share_port)
         loop = asyncio.get_running_loop()
         tasks = [loop.create_task(work) for work in (_keep_looking(connections), door.drain_streams())]
         try:
-            yield None if is_unix(address) else server.sockets[0].getsockname()[1]
+            yield None if is_unix(address) else servers[0].sockets[0].getsockname()[1]
         finally:
             for task in tasks:
                 task.cancel()
-            server.close()
+            for server in servers:
+                server.close()
             await _say_goodbye(connections)
 
 
@@ -87,27 +88,27 @@ def _context(tls: TlsFiles | None) -> ssl.SSLContext | None:
 
 async def _listen(
     address: str, make: Callable[[], Connection], context: ssl.SSLContext | None, *, share_port: bool
-) -> asyncio.Server:
+) -> list[asyncio.Server]:
     loop = asyncio.get_running_loop()
     handshake_s = HANDSHAKE_S if context else None
+    servers: list[asyncio.Server] = []
     try:
         if is_unix(address):
             path = os.fspath(path_of(address))
-            return await loop.create_unix_server(
+            server = await loop.create_unix_server(
                 make, path, ssl=context, ssl_handshake_timeout=handshake_s, backlog=_BACKLOG
             )
-        host, _, port = address.rpartition(":")
-        return await loop.create_server(
-            make,
-            host.strip("[]"),
-            int(port),
-            ssl=context,
-            ssl_handshake_timeout=handshake_s,
-            backlog=_BACKLOG,
-            reuse_port=share_port,
-        )
-    except (OSError, ValueError, OverflowError) as error:
+            return [server]
+        for each in bound_sockets(address, share=share_port):
+            server = await loop.create_server(
+                make, sock=each, ssl=context, ssl_handshake_timeout=handshake_s, backlog=_BACKLOG
+            )
+            servers.append(server)
+    except (OSError, ValueError) as error:
+        for server in servers:
+            server.close()
         raise ListenError(f"cannot listen on {address!r}: {error}; choose another with {FLAG}") from error
+    return servers
 
 
 async def _keep_looking(connections: set[Connection]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from ferserve_server.transport.express.bounds import STREAM_WINDOW_BYTES
 from ferserve_server.transport.express.flow import ReceiveWindow
@@ -11,20 +11,18 @@ from ferserve_server.transport.express.messages import MessageReader
 if TYPE_CHECKING:
     from collections import deque
 
-    from ferserve_server.transport.express.messages import Fault
+    from ferserve_server.transport.express.faults import Fault
     from ferserve_server.transport.express.output import Output
     from ferserve_server.transport.express.streams import Streams
     from ferserve_server.transport.limits import RequestLimits
 
 
 class Call(Protocol):
-    """What answers a call. Event loop only. Nothing of it is called after `cancel`, or after the answer's end.
+    """What answers a call. Event loop only. Nothing of it is called after `cancel`, or after the answer's end."""
 
-    Attributes:
-        is_unary: Whether it consists of one message, which must come in time; else it may be silent between.
-    """
-
-    is_unary: ClassVar[bool]
+    @property
+    def is_unary(self) -> bool:
+        """Whether it consists of one message, which must come in time; else it may be silent between."""
 
     def take(self, message: bytes) -> None:
         """Takes a message in; the call says by `Stream.release` when it has no more need for its bytes."""
@@ -49,12 +47,14 @@ class Incoming:
         reader: Cuts it into messages.
         window: How much may come.
         since: Since when a message is under way that is not complete, in seconds, or None.
+        inflated: Bytes of messages that were compressed and are not released.
     """
 
-    __slots__ = ("reader", "since", "window")
+    __slots__ = ("inflated", "reader", "since", "window")
 
-    def __init__(self, limits: RequestLimits) -> None:
-        self.reader: Final = MessageReader(limits)
+    def __init__(self, limits: RequestLimits, encoding: str) -> None:
+        self.reader: Final = MessageReader(limits, encoding)
+        self.inflated = 0
         self.window: Final = ReceiveWindow(STREAM_WINDOW_BYTES)
         self.since: float | None = None
 
@@ -66,6 +66,7 @@ class Stream:
         id: Its number.
         call: What answers it; None before it has begun, and after the stream is closed.
         opened_at: When it came, in seconds.
+        encoding: What messages that say so are compressed with.
         incoming: What comes, if that takes more than one frame.
         remote_ended: Whether the peer has sent its last.
         send_left: Bytes that the peer takes on it.
@@ -79,6 +80,7 @@ class Stream:
         "_streams",
         "begun",
         "call",
+        "encoding",
         "id",
         "incoming",
         "opened_at",
@@ -88,12 +90,13 @@ class Stream:
         "unsent",
     )
 
-    def __init__(self, streams: Streams, output: Output, stream_id: int, opened_at: float) -> None:
+    def __init__(self, streams: Streams, output: Output, stream_id: int, opened_at: float, encoding: str) -> None:
         self._streams = streams
         self._output = output
         self.id = stream_id
         self.call: Call | None = None
         self.opened_at = opened_at
+        self.encoding = encoding
         self.incoming: Incoming | None = None
         self.remote_ended = False
         self.send_left = output.stream_window

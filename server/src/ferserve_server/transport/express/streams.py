@@ -5,12 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ferserve_server.transport.express import frames
-from ferserve_server.transport.express.bounds import MAX_STREAMS, MESSAGE_S, STREAM_WINDOW_BYTES
+from ferserve_server.transport.express.bounds import (
+    MAX_INFLATED_BYTES,
+    MAX_STREAMS,
+    MESSAGE_S,
+    STREAM_WINDOW_BYTES,
+)
+from ferserve_server.transport.express.compression import Inflated, wire_bytes
+from ferserve_server.transport.express.faults import MessageFault
 from ferserve_server.transport.express.frames import END_STREAM, PADDED, ErrorCode, StreamFault
-from ferserve_server.transport.express.messages import PREFIX_BYTES, MessageFault, whole_message
+from ferserve_server.transport.express.messages import PREFIX_BYTES, whole_message
 from ferserve_server.transport.express.room import Room
 from ferserve_server.transport.express.stream import Incoming, Stream
-from ferserve_server.transport.express.trailers import DEADLINE_EXCEEDED, INTERNAL
+from ferserve_server.transport.express.trailers import DEADLINE_EXCEEDED, INTERNAL, RESOURCE_EXHAUSTED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,8 +61,9 @@ class Streams:
         self._output = output
         self.credit = credit
         self._open: dict[int, Stream] = {}
-        self._room = Room(limits.max_message_bytes + PREFIX_BYTES + _END_BYTES)
+        self._inflated = 0
         self._on_their_way = 0
+        self._room = Room(limits.max_message_bytes + PREFIX_BYTES + _END_BYTES)
 
     def __len__(self) -> int:
         return len(self._open)
@@ -79,7 +87,7 @@ class Streams:
         """
         if len(self._open) >= MAX_STREAMS:
             raise StreamFault(ErrorCode.REFUSED_STREAM, f"{MAX_STREAMS} streams are open")
-        stream = self._open[stream_id] = Stream(self, self._output, stream_id, now)
+        stream = self._open[stream_id] = Stream(self, self._output, stream_id, now, head.encoding)
         stream.remote_ended = ended
         call = self._begin(stream, head)
         if call is not None and stream_id in self._open:  # else it was answered at once
@@ -132,7 +140,9 @@ class Streams:
     def release(self, stream: Stream, message: bytes) -> None:
         """See `Stream.release`."""
         if stream.incoming is not None:
-            self._released(stream, stream.incoming, len(message) + PREFIX_BYTES)
+            if type(message) is Inflated:
+                self._let_go(stream.incoming, len(message))
+            self._released(stream, stream.incoming, wire_bytes(message) + PREFIX_BYTES)
 
     def answered(self, stream: Stream) -> None:
         """See `Stream.end_sent`."""
@@ -168,7 +178,7 @@ class Streams:
     def _data_in_parts(self, stream: Stream, frame: Frame, now: float) -> bool:
         incoming = stream.incoming
         if incoming is None:
-            incoming = stream.incoming = Incoming(self._limits)
+            incoming = stream.incoming = Incoming(self._limits, stream.encoding)
         if not incoming.window.received(len(frame.payload)):
             raise StreamFault(ErrorCode.FLOW_CONTROL_ERROR, "more bytes than the stream's window")
         payload = frame.payload
@@ -178,8 +188,7 @@ class Streams:
         broken_before = incoming.reader.fault is not None
         messages = incoming.reader.feed(payload)
         for message in messages:
-            if stream.call is not None:
-                stream.call.take(message)
+            self._take(stream, incoming, message)
         if incoming.reader.fault is not None:
             if stream.call is not None and not broken_before:
                 stream.call.fail(incoming.reader.fault)
@@ -188,6 +197,24 @@ class Streams:
             if frame.flags & END_STREAM:
                 self.end(stream)
         return bool(messages) or len(payload) >= _SMALL_BYTES or bool(frame.flags & END_STREAM)
+
+    def _take(self, stream: Stream, incoming: Incoming, message: bytes) -> None:
+        if type(message) is Inflated:
+            # Windows do not bound what becomes of few bytes.
+            incoming.inflated += len(message)
+            self._inflated += len(message)
+            limit = max(MAX_INFLATED_BYTES, self._limits.max_message_bytes)
+            if self._inflated > limit and stream.call is not None:
+                text = (
+                    f"Compressed messages on this connection take more than {limit} bytes. Send fewer at a time."
+                )
+                stream.call.fail(MessageFault(RESOURCE_EXHAUSTED, text))
+        if stream.call is not None:
+            stream.call.take(message)
+
+    def _let_go(self, incoming: Incoming, byte_count: int) -> None:
+        incoming.inflated -= byte_count
+        self._inflated -= byte_count
 
     def _follow(self, stream: Stream, incoming: Incoming, now: float, *, completed: bool) -> None:
         """Keeps time of the message that has begun, and makes room for it."""
@@ -232,4 +259,5 @@ class Streams:
         stream.call = None
         self._output.closed(stream)
         if stream.incoming is not None:
+            self._let_go(stream.incoming, stream.incoming.inflated)
             self._leave_room(stream)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from ferserve_server.domain.errors import FerserveError
 
-DEADLINE_EXCEEDED, NOT_FOUND, RESOURCE_EXHAUSTED, UNIMPLEMENTED, INTERNAL = 4, 5, 8, 12, 13
+CANCELLED, DEADLINE_EXCEEDED, NOT_FOUND, RESOURCE_EXHAUSTED, UNIMPLEMENTED, INTERNAL = 1, 4, 5, 8, 12, 13
 """Codes of gRPC (https://github.com/grpc/grpc/blob/master/doc/statuscodes.md)."""
 
 FORGET_TABLE: Final = b"\x20"

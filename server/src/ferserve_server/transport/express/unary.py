@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, ClassVar
 
 from ferserve_server.domain.errors import DeadlineExpiredError, FerserveError
 from ferserve_server.transport.express.driven import Driven
-from ferserve_server.transport.express.messages import MessageFault
+from ferserve_server.transport.express.faults import MessageFault
 from ferserve_server.transport.express.trailers import UNIMPLEMENTED, error_block, status_block
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from ferserve_server.transport.calls import Calls
-    from ferserve_server.transport.express.messages import Fault
+    from ferserve_server.transport.express.faults import Fault
     from ferserve_server.transport.express.request_head import RequestHead
     from ferserve_server.transport.express.stream import Stream
 
