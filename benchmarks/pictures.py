@@ -136,7 +136,7 @@ def medians(runs: Sequence[Reading]) -> dict[str, float]:
 def main() -> None:
     """Measures, prints and writes."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=15, help="turns of each way")
+    parser.add_argument("--rounds", type=int, default=11, help="turns of each way")
     options = parser.parse_args()
     detector = HaarDetector()
     sizes = {}

@@ -110,10 +110,12 @@ def other_work_share(found: Mapping[str, Mapping[str, Sequence[Mapping[str, Any]
     return round(statistics.fmean(shares), 3) if shares else 0.0
 
 
-def add_time_options(parser: argparse.ArgumentParser, *, rounds: int, measure_s: float) -> None:
+def add_time_options(
+    parser: argparse.ArgumentParser, *, rounds: int, measure_s: float, warm_s: float = 1.0
+) -> None:
     """Adds --rounds, --warm-s and --measure-s."""
     parser.add_argument("--rounds", type=int, default=rounds, help="turns of every server")
-    parser.add_argument("--warm-s", type=float, default=1.0, help="seconds of load before those that count")
+    parser.add_argument("--warm-s", type=float, default=warm_s, help="seconds of load before those that count")
     parser.add_argument("--measure-s", type=float, default=measure_s, help="seconds that count")
 
 

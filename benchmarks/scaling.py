@@ -130,7 +130,7 @@ def scaling_table(document: Mapping[str, Any]) -> list[str]:
 def main() -> None:
     """Measures, prints and writes."""
     parser = argparse.ArgumentParser(description=__doc__)
-    add_time_options(parser, rounds=3, measure_s=1.5)
+    add_time_options(parser, rounds=2, measure_s=1.5)
     parser.add_argument("--server-flag", action="append", default=[], help="a flag of ferserve; repeat")
     parser.add_argument("--output", type=Path, default=RESULTS / "scaling.json")
     options = parser.parse_args()

@@ -25,7 +25,6 @@ VARIANTS = (
     f"{BASE}=",
     "gRPC's server=--door grpc",
     "batches untuned=--tune fixed",
-    "engine in a thread=--engine thread",
     "2 front processes=--processes 2",
 )
 
@@ -89,7 +88,7 @@ def measure(options: argparse.Namespace, work: Path) -> dict[str, Any]:
 def main() -> None:
     """Measures, prints and writes."""
     parser = argparse.ArgumentParser(description=__doc__)
-    add_time_options(parser, rounds=2, measure_s=1.2)
+    add_time_options(parser, rounds=2, measure_s=1.0, warm_s=0.6)
     parser.add_argument("--only", default="", help="loads whose name begins so")
     parser.add_argument("--variant", action="append", help='NAME=FLAGS, such as "two=--processes 2"; repeat')
     parser.add_argument("--output", type=Path, default=RESULTS / "serving.json")

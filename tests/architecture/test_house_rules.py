@@ -1,5 +1,6 @@
 """Rules of the house that no linter knows."""
 
+import json
 import re
 import subprocess
 from pathlib import Path
@@ -31,6 +32,14 @@ def test_locks_carry_hashes_and_no_addresses(lock):
     assert pinned
     assert text.count("--hash=sha256:") >= len(pinned)
     assert "://" not in "".join(line for line in text.splitlines() if not line.lstrip().startswith("#"))
+
+
+def test_the_lock_of_the_node_client_carries_hashes_and_no_addresses():
+    text = (ROOT / "tests/conformance/clients/grpc_js/package-lock.json").read_text()
+    packages = json.loads(text)["packages"]
+
+    assert all("integrity" in package for name, package in packages.items() if name)
+    assert "://" not in text
 
 
 def test_names_say_what_is_inside():

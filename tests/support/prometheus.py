@@ -62,7 +62,7 @@ class Prometheus:
 @contextmanager
 def running_prometheus(configuration: Path, data: Path) -> Iterator[Prometheus]:
     """Runs Prometheus on a free loopback port until the block ends."""
-    address = f"127.0.0.1:{_free_port()}"
+    address = f"127.0.0.1:{free_port()}"
     command = [
         find_tool("prometheus"),
         f"--config.file={configuration}",
@@ -98,6 +98,6 @@ def _is_ready(process: subprocess.Popen[bytes], url: str, log: Path) -> bool:
         return False
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return listener.getsockname()[1]

@@ -125,8 +125,11 @@ class ServerProcess:
         return f"{' '.join(self._command)}\n{what}. Its log:\n" + "\n".join(self.log[-50:])
 
 
-def run_server(model_repo: Path, *args: str) -> ServerProcess:
-    """A server on a folder of models that looks for new ones often, and runs few batch sizes, unmeasured."""
+def run_server(model_repo: Path, *args: str, ready: bool = True) -> ServerProcess:
+    """A server on a folder of models that looks for new ones often, and runs few batch sizes, unmeasured.
+
+    With TLS it cannot be asked whether it is `ready`.
+    """
     fixed = [
         "--default-model",
         "fer-nano",
@@ -137,4 +140,6 @@ def run_server(model_repo: Path, *args: str) -> ServerProcess:
         "--tune",
         "fixed",
     ]
-    return ServerProcess(["--model-repo", str(model_repo), "--repository-poll-s", "0.1", *fixed, *args])
+    return ServerProcess(
+        ["--model-repo", str(model_repo), "--repository-poll-s", "0.1", *fixed, *args], ready=ready
+    )

@@ -9,6 +9,7 @@ import pytest
 from ferserve_server.transport.express import bounds
 from ferserve_server.transport.express.frames import (
     END_HEADERS,
+    MAX_FRAME_BYTES,
     PREFACE,
     ErrorCode,
     Kind,
@@ -78,7 +79,19 @@ FLOODS: dict[str, Callable[[SessionBench, int], bytes]] = {
     "data of closed streams": lambda bench, at: (
         bench.headers(3) + write_reset(3, ErrorCode.CANCEL) if at == 0 else bench.data(3, bytes(1000))
     ),
+    "data of an answered stream beyond its window": lambda bench, at: (
+        _answered_early(bench, 3) if at == 0 else bench.data(3, bytes(1000))
+    ),
+    "data by the byte of an answered stream": lambda bench, at: (
+        _answered_early(bench, 3) if at == 0 else bench.data(3, bytes(1))
+    ),
 }
+
+
+def _answered_early(bench: SessionBench, number: int) -> bytes:
+    bench.open(number)
+    bench.calls.pop().stream.finish(OK_BLOCK)
+    return b""
 
 
 @pytest.mark.parametrize("flood", FLOODS.values(), ids=FLOODS)
@@ -90,6 +103,17 @@ def test_a_flood_of_work_without_use_ends_the_connection(
         bench.send(flood(bench, at))
     assert bench.error_code() == ErrorCode.ENHANCE_YOUR_CALM
     assert all(call.cancelled for call in bench.calls)
+
+
+def test_who_is_refused_may_have_whole_windows_on_their_way(bench: SessionBench) -> None:
+    for round_number in range(4):
+        numbers = [1 + 2 * (round_number * bounds.MAX_STREAMS + at) for at in range(bounds.MAX_STREAMS)]
+        for number in numbers:
+            bench.open(number).stream.finish(OK_BLOCK)
+        for number in numbers:
+            for _ in range(bounds.STREAM_WINDOW_BYTES // MAX_FRAME_BYTES):
+                bench.send(bench.data(number, bytes(MAX_FRAME_BYTES)))
+    assert bench.error_code() is None
 
 
 def test_a_busy_client_may_ping_and_update_its_windows_with_every_answer(bench: SessionBench) -> None:

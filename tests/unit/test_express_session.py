@@ -187,58 +187,6 @@ def test_a_peer_that_keeps_no_table_of_headers_is_told_that_none_is_used(bench: 
     assert blocks == [b"\x20", b"\x00", b"\x88", b"\x00"]
 
 
-def test_a_long_message_gets_the_room_it_needs_and_no_more(bench: SessionBench) -> None:
-    call = bench.open(1)
-    message = message_bytes(bytes(900_000))
-    granted, sent = bounds.STREAM_WINDOW_BYTES, 0
-    while sent < len(message):
-        assert granted > sent
-        part = message[sent : min(granted, sent + 16_000)]
-        sent += len(part)
-        frames = bench.send(bench.data(1, part))
-        granted += sum(int.from_bytes(f.payload) for f in frames if f.kind == Kind.WINDOW_UPDATE and f.stream_id)
-    assert granted == len(message)
-    assert call.messages == [bytes(900_000)]
-
-
-def test_long_messages_get_their_room_in_turn(bench: SessionBench) -> None:
-    """Two of them do not fit at once, and do not wait for each other for ever."""
-    message = message_bytes(bytes(900_000))
-    granted = {1: bounds.STREAM_WINDOW_BYTES, 3: bounds.STREAM_WINDOW_BYTES}
-    sent = {1: 0, 3: 0}
-    bench.send(bench.headers(1), bench.headers(3))
-    order = []
-    while min(sent.values()) < len(message):
-        before = dict(sent)
-        for stream_id, at in before.items():
-            part = message[at : min(granted[stream_id], at + 16_000)]
-            sent[stream_id] += len(part)
-            for frame in bench.send(bench.data(stream_id, part)) if part else []:
-                if frame.kind == Kind.WINDOW_UPDATE and frame.stream_id:
-                    granted[frame.stream_id] += int.from_bytes(frame.payload)
-                    order.append(frame.stream_id)
-        assert sent != before
-    assert order == [1, 3]
-    assert [len(call.messages) for call in bench.calls] == [1, 1]
-
-
-def test_a_stream_may_send_on_only_as_its_messages_are_taken(bench: SessionBench) -> None:
-    call = bench.open(1)
-    message = message_bytes(bytes(15_000))
-    count = bounds.STREAM_WINDOW_BYTES // len(message)
-    frames = bench.send(*(bench.data(1, message) for _ in range(count)))
-    assert [frame for frame in frames if frame.stream_id == 1] == []
-    for taken in call.messages:
-        call.stream.release(taken)
-    (update,) = [frame for frame in bench.read() if frame.stream_id == 1]
-    assert update.kind == Kind.WINDOW_UPDATE
-    assert int.from_bytes(update.payload) >= bounds.STREAM_WINDOW_BYTES // 2
-    frames = bench.send(*(bench.data(1, message) for _ in range(5 + count)))
-    assert [int.from_bytes(f.payload) for f in frames if f.kind == Kind.RST_STREAM] == [
-        ErrorCode.FLOW_CONTROL_ERROR
-    ]
-
-
 def test_a_message_that_is_too_long_is_refused_before_it_comes(bench: SessionBench) -> None:
     call = bench.open(1)
     bench.send(bench.data(1, message_bytes(bytes(1_000_001))[:10]))

@@ -212,12 +212,12 @@ class DeadlineUnmeetableError(FerserveError):
 
 
 class DeadlineExpiredError(FerserveError):
-    """The deadline passed while the request waited; it was not executed."""
+    """The deadline passed before there was an answer."""
 
     reason = "DEADLINE_EXPIRED"
 
     def __init__(self) -> None:
-        super().__init__("The deadline passed while the request waited in the queue. Give more time.")
+        super().__init__("The deadline passed before there was an answer. Give more time.")
 
 
 class DrainingError(FerserveError):

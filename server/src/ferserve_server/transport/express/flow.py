@@ -59,6 +59,11 @@ class ReceiveWindow:
         self._left += owed
         return owed
 
+    def returned(self, byte_count: int) -> None:
+        """Lets go of bytes that are of no use, which the peer may send again at once; it is told."""
+        self._held -= byte_count
+        self._left += byte_count
+
     def widen(self, byte_count: int) -> None:
         """Lets the peer send so many bytes more, which it is told; `narrow` takes that back."""
         self._size += byte_count

@@ -250,7 +250,8 @@ class Session:
         if frame.stream_id > self._last_id or frame.stream_id % 2 == 0:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, f"data of stream {frame.stream_id}, which is none")
         # It was on its way when the stream was closed (5.1).
-        self._spend()
+        if not self._streams.late_data(frame):
+            self._spend()
 
     def _reset(self, frame: Frame) -> None:
         if frame.stream_id == 0 or frame.stream_id > self._last_id:

@@ -5,7 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ferserve_server.transport.express import frames
-from ferserve_server.transport.express.bounds import MAX_INFLATED_BYTES, MAX_STREAMS, MESSAGE_S
+from ferserve_server.transport.express.bounds import (
+    MAX_INFLATED_BYTES,
+    MAX_STREAMS,
+    MESSAGE_S,
+    STREAM_WINDOW_BYTES,
+)
 from ferserve_server.transport.express.compression import Inflated, wire_bytes
 from ferserve_server.transport.express.faults import MessageFault
 from ferserve_server.transport.express.frames import END_STREAM, PADDED, ErrorCode, StreamFault
@@ -26,6 +31,12 @@ if TYPE_CHECKING:
 
 _SMALL_BYTES = 256
 """DATA frames below this that complete no message are work without use."""
+
+_END_BYTES = 1
+"""What a message leaves of the window: nghttp2, and so Node, looks for the end only while it may send."""
+
+_MOST_BYTES_ON_THEIR_WAY = MAX_STREAMS * STREAM_WINDOW_BYTES
+"""What a peer may have sent on all its streams before it hears that they are answered."""
 
 
 class Streams:
@@ -51,7 +62,8 @@ class Streams:
         self.credit = credit
         self._open: dict[int, Stream] = {}
         self._inflated = 0
-        self._room = Room(limits.max_message_bytes + PREFIX_BYTES)
+        self._on_their_way = 0
+        self._room = Room(limits.max_message_bytes + PREFIX_BYTES + _END_BYTES)
 
     def __len__(self) -> int:
         return len(self._open)
@@ -103,6 +115,18 @@ class Streams:
                 return True
         return self._data_in_parts(stream, frame, now)
 
+    def late_data(self, frame: Frame) -> bool:
+        """Takes bytes of a closed stream; False if they are work without use.
+
+        Who is answered before the request is complete, as with a message that is too long, has as much on its way
+        as the stream's window was. Many such calls side by side must not cost the others their connection.
+        """
+        byte_count = len(frame.payload)
+        if byte_count < _SMALL_BYTES or byte_count > self._on_their_way:
+            return False
+        self._on_their_way -= byte_count
+        return True
+
     def end(self, stream: Stream) -> None:
         """Notes that the peer has sent its last."""
         stream.remote_ended = True
@@ -126,6 +150,8 @@ class Streams:
         if not stream.remote_ended:
             # The peer need not send the rest (8.1).
             self._output.reset(stream.id, ErrorCode.NO_ERROR)
+            left = stream.incoming.window.left if stream.incoming is not None else STREAM_WINDOW_BYTES
+            self._on_their_way = min(_MOST_BYTES_ON_THEIR_WAY, self._on_their_way + left)
         self._close(stream)
 
     def cancel(self, stream: Stream) -> None:
@@ -158,7 +184,7 @@ class Streams:
         payload = frame.payload
         if frame.flags & PADDED:
             payload = frames.without_padding(frame)
-            self._released(stream, incoming, len(frame.payload) - len(payload))
+            self._give_back(stream, incoming, len(frame.payload) - len(payload))
         broken_before = incoming.reader.fault is not None
         messages = incoming.reader.feed(payload)
         for message in messages:
@@ -199,7 +225,7 @@ class Streams:
             return
         if incoming.since is None:
             incoming.since = now
-        more = incoming.reader.missing - incoming.window.left
+        more = incoming.reader.missing - incoming.window.left + _END_BYTES
         if more > 0 and not self._room.has(stream.id):
             self._give(self._room.ask(stream.id, more))
 
@@ -215,6 +241,12 @@ class Streams:
             if incoming is not None:
                 incoming.window.widen(byte_count)
                 self._output.write(frames.write_window_update(stream_id, byte_count))
+
+    def _give_back(self, stream: Stream, incoming: Incoming, byte_count: int) -> None:
+        """Lets the peer send in place of padding, at once: the room of a message is for the message alone."""
+        incoming.window.returned(byte_count)
+        if byte_count:
+            self._output.write(frames.write_window_update(stream.id, byte_count))
 
     def _released(self, stream: Stream, incoming: Incoming, byte_count: int) -> None:
         increment = incoming.window.released(byte_count)
