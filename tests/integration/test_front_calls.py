@@ -257,11 +257,14 @@ async def test_a_caller_who_leaves_makes_room_in_the_owner(service: Service) -> 
         loop.call_soon_threadsafe(held.set)
         asyncio.run_coroutine_threadsafe(gate.wait(), loop).result()
 
+    # Such work alone never runs on the event loop, which `hold` would keep from opening the gate.
+    bulk = emotion_pb2.PRIORITY_BULK
     service.loader.before_predict = hold
     try:
-        running = service.stubs[0].emotion.ClassifyFaces(_classify(priority=emotion_pb2.PRIORITY_BULK), timeout=60)
+        running = service.stubs[0].emotion.ClassifyFaces(_classify(priority=bulk), timeout=60)
         await asyncio.wait_for(held.wait(), 30)
-        waiting = [stubs.emotion.ClassifyFaces(_classify(packed=packed(1, 1))) for stubs in service.stubs]
+        pair = _classify(packed=packed(1, 1), priority=bulk)
+        waiting = [stubs.emotion.ClassifyFaces(pair) for stubs in service.stubs]
         fronts = fronts_of(service.server)
 
         async def all_there() -> bool:
@@ -274,10 +277,11 @@ async def test_a_caller_who_leaves_makes_room_in_the_owner(service: Service) -> 
         for call in waiting:
             call.cancel()
         await eventually(only_one)
-        deadline = await _told(service.stubs[1].emotion.ClassifyFaces(_classify(), timeout=0.2))
+        late = service.stubs[1].emotion.ClassifyFaces(_classify(priority=bulk), timeout=0.2)
+        deadline = await _told(late)
         assert deadline.code is grpc.StatusCode.DEADLINE_EXCEEDED
-        full = packed(*(0 for _ in range(64)))
-        taken = [stubs.emotion.ClassifyFaces(_classify(packed=full), timeout=60) for stubs in service.stubs[:2]]
+        full = _classify(packed=packed(*(0 for _ in range(64))), priority=bulk)
+        taken = [stubs.emotion.ClassifyFaces(full, timeout=60) for stubs in service.stubs[:2]]
         outcomes = asyncio.gather(*map(_told, taken))
 
         async def one_refused() -> bool:
