@@ -170,7 +170,7 @@ BENCH_FLAGS ?=
 	@touch $@
 
 .PHONY: bench
-bench: setup .bench/server/.ready ## Measure engine, batcher, transport, pictures, server, scaling, overload and start (13 minutes); writes docs/performance.md.
+bench: setup .bench/server/.ready ## Measure engine, batcher, transport, pictures, server, scaling, overload and start (10 minutes); writes docs/performance.md.
 	$(BIN)/python benchmarks/batcher_overhead.py
 	$(BIN)/python benchmarks/engine.py
 	$(BIN)/python benchmarks/transport.py $(BENCH_FLAGS)
