@@ -140,7 +140,9 @@ class TakingOver:
         if not fds:
             log.error("a connection was lost: no room for another file descriptor")
         for fd in fds:
-            self._intake.adopt(socket.socket(fileno=fd))
+            connection = socket.socket(fileno=fd)
+            connection.setblocking(False)
+            self._intake.adopt(connection)
 
     def _ended(self) -> None:
         if not self._telling:  # once for all that end in a turn
