@@ -30,9 +30,11 @@ def test_the_owner_takes_its_share_and_else_the_front_process_with_the_fewest(
 @pytest.mark.parametrize(
     ("process_count", "core_count", "expected"),
     [
-        (2, 1, 0.75),
-        (2, 2, 0.75),
-        (8, 8, 0.75),
+        (2, 1, 0.875),
+        (2, 2, 0.875),
+        (4, 4, 0.875),
+        (64, 4, 0.875),
+        (8, 8, 0.0),
         (2, 3, 0.48),
         (2, 64, 0.48),
         (3, 4, 0.13),
