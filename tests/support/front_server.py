@@ -28,7 +28,7 @@ CALLER_COUNT = 12
 async def front_server(
     model_repo: Path, loader: Loader | None = None, **settings: object
 ) -> AsyncIterator[LocalServer]:
-    """Runs a server with two front processes until the block is left; unless told otherwise they take all calls."""
+    """Runs a server until the block is left; unless told otherwise two front processes take all calls in."""
     async with local_server(model_repo, loader, **({"processes": 3, "owner_share": 0.0} | settings)) as server:
         yield server
 

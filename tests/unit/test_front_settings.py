@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ferserve_server.front_assembly import settings_of_one_process
+from ferserve_server.front_assembly import owner_share, settings_of_one_process
 from ferserve_server.settings import Settings
 
 
@@ -18,6 +18,13 @@ def test_each_process_has_twice_its_share_of_the_threads_for_pictures_and_never_
     whole = Settings(model_repo=Path("models"), processes=processes, vision_threads=threads)
 
     assert settings_of_one_process(whole).vision_threads == expected
+
+
+def test_the_share_of_the_owner_is_what_is_wanted_or_what_suits_the_machine():
+    wanted = Settings(model_repo=Path("models"), processes=3, owner_share="0")
+
+    assert owner_share(wanted) == 0.0
+    assert 0 <= owner_share(Settings(model_repo=Path("models"), processes=3)) < 1
 
 
 def test_the_queue_for_pictures_is_divided_but_always_takes_one_request():
