@@ -71,7 +71,7 @@ def pin(server: RunningServer, owner_cores: set[int], front_cores: set[int]) -> 
 
 
 def measure(processes: int, options: argparse.Namespace, work: Path) -> list[dict[str, Any]]:
-    """Runs the server with so many processes, only front processes taking calls in; returns the figures by round."""
+    """Runs the server with so many processes, calls coming in at front processes; returns the figures by round."""
     cores = sorted(os.sched_getaffinity(0))
     flags = ["--processes", str(processes), "--owner-share", "0", *options.server_flag]
     found = []
@@ -127,8 +127,10 @@ def scaling_table(document: Mapping[str, Any]) -> list[str]:
     own_cpu_s, front_cpu_s, owner_cpu_s = (
         document[name] for name in ("one_process_cpu_s", "front_cpu_s", "owner_cpu_s")
     )
-    own_us = f"{own_cpu_s * 1e6:.0f}"
-    rows = [["1, measured", "1", number(document["one_process_per_s"]), "", own_us, ""]]
+    rows = [
+        ["1, measured", "1", number(document["one_process_per_s"]), "-", _us(own_cpu_s), "-"],
+        ["2, measured, all calls at the other", "0", "-", "-", _us(owner_cpu_s), _us(front_cpu_s)],
+    ]
     for name, per_s in document["simulated_per_s"].items():
         count = int(name)
         owner_load_s, front_load_s = load_of_each(own_cpu_s, front_cpu_s, owner_cpu_s, count)
@@ -139,8 +141,8 @@ def scaling_table(document: Mapping[str, Any]) -> list[str]:
                 f"{share:.2g}",
                 number(per_s),
                 f"{per_s * own_cpu_s:.2f}",
-                f"{owner_load_s * 1e6:.0f}",
-                f"{front_load_s * 1e6:.0f}" if count > 1 else "",
+                _us(owner_load_s),
+                _us(front_load_s) if count > 1 else "-",
             ]
         )
     heads = [
@@ -149,9 +151,13 @@ def scaling_table(document: Mapping[str, Any]) -> list[str]:
         "calls/s",
         "to one process",
         "µs of a call: owner",
-        "each front process",
+        "each other process",
     ]
     return table(heads, rows)
+
+
+def _us(seconds: float) -> str:
+    return f"{seconds * 1e6:.0f}"
 
 
 def main() -> None:

@@ -30,7 +30,8 @@ def test_the_table_says_what_was_measured_what_follows_and_where_the_owner_is_fu
     figures = scaling({1: [run(15_000, 45e-6)], 2: [run(12_000, 26e-6, 68e-6), run(12_100, 28e-6, 68e-6)]})
 
     lines = scaling_table(figures)
-    assert lines[2] == "| 1, measured | 1 | 15,000 |  | 45 |  |"
-    assert lines[3] == "| 1 | 1 | 22,222 | 1.00 | 45 |  |"
-    assert lines[4] == "| 2 | 0.48 | 28,105 | 1.26 | 36 | 36 |"
-    assert lines[6] == "| 4, the owner is full | 0 | 37,037 | 1.67 | 27 | 23 |"
+    assert lines[2] == "| 1, measured | 1 | 15,000 | - | 45 | - |"
+    assert lines[3] == "| 2, measured, all calls at the other | 0 | - | - | 27 | 68 |"
+    assert lines[4] == "| 1 | 1 | 22,222 | 1.00 | 45 | - |"
+    assert lines[5] == "| 2 | 0.48 | 28,105 | 1.26 | 36 | 36 |"
+    assert lines[7] == "| 4, the owner is full | 0 | 37,037 | 1.67 | 27 | 23 |"

@@ -300,7 +300,8 @@ def test_another_process_reads_the_settings_as_they_are() -> None:
     """Front processes are told theirs as JSON."""
     flags = [
         "--bucket-sizes", "1,8", "--alias", "fer-nano:beta=3", "--version-policy", "a=specific:1,2",
-        "--version-policy", "b=all", "--canary-share", "0.2", "--canary-mode", "shadow", "--processes", "3", "--owner-share", "0.5",
+        "--version-policy", "b=all", "--canary-share", "0.2", "--canary-mode", "shadow", "--processes", "3",
+        "--owner-share", "0.5",
         "--model-repo", "some/where", "--no-reflection", "--control-token-file", "token",
     ]  # fmt: skip
     settings = load_settings(flags)
