@@ -180,6 +180,16 @@ async def test_several_processes_answer_on_a_file(models: Path, tmp_path: Path) 
     assert not place.exists()
 
 
+async def test_grpcs_server_listens_in_front_processes_and_the_owner_takes_nothing(models: Path) -> None:
+    settings = {"door": "grpc", "processes": 2, "owner_share": 1.0}
+    async with front_server(models, **settings) as server, callers(server, 6) as stubs:
+        assert len(fronts_of(server).pids) == 2
+        for row, each in enumerate(stubs):
+            assert classes_of(await each.emotion.ClassifyFaces(_faces(row), timeout=60)) == [row]
+        own, *others = _served(server)
+        assert (own, sum(others)) == (0, 7)
+
+
 async def test_whoever_is_at_the_owner_notices_nothing_of_a_killed_front_process(models: Path) -> None:
     async with _at_owner_and_front(models) as (server, here, there):
         fronts = fronts_of(server)

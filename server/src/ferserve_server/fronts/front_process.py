@@ -124,14 +124,14 @@ class FrontProcess:
             memory = block.faces(0, (self._plan.memory_bytes,))
             ours, theirs = Channel.pair(MESSAGE_BYTES)
             way_in, way_out = Channel.pair(handover.MESSAGE_BYTES)
-            self._handing_over = handover.HandingOver(way_in, self._plan.returned)
+            handing_over = self._handing_over = handover.HandingOver(way_in, self._plan.returned)
             try:
                 self._child = await asyncio.to_thread(Child, self._plan.module, (), (theirs, way_out))
                 with contextlib.suppress(ChannelClosedError):  # it has ended already: told when it is read
                     ours.send(json.dumps({"memory_bytes": self._plan.memory_bytes}).encode(), [block.fd])
             except BaseException:
                 ours.close()
-                self._handing_over.close()
+                handing_over.close()
                 raise
         finally:
             block.close()  # `memory` keeps it mapped
@@ -140,7 +140,7 @@ class FrontProcess:
             "listening": lambda _: self._settle(self.listening, None),
             "failed": self._failed,
             "drained": self._drained,
-            "connections": lambda counts: self._handing_over and self._handing_over.told(*counts),
+            "connections": lambda counts: handing_over.told(*counts),
         }
         self._conversation = Conversation(
             ours,
