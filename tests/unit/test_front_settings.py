@@ -1,10 +1,10 @@
-"""What each of several processes is told."""
+"""What each of several front processes is told."""
 
 from pathlib import Path
 
 import pytest
 
-from ferserve_server.front_assembly import owner_share, settings_of_one_process
+from ferserve_server.front_assembly import owner_share, settings_of_one_front
 from ferserve_server.settings import Settings
 
 
@@ -12,12 +12,12 @@ from ferserve_server.settings import Settings
     ("threads", "processes", "expected"),
     [(2, 2, 2), (16, 2, 16), (16, 4, 8), (16, 16, 2), (1, 8, 1), (8, 3, 5)],
 )
-def test_each_process_has_twice_its_share_of_the_threads_for_pictures_and_never_more_than_all(
+def test_each_front_has_twice_its_share_of_the_threads_for_pictures_and_never_more_than_all(
     threads, processes, expected
 ):
     whole = Settings(model_repo=Path("models"), processes=processes, vision_threads=threads)
 
-    assert settings_of_one_process(whole).vision_threads == expected
+    assert settings_of_one_front(whole).vision_threads == expected
 
 
 def test_the_share_of_the_owner_is_what_is_wanted_or_what_suits_the_machine():
@@ -30,6 +30,6 @@ def test_the_share_of_the_owner_is_what_is_wanted_or_what_suits_the_machine():
 def test_the_queue_for_pictures_is_divided_but_always_takes_one_request():
     whole = Settings(model_repo=Path("models"), processes=4, max_queue_images=256, max_images_per_request=100)
 
-    own = settings_of_one_process(whole)
+    own = settings_of_one_front(whole)
 
     assert own.max_queue_images == 100

@@ -15,7 +15,7 @@ from ferserve_server import __version__
 from ferserve_server.background import background
 from ferserve_server.clock import MonotonicClock
 from ferserve_server.draining import DRAIN_SLACK_S, drain
-from ferserve_server.front_assembly import running_fronts, settings_of_one_process
+from ferserve_server.front_assembly import running_fronts
 from ferserve_server.fronts.told_models import ToldModels
 from ferserve_server.model_assembly import build_manager
 from ferserve_server.model_lifecycle import close_models, kept
@@ -128,7 +128,7 @@ async def running_server(settings: Settings, loader: Loader | None) -> AsyncIter
     async with contextlib.AsyncExitStack() as stack:
         upstream = running_upstream(settings, clock, metrics, statistics, on_change)
         models: Models = await stack.enter_async_context(upstream) if manager is None else manager
-        vision = build_vision(settings if settings.door == "grpc" else settings_of_one_process(settings), metrics)
+        vision = build_vision(settings, metrics)
         stack.callback(vision.close)
         service = build_service(settings, ToldModels(models, told), vision, statistics, metrics, clock)
         metrics_port = _listen_metrics(settings, merged, stack)

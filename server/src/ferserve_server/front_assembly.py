@@ -70,7 +70,7 @@ async def running_fronts(
 
     plan = FrontPlan(
         _MODULE,
-        settings_of_one_process(settings).model_dump(mode="json"),
+        settings_of_one_front(settings).model_dump(mode="json"),
         settings.max_queue_mib * 2**20,
         models.acquire,
         vision.resize,
@@ -110,11 +110,12 @@ def owner_share(settings: Settings) -> float:
     return settings.owner_share
 
 
-def settings_of_one_process(settings: Settings) -> Settings:
-    """The settings of one of the processes that take calls in: threads and the queue for pictures are divided.
+def settings_of_one_front(settings: Settings) -> Settings:
+    """The settings of one front process: threads and the queue for pictures are divided among all processes.
 
     Of the threads each has twice its share, at most all: pictures come unevenly, and with no more than its share a
-    process that has most of them leaves cores idle.
+    process that has most of them leaves cores idle. The owner has the whole, for HTTP and where most connections
+    are its own.
     """
     count = settings.processes
     threads = settings.vision_threads or cpu_count()
