@@ -122,13 +122,20 @@ class FrameReader:
     def feed(self, data: bytes) -> list[Frame]:
         """Takes bytes in, and returns the frames that are complete with them.
 
-        What is left over of a frame, 16 KiB at most, is copied once more with the next bytes.
+        What is left over of a frame, 16 KiB at most, is put together with what it lacks, and no more is copied.
         """
-        if self._rest:
-            data = self._rest + data
+        begun = self._rest
+        if not begun:
+            return self._cut(data, 0)
+        lacks = _bytes_of_frame(begun[:HEAD_BYTES] + data[:HEAD_BYTES]) - len(begun)
+        if not 0 < lacks < len(data):
+            return self._cut(begun + data, 0)
+        return self._cut(begun + data[:lacks], 0) + self._cut(data, lacks)
+
+    def _cut(self, data: bytes, at: int) -> list[Frame]:
         frames: list[Frame] = []
         unpack, make, add = _HEAD.unpack_from, _MAKE_FRAME, frames.append
-        at, end = 0, len(data)
+        end = len(data)
         while end - at >= HEAD_BYTES:
             high, low, kind, flags, stream_id = unpack(data, at)
             length = high << 8 | low
@@ -143,6 +150,15 @@ class FrameReader:
             at = stop
         self._rest = data[at:]
         return frames
+
+
+def _bytes_of_frame(begun: bytes) -> int:
+    """Bytes of a frame that begins so, with its head; 0 if they are too few to tell."""
+    if len(begun) < HEAD_BYTES:
+        return 0
+    high, low = _HEAD.unpack_from(begun)[:2]
+    byte_count: int = HEAD_BYTES + (high << 8 | low)
+    return byte_count
 
 
 def without_padding(frame: Frame) -> bytes:

@@ -53,8 +53,13 @@ class MessageReader:
             if self.missing > len(data):
                 self.missing -= len(data)
                 return []
-            data = b"".join(self._parts)
-            self._parts = []
+            parts, self._parts = self._parts, []
+            if self.missing == len(data) and not parts[0][0]:
+                # The end of a message, whose first part was looked at: it is put together without its prefix.
+                self.missing = self._have = 0
+                parts[0] = parts[0][PREFIX_BYTES:]
+                return [b"".join(parts)]
+            data = b"".join(parts)
         messages: list[bytes] = []
         at, end = 0, len(data)
         self.missing = 0

@@ -88,6 +88,9 @@ def http_block(status: int) -> bytes:
 
 def percent_encoded(message: str) -> bytes:
     """A grpc-message: printable ASCII as it is, all other bytes of its UTF-8 as %XX."""
+    if message.isascii() and message.isprintable() and "%" not in message:
+        # As nearly all are; byte by byte was a seventh of what a refused call cost.
+        return message.encode()
     return b"".join(
         bytes([byte]) if byte in _PRINTABLE else b"%%%02X" % byte for byte in message.encode("utf-8", "replace")
     )
