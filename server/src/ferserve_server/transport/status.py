@@ -51,6 +51,9 @@ _CODES: Final[dict[type[errors.FerserveError], grpc.StatusCode]] = {
     errors.FerserveError: grpc.StatusCode.INTERNAL,
 }
 
+_NUMBERS: Final[dict[type[errors.FerserveError], int]] = {kind: code.value[0] for kind, code in _CODES.items()}
+"""Enumerations make their values anew at every look."""
+
 
 def code_of(error: errors.FerserveError) -> grpc.StatusCode:
     """The status code of an error."""
@@ -75,8 +78,7 @@ def status_of(error: errors.FerserveError) -> status_pb2.Status:
 
 def code_number(error: errors.FerserveError) -> int:
     """The status code of an error as its number on the wire, 1 to 16."""
-    number: int = code_of(error).value[0]
-    return number
+    return _NUMBERS[type(error)]
 
 
 def trailers_of(error: errors.FerserveError) -> Sequence[tuple[str, str | bytes]]:
