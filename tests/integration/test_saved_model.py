@@ -1,5 +1,6 @@
 """The TensorFlow engine with the model that ships."""
 
+import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -223,3 +224,31 @@ def test_the_cap_of_gpu_memory_is_handed_to_tensorflow(precision):
     assert [list(each.memory_limit_mb) for each in capped.experimental.virtual_devices] == [[1500.0]]
     assert free.allow_growth
     assert not free.experimental.virtual_devices
+
+
+def test_xla_compiles_a_model_whose_scores_stay(servable, strangers, tmp_path):
+    """On the CPU, where TensorFlow compiles only if a flag of its own says so too; in a process for that flag."""
+    np.save(tmp_path / "faces.npy", strangers)
+    code = f"""
+import sys
+from pathlib import Path
+import numpy as np
+from ferserve_server.backends.saved_model import SavedModelLoader
+from ferserve_server.domain.servable import ServableId
+from ferserve_server.repository.manifest import read_manifest
+directory, work = Path({str(BUNDLED)!r}), Path({str(tmp_path)!r})
+loader = SavedModelLoader(executor_count=1, intra_op_thread_count=1, gpu_xla=sys.argv[1] == "on")
+loaded = loader.load(ServableId("fer-nano", 1), directory, read_manifest(directory).description)
+np.save(work / f"{{sys.argv[1]}}.npy", loaded.predict(np.load(work / "faces.npy")))
+"""
+    log = {}
+    for state in ("on", "off"):
+        environment = os.environ | {"TF_XLA_FLAGS": "--tf_xla_cpu_global_jit", "TF_CPP_MIN_LOG_LEVEL": "0"}
+        command = [sys.executable, "-c", code, state]
+        done = subprocess.run(command, check=True, timeout=300, env=environment, capture_output=True, text=True)
+        log[state] = done.stdout + done.stderr
+
+    assert "Compiled cluster using XLA" in log["on"]
+    assert "Compiled cluster using XLA" not in log["off"]
+    assert "no GPU that --gpu-xla could compile for" in log["on"]
+    assert np.load(tmp_path / "on.npy") == pytest.approx(servable.predict(strangers), abs=TOLERANCE)

@@ -58,6 +58,7 @@ def _engine_options(settings: Settings) -> EngineOptions:
         executor_count=settings.executor_count,
         intra_op_threads=settings.intra_op_threads,
         gpu_memory_limit_mib=settings.gpu_memory_limit_mib,
+        gpu_xla=settings.gpu_xla,
         log_level=settings.log_level,
         log_format=settings.log_format,
     )

@@ -164,5 +164,6 @@ def _conditions(settings: Settings) -> str:
     sizes = ",".join(map(str, settings.bucket_sizes))
     return (
         f"{describe_machine(settings.backend)}; precision {settings.precision}; bucket_sizes {sizes}; "
-        f"intra_op_threads {settings.intra_op_threads}; executor_count {settings.executor_count}"
+        f"intra_op_threads {settings.intra_op_threads}; executor_count {settings.executor_count}; "
+        f"gpu_xla {settings.gpu_xla}"
     )

@@ -96,7 +96,7 @@ class Settings(UpstreamSettings):
     backend: Literal["tensorflow", "onnxruntime", "openvino"] = Field(
         "tensorflow", description="engine that runs models; the last two run a version's model.onnx, on the CPU"
     )
-    executor_count: int = Field(0, ge=0, le=256, description="batches that run at once; 0: cores, or 1 on a GPU")
+    executor_count: int = Field(0, ge=0, le=256, description="batches that run at once; 0: cores, or 2 on a GPU")
     intra_op_threads: int = Field(1, ge=1, le=256, description="threads within one operation")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="what models compute in; auto: bfloat16 where it is clearly faster and says the same"
@@ -109,6 +109,7 @@ class Settings(UpstreamSettings):
     gpu_memory_limit_mib: int = Field(
         0, ge=0, description="cap of GPU memory of an engine process, in MiB; 0: grow as needed"
     )
+    gpu_xla: bool = Field(False, description="compile models with XLA on a GPU, once for every batch size")
     max_queue_delay_ms: float = Field(
         0.0, ge=0, le=10_000, description="milliseconds a small batch waits for company; 0: never waits"
     )

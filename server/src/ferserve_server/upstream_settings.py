@@ -26,6 +26,7 @@ _OF_MODELS: Final = (
     "tune_cache",
     "target_p99_ms",
     "gpu_memory_limit_mib",
+    "gpu_xla",
     "bucket_sizes",
 )
 """Settings that do nothing where no models run, beside those of canaries. `model_repo` is not among them: the

@@ -34,14 +34,16 @@ class EngineSettings:
     """How engines run.
 
     Attributes:
-        executor_count: Batches that run at once; 0 picks one per core on a CPU and 1 on a GPU.
+        executor_count: Batches that run at once; 0 picks one per core on a CPU and 2 on a GPU.
         intra_op_thread_count: Threads within one operation, 1 or more.
         gpu_memory_limit_mib: Cap of GPU memory in MiB; 0 lets it grow as needed. TensorFlow alone uses GPUs.
+        gpu_xla: Whether XLA compiles models on a GPU.
     """
 
     executor_count: int = 0
     intra_op_thread_count: int = 1
     gpu_memory_limit_mib: int = 0
+    gpu_xla: bool = False
 
 
 def engine_loader(backend: str, settings: EngineSettings) -> Loader:
@@ -68,7 +70,7 @@ def engine_loader(backend: str, settings: EngineSettings) -> Loader:
         return OnnxLoader(backend, onnx_runtime.read_model, **counts)
     if backend == OPENVINO:
         return OnnxLoader(backend, openvino_model.read_model, **counts)
-    return SavedModelLoader(**counts, gpu_memory_limit_mib=settings.gpu_memory_limit_mib)
+    return SavedModelLoader(**counts, gpu_memory_limit_mib=settings.gpu_memory_limit_mib, gpu_xla=settings.gpu_xla)
 
 
 def _is_installed(package: str) -> bool:

@@ -39,6 +39,10 @@ class LoaderOptions(Protocol):
     def gpu_memory_limit_mib(self) -> int:
         """Cap of GPU memory in MiB, or 0."""
 
+    @property
+    def gpu_xla(self) -> bool:
+        """Whether XLA compiles models on a GPU."""
+
 
 def make_loader(options: LoaderOptions) -> Loader:
     """The engine that the options name, as they want it, and ensembles on it.
@@ -58,5 +62,7 @@ def bring_up(options: LoaderOptions) -> None:
 
 
 def _engine(options: LoaderOptions) -> Loader:
-    wanted = EngineSettings(options.executor_count, options.intra_op_threads, options.gpu_memory_limit_mib)
+    wanted = EngineSettings(
+        options.executor_count, options.intra_op_threads, options.gpu_memory_limit_mib, options.gpu_xla
+    )
     return engine_loader(options.backend, wanted)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
@@ -25,6 +25,9 @@ log = structlog.get_logger(__name__)
 _SIGNATURE = "serving_default"
 _TAG = "serve"
 
+_ON_GPU: Final = 2
+"""Batches at once on a GPU: one that it computes, and one whose faces are on their way to it meanwhile."""
+
 
 class SavedModelLoader:
     """Loads SavedModels onto the GPU where TensorFlow sees one, else onto the CPU.
@@ -34,17 +37,26 @@ class SavedModelLoader:
     segmentation fault within seconds.
 
     Args of the constructor:
-        executor_count: Batches that run at once; 0 picks one per core on the CPU and 1 on a GPU.
+        executor_count: Batches that run at once; 0 picks one per core on the CPU, and on a GPU `_ON_GPU`.
         intra_op_thread_count: Threads within one operation, 1 or more.
         gpu_memory_limit_mib: Cap of GPU memory in MiB; 0 lets it grow as needed.
+        gpu_xla: Whether XLA compiles the graph on a GPU; TensorFlow leaves that on a CPU to its own flag.
 
     Thread-safety: `load` may be called from any thread, one at a time.
     """
 
-    def __init__(self, *, executor_count: int, intra_op_thread_count: int, gpu_memory_limit_mib: int) -> None:
+    def __init__(
+        self,
+        *,
+        executor_count: int,
+        intra_op_thread_count: int,
+        gpu_memory_limit_mib: int = 0,
+        gpu_xla: bool = False,
+    ) -> None:
         self._executor_count = executor_count
         self._intra_op_thread_count = intra_op_thread_count
         self._gpu_memory_limit_mib = gpu_memory_limit_mib
+        self._gpu_xla = gpu_xla
 
     def load(self, servable_id: ServableId, directory: Path, description: ModelDescription) -> SessionServable:
         """Loads a version in float32; see `domain.ports.Loader`.
@@ -62,8 +74,10 @@ class SavedModelLoader:
         tf = TensorFlowCore()  # here, since it takes seconds and only a server that loads a model needs it
         open_session = self._freeze(tf, directory, description)
         on_gpu = _on_gpu(tf)
-        executor_count = self._executor_count or (1 if on_gpu else cpu_count())
+        executor_count = self._executor_count or (_ON_GPU if on_gpu else cpu_count())
         device = "gpu" if on_gpu else "cpu"
+        if self._gpu_xla and not on_gpu:
+            log.warning("there is no GPU that --gpu-xla could compile for", servable=str(servable_id))
         log.info("model loaded", servable=str(servable_id), device=device, executors=executor_count)
         return SessionServable(servable_id, description, open_session, executor_count=executor_count)
 
@@ -124,6 +138,8 @@ class SavedModelLoader:
             config.graph_options.rewrite_options.auto_mixed_precision_onednn_bfloat16 = (
                 tf.rewriter_pb2.RewriterConfig.ON
             )
+        if self._gpu_xla:
+            config.graph_options.optimizer_options.global_jit_level = tf.config_pb2.OptimizerOptions.ON_1
         if self._gpu_memory_limit_mib:
             config.gpu_options.experimental.virtual_devices.add().memory_limit_mb.append(
                 self._gpu_memory_limit_mib

@@ -12,11 +12,12 @@ class EngineOptions:
     """What an engine process is told when it starts; the first few implement `backends.loading.LoaderOptions`.
 
     Attributes:
-        model_repo: See `LoaderOptions`, as for the next four.
+        model_repo: See `LoaderOptions`, as for the next five.
         backend: As above.
         executor_count: As above.
         intra_op_threads: As above.
         gpu_memory_limit_mib: As above.
+        gpu_xla: As above.
         log_level: See `observability.logging.set_up_logging`.
         log_format: As above.
         gives_way: Whether it starts beside live traffic, and leaves the processor to that.
@@ -28,6 +29,7 @@ class EngineOptions:
     executor_count: int = 0
     intra_op_threads: int = 1
     gpu_memory_limit_mib: int = 0
+    gpu_xla: bool = False
     log_level: str = "info"
     log_format: str = "auto"
     gives_way: bool = False
