@@ -1,9 +1,10 @@
-"""What front processes would gain with a core each: simulated with pinned processes, where there are few cores.
+"""What several processes would gain with a core each: simulated with pinned processes, where there are few cores.
 
-The model takes no time. The owner of the models is held on one core, the front processes on the others, and the
-processor time of a call is taken apart: what a front process takes for it, and what the owner does. A process is
-one event loop, so a core is its limit, and N of them and an owner with a core each carry what the first of them to
-be busy allows. Prints a table and writes benchmarks/results/scaling.json. Run with `make bench`.
+The model takes no time. Calls come in at one process alone, and then all at a front process, which is held on one
+core and the owner of the models on the other: that is what a call costs at the owner, and what it costs either of
+them if it comes in at a front process. A process is one event loop, so a core is its limit, and N processes carry
+what the fullest of them allows, the owner with its share of the connections. Prints a table and writes
+benchmarks/results/scaling.json. Run with `make bench`.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from rounds import add_time_options, how_run
 from servers import copy_model, null_ferserve
 from serving_tables import number, table
 
+from ferserve_server.fronts.placement import share_of_owner
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -32,24 +35,34 @@ if TYPE_CHECKING:
 RESULTS = Path(__file__).resolve().parent / "results"
 CALLERS = 32
 MEASURED = (1, 2)
-"""Front processes that are run: one core has room for one event loop, whatever the number."""
+"""Processes that are run: one core has room for one event loop, whatever the number."""
 
-SIMULATED = (1, 2, 4, 8, 16)
+SIMULATED = (1, 2, 3, 4, 8)
+MANY_CORES = 1000
+"""More than there are processes: what is simulated."""
 
 
-def carried_per_s(front_cpu_s: float, owner_cpu_s: float, front_count: int) -> float:
-    """Calls a second of front processes and an owner with a core each.
+def owners_share(processes: int) -> float:
+    """The owner's share of the connections, 0 to 1."""
+    return 1.0 if processes == 1 else share_of_owner(processes, MANY_CORES)
+
+
+def load_of_each(own_cpu_s: float, front_cpu_s: float, owner_cpu_s: float, processes: int) -> tuple[float, float]:
+    """Processor time that a call takes of the owner, and of each front process, on average, in seconds.
 
     Args:
-        front_cpu_s: Processor time that a front process takes for a call, in seconds.
-        owner_cpu_s: That the owner takes for it.
-        front_count: Front processes.
+        own_cpu_s: What a call costs the owner that comes in there.
+        front_cpu_s: What one costs the front process that it comes in at.
+        owner_cpu_s: What that one costs the owner.
+        processes: The owner and the front processes.
     """
-    return min(front_count / front_cpu_s, 1 / owner_cpu_s)
+    share = owners_share(processes)
+    front_load_s = (1 - share) * front_cpu_s / (processes - 1) if processes > 1 else 0.0
+    return share * own_cpu_s + (1 - share) * owner_cpu_s, front_load_s
 
 
 def pin(server: RunningServer, owner_cores: set[int], front_cores: set[int]) -> set[int]:
-    """Holds every thread of the owner, and of its front processes, on these cores; returns the latter."""
+    """Holds every thread of the owner, and of its front process, on these cores; returns the latter."""
     fronts = processes_of(server.pid, server.tag) - {server.pid}
     for pid in (server.pid, *fronts):
         for thread in Path(f"/proc/{pid}/task").iterdir():
@@ -58,9 +71,9 @@ def pin(server: RunningServer, owner_cores: set[int], front_cores: set[int]) -> 
 
 
 def measure(processes: int, options: argparse.Namespace, work: Path) -> list[dict[str, Any]]:
-    """Runs the server with so many front processes, or with none for 1, and returns the figures of each round."""
+    """Runs the server with so many processes, calls coming in at front processes; returns the figures by round."""
     cores = sorted(os.sched_getaffinity(0))
-    flags = ["--processes", str(processes), *options.server_flag]
+    flags = ["--processes", str(processes), "--owner-share", "0", *options.server_flag]
     found = []
     with null_ferserve(copy_model(MODEL, work / "models"), work / f"{processes}.log", flags) as server:
         fronts = pin(server, set(cores[:1]), set(cores[1:])) if processes > 1 else set()
@@ -95,12 +108,14 @@ def scaling(runs: Mapping[int, Sequence[Mapping[str, float]]]) -> dict[str, Any]
         return statistics.median(run[name] for run in runs[processes])
 
     alone, most = median(1, "faces_per_s"), max(runs)
+    own_cpu_s = median(1, "owner_cpu_s")
     front_cpu_s, owner_cpu_s = median(most, "front_cpu_s"), median(most, "owner_cpu_s")
-    simulated = {count: carried_per_s(front_cpu_s, owner_cpu_s, count) for count in SIMULATED}
+    loads = {count: load_of_each(own_cpu_s, front_cpu_s, owner_cpu_s, count) for count in SIMULATED}
+    simulated = {count: 1 / max(load) for count, load in loads.items()}
     return {
         "other_work_share": statistics.fmean(run["other_work_share"] for each in runs.values() for run in each),
         "one_process_per_s": alone,
-        "one_process_cpu_s": median(1, "owner_cpu_s"),
+        "one_process_cpu_s": own_cpu_s,
         "front_cpu_s": front_cpu_s,
         "owner_cpu_s": owner_cpu_s,
         "simulated_per_s": simulated,
@@ -109,22 +124,40 @@ def scaling(runs: Mapping[int, Sequence[Mapping[str, float]]]) -> dict[str, Any]
 
 def scaling_table(document: Mapping[str, Any]) -> list[str]:
     """The table of benchmarks/results/scaling.json."""
-    front_us, owner_us = document["front_cpu_s"] * 1e6, document["owner_cpu_s"] * 1e6
-    alone = document["one_process_per_s"]
-    rows = [["1, measured", "1", number(alone), "1.00", f"{document['one_process_cpu_s'] * 1e6:.0f}"]]
-    for count, per_s in document["simulated_per_s"].items():
-        owner_is_full = int(count) * document["owner_cpu_s"] >= document["front_cpu_s"]
+    own_cpu_s, front_cpu_s, owner_cpu_s = (
+        document[name] for name in ("one_process_cpu_s", "front_cpu_s", "owner_cpu_s")
+    )
+    rows = [
+        ["1, measured", "1", number(document["one_process_per_s"]), "-", _us(own_cpu_s), "-"],
+        ["2, measured, all calls at the other", "0", "-", "-", _us(owner_cpu_s), _us(front_cpu_s)],
+    ]
+    for name, per_s in document["simulated_per_s"].items():
+        count = int(name)
+        owner_load_s, front_load_s = load_of_each(own_cpu_s, front_cpu_s, owner_cpu_s, count)
+        share = owners_share(count)
         rows.append(
             [
-                f"1 + {count}{', the owner is full' if owner_is_full else ''}",
-                str(int(count) + 1),
+                f"{count}{', the owner is full' if count > 1 and not share else ''}",
+                f"{share:.2g}",
                 number(per_s),
-                f"{per_s / alone:.2f}",
-                f"{front_us:.0f} + {owner_us:.0f}",
+                f"{per_s * own_cpu_s:.2f}",
+                _us(owner_load_s),
+                _us(front_load_s) if count > 1 else "-",
             ]
         )
-    heads = ["owner + front processes", "cores", "calls/s", "to one process", "µs of a call: front + owner"]
+    heads = [
+        "processes",
+        "owner's share",
+        "calls/s",
+        "to one process",
+        "µs of a call: owner",
+        "each other process",
+    ]
     return table(heads, rows)
+
+
+def _us(seconds: float) -> str:
+    return f"{seconds * 1e6:.0f}"
 
 
 def main() -> None:

@@ -25,7 +25,7 @@ VARIANTS = (
     f"{BASE}=",
     "gRPC's server=--door grpc",
     "batches untuned=--tune fixed",
-    "2 front processes=--processes 2",
+    "2 processes=--processes 2",
 )
 
 

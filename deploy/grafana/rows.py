@@ -417,7 +417,7 @@ def models_and_process() -> list[Panel]:
         ),
         lines(
             "Front processes",
-            "Processes that take calls in, and how many ended unasked and were replaced.",
+            "Processes that take calls in beside the owner of the models, and how many ended unasked.",
             [
                 ("sum(ferserve_front_processes)", "running"),
                 ("sum(increase(ferserve_front_restarts_total[$__rate_interval]))", "replaced"),

@@ -29,7 +29,9 @@ def _ask(server: ServerProcess) -> np.ndarray:
     return np.array([result.prediction.scores for result in answer.results])
 
 
-@pytest.mark.parametrize("flags", [(), ("--processes", "2")], ids=["one process", "front processes"])
+@pytest.mark.parametrize(
+    "flags", [(), ("--processes", "2", "--owner-share", "0")], ids=["one process", "a front process"]
+)
 def test_an_engine_that_is_killed_comes_back_and_scores_as_before(
     tiny_model_repo: Path, flags: tuple[str, ...]
 ) -> None:

@@ -41,6 +41,10 @@ def _no_lease(*_: object, **__: object) -> Never:
     raise AssertionError("nobody asks for a lease")
 
 
+def _no_connection(_: object) -> Never:
+    raise AssertionError("none was handed over")
+
+
 def _same(crops: CropBatch) -> CropBatch:
     return crops
 
@@ -49,7 +53,8 @@ async def test_one_that_ends_at_once_is_told_as_ended_and_not_as_an_error_of_its
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(front_process, "Child", EndedChild)
-    front = FrontProcess(FrontPlan(ENDS_AT_ONCE, {}, 4096, _no_lease, _same), {}, {}, lambda: None)
+    plan = FrontPlan(ENDS_AT_ONCE, {}, 4096, _no_lease, _same, _no_connection)
+    front = FrontProcess(plan, {}, {}, lambda: None)
     async with asyncio.timeout(60):
         await front.start({})
         with pytest.raises(FrontStartError, match="ended before it listened"):
@@ -62,8 +67,8 @@ async def test_a_version_that_was_loaded_while_they_started_is_told_to_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     @contextlib.asynccontextmanager
-    async def overtaken(settings: Any, models: Any, *others: Any) -> AsyncIterator[Any]:
-        async with running_fronts(settings, models, *others) as running:
+    async def overtaken(settings: Any, own: Any, models: Any, *others: Any) -> AsyncIterator[Any]:
+        async with running_fronts(settings, own, models, *others) as running:
             await models.refresh()  # as a control call does
             yield running
 

@@ -327,7 +327,7 @@ def _call_until_refused(server: ServerProcess, answered: threading.Event) -> Ref
 )
 def test_sigterm_under_load_loses_no_call_that_was_taken(tiny_model_repo: Path, engine: str, told: str) -> None:
     """Supervisors send the signal to the server alone, or to every process of it."""
-    flags = ("--processes", "2", "--engine", engine, "--lame-duck-s", "0.2")
+    flags = ("--processes", "3", "--engine", engine, "--lame-duck-s", "0.2")
     with run_server(tiny_model_repo, *flags) as server:
         pids = children(of=server.process.pid)
         assert len(children(FRONT, of=server.process.pid)) == 2
@@ -350,7 +350,7 @@ def test_sigterm_under_load_loses_no_call_that_was_taken(tiny_model_repo: Path, 
 
 
 def test_when_the_owner_of_the_models_is_killed_under_load_nothing_stays_behind(tiny_model_repo: Path) -> None:
-    with run_server(tiny_model_repo, "--processes", "2") as server, ThreadPoolExecutor(4) as pool:
+    with run_server(tiny_model_repo, "--processes", "3") as server, ThreadPoolExecutor(4) as pool:
         pids = children(of=server.process.pid)
         assert len(pids) == 3
         assert not [line for pid in (*pids, server.process.pid) for line in named_shared_memory(pid)]

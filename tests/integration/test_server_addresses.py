@@ -142,9 +142,11 @@ def _has_ipv6() -> bool:
         return True
 
 
-def test_a_file_is_for_one_process() -> None:
-    with pytest.raises(SettingsError, match="for one process"):
-        load_settings(["--listen", "unix:/tmp/x", "--processes", "2"])
+def test_a_file_is_for_one_process_where_grpc_listens_and_for_several_at_the_express_door() -> None:
+    wanted = ["--model-repo", "models", "--listen", "unix:/tmp/x", "--processes", "2"]
+    assert load_settings(wanted).processes == 2
+    with pytest.raises(SettingsError, match="for one process with door grpc: set door to express"):
+        load_settings([*wanted, "--door", "grpc"])
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "localhost"])

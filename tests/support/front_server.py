@@ -21,15 +21,15 @@ if TYPE_CHECKING:
     from ferserve_server.fronts.supervisor import Fronts
 
 CALLER_COUNT = 12
-"""Connections spread over two processes by chance: all of these on one of them once in 2,000 runs."""
+"""Connections spread over two processes: with gRPC's server by chance, all on one of them once in 2,000 runs."""
 
 
 @contextlib.asynccontextmanager
 async def front_server(
     model_repo: Path, loader: Loader | None = None, **settings: object
 ) -> AsyncIterator[LocalServer]:
-    """Runs a server with two front processes until the block is left."""
-    async with local_server(model_repo, loader, **({"processes": 2} | settings)) as server:
+    """Runs a server until the block is left; unless told otherwise two front processes take all calls in."""
+    async with local_server(model_repo, loader, **({"processes": 3, "owner_share": 0.0} | settings)) as server:
         yield server
 
 

@@ -1,15 +1,24 @@
 """What more cores would carry, from the processor time of a call."""
 
 import pytest
-from scaling import carried_per_s, scaling, scaling_table
+from scaling import load_of_each, owners_share, scaling, scaling_table
 
 
-@pytest.mark.parametrize(("front_count", "expected"), [(1, 5_000), (2, 10_000), (3, 12_500), (16, 12_500)])
-def test_front_processes_add_up_until_the_owner_is_full(front_count, expected):
-    assert carried_per_s(200e-6, 80e-6, front_count) == pytest.approx(expected)
+def test_one_process_has_all_the_work():
+    assert load_of_each(200e-6, 300e-6, 80e-6, 1) == (200e-6, 0.0)
 
 
-def test_the_table_says_what_was_measured_and_where_the_owner_is_full():
+@pytest.mark.parametrize("processes", [2, 3, 4, 16])
+def test_each_process_gets_its_part_of_an_average_call(processes):
+    share = owners_share(processes)
+
+    owner, front = load_of_each(200e-6, 300e-6, 80e-6, processes)
+
+    assert owner == pytest.approx(share * 200e-6 + (1 - share) * 80e-6)
+    assert front * (processes - 1) == pytest.approx((1 - share) * 300e-6)
+
+
+def test_the_table_says_what_was_measured_what_follows_and_where_the_owner_is_full():
     def run(faces_per_s, owner_cpu_s, front_cpu_s=0.0):
         return {
             "faces_per_s": faces_per_s,
@@ -18,9 +27,11 @@ def test_the_table_says_what_was_measured_and_where_the_owner_is_full():
             "other_work_share": 0.0,
         }
 
-    figures = scaling({1: [run(5_000, 200e-6)], 2: [run(4_000, 75e-6, 250e-6), run(4_100, 77e-6, 250e-6)]})
+    figures = scaling({1: [run(15_000, 45e-6)], 2: [run(12_000, 26e-6, 68e-6), run(12_100, 28e-6, 68e-6)]})
 
     lines = scaling_table(figures)
-    assert lines[2] == "| 1, measured | 1 | 5,000 | 1.00 | 200 |"
-    assert lines[3] == "| 1 + 1 | 2 | 4,000 | 0.80 | 250 + 76 |"
-    assert lines[5] == "| 1 + 4, the owner is full | 5 | 13,158 | 2.63 | 250 + 76 |"
+    assert lines[2] == "| 1, measured | 1 | 15,000 | - | 45 | - |"
+    assert lines[3] == "| 2, measured, all calls at the other | 0 | - | - | 27 | 68 |"
+    assert lines[4] == "| 1 | 1 | 22,222 | 1.00 | 45 | - |"
+    assert lines[5] == "| 2 | 0.48 | 28,105 | 1.26 | 36 | 36 |"
+    assert lines[7] == "| 4, the owner is full | 0 | 37,037 | 1.67 | 27 | 23 |"

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ferserve_server.front_assembly import settings_of_one_front
+from ferserve_server.front_assembly import owner_share, settings_of_one_front
 from ferserve_server.settings import Settings
 
 
@@ -17,12 +17,19 @@ def test_each_front_has_twice_its_share_of_the_threads_for_pictures_and_never_mo
 ):
     whole = Settings(model_repo=Path("models"), processes=processes, vision_threads=threads)
 
-    assert settings_of_one_front(whole, "127.0.0.1:1")["vision_threads"] == expected
+    assert settings_of_one_front(whole).vision_threads == expected
+
+
+def test_the_share_of_the_owner_is_what_is_wanted_or_what_suits_the_machine():
+    wanted = Settings(model_repo=Path("models"), processes=3, owner_share="0")
+
+    assert owner_share(wanted) == 0.0
+    assert 0 <= owner_share(Settings(model_repo=Path("models"), processes=3)) < 1
 
 
 def test_the_queue_for_pictures_is_divided_but_always_takes_one_request():
     whole = Settings(model_repo=Path("models"), processes=4, max_queue_images=256, max_images_per_request=100)
 
-    own = settings_of_one_front(whole, "127.0.0.1:1")
+    own = settings_of_one_front(whole)
 
-    assert (own["max_queue_images"], own["listen"]) == (100, "127.0.0.1:1")
+    assert own.max_queue_images == 100

@@ -174,6 +174,9 @@ def test_a_file_that_is_not_there_is_refused_by_name(name: str) -> None:
         (["--canary", "m:share=0.1,share=0.2"], "canary: 'm:share=0.1,share=0.2' has share twice"),
         (["--canary", "m:share=0.1;m:mode=split"], "canary: model m is named twice"),
         (["--tls-client-ca-file", "x"], "tls_client_ca_file needs tls_cert_file"),
+        (["--owner-share", "1.5"], "owner_share: must be auto, or a number from 0 to 1"),
+        (["--owner-share", "nan"], "owner_share: must be auto, or a number from 0 to 1"),
+        (["--owner-share", "half"], "owner_share: must be auto, or a number from 0 to 1"),
     ],
     ids=" ".join,
 )
@@ -298,6 +301,7 @@ def test_another_process_reads_the_settings_as_they_are() -> None:
     flags = [
         "--bucket-sizes", "1,8", "--alias", "fer-nano:beta=3", "--version-policy", "a=specific:1,2",
         "--version-policy", "b=all", "--canary-share", "0.2", "--canary-mode", "shadow", "--processes", "3",
+        "--owner-share", "0.5",
         "--model-repo", "some/where", "--no-reflection", "--control-token-file", "token",
     ]  # fmt: skip
     settings = load_settings(flags)

@@ -23,14 +23,16 @@ from ferserve_server.observability.exposition import MetricsAddressError, Metric
 from ferserve_server.observability.merged import MergedRegistry
 from ferserve_server.observability.metrics import Metrics
 from ferserve_server.service_assembly import build_service, build_vision, follow_health
-from ferserve_server.transport.addresses import ListenError
+from ferserve_server.transport.addresses import ListenError, ReservedPort, bound, port_of
 from ferserve_server.transport.compat.statistics import Statistics
 from ferserve_server.transport.control import TokenFileError
 from ferserve_server.transport.control_server import listening_control
+from ferserve_server.transport.express.accepting import accepting
 from ferserve_server.transport.upstream.channel import UpstreamFilesError
 from ferserve_server.upstream_assembly import running_upstream
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import AsyncIterator, Awaitable, Callable
 
     from ferserve_server.domain.models import Models
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from ferserve_server.fronts.supervisor import Fronts
     from ferserve_server.service_assembly import Service
     from ferserve_server.settings import Settings
+    from ferserve_server.transport.express.connections import Connections
 
 log = structlog.get_logger(__name__)
 
@@ -56,7 +59,7 @@ class RunningServer:
         control_port: Port of control calls' own address, or None.
         drain: Goes down in good order: health first, then intake, then what was taken. Returns whether all of it
             was answered in time.
-        fronts: The processes that take calls in, or None if this one does.
+        fronts: The other processes that take calls in, or None if there is only this one.
     """
 
     port: int | None
@@ -149,9 +152,12 @@ async def running_server(settings: Settings, loader: Loader | None) -> AsyncIter
         )
         stack.enter_context(background(follow_health(models, service.health, changed)))
         if settings.processes > 1:
-            running = running_fronts(settings, models, vision, statistics, metrics, merged)
-            fronts, port = await stack.enter_async_context(running)
+            chosen, own, sockets, port = await _bind_for_several(settings, service, clock, main)
+            running = running_fronts(chosen, own, models, vision, statistics, metrics, merged)
+            fronts, place = await stack.enter_async_context(running)
             on_change()  # a control call may have come while they started
+            # After them, since connections that come before stay here.
+            main.enter_context(accepting(sockets, place))
         log.info(
             "listening",
             port=port,
@@ -176,6 +182,23 @@ async def running_server(settings: Settings, loader: Loader | None) -> AsyncIter
             lambda: asyncio.ensure_future(_drain(settings, service, fronts, stop)),
             fronts,
         )
+
+
+async def _bind_for_several(
+    settings: Settings, service: Service, clock: MonotonicClock, stack: contextlib.AsyncExitStack
+) -> tuple[Settings, Connections | None, list[socket.socket], int | None]:
+    """Binds the address of several processes until the stack is left.
+
+    Returns:
+        The settings of the front processes; what serves connections in this one and the sockets to accept them on,
+        None and none if the front processes listen themselves, as gRPC's server has to; the port.
+    """
+    if settings.door == "grpc":
+        reserved = stack.enter_context(ReservedPort(settings.listen, "--listen"))
+        return settings.model_copy(update={"listen": reserved.address}), None, [], reserved.port
+    own = await stack.enter_async_context(service.connections(settings, clock.now))
+    sockets = stack.enter_context(bound(settings.listen, "--listen"))
+    return settings, own, sockets, port_of(sockets)
 
 
 def _listen_metrics(settings: Settings, registry: MergedRegistry, stack: contextlib.AsyncExitStack) -> int | None:
@@ -214,10 +237,21 @@ async def _drain(
 ) -> bool:
     """Goes down in good order, all processes at once; returns whether all that was taken was answered in time."""
     log.info("draining", timeout_s=settings.drain_timeout_s)
-    draining = [drain(settings, service.health, service.calls, stop)]
-    if fronts is not None:
-        draining.append(fronts.drain(settings.lame_duck_s + settings.drain_timeout_s + DRAIN_SLACK_S))
+    ending: Awaitable[bool] = asyncio.ensure_future(_drain_fronts(settings, fronts))
+
+    async def stop_last() -> None:
+        # Whoever comes while front processes are at it is told here that the service goes down.
+        await ending
+        await stop()
+
+    draining = [drain(settings, service.health, service.calls, stop_last), ending]
     if not all(await asyncio.gather(*draining)):
         return False
     log.info("drained")
     return True
+
+
+async def _drain_fronts(settings: Settings, fronts: Fronts | None) -> bool:
+    if fronts is None:
+        return True
+    return await fronts.drain(settings.lame_duck_s + settings.drain_timeout_s + DRAIN_SLACK_S)

@@ -1,7 +1,7 @@
 """A front process: takes calls in, reads pictures, finds faces, and has its starter score them.
 
-It is started by `front_assembly` with the file descriptor of a channel, ends when that closes, and never imports
-TensorFlow.
+It is started by `front_assembly` with the file descriptors of two channels: one to talk with the owner, the other
+brings connections. It ends when the first closes, and never imports TensorFlow.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import uvloop
 from ferserve_server.background import background
 from ferserve_server.clock import MonotonicClock
 from ferserve_server.draining import drain
+from ferserve_server.fronts import handover
 from ferserve_server.fronts.arena import Arena
 from ferserve_server.fronts.conversation import Conversation
 from ferserve_server.fronts.front_process import layout_of
@@ -53,6 +54,7 @@ def main() -> None:
     """Runs until the channel closes."""
     ignore_stop_signals()
     channel = Channel.from_fd(int(sys.argv[1]), MESSAGE_BYTES)
+    doorway = Channel.from_fd(int(sys.argv[2]), handover.MESSAGE_BYTES)
     try:
         hello, (memory_fd,) = channel.receive_with_fds()
     except ChannelClosedError:
@@ -64,12 +66,12 @@ def main() -> None:
     block = SharedBlock(memory_fd, layout_of(memory_bytes))
     memory = block.faces(0, (memory_bytes,))
     block.close()
-    uvloop.run(_serve(channel, memory))
+    uvloop.run(_serve(channel, doorway, memory))
     # gRPC keeps native threads; see `cli`.
     os._exit(0)
 
 
-async def _serve(channel: Channel, memory: npt.NDArray[np.uint8]) -> None:
+async def _serve(channel: Channel, doorway: Channel, memory: npt.NDArray[np.uint8]) -> None:
     loop = asyncio.get_running_loop()
     begin: asyncio.Future[dict[str, Any]] = loop.create_future()
     models_changed, told_to_drain, owner_gone = asyncio.Event(), asyncio.Event(), asyncio.Event()
@@ -102,7 +104,7 @@ async def _serve(channel: Channel, memory: npt.NDArray[np.uint8]) -> None:
     set_up_logging(settings.log_level, settings.log_format)
     structlog.contextvars.bind_contextvars(pid=os.getpid())
     try:
-        await _answer_calls(settings, models, conversation, metrics, clock, models_changed, told_to_drain)
+        await _answer_calls(settings, models, conversation, doorway, metrics, models_changed, told_to_drain)
     except (ListenError, TokenFileError) as error:
         conversation.tell("failed", str(error))
     await conversation.flush()
@@ -117,12 +119,13 @@ async def _answer_calls(
     settings: Settings,
     models: RemoteModels,
     conversation: Conversation,
+    doorway: Channel,
     metrics: Metrics,
-    clock: MonotonicClock,
     models_changed: asyncio.Event,
     told_to_drain: asyncio.Event,
 ) -> None:
     """Answers calls until it is told to drain, and then goes down in good order."""
+    clock = MonotonicClock()
     statistics = RemoteStatistics(conversation.tell, conversation.ask)
     told: list[Any] = []
 
@@ -147,7 +150,12 @@ async def _answer_calls(
         stack.enter_context(background(keep_telling()))
         # A stack of its own, so that a drain can close it.
         main = await stack.enter_async_context(contextlib.AsyncExitStack())
-        await main.enter_async_context(service.listening(settings, clock.now, share_port=True))
+        if settings.door == "grpc":
+            await main.enter_async_context(service.listening(settings, clock.now, share_port=True))
+        else:
+            own = await main.enter_async_context(service.connections(settings, clock.now))
+            taking = handover.TakingOver(doorway, own, lambda *counts: conversation.tell("connections", counts))
+            main.callback(taking.close)
         conversation.tell("listening", None)
         await told_to_drain.wait()
         in_time = await drain(settings, service.health, service.calls, main.aclose)

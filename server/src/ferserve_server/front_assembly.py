@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import contextlib
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from ferserve_server.backends.processor import cpu_count
 from ferserve_server.fronts.front_process import FrontPlan, FrontStartError
+from ferserve_server.fronts.placement import front_for_next, share_of_owner
 from ferserve_server.fronts.supervisor import Fronts
-from ferserve_server.transport.addresses import ListenError, ReservedPort
+from ferserve_server.transport.addresses import ListenError
 from ferserve_server.transport.compat.shared_statistics import COUNTED, take_counted, tell_counts
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Hashable
+    import socket
+    from collections.abc import AsyncIterator, Callable, Hashable
 
     from ferserve_server.domain.models import Models
     from ferserve_server.domain.ports import Vision
+    from ferserve_server.fronts.handover import Intake
     from ferserve_server.fronts.state_form import Json
     from ferserve_server.observability.merged import MergedRegistry
     from ferserve_server.observability.metrics import Metrics
@@ -29,68 +32,96 @@ _MODULE: Final = "ferserve_server.front"
 @contextlib.asynccontextmanager
 async def running_fronts(
     settings: Settings,
+    own: Intake | None,
     models: Models,
     vision: Vision,
     statistics: Statistics,
     metrics: Metrics,
     merged: MergedRegistry,
-) -> AsyncIterator[tuple[Fronts, int]]:
-    """Starts the front processes, and yields them when all listen; on leaving they end.
+) -> AsyncIterator[tuple[Fronts, Callable[[socket.socket], None]]]:
+    """Starts the front processes, and yields them when all take calls in; on leaving they end.
+
+    Args:
+        settings: The settings; with `own` None, each front process listens at `listen` itself.
+        own: Serves the connections of this process.
+        models: The models.
+        vision: Resizes faces.
+        statistics: The counts of the service.
+        metrics: The metrics of this process.
+        merged: Those of all.
 
     Yields:
-        The processes and their port.
+        The processes, and what gives a connection to one of them, or to this one.
 
     Raises:
-        ListenError: The address cannot be listened on.
+        ListenError: A front process cannot take calls in.
     """
-    with ReservedPort(settings.listen, "--listen") as reserved:
-        plan = FrontPlan(
-            _MODULE,
-            settings_of_one_front(settings, reserved.address),
-            settings.max_queue_mib * 2**20,
-            models.acquire,
-            vision.resize,
-        )
+    count = settings.processes if own is None else settings.processes - 1
+    share = owner_share(settings)
 
-        def gone(process: Hashable) -> None:
-            merged.ended(process)
-            metrics.front_restarts.inc()
+    def place(accepted: socket.socket) -> None:
+        if own is None:
+            accepted.close()
+            return
+        takers = fronts.takers
+        index = front_for_next(own.count, [front.connection_count for front in takers], share)
+        if index is None or not takers[index].hand_over(accepted):
+            own.adopt(accepted)
 
-        def take_series(process: Hashable, series: Json) -> None:
-            merged.update(process, series)
+    plan = FrontPlan(
+        _MODULE,
+        settings_of_one_front(settings).model_dump(mode="json"),
+        settings.max_queue_mib * 2**20,
+        models.acquire,
+        vision.resize,
+        place,
+    )
 
-        fronts = Fronts(
-            plan,
-            settings.processes,
-            models,
-            default_model=settings.default_model,
-            news={"metrics": take_series, COUNTED: lambda _, rows: take_counted(statistics, rows)},
-            questions={COUNTED: partial(tell_counts, statistics)},
-            gone=gone,
-        )
-        metrics.front_processes.set_function(lambda: fronts.running_count)
-        try:
-            await fronts.start()
-            yield fronts, reserved.port
-        except FrontStartError as error:
-            raise ListenError(str(error)) from error
-        finally:
-            await fronts.close()
+    def gone(process: Hashable) -> None:
+        merged.ended(process)
+        metrics.front_restarts.inc()
+
+    def take_series(process: Hashable, series: Json) -> None:
+        merged.update(process, series)
+
+    fronts = Fronts(
+        plan,
+        count,
+        models,
+        default_model=settings.default_model,
+        news={"metrics": take_series, COUNTED: lambda _, rows: take_counted(statistics, rows)},
+        questions={COUNTED: partial(tell_counts, statistics)},
+        gone=gone,
+    )
+    metrics.front_processes.set_function(lambda: fronts.running_count)
+    try:
+        await fronts.start()
+        yield fronts, place
+    except FrontStartError as error:
+        raise ListenError(str(error)) from error
+    finally:
+        await fronts.close()
 
 
-def settings_of_one_front(settings: Settings, address: str) -> dict[str, Any]:
-    """The settings of one front process: threads and the queue for pictures are divided among all.
+def owner_share(settings: Settings) -> float:
+    """The owner's share of the connections, 0 to 1."""
+    if settings.owner_share == "auto":
+        return share_of_owner(settings.processes, cpu_count())
+    return settings.owner_share
 
-    Of the threads each has twice its share, at most all: the kernel spreads connections as it happens, and with no
-    more than its share a process that has most of them leaves cores idle.
+
+def settings_of_one_front(settings: Settings) -> Settings:
+    """The settings of one front process: threads and the queue for pictures are divided among all processes.
+
+    Of the threads each has twice its share, at most all: pictures come unevenly, and with no more than its share a
+    process that has most of them leaves cores idle. The owner has the whole, for HTTP and where most connections
+    are its own.
     """
     count = settings.processes
     threads = settings.vision_threads or cpu_count()
-    own = settings.model_copy(
+    return settings.model_copy(
         update={
-            "listen": address,
             "vision_threads": min(threads, max(1, 2 * threads // count)),
             "max_queue_images": max(settings.max_images_per_request, settings.max_queue_images // count),
         }
     )
-    return own.model_dump(mode="json")

@@ -11,12 +11,14 @@ from ferserve_server.observability.observers import CallMetrics, VisionMetrics
 from ferserve_server.pipeline.analyze_images import AnalyzeImages
 from ferserve_server.pipeline.classify_faces import ClassifyFaces
 from ferserve_server.pipeline.stream_frames import StreamLimits
+from ferserve_server.transport.addresses import bound, port_of
 from ferserve_server.transport.calls import Calls
 from ferserve_server.transport.control import build_control
 from ferserve_server.transport.emotion_servicer import EmotionServicer
+from ferserve_server.transport.express.accepting import accepting
+from ferserve_server.transport.express.connections import Connections, open_connections
 from ferserve_server.transport.express.door import Door
 from ferserve_server.transport.express.method_table import MethodTable
-from ferserve_server.transport.express.server import listening_express
 from ferserve_server.transport.health import HealthReporter
 from ferserve_server.transport.interop import build_interop, compat_names
 from ferserve_server.transport.limits import RequestLimits
@@ -71,7 +73,7 @@ class Service:
         Args:
             settings: The settings.
             now: The time, in seconds.
-            share_port: Whether this is one of several processes that listen on the same port.
+            share_port: Whether this is one of several processes that listen on the same port, with gRPC's server.
 
         Yields:
             The port; None for a socket's file.
@@ -80,24 +82,28 @@ class Service:
             ListenError: The address cannot be listened on.
         """
         if settings.door == "express":
-            others = MethodTable()
-            self._register(others, settings)
-            door = Door(self.calls, self._emotion, self.health, others)
-            async with listening_express(
-                settings.listen,
-                door,
-                self.limits,
-                self.tls,
-                now,
-                share_port=share_port,
-                max_connection_age_s=settings.max_connection_age_s,
-            ) as port:
-                yield port
+            async with self.connections(settings, now) as own:
+                with bound(settings.listen, "--listen") as sockets, accepting(sockets, own.adopt):
+                    yield port_of(sockets)
             return
         server = new_server(self.limits, share_port=share_port, max_connection_age_s=settings.max_connection_age_s)
         self._register(server, settings)
         async with listening_grpc(server, settings.listen, self.tls, "--listen") as port:
             yield port
+
+    @contextlib.asynccontextmanager
+    async def connections(self, settings: Settings, now: Callable[[], float]) -> AsyncIterator[Connections]:
+        """The same at the express door, on the connections that it is given.
+
+        Raises:
+            ListenError: The TLS files cannot be used.
+        """
+        others = MethodTable()
+        self._register(others, settings)
+        door = Door(self.calls, self._emotion, self.health, others)
+        age_s = settings.max_connection_age_s
+        async with open_connections(door, self.limits, self.tls, now, max_connection_age_s=age_s) as connections:
+            yield connections
 
     def _register(self, server: grpc.aio.Server | MethodTable, settings: Settings) -> None:
         register_services(

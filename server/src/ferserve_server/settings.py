@@ -63,7 +63,15 @@ class Settings(UpstreamSettings):
         "grpc, gRPC's server; clients notice no difference",
     )
     processes: int = Field(
-        1, ge=1, le=64, description="processes that take gRPC calls in; from 2 on, one more owns the models"
+        1,
+        ge=1,
+        le=64,
+        description="processes that take gRPC calls in; one of them owns the models, with door grpc one more",
+    )
+    owner_share: float | Literal["auto"] = Field(
+        "auto",
+        description="share of the connections, 0 to 1, that the owner of the models serves itself where there are "
+        "several processes; auto: by their number and the cores",
     )
     max_connection_age_s: float = Field(
         0.0,
@@ -183,6 +191,19 @@ class Settings(UpstreamSettings):
     def _split_sizes(cls, value: object) -> object:
         return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
 
+    @field_validator("owner_share", mode="before")
+    @classmethod
+    def _read_share(cls, value: object) -> object:
+        if value == "auto":
+            return value
+        try:
+            share = float(str(value))
+        except ValueError:
+            share = -1.0
+        if not 0 <= share <= 1:
+            raise ValueError("must be auto, or a number from 0 to 1")
+        return share
+
     @model_validator(mode="after")
     def _check_together(self) -> Self:
         sizes = self.bucket_sizes
@@ -204,8 +225,11 @@ class Settings(UpstreamSettings):
 
     @model_validator(mode="after")
     def _check_processes(self) -> Self:
-        if self.processes > 1 and self.listen.startswith("unix:"):
-            raise ValueError("a unix: address in listen is for one process: set processes to 1, or a HOST:PORT")
+        if self.processes > 1 and self.door == "grpc" and self.listen.startswith("unix:"):
+            raise ValueError(
+                "a unix: address in listen is for one process with door grpc: "
+                "set door to express, processes to 1, or a HOST:PORT"
+            )
         if self.processes > 1 and self.upstream:
             raise ValueError("processes must be 1 with upstream: start several such servers instead")
         return self

@@ -8,6 +8,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from ferserve_server.fronts import handover
 from ferserve_server.fronts.conversation import Conversation
 from ferserve_server.fronts.desk import FrontDesk
 from ferserve_server.fronts.mailbox import MESSAGE_BYTES
@@ -16,6 +17,7 @@ from ferserve_server.interprocess.child import Child
 from ferserve_server.interprocess.memory import SharedBlock, SlotLayout
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable
 
     from ferserve_server.domain.face import CropBatch
@@ -40,6 +42,7 @@ class FrontPlan:
         memory_bytes: Memory shared with each, for the faces that are on their way.
         acquire: Hands out leases.
         resize: See `FrontDesk`.
+        returned: See `handover.HandingOver`.
     """
 
     module: str
@@ -47,6 +50,7 @@ class FrontPlan:
     memory_bytes: int
     acquire: Acquire
     resize: Callable[[CropBatch], CropBatch]
+    returned: Callable[[socket.socket], None]
 
 
 def layout_of(memory_bytes: int) -> SlotLayout:
@@ -58,7 +62,7 @@ class FrontProcess:
     """Event loop only.
 
     Attributes:
-        listening: Done when it listens; fails with `FrontStartError` if it ends before.
+        listening: Done when it takes calls in; fails with `FrontStartError` if it ends before.
         drained: Done when it has answered all it took, with whether it was in time; False if it ends before.
         ended: Set when it is gone.
     """
@@ -78,6 +82,7 @@ class FrontProcess:
         self._child: Child | None = None
         self._conversation: Conversation | None = None
         self._desk: FrontDesk | None = None
+        self._handing_over: handover.HandingOver | None = None
 
     @property
     def pid(self) -> int:
@@ -88,6 +93,20 @@ class FrontProcess:
     def face_count(self) -> int:
         """Its faces that are not answered."""
         return self._desk.face_count if self._desk else 0
+
+    @property
+    def takes_connections(self) -> bool:
+        """Whether it takes calls in, and goes on to."""
+        return self.listening.done() and not self.drained.done() and not self.ended.is_set()
+
+    @property
+    def connection_count(self) -> int:
+        """Connections that it has, or is about to get."""
+        return self._handing_over.count if self._handing_over else 0
+
+    def hand_over(self, accepted: socket.socket) -> bool:
+        """Gives it a connection; False: it takes none, and the socket is still the caller's."""
+        return self._handing_over is not None and self._handing_over.hand_over(accepted)
 
     @property
     def heard_count(self) -> int:
@@ -104,12 +123,15 @@ class FrontProcess:
         try:
             memory = block.faces(0, (self._plan.memory_bytes,))
             ours, theirs = Channel.pair(MESSAGE_BYTES)
+            way_in, way_out = Channel.pair(handover.MESSAGE_BYTES)
+            handing_over = self._handing_over = handover.HandingOver(way_in, self._plan.returned)
             try:
-                self._child = await asyncio.to_thread(Child, self._plan.module, (), (theirs,))
+                self._child = await asyncio.to_thread(Child, self._plan.module, (), (theirs, way_out))
                 with contextlib.suppress(ChannelClosedError):  # it has ended already: told when it is read
                     ours.send(json.dumps({"memory_bytes": self._plan.memory_bytes}).encode(), [block.fd])
             except BaseException:
                 ours.close()
+                handing_over.close()
                 raise
         finally:
             block.close()  # `memory` keeps it mapped
@@ -117,7 +139,8 @@ class FrontProcess:
             **self._news,
             "listening": lambda _: self._settle(self.listening, None),
             "failed": self._failed,
-            "drained": lambda in_time: self._settle(self.drained, in_time),
+            "drained": self._drained,
+            "connections": lambda counts: handing_over.told(*counts),
         }
         self._conversation = Conversation(
             ours,
@@ -167,6 +190,15 @@ class FrontProcess:
         if self._desk is not None:
             self._desk.score_message(message)
 
+    def _drained(self, in_time: bool) -> None:
+        self._settle(self.drained, in_time)
+        self._take_back()
+
+    def _take_back(self) -> None:
+        """Has others serve the connections that it has not taken. It counts as one that takes none by then."""
+        if self._handing_over is not None:
+            self._handing_over.close()
+
     def _failed(self, text: str) -> None:
         self._fault = text
         self._settle_error(FrontStartError(text))
@@ -180,6 +212,7 @@ class FrontProcess:
             self._desk.close()
         self._settle_error(FrontStartError("a front process ended before it listened"))
         self._settle(self.drained, False)
+        self._take_back()
 
     def _settle_error(self, error: FrontStartError) -> None:
         if not self.listening.done():

@@ -80,8 +80,13 @@ class Fronts:
 
     @property
     def running_count(self) -> int:
-        """Front processes that listen."""
+        """Front processes that take calls in."""
         return sum(front.listening.done() and not front.ended.is_set() for front in self._fronts.values())
+
+    @property
+    def takers(self) -> list[FrontProcess]:
+        """Those that a connection can be given to."""
+        return [front for front in self._fronts.values() if front.takes_connections]
 
     @property
     def face_count(self) -> int:
@@ -94,7 +99,7 @@ class Fronts:
         return [front.pid for front in self._fronts.values() if not front.ended.is_set()]
 
     async def start(self) -> None:
-        """Starts them all, and returns when all listen.
+        """Starts them all, and returns when all take calls in.
 
         Raises:
             FrontStartError: One did not get that far.
@@ -104,7 +109,7 @@ class Fronts:
             async with asyncio.timeout(LONGEST_START_S):
                 await asyncio.gather(*(front.listening for front in first))
         except TimeoutError as error:
-            raise FrontStartError(f"a front process did not listen within {LONGEST_START_S:g} s") from error
+            raise FrontStartError(f"a front process did not take calls in within {LONGEST_START_S:g} s") from error
         self._keepers = [self._loop.create_task(self._keep(index, front)) for index, front in enumerate(first)]
         self._keepers.append(self._loop.create_task(self._tell_canaries()))
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import array
 import errno
-import os
 import select
 import socket
 from typing import TYPE_CHECKING, Final, Self
@@ -16,6 +16,7 @@ LONGEST_MESSAGE: Final = 128 * 1024
 the system is set up otherwise."""
 
 _FDS_PER_MESSAGE: Final = 4
+_FDS_SPACE: Final = socket.CMSG_SPACE(_FDS_PER_MESSAGE * array.array("i").itemsize)
 
 
 class ChannelClosedError(Exception):
@@ -121,15 +122,20 @@ class Channel:
         Raises:
             ChannelClosedError: None is left, and the other side is gone.
         """
+        return self._received_with_fds(0)
+
+    def receive_fds_now(self) -> list[int] | None:
+        """The file descriptors that came with the next message, or None if there is none yet. Does not wait.
+
+        They are the caller's to close. None of them is there if this process has no room for more.
+
+        Raises:
+            ChannelClosedError: None is left, and the other side is gone.
+        """
         try:
-            message, fds, _, _ = socket.recv_fds(self._socket, self._longest, _FDS_PER_MESSAGE)
-        except ConnectionError as error:
-            raise ChannelClosedError from error
-        if not message:
-            raise ChannelClosedError
-        for fd in fds:  # `recv_fds` drops its flags before Python 3.13, so they come without close-on-exec
-            os.set_inheritable(fd, False)
-        return message, fds
+            return self._received_with_fds(socket.MSG_DONTWAIT)[1]
+        except BlockingIOError:
+            return None
 
     def shut_down(self) -> None:
         """Ends the connection in both directions and wakes the threads that wait on either side of it."""
@@ -148,7 +154,8 @@ class Channel:
             raise MessageTooLongError(f"messages have 1 to {self._longest} bytes, this one has {len(message)}")
         try:
             if fds:
-                socket.send_fds(self._socket, [message], fds, flags)
+                extra = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))
+                self._socket.sendmsg([message], [extra], flags)
             else:
                 self._socket.send(message, flags)
         except ConnectionError as error:
@@ -157,6 +164,20 @@ class Channel:
             if error.errno == errno.EBADF:  # closed on this side
                 raise ChannelClosedError from error
             raise
+
+    def _received_with_fds(self, flags: int) -> tuple[bytes, list[int]]:
+        try:
+            # Not `socket.recv_fds` and `send_fds`: they heed no flags before Python 3.13.
+            message, extra, _, _ = self._socket.recvmsg(self._longest, _FDS_SPACE, flags | socket.MSG_CMSG_CLOEXEC)
+        except ConnectionError as error:
+            raise ChannelClosedError from error
+        if not message:
+            raise ChannelClosedError
+        fds = array.array("i")
+        for level, kind, data in extra:
+            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+                fds.frombytes(data[: len(data) // fds.itemsize * fds.itemsize])
+        return message, list(fds)
 
     def _received(self, flags: int) -> bytes:
         try:

@@ -109,7 +109,7 @@ class Metrics:
         )
 
         self.front_processes = self._gauge(
-            "front_processes", "Processes that take calls in, beside the one that owns the models."
+            "front_processes", "Processes that take calls in beside the one that owns the models."
         )
         self.front_restarts = self._counter("front_restarts_total", "Such processes that ended unasked.")
 

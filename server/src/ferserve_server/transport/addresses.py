@@ -1,4 +1,4 @@
-"""Addresses that need care before a gRPC server takes them: files of sockets, and ports of several processes."""
+"""Addresses, and what they need before a server takes them: files of sockets, and ports of several processes."""
 
 from __future__ import annotations
 
@@ -113,36 +113,68 @@ def host_and_port(address: str) -> tuple[str, int]:
     return host.strip("[]"), port
 
 
-def bound_sockets(address: str, *, share: bool = False) -> list[socket.socket]:
-    """Binds all that HOST:PORT names, to be listened on by the caller, who closes them.
+@contextlib.contextmanager
+def bound(address: str, flag: str) -> Iterator[list[socket.socket]]:
+    """Binds all that an address names, to be listened on within the block.
 
     Every address of the host has the same port. A host that means all addresses, 0.0.0.0 or [::], means those of
     both families where there are both, as with gRPC.
 
     Args:
-        address: HOST:PORT; port 0 picks a free one.
-        share: Whether other processes listen there too.
+        address: HOST:PORT or unix:PATH; port 0 picks a free one.
+        flag: Names the setting in errors.
 
     Raises:
-        OSError: It is taken, or no address of this host.
-        ValueError: It is no HOST:PORT.
+        ListenError: It is taken, or no address of this host, or none at all.
     """
+    with claimed(address, flag):
+        try:
+            sockets = [_file_socket(path_of(address))] if is_unix(address) else _port_sockets(address)
+        except (OSError, ValueError) as error:
+            raise ListenError(f"cannot listen on {address!r}: {error}; choose another with {flag}") from error
+        try:
+            yield sockets
+        finally:
+            for each in sockets:
+                each.close()
+
+
+def port_of(sockets: list[socket.socket]) -> int | None:
+    """The port of what `bound` has bound; None for a socket's file."""
+    if sockets[0].family == socket.AF_UNIX:
+        return None
+    port: int = sockets[0].getsockname()[1]
+    return port
+
+
+def _file_socket(path: Path) -> socket.socket:
+    made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        made.bind(os.fspath(path))
+        made.listen()  # at once: another server takes a file that nobody listens on for one left behind
+    except BaseException:
+        made.close()
+        raise
+    return made
+
+
+def _port_sockets(address: str) -> list[socket.socket]:
     host, port = host_and_port(address)
-    if host in _ALL_ADDRESSES and (both := _of_both_families(port, share=share)) is not None:
+    if host in _ALL_ADDRESSES and (both := _of_both_families(port)) is not None:
         return [both]
 
     def bind(family: int, name: str, number: int) -> socket.socket:
-        return _bound(family, name, number, share=share)
+        return _bound(family, name, number, share=False)
 
     return _bind(host, port, bind)
 
 
-def _of_both_families(port: int, *, share: bool) -> socket.socket | None:
+def _of_both_families(port: int) -> socket.socket | None:
     """A socket for all addresses; None where there is no IPv6."""
     if not socket.has_dualstack_ipv6():
         return None
     try:
-        return _bound(socket.AF_INET6, "::", port, share=share)
+        return _bound(socket.AF_INET6, "::", port, share=False)
     except OSError as error:
         if error.errno in {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}:
             return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from ferserve_server.transport.express.bounds import DEAD_S, IDLE_S, UNREAD_S
 from ferserve_server.transport.express.session import Session
@@ -14,6 +14,16 @@ if TYPE_CHECKING:
     from ferserve_server.transport.express.request_head import RequestHead
     from ferserve_server.transport.express.stream import Call, Stream
     from ferserve_server.transport.limits import RequestLimits
+
+
+class OpenOnes(Protocol):
+    """Where connections are while they are open."""
+
+    def add(self, connection: Connection, /) -> None:
+        """One has begun."""
+
+    def discard(self, connection: Connection, /) -> None:
+        """One has ended."""
 
 
 class Connection(asyncio.Protocol):
@@ -31,7 +41,7 @@ class Connection(asyncio.Protocol):
         self,
         begin: Callable[[Stream, RequestHead], Call | None],
         limits: RequestLimits,
-        connections: set[Connection],
+        connections: OpenOnes,
         now: Callable[[], float],
         max_age_s: float,
     ) -> None:

@@ -1,0 +1,63 @@
+"""Laws of who gets connections that come and go."""
+
+from __future__ import annotations
+
+import math
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ferserve_server.fronts.placement import front_for_next, share_of_owner
+
+SHARES = st.floats(0, 1)
+FRONT_COUNTS = st.lists(st.integers(0, 1000), max_size=16)
+
+
+def _place(own: int, fronts: list[int], share: float) -> tuple[int, list[int]]:
+    index = front_for_next(own, fronts, share)
+    if index is None:
+        return own + 1, fronts
+    return own, [count + (at == index) for at, count in enumerate(fronts)]
+
+
+@given(st.integers(1, 16), SHARES, st.integers(0, 200))
+def test_of_those_that_stay_the_owner_has_its_share_and_the_others_are_level(
+    front_count: int, share: float, connections: int
+) -> None:
+    own, fronts = 0, [0] * front_count
+    for _ in range(connections):
+        own, fronts = _place(own, fronts, share)
+    assert math.floor(share * connections) <= own <= math.ceil(share * connections)
+    assert max(fronts) - min(fronts) <= 1
+
+
+@given(st.integers(0, 1000), FRONT_COUNTS, SHARES)
+def test_whatever_there_is_one_process_gets_it_and_no_front_process_that_has_more_than_another(
+    own: int, fronts: list[int], share: float
+) -> None:
+    index = front_for_next(own, fronts, share)
+    if index is None:
+        assert not fronts or own < share * (own + sum(fronts) + 1)
+    else:
+        assert fronts[index] == min(fronts)
+        assert own >= share * (own + sum(fronts) + 1)
+
+
+@given(st.integers(0, 50), st.lists(st.integers(0, 50), min_size=1, max_size=5), SHARES)
+def test_a_new_front_process_gets_all_that_front_processes_get_until_it_is_level(
+    own: int, fronts: list[int], share: float
+) -> None:
+    fronts = [*fronts, 0]
+    others = fronts[:-1]
+    while fronts[-1] < min(others) and own < 10_000:
+        own, fronts = _place(own, fronts, share)
+        assert fronts[:-1] == others
+    assert share > 0.99 or fronts[-1] == min(others)
+
+
+@given(st.integers(2, 64), st.integers(1, 256))
+def test_the_share_of_the_owner_is_one_and_falls_with_the_number_of_processes(processes: int, cores: int) -> None:
+    share = share_of_owner(processes, cores)
+    assert 0 <= share < 1
+    if cores != processes + 1:  # there the next process is one more than there are cores
+        assert share_of_owner(processes + 1, cores) <= share
