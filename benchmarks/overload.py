@@ -79,23 +79,27 @@ def main() -> None:
     parser.add_argument("--deadline-s", type=float, default=1.0, help="deadline of each call beyond the peak")
     parser.add_argument("--callers", type=int, default=16, help="callers that measure the peak")
     parser.add_argument("--server-flag", action="append", default=[], help="a flag of ferserve; repeat")
+    parser.add_argument("--only", default="", help="measure the engines with this in their name; keep the others")
     parser.add_argument("--output", type=Path, default=RESULTS / "overload.json")
     options = parser.parse_args()
     sizes = ",".join(str(2**power) for power in range(BATCH_FACES.bit_length()))
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         work = Path(folder)
         small, heavy = copy_model(MODEL, work / "small"), copy_model(HEAVY, work / "heavy")
-        engines = {}
+        engines = json.loads(options.output.read_text())["engines"] if options.only else {}
         flags = ["--bucket-sizes", sizes, *options.server_flag]
-        paced = stack.enter_context(null_ferserve(small, work / "null.log", flags, batch_ms=BATCH_MS, executors=1))
         part = replace(unary(8, 1), lanes=4)
         name = f"{BATCH_FACES} faces in {BATCH_MS:g} ms, one batch at a time, calls of 8 faces"
-        engines[name] = beyond_peak(paced, part, options)
+        if options.only in name:
+            paced = null_ferserve(small, work / "null.log", flags, batch_ms=BATCH_MS, executors=1)
+            engines[name] = beyond_peak(stack.enter_context(paced), part, options)
         net, part = HEAVY.parent.name, replace(unary(32, 1), lanes=4)
         for name, door in (
             (f"{net} on these cores, calls of 32 faces", "express"),
             ("the same, --door grpc", "grpc"),
         ):
+            if options.only not in name:
+                continue
             flags = ["--door", door, *options.server_flag]
             with ferserve(heavy, work / f"{door}.log", flags, model=net) as real:
                 engines[name] = beyond_peak(real, part, options)

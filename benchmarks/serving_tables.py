@@ -91,6 +91,7 @@ def overload_table(document: Mapping[str, Any]) -> list[str]:
     """Of benchmarks/results/overload.json."""
     heads = ["engine", "offered, times the peak", "sent, faces/s", "answered, faces/s", "of the peak"]
     heads += ["answered: p50 / p95 / p99 ms", "refused, calls/s", "refused after: p50 / p95 / p99 ms"]
+    heads += ["cores: server, load"]
     rows = []
     for engine, found in document["engines"].items():
         for at, step in enumerate(found["steps"]):
@@ -104,6 +105,7 @@ def overload_table(document: Mapping[str, Any]) -> list[str]:
                     latency(step),
                     number(step["refused_per_s"]) + (f" ({', '.join(step['errors'])})" if step["errors"] else ""),
                     latency(step["refused"]),
+                    f"{short(step['server_cores'])}, {short(step['client_cores'])}",
                 ]
             )
     return table(heads, rows)

@@ -13,10 +13,11 @@ import time
 from typing import Any
 
 import uvloop
-from load.grpc_callers import call_at_rate, call_stream, call_unary
+from load.grpc_callers import call_stream, call_unary
 from load.http_callers import call_http
 from load.plan import Part, Plan
 from load.process_tree import cpu_s, machine_ticks, memory_mib, processes_of
+from load.rate_callers import call_at_rate
 from load.seen import Seen, load_figures, part_figures
 
 

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from load.seen import Seen
 
 _UNBOUNDED = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
-_MAX_OPEN_CALLS = 20_000
-"""A load with a rate gives up on calls beyond this many unanswered ones: the client would run out of memory."""
 
 
 def open_channels(address: str, count: int) -> list[grpc.aio.Channel]:
@@ -63,40 +61,6 @@ async def call_unary(address: str, part: Part, seen: Seen) -> None:
     try:
         await asyncio.gather(*(caller(channels[at % part.lanes]) for at in range(part.callers)))
     finally:
-        await asyncio.gather(*(channel.close() for channel in channels))
-
-
-async def call_at_rate(address: str, part: Part, seen: Seen) -> None:
-    """Sends `rate` calls a second, each when it is due, whatever is unanswered; until cancelled."""
-    channels = open_channels(address, part.lanes)
-    calls: list[Any] = [channel.unary_unary(part.path) for channel in channels]
-    running: set[asyncio.Task[None]] = set()
-
-    async def one(call: Any, due_s: float) -> None:  # noqa: ANN401 - gRPC's stub types leave it open
-        sent_s = time.perf_counter()
-        try:
-            await call(part.message, timeout=part.timeout_s)
-        except grpc.aio.AioRpcError as error:
-            seen.note(due_s, sent_s, time.perf_counter(), code_of(error))
-        else:
-            seen.note(due_s, sent_s, time.perf_counter())
-
-    try:
-        due_s = time.perf_counter()
-        for number in itertools.count():
-            if len(running) < _MAX_OPEN_CALLS:
-                task = asyncio.create_task(one(calls[number % part.lanes], due_s))
-                running.add(task)
-                task.add_done_callback(running.discard)
-            else:
-                seen.note(due_s, due_s, time.perf_counter(), "NOT_SENT")
-            due_s += 1 / part.rate
-            # Also without a wait the loop must get its turn, for the answers.
-            await asyncio.sleep(max(0.0, due_s - time.perf_counter()))
-    finally:
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
         await asyncio.gather(*(channel.close() for channel in channels))
 
 

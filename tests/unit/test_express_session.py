@@ -48,6 +48,17 @@ def test_a_connection_begins_with_the_settings_of_both_sides() -> None:
     assert (acknowledged.kind, acknowledged.flags) == (Kind.SETTINGS, ACK)
 
 
+@pytest.mark.parametrize("piece_bytes", [1, 1000, 65_536])
+def test_a_message_of_one_long_frame_is_whole_however_its_bytes_come(
+    bench: SessionBench, piece_bytes: int
+) -> None:
+    message = bytes(range(256)) * 511
+    sent = bench.call(1, message) + bench.call(3)
+    for at in range(0, len(sent), piece_bytes):
+        bench.send(sent[at : at + piece_bytes])
+    assert [(call.messages, call.ended) for call in bench.calls] == [([message], True), ([b"faces"], True)]
+
+
 def test_an_answer_is_headers_data_and_trailers_in_one_piece(bench: SessionBench) -> None:
     bench.read()
     bench.send(bench.call(1, b"faces"))
@@ -243,7 +254,11 @@ TO_THE_CONNECTION: dict[str, tuple[bytes, ErrorCode]] = {
         write_frame(Kind.HEADERS, 0, 1, b"\x82") + write_frame(Kind.CONTINUATION, END_HEADERS, 3, b"x"),
         ErrorCode.PROTOCOL_ERROR,
     ),
-    "a frame that is too long": (write_frame(Kind.DATA, 0, 1, bytes(16_385)), ErrorCode.FRAME_SIZE_ERROR),
+    "a frame of a message that is too long": (
+        write_frame(Kind.DATA, 0, 1, bytes(bounds.DATA_FRAME_BYTES + 1)),
+        ErrorCode.FRAME_SIZE_ERROR,
+    ),
+    "another frame that is too long": (write_frame(0xFA, 0, 0, bytes(16_385)), ErrorCode.FRAME_SIZE_ERROR),
     "a short ping": (write_frame(Kind.PING, 0, 0, b"x"), ErrorCode.FRAME_SIZE_ERROR),
     "a ping of a stream": (write_frame(Kind.PING, 0, 1, bytes(8)), ErrorCode.PROTOCOL_ERROR),
     "a short priority": (write_frame(Kind.PRIORITY, 0, 1, b"x"), ErrorCode.FRAME_SIZE_ERROR),

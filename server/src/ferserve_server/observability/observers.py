@@ -97,6 +97,7 @@ class InferenceMetrics:
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
         self._series: dict[ServableId, _VersionSeries] = {}
+        self._rejections = cache(metrics.rejections.labels)
         metrics.before_reading(self._count)
 
     def engine_started(self, servable: ServableId, classes: tuple[str, ...], precision: Precision) -> None:
@@ -114,7 +115,7 @@ class InferenceMetrics:
 
     def rejected(self, reason: str) -> None:
         """Counts work that was not taken."""
-        self._metrics.rejections.labels(reason).inc()
+        self._rejections(reason).inc()
 
     def cancelled(self, stage: str) -> None:
         """Counts a caller who left."""

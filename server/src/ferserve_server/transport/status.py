@@ -15,6 +15,11 @@ if TYPE_CHECKING:
 
 ERROR_DOMAIN: Final = "ferserve"
 
+_ERROR_INFO, _RETRY_INFO, _BAD_REQUEST = (
+    f"type.googleapis.com/{kind.DESCRIPTOR.full_name}"
+    for kind in (error_details_pb2.ErrorInfo, error_details_pb2.RetryInfo, error_details_pb2.BadRequest)
+)
+
 _CODES: Final[dict[type[errors.FerserveError], grpc.StatusCode]] = {
     errors.InvalidRequestError: grpc.StatusCode.INVALID_ARGUMENT,
     errors.LimitExceededError: grpc.StatusCode.INVALID_ARGUMENT,
@@ -46,6 +51,9 @@ _CODES: Final[dict[type[errors.FerserveError], grpc.StatusCode]] = {
     errors.FerserveError: grpc.StatusCode.INTERNAL,
 }
 
+_NUMBERS: Final[dict[type[errors.FerserveError], int]] = {kind: code.value[0] for kind, code in _CODES.items()}
+"""Enumerations make their values anew at every look."""
+
 
 def code_of(error: errors.FerserveError) -> grpc.StatusCode:
     """The status code of an error."""
@@ -55,23 +63,22 @@ def code_of(error: errors.FerserveError) -> grpc.StatusCode:
 def status_of(error: errors.FerserveError) -> status_pb2.Status:
     """The whole status of an error: code, message, ErrorInfo, and RetryInfo or BadRequest where they apply."""
     info = error_details_pb2.ErrorInfo(reason=error.reason, domain=ERROR_DOMAIN, metadata=error.metadata)
-    details: list[any_pb2.Any] = [_packed(info)]
+    details = [_packed(_ERROR_INFO, info)]
     if error.retry_after_s is not None:
         delay = duration_pb2.Duration()
         delay.FromMilliseconds(round(error.retry_after_s * 1000))
-        details.append(_packed(error_details_pb2.RetryInfo(retry_delay=delay)))
+        details.append(_packed(_RETRY_INFO, error_details_pb2.RetryInfo(retry_delay=delay)))
     if error.field:
         violation = error_details_pb2.BadRequest.FieldViolation(
             field=error.field, description=error.message, reason=error.reason
         )
-        details.append(_packed(error_details_pb2.BadRequest(field_violations=[violation])))
+        details.append(_packed(_BAD_REQUEST, error_details_pb2.BadRequest(field_violations=[violation])))
     return status_pb2.Status(code=code_number(error), message=error.message, details=details)
 
 
 def code_number(error: errors.FerserveError) -> int:
     """The status code of an error as its number on the wire, 1 to 16."""
-    number: int = code_of(error).value[0]
-    return number
+    return _NUMBERS[type(error)]
 
 
 def trailers_of(error: errors.FerserveError) -> Sequence[tuple[str, str | bytes]]:
@@ -83,8 +90,8 @@ def trailers_of(error: errors.FerserveError) -> Sequence[tuple[str, str | bytes]
 
 
 def _packed(
+    type_url: str,
     message: error_details_pb2.ErrorInfo | error_details_pb2.RetryInfo | error_details_pb2.BadRequest,
 ) -> any_pb2.Any:
-    packed = any_pb2.Any()
-    packed.Pack(message)
-    return packed
+    # `Any.Pack` looks its type up in Python each time.
+    return any_pb2.Any(type_url=type_url, value=message.SerializeToString())

@@ -11,6 +11,11 @@ STREAM_WINDOW_BYTES: Final = 256 * 1024
 """Bytes that a stream may send ahead: 113 faces of 48 x 48. All streams of a connection together hold 64 MiB, and
 one message more of the longest that there may be, for which they are given room in turn."""
 
+DATA_FRAME_BYTES: Final = 128 * 1024
+"""Longest frame of a message: 56 faces of 48 x 48. A message in one frame costs half of what it costs in five,
+which it would come in if nothing were said (RFC 9113, 4.2). Half of a stream's window, so that who sends more than
+that is given room while the second half is on its way. No other frame may be as long."""
+
 CONNECTION_WINDOW_BYTES: Final = 16 * 2**20
 """Bytes that a connection may send ahead. They are never held against it: the streams' windows are the bound."""
 

@@ -23,7 +23,7 @@ def check_control(frame: Frame) -> None:
     """
     kind, length = frame.kind, len(frame.payload)
     if kind == TOO_LONG:
-        raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "a frame has more than 16384 bytes")
+        raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "a frame is longer than is taken here")
     if kind == Kind.PUSH_PROMISE:
         raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a client pushes nothing")
     if length != _LENGTHS.get(kind, length):

@@ -16,7 +16,7 @@ PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 HEAD_BYTES: Final = 9
 
 MAX_FRAME_BYTES: Final = 16_384
-"""Longest payload that is taken: what peers must keep to unless they are told otherwise (4.2)."""
+"""Longest payload that peers may send unless they are told otherwise (4.2)."""
 
 MAX_WINDOW: Final = 2**31 - 1
 MAX_STREAM_ID: Final = 2**31 - 1
@@ -36,6 +36,9 @@ class Kind:
     WINDOW_UPDATE: Final = 8
     CONTINUATION: Final = 9
 
+
+_MOST_PARTS: Final = 64
+"""Parts of a frame that are kept: bytes that come one by one must not take 40 each."""
 
 TOO_LONG: Final = -1
 """Stands where a frame should be whose payload is too long; nothing after it can be read."""
@@ -107,12 +110,22 @@ _NUMBER: Final = struct.Struct(">L")
 
 
 class FrameReader:
-    """Cuts bytes into frames, however they come."""
+    """Cuts bytes into frames, however they come.
 
-    __slots__ = ("_rest",)
+    Args of the constructor:
+        longest_data_bytes: Longest payload of DATA.
+        longest_bytes: Longest payload of all others.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_lacks", "_longest_bytes", "_longest_data_bytes", "_parts", "_rest")
+
+    def __init__(self, longest_data_bytes: int = MAX_FRAME_BYTES, longest_bytes: int = MAX_FRAME_BYTES) -> None:
+        self._longest_data_bytes = longest_data_bytes
+        self._longest_bytes = longest_bytes
         self._rest = b""
+        """What is left over; if `_lacks` is above 0, the beginning of the frame that goes on with `_parts`."""
+        self._parts: list[bytes] = []
+        self._lacks = 0
 
     @property
     def partial(self) -> bool:
@@ -122,22 +135,42 @@ class FrameReader:
     def feed(self, data: bytes) -> list[Frame]:
         """Takes bytes in, and returns the frames that are complete with them.
 
-        What is left over of a frame, 16 KiB at most, is copied once more with the next bytes.
+        A frame that came in parts is put together once, and nothing else with it.
         """
-        if self._rest:
-            data = self._rest + data
+        if not self._rest:
+            return self._cut(data, 0)
+        lacks = self._lacks
+        if not lacks:
+            return self._cut(self._rest + data, 0)
+        if lacks > len(data):
+            self._parts.append(data)
+            self._lacks -= len(data)
+            if len(self._parts) > _MOST_PARTS:
+                self._parts = [b"".join(self._parts)]
+            return []
+        begun, parts = memoryview(self._rest), self._parts
+        self._parts = []
+        _, _, kind, flags, stream_id = _HEAD.unpack_from(begun)
+        payload = b"".join((begun[HEAD_BYTES:], *parts, memoryview(data)[:lacks]))
+        frames = self._cut(data, lacks)
+        frames.insert(0, _MAKE_FRAME((kind, flags, stream_id & MAX_STREAM_ID, payload)))
+        return frames
+
+    def _cut(self, data: bytes, at: int) -> list[Frame]:
         frames: list[Frame] = []
         unpack, make, add = _HEAD.unpack_from, _MAKE_FRAME, frames.append
-        at, end = 0, len(data)
+        end = len(data)
+        self._lacks = 0
         while end - at >= HEAD_BYTES:
             high, low, kind, flags, stream_id = unpack(data, at)
             length = high << 8 | low
-            if length > MAX_FRAME_BYTES:
+            if length > MAX_FRAME_BYTES and length > (self._longest_bytes if kind else self._longest_data_bytes):
                 add(Frame(TOO_LONG, flags, stream_id & MAX_STREAM_ID, b""))
                 break
             start = at + HEAD_BYTES
             stop = start + length
             if stop > end:
+                self._lacks = stop - end
                 break
             add(make((kind, flags, stream_id & MAX_STREAM_ID, data[start:stop])))
             at = stop

@@ -53,8 +53,13 @@ class MessageReader:
             if self.missing > len(data):
                 self.missing -= len(data)
                 return []
-            data = b"".join(self._parts)
-            self._parts = []
+            parts, self._parts = self._parts, []
+            if self.missing == len(data) and not parts[0][0]:
+                # The end of a message, whose first part was looked at: it is put together without its prefix.
+                self.missing = self._have = 0
+                parts[0] = parts[0][PREFIX_BYTES:]
+                return [b"".join(parts)]
+            data = b"".join(parts)
         messages: list[bytes] = []
         at, end = 0, len(data)
         self.missing = 0
@@ -83,9 +88,15 @@ class MessageReader:
         self._limits.check_message(length)
 
 
-def whole_message(data: bytes) -> bytes | None:
-    """The message of a call that is in these bytes as a whole and alone; None if it takes more to read them."""
-    if len(data) >= PREFIX_BYTES and data[0] == 0 and int.from_bytes(data[1:5]) == len(data) - PREFIX_BYTES:
+def whole_message(data: bytes, most_bytes: int) -> bytes | None:
+    """The message of a call that is in these bytes as a whole and alone; None if it takes more to read them.
+
+    Args:
+        data: What came.
+        most_bytes: Bound on a message; of a longer one the reader says what is wrong.
+    """
+    byte_count = len(data) - PREFIX_BYTES
+    if 0 <= byte_count <= most_bytes and data[0] == 0 and int.from_bytes(data[1:5]) == byte_count:
         return data[PREFIX_BYTES:]
     return None
 

@@ -35,9 +35,9 @@ class Room:
         back = self._given.pop(stream_id, 0)
         if back:
             self._left += back
-        else:
+        elif self._waiting:
             self._waiting = deque(each for each in self._waiting if each[0] != stream_id)
-        return back, self._give()
+        return back, self._give() if self._waiting else []
 
     def _give(self) -> list[tuple[int, int]]:
         given: list[tuple[int, int]] = []

@@ -10,6 +10,7 @@ from ferserve_server.transport.express import frames
 from ferserve_server.transport.express.block_assembly import BlockAssembly
 from ferserve_server.transport.express.bounds import (
     CONNECTION_WINDOW_BYTES,
+    DATA_FRAME_BYTES,
     HANDSHAKE_S,
     MAX_STREAMS,
     STREAM_WINDOW_BYTES,
@@ -21,6 +22,7 @@ from ferserve_server.transport.express.frames import (
     ACK,
     END_HEADERS,
     END_STREAM,
+    MAX_FRAME_BYTES,
     MAX_STREAM_ID,
     PREFACE,
     ConnectionFault,
@@ -83,7 +85,7 @@ class Session:
         self._streams = Streams(begin, limits, self.output, self._credit)
         self._most_header_bytes = limits.max_metadata_bytes * _SLACK
         self._blocks = HeaderBlocks(self._most_header_bytes)
-        self._frames = FrameReader()
+        self._frames = FrameReader(DATA_FRAME_BYTES, max(MAX_FRAME_BYTES, self._most_header_bytes))
         self._preface = PREFACE
         self._is_set_up = False
         self._received = 0
@@ -103,6 +105,7 @@ class Session:
         settings = {
             Setting.MAX_CONCURRENT_STREAMS: MAX_STREAMS,
             Setting.INITIAL_WINDOW_SIZE: STREAM_WINDOW_BYTES,
+            Setting.MAX_FRAME_SIZE: DATA_FRAME_BYTES,
             Setting.MAX_HEADER_LIST_SIZE: self._most_header_bytes,
         }
         self.output.write(frames.write_settings(settings))

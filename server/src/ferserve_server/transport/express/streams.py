@@ -106,7 +106,7 @@ class Streams:
         if stream.remote_ended:
             raise StreamFault(ErrorCode.STREAM_CLOSED, "data after the end")
         if stream.incoming is None and frame.flags == END_STREAM:  # and not PADDED
-            message = whole_message(frame.payload)
+            message = whole_message(frame.payload, self._limits.max_message_bytes)
             if message is not None and stream.call is not None:
                 stream.remote_ended = True
                 stream.call.take(message)

@@ -1,0 +1,101 @@
+"""A call of gRPC as frames of HTTP/2, of which all but the stream's number is made once. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from ferserve_server.transport.express.frames import (
+    END_STREAM,
+    PREFACE,
+    Kind,
+    Setting,
+    write_frame,
+    write_headers,
+    write_settings,
+    write_window_update,
+)
+from ferserve_server.transport.express.messages import write_prefix
+from ferserve_server.transport.express.trailers import literal
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+LARGEST_WINDOW: Final = 2**31 - 1
+"""Bytes of answers that may be on their way: no server shall wait for the load."""
+
+FIRST_WINDOW: Final = 65_535
+"""Bytes that may be sent until the peer says otherwise (RFC 9113, 6.9.2)."""
+
+_POST, _HTTP = b"\x83", b"\x86"
+"""Lines 3 and 6 of HPACK's static table: :method and :scheme."""
+
+_MOST_TIMEOUT: Final = 99_999_999
+"""A grpc-timeout has eight digits at most."""
+
+
+def beginning() -> bytes:
+    """What a connection begins with."""
+    settings = write_settings({Setting.ENABLE_PUSH: 0, Setting.INITIAL_WINDOW_SIZE: LARGEST_WINDOW})
+    return PREFACE + settings + write_window_update(0, LARGEST_WINDOW - FIRST_WINDOW)
+
+
+def header_block(address: str, path: str, timeout_s: float) -> bytes:
+    """The headers of a call, the same bytes every time: none of them touches HPACK's table.
+
+    Args:
+        address: HOST:PORT.
+        path: /package.Service/Method.
+        timeout_s: How long the server is told that the caller waits, in seconds; to the millisecond.
+    """
+    timeout_ms = min(_MOST_TIMEOUT, max(1, round(timeout_s * 1e3)))
+    return b"".join(
+        (
+            _POST,
+            _HTTP,
+            literal(b":path", path.encode()),
+            literal(b":authority", address.encode()),
+            literal(b"te", b"trailers"),
+            literal(b"content-type", b"application/grpc"),
+            literal(b"grpc-timeout", b"%dm" % timeout_ms),
+        )
+    )
+
+
+class CallFrames:
+    """The frames of a call on any stream.
+
+    Args of the constructor:
+        block: Its headers.
+        message: What it sends.
+
+    Attributes:
+        byte_count: Bytes of its DATA, which count against the peer's windows.
+    """
+
+    def __init__(self, block: bytes, message: bytes) -> None:
+        self._block = block
+        self._data = memoryview(write_prefix(len(message)) + message)
+        self.byte_count = len(self._data)
+
+    def headers(self, stream_id: int) -> bytes:
+        """Its beginning."""
+        return write_headers(stream_id, self._block, 0)
+
+    def data(self, stream_id: int, at: int, room: int, max_frame_bytes: int) -> Sequence[bytes | memoryview]:
+        """The DATA frames from byte `at` on, not copied, as far as there is room; the last ends the stream.
+
+        Args:
+            stream_id: Number of the stream.
+            at: Bytes that were sent.
+            room: Bytes that may be sent now; none may be sent without.
+            max_frame_bytes: Longest payload that the peer takes.
+        """
+        pieces: list[bytes | memoryview] = []
+        stop = min(at + max(0, room), self.byte_count)
+        while at < stop:
+            piece = self._data[at : min(at + max_frame_bytes, stop)]
+            at += len(piece)
+            flags = END_STREAM if at == self.byte_count else 0
+            # Of a frame without payload all but its length.
+            pieces += (len(piece).to_bytes(3) + write_frame(Kind.DATA, flags, stream_id)[3:], piece)
+        return pieces
