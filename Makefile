@@ -182,7 +182,7 @@ bench: setup .bench/server/.ready ## Measure engine, batcher, transport, picture
 	$(BIN)/python benchmarks/performance_tables.py
 
 .PHONY: bench-peers
-bench-peers: setup ## Measure other servers with the same net, installed below .bench/ (15 minutes); writes docs/performance.md.
+bench-peers: setup ## Measure other servers with the same net, installed below .bench/ (about 15 minutes, installing included); writes docs/performance.md.
 	$(BIN)/python benchmarks/peer_comparison.py
 	$(BIN)/python benchmarks/performance_tables.py
 

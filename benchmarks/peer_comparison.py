@@ -1,4 +1,4 @@
-"""Other servers with the same net on the same engine, beside ferserve, one after the other and then back again.
+"""Other servers with the same net on the same engine, beside ferserve: all run, and each load goes round them.
 
 Each in an environment of its own below `.bench/`, with ordinary settings (`peers/catalogue.py`). A peer's
 answers are held against the golden scores before it is measured. One that cannot be installed or started is
@@ -15,6 +15,8 @@ import os
 import shlex
 import statistics
 import tempfile
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,17 +30,50 @@ from peer_tables import peer_table
 from peers.catalogue import PEERS, Peer, ferserve_ways
 from peers.environments import NotInstalledError, install, versions
 from rounds import add_time_options, how_run, medians, tell
-from servers import NotStartedError, RunningServer, copy_model, free_port, is_listening, server_command
+from servers import (
+    NotStartedError,
+    RunningServer,
+    copy_model,
+    free_port,
+    is_listening,
+    only_in_turn,
+    server_command,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+
     from load.plan import Part
 
 RESULTS = Path(__file__).resolve().parent / "results"
 LOADS = ((1, 1), (1, 8), (1, 32), (1, 128), (32, 4))
 """Faces a call, and callers."""
 
+_FAULTS = (NotInstalledError, NotStartedError, ConnectionError, RuntimeError)
+"""What keeps one peer from being measured."""
+
 TOLERANCE = 0.03
 """Largest difference from the golden probabilities: what bfloat16 is allowed by ferserve itself."""
+
+
+@dataclass
+class Running:
+    """A peer that runs.
+
+    Attributes:
+        server: Its processes.
+        turn: Lets them run for the time of a block.
+        worst_score_error: The largest difference of its scores from the golden ones.
+        parts: The loads for it, by name.
+        runs: The figures of each load so far.
+    """
+
+    server: RunningServer
+    turn: Callable[[], AbstractContextManager[None]]
+    worst_score_error: float
+    parts: dict[str, Part]
+    runs: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
 
 
 def ask(address: str, part: Part) -> bytes:
@@ -86,12 +121,15 @@ def parts_of(peer: Peer) -> list[Part]:
     return parts
 
 
-def measure_peer(peer: Peer, options: argparse.Namespace) -> dict[str, Any]:
-    """Starts a server, checks its answers, and sends the loads.
+@contextmanager
+def running_peer(peer: Peer) -> Iterator[Running]:
+    """Runs a server whose answers are right until the block is left.
 
     Raises:
-        NotStartedError, ConnectionError, RuntimeError: It cannot be measured.
+        NotInstalledError, NotStartedError, ConnectionError, RuntimeError: It cannot be measured.
     """
+    if peer.environment:
+        install(peer.environment, peer.interpreter)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         work, port = Path(folder), free_port()
         address = f"127.0.0.1:{port}"
@@ -105,49 +143,62 @@ def measure_peer(peer: Peer, options: argparse.Namespace) -> dict[str, Any]:
             error = worst_score_error(peer, address)
             if not error < TOLERANCE:
                 raise NotStartedError(f"its scores differ from the golden ones by {error:.3f}")
-            loads = {part.name: measure_load(peer, server, part, options) for part in parts_of(peer)}
-            return {"worst_score_error": round(error, 5), "loads": loads}
+            with only_in_turn(server) as turn:
+                yield Running(server, turn, error, {part.name: part for part in parts_of(peer)})
 
 
-def measure_load(peer: Peer, server: RunningServer, part: Part, options: argparse.Namespace) -> dict[str, Any]:
-    """Sends one load."""
-    times = {"warm_s": options.warm_s, "measure_s": options.measure_s}
-    figures = run_load(server.address, server.pid, server.tag, (part,), **times)
-    tell(part.name, peer.name, figures)
-    return figures
+def measure_all(peers: list[Peer], options: argparse.Namespace) -> tuple[dict[str, Running], dict[str, str]]:
+    """Starts all of them, and sends each load to each in turns: a machine's change of pace changes all.
 
-
-def measure_all(peers: list[Peer], options: argparse.Namespace) -> tuple[dict[str, Any], dict[str, str]]:
-    """Goes through the peers, and back; gives the runs of each, and why others could not be measured."""
-    runs: dict[str, list[dict[str, Any]]] = {}
+    Returns:
+        Those that were measured, and why others could not be.
+    """
+    running: dict[str, Running] = {}
     missing: dict[str, str] = {}
-    for turn in range(options.rounds):
-        for peer in peers if turn % 2 == 0 else peers[::-1]:
+    with ExitStack() as stack:
+        for peer in peers:
             try:
-                if peer.environment:
-                    install(peer.environment, peer.interpreter)
-                runs[peer.name] = [*runs.get(peer.name, []), measure_peer(peer, options)]
-            except (NotInstalledError, NotStartedError, ConnectionError, RuntimeError) as error:
+                running[peer.name] = stack.enter_context(running_peer(peer))
+            except _FAULTS as error:
                 missing[peer.name] = str(error)
                 print(f"{peer.name}: {error}", flush=True)
-    return runs, missing
+        for load in dict.fromkeys(name for each in running.values() for name in each.parts):
+            for turn in range(options.rounds):
+                for name in list(running)[:: 1 if turn % 2 == 0 else -1]:
+                    if name in missing or load not in running[name].parts:
+                        continue
+                    try:
+                        measure_load(name, running[name], load, options)
+                    except _FAULTS as error:
+                        missing[name] = str(error)
+                        print(f"{name}: {error}", flush=True)
+    return {name: each for name, each in running.items() if name not in missing}, missing
 
 
-def summary(peer: Peer, runs: list[dict[str, Any]]) -> dict[str, Any]:
+def measure_load(name: str, running: Running, load: str, options: argparse.Namespace) -> None:
+    """Sends one load once."""
+    times = {"warm_s": options.warm_s, "measure_s": options.measure_s}
+    server = running.server
+    with running.turn():
+        figures = run_load(server.address, server.pid, server.tag, (running.parts[load],), **times)
+    tell(load, name, figures)
+    running.runs.setdefault(load, []).append(figures)
+
+
+def summary(peer: Peer, measured: Running) -> dict[str, Any]:
     """The medians of a peer's rounds."""
     return {
         "interface": peer.interface,
         "versions": versions(peer.environment) if peer.environment else {},
-        "worst_score_error": max(run["worst_score_error"] for run in runs),
-        "rounds": len(runs),
-        "loads": {load: medians([run["loads"][load] for run in runs]) for load in runs[0]["loads"]},
+        "worst_score_error": round(measured.worst_score_error, 5),
+        "loads": {load: medians(runs) for load, runs in measured.runs.items()},
     }
 
 
 def main() -> None:
     """Measures, prints and writes."""
     parser = argparse.ArgumentParser(description=__doc__)
-    add_time_options(parser, rounds=2, measure_s=3.0)
+    add_time_options(parser, rounds=3, measure_s=1.5, warm_s=0.5)
     parser.add_argument(
         "--only", action="append", help="a peer by the name of its environment, or ferserve; repeat"
     )
@@ -166,14 +217,14 @@ def main() -> None:
                 except NotInstalledError as error:
                     print(f"{peer.name}: {error}", flush=True)
         return
-    runs, missing = measure_all(peers, options)
-    shares = [load["other_work_share"] for each in runs.values() for run in each for load in run["loads"].values()]
+    measured, missing = measure_all(peers, options)
+    shares = [run["other_work_share"] for each in measured.values() for runs in each.runs.values() for run in runs]
     document = {
         **machine_facts(),
         **how_run("peer_comparison.py", options),
         "model": MODEL.parent.name,
         "other_work_share": round(statistics.fmean(shares), 3) if shares else 0.0,
-        "peers": {peer.name: summary(peer, runs[peer.name]) for peer in peers if peer.name in runs},
+        "peers": {peer.name: summary(peer, measured[peer.name]) for peer in peers if peer.name in measured},
         "not_measured": missing,
     }
     print("\n".join(peer_table(document)))

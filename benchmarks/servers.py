@@ -22,6 +22,7 @@ from ferserve_server.transport.polling import choose_polling
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
 PATIENCE_S = 180.0
@@ -86,6 +87,35 @@ def server_command(
             yield RunningServer(address, process.pid, tag)
         finally:
             _end(process, tag)
+
+
+@contextlib.contextmanager
+def only_in_turn(server: RunningServer) -> Iterator[Callable[[], AbstractContextManager[None]]]:
+    """Halts a server (SIGSTOP) whenever it is not its turn: some work when idle, or for callers who have left.
+
+    Yields:
+        What runs it for the time of a block. It runs again when the outer block is left.
+    """
+
+    @contextlib.contextmanager
+    def turn() -> Iterator[None]:
+        _signal_all(server, signal.SIGCONT)
+        try:
+            yield
+        finally:
+            _signal_all(server, signal.SIGSTOP)
+
+    _signal_all(server, signal.SIGSTOP)
+    try:
+        yield turn
+    finally:
+        _signal_all(server, signal.SIGCONT)
+
+
+def _signal_all(server: RunningServer, number: signal.Signals) -> None:
+    for pid in processes_of(server.pid, server.tag):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 def _end(process: subprocess.Popen[bytes], tag: str) -> None:
