@@ -22,8 +22,7 @@ _FEW_CORES: Final = 4
 
 _SHARE_ON_FEW_CORES: Final = 7 / 8
 """The owner's share where it has no need of others: a call through a front process costs twice as much and gains
-nothing, and faces that come in two places go in smaller batches. With a quarter of the calls through one, a server
-on two cores answered 3 to 8 % fewer. An eighth costs half of that, and of up to 7 connections none goes there."""
+nothing, and faces that come in two places go in smaller batches. Of up to 7 connections none goes there."""
 
 
 def share_of_owner(process_count: int, core_count: int) -> float:
