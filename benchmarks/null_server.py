@@ -6,16 +6,14 @@ long without using the processor, as one on a GPU does; EXECUTORS batches run at
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
 import time
 from typing import TYPE_CHECKING
 
 import numpy as np
-import uvloop
 
-from ferserve_server.app import running_server
+from ferserve_server.app import run
 from ferserve_server.backends.fake import FakeLoader, FakeServable
 from ferserve_server.observability.logging import set_up_logging
 from ferserve_server.settings_reading import load_settings
@@ -25,7 +23,6 @@ if TYPE_CHECKING:
 
     from ferserve_server.domain.face import CropBatch, Scores
     from ferserve_server.domain.servable import ModelDescription, ServableId
-    from ferserve_server.settings import Settings
 
 _MOST_FACES = 1024
 
@@ -62,12 +59,6 @@ class NullLoader(FakeLoader):
         return NullServable(servable_id, description, executor_count=self._executors, batch_s=self._pause_s)
 
 
-async def serve(settings: Settings, loader: NullLoader) -> None:
-    """Serves until the process is ended."""
-    async with running_server(settings, loader):
-        await asyncio.Event().wait()
-
-
 def main() -> None:
     """Runs the server."""
     batch_ms, executors, *flags = sys.argv[1:]
@@ -76,7 +67,7 @@ def main() -> None:
     settings = load_settings([*fixed, "--tune=fixed", "--golden-tolerance=0.999", *flags])
     set_up_logging(settings.log_level, settings.log_format)
     executor_count = int(executors) or len(os.sched_getaffinity(0))
-    uvloop.run(serve(settings, NullLoader(executor_count=executor_count, batch_s=float(batch_ms) / 1e3)))
+    run(settings, NullLoader(executor_count=executor_count, batch_s=float(batch_ms) / 1e3))
 
 
 if __name__ == "__main__":

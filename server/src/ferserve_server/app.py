@@ -14,6 +14,7 @@ import uvloop
 from ferserve_server import __version__
 from ferserve_server.background import background
 from ferserve_server.clock import MonotonicClock
+from ferserve_server.collector import set_aside_what_is_there
 from ferserve_server.draining import DRAIN_SLACK_S, drain
 from ferserve_server.front_assembly import running_fronts
 from ferserve_server.fronts.told_models import ToldModels
@@ -92,6 +93,7 @@ async def _serve(settings: Settings, loader: Loader | None) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with running_server(settings, loader) as server:
+        set_aside_what_is_there()
         await stop.wait()
         return 0 if await server.drain() else 1
 

@@ -19,6 +19,7 @@ import uvloop
 
 from ferserve_server.background import background
 from ferserve_server.clock import MonotonicClock
+from ferserve_server.collector import set_aside_what_is_there
 from ferserve_server.draining import drain
 from ferserve_server.fronts import handover
 from ferserve_server.fronts.arena import Arena
@@ -156,6 +157,7 @@ async def _answer_calls(
             own = await main.enter_async_context(service.connections(settings, clock.now))
             taking = handover.TakingOver(doorway, own, lambda *counts: conversation.tell("connections", counts))
             main.callback(taking.close)
+        set_aside_what_is_there()
         conversation.tell("listening", None)
         await told_to_drain.wait()
         in_time = await drain(settings, service.health, service.calls, main.aclose)

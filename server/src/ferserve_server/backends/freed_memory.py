@@ -6,15 +6,6 @@ import ctypes
 import gc
 
 
-def set_aside_imports() -> None:
-    """Takes what is there now out of later collections: an engine's modules, which live as long as the process.
-
-    With TensorFlow imported a full collection stops all of Python for 60 to 150 ms; afterwards, for 0.5 to 3.5 ms.
-    """
-    gc.collect()
-    gc.freeze()
-
-
 def return_freed_memory() -> None:
     """Collects garbage, and has the allocator hand what is free to the system. Blocking, 10 to 60 ms; any thread.
 

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import structlog
 
-from ferserve_server.backends.freed_memory import set_aside_imports
+from ferserve_server.collector import set_aside_what_is_there
 
 log = structlog.get_logger(__name__)
 
@@ -56,7 +56,7 @@ class TensorFlowCore:
         self.deprecation: Any = parts["deprecation"]
         self.convert: Any = parts["convert"]
         if is_first:
-            set_aside_imports()
+            set_aside_what_is_there()
 
 
 def _import_without_package() -> dict[str, ModuleType]:
