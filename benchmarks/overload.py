@@ -2,7 +2,8 @@
 
 Two engines: one whose batches take a set time without the processor, as a GPU's do, so that the rate of the
 calls takes nothing from it; and the largest bundled net, which shares the cores with the load and with the
-refusals, asked at either door. Every call has a deadline. Prints a table and writes
+refusals, asked at either door. Every call has a deadline. Each round measures the peak anew and compares with
+that, so that a change of the machine's pace meets both. Prints a table and writes
 benchmarks/results/overload.json. Run with `make bench`.
 """
 
@@ -10,7 +11,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import statistics
 import tempfile
+from collections import Counter
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -19,10 +22,13 @@ from typing import TYPE_CHECKING, Any
 from load.running import run_load
 from loads import MODEL, ROOT, unary
 from machine import machine_facts
+from rounds import add_time_options
 from servers import RunningServer, copy_model, ferserve, null_ferserve
 from serving_tables import overload_table
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from load.plan import Part
 
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -52,8 +58,26 @@ def step_figures(run: dict[str, Any], times_peak: float, peak_faces_per_s: float
     }
 
 
+def median_step(steps: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The medians of one rate's figures over the rounds; errors are added up. Pure.
+
+    Args:
+        steps: Of `step_figures`, one or more.
+    """
+    found: dict[str, Any] = {}
+    for name, first in steps[0].items():
+        values = [step[name] for step in steps if step[name] is not None]
+        if name == "errors":
+            found[name] = dict(sum((Counter(errors) for errors in values), Counter()))
+        elif isinstance(first, dict):  # of the rounds in which any call was refused
+            found[name] = median_step(known) if (known := [each for each in values if each]) else {}
+        else:
+            found[name] = round(statistics.median(values), 3) if values else None
+    return found
+
+
 def beyond_peak(server: RunningServer, part: Part, options: argparse.Namespace) -> dict[str, Any]:
-    """Measures the peak with callers that wait for their answers, then sends multiples of it."""
+    """In every round measures the peak with callers that wait for their answers, then sends multiples of it."""
 
     def send(load: Part) -> dict[str, Any]:
         found = run_load(
@@ -61,21 +85,23 @@ def beyond_peak(server: RunningServer, part: Part, options: argparse.Namespace) 
         )
         return found | {"measured_s": options.measure_s}
 
-    peak = send(replace(part, callers=options.callers, timeout_s=60.0))
-    steps = []
-    for times in TIMES:
-        rate = times * peak["faces_per_s"] / part.faces
-        run = send(replace(part, rate=rate, timeout_s=options.deadline_s))
-        steps.append(step_figures(run, times, peak["faces_per_s"], part.faces))
-        print(f"{times:4g} x: {steps[-1]}", flush=True)
-    return {"faces_per_call": part.faces, "peak_faces_per_s": peak["faces_per_s"], "steps": steps}
+    peaks = []
+    steps: dict[float, list[dict[str, Any]]] = {times: [] for times in TIMES}
+    for _ in range(options.rounds):
+        peak = send(replace(part, callers=options.callers, timeout_s=60.0))["faces_per_s"]
+        peaks.append(peak)
+        for times, found in steps.items():
+            run = send(replace(part, rate=times * peak / part.faces, timeout_s=options.deadline_s))
+            found.append(step_figures(run, times, peak, part.faces))
+            print(f"{times:4g} x: {found[-1]}", flush=True)
+    medians = [median_step(found) for found in steps.values()]
+    return {"faces_per_call": part.faces, "peak_faces_per_s": statistics.median(peaks), "steps": medians}
 
 
 def main() -> None:
     """Measures, prints and writes."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--warm-s", type=float, default=1.5, help="seconds of each load before those that count")
-    parser.add_argument("--measure-s", type=float, default=3.0, help="seconds that count")
+    add_time_options(parser, rounds=2, measure_s=2.0, warm_s=1.2)
     parser.add_argument("--deadline-s", type=float, default=1.0, help="deadline of each call beyond the peak")
     parser.add_argument("--callers", type=int, default=16, help="callers that measure the peak")
     parser.add_argument("--server-flag", action="append", default=[], help="a flag of ferserve; repeat")
@@ -108,6 +134,7 @@ def main() -> None:
         **machine_facts(),
         "other_work_share": round(sum(shares) / len(shares), 3),
         "deadline_s": options.deadline_s,
+        "rounds": options.rounds,
         "measure_s": options.measure_s,
         "engines": engines,
     }

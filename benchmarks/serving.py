@@ -15,7 +15,7 @@ from typing import Any
 
 from loads import ALL_LOADS, MODEL
 from machine import machine_facts
-from rounds import add_time_options, how_run, in_turns, medians, other_work_share, ratio
+from rounds import add_time_options, how_run, in_turns, medians, other_work_share, quartiles, ratio
 from servers import NotStartedError, RunningServer, copy_model, ferserve
 from serving_tables import serving_table
 
@@ -69,6 +69,7 @@ def measure(options: argparse.Namespace, work: Path) -> dict[str, Any]:
             name: {
                 **medians(runs),
                 "throughput_ratio": ratio(runs, by_server[base], "faces_per_s"),
+                "throughput_ratio_quartiles": quartiles(runs, by_server[base], "faces_per_s"),
                 "parts": runs[-1]["parts"] if len(runs[-1]["parts"]) > 1 else {},
             }
             for name, runs in by_server.items()

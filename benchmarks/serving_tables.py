@@ -66,7 +66,7 @@ def transport_table(document: Mapping[str, Any]) -> list[str]:
 
 def serving_table(document: Mapping[str, Any]) -> list[str]:
     """Of benchmarks/results/serving.json."""
-    heads = ["load", "server", "faces/s", "to the first", "p50 / p95 / p99 ms"]
+    heads = ["load", "server", "faces/s", "to the first (quartiles)", "p50 / p95 / p99 ms"]
     heads += ["server CPU-s per 1,000 faces", "cores: server, load", "memory (PSS)"]
     rows = []
     for load, by_server in document["loads"].items():
@@ -76,7 +76,9 @@ def serving_table(document: Mapping[str, Any]) -> list[str]:
                     "" if at else load,
                     name,
                     number(figures.get("faces_per_s")) + errors(figures),
-                    short(figures["throughput_ratio"]),
+                    short(figures["throughput_ratio"]) + _spread(figures["throughput_ratio_quartiles"])
+                    if at
+                    else "-",
                     latency(figures),
                     short(figures.get("cpu_s_per_1000_faces")),
                     f"{short(figures.get('server_cores'))}, {short(figures.get('client_cores'))}",

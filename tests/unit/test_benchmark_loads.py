@@ -11,7 +11,7 @@ from load.plan import Part, Plan
 from load.process_tree import cpu_s, memory_mib, processes_of, start_ticks
 from load.running import with_benchmarks_on_path
 from load.seen import Seen, cpu_s_per_1000_faces, load_figures, part_figures
-from overload import step_figures
+from overload import median_step, step_figures
 from peer_tables import peer_table
 from rounds import medians, quartiles, ratio
 from serving_tables import serving_table, short, transport_table
@@ -175,6 +175,22 @@ def test_a_step_beyond_the_peak_tells_what_was_sent_answered_and_refused():
     assert found["sent_faces_per_s"] == 900 + 25 * 32
 
 
+def test_the_steps_of_all_rounds_give_medians_and_refusals_of_those_that_had_any():
+    steps = [
+        step_figures(run(900), 2.0, 1000, 32),
+        step_figures(run(700, errors={"RESOURCE_EXHAUSTED": 50}), 2.0, 1000, 32),
+        step_figures(run(800, errors={"RESOURCE_EXHAUSTED": 70}), 2.0, 800, 32),
+    ]
+    steps[1]["refused"], steps[2]["refused"] = {"p50_ms": 1.0}, {"p50_ms": 3.0}
+
+    found = median_step(steps)
+
+    assert (found["of_peak"], found["times_peak"]) == (0.9, 2.0)
+    assert found["errors"] == {"RESOURCE_EXHAUSTED": 120}
+    assert found["refused"] == {"p50_ms": 2.0}
+    assert found["p50_ms"] is None
+
+
 def test_numbers_are_told_with_three_digits():
     assert [short(value) for value in (1234.5, 12.345, 1.2345, 0.12345, None)] == [
         "1,234",
@@ -186,7 +202,7 @@ def test_numbers_are_told_with_three_digits():
 
 
 def test_a_variant_that_did_not_start_is_named_with_its_reason():
-    figures = medians([run(10)]) | {"throughput_ratio": 1.0}
+    figures = medians([run(10)]) | {"throughput_ratio": 1.0, "throughput_ratio_quartiles": None}
     document = {"loads": {"a": {"default": figures}}, "not_started": {"two": "no such flag"}}
 
     assert "- two: no such flag" in serving_table(document)
