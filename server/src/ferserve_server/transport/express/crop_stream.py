@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ferserve_server.pipeline.classify_stream import CropAnswer, CropSequence
-    from ferserve_server.transport.calls import OpenStream
     from ferserve_server.transport.express.faults import Fault
     from ferserve_server.transport.express.stream import Stream
+    from ferserve_server.transport.open_stream import OpenStream
 
 
 class _Due:
