@@ -124,6 +124,16 @@ def test_a_busy_client_may_ping_and_update_its_windows_with_every_answer(bench: 
     assert bench.error_code() is None
 
 
+def test_a_client_whose_deadlines_pass_keeps_its_connection(bench: SessionBench) -> None:
+    for round_number in range(20):
+        numbers = [1 + 2 * (round_number * bounds.MAX_STREAMS + at) for at in range(bounds.MAX_STREAMS)]
+        bench.send(*(bench.call(number) for number in numbers))
+        bench.now += 1.1 * bounds.WAITED_S
+        bench.send(*(write_reset(number, ErrorCode.CANCEL) for number in numbers))
+    assert bench.error_code() is None
+    assert all(call.cancelled for call in bench.calls)
+
+
 def test_a_quiet_client_may_ping_for_ever(bench: SessionBench) -> None:
     for _ in range(5000):
         bench.now += 0.1

@@ -36,6 +36,10 @@ class Credit:
         """Notes an answer."""
         self._left = min(CAPACITY, self._left + _PER_ANSWER)
 
+    def pay_back(self) -> None:
+        """Notes that the last piece of work was of use after all."""
+        self._left = min(CAPACITY, self._left + 1)
+
     def spend(self, now: float) -> bool:
         """Notes one piece of work without use; False if it was one too many."""
         self._left = min(CAPACITY, self._left + (now - self._at) * _PER_S) - 1

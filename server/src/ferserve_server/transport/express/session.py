@@ -14,6 +14,7 @@ from ferserve_server.transport.express.bounds import (
     HANDSHAKE_S,
     MAX_STREAMS,
     STREAM_WINDOW_BYTES,
+    WAITED_S,
 )
 from ferserve_server.transport.express.credit import Credit
 from ferserve_server.transport.express.flow import INITIAL_SEND_WINDOW
@@ -261,6 +262,8 @@ class Session:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, f"reset of stream {frame.stream_id}, which is none")
         stream = self._streams.get(frame.stream_id)
         if stream is not None:
+            if self.heard_at - stream.opened_at >= WAITED_S:
+                self._credit.pay_back()
             self._streams.cancel(stream)
 
     def _settings(self, frame: Frame) -> None:

@@ -28,6 +28,15 @@ _CONTENT_TYPE: Final = b"\x0f\x10"  # line 31 of the static table, in a prefix o
 _PRINTABLE: Final = frozenset(range(0x20, 0x7F)) - {ord("%")}
 
 
+_MOST_ERROR_BLOCKS: Final = 256
+"""Under overload nearly all calls are refused in a few ways: they tell the milliseconds until there is room."""
+
+_LONGEST_ERROR_BLOCK: Final = 2048
+"""What callers wrote, which some errors quote, is not kept at length. A refusal has 300 to 500 bytes."""
+
+_error_blocks: dict[tuple[object, ...], bytes] = {}
+
+
 def literal(name: bytes, value: bytes) -> bytes:
     """A header as a literal that nobody keeps."""
     return _name(name) + _string(value)
@@ -88,8 +97,18 @@ def status_block(code: int, message: str = "", more: Iterable[tuple[str, str | b
 
 
 def error_block(error: FerserveError) -> bytes:
-    """The trailers of an error, with its details."""
-    return status_block(code_number(error), error.message, trailers_of(error))
+    """The trailers of an error, with its details. Event loop only: blocks are kept, and looked up."""
+    # Everything that trailers are made of; they tell milliseconds and no less.
+    retry_ms = None if error.retry_after_s is None else round(error.retry_after_s * 1000)
+    key = (type(error), error.reason, error.message, error.field, retry_ms, *error.metadata.items())
+    block = _error_blocks.get(key)
+    if block is None:
+        block = status_block(code_number(error), error.message, trailers_of(error))
+        if len(_error_blocks) >= _MOST_ERROR_BLOCKS:
+            _error_blocks.clear()
+        if len(block) <= _LONGEST_ERROR_BLOCK:
+            _error_blocks[key] = block
+    return block
 
 
 def http_block(status: int) -> bytes:
