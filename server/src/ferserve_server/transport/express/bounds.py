@@ -18,7 +18,7 @@ that is given room while the second half is on its way. No other frame may be as
 
 WAITED_S: Final = 0.05
 """After which whoever resets a call has waited for it, as all do whose deadlines pass in a slow spell. Such a
-client keeps its connection: `MAX_STREAMS` calls that wait so long are 5,120 a second at most, which is no flood."""
+client keeps its connection: `MAX_STREAMS` calls that wait so long are 5,120 a second at most, no flood."""
 
 CONNECTION_WINDOW_BYTES: Final = 16 * 2**20
 """Bytes that a connection may send ahead. They are never held against it: the streams' windows are the bound."""
