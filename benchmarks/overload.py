@@ -101,7 +101,7 @@ def beyond_peak(server: RunningServer, part: Part, options: argparse.Namespace) 
 def main() -> None:
     """Measures, prints and writes."""
     parser = argparse.ArgumentParser(description=__doc__)
-    add_time_options(parser, rounds=2, measure_s=2.0, warm_s=1.2)
+    add_time_options(parser, rounds=2, measure_s=1.5, warm_s=1.2)
     parser.add_argument("--deadline-s", type=float, default=1.0, help="deadline of each call beyond the peak")
     parser.add_argument("--callers", type=int, default=16, help="callers that measure the peak")
     parser.add_argument("--server-flag", action="append", default=[], help="a flag of ferserve; repeat")
