@@ -2,9 +2,9 @@
 
 Two engines: one whose batches take a set time without the processor, as a GPU's do, so that the rate of the
 calls takes nothing from it; and the largest bundled net, which shares the cores with the load and with the
-refusals, asked at either door. Every call has a deadline. Each round measures the peak anew and compares with
-that, so that a change of the machine's pace meets both. Prints a table and writes
-benchmarks/results/overload.json. Run with `make bench`.
+refusals, asked at either door. Every call has a deadline. The peak is measured before and after each round, and
+their mean is what the round is compared with, so that a change of the machine's pace meets both. Prints a table
+and writes benchmarks/results/overload.json. Run with `make bench`.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def median_step(steps: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def beyond_peak(server: RunningServer, part: Part, options: argparse.Namespace) -> dict[str, Any]:
-    """In every round measures the peak with callers that wait for their answers, then sends multiples of it."""
+    """Measures the peak with callers that wait for their answers, sends multiples of it, and so on in turns."""
 
     def send(load: Part) -> dict[str, Any]:
         found = run_load(
@@ -85,15 +85,22 @@ def beyond_peak(server: RunningServer, part: Part, options: argparse.Namespace) 
         )
         return found | {"measured_s": options.measure_s}
 
-    peaks = []
+    def measured_peak() -> float:
+        found: float = send(replace(part, callers=options.callers, timeout_s=60.0))["faces_per_s"]
+        return found
+
+    peaks = [measured_peak()]
     steps: dict[float, list[dict[str, Any]]] = {times: [] for times in TIMES}
     for _ in range(options.rounds):
-        peak = send(replace(part, callers=options.callers, timeout_s=60.0))["faces_per_s"]
-        peaks.append(peak)
-        for times, found in steps.items():
-            run = send(replace(part, rate=times * peak / part.faces, timeout_s=options.deadline_s))
-            found.append(step_figures(run, times, peak, part.faces))
-            print(f"{times:4g} x: {found[-1]}", flush=True)
+        runs = {
+            times: send(replace(part, rate=times * peaks[-1] / part.faces, timeout_s=options.deadline_s))
+            for times in TIMES
+        }
+        peaks.append(measured_peak())
+        peak = statistics.fmean(peaks[-2:])
+        for times, run in runs.items():
+            steps[times].append(step_figures(run, times, peak, part.faces))
+            print(f"{times:4g} x: {steps[times][-1]}", flush=True)
     medians = [median_step(found) for found in steps.values()]
     return {"faces_per_call": part.faces, "peak_faces_per_s": statistics.median(peaks), "steps": medians}
 
