@@ -72,7 +72,7 @@ async def run(plan: Plan) -> dict[str, Any]:
 
 def main() -> None:
     """Reads, sends and writes."""
-    # A pause of the load would count as one of the server: a collection takes 25 ms, several in a second.
+    # A pause of the load would count as one of the server, and a full collection takes some 25 ms.
     gc.disable()
     figures = uvloop.run(run(Plan.from_json(sys.stdin.read())))
     sys.stdout.write(json.dumps(figures))
