@@ -95,11 +95,11 @@ FEW = CutRules(max_batch_size=32, few_rows=8)
 
 
 @pytest.mark.parametrize(
-    ("queued", "most_rows", "waits"),
-    [(1, 1, True), (7, 7, True), (1, 8, False), (8, 1, False), (1, 0, False)],
+    ("queued", "running", "waits"),
+    [(1, 1, True), (7, 1, True), (7, 3, True), (8, 1, False), (1, 0, False)],
 )
-def test_a_few_rows_wait_for_a_few_others_to_come_back(queued, most_rows, waits):
-    executors = Executors(idle=1, batches_ahead=0, most_rows=most_rows)
+def test_a_few_rows_wait_while_others_run(queued, running, waits):
+    executors = Executors(idle=1, batches_ahead=0, running=running)
 
     decision = ask([queued], executors, FEW, age_s=0.0005)
 
@@ -108,12 +108,12 @@ def test_a_few_rows_wait_for_a_few_others_to_come_back(queued, most_rows, waits)
 
 
 def test_a_few_rows_do_not_wait_for_ever_for_others_that_hang():
-    executors = Executors(idle=1, batches_ahead=0, most_rows=1)
+    executors = Executors(idle=1, batches_ahead=0, running=1)
 
     assert ask([1], executors, FEW, age_s=0.002) == Dispatch((1,), CutReason.EXECUTOR_IDLE)
 
 
 def test_no_rows_wait_for_others_where_each_costs_more_than_a_batch_does():
-    executors = Executors(idle=1, batches_ahead=0, most_rows=1)
+    executors = Executors(idle=1, batches_ahead=0, running=1)
 
     assert ask([1], executors, CutRules(32, few_rows=1)) == Dispatch((1,), CutReason.EXECUTOR_IDLE)

@@ -17,7 +17,7 @@ from ferserve_server.domain.errors import (
     ModelRejectedError,
 )
 from support.batching import faces
-from support.fake_clock import FakeClock
+from support.fake_clock import FakeClock, settle
 from support.fake_engine import FakeEngine
 from support.recorder import Recorder
 
@@ -42,7 +42,7 @@ class Bench:
     async def submit(self, count, first=0, **options):
         """Sends a request on its way."""
         task = asyncio.create_task(self.batcher.score(faces(count, first), **options))
-        await asyncio.sleep(0)
+        await settle(3)  # the batch is cut when the turn is over in which it came
         return task
 
     async def until(self, condition):

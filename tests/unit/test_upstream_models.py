@@ -102,7 +102,13 @@ async def test_only_so_many_untold_versions_are_remembered() -> None:
 async def test_the_pictures_of_one_call_meet_one_version() -> None:
     async with tier_bench(2, 1, 1, 2) as made:
         with made.models.acquire(ANY) as lease:
-            found = await asyncio.gather(*(lease.scorer.score(faces(4)) for _ in range(4)))
+            made.tier.held.clear()
+            asked = []
+            for _ in range(4):  # one after the other, so that each is a batch of its own
+                asked.append(asyncio.create_task(lease.scorer.score(faces(4))))
+                await settle()
+            made.tier.held.set()
+            found = await asyncio.gather(*asked)
             assert lease.id.version == 2
         assert {each.servable for each in found} == {ServableId(NET, 2)}
         assert sorted(spec.version or 0 for _, spec, *_ in made.tier.calls) == [0, 0, 0, 0, 2, 2]

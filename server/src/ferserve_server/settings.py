@@ -94,7 +94,7 @@ class Settings(UpstreamSettings):
 
     # Batching
     bucket_sizes: Annotated[tuple[int, ...], NoDecode] = Field(
-        (1, 2, 4, 8, 16, 32, 64, 128),
+        (1, 2, 4, 8, 12, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 112, 128),
         description="batch sizes in faces, rising, such as 1,8,32; batches are padded up",
     )
     engine: Literal["process", "thread"] = Field(

@@ -15,6 +15,7 @@ from ferserve_server.batching.entry import Batch, Entry
 from ferserve_server.batching.policy import Dispatch, Executors, decide
 from ferserve_server.batching.queue import EntryQueue
 from ferserve_server.batching.runner import RunnerListener, ThreadRunner
+from ferserve_server.batching.turn import EndOfTurn
 from ferserve_server.domain.errors import (
     DeadlineExpiredError,
     DrainingError,
@@ -66,6 +67,7 @@ class Batcher:
         self._on_health_change = on_health_change
         self._loop = asyncio.get_running_loop()
         self._queue = EntryQueue()
+        self._turn = EndOfTurn(self._loop, self._pump)
         self._rate = ServiceRate()
         self._in_flight: set[Batch] = set()
         listener = RunnerListener(self._came_back, self._runner_changed)
@@ -103,7 +105,7 @@ class Batcher:
             return faces
         entry = self._entry(crops, priority, now, deadline)
         self._queue.append(entry)
-        self._pump()
+        self._turn.ask()
         try:
             return await entry.future
         except asyncio.CancelledError:
@@ -177,8 +179,7 @@ class Batcher:
             entry.fail(DeadlineExpiredError())
         while self._queue and self._runner.available:
             busy, threads = len(self._in_flight), self._runner.thread_count
-            most_rows = max((batch.row_count for batch in self._in_flight), default=0)
-            executors = Executors(max(0, threads - busy), max(0, busy - threads), most_rows)
+            executors = Executors(max(0, threads - busy), max(0, busy - threads), min(busy, threads))
             decision = decide(now, self._queue.entries, self._queue.face_count, executors, self._rules)
             if not isinstance(decision, Dispatch):
                 self._wake_at(decision.when)

@@ -4,7 +4,7 @@ Rules, in this order:
 
 1. An executor is idle: take what waits, up to the largest batch, now. `max_queue_delay_s` above 0 lets a smaller
    batch wait that long for company; the default is not to.
-   But beside a batch of few rows, a few more wait until it is back, COMPANY_S at most: each would pay what a batch
+   But beside a batch that runs, a few rows wait until it is back, COMPANY_S at most: they would pay what a batch
    costs whatever its size, and take a core from the threads that bring more rows. What few are, `company` says.
 2. Every executor is busy: cut one batch ahead, but only a full one. A full batch cannot grow, so cutting it early
    costs nothing; a partial one stays open and goes on growing until an executor is free (docs/adr/0007).
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
 COMPANY_S: Final = 2e-3
-"""Longest wait of few rows for a batch of few rows to come back, in seconds: that takes one, unless it hangs."""
+"""Longest wait of few rows for more, in seconds: a batch of few takes less, and those that run are soon back."""
 
 
 class Waiting(Protocol):
@@ -52,7 +52,7 @@ class CutRules:
         max_queue_delay_s: Longest wait of the oldest row while an executor is idle, 0 or more.
         bulk_promotion_s: Age at which bulk work counts as interactive.
         hold_until_queued: Cut nothing before this many rows wait. 0 but in tests.
-        few_rows: Fewer rows than this do not run beside a batch of fewer; 0 or 1: any may.
+        few_rows: Fewer rows than this do not run beside another batch; 0 or 1: any may.
     """
 
     max_batch_size: int
@@ -68,12 +68,12 @@ class Executors(NamedTuple):
     Attributes:
         idle: Executors that take a batch at once.
         batches_ahead: Batches that wait for an executor.
-        most_rows: Rows of the largest batch that runs; 0 if none does.
+        running: Batches that run.
     """
 
     idle: int
     batches_ahead: int
-    most_rows: int = 0
+    running: int = 0
 
 
 class Dispatch(NamedTuple):
@@ -111,8 +111,8 @@ def decide(
         return Dispatch(share_out(now, queue, rules), CutReason.FULL)
     if full:
         return Dispatch(share_out(now, queue, rules), CutReason.FULL)
-    few_beside_few = 0 < executors.most_rows < rules.few_rows > queued_rows
-    wait_s = max(rules.max_queue_delay_s, COMPANY_S if few_beside_few else 0.0)
+    too_few = executors.running > 0 and queued_rows < rules.few_rows
+    wait_s = max(rules.max_queue_delay_s, COMPANY_S if too_few else 0.0)
     if wait_s > 0 and now < (due := queue[0].enqueued_at + wait_s):
         return WaitUntil(due)
     everything = tuple([waiting.remaining for waiting in queue])

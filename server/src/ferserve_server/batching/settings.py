@@ -24,7 +24,7 @@ class BatcherSettings:
         few_rows: See `policy.CutRules`.
     """
 
-    bucket_sizes: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64, 128)
+    bucket_sizes: tuple[int, ...] = (1, 2, 4, 8, 12, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 112, 128)
     max_queue_faces: int = 4096
     max_queue_bytes: int = 64 * 2**20
     max_queue_delay_s: float = 0.0

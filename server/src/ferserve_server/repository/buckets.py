@@ -5,11 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-_GAIN: Final = 0.95
-"""A size pays if it takes at most this share of the time of the alternative: less is within a clock's error."""
+_SPARED: Final = 0.95
+"""A size spares padding if it takes at most this share of the time of the next larger: less is within a clock's
+error."""
+
+_NEAR_BEST: Final = 1.02
+"""A larger batch gains nothing worth a wait where a smaller one takes at most this many times as long per face."""
+
+_APART: Final = 2
+"""Times between two sizes that are measured: batches of a net take a time that rises evenly with the faces
+(docs/performance.md), so that in between it need not be measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,24 +49,51 @@ def choose_buckets(
 
     Args:
         bucket_sizes: Sizes to choose from, rising, one or more.
-        latency_s: Time of a batch, in seconds above 0, by its size; all of them, where the rules need times.
+        latency_s: Time of a batch, in seconds above 0, by its size, of their landmarks at least; where the rules
+            need no times, it may be empty.
         rules: How to choose.
     """
     used = tuple(bucket_sizes)
+    if not rules.needs_times:
+        return used
+    curve = between(used, latency_s)
     if rules.target_s > 0:
-        used = within_target({size: latency_s[size] for size in used}, rules.target_s, rules.delay_s)
+        used = within_target(curve, rules.target_s, rules.delay_s)
     if rules.drop_unpaid:
-        used = worthwhile({size: latency_s[size] for size in used})
+        used = worthwhile({size: curve[size] for size in used})
     return used
+
+
+def landmarks(bucket_sizes: Sequence[int]) -> tuple[int, ...]:
+    """The sizes of `bucket_sizes`, rising, that are measured: the first, the last, and others well apart."""
+    found = [bucket_sizes[0]]
+    for size in bucket_sizes[1:]:
+        if size >= _APART * found[-1]:
+            found.append(size)
+    if found[-1] != bucket_sizes[-1]:
+        found.append(bucket_sizes[-1])
+    return tuple(found)
+
+
+def between(bucket_sizes: Sequence[int], latency_s: Mapping[int, float]) -> dict[int, float]:
+    """Time of a batch, in seconds, of each of the sizes: on the lines between the times that are known.
+
+    Args:
+        bucket_sizes: Sizes; none smaller than the smallest that is known, nor larger than the largest.
+        latency_s: Times that are known, in seconds, by size; one or more.
+    """
+    known = sorted(latency_s)
+    times = np.interp(bucket_sizes, known, [latency_s[size] for size in known])
+    return dict(zip(bucket_sizes, times.tolist(), strict=True))
 
 
 def worthwhile(latency_s: Mapping[int, float]) -> tuple[int, ...]:
     """Leaves out batch sizes that do not pay.
 
-    From the top, sizes go that save no 5 % of the time per face against every smaller one: they would only make
-    callers wait. Below, a size goes that saves no 5 % of the time of the next larger one that stays: padding up to
-    that costs as much. A size in between that is merely not the best one stays, since it spares padding, and so
-    does the smallest, for the caller who is alone.
+    The largest that stays is the smallest that comes within 2 % of the least time per face: larger ones would only
+    make callers wait. Below, a size goes that saves no 5 % of the time of the next larger one that stays: padding
+    up to that costs as much. A size in between that is merely not the best one stays, since it spares padding, and
+    so does the smallest, for the caller who is alone.
 
     Args:
         latency_s: Time of a batch, in seconds above 0, by its size; one or more.
@@ -65,14 +102,10 @@ def worthwhile(latency_s: Mapping[int, float]) -> tuple[int, ...]:
         The sizes that stay, rising, one or more.
     """
     sizes = sorted(latency_s)
-    while len(sizes) > 1:
-        best_s = min(latency_s[size] / size for size in sizes[:-1])
-        if latency_s[sizes[-1]] / sizes[-1] <= _GAIN * best_s:
-            break
-        sizes.pop()
-    kept = [sizes.pop()]
-    for size in reversed(sizes):
-        if latency_s[size] <= _GAIN * latency_s[kept[0]] or size == sizes[0]:
+    least_s = min(latency_s[size] / size for size in sizes)
+    kept = [next(size for size in sizes if latency_s[size] / size <= _NEAR_BEST * least_s)]
+    for size in reversed([size for size in sizes if size < kept[0]]):
+        if latency_s[size] <= _SPARED * latency_s[kept[0]] or size == sizes[0]:
             kept.insert(0, size)
     return tuple(kept)
 

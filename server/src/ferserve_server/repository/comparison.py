@@ -10,6 +10,7 @@ import numpy as np
 
 from ferserve_server.domain.errors import ModelRejectedError
 from ferserve_server.domain.servable import GateComparison
+from ferserve_server.repository.buckets import landmarks
 from ferserve_server.repository.gate import score_all
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def compare(  # noqa: PLR0913 - two versions, what they are tried with, the limi
         in_force: The version that answers now. Its requests run beside this.
         faces: The golden faces of the candidate, uint8 [N, H, W, 1].
         scores: What the candidate says of them, float32 [N, K].
-        bucket_sizes: Batch sizes that are warm.
+        bucket_sizes: Batch sizes that may be used; both are warm at their landmarks.
         latency_factor: How many times as long a batch of any size may take; 0 does not look.
         now: A clock, in seconds.
         rest: Waits that many seconds. Between two rounds it waits as long as a round took, so that the many runs
@@ -59,12 +60,13 @@ def compare(  # noqa: PLR0913 - two versions, what they are tried with, the limi
     """
     # Without it, a request that comes while a batch is measured makes that session itself: 50 ms, once a swap.
     in_force.add_spare(bucket_sizes)
-    latency_s = _measure(candidate, in_force, bucket_sizes, latency_factor, now, rest) if latency_factor else {}
+    tried = landmarks(bucket_sizes)
+    latency_s = _measure(candidate, in_force, tried, latency_factor, now, rest) if latency_factor else {}
     agreement = largest_difference = None
     mine, theirs = candidate.description, in_force.description
     sides = [(spec.height, spec.width) for spec in (mine.input, theirs.input)]
     if mine.labels == theirs.labels and sides[0] == sides[1]:
-        others = score_all(in_force, faces, bucket_sizes)
+        others = score_all(in_force, faces, tried)
         agreement = float((scores.argmax(axis=1) == others.argmax(axis=1)).mean())
         largest_difference = float(np.abs(scores - others).max())
     return GateComparison(in_force.id.version, agreement, largest_difference, latency_s)

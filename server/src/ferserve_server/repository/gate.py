@@ -11,6 +11,7 @@ import numpy as np
 from ferserve_server.domain.errors import ModelRejectedError
 from ferserve_server.domain.face import FER_2013_LABELS
 from ferserve_server.domain.servable import Precision
+from ferserve_server.repository.buckets import landmarks
 from ferserve_server.repository.manifest import GOLDEN_PATH
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ class GateLimits:
     """What a version must show.
 
     Attributes:
-        bucket_sizes: Batch sizes it is warmed at, rising.
+        bucket_sizes: Batch sizes it may be used in, rising.
         golden_tolerance: Largest difference from its golden scores in float32, as a probability.
         latency_factor: How many times as long as the version in force a batch may take; 0: any.
         precision: What it must run in; None: bfloat16 where that is clearly faster and says the same.
@@ -39,6 +40,11 @@ class GateLimits:
     latency_factor: float = 0.0
     precision: Precision | None = Precision.FLOAT32
     bfloat16_tolerance: float = 0.03
+
+    @property
+    def tried_sizes(self) -> tuple[int, ...]:
+        """Batch sizes it is tried at."""
+        return landmarks(self.bucket_sizes)
 
 
 @dataclass(frozen=True, slots=True)

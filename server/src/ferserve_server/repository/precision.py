@@ -126,8 +126,8 @@ def check_rounded(scores: Scores, golden: GoldenSet, tolerance: float) -> float:
 
 
 def _try(servable: Servable, golden: GoldenSet, limits: GateLimits) -> Trial:
-    warm(servable, limits.bucket_sizes)
-    scores = score_all(servable, golden.faces, limits.bucket_sizes)
+    warm(servable, limits.tried_sizes)
+    scores = score_all(servable, golden.faces, limits.tried_sizes)
     if servable.precision is not Precision.FLOAT32:
         return Trial(servable, scores, check_rounded(scores, golden, limits.bfloat16_tolerance))
     return Trial(servable, scores, check_golden(scores, golden, limits.golden_tolerance))
@@ -148,7 +148,7 @@ def _try_bfloat16(
         fast = _try(servable, golden, limits)
         factor = known_speedup
         if limits.precision is None and factor is None:
-            sizes = limits.bucket_sizes
+            sizes = limits.tried_sizes
             size = max((each for each in sizes if each <= _COMPARED_SIZE), default=sizes[0])
             both = [exact.servable, servable]
             times = measure_batches(both, golden.faces, size, at_least_s=_COMPARED_S, now=now, rest=rest)

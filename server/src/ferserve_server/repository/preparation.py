@@ -120,8 +120,9 @@ class VersionPreparer:
     def _tune(self, trial: Trial, golden: GoldenSet, known: Measured, in_force: Servable | None) -> Tuning:
         sizes, servable = self._limits.bucket_sizes, trial.servable
         latency_s = dict(known.latency_s)
-        if self._bucket_rules.needs_times and set(latency_s) != set(sizes):
-            latency_s = measure_curve(servable, golden.faces, sizes, rest=time.sleep if in_force else _no_rest)
+        measured = self._limits.tried_sizes
+        if self._bucket_rules.needs_times and set(latency_s) != set(measured):
+            latency_s = measure_curve(servable, golden.faces, measured, rest=time.sleep if in_force else _no_rest)
         used = choose_buckets(sizes, latency_s, self._bucket_rules)
         servable.warm_executors(used, 1 if in_force else servable.executor_count)
         log.info(
