@@ -2,7 +2,7 @@
 
 import pytest
 
-from ferserve_server.batching.settings import BatcherSettings
+from ferserve_server.batching.settings import BUCKET_SIZES
 from ferserve_server.repository.buckets import (
     BucketRules,
     between,
@@ -64,7 +64,7 @@ def test_a_size_beyond_the_target_does_not_count_for_what_pays():
         ((1, 8, 32), (1, 8, 32)),
         ((1, 2, 3, 4, 6, 8), (1, 2, 4, 8)),
         ((4, 6, 7), (4, 7)),
-        (BatcherSettings().bucket_sizes, (1, 2, 4, 8, 16, 32, 64, 128)),
+        (BUCKET_SIZES, (1, 2, 4, 8, 16, 32, 64, 128)),
     ],
 )
 def test_sizes_well_apart_are_measured(sizes, measured):

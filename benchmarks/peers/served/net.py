@@ -14,6 +14,7 @@ import numpy as np
 
 from ferserve_server.backends.processor import multiplies_bfloat16, read_cpuinfo
 from ferserve_server.backends.saved_model import SavedModelLoader
+from ferserve_server.batching.settings import BUCKET_SIZES
 from ferserve_server.domain.servable import Precision, ServableId
 from ferserve_server.repository.manifest import read_manifest
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 SIDE = 48
-BATCH_SIZES = (1, 2, 4, 8, 12, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 112, 128)
 
 
 class Net:
@@ -39,7 +39,7 @@ class Net:
             servable = servable.recast(Precision.BFLOAT16)
         self._servable = servable
         self._lock = threading.Lock()
-        for size in BATCH_SIZES:
+        for size in BUCKET_SIZES:
             servable.predict(np.zeros((size, SIDE, SIDE, 1), np.uint8))
 
     def __call__(self, faces: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
@@ -52,9 +52,9 @@ class Net:
             Probabilities, float32 [N, 7].
         """
         rows = []
-        for start in range(0, len(faces), BATCH_SIZES[-1]):
-            part = faces[start : start + BATCH_SIZES[-1]]
-            size = next(each for each in BATCH_SIZES if each >= len(part))
+        for start in range(0, len(faces), BUCKET_SIZES[-1]):
+            part = faces[start : start + BUCKET_SIZES[-1]]
+            size = next(each for each in BUCKET_SIZES if each >= len(part))
             batch = np.zeros((size, SIDE, SIDE, 1), np.uint8)
             batch[: len(part)] = part
             with self._lock:

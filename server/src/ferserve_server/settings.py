@@ -19,6 +19,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from ferserve_server.batching.settings import BUCKET_SIZES
 from ferserve_server.domain.detection import DetectionOptions
 from ferserve_server.upstream_settings import UpstreamSettings
 
@@ -94,7 +95,7 @@ class Settings(UpstreamSettings):
 
     # Batching
     bucket_sizes: Annotated[tuple[int, ...], NoDecode] = Field(
-        (1, 2, 4, 8, 12, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 112, 128),
+        BUCKET_SIZES,
         description="batch sizes in faces, rising, such as 1,8,32; batches are padded up",
     )
     engine: Literal["process", "thread"] = Field(

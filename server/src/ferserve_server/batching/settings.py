@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from ferserve_server.batching.admission import QueueLimits
 from ferserve_server.batching.policy import CutRules
+
+BUCKET_SIZES: Final = (1, 2, 4, 8, 12, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 112, 128)
+"""Sizes to choose from, in faces: of a batch of more than 8, at most a quarter is padding."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +28,7 @@ class BatcherSettings:
         few_rows: See `policy.CutRules`.
     """
 
-    bucket_sizes: tuple[int, ...] = (1, 2, 4, 8, 12, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 112, 128)
+    bucket_sizes: tuple[int, ...] = BUCKET_SIZES
     max_queue_faces: int = 4096
     max_queue_bytes: int = 64 * 2**20
     max_queue_delay_s: float = 0.0
