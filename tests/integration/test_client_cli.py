@@ -275,6 +275,24 @@ def test_ctrl_c_ends_watch_cleanly(server: ScriptedServer, video: str) -> None:
     assert "Traceback" not in complaints
 
 
+def test_a_command_ends_though_a_lock_of_another_thread_is_never_released() -> None:
+    program = (
+        "import threading\n"
+        "class Channel:\n"
+        "    def __del__(self, lost_lock=threading.Event()):\n"
+        "        lost_lock.wait()\n"
+        "channel = Channel()\n"
+        "from ferserve_client.cli import main\n"
+        "main()\n"
+    )
+
+    ran = subprocess.run(
+        [sys.executable, "-c", program, "--version"], capture_output=True, text=True, check=False, timeout=60.0
+    )
+
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "0.1.0\n", "")
+
+
 def test_certificates_that_do_not_go_together_are_misuse() -> None:
     ran = Ran("health", "--cert-file", "client.pem", server=NOBODY)
 

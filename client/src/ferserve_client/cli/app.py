@@ -1,7 +1,10 @@
 """Puts the commands together."""
 
+import os
+import sys
+from contextlib import suppress
 from importlib.metadata import version
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -38,6 +41,23 @@ def _options(
     """Tell which expression faces show: in crops, in pictures and in video."""
 
 
-def main() -> None:
+def main() -> NoReturn:
     """Run the command line. Exit codes: 0 all answered, 1 not all, 2 misused, 130 interrupted."""
-    app(prog_name="ferserve")
+    code = 0
+    try:
+        app(prog_name="ferserve")
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    _leave(code)
+
+
+def _leave(code: int) -> NoReturn:
+    """End the process. Everything of ours is closed by now.
+
+    gRPC's threads are not ours, and one that is killed in the middle of a call can hold the lock for which the
+    channel's own `__del__` waits when the interpreter goes down: the command would hang after its work is done.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):  # the reader has left; the stream is closed
+            stream.flush()
+    os._exit(code)
