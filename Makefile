@@ -170,9 +170,10 @@ BENCH_FLAGS ?=
 	@touch $@
 
 .PHONY: bench
-bench: setup .bench/server/.ready ## Measure engine, batcher, transport, pictures, server, scaling, overload and start (10 minutes); writes docs/performance.md.
+bench: setup .bench/server/.ready ## Measure engine, batcher, large calls, transport, pictures, server, scaling, overload and start (10 minutes); writes docs/performance.md.
 	$(BIN)/python benchmarks/batcher_overhead.py
 	$(BIN)/python benchmarks/engine.py
+	$(BIN)/python benchmarks/large_calls.py $(BENCH_FLAGS)
 	$(BIN)/python benchmarks/transport.py $(BENCH_FLAGS)
 	$(BIN)/python benchmarks/pictures.py
 	$(BIN)/python benchmarks/serving.py

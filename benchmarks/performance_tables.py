@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cycle_figures import cycle_table
+from large_calls import large_calls_table
 from peer_tables import peer_table
 from picture_tables import pictures_table
 from scaling import scaling_table
@@ -75,6 +76,7 @@ def plain(make: Callable[[dict[str, Any]], list[str]]) -> Callable[[dict[str, An
 BLOCKS: dict[str, Callable[[dict[str, Any]], list[str]]] = {
     "engine": plain(engine_table),
     "batcher_overhead": plain(batcher_table),
+    "large_calls": plain(large_calls_table),
     "transport": plain(transport_table),
     "pictures": plain(pictures_table),
     "serving": plain(serving_table),

@@ -89,7 +89,7 @@ def measure(options: argparse.Namespace, work: Path) -> dict[str, Any]:
 def main() -> None:
     """Measures, prints and writes."""
     parser = argparse.ArgumentParser(description=__doc__)
-    add_time_options(parser, rounds=2, measure_s=1.0, warm_s=0.6)
+    add_time_options(parser, rounds=2, measure_s=0.8, warm_s=0.5)
     parser.add_argument("--only", default="", help="loads whose name begins so")
     parser.add_argument("--variant", action="append", help='NAME=FLAGS, such as "two=--processes 2"; repeat')
     parser.add_argument("--output", type=Path, default=RESULTS / "serving.json")

@@ -39,7 +39,8 @@ def errors(figures: Mapping[str, Any]) -> str:
     return "".join(f", {count:,} {code}" for code, count in found.items())
 
 
-def _spread(quartiles: Sequence[float] | None) -> str:
+def spread(quartiles: Sequence[float] | None) -> str:
+    """The quartiles behind a median, in brackets; nothing for none."""
     return f" ({short(quartiles[0])} to {short(quartiles[1])})" if quartiles else ""
 
 
@@ -57,7 +58,7 @@ def transport_table(document: Mapping[str, Any]) -> list[str]:
                     number(found.get("faces_per_s")) + errors(found),
                     short(found["throughput_ratio"]) if at else "-",
                     short(found.get("cpu_s_per_1000_faces")),
-                    short(found["cpu_ratio"]) + _spread(found["cpu_ratio_quartiles"]) if at else "-",
+                    short(found["cpu_ratio"]) + spread(found["cpu_ratio_quartiles"]) if at else "-",
                     latency(found),
                 ]
             )
@@ -76,7 +77,7 @@ def serving_table(document: Mapping[str, Any]) -> list[str]:
                     "" if at else load,
                     name,
                     number(figures.get("faces_per_s")) + errors(figures),
-                    short(figures["throughput_ratio"]) + _spread(figures["throughput_ratio_quartiles"])
+                    short(figures["throughput_ratio"]) + spread(figures["throughput_ratio_quartiles"])
                     if at
                     else "-",
                     latency(figures),

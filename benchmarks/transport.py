@@ -60,7 +60,7 @@ def measure(options: argparse.Namespace, work: Path) -> dict[str, Any]:
 def main() -> None:
     """Measures, prints and writes."""
     parser = argparse.ArgumentParser(description=__doc__)
-    add_time_options(parser, rounds=3, measure_s=0.8, warm_s=0.6)
+    add_time_options(parser, rounds=3, measure_s=0.6, warm_s=0.4)
     parser.add_argument("--only", default="", help="loads whose name begins so")
     parser.add_argument("--server-flag", action="append", default=[], help="a flag of ferserve; repeat")
     parser.add_argument("--output", type=Path, default=RESULTS / "transport.json")

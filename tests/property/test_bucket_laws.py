@@ -76,3 +76,11 @@ def test_what_is_measured_spans_all_sizes_and_is_well_apart(sizes):
 def test_what_is_measured_of_an_even_engine_tells_all_sizes(sizes, batch_s, face_s):
     times = between(sizes, {size: batch_s + face_s * size for size in landmarks(sizes)})
     assert times == pytest.approx({size: batch_s + face_s * size for size in sizes})
+
+
+@given(curves)
+def test_fewer_faces_never_take_longer_than_more(latency_s):
+    sizes = sorted(latency_s)
+    times = between(sizes, latency_s)
+    assert all(times[fewer] <= times[more] for fewer, more in pairwise(sizes))
+    assert all(times[size] <= latency_s[size] for size in sizes)

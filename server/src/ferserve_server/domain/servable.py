@@ -148,7 +148,7 @@ class Tuning:
         bucket_sizes: Batch sizes that are used, rising, in faces.
         bfloat16_speedup: How many times as many faces bfloat16 gets through as float32, in the largest batch; None
             if it was not measured.
-        latency_s: Time of a batch, in seconds, by its size: the median of several. Of sizes that were measured:
+        latency_s: Time of a batch, in seconds, by its size: the least of several. Of sizes that were measured:
             they need not be used, nor be all that are. Empty if none was.
     """
 

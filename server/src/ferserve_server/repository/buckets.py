@@ -78,12 +78,15 @@ def landmarks(bucket_sizes: Sequence[int]) -> tuple[int, ...]:
 def between(bucket_sizes: Sequence[int], latency_s: Mapping[int, float]) -> dict[int, float]:
     """Time of a batch, in seconds, of each of the sizes: on the lines between the times that are known.
 
+    None longer than that of a larger one: fewer rows can be padded, so a longer time is one of other work.
+
     Args:
         bucket_sizes: Sizes; none smaller than the smallest that is known, nor larger than the largest.
         latency_s: Times that are known, in seconds, by size; one or more.
     """
     known = sorted(latency_s)
-    times = np.interp(bucket_sizes, known, [latency_s[size] for size in known])
+    rising_s = np.minimum.accumulate([latency_s[size] for size in reversed(known)])[::-1]
+    times = np.interp(bucket_sizes, known, rising_s)
     return dict(zip(bucket_sizes, times.tolist(), strict=True))
 
 
