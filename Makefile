@@ -170,7 +170,7 @@ BENCH_FLAGS ?=
 	@touch $@
 
 .PHONY: bench
-bench: setup .bench/server/.ready ## Measure engine, batcher, large calls, transport, pictures, server, scaling, overload and start (10 minutes); writes docs/performance.md.
+bench: setup .bench/server/.ready ## Measure engine, batcher, large calls, transport, pictures, server, scaling, overload and start (10 to 12 minutes); writes docs/performance.md.
 	$(BIN)/python benchmarks/batcher_overhead.py
 	$(BIN)/python benchmarks/engine.py
 	$(BIN)/python benchmarks/large_calls.py $(BENCH_FLAGS)

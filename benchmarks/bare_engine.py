@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from load.running import with_benchmarks_on_path
 from load.seen import load_figures
 from loads import MODEL, golden_faces
+from machine import OtherWork
 
 from ferserve_server.backends.saved_model import SavedModelLoader
 from ferserve_server.domain.servable import ServableId
@@ -43,7 +44,7 @@ class BareEngine:
         self.pid = process.pid
 
     def run(self, *, warm_s: float, measure_s: float) -> dict[str, Any]:
-        """Feeds the engine for so many seconds; the figures are those of `load.seen.load_figures`.
+        """Feeds the engine for so many seconds; the figures are a load's without latencies; see `load.__main__`.
 
         Raises:
             RuntimeError: The process has ended.
@@ -106,14 +107,17 @@ def feed(servable: Servable, face_count: int, callers: int, warm_s: float, measu
         thread.start()
     time.sleep(warm_s)
     before = time.perf_counter(), time.process_time(), sum(counts)
-    time.sleep(measure_s)
-    after = time.perf_counter(), time.process_time(), sum(counts)
+    with OtherWork() as others:
+        time.sleep(measure_s)
+        after = time.perf_counter(), time.process_time(), sum(counts)
+        other_work_share = round(others.share(), 3)
     over.set()
     for thread in threads:
         thread.join()
     seconds, cpu_s, done = (now - then for now, then in zip(after, before, strict=True))
     part = {"faces_per_s": round(done / seconds, 1), "errors": {}}
-    return {**load_figures({"engine": part}, seconds, cpu_s), "parts": {"engine": part}}
+    figures = load_figures({"engine": part}, seconds, cpu_s)
+    return {**figures, "other_work_share": other_work_share, "parts": {"engine": part}}
 
 
 def main() -> None:

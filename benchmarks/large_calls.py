@@ -1,8 +1,8 @@
 """Calls of 32 faces, and two streams with 32 faces a message, beside the bare engine, all in turns.
 
-The engine alone sets the limit: two threads on the same sessions, fed with batches of 32 from memory. What the
-server takes beyond it is what serving costs. Prints a table and writes benchmarks/results/large_calls.json. Run
-with `make bench`.
+The engine alone sets the limit: a thread for each core on the same sessions, fed with batches of 32 from memory.
+What the server takes beyond it is what serving costs. Prints a table and writes
+benchmarks/results/large_calls.json. Run with `make bench`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from bare_engine import bare_engine
 from load.running import run_load
 from loads import MODEL, stream, unary
 from machine import machine_facts
-from rounds import add_time_options, how_run, medians, quartiles, ratio
+from rounds import add_time_options, how_run, medians, other_work_share, quartiles, ratio, tell
 from servers import copy_model, ferserve
 from serving_tables import latency, number, short, spread, table
 
@@ -53,8 +53,7 @@ def measure(options: argparse.Namespace, work: Path) -> dict[str, list[dict[str,
             for name, part in order[:: 1 if turn % 2 == 0 else -1]:
                 figures = one(part)
                 found[name].append(figures)
-                cpu_s, faces_per_s = figures["cpu_s_per_1000_faces"], figures["faces_per_s"]
-                print(f"{name:32} {faces_per_s:9.0f} faces/s  {cpu_s or 0:7.4f} CPU-s/1,000 faces", flush=True)
+                tell(name, "ferserve" if part else "engine", figures)
     return found
 
 
@@ -100,11 +99,10 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as work:
         found = measure(options, Path(work))
-    shares = [run["other_work_share"] for runs in found.values() for run in runs if "other_work_share" in run]
     document = {
         **machine_facts(),
         **how_run("large_calls.py", options),
-        "other_work_share": round(sum(shares) / len(shares), 3),
+        "other_work_share": other_work_share({"all": found}),
         "loads": compare(found),
     }
     print("\n".join(large_calls_table(document)))

@@ -80,7 +80,8 @@ def measure_curve(
     """
     batches = {size: np.resize(faces, (size, *faces.shape[1:])) for size in bucket_sizes}
     times: dict[int, list[float]] = {size: [] for size in batches}
-    for size in [size for _ in range(_VISITS) for size in batches for _ in range(_ROUNDS // _VISITS)]:
+    visit = [size for size in batches for _ in range(_ROUNDS // _VISITS)]
+    for size in visit * _VISITS:
         if sum(times[size]) > _SIZE_S:
             continue
         started_at = now()
