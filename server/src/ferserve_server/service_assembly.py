@@ -49,6 +49,7 @@ class Service:
         limits: Bounds of a request.
         health: What health checks are told.
         analyze: Finds and scores the faces of pictures.
+        emotion: EmotionService.
         own_models: ModelService for the address of control calls.
         interop: The interfaces of other servers.
         tls: For TLS, or None.
@@ -58,10 +59,10 @@ class Service:
     limits: RequestLimits
     health: HealthReporter
     analyze: AnalyzeImages
+    emotion: EmotionServicer
     own_models: ModelServicer
     interop: Interop
     tls: TlsFiles | None
-    _emotion: EmotionServicer
     _models: ModelServicer
 
     @contextlib.asynccontextmanager
@@ -100,7 +101,7 @@ class Service:
         """
         others = MethodTable()
         self._register(others, settings)
-        door = Door(self.calls, self._emotion, self.health, others)
+        door = Door(self.calls, self.emotion, self.health, others)
         age_s = settings.max_connection_age_s
         async with open_connections(door, self.limits, self.tls, now, max_connection_age_s=age_s) as connections:
             yield connections
@@ -108,7 +109,7 @@ class Service:
     def _register(self, server: grpc.aio.Server | MethodTable, settings: Settings) -> None:
         register_services(
             server,
-            self._emotion,
+            self.emotion,
             self._models,
             self.health,
             self.interop.handlers,
@@ -168,10 +169,10 @@ def build_service(
         limits,
         HealthReporter(compat_names(settings)),
         analyze,
+        emotion,
         ModelServicer(calls, models.models, models.model, own_control),
         interop,
         TlsFiles.named(settings.tls_cert_file, settings.tls_key_file, settings.tls_client_ca_file),
-        emotion,
         ModelServicer(calls, models.models, models.model, control),
     )
 

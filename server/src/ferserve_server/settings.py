@@ -53,6 +53,9 @@ class Settings(UpstreamSettings):
     )
     control_on_main: bool = Field(False, description="take such calls on the addresses of the service too")
     control_token_file: Path | None = Field(None, description="file with the token that such calls must carry")
+    control_insecure: bool = Field(
+        False, description="take such calls from other machines although there is neither TLS nor a token"
+    )
 
     # Addresses
     listen: str = Field(
@@ -81,11 +84,27 @@ class Settings(UpstreamSettings):
         description="seconds after which a gRPC client is asked to connect anew, and so looks for new servers; "
         "what is open goes on; 0: never",
     )
-    http_listen: str = Field("0.0.0.0:8080", description="HOST:PORT of JSON over HTTP; off: no HTTP server")
+    http_listen: str = Field(
+        "8080",
+        description="HOST:PORT or unix:PATH of the page and JSON over HTTP, or PORT on the host of listen; "
+        "off: no HTTP server",
+    )
+    page: bool = Field(True, description="serve the page at / of the HTTP server")
+    http_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="origins whose pages may open streams and make control calls beside the server's own, such as "
+        "https://faces.example.com; several: with commas",
+    )
+    max_http_connections: int = Field(1024, ge=8, le=60_000, description="open HTTP connections in all")
+    max_http_connections_per_address: int = Field(
+        512, ge=1, le=60_000, description="open HTTP connections from one address; a proxy has one address"
+    )
     http_body_timeout_s: float = Field(
         60.0, gt=0, description="seconds in which the body of an HTTP request must arrive"
     )
-    metrics_listen: str = Field("0.0.0.0:9464", description="HOST:PORT of /metrics; off: no metrics server")
+    metrics_listen: str = Field(
+        "9464", description="HOST:PORT of /metrics, or PORT on the host of listen; off: no metrics server"
+    )
     tls_cert_file: Path | None = Field(None, description="PEM certificate chain; with --tls-key-file turns TLS on")
     tls_key_file: Path | None = Field(None, description="PEM private key of the certificate")
     tls_client_ca_file: Path | None = Field(None, description="PEM authorities; callers must show a certificate")
@@ -191,6 +210,19 @@ class Settings(UpstreamSettings):
     @classmethod
     def _split_sizes(cls, value: object) -> object:
         return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+
+    @field_validator("http_origins", mode="before")
+    @classmethod
+    def _split_origins(cls, value: object) -> object:
+        parts = value.split(",") if isinstance(value, str) else value
+        if not isinstance(parts, list | tuple):
+            return value
+        origins = [str(part).strip().rstrip("/") for part in parts if str(part).strip()]
+        for origin in origins:
+            scheme, separator, host = origin.partition("://")
+            if scheme not in {"http", "https"} or not separator or not host or "/" in host:
+                raise ValueError(f"an origin is http:// or https:// and a host, without a path; got {origin!r}")
+        return origins
 
     @field_validator("owner_share", mode="before")
     @classmethod

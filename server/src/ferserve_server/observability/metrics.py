@@ -7,6 +7,7 @@ ferserve_confidence_sum_total / ferserve_faces_total. No metric carries a client
 from __future__ import annotations
 
 import contextlib
+import threading
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -61,6 +62,20 @@ class _BeforeReading(Collector):
             write()
 
 
+def _counting(counter: Counter, read: Callable[[], int]) -> Callable[[], None]:
+    """Makes what brings a counter to a count that is kept elsewhere."""
+    lock, counted = threading.Lock(), 0
+
+    def write() -> None:
+        nonlocal counted
+        with lock:
+            now = read()
+            counter.inc(now - counted)
+            counted = now
+
+    return write
+
+
 class Metrics:
     """The server's metrics, on a registry of their own. Thread-safety: any thread."""
 
@@ -108,6 +123,10 @@ class Metrics:
             ("method", "outcome"),
         )
 
+        self.connections = self._gauge("connections", "Open connections of a port, http or metrics.", ("port",))
+        self.connections_rejected = self._counter(
+            "connections_rejected_total", "Connections beyond a port's limits, by port.", ("port",)
+        )
         self.front_processes = self._gauge(
             "front_processes", "Processes that take calls in beside the one that owns the models."
         )
@@ -211,6 +230,13 @@ class Metrics:
             "Difference of a shadow's probabilities from those answered, mean and largest.",
             (*_VERSION_LABELS, "statistic"),
         )
+
+    def watch_connections(
+        self, port: str, open_count: Callable[[], int], rejected_count: Callable[[], int]
+    ) -> None:
+        """Asks for the connections of a port at every scrape. The callables must be thread-safe."""
+        self.connections.labels(port).set_function(open_count)
+        self._readers.writers.append(_counting(self.connections_rejected.labels(port), rejected_count))
 
     def write_held_back(self) -> None:
         """Has everything counted that was told so far; reading the registry does so by itself. Any thread."""

@@ -125,10 +125,24 @@ class EmotionServicer:
         response.timing.CopyFrom(wire.format_timing(answer, self._clock.now() - started_at))
         return response
 
-    async def _stream_frames(
+    def _stream_frames(
         self, requests: AsyncIterator[emotion_pb2.StreamFramesRequest], context: Context
     ) -> AsyncGenerator[emotion_pb2.StreamFramesResponse, None]:
         del context
+        return self.stream_frames(requests)
+
+    async def stream_frames(
+        self, requests: AsyncIterator[emotion_pb2.StreamFramesRequest]
+    ) -> AsyncGenerator[emotion_pb2.StreamFramesResponse, None]:
+        """Answers the messages of one stream, whatever transport carries them.
+
+        Args:
+            requests: The configuration, then frames.
+
+        Raises:
+            InvalidRequestError: The configuration or a sequence number is wrong.
+            DrainingError: The server is draining. Frames that were taken are answered first.
+        """
         config = await self._read_config(requests)
         stream = FrameStream(self._analyze, config, self._stream_limits, self._calls.draining)
         last: ServableId | None = None
@@ -143,11 +157,19 @@ class EmotionServicer:
             raise InvalidRequestError(
                 "STREAM_CONFIG_REQUIRED", "The first message of the stream must be its config.", field="config"
             )
+        return self.parse_stream_config(first.config)
+
+    def parse_stream_config(self, config: emotion_pb2.FrameStreamConfig) -> FrameStreamConfig:
+        """Reads the configuration of a frame stream.
+
+        Raises:
+            InvalidRequestError: MODEL_NAME_INVALID, ALIAS_NAME_INVALID or OPTION_OUT_OF_RANGE.
+        """
         try:
             return FrameStreamConfig(
-                wire.parse_spec(first.config.model),
-                wire.parse_policy(first.config.overload_policy),
-                wire.parse_detection(first.config.detection, self._detection, self._limits),
+                wire.parse_spec(config.model),
+                wire.parse_policy(config.overload_policy),
+                wire.parse_detection(config.detection, self._detection, self._limits),
             )
         except InvalidRequestError as error:
             error.field = f"config.{error.field}"

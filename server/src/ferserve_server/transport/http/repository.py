@@ -13,6 +13,7 @@ from ferserve_server.transport.http.reply import json_reply
 from ferserve_server.transport.oip.control import read_version
 
 if TYPE_CHECKING:
+    from ferserve_server.http.origins import OriginPolicy
     from ferserve_server.transport.http.body import BodyReader
     from ferserve_server.transport.http.calls import HttpCalls
     from ferserve_server.transport.http.reply import Reply
@@ -22,10 +23,13 @@ if TYPE_CHECKING:
 class RepositoryRoutes:
     """Answers below /v2/repository/models. Event loop only."""
 
-    def __init__(self, calls: HttpCalls, repository: RepositoryControl, bodies: BodyReader) -> None:
+    def __init__(
+        self, calls: HttpCalls, repository: RepositoryControl, bodies: BodyReader, origins: OriginPolicy
+    ) -> None:
         self._calls = calls
         self._repository = repository
         self._bodies = bodies
+        self._origins = origins
 
     def routes(self) -> list[web.RouteDef]:
         """The paths, in the form that the server takes."""
@@ -36,14 +40,34 @@ class RepositoryRoutes:
         ]
 
     async def _load(self, request: web.Request) -> Reply:
+        self._check(request)
         version = parse_version_body(await self._bodies.whole(request))
         await self._repository.load(request.headers.items(), request.match_info["model"], version)
         return json_reply({})
 
     async def _unload(self, request: web.Request) -> Reply:
+        self._check(request)
         version = parse_version_body(await self._bodies.whole(request))
         await self._repository.unload(request.headers.items(), request.match_info["model"], version)
         return json_reply({})
+
+    def _check(self, request: web.Request) -> None:
+        """Refuses requests that a page of another origin could have a browser send.
+
+        Raises:
+            OriginNotAllowedError: See `OriginPolicy`.
+            InvalidRequestError: CONTENT_TYPE_UNSUPPORTED. Clients that are no browsers may leave the type out, as
+                Triton's do.
+        """
+        self._origins.check_host(request.headers)
+        self._origins.check_origin(request.headers)
+        is_page = "Origin" in request.headers or "Sec-Fetch-Site" in request.headers
+        if request.content_type != "application/json" and ("Content-Type" in request.headers or is_page):
+            raise InvalidRequestError(
+                "CONTENT_TYPE_UNSUPPORTED",
+                "Control calls are sent with Content-Type: application/json.",
+                field="",
+            )
 
 
 def parse_version_body(body: bytes) -> int | None:

@@ -1,0 +1,1 @@
+"""HTTP interface: JSON documents, the WebSocket frame stream and the page."""
