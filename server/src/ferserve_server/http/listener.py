@@ -83,6 +83,9 @@ async def listening_http(
     try:
         with bound(address, "--http-listen") as sockets:
             listener = _Listener(runner, context, limiter, max_header_bytes)
+            for each in sockets:  # at once, so that clients can connect when the port is told
+                each.setblocking(False)
+                each.listen(_BACKLOG)
             accepting = [asyncio.ensure_future(listener.accept(each)) for each in sockets]
             try:
                 yield port_of(sockets)
@@ -113,8 +116,6 @@ class _Listener:
 
     async def accept(self, listening: socket.socket) -> None:
         """Accepts until it is cancelled."""
-        listening.setblocking(False)
-        listening.listen(_BACKLOG)
         while True:
             try:
                 connection, peer = await self._loop.sock_accept(listening)
