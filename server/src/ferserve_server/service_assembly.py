@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ferserve_server.backends.processor import cpu_count
-from ferserve_server.observability.observers import CallMetrics, VisionMetrics
+from ferserve_server.observability.observers import CallMetrics, StreamMetrics, VisionMetrics
 from ferserve_server.pipeline.analyze_images import AnalyzeImages
 from ferserve_server.pipeline.classify_faces import ClassifyFaces
-from ferserve_server.pipeline.stream_frames import StreamLimits
+from ferserve_server.pipeline.stream_frames import StreamFrames, StreamLimits
 from ferserve_server.transport.addresses import bound, port_of
 from ferserve_server.transport.calls import Calls
 from ferserve_server.transport.control import build_control
@@ -49,6 +49,7 @@ class Service:
         limits: Bounds of a request.
         health: What health checks are told.
         analyze: Finds and scores the faces of pictures.
+        stream_frames: Answers the frames of streams.
         own_models: ModelService for the address of control calls.
         interop: The interfaces of other servers.
         tls: For TLS, or None.
@@ -58,6 +59,7 @@ class Service:
     limits: RequestLimits
     health: HealthReporter
     analyze: AnalyzeImages
+    stream_frames: StreamFrames
     own_models: ModelServicer
     interop: Interop
     tls: TlsFiles | None
@@ -140,13 +142,16 @@ def build_service(
     calls = Calls(limits, call_metrics, clock)
     classify = ClassifyFaces(models.acquire, vision)
     analyze = AnalyzeImages(models.acquire, vision)
+    stream_limits = StreamLimits(settings.max_unanswered_messages, settings.max_running_frames)
+    stream_frames = StreamFrames(models.acquire, vision, stream_limits, clock, StreamMetrics(metrics))
     emotion = EmotionServicer(
         calls,
         classify,
         analyze,
+        stream_frames,
         limits=limits,
-        stream_limits=StreamLimits(settings.max_unanswered_messages, settings.max_running_frames),
         detection=settings.detection,
+        tracking=settings.tracking,
         observer=call_metrics,
         clock=clock,
     )
@@ -168,6 +173,7 @@ def build_service(
         limits,
         HealthReporter(compat_names(settings)),
         analyze,
+        stream_frames,
         ModelServicer(calls, models.models, models.model, own_control),
         interop,
         TlsFiles.named(settings.tls_cert_file, settings.tls_key_file, settings.tls_client_ca_file),
