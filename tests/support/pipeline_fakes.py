@@ -13,10 +13,11 @@ from ferserve_server.domain.ports import FoundFaces, Priority
 from ferserve_server.domain.prediction import ScoredFaces
 from ferserve_server.domain.servable import ServableId
 from ferserve_server.repository.lease import LiveVersion
+from ferserve_server.tracking.ports import FoundFrame
 from support.fake_models import DESCRIPTION
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from ferserve_server.domain.detection import DetectionOptions
     from ferserve_server.domain.errors import FerserveError
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from ferserve_server.domain.ports import Servable
     from ferserve_server.domain.servable import ModelSpec
     from ferserve_server.repository.lease import Lease
+    from ferserve_server.tracking.ports import FrameRequest
 
 SERVABLE = ServableId("fer-nano", 3)
 
@@ -89,7 +91,7 @@ class FakeModels:
 
 
 class FakeVision:
-    """Implements `domain.ports.Vision`: a picture shows one face, whose class is the sum of the picture's bytes.
+    """Implements `domain.ports.Vision` and `tracking.ports.FrameVision`: a picture shows one face, whose class is the sum of the picture's bytes.
 
     Attributes:
         errors: What a picture fails with, by its bytes.
@@ -124,6 +126,14 @@ class FakeVision:
             return FoundFaces(640, 480, (), (), 0, 0.001, 0.002)
         box = BoundingBox(left=1, top=2, width=48, height=48)
         return FoundFaces(640, 480, (box,), (crop_of(image),), 0, 0.001, 0.002)
+
+    async def search_frame(self, pick: Callable[[], FrameRequest | None]) -> FoundFrame | None:
+        """Finds the face at once; with a finder it is a track of its own, numbered 1."""
+        request = pick()
+        if request is None:
+            return None
+        found = await self.find_faces(request.image, request.options)
+        return FoundFrame(found, tuple(1 for _ in found.boxes) if request.finder else ())
 
     async def read_crops(self, images: Sequence[bytes]) -> list[FaceCrop | Exception]:
         return [self.errors[image] if image in self.errors else crop_of(image) for image in images]

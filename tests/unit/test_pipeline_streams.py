@@ -17,9 +17,7 @@ from ferserve_server.domain.errors import (
 from ferserve_server.domain.ports import Priority
 from ferserve_server.domain.servable import ModelSpec
 from ferserve_server.pipeline.classify_stream import CropMessage
-from ferserve_server.pipeline.stream_frames import (
-    Frame,
-)
+from ferserve_server.pipeline.frame_answers import Frame
 from ferserve_server.pipeline.stream_window import OverloadPolicy
 from support.fake_clock import settle
 from support.stream_bench import Bench
@@ -61,7 +59,8 @@ async def test_blocking_analyses_every_frame(bench: Bench) -> None:
 async def test_latest_skips_what_gave_way_to_a_newer_frame_and_says_to_which(bench: Bench) -> None:
     task = bench.open_frames(OverloadPolicy.LATEST)
     bench.vision.hold(b"\0")
-    await bench.send_frames(0, 1, 2, 5)
+    await bench.send_frames(0)
+    await bench.send_frames(1, 2, 5)
     await bench.finish(0)
     await bench.send(None)
     await task
@@ -122,8 +121,7 @@ async def test_an_unforeseen_error_on_a_frame_fails_it_alone_and_is_hidden(bench
     await bench.send(None)
     await task
     assert bench.told == [(0, "0"), (1, "INTERNAL"), (2, "2")]
-    (failure,) = bench.answers[1].outcome.results
-    assert "/secret/path" not in failure.message
+    assert "/secret/path" not in bench.answers[1].outcome.message
 
 
 @pytest.mark.parametrize("second", [4, 3, -1])

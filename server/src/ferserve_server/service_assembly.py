@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ferserve_server.backends.processor import cpu_count
-from ferserve_server.observability.observers import CallMetrics, VisionMetrics
+from ferserve_server.observability.observers import CallMetrics, StreamMetrics, VisionMetrics
 from ferserve_server.pipeline.analyze_images import AnalyzeImages
 from ferserve_server.pipeline.classify_faces import ClassifyFaces
-from ferserve_server.pipeline.stream_frames import StreamLimits
+from ferserve_server.pipeline.stream_frames import StreamFrames, StreamLimits
 from ferserve_server.transport.addresses import bound, port_of
 from ferserve_server.transport.calls import Calls
 from ferserve_server.transport.control import build_control
@@ -50,6 +50,7 @@ class Service:
         health: What health checks are told.
         analyze: Finds and scores the faces of pictures.
         emotion: EmotionService.
+        stream_frames: Answers the frames of streams.
         own_models: ModelService for the address of control calls.
         interop: The interfaces of other servers.
         tls: For TLS, or None.
@@ -60,6 +61,7 @@ class Service:
     health: HealthReporter
     analyze: AnalyzeImages
     emotion: EmotionServicer
+    stream_frames: StreamFrames
     own_models: ModelServicer
     interop: Interop
     tls: TlsFiles | None
@@ -141,13 +143,16 @@ def build_service(
     calls = Calls(limits, call_metrics, clock)
     classify = ClassifyFaces(models.acquire, vision)
     analyze = AnalyzeImages(models.acquire, vision)
+    stream_limits = StreamLimits(settings.max_unanswered_messages, settings.max_running_frames)
+    stream_frames = StreamFrames(models.acquire, vision, stream_limits, clock, StreamMetrics(metrics))
     emotion = EmotionServicer(
         calls,
         classify,
         analyze,
+        stream_frames,
         limits=limits,
-        stream_limits=StreamLimits(settings.max_unanswered_messages, settings.max_running_frames),
         detection=settings.detection,
+        tracking=settings.tracking,
         observer=call_metrics,
         clock=clock,
     )
@@ -170,6 +175,7 @@ def build_service(
         HealthReporter(compat_names(settings)),
         analyze,
         emotion,
+        stream_frames,
         ModelServicer(calls, models.models, models.model, own_control),
         interop,
         TlsFiles.named(settings.tls_cert_file, settings.tls_key_file, settings.tls_client_ca_file),

@@ -21,6 +21,7 @@ from pydantic_settings import (
 
 from ferserve_server.batching.settings import BUCKET_SIZES
 from ferserve_server.domain.detection import DetectionOptions
+from ferserve_server.tracking.options import DEFAULT_TRACKING, TrackingOptions
 from ferserve_server.upstream_settings import UpstreamSettings
 
 MIB = 2**20
@@ -183,6 +184,21 @@ class Settings(UpstreamSettings):
         64, ge=1, le=4096, description="messages a stream reads ahead of its answers"
     )
     max_running_frames: int = Field(2, ge=1, le=64, description="frames of one stream that are analysed at once")
+    smoothing_half_life_s: float = Field(
+        DEFAULT_TRACKING.smoothing_half_life_s,
+        gt=0,
+        le=10,
+        description="seconds after which the scores of earlier frames of a tracked face weigh half",
+    )
+    max_lost_s: float = Field(
+        DEFAULT_TRACKING.max_lost_s, gt=0, le=60, description="seconds a face that is not found keeps its track"
+    )
+    full_search_interval_s: float = Field(
+        DEFAULT_TRACKING.full_search_interval_s,
+        gt=0,
+        le=10,
+        description="longest time in seconds between two searches of the full frame of a stream with tracking",
+    )
 
     # Life
     lame_duck_s: float = Field(
@@ -204,6 +220,16 @@ class Settings(UpstreamSettings):
             scale_factor=self.scale_factor,
             min_neighbors=self.min_neighbors,
             crop_margin=self.crop_margin,
+        )
+
+    @property
+    def tracking(self) -> TrackingOptions:
+        """Options of tracking where a stream does not say."""
+        return TrackingOptions(
+            smoothing_half_life_s=self.smoothing_half_life_s,
+            max_lost_s=self.max_lost_s,
+            full_search_interval_s=self.full_search_interval_s,
+            max_tracks=self.max_faces_per_image,
         )
 
     @field_validator("bucket_sizes", mode="before")

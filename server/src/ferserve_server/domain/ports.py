@@ -281,4 +281,4 @@ class CallObserver(Protocol):
         """It ended with a status code's name; `seconds` is None for streams."""
 
     def stream_answered(self, method: str, outcome: str) -> None:
-        """A message of a stream was answered: `result`, `dropped` or `failed`."""
+        """A message of a stream was answered: `result`, `unchanged`, `dropped` or `failed`."""

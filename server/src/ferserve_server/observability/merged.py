@@ -27,6 +27,8 @@ def write_series(metrics: Metrics) -> list[Row]:
         metrics.requests_in_progress,
         metrics.rejections,
         metrics.stream_answers,
+        metrics.stream_frame_age_seconds,
+        metrics.stream_frames_dropped,
         metrics.decode_seconds,
         metrics.detect_seconds,
         metrics.detected_faces,

@@ -119,13 +119,22 @@ class Metrics:
         )
         self.stream_answers = self._counter(
             "stream_answers_total",
-            "Answers on streams, by RPC and outcome: result, dropped or failed.",
+            "Answers on streams, by RPC and outcome: result, unchanged, dropped or failed.",
             ("method", "outcome"),
         )
-
         self.connections = self._gauge("connections", "Open connections of a port, http or metrics.", ("port",))
         self.connections_rejected = self._counter(
             "connections_rejected_total", "Connections beyond a port's limits, by port.", ("port",)
+        )
+        self.stream_frame_age_seconds = self._durations(
+            "stream_frame_age_seconds",
+            "Time from a frame's arrival to its answer, by outcome: result, unchanged, dropped or failed.",
+            ("outcome",),
+        )
+        self.stream_frames_dropped = self._counter(
+            "stream_frames_dropped_total",
+            "Frames that were skipped, by reason: newer for a newer frame, too_old beyond max_age_ms.",
+            ("reason",),
         )
         self.front_processes = self._gauge(
             "front_processes", "Processes that take calls in beside the one that owns the models."

@@ -212,6 +212,30 @@ class CallMetrics:
             self._stream_answers(*labels).inc(count)
 
 
+class StreamMetrics:
+    """Implements `pipeline.stream_frames.FrameObserver`. Event loop only."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._age_seconds = cache(metrics.stream_frame_age_seconds.labels)
+        self._dropped = cache(metrics.stream_frames_dropped.labels)
+        self._answered: _Uncounted[tuple[str, float]] = _Uncounted(self._count)
+        metrics.before_reading(self._answered.count_now)
+
+    def frame_answered(self, outcome: str, age_s: float) -> None:
+        """Counts an answer; see `pipeline.stream_frames.FrameObserver`."""
+        self._answered.add((outcome, age_s))
+
+    def _count(self, answers: list[tuple[str, float]]) -> None:
+        ages: defaultdict[str, list[float]] = defaultdict(list)
+        for outcome, age_s in answers:
+            kind, _, reason = outcome.partition("_")
+            ages[kind].append(age_s)
+            if reason:
+                self._dropped(reason).inc()
+        for kind, each in ages.items():
+            self._age_seconds(kind).observe_all(each)
+
+
 class VisionMetrics:
     """Implements `vision.pool.VisionObserver`. Event loop only."""
 

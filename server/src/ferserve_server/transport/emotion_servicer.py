@@ -11,8 +11,8 @@ import grpc
 from ferserve.v1 import emotion_service_pb2 as emotion_pb2
 from ferserve_server.domain.errors import DrainingError, FerserveError, InvalidRequestError
 from ferserve_server.pipeline.classify_stream import CropSequence, CropStream
-from ferserve_server.pipeline.stream_frames import Dropped, Frame, FrameStream, FrameStreamConfig
-from ferserve_server.transport import answers, wire
+from ferserve_server.pipeline.stream_frames import kind_of
+from ferserve_server.transport import answers, frame_messages, wire
 from ferserve_server.transport.crop_requests import CropRequest, CropRequests
 from ferserve_server.transport.health import EMOTION_SERVICE
 
@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from ferserve_server.pipeline.analyze_images import AnalyzeImages
     from ferserve_server.pipeline.classify_faces import ClassifyFaces
     from ferserve_server.pipeline.classify_stream import CropAnswer
-    from ferserve_server.pipeline.stream_frames import FrameAnswer, StreamLimits
+    from ferserve_server.pipeline.frame_answers import Frame, FrameStreamConfig
+    from ferserve_server.pipeline.stream_frames import StreamFrames
+    from ferserve_server.tracking.options import TrackingOptions
     from ferserve_server.transport.calls import Calls, Context
     from ferserve_server.transport.limits import RequestLimits
 
@@ -38,10 +40,11 @@ class EmotionServicer:
         calls: Calls,
         classify: ClassifyFaces,
         analyze: AnalyzeImages,
+        stream_frames: StreamFrames,
         *,
         limits: RequestLimits,
-        stream_limits: StreamLimits,
         detection: DetectionOptions,
+        tracking: TrackingOptions,
         observer: CallObserver,
         clock: Clock,
     ) -> None:
@@ -49,8 +52,9 @@ class EmotionServicer:
         self._classify = classify
         self._analyze = analyze
         self._limits = limits
-        self._stream_limits = stream_limits
+        self._frame_streams = stream_frames
         self._detection = detection
+        self._tracking = tracking
         self._observer = observer
         self._clock = clock
         self._requests = CropRequests(limits)
@@ -144,12 +148,12 @@ class EmotionServicer:
             DrainingError: The server is draining. Frames that were taken are answered first.
         """
         config = await self._read_config(requests)
-        stream = FrameStream(self._analyze, config, self._stream_limits, self._calls.draining)
-        last: ServableId | None = None
+        stream = self._frame_streams.open(config, self._calls.draining)
+        writer = frame_messages.FrameAnswerWriter()
         async with contextlib.aclosing(stream.run(_frames(requests))) as answered:
             async for answer in answered:
-                response, last = self._format_frame(answer, last)
-                yield response
+                self._observer.stream_answered("StreamFrames", kind_of(answer.outcome).partition("_")[0])
+                yield writer.write(answer)
 
     async def _read_config(self, requests: AsyncIterator[emotion_pb2.StreamFramesRequest]) -> FrameStreamConfig:
         first = await self._first(requests)
@@ -163,17 +167,9 @@ class EmotionServicer:
         """Reads the configuration of a frame stream.
 
         Raises:
-            InvalidRequestError: MODEL_NAME_INVALID, ALIAS_NAME_INVALID or OPTION_OUT_OF_RANGE.
+            InvalidRequestError: With the path of the field at fault, below `config`.
         """
-        try:
-            return FrameStreamConfig(
-                wire.parse_spec(config.model),
-                wire.parse_policy(config.overload_policy),
-                wire.parse_detection(config.detection, self._detection, self._limits),
-            )
-        except InvalidRequestError as error:
-            error.field = f"config.{error.field}"
-            raise
+        return frame_messages.parse_config(config, self._detection, self._tracking, self._limits)
 
     async def _first(
         self, requests: AsyncIterator[emotion_pb2.StreamFramesRequest]
@@ -190,36 +186,10 @@ class EmotionServicer:
             reading.cancel()
             draining.cancel()
 
-    def _format_frame(
-        self, answer: FrameAnswer, last: ServableId | None
-    ) -> tuple[emotion_pb2.StreamFramesResponse, ServableId | None]:
-        response = emotion_pb2.StreamFramesResponse(sequence_id=answer.sequence_id)
-        match answer.outcome:
-            case Dropped(newer_sequence_id=newer):
-                response.dropped.newer_sequence_id = newer
-                self._observer.stream_answered("StreamFrames", "dropped")
-            case FerserveError() as error:
-                response.failure.CopyFrom(wire.format_failure(error))
-                self._observer.stream_answered("StreamFrames", "failed")
-            case analyses:
-                (result,) = analyses.results
-                if isinstance(result, FerserveError):
-                    response.failure.CopyFrom(wire.format_failure(result))
-                    self._observer.stream_answered("StreamFrames", "failed")
-                    return response, last
-                response.analysis.CopyFrom(wire.format_analysis(result))
-                response.servable.CopyFrom(wire.format_servable(analyses.servable))
-                response.timing.CopyFrom(wire.format_timing(analyses, None))
-                if analyses.servable != last:
-                    response.labels.extend(analyses.labels)
-                    last = analyses.servable
-                self._observer.stream_answered("StreamFrames", "result")
-        return response, last
-
     @property
     def max_unanswered(self) -> int:
         """Bound on the answers of a stream that are due."""
-        return self._stream_limits.max_unanswered
+        return self._frame_streams.limits.max_unanswered
 
     def crop_sequence(self) -> CropSequence[bytes, bytes]:
         """Reads the messages of one ClassifyStream, and writes their answers."""
@@ -265,4 +235,4 @@ async def _frames(requests: AsyncIterator[emotion_pb2.StreamFramesRequest]) -> A
             raise InvalidRequestError(
                 "STREAM_CONFIG_REPEATED", "After the config every message must be a frame.", field="frame"
             )
-        yield Frame(request.frame.sequence_id, request.frame.image)
+        yield frame_messages.parse_frame(request.frame)

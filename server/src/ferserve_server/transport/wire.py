@@ -33,6 +33,7 @@ _POLICIES = {
     emotion_pb2.OVERLOAD_POLICY_UNSPECIFIED: OverloadPolicy.LATEST,
     emotion_pb2.OVERLOAD_POLICY_LATEST: OverloadPolicy.LATEST,
     emotion_pb2.OVERLOAD_POLICY_BLOCK: OverloadPolicy.BLOCK,
+    emotion_pb2.OVERLOAD_POLICY_MAX_AGE: OverloadPolicy.MAX_AGE,
 }
 
 
@@ -49,7 +50,7 @@ def parse_spec(spec: servable_pb2.ModelSpec) -> ModelSpec:
     if choice == "version_label":
         return ModelSpec(name, alias=parse_alias(spec.version_label, "model.version_label"))
     if spec.version < 1:
-        raise _out_of_range("model.version", spec.version, "1 or more")
+        raise out_of_range("model.version", spec.version, "1 or more")
     return ModelSpec(name, spec.version)
 
 
@@ -92,7 +93,7 @@ def parse_priority(priority: int) -> Priority:
     try:
         return _PRIORITIES[priority]  # type: ignore[index]  # the wire may carry any number
     except KeyError:
-        raise _out_of_range("priority", priority, "a value of Priority") from None
+        raise out_of_range("priority", priority, "a value of Priority") from None
 
 
 def parse_policy(policy: int) -> OverloadPolicy:
@@ -104,7 +105,7 @@ def parse_policy(policy: int) -> OverloadPolicy:
     try:
         return _POLICIES[policy]  # type: ignore[index]  # the wire may carry any number
     except KeyError:
-        raise _out_of_range("overload_policy", policy, "a value of OverloadPolicy") from None
+        raise out_of_range("overload_policy", policy, "a value of OverloadPolicy") from None
 
 
 def parse_packed(faces: face_pb2.PackedFaces, limits: RequestLimits, field: str) -> CropBatch:
@@ -156,18 +157,18 @@ def parse_detection(
     neighbors = options.min_neighbors or defaults.min_neighbors
     margin = options.crop_margin if options.HasField("crop_margin") else defaults.crop_margin
     if options.face_source not in face_pb2.FaceSource.values():
-        raise _out_of_range("detection.face_source", options.face_source, "a value of FaceSource")
+        raise out_of_range("detection.face_source", options.face_source, "a value of FaceSource")
     if not 64 <= side <= limits.max_detection_side_pixels:
         allowed = f"64 to {limits.max_detection_side_pixels} (setting max_detection_side_pixels)"
-        raise _out_of_range("detection.detection_side_pixels", side, allowed)
+        raise out_of_range("detection.detection_side_pixels", side, allowed)
     if not 16 <= smallest <= 4096:
-        raise _out_of_range("detection.min_face_pixels", smallest, "16 to 4096")
+        raise out_of_range("detection.min_face_pixels", smallest, "16 to 4096")
     if not 1.05 <= step <= 2.0:
-        raise _out_of_range("detection.scale_factor", step, "1.05 to 2.0")
+        raise out_of_range("detection.scale_factor", step, "1.05 to 2.0")
     if not 1 <= neighbors <= 100:
-        raise _out_of_range("detection.min_neighbors", neighbors, "1 to 100")
+        raise out_of_range("detection.min_neighbors", neighbors, "1 to 100")
     if not 0.0 <= margin <= 1.0:
-        raise _out_of_range("detection.crop_margin", margin, "0.0 to 1.0")
+        raise out_of_range("detection.crop_margin", margin, "0.0 to 1.0")
     return replace(
         defaults,
         whole_image=options.face_source == face_pb2.FACE_SOURCE_WHOLE_IMAGE,
@@ -226,15 +227,26 @@ def format_analysis(analysis: ImageAnalysis) -> emotion_pb2.ImageAnalysis:
     return message
 
 
-def format_timing(analyses: Analyses, total_s: float | None) -> face_pb2.Timing:
-    """Writes where the time of an analysis went; without a total it is the sum of the steps."""
+def format_image_timing(image: ImageAnalysis) -> face_pb2.Timing:
+    """Writes where the time of one picture went; its total is the sum of the steps."""
+    steps = (image.decode_s, image.detect_s, image.faces.queue_s, image.faces.inference_s)
+    decode_ms, detect_ms, queue_ms, inference_ms = (step * 1e3 for step in steps)
+    return face_pb2.Timing(
+        total_ms=sum(steps) * 1e3,
+        decode_ms=decode_ms,
+        detect_ms=detect_ms,
+        queue_ms=queue_ms,
+        inference_ms=inference_ms,
+    )
+
+
+def format_timing(analyses: Analyses, total_s: float) -> face_pb2.Timing:
+    """Writes where the time of a call went."""
     done = [result for result in analyses.results if not isinstance(result, FerserveError)]
     decode_s = max((each.decode_s for each in done), default=0.0)
     detect_s = max((each.detect_s for each in done), default=0.0)
     queue_s = max((each.faces.queue_s for each in done), default=0.0)
     inference_s = max((each.faces.inference_s for each in done), default=0.0)
-    if total_s is None:
-        total_s = decode_s + detect_s + queue_s + inference_s
     return face_pb2.Timing(
         total_ms=total_s * 1e3,
         decode_ms=decode_s * 1e3,
@@ -244,7 +256,8 @@ def format_timing(analyses: Analyses, total_s: float | None) -> face_pb2.Timing:
     )
 
 
-def _out_of_range(field: str, value: object, allowed: str) -> InvalidRequestError:
+def out_of_range(field: str, value: object, allowed: str) -> InvalidRequestError:
+    """Makes the error of an option outside its range."""
     return InvalidRequestError(
         "OPTION_OUT_OF_RANGE", f"{field}: {value} is not allowed; use {allowed}.", field=field, value=value
     )

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
@@ -13,8 +14,10 @@ from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 from ferserve_server.domain.errors import DrainingError, FerserveError, QueueFullError
 from ferserve_server.domain.face import BoundingBox
 from ferserve_server.domain.ports import FoundFaces
+from ferserve_server.tracking.ports import FoundFrame
 from ferserve_server.vision.crop import crop_face, to_model_input, to_model_inputs
 from ferserve_server.vision.decode import decode_grey, decode_pixels, read_bounded_header
+from ferserve_server.vision.frame_view import DecodedFrame, found_frame
 from ferserve_server.vision.haar import HaarDetector
 from ferserve_server.vision.reduction import reduction_for
 
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
 
     from ferserve_server.domain.detection import DetectionOptions
     from ferserve_server.domain.face import CropBatch, FaceCrop
+    from ferserve_server.tracking.ports import FrameRequest
     from ferserve_server.vision.opencv import GreyImage
 
 T = TypeVar("T")
@@ -94,8 +98,10 @@ class VisionPool:
         self._observer = observer
         self._clock = clock
         self._detectors: SimpleQueue[FaceDetector] = SimpleQueue()
+        self._local_detectors: SimpleQueue[FaceDetector] = SimpleQueue()
         for _ in range(thread_count):
             self._detectors.put(make_detector())
+            self._local_detectors.put(make_detector())
         self._threads = ThreadPoolExecutor(thread_count, thread_name_prefix="vision")
         self._places = asyncio.Semaphore(thread_count)
         self._waiting_count = 0
@@ -126,6 +132,26 @@ class VisionPool:
         if self._observer is not None:
             self._observer.faces_found(found)
         return found
+
+    async def search_frame(self, pick: Callable[[], FrameRequest | None]) -> FoundFrame | None:
+        """Finds the faces of the frame that `pick` chooses; see `tracking.ports.FrameVision`."""
+        await self._places.acquire()
+        try:
+            request = pick()
+        except BaseException:
+            self._places.release()
+            raise
+        if request is None:
+            self._places.release()
+            return None
+        try:
+            frame = await self._run(partial(self._find_in_frame, request))
+        except Exception as error:
+            self._tell_failure(error)
+            raise
+        if self._observer is not None:
+            self._observer.faces_found(frame.found)
+        return frame
 
     async def read_crops(self, images: Sequence[bytes]) -> list[FaceCrop | Exception]:
         """Decodes pictures that are face crops already, each to uint8 [48, 48] or to its error.
@@ -169,16 +195,20 @@ class VisionPool:
             )
 
     async def _in_thread(self, work: Callable[[], T], *, image_count: int) -> T:
-        """Waits for a thread and runs `work` in it.
-
-        Work that has begun cannot be stopped: when its caller leaves, the place stays taken until it is done.
-        """
-        loop = asyncio.get_running_loop()
+        """Waits for a thread and runs `work` in it."""
         self._waiting_count += image_count
         try:
             await self._places.acquire()
         finally:
             self._waiting_count -= image_count
+        return await self._run(work)
+
+    async def _run(self, work: Callable[[], T]) -> T:
+        """Runs `work` in a thread, for which a place was acquired, and releases the place.
+
+        Work that has begun cannot be stopped: when its caller leaves, the place stays taken until it is done.
+        """
+        loop = asyncio.get_running_loop()
         try:
             future = self._threads.submit(work)
         except RuntimeError:  # the threads were shut down
@@ -212,6 +242,26 @@ class VisionPool:
         detected = self._clock()
         omitted = len(boxes) - len(kept)
         return FoundFaces(width, height, kept, crops, omitted, decoded - started, detected - decoded)
+
+    def _find_in_frame(self, request: FrameRequest) -> FoundFrame:
+        """Runs in a thread."""
+        options, finder = request.options, request.finder
+        if finder is None:
+            return FoundFrame(self._find_faces(request.image, options))
+        started = self._clock()
+        header = read_bounded_header(request.image, self._max_image_pixels)
+        grey = decode_pixels(request.image, header, reduction_for(header, options))
+        decoded = self._clock()
+        detector, local = self._detectors.get_nowait(), self._local_detectors.get_nowait()
+        try:
+            view = DecodedFrame(grey, header.shown_size, options, detector, local)
+            followed = finder.find(view, request.time_s)
+        finally:
+            self._detectors.put(detector)
+            self._local_detectors.put(local)
+        frame = found_frame(grey, followed, options, header.shown_size, self._max_faces_per_image)
+        detect_s = self._clock() - decoded
+        return replace(frame, found=replace(frame.found, decode_s=decoded - started, detect_s=detect_s))
 
     def _read_crops(self, images: Sequence[bytes]) -> list[FaceCrop | Exception]:
         """Runs in a thread."""
