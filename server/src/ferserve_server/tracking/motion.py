@@ -26,8 +26,8 @@ FIRST_VELOCITY_VARIANCE: Final = 1.0
 
 
 VELOCITY_FADE_S: Final = 0.7
-"""Time after which 37 % of a velocity is left. Of a face that walks at 2 sides per second or sways by 0.3 the prediction
-is then within 1.3 sides after a second."""
+"""Time after which 37 % of a velocity is left. Of a face that walks at 2 sides per second or sways by 0.3 the
+prediction is then within 1.3 sides after a second."""
 
 
 class Motion(NamedTuple):

@@ -40,11 +40,12 @@ MOVED_SHARE: Final = 0.02
 """Share of the thumbnail's pixels outside the known faces that has to move before the full frame is searched."""
 
 REGION_SCALE: Final = 3.0
-"""Side of the searched region in sides of the face's box: a head that moves by its own size is still inside. Of 176 faces
-of a video YuNet found 97 % again at 3.0 with 128 pixels, 91 % at 2.2, 84 % at 3.5 with 96 pixels."""
+"""Side of the searched region in sides of the face's box: a head that moves by its own size is still inside. Of
+176 faces of a video YuNet found 97 % again at 3.0 with 128 pixels, 91 % at 2.2, 84 % at 3.5 with 96 pixels."""
 
 FACE_SCALE: Final = 2.0
-"""Side of the area around a known face whose movement asks for no search, in sides of its box: hair and shoulders."""
+"""Side of the area around a known face whose movement asks for no search, in sides of its box: hair and
+shoulders."""
 
 
 @dataclass(frozen=True, slots=True)
