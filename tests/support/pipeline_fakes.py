@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ferserve_server.backends.fake import FakeServable, fake_scores
+from ferserve_server.domain.errors import DrainingError
 from ferserve_server.domain.face import BoundingBox
 from ferserve_server.domain.ports import FoundFaces, Priority
 from ferserve_server.domain.prediction import ScoredFaces
@@ -39,6 +40,7 @@ class FakeScorer:
         priorities: Priority of every request.
         refuse_with: Error of every request, if it is set.
         row_failures: Failures that go with every answer, by row.
+        hold_next: Keeps the next request from being answered until it is set.
     """
 
     def __init__(self, servable: Servable | None = None) -> None:
@@ -48,6 +50,7 @@ class FakeScorer:
         self.priorities: list[Priority] = []
         self.refuse_with: Exception | None = None
         self.row_failures: dict[int, FerserveError] = {}
+        self.hold_next: asyncio.Event | None = None
         self.drained = False
         self.closed = False
         self._servable = servable
@@ -56,6 +59,9 @@ class FakeScorer:
         self, crops: CropBatch, *, deadline: float | None = None, priority: Priority = Priority.INTERACTIVE
     ) -> ScoredFaces:
         self.taken.append(len(crops))
+        held, self.hold_next = self.hold_next, None
+        if held is not None:
+            await held.wait()
         self.deadlines.append(deadline)
         self.priorities.append(priority)
         if self.refuse_with is not None:
@@ -91,7 +97,9 @@ class FakeModels:
 
 
 class FakeVision:
-    """Implements `domain.ports.Vision` and `tracking.ports.FrameVision`: a picture shows one face, whose class is the sum of the picture's bytes.
+    """Implements `domain.ports.Vision` and `tracking.ports.FrameVision`.
+
+    A picture shows one face, whose class is the sum of the picture's bytes.
 
     Attributes:
         errors: What a picture fails with, by its bytes.
@@ -99,6 +107,7 @@ class FakeVision:
         gates: Pictures that are not answered before their event is set.
         began: Pictures in the order in which their reading began.
         cancelled: Pictures whose caller left.
+        closed: Whether frames are rejected because the threads were ended.
     """
 
     def __init__(self) -> None:
@@ -107,6 +116,7 @@ class FakeVision:
         self.gates: dict[bytes, asyncio.Event] = {}
         self.began: list[bytes] = []
         self.cancelled: list[bytes] = []
+        self.closed = False
 
     def hold(self, *images: bytes) -> None:
         for image in images:
@@ -129,6 +139,8 @@ class FakeVision:
 
     async def search_frame(self, pick: Callable[[], FrameRequest | None]) -> FoundFrame | None:
         """Finds the face at once; with a finder it is a track of its own, numbered 1."""
+        if self.closed:
+            raise DrainingError
         request = pick()
         if request is None:
             return None

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
     from ferserve_server.tracking.boxes import Box, Detection
 
-MIN_CONTINUED_IOU: Final = 0.3
-"""Overlap with the box of the frame before that continues a track, if nothing else overlaps either."""
+MIN_CONTINUED_IOU: Final = 0.1
+"""Overlap with the box of the frame before that continues a track, if nothing else overlaps either: a head that
+jumps by half its size in both directions is still the same one."""
 
 MIN_HIGH_IOU: Final = 0.15
 """Overlap of the predicted box with a detection of high score."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ferserve_server.tracking.boxes import Detection
     from ferserve_server.tracking.options import TrackingOptions
 
-CONFIRMING_EVIDENCE: Final = 0.8
+CONFIRMING_EVIDENCE: Final = 0.7
 """Sum of a track's scores from which it is shown: one clear face at once, doubtful ones when they are found
 again."""
 
@@ -97,16 +97,17 @@ def advance(
         The tracks after the frame, and those shown before that ended with it.
     """
     time_s = tracks.time_s
+    alive = [each for each in tracks.tracks if each.detection is not None or _lives(each, time_s, options)]
     candidates = [
         Candidate(each.motion.box, each.detection.box if each.detection else None, time_s - each.last_seen_s)
-        for each in tracks.tracks
+        for each in alive
     ]
     track_of = associate(candidates, detections, high_score)
     detection_of = {track: detections[detection] for detection, track in track_of.items()}
     next_id = tracks.next_id
     kept: list[Track] = []
-    ended: list[Track] = []
-    for index, track in enumerate(tracks.tracks):
+    ended = [each for each in tracks.tracks if each not in alive]
+    for index, track in enumerate(alive):
         found = detection_of.get(index)
         moved = replace(track, detection=None) if found is None else _seen(track, found, time_s)
         if not track.track_id and moved.evidence >= CONFIRMING_EVIDENCE:

@@ -8,6 +8,7 @@ Source: Bar-Shalom, Li and Kirubarajan, "Estimation with Applications to Trackin
 
 from __future__ import annotations
 
+import math
 from typing import Final, NamedTuple
 
 from ferserve_server.tracking.boxes import Box
@@ -22,6 +23,11 @@ sides per second squared for a third of a second."""
 
 FIRST_VELOCITY_VARIANCE: Final = 1.0
 """Variance of the velocity after the first detection, in squared sides per squared second."""
+
+
+VELOCITY_FADE_S: Final = 0.7
+"""Time after which 37 % of a velocity is left. Of a face that walks at 2 sides per second or sways by 0.3 the
+prediction is then within 1.3 sides after a second."""
 
 
 class Motion(NamedTuple):
@@ -60,9 +66,13 @@ def predict(motion: Motion, elapsed_s: float) -> Motion:
         elapsed_s: Time since then, in seconds, 0 or more.
     """
     t, q = elapsed_s, ACCELERATION_DENSITY
+    left = math.exp(-t / VELOCITY_FADE_S)
+    reach_s = VELOCITY_FADE_S * (1 - left)
     return motion._replace(
-        x=motion.x + motion.x_velocity * t,
-        y=motion.y + motion.y_velocity * t,
+        x=motion.x + motion.x_velocity * reach_s,
+        y=motion.y + motion.y_velocity * reach_s,
+        x_velocity=motion.x_velocity * left,
+        y_velocity=motion.y_velocity * left,
         position_variance=motion.position_variance
         + 2 * t * motion.covariance
         + t * t * motion.velocity_variance

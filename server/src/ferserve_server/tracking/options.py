@@ -17,7 +17,7 @@ class TrackingOptions:
         max_tracks: Largest number of faces that are followed at once, 1 or more.
     """
 
-    smoothing_half_life_s: float = 0.2
+    smoothing_half_life_s: float = 0.15
     max_lost_s: float = 1.5
     full_search_interval_s: float = 0.5
     max_tracks: int = 64

