@@ -150,8 +150,21 @@ format: dev ## Format the code and mend what ruff can.
 
 PYTEST_FLAGS ?=
 
+# Chromium comes from Debian, the driver and axe from npm; without root or npm the tests of the page are skipped.
+.PHONY: browser-tools
+browser-tools: ## Install what the tests of the page need: Debian's chromium (root) and tests/browser/node_modules.
+	@command -v chromium >/dev/null || [ "$$(id -u)" != 0 ] || { apt-get update -qq && \
+	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-liberation >/dev/null; }
+	@command -v npm >/dev/null || { echo "There is no npm: the tests of the page are skipped."; exit 0; }; \
+	  [ tests/browser/node_modules/.package-lock.json -nt tests/browser/package-lock.json ] || \
+	  npm ci --prefix tests/browser --no-audit --no-fund --loglevel=error
+
+.PHONY: page-screenshots
+page-screenshots: setup browser-tools ## Make docs/images/page-*.png anew with Chromium (a minute).
+	$(BIN)/python tests/browser/make_screenshots.py docs/images
+
 .PHONY: test
-test: dev tools ## Run all tests (PYTEST_FLAGS="-k batcher" picks some).
+test: dev tools browser-tools ## Run all tests (PYTEST_FLAGS="-k batcher" picks some).
 	PATH="$(CURDIR)/.tools/bin:$$PATH" $(BIN)/python -m pytest $(PYTEST_FLAGS)
 
 .PHONY: conformance

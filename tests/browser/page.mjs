@@ -9,6 +9,7 @@ const [url, media, picturePath] = process.argv.slice(2);
 const axe = await readFile(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 const picture = await readFile(picturePath);
 const CAMERA_S = 10;
+const BASELINE_S = 4;
 
 const browser = await startChromium(join(media, "camera.y4m"));
 const report = {};
@@ -145,31 +146,40 @@ await scenario("webcam", {}, async (page) => {
     video.requestVideoFrameCallback(step);
   }), seconds);
 
-  const send = await page.evaluate(() => {
-    const original = WebSocket.prototype.send;
-    window.sentAt = [];
-    WebSocket.prototype.send = function (data) {
-      if (typeof data !== "string") window.sentAt.push(performance.now());
-      return original.call(this, data);
-    };
-    return typeof original;
+  // The stream is held first: the picture without any analysis is what the picture with it is compared with.
+  let release;
+  const held = new Promise((resolve) => { release = resolve; });
+  let sent = 0;
+  await page.routeWebSocket(/v1\/stream/, (client) => {
+    const server = client.connectToServer();
+    client.onMessage((message) => {
+      if (typeof message !== "string") sent += 1;
+      server.send(message);
+    });
+    server.onMessage(async (message) => {
+      await held;
+      client.send(message);
+    });
   });
   await page.click("#webcam");
   await page.waitForFunction(() => document.querySelector("#video").videoWidth > 0);
-  const baseline = await page.evaluate(() => document.querySelector("#video").srcObject.getVideoTracks()[0].getSettings().frameRate);
+  const cameraRate = await page.evaluate(() => document.querySelector("#video").srcObject.getVideoTracks()[0].getSettings().frameRate);
+  await shown(1); // the camera starts
+  const alone = await shown(BASELINE_S);
+  release();
   await page.waitForSelector("#event-list li", { timeout: 30_000 });
   const perSecond = await shown(CAMERA_S);
-  const sent = await page.evaluate(() => window.sentAt.length);
   const seen = {
-    send, baseline, perSecond, sent, state: await page.textContent("#state-text"), rate: await page.textContent("#answer-rate"),
+    cameraRate, alone, perSecond, sent, state: await page.textContent("#state-text"), rate: await page.textContent("#answer-rate"),
     pictureRate: await page.textContent("#picture-rate"), latency: await page.textContent("#latency"), cards: await cards(page),
     painted: await paintedPixels(page, "#overlay"), axe: await accessibility(page),
   };
   await page.click("#stop");
   await page.waitForFunction(() => document.querySelector("#video").srcObject === null);
-  const after = await page.evaluate(() => window.sentAt.length);
+  await page.waitForTimeout(200); // a frame may be on its way
+  const after = sent;
   await page.waitForTimeout(500);
-  return { ...seen, sentAfterStop: (await page.evaluate(() => window.sentAt.length)) - after, welcome: await page.isVisible("#welcome") };
+  return { ...seen, sentAfterStop: sent - after, welcome: await page.isVisible("#welcome") };
 });
 
 await scenario("restarted", {}, async (page) => {
@@ -181,15 +191,19 @@ await scenario("restarted", {}, async (page) => {
     const number = configs.length;
     configs.push(null);
     let answers = 0;
+    let cut = false;
     client.onMessage((message) => {
+      if (cut) return;
       if (typeof message === "string") configs[number] = JSON.parse(message);
       else sequences.push(Number(message.readBigInt64BE(0)));
       server.send(message);
     });
     server.onMessage((message) => {
+      if (cut) return;
       client.send(message);
       if (JSON.parse(message).type === "frame") answers += 1;
       if (number === 0 && answers === 3) {
+        cut = true;
         server.close();
         client.close({ code: 1012, reason: "restart" });
       }

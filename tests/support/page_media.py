@@ -15,7 +15,7 @@ WIDTH, HEIGHT, FRAMES_PER_S = 640, 480, 30
 
 
 def frames(seconds: float) -> list[np.ndarray]:
-    """Frames of a camera that sways over the portrait: uint8 [480, 640, 3], blue first. The end meets the start."""
+    """Makes frames of a camera that sways over the portrait: uint8 [480, 640, 3], blue first, a closed loop."""
     portrait = cv2.resize(cv2.imread(str(ASTRONAUT)), (760, 760), interpolation=cv2.INTER_AREA)
     count = round(seconds * FRAMES_PER_S)
     found = []

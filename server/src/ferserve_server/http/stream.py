@@ -62,6 +62,10 @@ _CLOSE_CODES: Final = {
 """Close codes of errors (RFC 6455, 7.4.1, and IANA's registry); for others POLICY_VIOLATION."""
 
 
+_CLOSED_WELL: Final = (WSCloseCode.OK, WSCloseCode.GOING_AWAY)
+"""Close codes of clients that are done: a program ends the stream, a page is left."""
+
+
 def close_code(error: FerserveError) -> WSCloseCode:
     """Chooses the close code of an error that ends a stream."""
     if isinstance(error, DrainingError):
@@ -117,7 +121,8 @@ class StreamRoute:
                 await socket.prepare(request)
                 await self._serve(socket)
             except (ConnectionError, asyncio.CancelledError) as error:
-                ended_by = asyncio.CancelledError()
+                # A client that closes well may drop the connection before its last answers are written.
+                ended_by = None if socket.close_code in _CLOSED_WELL else asyncio.CancelledError()
                 if isinstance(error, asyncio.CancelledError):
                     raise
             except Exception as error:  # noqa: BLE001 - whatever it is, the client gets a reason

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from aiohttp import web
 
 from ferserve_server.transport.http.calls import answered_within
-from ferserve_server.transport.http.infer_request import HEADER_LENGTH, parse_infer
+from ferserve_server.transport.http.infer_request import HEADER_LENGTH, SHORT_JSON_BYTES, parse_infer
 from ferserve_server.transport.http.infer_response import as_document, infer_reply
 from ferserve_server.transport.http.query import TIMEOUT, parse_options, parse_timeout
 from ferserve_server.transport.http.reply import json_reply
@@ -58,7 +59,11 @@ class OpenInferenceRoutes:
         timeout_s = parse_timeout(parse_options(request.query.items(), (TIMEOUT,)))
         async with answered_within(timeout_s):
             body = await self._bodies.whole(request)
-            message = parse_infer(body, request.headers.get(HEADER_LENGTH), *_model(request))
+            header_length = request.headers.get(HEADER_LENGTH)
+            if len(body) <= SHORT_JSON_BYTES:
+                message = parse_infer(body, header_length, *_model(request))
+            else:
+                message = await asyncio.to_thread(parse_infer, body, header_length, *_model(request))
             deadline = None if timeout_s is None else started_at + timeout_s
             return infer_reply(message, await self._answers.infer(message, deadline))
 
