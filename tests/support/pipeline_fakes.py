@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ferserve_server.backends.fake import FakeServable, fake_scores
-from ferserve_server.domain.face import BoundingBox
+from ferserve_server.domain.face import BoundingBox, FaceLocation
 from ferserve_server.domain.ports import FoundFaces, Priority
 from ferserve_server.domain.prediction import ScoredFaces
 from ferserve_server.domain.servable import ServableId
@@ -123,12 +123,12 @@ class FakeVision:
         if image in self.without_face:
             return FoundFaces(640, 480, (), (), 0, 0.001, 0.002)
         box = BoundingBox(left=1, top=2, width=48, height=48)
-        return FoundFaces(640, 480, (box,), (crop_of(image),), 0, 0.001, 0.002)
+        return FoundFaces(640, 480, (FaceLocation(box),), (crop_of(image),), 0, 0.001, 0.002)
 
     async def read_crops(self, images: Sequence[bytes]) -> list[FaceCrop | Exception]:
         return [self.errors[image] if image in self.errors else crop_of(image) for image in images]
 
-    def resize(self, crops: CropBatch) -> CropBatch:
+    async def resize(self, crops: CropBatch) -> CropBatch:
         return np.full((len(crops), 48, 48, 1), crops[0, 0, 0, 0], np.uint8)
 
 
