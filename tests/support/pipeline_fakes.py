@@ -9,7 +9,7 @@ import numpy as np
 
 from ferserve_server.backends.fake import FakeServable, fake_scores
 from ferserve_server.domain.errors import DrainingError
-from ferserve_server.domain.face import BoundingBox
+from ferserve_server.domain.face import BoundingBox, FaceLocation
 from ferserve_server.domain.ports import FoundFaces, Priority
 from ferserve_server.domain.prediction import ScoredFaces
 from ferserve_server.domain.servable import ServableId
@@ -135,7 +135,7 @@ class FakeVision:
         if image in self.without_face:
             return FoundFaces(640, 480, (), (), 0, 0.001, 0.002)
         box = BoundingBox(left=1, top=2, width=48, height=48)
-        return FoundFaces(640, 480, (box,), (crop_of(image),), 0, 0.001, 0.002)
+        return FoundFaces(640, 480, (FaceLocation(box),), (crop_of(image),), 0, 0.001, 0.002)
 
     async def search_frame(self, pick: Callable[[], FrameRequest | None]) -> FoundFrame | None:
         """Finds the face at once; with a finder it is a track of its own, numbered 1."""
@@ -145,12 +145,12 @@ class FakeVision:
         if request is None:
             return None
         found = await self.find_faces(request.image, request.options)
-        return FoundFrame(found, tuple(1 for _ in found.boxes) if request.finder else ())
+        return FoundFrame(found, tuple(1 for _ in found.locations) if request.finder else ())
 
     async def read_crops(self, images: Sequence[bytes]) -> list[FaceCrop | Exception]:
         return [self.errors[image] if image in self.errors else crop_of(image) for image in images]
 
-    def resize(self, crops: CropBatch) -> CropBatch:
+    async def resize(self, crops: CropBatch) -> CropBatch:
         return np.full((len(crops), 48, 48, 1), crops[0, 0, 0, 0], np.uint8)
 
 

@@ -6,6 +6,8 @@ import contextlib
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from ferserve_vision.crop import to_model_inputs
+
 from ferserve_server.backends.processor import cpu_count
 from ferserve_server.fronts.front_process import FrontPlan, FrontStartError
 from ferserve_server.fronts.placement import front_for_next, share_of_owner
@@ -18,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Hashable
 
     from ferserve_server.domain.models import Models
-    from ferserve_server.domain.ports import Vision
     from ferserve_server.fronts.handover import Intake
     from ferserve_server.fronts.state_form import Json
     from ferserve_server.observability.merged import MergedRegistry
@@ -34,7 +35,6 @@ async def running_fronts(
     settings: Settings,
     own: Intake | None,
     models: Models,
-    vision: Vision,
     statistics: Statistics,
     metrics: Metrics,
     merged: MergedRegistry,
@@ -45,7 +45,6 @@ async def running_fronts(
         settings: The settings; with `own` None, each front process listens at `listen` itself.
         own: Serves the connections of this process.
         models: The models.
-        vision: Resizes faces.
         statistics: The counts of the service.
         metrics: The metrics of this process.
         merged: Those of all.
@@ -73,7 +72,7 @@ async def running_fronts(
         settings_of_one_front(settings).model_dump(mode="json"),
         settings.max_queue_mib * 2**20,
         models.acquire,
-        vision.resize,
+        to_model_inputs,
         place,
     )
 
@@ -123,5 +122,7 @@ def settings_of_one_front(settings: Settings) -> Settings:
         update={
             "vision_threads": min(threads, max(1, 2 * threads // count)),
             "max_queue_images": max(settings.max_images_per_request, settings.max_queue_images // count),
+            "max_queue_image_mib": max(1, settings.max_queue_image_mib // count),
+            "max_decode_mib": max(16, settings.max_decode_mib // count),
         }
     )

@@ -6,7 +6,7 @@ from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from ferserve_server.domain.errors import FerserveError
-from ferserve_server.domain.face import BoundingBox, Scores
+from ferserve_server.domain.face import BoundingBox, FaceLocation, Scores
 from ferserve_server.domain.servable import ServableId
 
 _NO_FAILURES: Final[Mapping[int, FerserveError]] = MappingProxyType({})
@@ -47,8 +47,8 @@ class ImageAnalysis:
     Attributes:
         width: Width of the picture as shown, in pixels.
         height: Height of the picture as shown, in pixels.
-        boxes: Where the faces are.
-        faces: Scores of the faces, row i for `boxes[i]`.
+        locations: Places of the faces, with the detector's scores and landmarks.
+        faces: Scores of the faces, row i for `locations[i]`.
         omitted_face_count: Faces found beyond the limit and not classified.
         decode_s: Time to decode the picture, in seconds.
         detect_s: Time to find its faces, in seconds.
@@ -56,11 +56,16 @@ class ImageAnalysis:
 
     width: int
     height: int
-    boxes: tuple[BoundingBox, ...]
+    locations: tuple[FaceLocation, ...]
     faces: ScoredFaces
     omitted_face_count: int
     decode_s: float
     detect_s: float
+
+    @property
+    def boxes(self) -> tuple[BoundingBox, ...]:
+        """Boxes of `locations`."""
+        return tuple(location.box for location in self.locations)
 
 
 @dataclass(frozen=True, slots=True)

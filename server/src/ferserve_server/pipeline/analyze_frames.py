@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from ferserve_server.domain.face import FaceLocation
 from ferserve_server.domain.prediction import ImageAnalysis, ScoredFaces
 from ferserve_server.pipeline.frame_answers import FrameAnalysis, TrackedFace, Unchanged
 from ferserve_server.tracking.events import ExpressionBoard
@@ -83,7 +84,7 @@ class FrameAnalyzer:
         image = ImageAnalysis(
             found.width,
             found.height,
-            found.boxes,
+            found.locations,
             faces,
             found.omitted_face_count,
             found.decode_s,
@@ -115,16 +116,16 @@ def _with_carried(
     tracks: list[TrackedFace],
 ) -> ImageAnalysis:
     """Adds the faces that are shown where the motion model puts them; those without any scores are left out."""
-    boxes, scores = list(image.boxes), [image.faces.scores]
+    locations, scores = list(image.locations), [image.faces.scores]
     for (track_id, box), prediction in zip(frame.carried, steady, strict=True):
         if prediction is not None:
-            boxes.append(box)
+            locations.append(FaceLocation(box, 0.0))
             scores.append(prediction.scores[np.newaxis].astype(np.float32))
             tracks.append(TrackedFace(track_id, prediction, carried=True))
     if len(scores) == 1:
         return image
     faces = image.faces._replace(scores=np.concatenate(scores))
-    return replace(image, boxes=tuple(boxes), faces=faces)
+    return replace(image, locations=tuple(locations), faces=faces)
 
 
 async def _scored(frame: FoundFrame, lease: Lease) -> ScoredFaces:

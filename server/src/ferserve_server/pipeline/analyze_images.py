@@ -88,7 +88,7 @@ class AnalyzeImages:
         return ImageAnalysis(
             found.width,
             found.height,
-            found.boxes,
+            found.locations,
             faces,
             found.omitted_face_count,
             found.decode_s,

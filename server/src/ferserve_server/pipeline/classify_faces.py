@@ -48,7 +48,7 @@ class ClassifyFaces:
         with self._acquire(spec, once=True) as lease:
             wanted = lease.description.input
             if crops.shape[1:3] != (wanted.height, wanted.width):
-                crops = self._vision.resize(crops)
+                crops = await self._vision.resize(crops)
             faces = await lease.scorer.score(crops, deadline=deadline, priority=priority)
             return Classification(faces, lease.description.labels, lease.id)
 

@@ -11,6 +11,7 @@ from ferserve_server.transport.http.status import format_error
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ferserve_server.domain.face import FaceLocation
     from ferserve_server.domain.prediction import Analyses, ImageAnalysis
     from ferserve_server.domain.servable import ServableId
 
@@ -53,16 +54,28 @@ def _format_result(result: ImageAnalysis | FerserveError, labels: tuple[str, ...
     }
 
 
+def _format_location(location: FaceLocation) -> dict[str, object]:
+    """Writes box and score, and the landmarks where there are any."""
+    box = location.box
+    face: dict[str, object] = {
+        "box": {"left": box.left, "top": box.top, "width": box.width, "height": box.height},
+        "score": round(location.score, _SCORE_DIGITS),
+    }
+    if location.landmarks is not None:
+        face["landmarks"] = {
+            name: [round(x, 1), round(y, 1)] for name, (x, y) in location.landmarks._asdict().items()
+        }
+    return face
+
+
 def _format_faces(analysis: ImageAnalysis, labels: tuple[str, ...]) -> list[dict[str, object]]:
     faces: list[dict[str, object]] = []
-    for row, (box, scores) in enumerate(zip(analysis.boxes, analysis.faces.scores.tolist(), strict=True)):
-        face: dict[str, object] = {
-            "box": {"left": box.left, "top": box.top, "width": box.width, "height": box.height}
-        }
+    for row, (location, scores) in enumerate(zip(analysis.locations, analysis.faces.scores.tolist(), strict=True)):
+        face = _format_location(location)
         failure = analysis.faces.failures.get(row)
         if failure is None:
             best = max(range(len(labels)), key=scores.__getitem__)
-            face["label"] = labels[best]
+            face["emotion"] = labels[best]
             face["confidence"] = round(scores[best], _SCORE_DIGITS)
             face["scores"] = {
                 label: round(score, _SCORE_DIGITS) for label, score in zip(labels, scores, strict=True)
