@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from PIL import Image
+
 from ferserve_vision.crop import FACE_SIDE_PIXELS, FER_2013_LANDMARKS, crop_box, crop_face, to_model_inputs
 from ferserve_vision.decode import decode_grey
 from ferserve_vision.detectors.haar import HaarDetector
@@ -14,11 +19,6 @@ from ferserve_vision.formats.sniff import read_header
 from ferserve_vision.geometry import Box, Detection, Landmarks, Point
 from ferserve_vision.options import DetectionOptions, HaarOptions
 from ferserve_vision.reduction import HEADROOM, reduced, reduction_for
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
-from PIL import Image
-
 from support.pictures import animated, astronaut, encode, encode_image, noise, turned_astronaut
 
 MAX_PIXELS = 300_000

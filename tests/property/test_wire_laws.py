@@ -132,13 +132,13 @@ def test_any_model_spec_is_read_or_refused_by_field(name: str, version: int | No
 SERVABLE = ServableId("fer-nano", 3)
 
 
-@given(SCORES, st.sets(st.integers(0, 5)), st.floats(0, 10), st.floats(0, 10), st.floats(0, 10))
+@given(SCORES, st.sets(st.integers(0, 5)), st.floats(0, 10), st.floats(0, 10), st.floats(0, 10), st.floats(0, 1))
 def test_an_answer_written_as_bytes_is_what_protobuf_would_write_field_by_field(
-    scores: np.ndarray, failed: set[int], total_s: float, queue_s: float, inference_s: float
+    scores: np.ndarray, failed: set[int], total_s: float, queue_s: float, inference_s: float, threshold: float
 ) -> None:
     labels = tuple(f"class {index}" for index in range(scores.shape[1]))
     failures = {row: ImageUnreadableError(f"row {row}") for row in failed if row < len(scores)}
-    faces = ScoredFaces(scores, failures, queue_s, inference_s)
+    faces = ScoredFaces(scores, failures, queue_s, inference_s, uncertain_threshold=threshold)
     message = emotion_pb2.ClassifyFacesResponse(
         results=wire.format_face_results(faces),
         labels=labels,
@@ -149,12 +149,12 @@ def test_an_answer_written_as_bytes_is_what_protobuf_would_write_field_by_field(
     assert emotion_pb2.ClassifyFacesResponse.FromString(written) == message
 
 
-@given(SCORES, st.integers(0, 2**63 - 1), st.booleans())
+@given(SCORES, st.integers(0, 2**63 - 1), st.booleans(), st.floats(0, 1))
 def test_an_answer_on_a_stream_written_as_bytes_is_what_protobuf_would_write_field_by_field(
-    scores: np.ndarray, sequence_id: int, with_labels: bool
+    scores: np.ndarray, sequence_id: int, with_labels: bool, threshold: float
 ) -> None:
     labels = tuple(f"class {index}" for index in range(scores.shape[1]))
-    faces = ScoredFaces(scores)
+    faces = ScoredFaces(scores, uncertain_threshold=threshold)
     message = emotion_pb2.ClassifyStreamResponse(
         sequence_id=sequence_id,
         predictions=wire.format_predictions(faces),

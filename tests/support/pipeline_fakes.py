@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ferserve_server.backends.fake import FakeServable, fake_scores
+from ferserve_server.backends.fake import FakeServable, fake_answer
 from ferserve_server.domain.errors import DrainingError
 from ferserve_server.domain.face import BoundingBox, FaceLocation
 from ferserve_server.domain.ports import FoundFaces, Priority
@@ -39,6 +39,7 @@ class FakeScorer:
         deadlines: Deadline of every request.
         priorities: Priority of every request.
         refuse_with: Error of every request, if it is set.
+        description: What the version's manifest says; see `fake_answer`.
         row_failures: Failures that go with every answer, by row.
         hold_next: Keeps the next request from being answered until it is set.
     """
@@ -54,6 +55,7 @@ class FakeScorer:
         self.drained = False
         self.closed = False
         self._servable = servable
+        self.description = DESCRIPTION
 
     async def score(
         self, crops: CropBatch, *, deadline: float | None = None, priority: Priority = Priority.INTERACTIVE
@@ -66,7 +68,7 @@ class FakeScorer:
         self.priorities.append(priority)
         if self.refuse_with is not None:
             raise self.refuse_with
-        return ScoredFaces(fake_scores(crops, 7), dict(self.row_failures), 0.001, 0.002)
+        return ScoredFaces(fake_answer(crops, self.description), dict(self.row_failures), 0.001, 0.002)
 
     async def drain(self) -> None:
         self.drained = True
@@ -81,7 +83,7 @@ class FakeModels:
     """One version in force; `acquire` is what the pipelines call."""
 
     def __init__(self, scorer: FakeScorer) -> None:
-        self.version = LiveVersion(FakeServable(SERVABLE, DESCRIPTION), scorer)
+        self.version = LiveVersion(FakeServable(SERVABLE, scorer.description), scorer)
         self.asked: list[ModelSpec] = []
         self.refuse_with: FerserveError | None = None
 

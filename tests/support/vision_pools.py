@@ -7,22 +7,21 @@ import threading
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from ferserve_vision.detectors.haar import HAAR_DEFAULTS
-from ferserve_vision.geometry import Box, Detection
-
 from ferserve_server.domain.detection import DetectionOptions, DetectorName
 from ferserve_server.vision.limits import VisionLimits
 from ferserve_server.vision.pool import VisionObserver, VisionPool
+from ferserve_vision.detectors.haar import HAAR_DEFAULTS
+from ferserve_vision.geometry import Box, Detection
 from support.pictures import plain
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
     import numpy as np
-    from ferserve_vision.detectors.port import FaceDetector
-    from ferserve_vision.options import DetectionOptions as SearchOptions
 
     from ferserve_server.domain.ports import FoundFaces
+    from ferserve_vision.detectors.port import FaceDetector
+    from ferserve_vision.options import DetectionOptions as SearchOptions
 
 OPTIONS = DetectionOptions()
 

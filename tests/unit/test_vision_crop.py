@@ -3,9 +3,9 @@
 import cv2
 import numpy as np
 import pytest
+
 from ferserve_vision.crop import FER_2013_LANDMARKS, crop_box, crop_face, to_model_input, to_model_inputs
 from ferserve_vision.geometry import Box, Detection, Landmarks, Point
-
 from support.pictures import corner_mark, noise
 
 

@@ -4,10 +4,10 @@ import io
 
 import numpy as np
 import pytest
-from ferserve_vision.decode import decode_grey
-from ferserve_vision.errors import PictureFormatError, PictureTooLargeError, PictureUnreadableError
 from PIL import Image, ImageOps
 
+from ferserve_vision.decode import decode_grey
+from ferserve_vision.errors import PictureFormatError, PictureTooLargeError, PictureUnreadableError
 from support.pictures import (
     animated,
     bomb_png,

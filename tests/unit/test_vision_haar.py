@@ -5,12 +5,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+
 from ferserve_vision.decode import decode_grey
 from ferserve_vision.detectors.haar import HaarDetector
 from ferserve_vision.detectors.search import one_box_per_face
 from ferserve_vision.geometry import Box, Detection
 from ferserve_vision.options import DetectionOptions
-
 from support.pictures import Pixels, astronaut, noise, turned_astronaut
 
 

@@ -6,14 +6,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image
+
 from ferserve_vision.decode import decode_grey
 from ferserve_vision.errors import PictureFormatError, PictureUnreadableError
 from ferserve_vision.formats import jpeg, png
 from ferserve_vision.formats.exif import read_orientation
 from ferserve_vision.formats.header import ImageFormat, ImageHeader
 from ferserve_vision.formats.sniff import read_header
-from PIL import Image
-
 from support.pictures import animated, corner_mark, encode, encode_image, noise, png_chunk
 
 KINDS = ("JPEG", "PNG", "WEBP")

@@ -5,14 +5,14 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
+
 from ferserve_vision.crop import crop_box
 from ferserve_vision.decode import decode_grey, decode_pixels, read_bounded_header
 from ferserve_vision.errors import PictureUnreadableError
 from ferserve_vision.formats.header import ImageFormat, ImageHeader
 from ferserve_vision.geometry import Box
 from ferserve_vision.reduction import reduction_for
-from PIL import Image
-
 from support.pictures import corner_mark, encode, encode_image, enlarged_astronaut
 
 PLENTY = 10_000_000

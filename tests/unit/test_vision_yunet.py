@@ -7,12 +7,12 @@ from pathlib import Path, PurePosixPath
 import cv2
 import numpy as np
 import pytest
+
 from ferserve_vision.detectors import yunet_file
 from ferserve_vision.detectors.yunet import YunetDetector
 from ferserve_vision.detectors.yunet_file import YunetUnavailableError, read_yunet
 from ferserve_vision.geometry import Box, Detection
 from ferserve_vision.options import DetectionOptions
-
 from support.pictures import astronaut, enlarged_astronaut, noise
 
 

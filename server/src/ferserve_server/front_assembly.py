@@ -6,14 +6,13 @@ import contextlib
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from ferserve_vision.crop import to_model_inputs
-
 from ferserve_server.backends.processor import cpu_count
 from ferserve_server.fronts.front_process import FrontPlan, FrontStartError
 from ferserve_server.fronts.placement import front_for_next, share_of_owner
 from ferserve_server.fronts.supervisor import Fronts
 from ferserve_server.transport.addresses import ListenError
 from ferserve_server.transport.compat.shared_statistics import COUNTED, take_counted, tell_counts
+from ferserve_vision.crop import to_model_inputs
 
 if TYPE_CHECKING:
     import socket

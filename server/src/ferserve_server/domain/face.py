@@ -19,7 +19,11 @@ CropBatch = npt.NDArray[np.uint8]
 """Faces in the model's input form: uint8 [N, H, W, 1], grey levels 0-255, N >= 1."""
 
 Scores = npt.NDArray[np.float32]
-"""Calibrated probabilities: float32 [N, K]; each row sums to 1; columns follow the model's labels."""
+"""Calibrated probabilities: float32 [N, K]; each row sums to 1; columns follow the model's labels.
+
+Between an engine and the pipeline there is one column more where the version tells what is no face
+(`ModelDescription.score_column_count`); `pipeline.decisions` takes it off.
+"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
 from ferserve_server.domain.errors import FerserveError
 from ferserve_server.domain.face import BoundingBox, FaceLocation, Scores
 from ferserve_server.domain.servable import ServableId
@@ -21,6 +24,8 @@ class ScoredFaces(NamedTuple):
         queue_s: Longest wait of a row for its batch, in seconds.
         inference_s: Longest run of a batch that held a row, in seconds.
         servable: The version that scored, where the scorer leaves the choice to another server; else None.
+        uncertain_threshold: A face whose highest score lies below it is uncertain.
+        not_a_face: Whether a crop shows no face, bool [N]; None where the version does not tell.
     """
 
     scores: Scores
@@ -28,6 +33,14 @@ class ScoredFaces(NamedTuple):
     queue_s: float = 0.0
     inference_s: float = 0.0
     servable: ServableId | None = None
+    uncertain_threshold: float = 0.5
+    not_a_face: npt.NDArray[np.bool_] | None = None
+
+    @property
+    def uncertain(self) -> npt.NDArray[np.bool_]:
+        """Whether the label of a face is a guess, bool [N]."""
+        uncertain: npt.NDArray[np.bool_] = self.scores.max(axis=1, initial=0.0) < self.uncertain_threshold
+        return uncertain
 
 
 @dataclass(frozen=True, slots=True)

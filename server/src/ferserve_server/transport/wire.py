@@ -233,8 +233,8 @@ def format_predictions(faces: ScoredFaces) -> list[face_pb2.Prediction]:
     """Writes one prediction per row."""
     best = faces.scores.argmax(axis=1).tolist()
     return [
-        face_pb2.Prediction(label_index=index, scores=row)
-        for index, row in zip(best, faces.scores.tolist(), strict=True)
+        face_pb2.Prediction(label_index=index, scores=row, uncertain=uncertain)
+        for index, row, uncertain in zip(best, faces.scores.tolist(), faces.uncertain.tolist(), strict=True)
     ]
 
 
@@ -263,6 +263,7 @@ def format_analysis(analysis: ImageAnalysis) -> emotion_pb2.ImageAnalysis:
         failure = analysis.faces.failures.get(row)
         if failure is None:
             face.prediction.CopyFrom(prediction)
+            face.not_a_face = analysis.faces.not_a_face is not None and bool(analysis.faces.not_a_face[row])
         else:
             face.failure.CopyFrom(format_failure(failure))
     return message

@@ -6,9 +6,8 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from ferserve_vision.decode_cost import decode_bytes, decode_ns
-
 from ferserve_server.domain.errors import LimitExceededError
+from ferserve_vision.decode_cost import decode_bytes, decode_ns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

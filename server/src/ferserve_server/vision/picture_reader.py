@@ -7,16 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import structlog
-from ferserve_vision.crop import crop_face, to_model_input
-from ferserve_vision.decode import decode_pixels, read_bounded_header
-from ferserve_vision.detectors.haar import HaarDetector
-from ferserve_vision.detectors.yunet import YunetDetector
-from ferserve_vision.detectors.yunet_file import YunetUnavailableError, read_yunet
-from ferserve_vision.errors import PictureFormatError, PictureTooLargeError, VisionError
-from ferserve_vision.geometry import Box
-from ferserve_vision.options import DetectionOptions as SearchOptions
-from ferserve_vision.options import HaarOptions as HaarSearchOptions
-from ferserve_vision.reduction import reduction_for
 
 from ferserve_server.domain.detection import DetectorName
 from ferserve_server.domain.errors import (
@@ -29,19 +19,28 @@ from ferserve_server.domain.errors import (
 )
 from ferserve_server.domain.face import BoundingBox, FaceLocation, Landmarks, Point
 from ferserve_server.domain.ports import FoundFaces
+from ferserve_vision.crop import crop_face, to_model_input
+from ferserve_vision.decode import decode_pixels, read_bounded_header
+from ferserve_vision.detectors.haar import HaarDetector
+from ferserve_vision.detectors.yunet import YunetDetector
+from ferserve_vision.detectors.yunet_file import YunetUnavailableError, read_yunet
+from ferserve_vision.errors import PictureFormatError, PictureTooLargeError, VisionError
+from ferserve_vision.geometry import Box
+from ferserve_vision.options import DetectionOptions as SearchOptions
+from ferserve_vision.options import HaarOptions as HaarSearchOptions
+from ferserve_vision.reduction import reduction_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
-
-    from ferserve_vision.detectors.port import FaceDetector
-    from ferserve_vision.formats.header import ImageHeader
-    from ferserve_vision.geometry import Detection
-    from ferserve_vision.opencv import GreyImage
 
     from ferserve_server.domain.detection import DetectionOptions
     from ferserve_server.domain.face import FaceCrop
     from ferserve_server.vision.decode_budget import DecodeBudget
     from ferserve_server.vision.limits import VisionLimits
+    from ferserve_vision.detectors.port import FaceDetector
+    from ferserve_vision.formats.header import ImageHeader
+    from ferserve_vision.geometry import Detection
+    from ferserve_vision.opencv import GreyImage
 
 log = structlog.get_logger(__name__)
 

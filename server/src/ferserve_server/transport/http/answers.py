@@ -70,6 +70,7 @@ def _format_location(location: FaceLocation) -> dict[str, object]:
 
 def _format_faces(analysis: ImageAnalysis, labels: tuple[str, ...]) -> list[dict[str, object]]:
     faces: list[dict[str, object]] = []
+    uncertain = analysis.faces.uncertain.tolist()
     for row, (location, scores) in enumerate(zip(analysis.locations, analysis.faces.scores.tolist(), strict=True)):
         face = _format_location(location)
         failure = analysis.faces.failures.get(row)
@@ -80,6 +81,9 @@ def _format_faces(analysis: ImageAnalysis, labels: tuple[str, ...]) -> list[dict
             face["scores"] = {
                 label: round(score, _SCORE_DIGITS) for label, score in zip(labels, scores, strict=True)
             }
+            face["uncertain"] = uncertain[row]
+            if analysis.faces.not_a_face is not None and analysis.faces.not_a_face[row]:
+                face["not_a_face"] = True
         else:
             face["failure"] = format_error(failure)
         faces.append(face)
