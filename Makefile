@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 # cpu or gpu: which TensorFlow. Picked by whether an NVIDIA driver is there.
 TF ?= $(shell test -e /proc/driver/nvidia/version && echo gpu || echo cpu)
-ROOMS := -e ./proto -e ./client -e ./server -e ./training
+ROOMS := -e ./proto -e ./client -e ./vision -e ./server -e ./training
 UV := $(shell command -v uv 2>/dev/null)
 ifdef UV
   MAKE_VENV = $(UV) venv -q --allow-existing --python $(PYTHON) $(VENV)
@@ -34,14 +34,14 @@ $(VENV)/.dev-$(TF): $(VENV)/.runtime-$(TF) requirements/dev.lock
 	@touch $@
 
 .PHONY: setup
-setup: $(VENV)/.runtime-$(TF) ## Make .venv with all four rooms installed (TF=cpu|gpu overrides the detection).
+setup: $(VENV)/.runtime-$(TF) ## Make .venv with all five rooms installed (TF=cpu|gpu overrides the detection).
 
 .PHONY: dev
 dev: $(VENV)/.dev-$(TF) ## Add what the checks and the tests need.
 
 LOCK = $(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-emit-find-links --custom-compile-command "make lock" -c requirements/in/constraints.in \
-	$(foreach room,proto client server training,--no-emit-package ferserve-$(room))
+	$(foreach room,proto client vision server training,--no-emit-package ferserve-$(room))
 
 # Other people's clients agree with nothing but themselves, so no constraints.
 CLIENT_LOCK = $(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \

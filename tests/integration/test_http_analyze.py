@@ -43,9 +43,11 @@ async def test_the_faces_of_a_picture_are_those_that_grpc_tells(
 ) -> None:
     headers = {} if content_type is None else {"Content-Type": content_type}
     answer = await server.ask(
-        "/v1/analyze?min_face_pixels=60&crop_margin=0.1&scale_factor=1.05", PORTRAIT, headers=headers
+        "/v1/analyze?min_face_pixels=60&detector=haar&scale_factor=1.05", PORTRAIT, headers=headers
     )
-    options = face_pb2.DetectionOptions(min_face_pixels=60, crop_margin=0.1, scale_factor=1.05)
+    options = face_pb2.DetectionOptions(
+        min_face_pixels=60, detector=face_pb2.DETECTOR_HAAR, haar=face_pb2.HaarOptions(scale_factor=1.05)
+    )
     request = emotion_pb2.AnalyzeImagesRequest(images=[PORTRAIT], detection=options)
     told = (await server.server.emotion.AnalyzeImages(request)).results[0].analysis
     assert answer.status == 200

@@ -30,7 +30,7 @@ EVENTS = st.lists(st.sampled_from(["arrive", "pick", "searched", "finish", "wait
 
 
 @given(POLICIES, st.integers(1, 3), st.booleans(), EVENTS)
-def test_a_frame_is_searched_dropped_or_waits_and_never_two_of_these(
+def test_a_frame_is_searched_dropped_or_waits_and_never_two_of_these(  # noqa: C901 - one branch per event
     policy: OverloadPolicy, max_running: int, in_order: bool, events: list[str]
 ) -> None:
     window = StreamWindow(policy, max_running, max_age_s=2.5, in_order=in_order)

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ferserve_server.backends.fake import FakeServable, fake_scores
+from ferserve_server.backends.fake import FakeServable, fake_answer
 from ferserve_server.domain.errors import DrainingError
-from ferserve_server.domain.face import BoundingBox
+from ferserve_server.domain.face import BoundingBox, FaceLocation
 from ferserve_server.domain.ports import FoundFaces, Priority
 from ferserve_server.domain.prediction import ScoredFaces
 from ferserve_server.domain.servable import ServableId
@@ -39,6 +39,7 @@ class FakeScorer:
         deadlines: Deadline of every request.
         priorities: Priority of every request.
         refuse_with: Error of every request, if it is set.
+        description: What the version's manifest says; see `fake_answer`.
         row_failures: Failures that go with every answer, by row.
         hold_next: Keeps the next request from being answered until it is set.
     """
@@ -54,6 +55,7 @@ class FakeScorer:
         self.drained = False
         self.closed = False
         self._servable = servable
+        self.description = DESCRIPTION
 
     async def score(
         self, crops: CropBatch, *, deadline: float | None = None, priority: Priority = Priority.INTERACTIVE
@@ -66,7 +68,7 @@ class FakeScorer:
         self.priorities.append(priority)
         if self.refuse_with is not None:
             raise self.refuse_with
-        return ScoredFaces(fake_scores(crops, 7), dict(self.row_failures), 0.001, 0.002)
+        return ScoredFaces(fake_answer(crops, self.description), dict(self.row_failures), 0.001, 0.002)
 
     async def drain(self) -> None:
         self.drained = True
@@ -81,7 +83,7 @@ class FakeModels:
     """One version in force; `acquire` is what the pipelines call."""
 
     def __init__(self, scorer: FakeScorer) -> None:
-        self.version = LiveVersion(FakeServable(SERVABLE, DESCRIPTION), scorer)
+        self.version = LiveVersion(FakeServable(SERVABLE, scorer.description), scorer)
         self.asked: list[ModelSpec] = []
         self.refuse_with: FerserveError | None = None
 
@@ -135,7 +137,7 @@ class FakeVision:
         if image in self.without_face:
             return FoundFaces(640, 480, (), (), 0, 0.001, 0.002)
         box = BoundingBox(left=1, top=2, width=48, height=48)
-        return FoundFaces(640, 480, (box,), (crop_of(image),), 0, 0.001, 0.002)
+        return FoundFaces(640, 480, (FaceLocation(box),), (crop_of(image),), 0, 0.001, 0.002)
 
     async def search_frame(self, pick: Callable[[], FrameRequest | None]) -> FoundFrame | None:
         """Finds the face at once; with a finder it is a track of its own, numbered 1."""
@@ -145,12 +147,12 @@ class FakeVision:
         if request is None:
             return None
         found = await self.find_faces(request.image, request.options)
-        return FoundFrame(found, tuple(1 for _ in found.boxes) if request.finder else ())
+        return FoundFrame(found, tuple(1 for _ in found.locations) if request.finder else ())
 
     async def read_crops(self, images: Sequence[bytes]) -> list[FaceCrop | Exception]:
         return [self.errors[image] if image in self.errors else crop_of(image) for image in images]
 
-    def resize(self, crops: CropBatch) -> CropBatch:
+    async def resize(self, crops: CropBatch) -> CropBatch:
         return np.full((len(crops), 48, 48, 1), crops[0, 0, 0, 0], np.uint8)
 
 

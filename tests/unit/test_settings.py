@@ -192,8 +192,8 @@ def test_a_bad_value_gives_one_line_that_names_its_setting(arguments: list[str],
 
 
 def test_every_fault_gets_its_own_line() -> None:
-    lines = _faults(["--max-queue-mib", "0", "--min-neighbors", "0", "--crop-margin", "2"])
-    assert [line.partition(":")[0] for line in lines] == ["max_queue_mib", "min_neighbors", "crop_margin"]
+    lines = _faults(["--max-queue-mib", "0", "--min-neighbors", "0", "--score-threshold", "2"])
+    assert [line.partition(":")[0] for line in lines] == ["max_queue_mib", "score_threshold", "min_neighbors"]
     assert lines[0].endswith("got '0'")
 
 
@@ -227,7 +227,7 @@ def test_what_is_printed_can_be_read_back(tmp_path: Path) -> None:
         "tls-cert-file": "c.pem",
         "tls-key-file": "k.pem",
         "log-level": "warning",
-        "crop-margin": "0.25",
+        "score-threshold": "0.25",
     }
     settings = load_settings(["--no-reflection", *(f"--{name}={value}" for name, value in flags.items())])
     path = _toml(tmp_path, format_settings(settings))

@@ -105,6 +105,8 @@ def test_scores_of_a_face_that_failed_are_those_of_before() -> None:
     assert again[0] is not None
     assert np.array_equal(again[0].scores, first[0].scores)
     assert (first[1], again[1], events) == (None, None, [])
+    later, _ = board.update(0.3, LABELS, [(1, None)], 0.5)
+    assert later == [None]
 
 
 def test_a_face_without_scores_never_appears_and_never_leaves() -> None:

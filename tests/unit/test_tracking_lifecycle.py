@@ -153,6 +153,22 @@ def test_more_faces_than_may_be_followed_are_left_out() -> None:
     assert len(show.ids_at(0.6, *faces)) == 3
 
 
+def test_movement_that_brings_no_new_face_is_searched_less_and_less_often() -> None:
+    show = Show(full_search_interval_s=1.0)
+    full_at = []
+    for frame in range(60):
+        show.view = SyntheticView([face_at(300, 300)], scene=0)
+        thumbnail = show.view.thumbnail()
+        thumbnail[14:, 26:] = 255 * (frame % 2)
+        show.view.thumbnail = lambda shown=thumbnail: shown
+        if show.finder.find(show.view, frame * FRAME_S).full_search:
+            full_at.append(frame * FRAME_S)
+    gaps = np.diff(full_at)
+    assert gaps[0] == pytest.approx(0.167, abs=0.035)
+    assert gaps[1] == pytest.approx(0.3, abs=0.035)
+    assert gaps[2] == pytest.approx(0.6, abs=0.035)
+
+
 def _thumbnail(seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(40, 200, (18, 32), dtype=np.uint8)
 

@@ -27,7 +27,11 @@ async def test_a_portrait_has_one_face_and_its_crop_is_what_the_box_holds():
     assert 80 <= box.width <= 150
     assert crop.shape == (48, 48)
     held = astronaut()[box.top : box.top + box.height, box.left : box.left + box.width]
-    assert abs(float(crop.mean()) - float(held.mean())) < 2
+    assert abs(float(crop.mean()) - float(held.mean())) < 12
+    (location,) = found.locations
+    assert location.score > 0.8
+    assert location.landmarks is not None
+    assert box.left < location.landmarks.left_eye.x < location.landmarks.right_eye.x < box.left + box.width
 
 
 async def test_the_largest_faces_are_kept_and_the_rest_is_counted():
@@ -50,7 +54,7 @@ async def test_a_whole_image_is_one_face_and_is_not_searched():
 async def test_no_face_is_no_error():
     async with pool_of() as pool:
         found = await pool.find_faces(encode(np.full((1, 1), 9, np.uint8)), OPTIONS)
-    assert (found.width, found.height, found.boxes, found.crops) == (1, 1, (), ())
+    assert (found.width, found.height, found.locations, found.crops) == (1, 1, (), ())
 
 
 async def test_times_are_taken_inside_the_thread_in_seconds():
@@ -89,7 +93,9 @@ async def test_more_crops_than_a_turn_come_back_in_order():
 
 async def test_raw_crops_are_resized():
     async with pool_of() as pool:
-        assert pool.resize(np.zeros((3, 60, 50, 1), np.uint8)).shape == (3, 48, 48, 1)
+        for side in (50, 500):
+            resized = await pool.resize(np.zeros((3, 60, side, 1), np.uint8))
+            assert resized.shape == (3, 48, 48, 1)
 
 
 async def test_the_observer_is_told_of_faces_and_of_failures():

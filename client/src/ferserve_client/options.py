@@ -40,5 +40,3 @@ class DetectionOptions:
     """Step between the searched sizes, 1.05 to 2.0. Smaller finds more, costs more."""
     min_neighbors: int | None = None
     """Overlapping hits that make a face, 1 to 100. Higher invents fewer faces and misses more."""
-    crop_margin: float | None = None
-    """Border added around the box before the crop is classified, as a share of its side, 0 to 1."""

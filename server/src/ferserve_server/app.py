@@ -170,7 +170,7 @@ async def running_server(settings: Settings, loader: Loader | None) -> AsyncIter
         stack.enter_context(background(follow_health(models, service.health, changed)))
         if settings.processes > 1:
             chosen, own, sockets, port = await _bind_for_several(settings, service, clock, main)
-            running = running_fronts(chosen, own, models, vision, statistics, metrics, merged)
+            running = running_fronts(chosen, own, models, statistics, metrics, merged)
             fronts, place = await stack.enter_async_context(running)
             on_change()  # a control call may have come while they started
             # After them, since connections that come before stay here.

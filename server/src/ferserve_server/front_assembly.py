@@ -12,13 +12,13 @@ from ferserve_server.fronts.placement import front_for_next, share_of_owner
 from ferserve_server.fronts.supervisor import Fronts
 from ferserve_server.transport.addresses import ListenError
 from ferserve_server.transport.compat.shared_statistics import COUNTED, take_counted, tell_counts
+from ferserve_vision.crop import to_model_inputs
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import AsyncIterator, Callable, Hashable
 
     from ferserve_server.domain.models import Models
-    from ferserve_server.domain.ports import Vision
     from ferserve_server.fronts.handover import Intake
     from ferserve_server.fronts.state_form import Json
     from ferserve_server.observability.merged import MergedRegistry
@@ -34,7 +34,6 @@ async def running_fronts(
     settings: Settings,
     own: Intake | None,
     models: Models,
-    vision: Vision,
     statistics: Statistics,
     metrics: Metrics,
     merged: MergedRegistry,
@@ -45,7 +44,6 @@ async def running_fronts(
         settings: The settings; with `own` None, each front process listens at `listen` itself.
         own: Serves the connections of this process.
         models: The models.
-        vision: Resizes faces.
         statistics: The counts of the service.
         metrics: The metrics of this process.
         merged: Those of all.
@@ -73,7 +71,7 @@ async def running_fronts(
         settings_of_one_front(settings).model_dump(mode="json"),
         settings.max_queue_mib * 2**20,
         models.acquire,
-        vision.resize,
+        to_model_inputs,
         place,
     )
 
@@ -123,5 +121,7 @@ def settings_of_one_front(settings: Settings) -> Settings:
         update={
             "vision_threads": min(threads, max(1, 2 * threads // count)),
             "max_queue_images": max(settings.max_images_per_request, settings.max_queue_images // count),
+            "max_queue_image_mib": max(1, settings.max_queue_image_mib // count),
+            "max_decode_mib": max(16, settings.max_decode_mib // count),
         }
     )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ferserve_server.backends.processor import cpu_count
+from ferserve_server.domain.detection import DetectorName
 from ferserve_server.observability.observers import CallMetrics, StreamMetrics, VisionMetrics
 from ferserve_server.pipeline.analyze_images import AnalyzeImages
 from ferserve_server.pipeline.classify_faces import ClassifyFaces
@@ -24,6 +25,8 @@ from ferserve_server.transport.interop import build_interop, compat_names
 from ferserve_server.transport.limits import RequestLimits
 from ferserve_server.transport.model_servicer import ModelServicer
 from ferserve_server.transport.server import TlsFiles, listening_grpc, new_server, register_services
+from ferserve_server.vision.limits import VisionLimits
+from ferserve_server.vision.picture_reader import installed_detectors
 from ferserve_server.vision.pool import VisionPool
 
 if TYPE_CHECKING:
@@ -184,12 +187,18 @@ def build_service(
 
 
 def build_vision(settings: Settings, metrics: Metrics) -> VisionPool:
-    """Starts the threads that read pictures; whoever asks for them closes them."""
+    """Starts the threads that read pictures; the caller closes them."""
     return VisionPool(
         thread_count=settings.vision_threads or cpu_count(),
-        max_image_pixels=settings.max_image_pixels,
-        max_faces_per_image=settings.max_faces_per_image,
-        max_queue_images=settings.max_queue_images,
+        limits=VisionLimits(
+            max_image_pixels=settings.max_image_pixels,
+            max_faces_per_image=settings.max_faces_per_image,
+            max_queue_images=settings.max_queue_images,
+            max_queue_bytes=settings.max_queue_image_mib * 2**20,
+            max_decode_bytes=settings.max_decode_mib * 2**20,
+            max_decode_s=settings.max_decode_s,
+        ),
+        detectors=installed_detectors(DetectorName(settings.detector)),
         observer=VisionMetrics(metrics),
     )
 

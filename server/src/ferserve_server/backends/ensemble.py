@@ -52,7 +52,8 @@ class EnsembleServable:
 
     def predict(self, crops: CropBatch) -> Scores:
         """Scores a batch: the mean of the members' calibrated probabilities, each member weighing the same."""
-        scores = np.stack([member.predict(crops) for member in self._members])
+        columns = self.description.score_column_count
+        scores = np.stack([member.predict(crops)[:, :columns] for member in self._members])
         # In float64: the order of the members then does not show in the float32 result.
         mean: Scores = scores.mean(axis=0, dtype=np.float64).astype(np.float32)
         return mean

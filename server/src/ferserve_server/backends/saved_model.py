@@ -8,7 +8,13 @@ import structlog
 
 from ferserve_server.backends.processor import cpu_count, multiplies_bfloat16, read_cpuinfo
 from ferserve_server.backends.sessions import Session, SessionServable, precision_unsupported
-from ferserve_server.backends.signature import TensorSpec, check_signature, signature_mismatch
+from ferserve_server.backends.signature import (
+    TensorSpec,
+    check_signature,
+    join_outputs,
+    output_names_of,
+    signature_mismatch,
+)
 from ferserve_server.backends.tensorflow_core import TensorFlowCore
 from ferserve_server.domain.errors import ModelRejectedError
 from ferserve_server.domain.servable import Precision
@@ -108,11 +114,11 @@ class SavedModelLoader:
             meta_graph = tf.loader_impl.SavedModelLoader(str(directory)).load(session, [_TAG])
             signature = meta_graph.signature_def.get(_SIGNATURE)
             _check(tf, signature, description)
-            output_name: str = signature.outputs[description.output].name
+            output_names = [signature.outputs[name].name for name in output_names_of(description)]
             input_name: str = signature.inputs[description.input.name].name
             with tf.deprecation.silence():  # of the page that says which parts are not of TensorFlow 2
                 definition = tf.convert.convert_variables_to_constants_from_session_graph(
-                    session, restored.as_graph_def(), [output_name.partition(":")[0]]
+                    session, restored.as_graph_def(), [name.partition(":")[0] for name in output_names]
                 )
         graph = tf.ops.Graph()
         with graph.as_default():
@@ -122,7 +128,10 @@ class SavedModelLoader:
             if precision is Precision.BFLOAT16:
                 _check_bfloat16(tf)
             session = tf.session.Session(graph=graph, config=self._session_config(tf, precision))
-            return Session(session.make_callable(output_name, [input_name]), session.close)
+            if len(output_names) == 1:
+                return Session(session.make_callable(output_names[0], [input_name]), session.close)
+            run = session.make_callable(output_names, [input_name])
+            return Session(lambda crops: join_outputs(run(crops)), session.close)
 
         return open_session
 

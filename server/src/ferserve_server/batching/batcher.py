@@ -159,7 +159,7 @@ class Batcher:
         return ScoredFaces(scores, inference_s=inference_s)
 
     def _entry(self, crops: CropBatch, priority: Priority, now: float, deadline: float | None) -> Entry:
-        label_count = len(self._servable.description.labels)
+        label_count = self._servable.description.score_column_count
         return Entry(crops, label_count, self._loop.create_future(), priority, now, deadline)
 
     def _leave(self, entry: Entry) -> None:

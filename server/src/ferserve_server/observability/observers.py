@@ -76,7 +76,8 @@ class _VersionSeries:
         self.uncounted: _Uncounted[ExecutedBatch] = _Uncounted(self._count)
 
     def _count(self, batches: list[ExecutedBatch]) -> None:
-        scores = np.concatenate([batch.scores for batch in batches])
+        # Without the column for what is no face.
+        scores = np.concatenate([batch.scores[:, : len(self.predictions)] for batch in batches])
         self.faces.inc(len(scores))
         self.padding_faces.inc(sum(batch.padded_count for batch in batches) - len(scores))
         for reason, batch_count in Counter(batch.cut_reason for batch in batches).items():

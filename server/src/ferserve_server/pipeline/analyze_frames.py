@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ferserve_server.domain.detection import NotAFacePolicy
+from ferserve_server.domain.face import FaceLocation
 from ferserve_server.domain.prediction import ImageAnalysis, ScoredFaces
+from ferserve_server.pipeline.decisions import decide, kept_rows, with_rows, without_marks
 from ferserve_server.pipeline.frame_answers import FrameAnalysis, TrackedFace, Unchanged
 from ferserve_server.tracking.events import ExpressionBoard
 from ferserve_server.tracking.finder import FaceFinder
@@ -21,9 +24,6 @@ if TYPE_CHECKING:
     from ferserve_server.pipeline.frame_answers import FrameStreamConfig
     from ferserve_server.tracking.events import SteadyPrediction, TrackEvent
     from ferserve_server.tracking.ports import FoundFrame, FrameVision
-
-UNCERTAIN_THRESHOLD: Final = 0.5
-"""Probability from which a label is certain where the version's manifest states none."""
 
 
 class FrameAnalyzer:
@@ -40,6 +40,10 @@ class FrameAnalyzer:
         tracking = config.tracking
         self._finder = None if tracking is None else FaceFinder(tracking)
         self._board = None if tracking is None else ExpressionBoard(tracking.smoothing_half_life_s)
+        # A picture that was sent as one face is answered as one: it is marked at most.
+        policy = config.detection.not_a_face_policy
+        drops_whole = config.detection.whole_image and policy is NotAFacePolicy.DROP
+        self._not_a_face_policy = NotAFacePolicy.MARK if drops_whole else policy
         self._previous: asyncio.Event | None = None
 
     def request(self, image: bytes, time_s: float) -> FrameRequest:
@@ -79,33 +83,51 @@ class FrameAnalyzer:
     def _answer(
         self, frame: FoundFrame, faces: ScoredFaces, time_s: float, lease: Lease
     ) -> tuple[FrameAnalysis | Unchanged, tuple[TrackEvent, ...]]:
-        found, labels = frame.found, lease.description.labels
-        image = ImageAnalysis(
+        labels = lease.description.labels
+        if self._board is None:
+            rows = kept_rows(faces, self._not_a_face_policy)
+            return FrameAnalysis(self._image(frame, faces, rows), labels, lease.id), ()
+        shows_face = _shows_face(faces, self._not_a_face_policy)
+        scored = [
+            (track_id, faces.scores[row] if shows_face[row] and row not in faces.failures else None)
+            for row, track_id in enumerate(frame.track_ids)
+        ]
+        scored += [(track_id, None) for track_id, _ in frame.carried]
+        events = self._board.end(frame.ended, faces.uncertain_threshold)
+        steady, changes = self._board.update(time_s, labels, scored, faces.uncertain_threshold)
+        events += changes
+        if self._config.events_only and not events:
+            return Unchanged(), ()
+        drops = self._not_a_face_policy is NotAFacePolicy.DROP
+        rows = [
+            row for row in range(len(frame.track_ids)) if steady[row] is not None or shows_face[row] or not drops
+        ]
+        # A crop that shows no face for a moment keeps the place of one that did, without a raw prediction.
+        tracks = [
+            TrackedFace(frame.track_ids[row], steady[row], carried=drops and not shows_face[row]) for row in rows
+        ]
+        image = _with_carried(self._image(frame, faces, rows), frame, steady[len(frame.track_ids) :], tracks)
+        return FrameAnalysis(image, labels, lease.id, tuple(tracks)), tuple(events)
+
+    def _image(self, frame: FoundFrame, faces: ScoredFaces, rows: list[int]) -> ImageAnalysis:
+        """Puts some rows of a frame together."""
+        found = frame.found
+        return ImageAnalysis(
             found.width,
             found.height,
-            found.boxes,
-            faces,
+            tuple(found.locations[row] for row in rows),
+            without_marks(with_rows(faces, rows), self._not_a_face_policy),
             found.omitted_face_count,
             found.decode_s,
             found.detect_s,
         )
-        if self._board is None:
-            return FrameAnalysis(image, labels, lease.id), ()
-        events = self._board.end(frame.ended, UNCERTAIN_THRESHOLD)
-        rows = [
-            (track_id, None if row in faces.failures else faces.scores[row])
-            for row, track_id in enumerate(frame.track_ids)
-        ]
-        carried_rows = [(track_id, None) for track_id, _ in frame.carried]
-        steady, changes = self._board.update(time_s, labels, [*rows, *carried_rows], UNCERTAIN_THRESHOLD)
-        events += changes
-        if self._config.events_only and not events:
-            return Unchanged(), ()
-        tracks = [
-            TrackedFace(track_id, each, carried=False) for (track_id, _), each in zip(rows, steady, strict=False)
-        ]
-        image = _with_carried(image, frame, steady[len(rows) :], tracks)
-        return FrameAnalysis(image, labels, lease.id, tuple(tracks)), tuple(events)
+
+
+def _shows_face(faces: ScoredFaces, policy: NotAFacePolicy) -> list[bool]:
+    """Tells of each row whether its scores are those of a face."""
+    if policy is NotAFacePolicy.IGNORE or faces.not_a_face is None:
+        return [True] * len(faces.scores)
+    return [not each or row in faces.failures for row, each in enumerate(faces.not_a_face.tolist())]
 
 
 def _with_carried(
@@ -115,20 +137,25 @@ def _with_carried(
     tracks: list[TrackedFace],
 ) -> ImageAnalysis:
     """Adds the faces that are shown where the motion model puts them; those without any scores are left out."""
-    boxes, scores = list(image.boxes), [image.faces.scores]
+    locations, scores = list(image.locations), [image.faces.scores]
     for (track_id, box), prediction in zip(frame.carried, steady, strict=True):
         if prediction is not None:
-            boxes.append(box)
+            locations.append(FaceLocation(box, 0.0))
             scores.append(prediction.scores[np.newaxis].astype(np.float32))
             tracks.append(TrackedFace(track_id, prediction, carried=True))
     if len(scores) == 1:
         return image
-    faces = image.faces._replace(scores=np.concatenate(scores))
-    return replace(image, boxes=tuple(boxes), faces=faces)
+    marks = image.faces.not_a_face
+    faces = image.faces._replace(
+        scores=np.concatenate(scores),
+        not_a_face=None if marks is None else np.append(marks, np.zeros(len(scores) - 1, np.bool_)),
+    )
+    return replace(image, locations=tuple(locations), faces=faces)
 
 
 async def _scored(frame: FoundFrame, lease: Lease) -> ScoredFaces:
     if not frame.found.crops:
-        return ScoredFaces(np.zeros((0, len(lease.description.labels)), np.float32))
+        labels = lease.description.labels
+        return decide(ScoredFaces(np.zeros((0, len(labels)), np.float32)), lease.description)
     crops = np.stack(frame.found.crops)[..., np.newaxis]
-    return await lease.scorer.score(crops)
+    return decide(await lease.scorer.score(crops), lease.description)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple
 
+from ferserve_server.tracking.lifecycle import CARRIED_S
 from ferserve_server.tracking.smoothing import Expression, first_expression, is_uncertain, smoothed
 
 if TYPE_CHECKING:
@@ -92,7 +93,8 @@ class ExpressionBoard:
             uncertain_threshold: Probability from which a label is certain.
 
         Returns:
-            The steady prediction of each face in order, None before its first scores; and what changed.
+            The steady prediction of each face in order, None where there were no scores for `CARRIED_S`; and what
+            changed.
         """
         if labels != self._labels:
             self._expressions.clear()
@@ -117,7 +119,10 @@ class ExpressionBoard:
                     duration_s = after.since_s - before.since_s
                     events.append(TrackEvent(TrackEventType.CHANGED, track_id, time_s, duration_s, prediction))
             now = self._expressions.get(track_id)
-            steady.append(None if now is None else _steady(now.scores, now.label, uncertain_threshold))
+            if now is None or time_s - now.time_s > CARRIED_S:
+                steady.append(None)
+            else:
+                steady.append(_steady(now.scores, now.label, uncertain_threshold))
         return steady, events
 
     def end(self, tracks: Sequence[Track], uncertain_threshold: float) -> list[TrackEvent]:

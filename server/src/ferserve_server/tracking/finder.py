@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
 from ferserve_server.tracking.boxes import one_per_face
@@ -93,11 +93,14 @@ class FaceFinder:
             self._search = SearchState()
         tracks = predicted(self._tracks, time_s)
         detections, full = self._detect(view, tracks, thumbnail)
-        if full:
-            self._search = SearchState(time_s, thumbnail, thumbnail)
-        else:
-            self._search = replace(self._search, thumbnail=thumbnail)
         self._tracks, lost = advance(tracks, detections, view.high_score, self._options)
+        self._search = self._search.after(
+            time_s,
+            thumbnail,
+            full=full,
+            found_new=_found_count(self._tracks) > _found_count(tracks),
+            longest_s=self._options.full_search_interval_s,
+        )
         return FollowedFaces(time_s, self._tracks.shown, ended + lost, full, scene_cut)
 
     def _detect(self, view: FrameView, tracks: TrackSet, thumbnail: Thumbnail) -> tuple[list[Detection], bool]:
@@ -120,3 +123,8 @@ class FaceFinder:
             if all(found) or not is_retry_due(self._search, time_s):
                 return one_per_face(each for faces in found for each in faces), False
         return one_per_face(view.search(None, threshold)), True
+
+
+def _found_count(tracks: TrackSet) -> int:
+    """Counts the tracks whose face was found in the newest frame."""
+    return sum(each.detection is not None for each in tracks.tracks)

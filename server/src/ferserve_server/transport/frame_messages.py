@@ -126,6 +126,8 @@ class FrameAnswerWriter:
                 face.raw.CopyFrom(face.prediction)
             if track.steady is not None:
                 face.prediction.CopyFrom(_format_steady(track.steady))
+            if track.carried:
+                face.not_a_face = False
         response.servable.CopyFrom(wire.format_servable(analysis.servable))
         response.timing.CopyFrom(wire.format_image_timing(analysis.image))
         if analysis.servable != self._last:

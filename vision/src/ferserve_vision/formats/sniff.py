@@ -1,10 +1,10 @@
-"""Tells by its bytes what a picture is. Names and media types that callers give are not believed."""
+"""Recognises pictures by their bytes. Names and media types that callers give are not believed."""
 
 from typing import Final
 
-from ferserve_server.domain.errors import ImageFormatError
-from ferserve_server.vision import jpeg, png, webp
-from ferserve_server.vision.header import ImageHeader
+from ferserve_vision.errors import PictureFormatError
+from ferserve_vision.formats import jpeg, png, webp
+from ferserve_vision.formats.header import ImageHeader
 
 _OTHER_FORMATS: Final = (
     (0, b"GIF8", "a GIF"),
@@ -35,8 +35,8 @@ def read_header(data: bytes) -> ImageHeader:
         data: Bytes of any content.
 
     Raises:
-        ImageFormatError: Not a JPEG, PNG or WebP; says what it looks like.
-        ImageUnreadableError: One of them, but truncated or damaged.
+        PictureFormatError: Not a JPEG, PNG or WebP; says what it looks like.
+        PictureUnreadableError: One of them, but truncated or damaged.
     """
     if data.startswith(jpeg.SIGNATURE):
         return jpeg.read_jpeg_header(data)
@@ -44,7 +44,7 @@ def read_header(data: bytes) -> ImageHeader:
         return png.read_png_header(data)
     if webp.is_webp(data):
         return webp.read_webp_header(data)
-    raise ImageFormatError(_looks_like(data))
+    raise PictureFormatError(_looks_like(data))
 
 
 def _looks_like(data: bytes) -> str:

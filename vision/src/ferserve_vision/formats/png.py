@@ -1,18 +1,18 @@
-"""The chunks of a PNG (W3C PNG Specification, third edition, 5 and 11)."""
+"""Parses the chunks of a PNG (W3C PNG Specification, third edition, 5 and 11)."""
 
 import struct
 import zlib
 from collections.abc import Iterator
 from typing import Final
 
-from ferserve_server.domain.errors import ImageUnreadableError
-from ferserve_server.vision.exif import read_orientation
-from ferserve_server.vision.header import ImageFormat, ImageHeader
+from ferserve_vision.errors import PictureUnreadableError
+from ferserve_vision.formats.exif import read_orientation
+from ferserve_vision.formats.header import ImageFormat, ImageHeader
 
 SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 
 MAX_CHUNK_COUNT: Final = 20_000
-"""Encoders cut pixels into chunks of 8 KiB or more: 160 MB. Walking so many takes about 30 ms."""
+"""Maximum number of chunks. Encoders cut pixels into chunks of 8 KiB or more: 160 MB. Walking them takes 30 ms."""
 
 MAX_SIDE_PIXELS: Final = 65_535
 """As a JPEG's. PNG itself allows 2**31 - 1, the decoder less."""
@@ -30,32 +30,36 @@ _HEADER_BYTES: Final = 13
 _COLOUR_OFFSET: Final = 25
 _CRITICAL: Final = frozenset({b"IHDR", b"PLTE", b"IDAT", b"IEND"})
 _ANCILLARY_BIT: Final = 0x20
+_TRANSPARENCY: Final = b"tRNS"
 
 
 def read_png_header(data: bytes) -> ImageHeader:
-    """Reads the header of a PNG and checks that its chunks are there, undamaged, to the last.
+    """Reads the header of a PNG and checks that its chunks are there to the last, those of the pixels undamaged.
+
+    Texts, profiles and the like that are damaged are passed over, as they change no pixel.
 
     Raises:
-        ImageUnreadableError: Truncated, damaged, or of a kind that is not read.
+        PictureUnreadableError: Truncated, damaged, or of a kind that is not read.
     """
     chunks = list(_chunks(data))
     names = [name for name, _, _ in chunks]
     if names[0] != b"IHDR" or names.count(b"IHDR") != 1 or chunks[0][2] - chunks[0][1] != _HEADER_BYTES:
-        raise ImageUnreadableError("the PNG does not begin with its header")
+        raise PictureUnreadableError("the PNG does not begin with its header")
     width, height, bits, colour, *methods = struct.unpack_from(">IIBBBBB", data, chunks[0][1])
     if not (0 < width <= MAX_SIDE_PIXELS and 0 < height <= MAX_SIDE_PIXELS):
-        raise ImageUnreadableError(f"the PNG is {width}x{height}, sides of 1 to {MAX_SIDE_PIXELS} are read")
+        raise PictureUnreadableError(f"the PNG is {width}x{height}, sides of 1 to {MAX_SIDE_PIXELS} are read")
     if bits not in _BITS_BY_COLOUR.get(colour, ()) or tuple(methods) not in _METHODS:
-        raise ImageUnreadableError("the PNG is of a kind that PNG does not know")
+        raise PictureUnreadableError("the PNG is of a kind that PNG does not know")
     if b"IDAT" not in names:
-        raise ImageUnreadableError("the PNG has no pixels")
+        raise PictureUnreadableError("the PNG has no pixels")
     before_pixels = {name: end - start for name, start, end in chunks[: names.index(b"IDAT")]}
     palette_bytes = before_pixels.get(b"PLTE", 0)
     if colour == _PALETTE and (palette_bytes % 3 or not 3 <= palette_bytes <= 3 * 2**bits):
-        raise ImageUnreadableError("the PNG lacks its palette")
+        raise PictureUnreadableError("the PNG lacks its palette")
     has_alpha = colour in (_GREY_ALPHA, _RGB_ALPHA) or (colour in (_RGB, _PALETTE) and b"tRNS" in before_pixels)
     exif = next((data[start:end] for name, start, end in chunks if name == b"eXIf"), b"")
-    return ImageHeader(ImageFormat.PNG, width, height, read_orientation(exif), has_alpha, bits)
+    channels = {_GREY: 1, _GREY_ALPHA: 2}.get(colour, 3) + (has_alpha and colour in (_RGB, _PALETTE, _RGB_ALPHA))
+    return ImageHeader(ImageFormat.PNG, width, height, read_orientation(exif), has_alpha, bits, channels)
 
 
 def strip_ancillary_chunks(data: bytes, *, keep_transparency: bool) -> bytes:
@@ -81,22 +85,23 @@ def strip_ancillary_chunks(data: bytes, *, keep_transparency: bool) -> bytes:
 
 
 def _chunks(data: bytes, *, checked: bool = False) -> Iterator[tuple[bytes, int, int]]:
-    """Walks to the end chunk, that included: name, and where the payload starts and ends."""
+    """Walks to the end chunk, that included: name, and the start and end of the payload."""
     offset, view = len(SIGNATURE), memoryview(data)
     for _ in range(MAX_CHUNK_COUNT):
         start = offset + 8
         if start > len(data):
-            raise ImageUnreadableError("the PNG is truncated")
+            raise PictureUnreadableError("the PNG is truncated")
         length, name = struct.unpack_from(">I4s", data, offset)
         end = start + length
         if end + 4 > len(data):
-            raise ImageUnreadableError("the PNG is truncated")
-        if not checked and zlib.crc32(view[start - 4 : end]) != int.from_bytes(view[end : end + 4], "big"):
-            raise ImageUnreadableError("the PNG is damaged: a checksum does not match")
+            raise PictureUnreadableError("the PNG is truncated")
         if name not in _CRITICAL and not name[0] & _ANCILLARY_BIT:
-            raise ImageUnreadableError("the PNG is of a kind that PNG does not know")
-        yield name, start, end
+            raise PictureUnreadableError("the PNG is of a kind that PNG does not know")
+        if checked or zlib.crc32(view[start - 4 : end]) == int.from_bytes(view[end : end + 4], "big"):
+            yield name, start, end
+        elif name in _CRITICAL or name == _TRANSPARENCY:
+            raise PictureUnreadableError("the PNG is damaged: a checksum does not match")
         if name == b"IEND":
             return
         offset = end + 4
-    raise ImageUnreadableError(f"the PNG has more than {MAX_CHUNK_COUNT} chunks")
+    raise PictureUnreadableError(f"the PNG has more than {MAX_CHUNK_COUNT} chunks")

@@ -1,4 +1,4 @@
-"""From encoded bytes to grey pixels, refusing what is too large or broken before a decoder sees it."""
+"""Decodes pictures to grey levels, and rejects what is too large or broken before a decoder sees it."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from ferserve_server.domain.errors import ImageUnreadableError, LimitExceededError
-from ferserve_server.vision.header import ImageFormat
-from ferserve_server.vision.opencv import GreyImage, cv2
-from ferserve_server.vision.png import strip_ancillary_chunks
-from ferserve_server.vision.reduction import reduced
-from ferserve_server.vision.sniff import read_header
+from ferserve_vision.errors import PictureTooLargeError, PictureUnreadableError
+from ferserve_vision.formats.header import ImageFormat
+from ferserve_vision.formats.png import strip_ancillary_chunks
+from ferserve_vision.formats.sniff import read_header
+from ferserve_vision.opencv import GreyImage, cv2
+from ferserve_vision.reduction import reduced
 
 if TYPE_CHECKING:
-    from ferserve_server.vision.header import ImageHeader
+    from ferserve_vision.formats.header import ImageHeader
 
 _TURNS: Final[dict[int, tuple[bool, int | None]]] = {
     1: (False, None),
@@ -48,9 +48,9 @@ def decode_grey(data: bytes, max_pixels: int) -> GreyImage:
         uint8 [H, W], 0-255.
 
     Raises:
-        ImageFormatError: Not a JPEG, PNG or WebP.
-        ImageUnreadableError: Truncated or damaged.
-        LimitExceededError: More than `max_pixels`.
+        PictureFormatError: Not a JPEG, PNG or WebP.
+        PictureUnreadableError: Truncated or damaged.
+        PictureTooLargeError: More than `max_pixels`.
 
     Thread-safety: any thread. The decoder itself runs without the GIL.
     """
@@ -61,20 +61,13 @@ def read_bounded_header(data: bytes, max_pixels: int) -> ImageHeader:
     """Reads what a picture is, and refuses one with more than `max_pixels`.
 
     Raises:
-        ImageFormatError: Not a JPEG, PNG or WebP.
-        ImageUnreadableError: Truncated or damaged.
-        LimitExceededError: More than `max_pixels`.
+        PictureFormatError: Not a JPEG, PNG or WebP.
+        PictureUnreadableError: Truncated or damaged.
+        PictureTooLargeError: More than `max_pixels`.
     """
     header = read_header(data)
     if header.pixel_count > max_pixels:
-        raise LimitExceededError(
-            "IMAGE_TOO_LARGE",
-            what=f"Pixels of a picture ({header.width}x{header.height})",
-            value=header.pixel_count,
-            limit=max_pixels,
-            setting="max_image_pixels",
-            field="",
-        )
+        raise PictureTooLargeError(header.width, header.height, max_pixels)
     return header
 
 
@@ -94,13 +87,13 @@ def decode_pixels(data: bytes, header: ImageHeader, reduction: int = 1) -> GreyI
         uint8 [H, W], 0-255; the sides that are shown, divided by `reduction` and rounded up.
 
     Raises:
-        ImageUnreadableError: Damaged.
+        PictureUnreadableError: Damaged.
 
     Thread-safety: any thread. The decoder itself runs without the GIL.
     """
     pixels = _decode(data, header, reduction)
     if pixels.shape[:2] != (reduced(header.height, reduction), reduced(header.width, reduction)):
-        raise ImageUnreadableError(f"the {header.format.value}'s pixels are not of the size that it gives")
+        raise PictureUnreadableError(f"the {header.format.value}'s pixels are not of the size that it gives")
     if pixels.dtype != np.uint8:
         pixels = cv2.convertScaleAbs(pixels, alpha=1 / 257)  # 65535 / 255, rounded to nearest
     grey = _on_white(pixels) if pixels.ndim == 3 else pixels
@@ -120,7 +113,7 @@ def _decode(data: bytes, header: ImageHeader, reduction: int) -> Any:  # noqa: A
     except cv2.error:
         pixels = None
     if pixels is None:
-        raise ImageUnreadableError(f"the {header.format.value}'s pixel data is damaged")
+        raise PictureUnreadableError(f"the {header.format.value}'s pixel data is damaged")
     return pixels
 
 

@@ -1,15 +1,16 @@
-"""The chunks of a WebP (RFC 9649)."""
+"""Parses the chunks of a WebP (RFC 9649)."""
 
 import struct
 from collections.abc import Iterator
 from typing import Final
 
-from ferserve_server.domain.errors import ImageUnreadableError
-from ferserve_server.vision.exif import UPRIGHT, read_orientation
-from ferserve_server.vision.header import ImageFormat, ImageHeader
+from ferserve_vision.errors import PictureUnreadableError
+from ferserve_vision.formats.exif import UPRIGHT, read_orientation
+from ferserve_vision.formats.header import ImageFormat, ImageHeader
 
 MAX_CHUNK_COUNT: Final = 20_000
-"""Chunks: one for each frame of an animation and a few more. Walking so many takes about 10 ms."""
+"""Maximum number of chunks: one for each frame of an animation and a few more. Walking so many takes about 10
+ms."""
 
 _HEADER_BYTES: Final = 12
 _LOSSY_START_CODE: Final = b"\x9d\x01\x2a"
@@ -28,11 +29,11 @@ def read_webp_header(data: bytes) -> ImageHeader:
     Of an animation the canvas is the picture; its first frame is what gets decoded.
 
     Raises:
-        ImageUnreadableError: Truncated, damaged, or of a kind that is not read.
+        PictureUnreadableError: Truncated, damaged, or of a kind that is not read.
     """
     chunks = list(_chunks(data))
     if not chunks:
-        raise ImageUnreadableError("the WebP has no pixels")
+        raise PictureUnreadableError("the WebP has no pixels")
     name, payload = chunks[0]
     if name == b"VP8X" and len(payload) >= 10:
         width = 1 + int.from_bytes(payload[4:7], "little")
@@ -45,18 +46,20 @@ def read_webp_header(data: bytes) -> ImageHeader:
         width, height = (side & 0x3FFF for side in struct.unpack_from("<HH", payload, 6))
         has_alpha = False
     else:
-        raise ImageUnreadableError("the WebP does not begin with its header")
+        raise PictureUnreadableError("the WebP does not begin with its header")
     if width == 0 or height == 0:
-        raise ImageUnreadableError("the WebP gives a width or height of 0")
+        raise PictureUnreadableError("the WebP gives a width or height of 0")
     orientation = next((read_orientation(part) for kind, part in chunks if kind == b"EXIF"), UPRIGHT)
-    return ImageHeader(ImageFormat.WEBP, width, height, orientation, has_alpha)
+    return ImageHeader(
+        ImageFormat.WEBP, width, height, orientation, has_alpha, channel_count=4 if has_alpha else 3
+    )
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     """Walks the chunks inside the RIFF: name and payload."""
     file_end = 8 + int.from_bytes(data[4:8], "little")
     if file_end > len(data):
-        raise ImageUnreadableError("the WebP is truncated")
+        raise PictureUnreadableError("the WebP is truncated")
     offset = _HEADER_BYTES
     for _ in range(MAX_CHUNK_COUNT):
         if offset + 8 > file_end:
@@ -64,7 +67,7 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
         name, length = struct.unpack_from("<4sI", data, offset)
         end = offset + 8 + length
         if end > file_end:
-            raise ImageUnreadableError("the WebP is truncated")
+            raise PictureUnreadableError("the WebP is truncated")
         yield name, data[offset + 8 : end]
         offset = end + (length & 1)
-    raise ImageUnreadableError(f"the WebP has more than {MAX_CHUNK_COUNT} chunks")
+    raise PictureUnreadableError(f"the WebP has more than {MAX_CHUNK_COUNT} chunks")

@@ -1,11 +1,11 @@
-"""What the first bytes of a picture say of it."""
+"""Describes a picture by its header."""
 
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
 _LYING: Final = range(5, 9)
-"""Orientations of pictures that are stored with their sides swapped."""
+"""Orientations of pictures whose sides are stored swapped."""
 
 
 class ImageFormat(Enum):
@@ -18,7 +18,7 @@ class ImageFormat(Enum):
 
 @dataclass(frozen=True, slots=True)
 class ImageHeader:
-    """What is known of a picture before it is decoded.
+    """A picture as its header describes it, before it is decoded.
 
     Attributes:
         format: How it is encoded.
@@ -27,6 +27,8 @@ class ImageHeader:
         orientation: How it must be turned to be shown, 1 (not at all) to 8, as EXIF counts them.
         has_alpha: Whether pixels may be transparent.
         bits_per_sample: 1, 2, 4, 8 or 16.
+        channel_count: Values per pixel that the decoder unpacks, 1-4; palettes count as 3.
+        scan_count: Passes of the decoder over all pixels: 1, or the scans of a progressive JPEG.
     """
 
     format: ImageFormat
@@ -35,6 +37,8 @@ class ImageHeader:
     orientation: int = 1
     has_alpha: bool = False
     bits_per_sample: int = 8
+    channel_count: int = 3
+    scan_count: int = 1
 
     @property
     def pixel_count(self) -> int:

@@ -1,0 +1,99 @@
+"""Finds faces with YuNet, run by OpenCV.
+
+Source: Wu, Peng and Yu, "YuNet: A Tiny Millisecond-level Face Detector", Machine Intelligence Research 20 (2023).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from ferserve_vision.detectors.search import search
+from ferserve_vision.detectors.yunet_file import read_yunet
+from ferserve_vision.geometry import Box, Detection, Landmarks, Point
+from ferserve_vision.opencv import cv2
+from ferserve_vision.options import DetectorDefaults
+
+if TYPE_CHECKING:
+    from ferserve_vision.opencv import GreyImage
+    from ferserve_vision.options import DetectionOptions
+
+YUNET_DEFAULTS: Final = DetectorDefaults(detection_side_pixels=480, min_face_pixels=16)
+"""At 480 pixels all labelled faces are found for a quarter of the time that 640 take (docs/performance.md)."""
+
+_NMS_THRESHOLD: Final = 0.3
+_MAX_CANDIDATES: Final = 1000
+"""Maximum number of boxes before suppression. Crowds of 100 faces give about 600."""
+
+_STRIDE_PIXELS: Final = 32
+"""Coarsest stride of the network, which pads pictures to a multiple of it."""
+
+
+class YunetDetector:
+    """YuNet with its buffers. Gives boxes, scores and landmarks.
+
+    Thread-safety: one thread at a time; OpenCV keeps its work in the network. Every thread makes its own (about 5
+    ms).
+    """
+
+    def __init__(self, model: bytes | None = None) -> None:
+        """Loads the network.
+
+        Args:
+            model: The ONNX file's content; None reads it from the installed wheel.
+
+        Raises:
+            YunetUnavailableError: `model` is None and the file is not there.
+        """
+        self._network: Any = cv2.FaceDetectorYN.create(
+            "onnx",
+            np.frombuffer(read_yunet() if model is None else model, np.uint8),
+            np.empty(0, np.uint8),
+            (320, 320),
+            nms_threshold=_NMS_THRESHOLD,
+            top_k=_MAX_CANDIDATES,
+        )
+        self._size = (320, 320)
+
+    @property
+    def defaults(self) -> DetectorDefaults:
+        """Sizes that hold where the options name none."""
+        return YUNET_DEFAULTS
+
+    def detect(self, image: GreyImage, options: DetectionOptions) -> list[Detection]:
+        """Finds the faces of uint8 [H, W], largest first."""
+        smallest = YUNET_DEFAULTS.min_face_of(options)
+        self._network.setScoreThreshold(options.score_threshold)
+
+        def find(copy: GreyImage) -> list[Detection]:
+            return [each for each in self._run(copy) if max(each.box.width, each.box.height) >= smallest]
+
+        return search(image, options, YUNET_DEFAULTS.side_of(options), find)
+
+    def _run(self, copy: GreyImage) -> list[Detection]:
+        """Runs the network on one copy."""
+        height, width = copy.shape
+        # Padded here: OpenCV then copies nothing, and pictures of similar shape reuse the network's buffers.
+        bottom, right = -height % _STRIDE_PIXELS, -width % _STRIDE_PIXELS
+        size = (width + right, height + bottom)
+        if size != self._size:
+            self._network.setInputSize(size)
+            self._size = size
+        if bottom or right:
+            copy = cv2.copyMakeBorder(copy, 0, bottom, 0, right, cv2.BORDER_CONSTANT, value=0)
+        _, rows = self._network.detect(cv2.merge((copy, copy, copy)))
+        return [] if rows is None else [_detection(row) for row in rows.tolist() if _is_finite(row)]
+
+
+def _is_finite(row: list[float]) -> bool:
+    return bool(np.isfinite(row).all()) and row[2] > 0 and row[3] > 0
+
+
+def _detection(row: list[float]) -> Detection:
+    """Reads one row: box, eyes, nose and mouth corners, score.
+
+    Of eyes and corners the network gives the owner's right first, which is the viewer's left.
+    """
+    points = (Point(row[at], row[at + 1]) for at in range(4, 14, 2))
+    return Detection(Box(*row[:4]), min(1.0, max(0.0, row[14])), Landmarks(*points))
