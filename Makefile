@@ -160,7 +160,7 @@ browser-tools: ## Install what the tests of the page need: Debian's chromium (ro
 	  npm ci --prefix tests/browser --no-audit --no-fund --loglevel=error
 
 .PHONY: page-screenshots
-page-screenshots: setup browser-tools ## Make docs/images/page-*.png anew with Chromium (a minute).
+page-screenshots: setup browser-tools ## Make docs/images/page-*.jpg anew with Chromium (a minute).
 	$(BIN)/python tests/browser/make_screenshots.py docs/images
 
 .PHONY: test

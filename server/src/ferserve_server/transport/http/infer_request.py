@@ -38,7 +38,7 @@ _MAX_PARTS: Final = 64
 """Maximum number of inputs, outputs, dimensions, and parameters of one object. Requests have 1 to 4."""
 
 _REQUEST = message_class("inference.ModelInferRequest")
-_DTYPES: Final = {"UINT8": np.dtype(np.uint8), "FP32": np.dtype("<f4")}
+_DTYPES: Final[dict[str, np.dtype[Any]]] = {"UINT8": np.dtype(np.uint8), "FP32": np.dtype("<f4")}
 
 
 def parse_infer(body: bytes, header_length: str | None, name: str, version: str) -> Message:
