@@ -207,7 +207,7 @@ async function analyzePicture() {
 }
 
 // Streams what the video element plays until it is stopped.
-function streamVideo(kind, { timeOf, onStop, length }) {
+function streamVideo(kind, { timeOf, onStop, length, rate }) {
   timeline.clear(length);
   let stream = null;
   let last = -1;
@@ -243,13 +243,10 @@ function streamVideo(kind, { timeOf, onStop, length }) {
     });
   };
   open();
-  let presentedBefore = null;
   const source = new FrameSource(video, {
+    rate,
     wanted: () => stream.canSend,
-    presented: (mediaTime, presentedFrames) => {
-      // A busy page gets fewer callbacks than there were frames: the counter tells how many.
-      const count = presentedFrames === null || presentedBefore === null ? 1 : presentedFrames - presentedBefore;
-      presentedBefore = presentedFrames;
+    presented: (count) => {
       for (let each = 0; each < count; each += 1) pictureRate.count();
     },
     take: (blob, mediaTime) => {
@@ -299,6 +296,7 @@ async function openVideo(file) {
     streamVideo("video", {
       timeOf: (mediaTime) => mediaTime,
       length,
+      rate: null,
       onStop: () => {
         video.pause();
         URL.revokeObjectURL(url);
@@ -335,6 +333,7 @@ async function openWebcam(deviceId) {
   streamVideo("webcam", {
     timeOf: () => (performance.now() - started) / 1000,
     length: null,
+    rate: media.getVideoTracks()[0].getSettings().frameRate ?? null,
     onStop: () => {
       for (const track of media.getTracks()) track.stop();
       video.srcObject = null;
