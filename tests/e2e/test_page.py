@@ -22,12 +22,26 @@ BROWSER_TESTS = Path(__file__).parents[1] / "browser"
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium")
 TOOLS_MISSING = CHROMIUM is None or shutil.which("node") is None or not (BROWSER_TESTS / "node_modules").is_dir()
 
-pytestmark = pytest.mark.skipif(
+needs_browser = pytest.mark.skipif(
     TOOLS_MISSING and not os.environ.get("FERSERVE_BROWSER_TESTS"),
     reason="needs Debian's chromium, node, and `make browser-tools`",
 )
 
 Report = dict[str, Any]
+
+
+def test_the_picture_goes_before_the_analysis_by_rule() -> None:
+    if shutil.which("node") is None:
+        pytest.skip("needs node")
+    done = subprocess.run(
+        ["node", "--test", "pace.test.mjs"],
+        cwd=BROWSER_TESTS,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +70,7 @@ def _rows(saved: dict[str, str]) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(saved["text"])))
 
 
+@needs_browser
 @pytest.mark.parametrize(
     "name", ["picture", "pasted", "broken", "keyboard", "phone", "video", "webcam", "restarted", "models"]
 )
@@ -70,12 +85,14 @@ def test_every_scenario_runs_without_a_word_in_the_console(report: Report, name:
     )
 
 
+@needs_browser
 def test_nothing_is_fetched_from_elsewhere(report: Report) -> None:
     hosts = {host for seen in report.values() for host in seen["hosts"]}
     assert len(hosts) == 1
     assert next(iter(hosts)).startswith("127.0.0.1:")
 
 
+@needs_browser
 @pytest.mark.parametrize("name", ["picture", "phone", "video", "webcam"])
 def test_axe_finds_nothing(report: Report, name: str) -> None:
     assert report[name]["axe"] == []
@@ -83,6 +100,7 @@ def test_axe_finds_nothing(report: Report, name: str) -> None:
         assert report[name]["start"]["axe"] == []
 
 
+@needs_browser
 def test_a_dropped_picture_gets_boxes_and_seven_bars(report: Report) -> None:
     seen = report["picture"]
     (card,) = seen["cards"]
@@ -98,10 +116,12 @@ def test_a_dropped_picture_gets_boxes_and_seven_bars(report: Report) -> None:
     assert [float(row[label]) for label in LABELS] == pytest.approx(list(card["shares"].values()), abs=1e-6)
 
 
+@needs_browser
 def test_a_pasted_picture_is_the_same(report: Report) -> None:
     assert report["pasted"]["cards"] == report["picture"]["cards"]
 
 
+@needs_browser
 def test_the_page_says_what_happens_to_frames_and_what_an_answer_is(report: Report) -> None:
     text = report["picture"]["note"]
     assert "Frames go to this server and nowhere else" in text
@@ -109,17 +129,20 @@ def test_the_page_says_what_happens_to_frames_and_what_an_answer_is(report: Repo
     assert "Apparent expressions, not felt emotions" in text
 
 
+@needs_browser
 def test_a_file_that_is_no_picture_is_told_in_words(report: Report) -> None:
     assert "Send a JPEG, PNG or WebP" in report["broken"]["toast"]
     assert report["broken"]["state"] == "No answer"
 
 
+@needs_browser
 def test_it_works_by_keyboard_alone(report: Report) -> None:
     order = report["keyboard"]["order"]
     assert order[:4] == ["skip", "model", "choose", "webcam"]
     assert len(report["keyboard"]["cards"]) == 1
 
 
+@needs_browser
 def test_it_fits_a_phone(report: Report) -> None:
     seen = report["phone"]
     assert seen["fits"] == [True, True]
@@ -127,6 +150,7 @@ def test_it_fits_a_phone(report: Report) -> None:
     assert seen["paper"] == "rgb(21, 19, 16)"  # the dark scheme
 
 
+@needs_browser
 def test_a_video_gets_a_timeline_events_and_csv(report: Report) -> None:
     seen = report["video"]
     assert "Face 1 appeared" in seen["events"][-1]
@@ -139,6 +163,7 @@ def test_a_video_gets_a_timeline_events_and_csv(report: Report) -> None:
     assert {row["track_id"] for row in rows} >= {"1"}
 
 
+@needs_browser
 def test_the_picture_of_the_webcam_stays_at_camera_rate(report: Report) -> None:
     seen = report["webcam"]
     assert seen["cameraRate"] == 30
@@ -154,11 +179,13 @@ def test_the_picture_of_the_webcam_stays_at_camera_rate(report: Report) -> None:
     assert len(seen["cards"]) == 1
 
 
+@needs_browser
 def test_a_stopped_webcam_sends_nothing_more(report: Report) -> None:
     assert report["webcam"]["sentAfterStop"] == 0
     assert report["webcam"]["welcome"]
 
 
+@needs_browser
 def test_a_stream_that_a_restarting_server_cut_is_resumed(report: Report) -> None:
     seen = report["restarted"]
     first, second = seen["configs"][:2]
@@ -169,6 +196,7 @@ def test_a_stream_that_a_restarting_server_cut_is_resumed(report: Report) -> Non
     assert seen["state"] == "Live"
 
 
+@needs_browser
 def test_models_can_be_chosen(report: Report) -> None:
     assert report["models"]["options"] == ["Default (fer-nano)", "fer-nano, version 1"]
     assert report["models"]["by"] == "fer-nano 1"

@@ -18,6 +18,7 @@ from ferserve.v1 import face_pb2
 from support.http import GatedLoader, http_server
 from support.model_factory import LABELS
 from support.pictures import ASTRONAUT, encode
+from support.tiers import detection_tier
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -338,6 +339,24 @@ async def test_streams_are_counted_and_one_that_leaves_is_cancelled(server: Http
         opened.socket._response.connection.transport.abort()  # type: ignore[union-attr]  # as a phone that is gone
     await server.wait_for_metric(1, "requests_total", code="CANCELLED", **labels)
     assert await server.metric("requests_in_progress", **labels) == 0
+
+
+async def test_beside_worker_processes_and_before_a_model_tier_streams_are_answered_alike(tmp_path: Path) -> None:
+    async def answer(url: str) -> dict[str, Any]:
+        async with session.ws_connect(f"{url}/v1/stream") as socket:
+            opened = Stream(socket)
+            await socket.send_json({**WHOLE, "tracking": True})
+            ready = await opened.next()
+            assert (ready["model"], ready["labels"]) == ({"name": "fer-nano", "version": 1}, list(LABELS))
+            found = await opened.ask(0, FACE, 0.5)
+            return {name: found[name] for name in ("sequence_id", "time_s", "faces", "model")}
+
+    async with (
+        http_server(tmp_path, processes=2) as several,
+        detection_tier(several.server.address, http_listen="127.0.0.1:0") as tier,
+        aiohttp.ClientSession() as session,
+    ):
+        assert await answer(several.server.http_url) == await answer(tier.http_url)
 
 
 async def test_models_are_listed(server: HttpServer) -> None:
