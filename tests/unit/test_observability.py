@@ -20,7 +20,7 @@ CLASSES = ("calm", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 
 EXPORTED = {
     "batch_failures", "batch_size_faces", "batches", "build_info", "cancellations", "canary_requests",
-    "connections", "connections_rejected",
+    "connections", "connections_rejected", "stream_frame_age_seconds", "stream_frames_dropped",
     "canary_shadow_difference", "canary_shadow_faces", "canary_share", "canary_verdicts", "confidence_sum",
     "decode_seconds", "detect_seconds", "detected_faces", "engine_healthy",
     "engine_resident_bytes", "engine_restarts", "faces", "image_failures",
