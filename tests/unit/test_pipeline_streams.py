@@ -314,6 +314,29 @@ async def test_scores_count_in_the_order_of_the_frames_whichever_are_ready_first
     assert [answer.outcome.tracks[0].steady.label for answer in bench.answers] == [3, 3]
 
 
+@pytest.mark.parametrize("tracking", [None, DEFAULT_TRACKING])
+async def test_a_crop_that_shows_no_face_is_dropped_from_its_frame(bench: Bench, tracking) -> None:
+    bench.judge_faces()
+    task = bench.open_frames(OverloadPolicy.BLOCK, tracking=tracking)
+    await bench.send(Frame(0, b"\0", 0.0), Frame(1, b"\3", 1.0), None)  # a crop of one grey level, and a face
+    await task
+    assert [len(answer.outcome.image.locations) for answer in bench.answers] == [0, 1]
+
+
+async def test_a_face_whose_crop_shows_none_for_a_moment_keeps_its_place(bench: Bench) -> None:
+    bench.judge_faces()
+    task = bench.open_frames(OverloadPolicy.BLOCK, tracking=DEFAULT_TRACKING)
+    images = [b"\3", b"\0", b"\0"]
+    await bench.send(*(Frame(number, image, number / 8) for number, image in enumerate(images)), None)
+    await task
+    tracks = [answer.outcome.tracks for answer in bench.answers]
+    assert [[(each.steady.label, each.carried) for each in shown] for shown in tracks] == [
+        [(3, False)],
+        [(3, True)],
+        [],
+    ]
+
+
 async def test_frames_fail_and_none_is_lost_when_the_threads_are_closed(bench: Bench) -> None:
     task = bench.open_frames(OverloadPolicy.BLOCK, max_running=2)
     bench.vision.closed = True
