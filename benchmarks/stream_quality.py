@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 REFERENCE_SIDES_PIXELS = (320, 480, 640)
 ANY_FACE_SCORE = 0.3
 CLEAR_FACE_SCORE = 0.85
-"""Scores of the reference, YuNet on full frames at several sizes: a box that matches none of the lower ones is false,
-a face of the higher ones that has no box is missed. Large blurred faces are found at the small sizes only."""
+"""Scores of the reference, YuNet on full frames at several sizes: a box that matches none of the lower ones is
+false, a face of the higher ones that has no box is missed. At the small sizes large blurred faces are found too."""
 
 MATCHING_IOU = 0.3
 NEIGHBOURS = 3
