@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import cv2
 import numpy as np
@@ -63,7 +63,8 @@ def encode(pixels: npt.NDArray[np.generic]) -> bytes:
 
 def moving_portrait(width: int, height: int, rate: float, seconds: float) -> Clip:
     """Draws a portrait as high as a third of the picture that sways over a grained background."""
-    portrait = cv2.imread(str(PORTRAIT))[0:330, 60:390]
+    portrait: Any = cv2.imread(str(PORTRAIT))
+    portrait = portrait[0:330, 60:390]
     side = height // 3 * 2
     portrait = cv2.resize(portrait, (side, side), interpolation=cv2.INTER_AREA)
     grain = np.random.default_rng(0).normal(110, 12, (height // 4, width // 4, 3))
@@ -101,8 +102,8 @@ def switching_faces(first: Path, second: Path, rate: float, seconds: float) -> C
     return Clip(f"{first.stem} to {second.stem}", tuple(frames), rate)
 
 
-def _largest_face(path: Path) -> tuple[npt.NDArray[np.generic], tuple[int, int, int, int]]:
-    pixels = cv2.imread(str(path))
+def _largest_face(path: Path) -> tuple[npt.NDArray[np.uint8], tuple[int, int, int, int]]:
+    pixels: Any = cv2.imread(str(path))
     if pixels is None:
         raise OSError(f"no picture in {path}")
     found = YunetDetector().detect(cv2.cvtColor(pixels, cv2.COLOR_BGR2GRAY), DetectionOptions())

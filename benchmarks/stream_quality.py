@@ -23,7 +23,7 @@ REFERENCE_SIDES_PIXELS = (320, 480, 640)
 ANY_FACE_SCORE = 0.3
 CLEAR_FACE_SCORE = 0.85
 """Scores of the reference, YuNet on full frames at several sizes: a box that matches none of the lower ones is
-false, a face of the higher ones that has no box is missed. At the small sizes large blurred faces are found too."""
+false, a face of the higher ones that has no box is missed. Small sizes find large blurred faces."""
 
 MATCHING_IOU = 0.3
 NEIGHBOURS = 3
@@ -47,7 +47,7 @@ def reference(clip: Clip) -> list[list[tuple[Box, float]]]:
     detector = YunetDetector()
     found = []
     for image in clip.frames:
-        grey = cv2.imdecode(np.frombuffer(image, np.uint8), cv2.IMREAD_GRAYSCALE)
+        grey: Any = cv2.imdecode(np.frombuffer(image, np.uint8), cv2.IMREAD_GRAYSCALE)
         faces: list[tuple[Box, float]] = []
         for side in REFERENCE_SIDES_PIXELS:
             options = DetectionOptions(detection_side_pixels=side, score_threshold=ANY_FACE_SCORE)

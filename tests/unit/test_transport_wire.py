@@ -86,7 +86,7 @@ def test_priorities_and_policies_have_defaults_and_refuse_unknown_numbers() -> N
         OverloadPolicy.MAX_AGE,
     ]
     for parse, field in [(wire.parse_priority, "priority"), (frame_messages.parse_policy, "overload_policy")]:
-        for number in (3, -1):
+        for number in (4, -1):
             with pytest.raises(InvalidRequestError) as caught:
                 parse(number)
             assert (caught.value.field, caught.value.reason) == (field, "OPTION_OUT_OF_RANGE")
