@@ -51,7 +51,7 @@ class Answers:
         return [each.sequence_id for each in self.responses] == list(range(len(self.sent_s)))
 
 
-def config(policy: Any, *, tracked: bool) -> emotion_pb2.StreamFramesRequest:
+def config(policy: Any, *, tracked: bool) -> emotion_pb2.StreamFramesRequest:  # noqa: ANN401 - an enum of the proto
     """Makes the first message; a server that does not know tracking ignores it."""
     chosen = emotion_pb2.FrameStreamConfig(overload_policy=policy)
     chosen.tracking.enabled = tracked

@@ -10,8 +10,14 @@ from ferserve.v1 import emotion_service_pb2 as emotion_pb2
 from ferserve.v1 import face_pb2
 from ferserve_server.domain.errors import FerserveError, InvalidRequestError
 from ferserve_server.domain.prediction import Analyses
-from ferserve_server.pipeline.frame_answers import Dropped, Frame, FrameAnalysis, FrameStreamConfig, Unchanged
-from ferserve_server.pipeline.stream_frames import check_config
+from ferserve_server.pipeline.frame_answers import (
+    Dropped,
+    Frame,
+    FrameAnalysis,
+    FrameStreamConfig,
+    Unchanged,
+    check_config,
+)
 from ferserve_server.pipeline.stream_window import OverloadPolicy
 from ferserve_server.tracking.events import TrackEventType
 from ferserve_server.transport import wire

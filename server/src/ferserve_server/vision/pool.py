@@ -15,6 +15,7 @@ from ferserve_server.domain.errors import DrainingError, FerserveError, QueueFul
 from ferserve_server.vision.decode_budget import DecodeBudget
 from ferserve_server.vision.frame_search import find_in_frame
 from ferserve_server.vision.picture_reader import PictureReader, installed_detectors
+from ferserve_server.vision.thread_priority import give_way
 from ferserve_vision.crop import to_model_inputs
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ class VisionPool:
         factories = installed_detectors(DetectorName.YUNET) if detectors is None else detectors
         for _ in range(thread_count):
             self._readers.put(PictureReader(factories, limits=limits, budget=budget, clock=clock))
-        self._threads = ThreadPoolExecutor(thread_count, thread_name_prefix="vision")
+        self._threads = ThreadPoolExecutor(thread_count, thread_name_prefix="vision", initializer=give_way)
         self._places = asyncio.Semaphore(thread_count)
         self._waiting_count = 0
         self._held_bytes = 0
