@@ -174,7 +174,7 @@ class PictureReader:
                 side_pixels=detector.defaults.side_of(search),
                 min_face_pixels=detector.defaults.min_face_of(search),
             )
-        with self._budget.reserved(header, reduction):
+        with self._budget.reserved(header, len(image), reduction):
             yield DecodedPicture(_decoded(image, header, reduction), header.shown_size, detector, search)
 
     def max_faces(self, options: DetectionOptions) -> int:
@@ -191,7 +191,7 @@ class PictureReader:
             LimitExceededError: Too many pixels, or decoding takes too much work or memory.
         """
         header = self._header(image)
-        with self._budget.reserved(header, 1):
+        with self._budget.reserved(header, len(image), 1):
             return to_model_input(_decoded(image, header, 1))
 
     def _detector(self, name: DetectorName | None) -> FaceDetector:
@@ -209,14 +209,16 @@ class PictureReader:
         try:
             return read_bounded_header(image, self._limits.max_image_pixels)
         except VisionError as error:
-            raise _translated(error) from None
+            failure = _translated(error)
+        raise failure  # here, without a context whose frames hold the picture
 
 
 def _decoded(image: bytes, header: ImageHeader, reduction: int) -> GreyImage:
     try:
         return decode_pixels(image, header, reduction)
     except VisionError as error:
-        raise _translated(error) from None
+        failure = _translated(error)
+    raise failure  # as in `_header`
 
 
 def _translated(error: VisionError) -> FerserveError:
