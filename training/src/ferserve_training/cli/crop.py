@@ -23,7 +23,7 @@ def crop(
     source: Annotated[Path, typer.Argument(metavar="DIR", help="Folder or zip archive of pictures.")],
     out: Annotated[Path, typer.Option("--out", help="Folder to write the crops into, new or empty.")],
     detector: Annotated[DetectorChoice, typer.Option(help="Face detector.")] = DetectorChoice.YUNET,
-    score_threshold: Annotated[float, typer.Option(min=0.01, max=1.0, help="Lowest score of a face.")] = 0.7,
+    score_threshold: Annotated[float, typer.Option(min=0.01, max=1.0, help="Lowest score of a face.")] = 0.8,
     all_faces: Annotated[
         bool, typer.Option("--all-faces", help="Take all faces of a picture, not the largest alone.")
     ] = False,
