@@ -134,7 +134,7 @@ lint: dev ## ruff: style and formatting.
 
 .PHONY: types
 types: dev ## mypy, strict, over all rooms.
-	$(BIN)/mypy -p ferserve_client -p ferserve_server -p ferserve_training
+	$(BIN)/mypy -p ferserve_client -p ferserve_vision -p ferserve_server -p ferserve_training
 	$(BIN)/mypy demo benchmarks
 
 .PHONY: walls

@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import cv2
 import numpy as np
 import numpy.typing as npt
+
+from ferserve_vision.detectors.yunet import YunetDetector
+from ferserve_vision.options import DetectionOptions
 
 PORTRAIT: Final = Path(__file__).resolve().parent.parent / "tests" / "media" / "astronaut.jpg"
 JPEG_QUALITY: Final = 90
@@ -60,7 +63,8 @@ def encode(pixels: npt.NDArray[np.generic]) -> bytes:
 
 def moving_portrait(width: int, height: int, rate: float, seconds: float) -> Clip:
     """Draws a portrait as high as a third of the picture that sways over a grained background."""
-    portrait = cv2.imread(str(PORTRAIT))[0:330, 60:390]
+    portrait: Any = cv2.imread(str(PORTRAIT))
+    portrait = portrait[0:330, 60:390]
     side = height // 3 * 2
     portrait = cv2.resize(portrait, (side, side), interpolation=cv2.INTER_AREA)
     grain = np.random.default_rng(0).normal(110, 12, (height // 4, width // 4, 3))
@@ -77,20 +81,35 @@ def moving_portrait(width: int, height: int, rate: float, seconds: float) -> Cli
 
 
 def switching_faces(first: Path, second: Path, rate: float, seconds: float) -> Clip:
-    """Shows one photograph, and from half of the time on another one in its place, both grained anew per frame.
+    """Shows a photograph whose largest face is replaced by that of another one from half of the time on.
+
+    Every frame has grain of its own.
 
     Raises:
-        OSError: A photograph cannot be read.
+        OSError: A photograph cannot be read, or shows no face.
     """
-    pictures = []
-    for path in (first, second):
-        pixels = cv2.imread(str(path))
-        if pixels is None:
-            raise OSError(f"no picture in {path}")
-        pictures.append(cv2.resize(pixels, (640, 480), interpolation=cv2.INTER_AREA).astype(np.float32))
+    before, (left, top, width, height) = _largest_face(first)
+    other, (from_left, from_top, from_width, from_height) = _largest_face(second)
+    face = other[from_top : from_top + from_height, from_left : from_left + from_width]
+    after = before.copy()
+    resized = cv2.resize(face, (width, height), interpolation=cv2.INTER_AREA)
+    after[top : top + height, left : left + width] = resized
     rng = np.random.default_rng(0)
     frames = []
     for number in range(round(rate * seconds)):
-        shown = pictures[number >= rate * seconds / 2]
+        shown = after if number >= rate * seconds / 2 else before
         frames.append(encode(np.clip(shown + rng.normal(0, 4, shown.shape), 0, 255).astype(np.uint8)))
     return Clip(f"{first.stem} to {second.stem}", tuple(frames), rate)
+
+
+def _largest_face(path: Path) -> tuple[npt.NDArray[np.uint8], tuple[int, int, int, int]]:
+    pixels: Any = cv2.imread(str(path))
+    if pixels is None:
+        raise OSError(f"no picture in {path}")
+    found = YunetDetector().detect(cv2.cvtColor(pixels, cv2.COLOR_BGR2GRAY), DetectionOptions())
+    if not found:
+        raise OSError(f"no face in {path}")
+    height, width = pixels.shape[:2]
+    box = found[0].box
+    left, top = max(0, round(box.left)), max(0, round(box.top))
+    return pixels, (left, top, min(round(box.width), width - left), min(round(box.height), height - top))

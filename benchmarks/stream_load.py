@@ -51,7 +51,7 @@ class Answers:
         return [each.sequence_id for each in self.responses] == list(range(len(self.sent_s)))
 
 
-def config(policy: int, *, tracked: bool) -> emotion_pb2.StreamFramesRequest:
+def config(policy: Any, *, tracked: bool) -> emotion_pb2.StreamFramesRequest:  # noqa: ANN401 - an enum of the proto
     """Makes the first message; a server that does not know tracking ignores it."""
     chosen = emotion_pb2.FrameStreamConfig(overload_policy=policy)
     chosen.tracking.enabled = tracked
@@ -98,7 +98,7 @@ async def stream(  # noqa: PLR0913 - each is one dimension of a load
             frame = emotion_pb2.Frame(sequence_id=number, image=image, time_s=number / clip_rate)
             yield emotion_pb2.StreamFramesRequest(frame=frame)
 
-    stub: Any = emotion_service_pb2_grpc.EmotionServiceStub(channel)
+    stub: Any = emotion_service_pb2_grpc.EmotionServiceStub(channel)  # type: ignore[no-untyped-call]
     async for response in stub.StreamFrames(requests()):
         answers.responses.append(response)
         answers.arrived_s.append(time.monotonic())
@@ -128,7 +128,7 @@ async def single_crops(address: str, until_s: float) -> list[float]:
     request = emotion_pb2.ClassifyFacesRequest(packed=face_pb2.PackedFaces(pixels=pixels, face_count=1))
     times = []
     async with grpc.aio.insecure_channel(address, OPTIONS) as channel:
-        stub: Any = emotion_service_pb2_grpc.EmotionServiceStub(channel)
+        stub: Any = emotion_service_pb2_grpc.EmotionServiceStub(channel)  # type: ignore[no-untyped-call]
         while time.monotonic() < until_s:
             started = time.monotonic()
             await stub.ClassifyFaces(request, timeout=60)

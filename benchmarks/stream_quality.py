@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from stream_clips import Clip
     from stream_load import Answers
 
-REFERENCE_SIDE_PIXELS = 960
+REFERENCE_SIDES_PIXELS = (320, 480, 640)
 ANY_FACE_SCORE = 0.3
 CLEAR_FACE_SCORE = 0.85
-"""Scores of the reference, on the full frame at `REFERENCE_SIDE_PIXELS`: a box that matches none of the lower
-ones is false, a face of the higher ones that has no box is missed."""
+"""Scores of the reference, YuNet on full frames at several sizes: a box that matches none of the lower ones is
+false, a face of the higher ones that has no box is missed. Small sizes find large blurred faces."""
 
 MATCHING_IOU = 0.3
 NEIGHBOURS = 3
@@ -43,16 +43,16 @@ class Quality(NamedTuple):
 
 
 def reference(clip: Clip) -> list[list[tuple[Box, float]]]:
-    """Finds the faces of every frame, slowly."""
+    """Finds the faces of every frame, slowly; a face may be there several times."""
     detector = YunetDetector()
-    options = DetectionOptions(detection_side_pixels=REFERENCE_SIDE_PIXELS, score_threshold=ANY_FACE_SCORE)
     found = []
     for image in clip.frames:
-        grey = cv2.imdecode(np.frombuffer(image, np.uint8), cv2.IMREAD_GRAYSCALE)
-        share = max(1.0, REFERENCE_SIDE_PIXELS / max(grey.shape))
-        grey = cv2.resize(grey, None, fx=share, fy=share)
-        faces = (each.mapped(1 / share, 1 / share) for each in detector.detect(grey, options))
-        found.append([(each.box, each.score) for each in faces])
+        grey: Any = cv2.imdecode(np.frombuffer(image, np.uint8), cv2.IMREAD_GRAYSCALE)
+        faces: list[tuple[Box, float]] = []
+        for side in REFERENCE_SIDES_PIXELS:
+            options = DetectionOptions(detection_side_pixels=side, score_threshold=ANY_FACE_SCORE)
+            faces += [(each.box, each.score) for each in detector.detect(grey, options)]
+        found.append(faces)
     return found
 
 

@@ -198,7 +198,8 @@ def measure(options: argparse.Namespace, ours: RunningServer, base: RunningServe
     if "faces" in options.parts:
         document["faces"] = {clip.name: _faces(clip, ours, base) for clip in clips}
     if options.expressions:
-        clip = switching_faces(*options.expressions, 30, 4)
+        before, after = options.expressions
+        clip = switching_faces(before, after, 30, 4)
         video_s, seen_s = shown_after_s(clip, asyncio.run(quality(ours, clip, tracked=True)))
         document["change_shown_after_s"] = {"video": video_s, "with_age": seen_s}
         print("change shown after", video_s, "s of the video,", seen_s, "s with the age", flush=True)

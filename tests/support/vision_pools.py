@@ -112,10 +112,14 @@ async def pool_of(
 
 
 @asynccontextmanager
-async def busy_pool(*, max_queue_images: int) -> AsyncIterator[tuple[VisionPool, GatedDetector, asyncio.Task]]:
+async def busy_pool(
+    *, max_queue_images: int, max_queue_bytes: int = 2**20
+) -> AsyncIterator[tuple[VisionPool, GatedDetector, asyncio.Task]]:
     """A pool of one thread, which is held by a picture 10 pixels wide."""
     detector = GatedDetector()
-    async with pool_of(lambda: detector, max_queue_images=max_queue_images) as pool:
+    async with pool_of(
+        lambda: detector, max_queue_images=max_queue_images, max_queue_bytes=max_queue_bytes
+    ) as pool:
         running = asyncio.create_task(pool.find_faces(plain(10), OPTIONS))
         assert await asyncio.to_thread(detector.entered.acquire, timeout=10)
         try:

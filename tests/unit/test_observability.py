@@ -27,7 +27,7 @@ EXPORTED = {
     "inference_seconds", "model_alias", "model_serving_version", "padding_faces", "predictions",
     "queue_depth_faces", "queue_oldest_age_seconds", "queue_seconds", "rejections", "request_seconds",
     "front_processes", "front_restarts", "requests", "requests_in_progress", "servable_precision",
-    "servable_state", "stream_answers",
+    "servable_state", "stream_answers", "stream_frame_age_seconds", "stream_frames_dropped",
 }  # fmt: skip
 """Dashboards and alerts that people own stand on these names."""
 

@@ -18,6 +18,7 @@ from ferserve_server.domain.ports import Priority
 from ferserve_server.domain.servable import ModelSpec
 from ferserve_server.pipeline.classify_stream import CropMessage
 from ferserve_server.pipeline.frame_answers import Frame
+from ferserve_server.pipeline.intake_pace import BURST_COUNT, DROPS_PER_S, IntakePace
 from ferserve_server.pipeline.stream_window import OverloadPolicy
 from ferserve_server.tracking.options import DEFAULT_TRACKING
 from support.fake_clock import settle
@@ -238,6 +239,32 @@ async def test_a_frame_that_waited_too_long_is_given_up_also_without_a_newer_one
     ]
 
 
+async def test_no_more_frames_are_read_to_be_dropped_than_the_process_can_afford(bench: Bench) -> None:
+    task = bench.open_frames(OverloadPolicy.LATEST, max_unanswered=1000)
+    bench.vision.hold(b"\0")
+    await bench.send_frames(0)
+    await bench.send_frames(*range(1, 150))
+    await settle(500)
+    read_before = 149 - bench.inbox.qsize()
+    assert BURST_COUNT <= read_before <= BURST_COUNT + 5
+    await bench.finish(0)  # the frame that waits is chosen, so the next one is read
+    assert bench.inbox.qsize() < 149 - read_before
+    bench.clock.advance(10.0)
+    await bench.send(None)
+    await task
+    assert [number for number, _ in bench.told] == list(range(150))
+
+
+@pytest.mark.parametrize("rate", [10.0, 100.0, 1000.0])
+def test_the_rate_of_dropped_frames_is_bounded_and_slower_ones_never_wait(rate: float) -> None:
+    pace = IntakePace()
+    waits = [pace.wait_s(number / rate) for number in range(int(10 * rate))]
+    allowed = sum(not wait for wait in waits)
+    assert allowed <= 10 * DROPS_PER_S + BURST_COUNT
+    assert rate > DROPS_PER_S or allowed == len(waits)
+    assert all(0 <= wait <= 1 / DROPS_PER_S for wait in waits)
+
+
 async def test_a_resumed_stream_goes_on_with_its_numbers_and_says_that_tracks_began_again(bench: Bench) -> None:
     task = bench.open_frames(OverloadPolicy.BLOCK, tracking=DEFAULT_TRACKING, resumed_after_sequence_id=4)
     await bench.send_frames(5, 6)
@@ -312,6 +339,29 @@ async def test_scores_count_in_the_order_of_the_frames_whichever_are_ready_first
     await bench.send(None)
     await task
     assert [answer.outcome.tracks[0].steady.label for answer in bench.answers] == [3, 3]
+
+
+@pytest.mark.parametrize("tracking", [None, DEFAULT_TRACKING])
+async def test_a_crop_that_shows_no_face_is_dropped_from_its_frame(bench: Bench, tracking) -> None:
+    bench.judge_faces()
+    task = bench.open_frames(OverloadPolicy.BLOCK, tracking=tracking)
+    await bench.send(Frame(0, b"\0", 0.0), Frame(1, b"\3", 1.0), None)  # a crop of one grey level, and a face
+    await task
+    assert [len(answer.outcome.image.locations) for answer in bench.answers] == [0, 1]
+
+
+async def test_a_face_whose_crop_shows_none_for_a_moment_keeps_its_place(bench: Bench) -> None:
+    bench.judge_faces()
+    task = bench.open_frames(OverloadPolicy.BLOCK, tracking=DEFAULT_TRACKING)
+    images = [b"\3", b"\0", b"\0"]
+    await bench.send(*(Frame(number, image, number / 8) for number, image in enumerate(images)), None)
+    await task
+    tracks = [answer.outcome.tracks for answer in bench.answers]
+    assert [[(each.steady.label, each.carried) for each in shown] for shown in tracks] == [
+        [(3, False)],
+        [(3, True)],
+        [],
+    ]
 
 
 async def test_frames_fail_and_none_is_lost_when_the_threads_are_closed(bench: Bench) -> None:

@@ -21,7 +21,7 @@ from ferserve_server.domain.ports import Priority
 from ferserve_server.domain.prediction import Analyses, ImageAnalysis, ScoredFaces
 from ferserve_server.domain.servable import ModelSpec, ServableId
 from ferserve_server.pipeline.stream_window import OverloadPolicy
-from ferserve_server.transport import wire
+from ferserve_server.transport import frame_messages, wire
 from ferserve_server.transport.limits import RequestLimits
 
 LIMITS = RequestLimits(
@@ -79,13 +79,14 @@ def test_priorities_and_policies_have_defaults_and_refuse_unknown_numbers() -> N
         Priority.INTERACTIVE,
         Priority.BULK,
     ]
-    assert [wire.parse_policy(number) for number in range(3)] == [
+    assert [frame_messages.parse_policy(number) for number in range(4)] == [
         OverloadPolicy.LATEST,
         OverloadPolicy.LATEST,
         OverloadPolicy.BLOCK,
+        OverloadPolicy.MAX_AGE,
     ]
-    for parse, field in [(wire.parse_priority, "priority"), (wire.parse_policy, "overload_policy")]:
-        for number in (3, -1):
+    for parse, field in [(wire.parse_priority, "priority"), (frame_messages.parse_policy, "overload_policy")]:
+        for number in (4, -1):
             with pytest.raises(InvalidRequestError) as caught:
                 parse(number)
             assert (caught.value.field, caught.value.reason) == (field, "OPTION_OUT_OF_RANGE")
@@ -291,4 +292,4 @@ def test_every_priority_and_policy_of_the_proto_can_be_read() -> None:
     for number in emotion_pb2.Priority.values():
         wire.parse_priority(number)
     for number in emotion_pb2.OverloadPolicy.values():
-        wire.parse_policy(number)
+        frame_messages.parse_policy(number)

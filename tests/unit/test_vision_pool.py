@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import sys
+
 import numpy as np
 import pytest
 
@@ -116,3 +119,16 @@ async def test_a_bug_in_the_detector_is_raised_and_the_pool_goes_on():
                 await pool.find_faces(plain(10), OPTIONS)
         assert len(await pool.read_crops([plain(10)])) == 1
     assert told.reasons == ["INTERNAL"] * 3
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere threads have no priority of their own")
+async def test_the_threads_give_way_to_the_rest_of_the_server():
+    class Asking(ManyFaces):
+        def detect(self, grey, options):
+            niceness.append(os.getpriority(os.PRIO_PROCESS, 0))
+            return super().detect(grey, options)
+
+    niceness: list[int] = []
+    async with pool_of(Asking) as pool:
+        await pool.find_faces(encode(astronaut()), OPTIONS)
+    assert niceness[0] > os.getpriority(os.PRIO_PROCESS, 0)

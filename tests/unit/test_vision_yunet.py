@@ -9,16 +9,17 @@ import numpy as np
 import pytest
 
 from ferserve_vision.detectors import yunet_file
-from ferserve_vision.detectors.yunet import YunetDetector
+from ferserve_vision.detectors.yunet import OpenCvNetwork, YunetDetector
 from ferserve_vision.detectors.yunet_file import YunetUnavailableError, read_yunet
+from ferserve_vision.detectors.yunet_onnx import OnnxRuntimeNetwork, is_faster, with_open_axes
 from ferserve_vision.geometry import Box, Detection
 from ferserve_vision.options import DetectionOptions
 from support.pictures import astronaut, enlarged_astronaut, noise
 
 
-@pytest.fixture(scope="module")
-def detector() -> YunetDetector:
-    return YunetDetector()
+@pytest.fixture(scope="module", params=[OpenCvNetwork, OnnxRuntimeNetwork])
+def detector(request: pytest.FixtureRequest) -> YunetDetector:
+    return YunetDetector(request.param(read_yunet()))
 
 
 def is_the_face(face: Detection, scale: float = 1.0, left: float = 0.0, top: float = 0.0) -> bool:
@@ -55,7 +56,6 @@ def test_the_same_picture_gets_the_same_faces_from_every_detector_and_after_othe
     expected = detector.detect(astronaut(), DetectionOptions())
     detector.detect(noise(300, 700), DetectionOptions())
     assert detector.detect(astronaut(), DetectionOptions()) == expected
-    assert YunetDetector().detect(astronaut(), DetectionOptions()) == expected
 
 
 def test_faces_below_the_score_or_the_size_are_left_out(detector: YunetDetector):
@@ -89,6 +89,37 @@ def test_tiles_find_small_faces_of_a_large_picture_once_each(detector: YunetDete
 @pytest.mark.parametrize("size", [(1, 1), (1, 500), (500, 1), (23, 23), (3000, 2), (65_000, 3)])
 def test_pictures_too_small_for_a_face_have_none(detector: YunetDetector, size: tuple[int, int]):
     assert detector.detect(noise(*size), DetectionOptions()) == []
+
+
+@pytest.mark.parametrize("size", [(480, 360), (333, 480), (1200, 700), (64, 64)])
+def test_onnx_runtime_finds_what_opencv_finds(size: tuple[int, int]):
+    crowd = cv2.resize(np.tile(astronaut(), (2, 3)), size, interpolation=cv2.INTER_AREA)
+    options = DetectionOptions(score_threshold=0.3, detection_side_pixels=1280)
+    expected = YunetDetector(OpenCvNetwork(read_yunet())).detect(crowd, options)
+    found = YunetDetector(OnnxRuntimeNetwork(read_yunet())).detect(crowd, options)
+    assert len(found) == len(expected)
+    assert len(found) >= 6 or size == (64, 64)
+    for mine, theirs in zip(found, expected, strict=True):
+        np.testing.assert_allclose(mine.box, theirs.box, atol=0.05)
+        np.testing.assert_allclose(mine.landmarks, theirs.landmarks, atol=0.05)
+        assert mine.score == pytest.approx(theirs.score, abs=1e-4)
+
+
+def test_a_file_with_other_axes_is_not_patched():
+    with pytest.raises(YunetUnavailableError, match="640x640"):
+        with_open_axes(b"another network")
+    assert len(with_open_axes(read_yunet())) == len(read_yunet())
+
+
+def test_the_faster_network_is_told_by_measurement():
+    class Slow(OpenCvNetwork):
+        def run(self, image: np.ndarray, score_threshold: float) -> list[list[float]]:
+            super().run(image, score_threshold)
+            return super().run(image, score_threshold)
+
+    fast, slow = OpenCvNetwork(read_yunet()), Slow(read_yunet())
+    assert is_faster(fast, slow)
+    assert not is_faster(slow, fast)
 
 
 def test_the_file_is_read_from_the_wheel_that_carries_it():

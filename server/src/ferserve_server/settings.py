@@ -186,7 +186,7 @@ class Settings(UpstreamSettings):
     min_face_pixels: int = Field(
         0, ge=0, le=4096, description="smallest face in that copy, in pixels, 16 or more; 0: the detector's"
     )
-    score_threshold: float = Field(0.7, gt=0.0, le=1.0, description="lowest score of a face that is returned")
+    score_threshold: float = Field(0.8, gt=0.0, le=1.0, description="lowest score of a face that is returned")
     not_a_face_policy: Literal["drop", "mark", "ignore"] = Field(
         "drop", description="treatment of boxes that the model takes for no face"
     )

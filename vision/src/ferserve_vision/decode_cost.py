@@ -1,4 +1,8 @@
-"""Estimates the cost of decoding a picture from its header alone."""
+"""Estimates the cost of decoding a picture from its header and its size in bytes.
+
+The constants are fitted to pictures of noise, which cost most, and of one colour, on one core of a server of 2023;
+tests/unit/test_vision_decode_cost.py compares them with what decoding takes. Photographs take a third to a half.
+"""
 
 from __future__ import annotations
 
@@ -23,27 +27,29 @@ def decode_bytes(header: ImageHeader, reduction: int = 1) -> int:
     if header.format is ImageFormat.JPEG:
         # Progressive JPEGs keep all coefficients, 2 bytes each, until the last scan.
         coefficients = 2 * header.channel_count * pixels if header.scan_count > 1 else 0
-        return coefficients + shown * (3 if header.channel_count == 4 else 1) + turned
+        return coefficients + 3 * shown + turned
+    per_pixel = (16 if header.has_alpha else 8) if header.format is ImageFormat.WEBP else _png_bytes(header)
+    return per_pixel * pixels + turned
+
+
+def _png_bytes(header: ImageHeader) -> int:
+    """Estimates the bytes for each pixel of a PNG."""
     depth = 2 if header.bits_per_sample == 16 else 1
-    if not header.has_alpha:
-        decoded = 3 * pixels if header.format is ImageFormat.WEBP else depth * pixels
-        own = 4 * pixels if header.format is ImageFormat.WEBP else 0
-        return own + decoded + pixels + turned
-    # As decoded with alpha, made 8 bits, its grey, its alpha and their product with 16 bits.
-    own = 4 * pixels if header.format is ImageFormat.WEBP else 0
-    return own + 4 * depth * pixels + (4 * pixels if depth == 2 else 0) + 6 * pixels + turned
+    return 12 + 4 * depth if header.has_alpha else 4 * depth
 
 
-def decode_ns(header: ImageHeader, reduction: int = 1) -> float:
+def decode_ns(header: ImageHeader, byte_count: int) -> float:
     """Estimates the time that decoding takes on one core, in nanoseconds.
 
-    The nanoseconds per pixel are upper medians of pictures of noise, which compress worst
-    (benchmarks/decode_cost.py); photographs take a third to a half.
+    Args:
+        header: The picture.
+        byte_count: Its size, encoded: what is drawn from each byte costs more than what each pixel costs.
     """
+    pixels = header.pixel_count
     if header.format is ImageFormat.JPEG:
-        per_scan = 6.0 if header.scan_count > 1 else 0.0
-        return header.pixel_count * (8.0 / min(reduction, 2) + per_scan * header.scan_count)
+        scans = 2.0 * pixels * header.scan_count if header.scan_count > 1 else 0.0
+        return pixels * (4.0 + 3.0 * header.channel_count) + scans + 10.0 * byte_count
     if header.format is ImageFormat.WEBP:
-        return header.pixel_count * (30.0 + (15.0 if header.has_alpha else 0.0))
+        return pixels * (20.0 if header.has_alpha else 10.0) + 60.0 * byte_count
     depth = 2 if header.bits_per_sample == 16 else 1
-    return header.pixel_count * (6.0 * header.channel_count * depth + (20.0 if header.has_alpha else 0.0))
+    return pixels * (3.6 * header.channel_count * depth + (14.0 if header.has_alpha else 0.0))

@@ -38,7 +38,7 @@ class DetectionOptions:
 
     detection_side_pixels: int = 0
     min_face_pixels: int = 0
-    score_threshold: float = 0.7
+    score_threshold: float = 0.8
     region: Box | None = None
     tiles: bool = False
     haar: HaarOptions = field(default_factory=HaarOptions)

@@ -60,7 +60,7 @@ class DetectionOptions:
     detector: DetectorName | None = None
     detection_side_pixels: int = 0
     min_face_pixels: int = 0
-    score_threshold: float = 0.7
+    score_threshold: float = 0.8
     max_faces: int = 0
     region: BoundingBox | None = None
     tiles: bool = False

@@ -6,12 +6,14 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from ferserve_server.domain.errors import InvalidRequestError
+from ferserve_server.pipeline.stream_window import OverloadPolicy
+
 if TYPE_CHECKING:
     from ferserve_server.domain.detection import DetectionOptions
     from ferserve_server.domain.errors import FerserveError
     from ferserve_server.domain.prediction import ImageAnalysis
     from ferserve_server.domain.servable import ModelSpec, ServableId
-    from ferserve_server.pipeline.stream_window import OverloadPolicy
     from ferserve_server.tracking.events import SteadyPrediction, TrackEvent
     from ferserve_server.tracking.options import TrackingOptions
 
@@ -120,3 +122,32 @@ class FrameAnswer:
     age_s: float = 0.0
     events: tuple[TrackEvent, ...] = ()
     tracks_restarted: bool = False
+
+
+def check_config(config: FrameStreamConfig) -> None:
+    """Rejects a configuration whose parts do not fit together.
+
+    Raises:
+        InvalidRequestError: OPTION_OUT_OF_RANGE or OPTION_NEEDS_ANOTHER.
+    """
+    if config.events_only and config.tracking is None:
+        raise InvalidRequestError(
+            "OPTION_NEEDS_ANOTHER",
+            "events_only: events come from tracking; set tracking.enabled as well.",
+            field="events_only",
+        )
+    if config.policy is OverloadPolicy.MAX_AGE and not math.isfinite(config.max_age_s):
+        raise InvalidRequestError(
+            "OPTION_NEEDS_ANOTHER",
+            "overload_policy: MAX_AGE needs max_age_ms, 1 to 60,000 milliseconds.",
+            field="max_age_ms",
+        )
+    resumed_after = config.resumed_after_sequence_id
+    if resumed_after is not None and resumed_after < -1:
+        raise InvalidRequestError(
+            "OPTION_OUT_OF_RANGE",
+            f"resumed_after_sequence_id: {resumed_after} is not allowed; use the last_sequence_id of the stream "
+            "before, -1 or more.",
+            field="resumed_after_sequence_id",
+            value=resumed_after,
+        )

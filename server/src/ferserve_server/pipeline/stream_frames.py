@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Protocol
 
 from ferserve_server.domain.errors import DrainingError, FerserveError, InvalidRequestError
 from ferserve_server.pipeline.analyze_frames import FrameAnalyzer
-from ferserve_server.pipeline.frame_answers import Dropped, Frame, FrameAnalysis, FrameAnswer, Unchanged
+from ferserve_server.pipeline.frame_answers import (
+    Dropped,
+    Frame,
+    FrameAnalysis,
+    FrameAnswer,
+    Unchanged,
+    check_config,
+)
+from ferserve_server.pipeline.intake_pace import IntakePace
 from ferserve_server.pipeline.ordered import OrderedAnswers
 from ferserve_server.pipeline.outcome import outcome_of
 from ferserve_server.pipeline.stream_window import OverloadPolicy, StreamWindow
@@ -61,6 +69,7 @@ class StreamFrames:
         self._limits = limits
         self._clock = clock
         self._observer = observer
+        self._pace = IntakePace()
 
     @property
     def limits(self) -> StreamLimits:
@@ -76,7 +85,7 @@ class StreamFrames:
         """
         check_config(config)
         analyzer = FrameAnalyzer(self._acquire, self._vision, config)
-        return FrameStream(analyzer, config, self._limits, draining, self._clock, self._observer)
+        return FrameStream(analyzer, config, self._limits, draining, self._clock, self._observer, self._pace)
 
 
 @dataclass(slots=True, eq=False)
@@ -110,10 +119,14 @@ class FrameStream:
         draining: asyncio.Event,
         clock: Clock,
         observer: FrameObserver,
+        pace: IntakePace,
     ) -> None:
         self._analyzer = analyzer
         self._clock = clock
         self._observer = observer
+        self._pace = pace
+        self._drops = config.policy is not OverloadPolicy.BLOCK
+        self._chosen = asyncio.Event()
         self._window = StreamWindow(
             config.policy,
             limits.max_running,
@@ -137,7 +150,7 @@ class FrameStream:
             DrainingError: The server goes down before the sender is done. What was received is answered first.
         """
         try:
-            async with contextlib.aclosing(self._answers.run(frames)) as answers:
+            async with contextlib.aclosing(self._answers.run(self._paced(frames))) as answers:
                 async for received in answers:
                     yield self._answer_to(received)
             if self._answers.cut_short:
@@ -145,6 +158,15 @@ class FrameStream:
         finally:
             for task in self._running:
                 task.cancel()
+
+    async def _paced(self, frames: AsyncIterator[Frame]) -> AsyncIterator[Frame]:
+        """Reads frames, and while one waits no more of them than the process can afford to drop."""
+        async for frame in frames:
+            yield frame
+            while self._drops and self._waiting and (wait_s := self._pace.wait_s(self._clock.now())):
+                self._chosen.clear()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._chosen.wait(), wait_s)
 
     def _answer_to(self, received: _Received) -> FrameAnswer:
         assert received.outcome is not None  # noqa: S101 - set before `answered` is
@@ -231,6 +253,7 @@ class FrameStream:
         expired, chosen = self._window.pick(self._clock.now())
         for sequence_id in expired:
             self._waiting.pop(sequence_id).answer(Dropped(0))
+        self._chosen.set()
         return None if chosen is None else self._waiting.pop(chosen)
 
 
@@ -244,35 +267,6 @@ def kind_of(outcome: FrameAnalysis | Unchanged | Dropped | FerserveError) -> str
         case Unchanged():
             return "unchanged"
     return "result"
-
-
-def check_config(config: FrameStreamConfig) -> None:
-    """Rejects a configuration whose parts do not fit together.
-
-    Raises:
-        InvalidRequestError: OPTION_OUT_OF_RANGE or OPTION_NEEDS_ANOTHER.
-    """
-    if config.events_only and config.tracking is None:
-        raise InvalidRequestError(
-            "OPTION_NEEDS_ANOTHER",
-            "events_only: events come from tracking; set tracking.enabled as well.",
-            field="events_only",
-        )
-    if config.policy is OverloadPolicy.MAX_AGE and not math.isfinite(config.max_age_s):
-        raise InvalidRequestError(
-            "OPTION_NEEDS_ANOTHER",
-            "overload_policy: MAX_AGE needs max_age_ms, 1 to 60,000 milliseconds.",
-            field="max_age_ms",
-        )
-    resumed_after = config.resumed_after_sequence_id
-    if resumed_after is not None and resumed_after < -1:
-        raise InvalidRequestError(
-            "OPTION_OUT_OF_RANGE",
-            f"resumed_after_sequence_id: {resumed_after} is not allowed; use the last_sequence_id of the stream "
-            "before, -1 or more.",
-            field="resumed_after_sequence_id",
-            value=resumed_after,
-        )
 
 
 def check_rising(last: int, sequence_id: int) -> None:

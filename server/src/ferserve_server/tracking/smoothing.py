@@ -19,8 +19,8 @@ Vector = npt.NDArray[np.float64]
 MIN_PROBABILITY: Final = 0.01
 """Smallest probability that is told from 0: bounds what one overconfident frame can outweigh."""
 
-SWITCH_LEAD: Final = 0.7
-"""Lead of another class in logits from which it becomes the label at once: twice the probability."""
+SWITCH_LEAD: Final = 0.9
+"""Lead of another class in logits from which it becomes the label at once: 2.5 times the probability."""
 
 SWITCH_AFTER_HALF_LIVES: Final = 2.0
 """Time for which another class has to lead by less before it becomes the label, in half-lives."""

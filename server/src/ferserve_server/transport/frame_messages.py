@@ -9,8 +9,16 @@ from typing import TYPE_CHECKING, Final
 from ferserve.v1 import emotion_service_pb2 as emotion_pb2
 from ferserve.v1 import face_pb2
 from ferserve_server.domain.errors import FerserveError, InvalidRequestError
-from ferserve_server.pipeline.frame_answers import Dropped, Frame, FrameAnalysis, FrameStreamConfig, Unchanged
-from ferserve_server.pipeline.stream_frames import check_config
+from ferserve_server.domain.prediction import Analyses
+from ferserve_server.pipeline.frame_answers import (
+    Dropped,
+    Frame,
+    FrameAnalysis,
+    FrameStreamConfig,
+    Unchanged,
+    check_config,
+)
+from ferserve_server.pipeline.stream_window import OverloadPolicy
 from ferserve_server.tracking.events import TrackEventType
 from ferserve_server.transport import wire
 
@@ -25,6 +33,12 @@ if TYPE_CHECKING:
 MAX_AGE_MS: Final = 60_000
 """Largest `max_age_ms`: a frame that is a minute old is of no use to live video."""
 
+_POLICIES: Final = {
+    emotion_pb2.OVERLOAD_POLICY_UNSPECIFIED: OverloadPolicy.LATEST,
+    emotion_pb2.OVERLOAD_POLICY_LATEST: OverloadPolicy.LATEST,
+    emotion_pb2.OVERLOAD_POLICY_BLOCK: OverloadPolicy.BLOCK,
+    emotion_pb2.OVERLOAD_POLICY_MAX_AGE: OverloadPolicy.MAX_AGE,
+}
 _EVENT_TYPES: Final = {
     TrackEventType.APPEARED: emotion_pb2.TRACK_EVENT_TYPE_APPEARED,
     TrackEventType.CHANGED: emotion_pb2.TRACK_EVENT_TYPE_CHANGED,
@@ -52,7 +66,7 @@ def parse_config(
     try:
         parsed = FrameStreamConfig(
             wire.parse_spec(config.model),
-            wire.parse_policy(config.overload_policy),
+            parse_policy(config.overload_policy),
             wire.parse_detection(config.detection, detection, limits),
             max_age_s=_parse_max_age_s(config.max_age_ms),
             tracking=parse_tracking(config.tracking, tracking),
@@ -66,6 +80,18 @@ def parse_config(
         error.field = f"config.{error.field}"
         raise
     return parsed
+
+
+def parse_policy(policy: int) -> OverloadPolicy:
+    """Reads the treatment of frames that arrive too fast.
+
+    Raises:
+        InvalidRequestError: OPTION_OUT_OF_RANGE.
+    """
+    try:
+        return _POLICIES[policy]  # type: ignore[index]  # the wire may carry any number
+    except KeyError:
+        raise wire.out_of_range("overload_policy", policy, "a value of OverloadPolicy") from None
 
 
 def parse_tracking(options: emotion_pb2.TrackingOptions, defaults: TrackingOptions) -> TrackingOptions | None:
@@ -129,7 +155,8 @@ class FrameAnswerWriter:
             if track.carried:
                 face.not_a_face = False
         response.servable.CopyFrom(wire.format_servable(analysis.servable))
-        response.timing.CopyFrom(wire.format_image_timing(analysis.image))
+        whole = Analyses((analysis.image,), analysis.labels, analysis.servable)
+        response.timing.CopyFrom(wire.format_timing(whole, None))
         if analysis.servable != self._last:
             response.labels.extend(analysis.labels)
             self._last = analysis.servable

@@ -14,7 +14,6 @@ from ferserve_server.domain.errors import FerserveError, InvalidRequestError
 from ferserve_server.domain.face import FACE_SIDE_PIXELS, BoundingBox
 from ferserve_server.domain.ports import Priority
 from ferserve_server.domain.servable import ModelSpec, ServableId
-from ferserve_server.pipeline.stream_window import OverloadPolicy
 from ferserve_server.repository.aliases import is_alias
 from ferserve_server.repository.source import MODEL_NAME
 from ferserve_server.transport.limits import MAX_CROP_SIDE_PIXELS, RequestLimits
@@ -40,12 +39,6 @@ _NOT_A_FACE_POLICIES: dict[int, NotAFacePolicy | None] = {
     face_pb2.NOT_A_FACE_POLICY_DROP: NotAFacePolicy.DROP,
     face_pb2.NOT_A_FACE_POLICY_MARK: NotAFacePolicy.MARK,
     face_pb2.NOT_A_FACE_POLICY_IGNORE: NotAFacePolicy.IGNORE,
-}
-_POLICIES = {
-    emotion_pb2.OVERLOAD_POLICY_UNSPECIFIED: OverloadPolicy.LATEST,
-    emotion_pb2.OVERLOAD_POLICY_LATEST: OverloadPolicy.LATEST,
-    emotion_pb2.OVERLOAD_POLICY_BLOCK: OverloadPolicy.BLOCK,
-    emotion_pb2.OVERLOAD_POLICY_MAX_AGE: OverloadPolicy.MAX_AGE,
 }
 
 
@@ -106,18 +99,6 @@ def parse_priority(priority: int) -> Priority:
         return _PRIORITIES[priority]  # type: ignore[index]  # the wire may carry any number
     except KeyError:
         raise out_of_range("priority", priority, "a value of Priority") from None
-
-
-def parse_policy(policy: int) -> OverloadPolicy:
-    """Reads what happens to frames that arrive too fast.
-
-    Raises:
-        InvalidRequestError: OPTION_OUT_OF_RANGE.
-    """
-    try:
-        return _POLICIES[policy]  # type: ignore[index]  # the wire may carry any number
-    except KeyError:
-        raise out_of_range("overload_policy", policy, "a value of OverloadPolicy") from None
 
 
 def parse_packed(faces: face_pb2.PackedFaces, limits: RequestLimits, field: str) -> CropBatch:
@@ -275,26 +256,15 @@ def format_landmarks(landmarks: Landmarks) -> face_pb2.Landmarks:
     return face_pb2.Landmarks(**points)
 
 
-def format_image_timing(image: ImageAnalysis) -> face_pb2.Timing:
-    """Writes where the time of one picture went; its total is the sum of the steps."""
-    steps = (image.decode_s, image.detect_s, image.faces.queue_s, image.faces.inference_s)
-    decode_ms, detect_ms, queue_ms, inference_ms = (step * 1e3 for step in steps)
-    return face_pb2.Timing(
-        total_ms=sum(steps) * 1e3,
-        decode_ms=decode_ms,
-        detect_ms=detect_ms,
-        queue_ms=queue_ms,
-        inference_ms=inference_ms,
-    )
-
-
-def format_timing(analyses: Analyses, total_s: float) -> face_pb2.Timing:
-    """Writes where the time of a call went."""
+def format_timing(analyses: Analyses, total_s: float | None) -> face_pb2.Timing:
+    """Writes where the time of an analysis went; without a total it is the sum of the steps."""
     done = [result for result in analyses.results if not isinstance(result, FerserveError)]
     decode_s = max((each.decode_s for each in done), default=0.0)
     detect_s = max((each.detect_s for each in done), default=0.0)
     queue_s = max((each.faces.queue_s for each in done), default=0.0)
     inference_s = max((each.faces.inference_s for each in done), default=0.0)
+    if total_s is None:
+        total_s = decode_s + detect_s + queue_s + inference_s
     return face_pb2.Timing(
         total_ms=total_s * 1e3,
         decode_ms=decode_s * 1e3,

@@ -35,13 +35,13 @@ class DecodeBudget:
         self._changed = threading.Condition()
 
     @contextmanager
-    def reserved(self, header: ImageHeader, reduction: int) -> Iterator[None]:
-        """Holds the memory of one picture; waits until other threads have returned enough.
+    def reserved(self, header: ImageHeader, byte_count: int, reduction: int) -> Iterator[None]:
+        """Holds the memory of one picture of `byte_count` bytes; waits until other threads have returned enough.
 
         Raises:
             LimitExceededError: IMAGE_TOO_LARGE, by memory or by time.
         """
-        need, seconds = decode_bytes(header, reduction), decode_ns(header, reduction) / 1e9
+        need, seconds = decode_bytes(header, reduction), decode_ns(header, byte_count) / 1e9
         name = f"{header.width}x{header.height} {header.format.value}"
         if need > self._max_bytes:
             raise LimitExceededError(

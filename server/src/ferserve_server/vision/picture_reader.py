@@ -22,8 +22,9 @@ from ferserve_server.domain.ports import FoundFaces
 from ferserve_vision.crop import crop_face, to_model_input
 from ferserve_vision.decode import decode_pixels, read_bounded_header
 from ferserve_vision.detectors.haar import HaarDetector
-from ferserve_vision.detectors.yunet import YunetDetector
+from ferserve_vision.detectors.yunet import OpenCvNetwork, YunetDetector
 from ferserve_vision.detectors.yunet_file import YunetUnavailableError, read_yunet
+from ferserve_vision.detectors.yunet_onnx import OnnxRuntimeNetwork, is_faster
 from ferserve_vision.errors import PictureFormatError, PictureTooLargeError, VisionError
 from ferserve_vision.geometry import Box
 from ferserve_vision.options import DetectionOptions as SearchOptions
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from ferserve_server.vision.decode_budget import DecodeBudget
     from ferserve_server.vision.limits import VisionLimits
     from ferserve_vision.detectors.port import FaceDetector
+    from ferserve_vision.detectors.yunet import YunetNetwork
     from ferserve_vision.formats.header import ImageHeader
     from ferserve_vision.geometry import Detection
     from ferserve_vision.opencv import GreyImage
@@ -98,8 +100,20 @@ def installed_detectors(preferred: DetectorName) -> DetectorFactories:
         if preferred is DetectorName.YUNET:
             log.warning("yunet unavailable, haar is used", reason=str(error))
         return factories
-    factories[DetectorName.YUNET] = lambda: YunetDetector(model)
+    network = _fastest_network(model)
+    factories[DetectorName.YUNET] = lambda: YunetDetector(network(model))
     return {preferred: factories[preferred], **factories}
+
+
+def _fastest_network(model: bytes) -> Callable[[bytes], YunetNetwork]:
+    """Chooses what runs YuNet: ONNX Runtime where it is installed and faster here, else OpenCV."""
+    try:
+        candidate = OnnxRuntimeNetwork(model)
+    except ModuleNotFoundError:
+        return OpenCvNetwork
+    chosen = OnnxRuntimeNetwork if is_faster(candidate, OpenCvNetwork(model)) else OpenCvNetwork
+    log.info("yunet is run", by=chosen.__name__)
+    return chosen
 
 
 class PictureReader:
@@ -175,7 +189,7 @@ class PictureReader:
                 side_pixels=detector.defaults.side_of(search),
                 min_face_pixels=detector.defaults.min_face_of(search),
             )
-        with self._budget.reserved(header, reduction):
+        with self._budget.reserved(header, len(image), reduction):
             yield DecodedPicture(_decoded(image, header, reduction), header.shown_size, detector, search)
 
     def max_faces(self, options: DetectionOptions) -> int:
@@ -192,7 +206,7 @@ class PictureReader:
             LimitExceededError: Too many pixels, or decoding takes too much work or memory.
         """
         header = self._header(image)
-        with self._budget.reserved(header, 1):
+        with self._budget.reserved(header, len(image), 1):
             return to_model_input(_decoded(image, header, 1))
 
     def local_detector(self, options: DetectionOptions) -> FaceDetector:
@@ -226,14 +240,16 @@ class PictureReader:
         try:
             return read_bounded_header(image, self._limits.max_image_pixels)
         except VisionError as error:
-            raise _translated(error) from None
+            failure = _translated(error)
+        raise failure  # here, without a context whose frames hold the picture
 
 
 def _decoded(image: bytes, header: ImageHeader, reduction: int) -> GreyImage:
     try:
         return decode_pixels(image, header, reduction)
     except VisionError as error:
-        raise _translated(error) from None
+        failure = _translated(error)
+    raise failure  # as in `_header`
 
 
 def _translated(error: VisionError) -> FerserveError:

@@ -15,6 +15,7 @@ from ferserve_server.domain.errors import DrainingError, FerserveError, QueueFul
 from ferserve_server.vision.decode_budget import DecodeBudget
 from ferserve_server.vision.frame_search import find_in_frame
 from ferserve_server.vision.picture_reader import PictureReader, installed_detectors
+from ferserve_server.vision.thread_priority import give_way
 from ferserve_vision.crop import to_model_inputs
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ class VisionPool:
         factories = installed_detectors(DetectorName.YUNET) if detectors is None else detectors
         for _ in range(thread_count):
             self._readers.put(PictureReader(factories, limits=limits, budget=budget, clock=clock))
-        self._threads = ThreadPoolExecutor(thread_count, thread_name_prefix="vision")
+        self._threads = ThreadPoolExecutor(thread_count, thread_name_prefix="vision", initializer=give_way)
         self._places = asyncio.Semaphore(thread_count)
         self._waiting_count = 0
         self._held_bytes = 0
@@ -219,29 +220,37 @@ class VisionPool:
         Work that has begun cannot be stopped: when its caller leaves, the place stays taken until it is done.
         """
         loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[T] = loop.create_future()
         try:
-            future = self._threads.submit(work)
+            self._threads.submit(work).add_done_callback(partial(self._report_done, loop, waiter, byte_count))
         except RuntimeError:  # the threads were shut down
             self._release(byte_count)
             raise DrainingError from None
-
-        def release(_: Future[T]) -> None:
-            with contextlib.suppress(RuntimeError):  # the loop was closed before the thread was done
-                loop.call_soon_threadsafe(self._release, byte_count)
-
-        future.add_done_callback(release)
         try:
-            return await asyncio.wrap_future(future)
-        except FerserveError as error:
-            # Its frames hold the picture and, through the future, the error itself: a cycle that only the
-            # garbage collector would end.
-            raise error.with_traceback(None) from None
-        except asyncio.CancelledError:
-            if future.cancelled() and not _is_cancelling():
-                raise DrainingError from None
-            raise
+            return await waiter
         finally:
-            del future, work
+            # An error's frames would hold the future that holds the error, and the picture with them, until the
+            # garbage collector comes. asyncio.wrap_future makes such a cycle itself.
+            del waiter, work
+
+    def _report_done(
+        self, loop: asyncio.AbstractEventLoop, waiter: asyncio.Future[T], byte_count: int, done: Future[T]
+    ) -> None:
+        """Hands a result from a thread to the event loop."""
+        with contextlib.suppress(RuntimeError):  # the loop was closed before the thread was done
+            loop.call_soon_threadsafe(self._finish, waiter, byte_count, done)
+
+    def _finish(self, waiter: asyncio.Future[T], byte_count: int, done: Future[T]) -> None:
+        """Answers the caller, unless it has left, and frees the place."""
+        self._release(byte_count)
+        if waiter.done():
+            return
+        if done.cancelled():
+            waiter.set_exception(DrainingError())
+        elif (error := done.exception()) is not None:
+            waiter.set_exception(error.with_traceback(None))
+        else:
+            waiter.set_result(done.result())
 
     def _release(self, byte_count: int) -> None:
         self._held_bytes -= byte_count
@@ -282,9 +291,3 @@ def _crop_or_error(reader: PictureReader, image: bytes) -> FaceCrop | Exception:
         return reader.read_crop(image)
     except Exception as error:  # noqa: BLE001 - it belongs to this picture alone, and is handed back
         return error.with_traceback(None)
-
-
-def _is_cancelling() -> bool:
-    """Tells whether the running task itself was cancelled."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0

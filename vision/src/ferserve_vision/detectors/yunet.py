@@ -1,11 +1,11 @@
-"""Finds faces with YuNet, run by OpenCV.
+"""Finds faces with YuNet.
 
 Source: Wu, Peng and Yu, "YuNet: A Tiny Millisecond-level Face Detector", Machine Intelligence Research 20 (2023).
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
 
@@ -30,31 +30,63 @@ _STRIDE_PIXELS: Final = 32
 """Coarsest stride of the network, which pads pictures to a multiple of it."""
 
 
-class YunetDetector:
-    """YuNet with its buffers. Gives boxes, scores and landmarks.
+class YunetNetwork(Protocol):
+    """Runs YuNet's network. One thread at a time."""
 
-    Thread-safety: one thread at a time; OpenCV keeps its work in the network. Every thread makes its own (about 5
-    ms).
-    """
-
-    def __init__(self, model: bytes | None = None) -> None:
-        """Loads the network.
+    def run(self, image: GreyImage, score_threshold: float) -> list[list[float]]:
+        """Finds faces.
 
         Args:
-            model: The ONNX file's content; None reads it from the installed wheel.
+            image: uint8 [H, W], sides that 32 divides.
+            score_threshold: Lowest score.
 
-        Raises:
-            YunetUnavailableError: `model` is None and the file is not there.
+        Returns:
+            Rows of 15: left, top, width, height, x and y of five points, score.
         """
+
+
+class OpenCvNetwork:
+    """Implements `YunetNetwork` with OpenCV's `FaceDetectorYN`. One thread at a time."""
+
+    def __init__(self, model: bytes) -> None:
+        """Loads the ONNX file's content (about 5 ms)."""
         self._network: Any = cv2.FaceDetectorYN.create(
             "onnx",
-            np.frombuffer(read_yunet() if model is None else model, np.uint8),
+            np.frombuffer(model, np.uint8),
             np.empty(0, np.uint8),
             (320, 320),
             nms_threshold=_NMS_THRESHOLD,
             top_k=_MAX_CANDIDATES,
         )
         self._size = (320, 320)
+
+    def run(self, image: GreyImage, score_threshold: float) -> list[list[float]]:
+        """Finds faces; see `YunetNetwork`."""
+        size = (image.shape[1], image.shape[0])
+        if size != self._size:
+            self._network.setInputSize(size)
+            self._size = size
+        self._network.setScoreThreshold(score_threshold)
+        _, rows = self._network.detect(cv2.merge((image, image, image)))
+        return [] if rows is None else rows.tolist()
+
+
+class YunetDetector:
+    """YuNet with its buffers. Gives boxes, scores and landmarks.
+
+    Thread-safety: one thread at a time. Every thread makes its own.
+    """
+
+    def __init__(self, network: YunetNetwork | None = None) -> None:
+        """Takes the network over.
+
+        Args:
+            network: Runs the network; None runs the installed wheel's file in OpenCV.
+
+        Raises:
+            YunetUnavailableError: `network` is None and the file is not there.
+        """
+        self._network = OpenCvNetwork(read_yunet()) if network is None else network
 
     @property
     def defaults(self) -> DetectorDefaults:
@@ -64,26 +96,17 @@ class YunetDetector:
     def detect(self, image: GreyImage, options: DetectionOptions) -> list[Detection]:
         """Finds the faces of uint8 [H, W], largest first."""
         smallest = YUNET_DEFAULTS.min_face_of(options)
-        self._network.setScoreThreshold(options.score_threshold)
 
         def find(copy: GreyImage) -> list[Detection]:
-            return [each for each in self._run(copy) if max(each.box.width, each.box.height) >= smallest]
+            # Padded here: pictures of similar shape then reuse the network's buffers.
+            bottom, right = -copy.shape[0] % _STRIDE_PIXELS, -copy.shape[1] % _STRIDE_PIXELS
+            if bottom or right:
+                copy = cv2.copyMakeBorder(copy, 0, bottom, 0, right, cv2.BORDER_CONSTANT, value=0)
+            rows = self._network.run(copy, options.score_threshold)
+            found = [_detection(row) for row in rows if _is_finite(row)]
+            return [each for each in found if max(each.box.width, each.box.height) >= smallest]
 
         return search(image, options, YUNET_DEFAULTS.side_of(options), find)
-
-    def _run(self, copy: GreyImage) -> list[Detection]:
-        """Runs the network on one copy."""
-        height, width = copy.shape
-        # Padded here: OpenCV then copies nothing, and pictures of similar shape reuse the network's buffers.
-        bottom, right = -height % _STRIDE_PIXELS, -width % _STRIDE_PIXELS
-        size = (width + right, height + bottom)
-        if size != self._size:
-            self._network.setInputSize(size)
-            self._size = size
-        if bottom or right:
-            copy = cv2.copyMakeBorder(copy, 0, bottom, 0, right, cv2.BORDER_CONSTANT, value=0)
-        _, rows = self._network.detect(cv2.merge((copy, copy, copy)))
-        return [] if rows is None else [_detection(row) for row in rows.tolist() if _is_finite(row)]
 
 
 def _is_finite(row: list[float]) -> bool:
