@@ -17,7 +17,7 @@ from ferserve.v1 import emotion_service_pb2_grpc, face_pb2
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-EVERY_FRAME = emotion_pb2.OVERLOAD_POLICY_BLOCK
+EVERY_FRAME = emotion_pb2.OVERLOAD_POLICY_EVERY_FRAME
 LATEST = emotion_pb2.OVERLOAD_POLICY_LATEST
 OPTIONS = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
 

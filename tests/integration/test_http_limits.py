@@ -14,14 +14,14 @@ import aiohttp
 import numpy as np
 import pytest
 
-from ferserve_server.app import running_server
+from ferserve_server.app.primary_main import running_server
 from ferserve_server.backends.fake import FakeLoader
+from ferserve_server.config.settings import Settings
+from ferserve_server.http import health
 from ferserve_server.http.page_files import SECURITY_HEADERS
-from ferserve_server.observability import exposition
-from ferserve_server.settings import Settings
-from ferserve_server.transport.addresses import ListenError
-from ferserve_server.transport.control import ControlExposedError
-from ferserve_server.transport.http import health
+from ferserve_server.runtime.addresses import ListenError
+from ferserve_server.services.control import ControlExposedError
+from ferserve_server.telemetry import exposition
 from support.fake_models import publish_fake
 from support.http import http_server
 from support.local_server import eventually, local_server

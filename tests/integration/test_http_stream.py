@@ -152,11 +152,11 @@ async def test_under_latest_the_newest_frame_wins_and_the_others_are_said_to_be_
         stream(server, {**WHOLE, "overload_policy": "latest"}) as opened,
     ):
         await opened.next()
-        loader.gate.clear()
+        loader.validation.clear()
         for number in range(8):
             await opened.socket.send_bytes(frame(number))
         await server.wait_for_metric(3, "stream_frames_dropped_total", reason="newer")
-        loader.gate.set()
+        loader.validation.set()
         answers = [await opened.next() for _ in range(8)]
     assert [each["sequence_id"] for each in answers] == list(range(8))
     dropped = [each for each in answers if each["dropped"]]
@@ -258,12 +258,12 @@ async def test_a_drain_answers_what_was_taken_and_says_where_to_resume(tmp_path:
     async with http_server(tmp_path, loader) as server, stream(server, WHOLE) as opened, stream(server) as waiting:
         await opened.next()
         assert (await opened.ask(0))["sequence_id"] == 0
-        loader.gate.clear()
+        loader.validation.clear()
         await opened.socket.send_bytes(frame(1))
         await server.wait_for_metric(2, "requests_in_progress", method="HTTP/stream")
         await asyncio.sleep(0.2)  # the frame is on its way; nothing tells that it has come
         drained = server.server.running.drain()
-        loader.gate.set()
+        loader.validation.set()
         error, code = await waiting.end()
         assert (error["reason"], error["metadata"]["last_sequence_id"], code) == ("DRAINING", "-1", 1012)
         assert (await opened.next())["sequence_id"] == 1
@@ -276,7 +276,7 @@ async def test_a_drain_answers_what_was_taken_and_says_where_to_resume(tmp_path:
 async def test_a_draining_server_refuses_the_handshake(tmp_path: Path) -> None:
     loader = GatedLoader()
     async with http_server(tmp_path, loader) as server:
-        loader.gate.clear()
+        loader.validation.clear()
         taken = asyncio.ensure_future(server.ask("/v1/analyze?detect=false", FACE))
         await server.wait_for_metric(1, "requests_in_progress", method="HTTP/analyze")
         drained = server.server.running.drain()
@@ -285,7 +285,7 @@ async def test_a_draining_server_refuses_the_handshake(tmp_path: Path) -> None:
             async with stream(server, WHOLE):
                 pass
         assert caught.value.status == 503
-        loader.gate.set()
+        loader.validation.set()
         assert (await taken).status == 200
         assert await drained
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ferserve.v1 import emotion_service_pb2 as emotion_pb2
-from ferserve_server.transport.oip.tensors import join_elements
+from ferserve_server.interop.open_inference.tensors import join_elements
 from ferserve_vision.formats.sniff import read_header
 from ferserve_vision.reduction import reduction_for
 from support.compat import ask, oip

@@ -1,4 +1,4 @@
-"""Versions that tell what is no face, run by each backend and in engine and front processes."""
+"""Versions that tell what is no face, run by each backend and in engine and worker processes."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import pytest
 
 from ferserve.v1 import emotion_service_pb2 as emotion_pb2
 from ferserve.v1 import face_pb2
-from ferserve_server.backends.choice import EngineSettings, engine_loader
+from ferserve_server.backends.selection import EngineSettings, engine_loader
 from ferserve_server.domain.errors import ModelRejectedError
 from ferserve_server.domain.servable import ServableId
-from ferserve_server.repository.manifest import read_manifest
+from ferserve_server.models.manifest import read_manifest
 from support.engine_server import tensorflow_server
 from support.fake_models import rewrite_manifest
 from support.http import http_server

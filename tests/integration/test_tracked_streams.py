@@ -13,10 +13,10 @@ from ferserve.v1 import emotion_service_pb2 as emotion_pb2
 from ferserve.v1 import face_pb2
 from ferserve_server.backends.fake import FakeLoader
 from support.fake_models import publish_fake
-from support.front_server import callers, front_server, metric
 from support.local_server import DOORS, LocalServer, eventually, local_server, refusal_of
 from support.pictures import ASTRONAUT, encode
 from support.tiers import detection_tier
+from support.worker_server import callers, metric, worker_server
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
@@ -37,7 +37,7 @@ async def server(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterato
 
 def _config(**fields: Any) -> emotion_pb2.StreamFramesRequest:
     chosen: dict[str, Any] = {
-        "overload_policy": emotion_pb2.OVERLOAD_POLICY_BLOCK,
+        "overload_policy": emotion_pb2.OVERLOAD_POLICY_EVERY_FRAME,
         "detection": WHOLE,
         "tracking": TRACKING,
     }
@@ -171,7 +171,7 @@ async def test_a_bad_option_is_rejected_with_its_field(server: LocalServer, fiel
 async def test_every_process_tracks_and_its_ages_are_counted(tmp_path: Path) -> None:
     publish_fake(tmp_path)
     async with (
-        front_server(tmp_path, FakeLoader(), metrics_listen="127.0.0.1:0") as server,
+        worker_server(tmp_path, FakeLoader(), metrics_listen="127.0.0.1:0") as server,
         callers(server) as stubs,
     ):
         for each in stubs:

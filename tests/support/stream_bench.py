@@ -7,8 +7,8 @@ import contextlib
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ferserve_server.domain.detection import DetectionOptions
 from ferserve_server.domain.errors import FerserveError
+from ferserve_server.domain.face import DetectionOptions
 from ferserve_server.domain.prediction import Classification
 from ferserve_server.domain.servable import ModelSpec
 from ferserve_server.pipeline.classify_faces import ClassifyFaces

@@ -7,7 +7,7 @@ import threading
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from ferserve_server.domain.detection import DetectionOptions, DetectorName
+from ferserve_server.domain.face import DetectionOptions, DetectorName
 from ferserve_server.vision.limits import VisionLimits
 from ferserve_server.vision.pool import VisionObserver, VisionPool
 from ferserve_vision.detectors.haar import HAAR_DEFAULTS
@@ -30,7 +30,7 @@ class GatedDetector:
     """Finds nothing, and not before it is let: tells which pictures (by width) it was shown."""
 
     def __init__(self) -> None:
-        self.gate = threading.Event()
+        self.validation = threading.Event()
         self.entered = threading.Semaphore(0)
         self.widths: list[int] = []
         self.threads: set[int] = set()
@@ -41,7 +41,7 @@ class GatedDetector:
         self.widths.append(grey.shape[1])
         self.threads.add(threading.get_ident())
         self.entered.release()
-        assert self.gate.wait(10)
+        assert self.validation.wait(10)
         return []
 
 
@@ -125,4 +125,4 @@ async def busy_pool(
         try:
             yield pool, detector, running
         finally:
-            detector.gate.set()
+            detector.validation.set()

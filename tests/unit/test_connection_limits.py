@@ -6,7 +6,7 @@ import resource
 
 import pytest
 
-from ferserve_server.transport.connection_limits import (
+from ferserve_server.runtime.connection_limits import (
     DESCRIPTORS_RESERVED,
     ConnectionLimiter,
     connection_budget,

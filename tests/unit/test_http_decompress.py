@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from ferserve_server.domain.errors import InvalidRequestError
-from ferserve_server.transport.http.body import decompress
-from ferserve_server.transport.limits import RequestLimits
+from ferserve_server.http.body import decompress
+from ferserve_server.services.limits import RequestLimits
 
 LIMITS = RequestLimits(32 * 2**20, 16_384, 512, 32, 1920)
 NOISE = np.random.default_rng(0).bytes(100_000)

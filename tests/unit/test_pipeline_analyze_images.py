@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import pytest
 
-from ferserve_server.domain.detection import DetectionOptions, NotAFacePolicy
 from ferserve_server.domain.errors import (
     DrainingError,
     FerserveError,
@@ -17,6 +16,7 @@ from ferserve_server.domain.errors import (
     ModelNotReadyError,
     QueueFullError,
 )
+from ferserve_server.domain.face import DetectionOptions, NotAFacePolicy
 from ferserve_server.domain.ports import Priority
 from ferserve_server.domain.prediction import ImageAnalysis
 from ferserve_server.domain.servable import ModelSpec

@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ferserve_server.domain.detection import NotAFacePolicy
 from ferserve_server.domain.errors import InferenceFailedError
+from ferserve_server.domain.face import NotAFacePolicy
 from ferserve_server.domain.prediction import ScoredFaces
 from ferserve_server.pipeline.decisions import decide, kept_rows, with_rows, without_marks
 from support.fake_models import DESCRIPTION

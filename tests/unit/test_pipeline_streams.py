@@ -39,7 +39,7 @@ def _crops(sequence_id: int, *classes: int) -> CropMessage:
 
 
 async def test_frames_are_answered_in_order_although_a_later_one_is_ready_first(bench: Bench) -> None:
-    task = bench.open_frames(OverloadPolicy.BLOCK, max_running=2)
+    task = bench.open_frames(OverloadPolicy.EVERY_FRAME, max_running=2)
     bench.vision.hold(b"\0", b"\1")
     await bench.send_frames(0, 1)
     await bench.finish(1)
@@ -51,7 +51,7 @@ async def test_frames_are_answered_in_order_although_a_later_one_is_ready_first(
 
 
 async def test_blocking_analyses_every_frame(bench: Bench) -> None:
-    task = bench.open_frames(OverloadPolicy.BLOCK)
+    task = bench.open_frames(OverloadPolicy.EVERY_FRAME)
     await bench.send_frames(*range(20))
     await bench.send(None)
     await task
@@ -71,7 +71,7 @@ async def test_latest_skips_what_gave_way_to_a_newer_frame_and_says_to_which(ben
 
 
 async def test_no_more_frames_run_at_once_than_may(bench: Bench) -> None:
-    task = bench.open_frames(OverloadPolicy.BLOCK, max_running=2)
+    task = bench.open_frames(OverloadPolicy.EVERY_FRAME, max_running=2)
     bench.vision.hold(*(bytes([number]) for number in range(4)))
     await bench.send_frames(0, 1, 2, 3)
     assert bench.vision.began == [b"\0", b"\1"]
@@ -83,7 +83,7 @@ async def test_no_more_frames_run_at_once_than_may(bench: Bench) -> None:
 
 
 async def test_frames_are_not_read_beyond_the_bound(bench: Bench) -> None:
-    task = bench.open_frames(OverloadPolicy.BLOCK, max_unanswered=2)
+    task = bench.open_frames(OverloadPolicy.EVERY_FRAME, max_unanswered=2)
     bench.vision.hold(b"\0")
     await bench.send_frames(0, 1, 2, 3)
     assert bench.inbox.qsize() == 2
@@ -94,7 +94,7 @@ async def test_frames_are_not_read_beyond_the_bound(bench: Bench) -> None:
 
 
 async def test_a_broken_frame_fails_in_its_place_and_the_stream_goes_on(bench: Bench) -> None:
-    task = bench.open_frames(OverloadPolicy.BLOCK)
+    task = bench.open_frames(OverloadPolicy.EVERY_FRAME)
     bench.vision.errors = {b"\1": ImageUnreadableError("cut")}
     await bench.send_frames(0, 1, 2)
     await bench.send(None)
@@ -103,7 +103,7 @@ async def test_a_broken_frame_fails_in_its_place_and_the_stream_goes_on(bench: B
 
 
 async def test_a_refusal_of_the_server_fails_the_frame_and_the_stream_goes_on(bench: Bench) -> None:
-    task = bench.open_frames(OverloadPolicy.BLOCK)
+    task = bench.open_frames(OverloadPolicy.EVERY_FRAME)
     bench.models.refuse_with = ModelNotReadyError("x")
     await bench.send_frames(0)
     bench.models.refuse_with = None
@@ -117,7 +117,7 @@ async def test_a_refusal_of_the_server_fails_the_frame_and_the_stream_goes_on(be
 
 
 async def test_an_unforeseen_error_on_a_frame_fails_it_alone_and_is_hidden(bench: Bench) -> None:
-    task = bench.open_frames(OverloadPolicy.BLOCK)
+    task = bench.open_frames(OverloadPolicy.EVERY_FRAME)
     bench.vision.errors = {b"\1": RuntimeError("/secret/path")}
     await bench.send_frames(0, 1, 2)
     await bench.send(None)
@@ -128,7 +128,7 @@ async def test_an_unforeseen_error_on_a_frame_fails_it_alone_and_is_hidden(bench
 
 @pytest.mark.parametrize("second", [4, 3, -1])
 async def test_numbers_must_rise_and_what_came_before_is_answered(bench: Bench, second: int) -> None:
-    task = bench.open_frames(OverloadPolicy.BLOCK)
+    task = bench.open_frames(OverloadPolicy.EVERY_FRAME)
     bench.vision.hold(b"\4")
     await bench.send(Frame(4, b"\4"), Frame(second, b"\5"))
     await bench.finish(4)
@@ -147,7 +147,7 @@ async def test_the_first_number_may_not_be_negative(bench: Bench) -> None:
 
 
 async def test_draining_answers_the_frames_it_took_and_tells_the_last(bench: Bench) -> None:
-    task = bench.open_frames(OverloadPolicy.BLOCK)
+    task = bench.open_frames(OverloadPolicy.EVERY_FRAME)
     bench.vision.hold(b"\2")
     await bench.send_frames(0, 2, 4)
     bench.draining.set()
@@ -170,7 +170,7 @@ async def test_draining_before_any_frame_tells_minus_one(bench: Bench) -> None:
 
 
 async def test_a_stream_whose_sender_was_done_ends_well_also_while_draining(bench: Bench) -> None:
-    task = bench.open_frames(OverloadPolicy.BLOCK)
+    task = bench.open_frames(OverloadPolicy.EVERY_FRAME)
     bench.vision.hold(b"\0")
     await bench.send_frames(0)
     await bench.send(None)
@@ -181,7 +181,7 @@ async def test_a_stream_whose_sender_was_done_ends_well_also_while_draining(benc
 
 
 async def test_leaving_cancels_the_frames_that_are_analysed_and_returns_their_leases(bench: Bench) -> None:
-    task = bench.open_frames(OverloadPolicy.BLOCK, max_running=2)
+    task = bench.open_frames(OverloadPolicy.EVERY_FRAME, max_running=2)
     bench.vision.hold(b"\0", b"\1")
     await bench.send_frames(0, 1, 2)
     assert bench.models.is_leased
@@ -195,7 +195,7 @@ async def test_leaving_cancels_the_frames_that_are_analysed_and_returns_their_le
 
 
 async def test_ages_are_counted_from_the_arrival_and_times_from_the_first_frame(bench: Bench) -> None:
-    task = bench.open_frames(OverloadPolicy.BLOCK)
+    task = bench.open_frames(OverloadPolicy.EVERY_FRAME)
     bench.vision.hold(b"\1")
     await bench.send_frames(0)
     bench.clock.advance(2.0)
@@ -212,7 +212,7 @@ async def test_ages_are_counted_from_the_arrival_and_times_from_the_first_frame(
 async def test_a_time_that_falls_or_is_none_ends_the_stream_after_what_came_before(
     bench: Bench, time_s: float
 ) -> None:
-    task = bench.open_frames(OverloadPolicy.BLOCK)
+    task = bench.open_frames(OverloadPolicy.EVERY_FRAME)
     await bench.send(Frame(0, b"\0", time_s=1.0), Frame(1, b"\1", time_s=1.0), Frame(2, b"\2", time_s=time_s))
     with pytest.raises(InvalidRequestError) as caught:
         await task
@@ -266,7 +266,7 @@ def test_the_rate_of_dropped_frames_is_bounded_and_slower_ones_never_wait(rate: 
 
 
 async def test_a_resumed_stream_goes_on_with_its_numbers_and_says_that_tracks_began_again(bench: Bench) -> None:
-    task = bench.open_frames(OverloadPolicy.BLOCK, tracking=DEFAULT_TRACKING, resumed_after_sequence_id=4)
+    task = bench.open_frames(OverloadPolicy.EVERY_FRAME, tracking=DEFAULT_TRACKING, resumed_after_sequence_id=4)
     await bench.send_frames(5, 6)
     bench.draining.set()
     with pytest.raises(DrainingError) as caught:
@@ -276,7 +276,7 @@ async def test_a_resumed_stream_goes_on_with_its_numbers_and_says_that_tracks_be
 
 
 async def test_a_resumed_stream_that_answered_nothing_tells_the_number_it_was_resumed_after(bench: Bench) -> None:
-    task = bench.open_frames(OverloadPolicy.BLOCK, resumed_after_sequence_id=4)
+    task = bench.open_frames(OverloadPolicy.EVERY_FRAME, resumed_after_sequence_id=4)
     await settle()
     bench.draining.set()
     with pytest.raises(DrainingError) as caught:
@@ -285,7 +285,7 @@ async def test_a_resumed_stream_that_answered_nothing_tells_the_number_it_was_re
 
 
 async def test_a_resumed_stream_does_not_take_old_numbers(bench: Bench) -> None:
-    task = bench.open_frames(OverloadPolicy.BLOCK, resumed_after_sequence_id=4)
+    task = bench.open_frames(OverloadPolicy.EVERY_FRAME, resumed_after_sequence_id=4)
     await bench.send_frames(4)
     with pytest.raises(InvalidRequestError) as caught:
         await task
@@ -307,7 +307,7 @@ async def test_options_that_do_not_fit_together_are_rejected(bench: Bench, polic
 
 
 async def test_tracked_faces_have_a_number_a_steady_and_a_raw_prediction(bench: Bench) -> None:
-    task = bench.open_frames(OverloadPolicy.BLOCK, tracking=DEFAULT_TRACKING)
+    task = bench.open_frames(OverloadPolicy.EVERY_FRAME, tracking=DEFAULT_TRACKING)
     await bench.send(*(Frame(number, bytes([3 if number else 2]), number / 100) for number in range(3)), None)
     await task
     (first,), (second,), (third,) = (answer.outcome.tracks for answer in bench.answers)
@@ -318,7 +318,7 @@ async def test_tracked_faces_have_a_number_a_steady_and_a_raw_prediction(bench: 
 
 
 async def test_events_only_answers_frames_without_an_event_as_unchanged(bench: Bench) -> None:
-    task = bench.open_frames(OverloadPolicy.BLOCK, tracking=DEFAULT_TRACKING, events_only=True)
+    task = bench.open_frames(OverloadPolicy.EVERY_FRAME, tracking=DEFAULT_TRACKING, events_only=True)
     await bench.send(*(Frame(number, b"\3", number / 30) for number in range(3)))
     await bench.send(*(Frame(number, b"\4", number / 30) for number in range(3, 13)), None)
     await task
@@ -329,13 +329,13 @@ async def test_events_only_answers_frames_without_an_event_as_unchanged(bench: B
 
 
 async def test_scores_count_in_the_order_of_the_frames_whichever_are_ready_first(bench: Bench) -> None:
-    task = bench.open_frames(OverloadPolicy.BLOCK, max_running=2, tracking=DEFAULT_TRACKING)
-    gate = asyncio.Event()
-    bench.scorer.hold_next = gate
+    task = bench.open_frames(OverloadPolicy.EVERY_FRAME, max_running=2, tracking=DEFAULT_TRACKING)
+    validation = asyncio.Event()
+    bench.scorer.hold_next = validation
     await bench.send(Frame(0, b"\3", 0.0), Frame(1, b"\5", 0.01))
     assert bench.scorer.taken == [1, 1]  # the second frame is searched and scored while the first waits for scores
     assert bench.told == []
-    gate.set()
+    validation.set()
     await bench.send(None)
     await task
     assert [answer.outcome.tracks[0].steady.label for answer in bench.answers] == [3, 3]
@@ -344,7 +344,7 @@ async def test_scores_count_in_the_order_of_the_frames_whichever_are_ready_first
 @pytest.mark.parametrize("tracking", [None, DEFAULT_TRACKING])
 async def test_a_crop_that_shows_no_face_is_dropped_from_its_frame(bench: Bench, tracking) -> None:
     bench.judge_faces()
-    task = bench.open_frames(OverloadPolicy.BLOCK, tracking=tracking)
+    task = bench.open_frames(OverloadPolicy.EVERY_FRAME, tracking=tracking)
     await bench.send(Frame(0, b"\0", 0.0), Frame(1, b"\3", 1.0), None)  # a crop of one grey level, and a face
     await task
     assert [len(answer.outcome.image.locations) for answer in bench.answers] == [0, 1]
@@ -352,7 +352,7 @@ async def test_a_crop_that_shows_no_face_is_dropped_from_its_frame(bench: Bench,
 
 async def test_a_face_whose_crop_shows_none_for_a_moment_keeps_its_place(bench: Bench) -> None:
     bench.judge_faces()
-    task = bench.open_frames(OverloadPolicy.BLOCK, tracking=DEFAULT_TRACKING)
+    task = bench.open_frames(OverloadPolicy.EVERY_FRAME, tracking=DEFAULT_TRACKING)
     images = [b"\3", b"\0", b"\0"]
     await bench.send(*(Frame(number, image, number / 8) for number, image in enumerate(images)), None)
     await task
@@ -365,7 +365,7 @@ async def test_a_face_whose_crop_shows_none_for_a_moment_keeps_its_place(bench: 
 
 
 async def test_frames_fail_and_none_is_lost_when_the_threads_are_closed(bench: Bench) -> None:
-    task = bench.open_frames(OverloadPolicy.BLOCK, max_running=2)
+    task = bench.open_frames(OverloadPolicy.EVERY_FRAME, max_running=2)
     bench.vision.closed = True
     await bench.send_frames(0, 1, 2)
     await bench.send(None)

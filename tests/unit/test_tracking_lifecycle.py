@@ -11,12 +11,7 @@ import pytest
 from ferserve_server.tracking.finder import FaceFinder
 from ferserve_server.tracking.motion import begin, correct, predict
 from ferserve_server.tracking.options import DEFAULT_TRACKING
-from ferserve_server.tracking.search import (
-    SearchState,
-    is_full_search_due,
-    is_retry_due,
-    is_scene_cut,
-)
+from ferserve_server.tracking.search import SearchState, is_full_search_due, is_retry_due, is_scene_cut
 from support.synthetic_faces import SyntheticView, face_at
 
 FRAME_S = 1 / 30

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from ferserve_server.domain.detection import DetectionOptions
+from ferserve_server.domain.face import DetectionOptions
 from ferserve_training.cli import app
 from ferserve_training.data.crops import encode_grey_png
 from ferserve_training.data.folders import decode

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ferserve_server.transport.addresses import (
+from ferserve_server.runtime.addresses import (
     HostPort,
     ListenError,
     UnixPath,

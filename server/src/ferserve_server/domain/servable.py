@@ -120,7 +120,7 @@ class ModelDescription:
 
 
 @dataclass(frozen=True, slots=True)
-class GateComparison:
+class ValidationComparison:
     """A version beside the one in force when it was loaded.
 
     Attributes:
@@ -139,7 +139,7 @@ class GateComparison:
 
 
 @dataclass(frozen=True, slots=True)
-class GateFigures:
+class ValidationFigures:
     """What a version showed before it was made ready.
 
     Attributes:
@@ -148,7 +148,7 @@ class GateFigures:
     """
 
     golden_difference: float
-    comparison: GateComparison | None = None
+    comparison: ValidationComparison | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,13 +172,13 @@ class Tuning:
 
 @dataclass(frozen=True, slots=True)
 class VersionStatus:
-    """A version as it stands: `description`, `gate` and `tuning` are None until it was loaded."""
+    """A version as it stands: `description`, `validation` and `tuning` are None until it was loaded."""
 
     id: ServableId
     state: ServableState
     description: ModelDescription | None = None
     failure: FerserveError | None = None
-    gate: GateFigures | None = None
+    validation: ValidationFigures | None = None
     tuning: Tuning | None = None
 
     @property

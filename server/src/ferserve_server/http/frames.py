@@ -10,7 +10,7 @@ from ferserve.v1 import emotion_service_pb2 as emotion_pb2
 from ferserve_server.domain.errors import FerserveError, InvalidRequestError
 from ferserve_server.http.faces import format_failure, format_image, format_model, format_prediction
 from ferserve_server.http.message_json import fill_message, load_object
-from ferserve_server.transport.status import code_of
+from ferserve_server.services.status import code_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,7 +30,7 @@ _EVENTS: Final = {
 }
 _POLICIES: Final = {
     "latest": emotion_pb2.OVERLOAD_POLICY_LATEST,
-    "every_frame": emotion_pb2.OVERLOAD_POLICY_BLOCK,
+    "every_frame": emotion_pb2.OVERLOAD_POLICY_EVERY_FRAME,
     "max_age": emotion_pb2.OVERLOAD_POLICY_MAX_AGE,
 }
 

@@ -12,16 +12,16 @@ import structlog
 from aiohttp import http_exceptions, web
 
 from ferserve_server.domain.errors import FerserveError, InvalidRequestError
-from ferserve_server.transport.addresses import bound, port_of
-from ferserve_server.transport.http.reply import error_reply
+from ferserve_server.http.responses import error_reply
+from ferserve_server.runtime.addresses import bound, port_of
 
 if TYPE_CHECKING:
     import socket
     import ssl
     from collections.abc import AsyncIterator
 
-    from ferserve_server.transport.connection_limits import ConnectionLimiter, ConnectionSlot
-    from ferserve_server.transport.http.reply import Reply
+    from ferserve_server.http.responses import Reply
+    from ferserve_server.runtime.connection_limits import ConnectionLimiter, ConnectionSlot
 
 log = structlog.get_logger(__name__)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ferserve_server.transport.http.reply import json_reply
+from ferserve_server.http.responses import json_reply
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from aiohttp import web
 
     from ferserve_server.domain.servable import ModelStatus
-    from ferserve_server.transport.http.reply import Reply
+    from ferserve_server.http.responses import Reply
 
 
 class ModelsRoute:

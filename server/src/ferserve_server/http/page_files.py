@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
-from ferserve_server.transport.http.calls import send_reply
-from ferserve_server.transport.http.reply import Reply
+from ferserve_server.http.calls import send_reply
+from ferserve_server.http.responses import Reply
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

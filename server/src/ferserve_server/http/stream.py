@@ -16,6 +16,7 @@ from aiohttp import WSCloseCode, WSMsgType, web
 
 from ferserve.v1 import emotion_service_pb2 as emotion_pb2
 from ferserve_server.domain.errors import DrainingError, FerserveError, InvalidRequestError
+from ferserve_server.http.calls import METHOD_PREFIX, send_reply
 from ferserve_server.http.frames import (
     FRAME_HEADER,
     MAX_CONFIG_BYTES,
@@ -25,18 +26,17 @@ from ferserve_server.http.frames import (
     parse_config,
     parse_frame,
 )
-from ferserve_server.transport.http.calls import METHOD_PREFIX, send_reply
-from ferserve_server.transport.http.reply import error_reply
-from ferserve_server.transport.status import code_of
+from ferserve_server.http.responses import error_reply
+from ferserve_server.services.status import code_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from ferserve_server.domain.models import Acquire
     from ferserve_server.http.origins import OriginPolicy
-    from ferserve_server.transport.calls import Calls
-    from ferserve_server.transport.emotion_servicer import EmotionServicer
-    from ferserve_server.transport.limits import RequestLimits
+    from ferserve_server.services.calls import Calls
+    from ferserve_server.services.emotion import EmotionServicer
+    from ferserve_server.services.limits import RequestLimits
 
 log = structlog.get_logger(__name__)
 

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ferserve_server.domain.detection import NotAFacePolicy
-from ferserve_server.domain.face import FaceLocation
+from ferserve_server.domain.face import FaceLocation, NotAFacePolicy
 from ferserve_server.domain.prediction import ImageAnalysis, ScoredFaces
 from ferserve_server.pipeline.decisions import decide, kept_rows, with_rows, without_marks
 from ferserve_server.pipeline.frame_answers import FrameAnalysis, TrackedFace, Unchanged

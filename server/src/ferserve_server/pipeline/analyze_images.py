@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import structlog
 
-from ferserve_server.domain.detection import NotAFacePolicy
 from ferserve_server.domain.errors import (
     FerserveError,
     ImageFormatError,
     ImageUnreadableError,
     InvalidRequestError,
 )
+from ferserve_server.domain.face import NotAFacePolicy
 from ferserve_server.domain.ports import Priority
 from ferserve_server.domain.prediction import Analyses, ImageAnalysis, ScoredFaces
 from ferserve_server.pipeline.decisions import decide, kept_rows, with_rows, without_marks
@@ -22,7 +22,7 @@ from ferserve_server.pipeline.decisions import decide, kept_rows, with_rows, wit
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
 
-    from ferserve_server.domain.detection import DetectionOptions
+    from ferserve_server.domain.face import DetectionOptions
     from ferserve_server.domain.models import Acquire, Lease
     from ferserve_server.domain.ports import Vision
     from ferserve_server.domain.servable import ModelSpec

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ferserve_server.domain.detection import NotAFacePolicy
+from ferserve_server.domain.face import NotAFacePolicy
 
 if TYPE_CHECKING:
     from ferserve_server.domain.prediction import ScoredFaces

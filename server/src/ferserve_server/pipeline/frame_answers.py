@@ -10,8 +10,8 @@ from ferserve_server.domain.errors import InvalidRequestError
 from ferserve_server.pipeline.stream_window import OverloadPolicy
 
 if TYPE_CHECKING:
-    from ferserve_server.domain.detection import DetectionOptions
     from ferserve_server.domain.errors import FerserveError
+    from ferserve_server.domain.face import DetectionOptions
     from ferserve_server.domain.prediction import ImageAnalysis
     from ferserve_server.domain.servable import ModelSpec, ServableId
     from ferserve_server.tracking.events import SteadyPrediction, TrackEvent

@@ -19,8 +19,7 @@ from ferserve_server.pipeline.frame_answers import (
     check_config,
 )
 from ferserve_server.pipeline.intake_pace import IntakePace
-from ferserve_server.pipeline.ordered import OrderedAnswers
-from ferserve_server.pipeline.outcome import outcome_of
+from ferserve_server.pipeline.ordered_responses import OrderedResponses, outcome_of
 from ferserve_server.pipeline.stream_window import OverloadPolicy, StreamWindow
 
 if TYPE_CHECKING:
@@ -125,7 +124,7 @@ class FrameStream:
         self._clock = clock
         self._observer = observer
         self._pace = pace
-        self._drops = config.policy is not OverloadPolicy.BLOCK
+        self._drops = config.policy is not OverloadPolicy.EVERY_FRAME
         self._chosen = asyncio.Event()
         self._window = StreamWindow(
             config.policy,
@@ -133,7 +132,7 @@ class FrameStream:
             max_age_s=config.max_age_s,
             in_order=config.tracking is not None,
         )
-        self._answers = OrderedAnswers(self._begin, max_unanswered=limits.max_unanswered, draining=draining)
+        self._answers = OrderedResponses(self._begin, max_unanswered=limits.max_unanswered, draining=draining)
         self._waiting: dict[int, _Received] = {}
         self._running: set[asyncio.Task[None]] = set()
         resumed_after = config.resumed_after_sequence_id

@@ -11,12 +11,12 @@ from typing import NamedTuple
 class OverloadPolicy(Enum):
     """Treatment of frames that arrive faster than they can be answered.
 
-    LATEST keeps at most one frame waiting, the newest. BLOCK keeps all and holds the sender back. MAX_AGE is
+    LATEST keeps at most one frame waiting, the newest. EVERY_FRAME keeps all and holds the sender back. MAX_AGE is
     LATEST, and gives up a waiting frame that became too old as well.
     """
 
     LATEST = "latest"
-    BLOCK = "block"
+    EVERY_FRAME = "block"
     MAX_AGE = "max_age"
 
 
@@ -44,7 +44,7 @@ class StreamWindow:
     def __init__(
         self, policy: OverloadPolicy, max_running: int, *, max_age_s: float = math.inf, in_order: bool = False
     ) -> None:
-        self._keeps_all = policy is OverloadPolicy.BLOCK
+        self._keeps_all = policy is OverloadPolicy.EVERY_FRAME
         self._max_age_s = max_age_s if policy is OverloadPolicy.MAX_AGE else math.inf
         self._max_running = max_running
         self._max_searching = 1 if in_order else max_running

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ferserve_server.domain.detection import DetectionOptions
-    from ferserve_server.domain.face import BoundingBox
+    from ferserve_server.domain.face import BoundingBox, DetectionOptions
     from ferserve_server.domain.ports import FoundFaces
     from ferserve_server.tracking.finder import FaceFinder
     from ferserve_server.tracking.lifecycle import Track

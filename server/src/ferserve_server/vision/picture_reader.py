@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from ferserve_server.domain.detection import DetectorName
 from ferserve_server.domain.errors import (
     FerserveError,
     ImageFormatError,
@@ -17,7 +16,7 @@ from ferserve_server.domain.errors import (
     LimitExceededError,
     UnsupportedError,
 )
-from ferserve_server.domain.face import BoundingBox, FaceLocation, Landmarks, Point
+from ferserve_server.domain.face import BoundingBox, DetectorName, FaceLocation, Landmarks, Point
 from ferserve_server.domain.ports import FoundFaces
 from ferserve_vision.crop import crop_face, to_model_input
 from ferserve_vision.decode import decode_pixels, read_bounded_header
@@ -34,8 +33,7 @@ from ferserve_vision.reduction import reduction_for
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from ferserve_server.domain.detection import DetectionOptions
-    from ferserve_server.domain.face import FaceCrop
+    from ferserve_server.domain.face import DetectionOptions, FaceCrop
     from ferserve_server.vision.decode_budget import DecodeBudget
     from ferserve_server.vision.limits import VisionLimits
     from ferserve_vision.detectors.port import FaceDetector

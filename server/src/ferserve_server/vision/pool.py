@@ -10,8 +10,8 @@ from functools import partial
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
-from ferserve_server.domain.detection import DetectorName
 from ferserve_server.domain.errors import DrainingError, FerserveError, QueueFullError
+from ferserve_server.domain.face import DetectorName
 from ferserve_server.vision.decode_budget import DecodeBudget
 from ferserve_server.vision.frame_search import find_in_frame
 from ferserve_server.vision.picture_reader import PictureReader, installed_detectors
@@ -21,8 +21,7 @@ from ferserve_vision.crop import to_model_inputs
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from ferserve_server.domain.detection import DetectionOptions
-    from ferserve_server.domain.face import CropBatch, FaceCrop
+    from ferserve_server.domain.face import CropBatch, DetectionOptions, FaceCrop
     from ferserve_server.domain.ports import FoundFaces
     from ferserve_server.tracking.ports import FoundFrame, FrameRequest
     from ferserve_server.vision.limits import VisionLimits
