@@ -115,6 +115,14 @@ class ScriptedServer(emotion_service_pb2_grpc.EmotionServiceServicer, model_serv
         self.gate.set()
         self.stream_began = threading.Event()
         self.stream_ended = threading.Event()
+        self._health = health.HealthServicer()
+        self.set_health("", serving=True)
+        self.set_health("fer-wide", serving=False)
+
+    def set_health(self, service: str, *, serving: bool) -> None:
+        """Says from now on that the service serves, or does not."""
+        states = health_pb2.HealthCheckResponse
+        self._health.set(service, states.SERVING if serving else states.NOT_SERVING)
 
     def _arrive(self, method: str, request: object, context: grpc.ServicerContext) -> None:
         self.requests[method].append(request)
@@ -248,10 +256,7 @@ def serve(credentials: grpc.ServerCredentials | None = None) -> Iterator[Scripte
     )
     emotion_service_pb2_grpc.add_EmotionServiceServicer_to_server(scripted, server)
     model_service_pb2_grpc.add_ModelServiceServicer_to_server(scripted, server)
-    health_servicer = health.HealthServicer()
-    health_servicer.set("", health_pb2.HealthCheckResponse.SERVING)
-    health_servicer.set("fer-wide", health_pb2.HealthCheckResponse.NOT_SERVING)
-    health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
+    health_pb2_grpc.add_HealthServicer_to_server(scripted._health, server)
     if credentials is None:
         port = server.add_insecure_port("127.0.0.1:0")
     else:

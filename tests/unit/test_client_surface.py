@@ -27,6 +27,7 @@ PUBLIC_NAMES = {
     "DeadlineUnmeetableError",
     "DetectedFace",
     "DetectionOptions",
+    "Detector",
     "Emotion",
     "EmotionClient",
     "EngineStalledError",
@@ -42,12 +43,14 @@ PUBLIC_NAMES = {
     "ImageUnreadableError",
     "InferenceFailedError",
     "InvalidRequestError",
+    "Landmarks",
     "ModelControl",
     "ModelInfo",
     "ModelNotFoundError",
     "ModelNotReadyError",
     "ModelVersionInfo",
     "NO_RETRIES",
+    "NotAFacePolicy",
     "NotFoundError",
     "OnError",
     "OverloadPolicy",
@@ -65,6 +68,8 @@ PUBLIC_NAMES = {
     "ServerUnavailableError",
     "Timing",
     "TlsOptions",
+    "TrackEvent",
+    "TrackingOptions",
 }
 SOURCE = Path(ferserve_client.__file__).parent
 

@@ -1,4 +1,4 @@
-"""What can go wrong, by cause.
+"""Defines the errors of calls, by cause.
 
     your call --- bad input -------------------------------> InvalidRequestError
         |     --- nobody there, or it says no for now -----> ServerUnavailableError
@@ -110,7 +110,7 @@ class ImageUnreadableError(InvalidRequestError):
 
 
 class RequestTooLargeError(InvalidRequestError):
-    """Too many faces, pictures or pixels for one request."""
+    """Too many faces, pictures, pixels or bytes for one request (MESSAGE_TOO_LARGE: `max_message_bytes`)."""
 
 
 class NotFoundError(FerserveError):
@@ -122,7 +122,7 @@ class ModelNotFoundError(NotFoundError):
 
 
 class ResourceExhaustedError(FerserveError):
-    """There is no room for the call, such as a message above the limit."""
+    """There is no room for the call."""
 
 
 class QueueFullError(ResourceExhaustedError):

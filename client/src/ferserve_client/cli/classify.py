@@ -8,9 +8,9 @@ import typer
 from rich.table import Column, Table
 
 from ferserve_client.cli.connection import Connection, JsonOption, ModelOption, ModelVersionOption, connected
+from ferserve_client.cli.console import complain, print_json, print_table
 from ferserve_client.cli.pictures import answers_of
 from ferserve_client.cli.records import classification_record, error_record
-from ferserve_client.cli.speaking import complain, print_json, print_table
 from ferserve_client.errors import FerserveError
 from ferserve_client.faces import Prediction
 from ferserve_client.servables import Servable

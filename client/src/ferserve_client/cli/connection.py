@@ -11,12 +11,12 @@ from typing import Annotated, Any
 import typer
 
 from ferserve_client.channel import DEFAULT_TARGET, TlsOptions
-from ferserve_client.cli.interruption import stopped_by_ctrl_c
-from ferserve_client.cli.speaking import complain, explain
+from ferserve_client.cli.console import complain, explain
+from ferserve_client.cli.signals import stopped_by_ctrl_c
+from ferserve_client.client import EmotionClient
 from ferserve_client.errors import FerserveError
 from ferserve_client.options import DEFAULT_TIMEOUT_S
 from ferserve_client.retry import RetryPolicy
-from ferserve_client.sync_client import EmotionClient
 from ferserve_client.video.opencv import MissingExtraError
 
 _PANEL = "Server"

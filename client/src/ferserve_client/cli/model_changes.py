@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from ferserve_client.cli.connection import Connection, JsonOption, ModelOption, connected
+from ferserve_client.cli.console import complain, print_json
 from ferserve_client.cli.records import model_record
-from ferserve_client.cli.speaking import complain, print_json
 from ferserve_client.model_control import ModelControl, read_token
 from ferserve_client.servables import ModelInfo
 

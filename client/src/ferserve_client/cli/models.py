@@ -7,9 +7,9 @@ import typer
 from rich.table import Table
 
 from ferserve_client.cli.connection import Connection, JsonOption, connected
+from ferserve_client.cli.console import print_json, print_table
 from ferserve_client.cli.model_changes import load, promote, rollback, set_alias, unload
 from ferserve_client.cli.records import model_record
-from ferserve_client.cli.speaking import print_json, print_table
 
 _SHOWN = {
     "PublicTest accuracy": "public_test_accuracy",

@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from ferserve_client.cli.connection import Connection, JsonOption, ModelOption, ModelVersionOption, connected
+from ferserve_client.cli.console import complain
 from ferserve_client.cli.shots import Shots
-from ferserve_client.cli.speaking import complain
 from ferserve_client.cli.watch_outputs import (
     CsvOutput,
     DrawingOutput,
@@ -18,9 +18,9 @@ from ferserve_client.cli.watch_outputs import (
     Summary,
     progress_bar,
 )
+from ferserve_client.client import EmotionClient
 from ferserve_client.errors import CallUnsupportedError, NotFoundError
 from ferserve_client.options import OverloadPolicy
-from ferserve_client.sync_client import EmotionClient
 from ferserve_client.video.encoding import DEFAULT_JPEG_QUALITY, DEFAULT_MAX_SIDE, FrameEncoder
 from ferserve_client.video.opencv import silence
 from ferserve_client.video.sink import VideoFile, Window, can_show_windows

@@ -10,9 +10,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 
 from ferserve_client.answers import FrameAnswer
+from ferserve_client.cli.console import print_json, print_table
 from ferserve_client.cli.records import frame_record
 from ferserve_client.cli.shots import Shot
-from ferserve_client.cli.speaking import print_json, print_table
 from ferserve_client.faces import Emotion
 from ferserve_client.video.drawing import annotate
 from ferserve_client.video.sink import VideoFile, Window

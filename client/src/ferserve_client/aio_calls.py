@@ -1,4 +1,4 @@
-"""Makes calls on the event loop. `sync_calls` is its twin."""
+"""Makes calls on the event loop. `calls` makes the same for blocking code."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import grpc
 import grpc.aio
 
-from ferserve_client.async_status import StatusWatch
-from ferserve_client.credit import checked_limit
+from ferserve_client.aio_status import StatusWatch
+from ferserve_client.deadlines import grpc_timeout
 from ferserve_client.error_table import error_of
 from ferserve_client.errors import ErrorFacts
+from ferserve_client.flow_control import checked_limit
 from ferserve_client.retry import RetryPolicy, Tries
 from ferserve_client.wire.status import read_call_error, read_stream_error
 
@@ -36,7 +37,7 @@ async def call_unary(method: Callable[..., Any], request: object, *, timeout_s: 
     while True:
         try:
             with _closed_call_is_an_error():
-                return await method(request, timeout=tries.begin())
+                return await method(request, timeout=grpc_timeout(tries.begin()))
         except grpc.RpcError as rpc_error:
             await asyncio.sleep(tries.wait_after(read_call_error(rpc_error)))
 
@@ -67,16 +68,16 @@ async def exchange(
         FerserveError: The call failed as a whole.
         ValueError: `max_unanswered` is below 1.
     """
-    credit = asyncio.Semaphore(checked_limit(max_unanswered))
-    call = method(timeout=timeout_s)
+    window = asyncio.Semaphore(checked_limit(max_unanswered))
+    call = method(timeout=grpc_timeout(timeout_s))
     status = StatusWatch(call)
-    sender = asyncio.create_task(_send(call, requests, first, credit))
+    sender = asyncio.create_task(_send(call, requests, first, window))
     last_sequence_id: int | None = None
     try:
         with _closed_call_is_an_error():
             # Not `call.read()`: once a write has failed, that refuses the answers which are still there.
             async for response in call:
-                credit.release()
+                window.release()
                 last_sequence_id = response.sequence_id
                 yield read(response)
     except grpc.RpcError as rpc_error:
@@ -90,7 +91,7 @@ async def exchange(
 
 
 async def iterate(items: AsyncIterable[ItemT] | Iterable[ItemT]) -> AsyncIterator[ItemT]:
-    """The items one by one. Those of a blocking iterable hold up the loop while they are made."""
+    """Yield the items one by one. Those of a blocking iterable hold up the loop while they are made."""
     if hasattr(items, "__aiter__"):
         async for item in items:
             yield item
@@ -103,15 +104,15 @@ async def _send(
     call: Any,  # noqa: ANN401 - stubs are untyped
     requests: AsyncIterator[object],
     first: object | None,
-    credit: asyncio.Semaphore,
+    window: asyncio.Semaphore,
 ) -> Exception | None:
     error: Exception | None = None
     try:
         if first is not None:
             await call.write(first)
         while True:
-            # Credit comes before the frame, so that a camera's frame is fresh when it is sent.
-            await credit.acquire()
+            # The window comes before the frame, so that a camera's frame is fresh when it is sent.
+            await window.acquire()
             try:
                 request = await anext(requests)
             except StopAsyncIteration:

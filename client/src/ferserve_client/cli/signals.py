@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from queue import SimpleQueue
 from types import FrameType
 
-from ferserve_client.sync_client import EmotionClient
+from ferserve_client.client import EmotionClient
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Finds out why an asyncio stream ended, where grpc.aio forgets it.
+"""Finds the status with which an asyncio stream ended, where grpc.aio forgets it.
 
 When a write fails because the call has just ended, grpc.aio (seen in 1.81) puts INTERNAL, "Internal
 error from Core", in the place of the status: before the true one has come, or over it.
@@ -23,7 +23,7 @@ _PATIENCE_S: Final = 0.5
 
 
 class StatusWatch:
-    """Notes the status of one call whenever grpc.aio sets it. To be made before the first write."""
+    """Notes the status of one call whenever grpc.aio sets it. Created before the first write."""
 
     def __init__(self, call: Any) -> None:  # noqa: ANN401 - stubs are untyped
         self._error: grpc.aio.AioRpcError | None = None
@@ -31,7 +31,7 @@ class StatusWatch:
         call.add_done_callback(self._note)
 
     async def true_error(self, error: grpc.RpcError) -> grpc.RpcError:
-        """The error that ended the call, which is mostly the one that was raised."""
+        """Return the error that ended the call, which is mostly the one that was raised."""
         if error.details() != _PLACEHOLDER:
             return error
         try:

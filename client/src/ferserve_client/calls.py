@@ -1,4 +1,4 @@
-"""Makes calls and waits for them. `async_calls` is its twin."""
+"""Makes blocking calls. `aio_calls` makes the same for asyncio."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
 
-from ferserve_client.credit import Credit
+from ferserve_client.deadlines import grpc_timeout
+from ferserve_client.flow_control import FlowControlWindow
 from ferserve_client.retry import RetryPolicy, Tries
 from ferserve_client.wire.status import read_call_error, read_stream_error
 
@@ -28,7 +29,7 @@ def call_unary(method: Callable[..., Any], request: object, *, timeout_s: float,
     tries = Tries(policy, timeout_s, time.monotonic, random.random)
     while True:
         try:
-            return method(request, timeout=tries.begin())
+            return method(request, timeout=grpc_timeout(tries.begin()))
         except grpc.RpcError as rpc_error:
             time.sleep(tries.wait_after(read_call_error(rpc_error)))
 
@@ -60,40 +61,40 @@ def exchange(
         FerserveError: The call failed as a whole.
         ValueError: `max_unanswered` is below 1.
     """
-    credit = Credit(max_unanswered)
-    outbox = _Outbox(requests, first, credit)
-    call = method(outbox.messages(), timeout=timeout_s)
+    window = FlowControlWindow(max_unanswered)
+    outbox = _Outbox(requests, first, window)
+    call = method(outbox.messages(), timeout=grpc_timeout(timeout_s))
     last_sequence_id: int | None = None
     try:
-        if not call.add_callback(credit.close):
-            credit.close()
+        if not call.add_callback(window.close):
+            window.close()
         for response in call:
-            credit.give()
+            window.release()
             last_sequence_id = response.sequence_id
             yield read(response)
     except grpc.RpcError as rpc_error:
         raise read_stream_error(rpc_error, last_sequence_id) from rpc_error
     finally:
-        credit.close()
+        window.close()
         call.cancel()
     if outbox.error is not None:
         raise outbox.error
 
 
 class _Outbox:
-    """The messages of one stream, as far as credit allows, and what went wrong in making them."""
+    """Yields the messages of one stream as the window allows, and keeps the error of their iterator."""
 
-    def __init__(self, requests: Iterator[object], first: object | None, credit: Credit) -> None:
+    def __init__(self, requests: Iterator[object], first: object | None, window: FlowControlWindow) -> None:
         self.error: Exception | None = None
         self._requests = requests
         self._first = first
-        self._credit = credit
+        self._window = window
 
     def messages(self) -> Iterator[object]:
         if self._first is not None:
             yield self._first
-        # Credit comes before the frame, so that a camera's frame is fresh when it is sent.
-        while self._credit.take():
+        # The window comes before the frame, so that a camera's frame is fresh when it is sent.
+        while self._window.acquire():
             try:
                 request = next(self._requests, None)
             except Exception as error:  # noqa: BLE001 - whatever it is, it is raised to the receiver

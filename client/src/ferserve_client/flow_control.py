@@ -1,14 +1,14 @@
-"""How many messages of a stream may be unanswered at once."""
+"""Limits the messages of a stream that may be unanswered at once."""
 
 from __future__ import annotations
 
 import threading
 
 
-class Credit:
-    """A count of messages that may still be sent before an answer is due.
+class FlowControlWindow:
+    """Counts the messages that may still be sent before an answer is due.
 
-    Thread-safe: one thread sends and takes, another receives and gives, anyone closes.
+    Thread-safe: one thread sends and acquires, another receives and releases, any thread closes.
 
     Args:
         limit: Messages that may be unanswered at once, 1 or more.
@@ -22,8 +22,8 @@ class Credit:
         self._closed = False
         self._changed = threading.Condition()
 
-    def take(self) -> bool:
-        """Wait until one more message may be sent; False once closed, then nothing may."""
+    def acquire(self) -> bool:
+        """Wait until one more message may be sent; return False once the window is closed."""
         with self._changed:
             self._changed.wait_for(lambda: self._free > 0 or self._closed)
             if self._closed:
@@ -31,21 +31,21 @@ class Credit:
             self._free -= 1
             return True
 
-    def give(self) -> None:
-        """Tell that one message was answered."""
+    def release(self) -> None:
+        """Count one message as answered."""
         with self._changed:
             self._free += 1
             self._changed.notify()
 
     def close(self) -> None:
-        """End the stream for the sender: whoever waits in `take`, now or later, gets False."""
+        """End the stream for the sender: every `acquire`, waiting or later, returns False."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
 
 
 def checked_limit(limit: int) -> int:
-    """The limit itself.
+    """Return the limit.
 
     Raises:
         ValueError: It is below 1.

@@ -1,21 +1,18 @@
-"""The blocking client. `async_client` is its twin."""
+"""Calls a ferserve server from blocking code. `aio_client` does the same for asyncio."""
 
 from __future__ import annotations
 
-import itertools
-from typing import TYPE_CHECKING, Any, Literal, Self, overload
+from typing import TYPE_CHECKING, Literal, Self, TypeVar, overload
 
-from ferserve_client.channel import DEFAULT_TARGET, ChannelOptions, TlsOptions, open_channel
-from ferserve_client.numbering import FrameNumbering
+from ferserve_client import operations
+from ferserve_client.calls import call_unary, exchange
+from ferserve_client.channel import DEFAULT_TARGET, ChannelOptions, Target, TlsOptions, open_channel
 from ferserve_client.options import DEFAULT_MAX_UNANSWERED, DEFAULT_TIMEOUT_S
 from ferserve_client.retry import RetryPolicy
-from ferserve_client.sync_calls import call_unary, exchange
-from ferserve_client.wire import requests, responses
-from ferserve_client.wire.stream_responses import BatchAnswerReader, FrameAnswerReader
 from ferserve_client.wire.stubs import Stubs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Sequence
+    from collections.abc import Generator, Iterable, Sequence
     from types import TracebackType
 
     import numpy as np
@@ -24,30 +21,36 @@ if TYPE_CHECKING:
     from ferserve_client.answers import BatchAnswer, Frame, FrameAnswer, Results
     from ferserve_client.errors import FerserveError
     from ferserve_client.faces import ImageAnalysis, Prediction
-    from ferserve_client.options import DetectionOptions, OnError, OverloadPolicy, Priority
+    from ferserve_client.operations import StreamOperation, UnaryOperation
+    from ferserve_client.options import DetectionOptions, OnError, OverloadPolicy, Priority, TrackingOptions
     from ferserve_client.servables import HealthStatus, ModelInfo
+
+ResultT = TypeVar("ResultT")
+ItemT = TypeVar("ItemT")
 
 
 class EmotionClient:
-    """A connection to a ferserve server, for blocking code.
+    """Calls a ferserve server from blocking code.
 
     Thread-safe: many threads may call one client. The connection is made with the first call and
-    made anew when it breaks; `close`, or leaving the `with` block, ends it and every running call.
+    made again when it breaks; `close`, or leaving the `with` block, ends it and every running call.
 
     Args:
-        target: Where the server listens, as HOST:PORT or any gRPC target.
+        target: Address of the server, HOST:PORT or any gRPC target; or of several servers, as a list or
+            separated by commas. Several share the load in turn, and those that do not serve are passed over.
         tls: Certificates. None: no TLS.
-        timeout_s: Deadline of unary calls that do not say their own, retries included, above 0.
-        retry: Which unary calls are tried again. Streams never are.
-        options: Limits and patience of the connection.
+        timeout_s: Deadline of unary calls that do not say their own, retries included, above 0. Infinity: none.
+        retry: Choice of the unary calls that are tried again. Streams never are.
+        options: Limits, timeouts and load balancing of the connection.
 
     Raises:
-        OSError: A file of `tls` cannot be read.
+        OSError: A file of `tls` cannot be read, or a name among several targets cannot be resolved.
+        ValueError: `target` is empty.
     """
 
     def __init__(
         self,
-        target: str = DEFAULT_TARGET,
+        target: Target = DEFAULT_TARGET,
         *,
         tls: TlsOptions | None = None,
         timeout_s: float = DEFAULT_TIMEOUT_S,
@@ -103,7 +106,7 @@ class EmotionClient:
         timeout_s: float | None = None,
         on_error: OnError = "raise",
     ) -> Results[Prediction] | Results[Prediction | FerserveError]:
-        """Tell what face crops show, all in one batch.
+        """Classify face crops, all in one batch.
 
         Args:
             faces: uint8 grey levels (0 to 255) shaped [N, H, W], [N, H, W, 1] or, one face, [H, W];
@@ -111,9 +114,9 @@ class EmotionClient:
                 face each.
             model: Name of the model. Empty: the server's default.
             version: Version of the model, or an alias such as "stable". None: the one it serves.
-            priority: How urgent the call is beside others.
+            priority: Urgency of the call beside others.
             timeout_s: Deadline in seconds, retries included. None: the client's.
-            on_error: What becomes of a face that failed alone, such as a damaged picture: `raise`
+            on_error: Treatment of a face that failed alone, such as a damaged picture: `raise`
                 its error, although the others have predictions, or `return` it in its place.
 
         Returns:
@@ -124,10 +127,7 @@ class EmotionClient:
             TypeError: `faces` is neither an array of uint8 nor a list of bytes.
             ValueError: The array has another shape, or an argument is out of its range.
         """
-        request = requests.classify_request(faces, model, version, priority)
-        response = self._call(self._stubs.classify_faces, request, timeout_s)
-        results = responses.read_classification(response)
-        return results if on_error == "return" else responses.raise_first_error(results)
+        return self._call(operations.classify(faces, model, version, priority, on_error), timeout_s)  # type: ignore[no-any-return]  # as on_error says
 
     def analyze(
         self,
@@ -139,14 +139,14 @@ class EmotionClient:
         detection: DetectionOptions | None = None,
         timeout_s: float | None = None,
     ) -> Results[ImageAnalysis]:
-        """Find the faces of whole pictures and tell what each shows.
+        """Find and classify the faces of whole pictures.
 
         Args:
             images: Encoded pictures: JPEG, PNG or WebP.
             model: Name of the model. Empty: the server's default.
             version: Version of the model, or an alias such as "stable". None: the one it serves.
-            priority: How urgent the call is beside others.
-            detection: How to look for faces. None: the server's settings.
+            priority: Urgency of the call beside others.
+            detection: Options of the search for faces. None: the server's settings.
             timeout_s: Deadline in seconds, retries included. None: the client's.
 
         Returns:
@@ -158,17 +158,20 @@ class EmotionClient:
             TypeError: `images` is not a list of bytes.
             ValueError: An argument is out of its range.
         """
-        request = requests.analyze_request(images, model, version, priority, detection)
-        return responses.read_analyses(self._call(self._stubs.analyze_images, request, timeout_s))
+        return self._call(operations.analyze(images, model, version, priority, detection), timeout_s)
 
-    def stream_frames(
+    def stream_frames(  # noqa: PLR0913 - the options of a stream
         self,
         frames: Iterable[bytes | Frame],
         *,
         model: str = "",
         version: int | str | None = None,
         policy: OverloadPolicy = "latest",
+        max_age_ms: int | None = None,
         detection: DetectionOptions | None = None,
+        tracking: TrackingOptions | None = None,
+        events_only: bool = False,
+        resumed_after_sequence_id: int | None = None,
         max_unanswered_frames: int = DEFAULT_MAX_UNANSWERED,
         timeout_s: float | None = None,
     ) -> Generator[FrameAnswer, None, None]:
@@ -178,14 +181,19 @@ class EmotionClient:
         the generator is closed or dropped. `frames` is drawn from another thread, never by more
         than `max_unanswered_frames` ahead; what it raises is raised here, after the answers to the
         frames before. The call is never retried: after `ServerDrainingError` go on with `Frame`s
-        numbered from `error.last_sequence_id + 1`.
+        numbered from `error.last_sequence_id + 1` and `resumed_after_sequence_id=error.last_sequence_id`.
 
         Args:
             frames: Encoded pictures (JPEG, PNG, WebP), numbered from 0; or `Frame`s with rising numbers.
             model: Name of the model. Empty: the server's default.
             version: Version of the model, or an alias such as "stable". None: the one it serves, at every frame.
-            policy: What happens to frames that come faster than they can be answered.
-            detection: How to look for faces. None: the server's settings.
+            policy: Treatment of frames that come faster than they can be answered.
+            max_age_ms: Oldest frame that is analysed, 1 to 60,000 ms since its arrival. With the policy `max_age`.
+            detection: Options of the search for faces. None: the server's settings.
+            tracking: Options of tracking. None: faces are not tracked.
+            events_only: Whether frames without an event are answered as `unchanged`. Needs `tracking`.
+            resumed_after_sequence_id: Number of the last frame that an earlier stream of the same source had
+                answered; frames without a number go on after it. None: a new source.
             max_unanswered_frames: Frames that may wait for an answer at once, 1 or more.
             timeout_s: Deadline of the whole stream in seconds. None: it may last.
 
@@ -194,17 +202,19 @@ class EmotionClient:
 
         Raises:
             FerserveError: The call failed as a whole.
-            ValueError: An argument is out of its range.
+            ValueError: An argument is out of its range, or two do not go together.
         """
-        numbering = FrameNumbering()
-        return exchange(
-            self._stubs.stream_frames,
-            (requests.frame_request(numbering.number(frame)) for frame in frames),
-            FrameAnswerReader().read,
-            first=requests.stream_config(model, version, policy, detection),
-            max_unanswered=max_unanswered_frames,
-            timeout_s=timeout_s,
+        operation = operations.stream_frames(
+            model=model,
+            version=version,
+            policy=policy,
+            detection=detection,
+            tracking=tracking,
+            events_only=events_only,
+            max_age_ms=max_age_ms,
+            resumed_after_sequence_id=resumed_after_sequence_id,
         )
+        return self._stream(operation, frames, max_unanswered_frames, timeout_s)
 
     def classify_stream(
         self,
@@ -216,7 +226,7 @@ class EmotionClient:
         max_unanswered_batches: int = DEFAULT_MAX_UNANSWERED,
         timeout_s: float | None = None,
     ) -> Generator[BatchAnswer, None, None]:
-        """Tell what many small batches of face crops show, over one call.
+        """Classify many small batches of face crops over one call.
 
         Begins, ends and draws `batches` as `stream_frames` does its frames.
 
@@ -224,7 +234,7 @@ class EmotionClient:
             batches: Arrays as for `classify`, numbered from 0.
             model: Name of the model. Empty: the server's default.
             version: Version of the model, or an alias such as "stable". None: the one it serves, at every batch.
-            priority: How urgent the batches are beside other calls.
+            priority: Urgency of the batches beside other calls.
             max_unanswered_batches: Batches that may wait for an answer at once, 1 or more.
             timeout_s: Deadline of the whole stream in seconds. None: it may last.
 
@@ -236,19 +246,11 @@ class EmotionClient:
             TypeError: A batch is not an array of uint8.
             ValueError: A batch has another shape, or an argument is out of its range.
         """
-        spec = requests.model_spec(model, version)
-        numbers = itertools.count()
-        return exchange(
-            self._stubs.classify_stream,
-            (requests.batch_request(next(numbers), faces, spec, priority) for faces in batches),
-            BatchAnswerReader().read,
-            first=None,
-            max_unanswered=max_unanswered_batches,
-            timeout_s=timeout_s,
-        )
+        operation = operations.classify_stream(model, version, priority)
+        return self._stream(operation, batches, max_unanswered_batches, timeout_s)
 
     def models(self, *, timeout_s: float | None = None) -> list[ModelInfo]:
-        """Every model of the server, by name; all pages of the list.
+        """List every model of the server, by name; all pages of the list.
 
         Args:
             timeout_s: Deadline of each page in seconds. None: the client's.
@@ -259,14 +261,13 @@ class EmotionClient:
         found: list[ModelInfo] = []
         page_token = ""
         while True:
-            request = requests.models_request(page_token)
-            page, page_token = responses.read_models(self._call(self._stubs.list_models, request, timeout_s))
+            page, page_token = self._call(operations.list_models(page_token), timeout_s)
             found += page
             if not page_token:
                 return found
 
     def model(self, name: str = "", *, timeout_s: float | None = None) -> ModelInfo:
-        """One model with all its versions.
+        """Fetch one model with all its versions.
 
         Args:
             name: Name of the model. Empty: the server's default.
@@ -276,11 +277,10 @@ class EmotionClient:
             ModelNotFoundError: There is no such model.
             FerserveError: The call failed otherwise.
         """
-        response = self._call(self._stubs.get_model, requests.model_request(name), timeout_s)
-        return responses.read_model(response.model)
+        return self._call(operations.get_model(name), timeout_s)
 
     def health(self, service: str = "", *, timeout_s: float | None = None) -> HealthStatus:
-        """What the server says of its health (grpc.health.v1).
+        """Ask for the server's health (grpc.health.v1).
 
         Args:
             service: Name of the service. Empty: the whole server.
@@ -290,9 +290,25 @@ class EmotionClient:
             NotFoundError: The server has no such service.
             FerserveError: The call failed otherwise.
         """
-        request = requests.health_request(service)
-        return responses.read_health(self._call(self._stubs.check_health, request, timeout_s))
+        return self._call(operations.check_health(service), timeout_s)
 
-    def _call(self, method: Callable[..., Any], request: object, timeout_s: float | None) -> Any:  # noqa: ANN401 - stubs are untyped
+    def _call(self, operation: UnaryOperation[ResultT], timeout_s: float | None) -> ResultT:
         timeout_s = self._timeout_s if timeout_s is None else timeout_s
-        return call_unary(method, request, timeout_s=timeout_s, policy=self._retry)
+        method = getattr(self._stubs, operation.method)
+        return operation.read(call_unary(method, operation.request, timeout_s=timeout_s, policy=self._retry))
+
+    def _stream(
+        self,
+        operation: StreamOperation[ItemT, ResultT],
+        items: Iterable[ItemT],
+        max_unanswered: int,
+        timeout_s: float | None,
+    ) -> Generator[ResultT, None, None]:
+        return exchange(
+            getattr(self._stubs, operation.method),
+            (operation.make_request(item) for item in items),
+            operation.read,
+            first=operation.first,
+            max_unanswered=max_unanswered,
+            timeout_s=timeout_s,
+        )
