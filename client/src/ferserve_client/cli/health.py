@@ -1,4 +1,4 @@
-"""`ferserve health`: whether a server serves."""
+"""Runs `ferserve health`: asks a server for its health."""
 
 from typing import Annotated
 
