@@ -60,8 +60,12 @@ class Connection:
         with self.connect() as client, stopped_by_signals(client):
             yield client
 
-    def model_names(self) -> list[str]:
-        """Return the models that the server has; none if it does not say so at once."""
+    def explain(self, error: FerserveError) -> str:
+        """Return what is wrong and what to do about it."""
+        names = self._model_names() if isinstance(error, ModelNotFoundError) else ()
+        return explain(error, self.server, self.timeout_s, names)
+
+    def _model_names(self) -> list[str]:
         try:
             with EmotionClient(self.server, tls=self.tls, timeout_s=min(2.0, self.timeout_s)) as client:
                 return [model.name for model in client.models()]
@@ -142,8 +146,7 @@ def connected(command: Callable[..., int]) -> Callable[..., None]:
         try:
             exit_code = command(connection, **options)
         except FerserveError as error:
-            names = connection.model_names() if isinstance(error, ModelNotFoundError) else ()
-            complain(explain(error, connection.server, connection.timeout_s, names))
+            complain(connection.explain(error))
             exit_code = 1
         except BrokenPipeError:
             raise  # the reader of stdout has left, as head does; typer ends without a word

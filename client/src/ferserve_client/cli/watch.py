@@ -157,7 +157,7 @@ def watch(  # noqa: PLR0913 - one parameter and one output an option
     summary = Summary()
     with ExitStack() as stack:
         _greet(connection)
-        watching = Watching(sources, options, connection.connect, complain)
+        watching = Watching(sources, options, connection, complain)
         stack.callback(watching.close)
         output_set = OutputSet(complain)
         stack.callback(output_set.close)

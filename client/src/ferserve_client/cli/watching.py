@@ -4,7 +4,7 @@ import queue
 import time
 from collections.abc import Callable
 
-from ferserve_client.client import EmotionClient
+from ferserve_client.cli.connection import Connection
 from ferserve_client.outputs.output import OutputSet
 from ferserve_client.video.sources import VideoUnreadableError
 from ferserve_client.watch.frames import SourceReport, WatchedFrame
@@ -27,7 +27,7 @@ class Watching:
     Args:
         sources: Names of the sources, 1 or more.
         options: Options of all sessions.
-        connect: Opens a connection to the server.
+        connection: The server.
         complain: Takes a sentence about something that went wrong.
 
     Raises:
@@ -38,7 +38,7 @@ class Watching:
         self,
         sources: list[str],
         options: SessionOptions,
-        connect: Callable[[], EmotionClient],
+        connection: Connection,
         complain: Callable[[str], None],
     ) -> None:
         self._items: queue.Queue[WatchedFrame | SourceReport] = queue.Queue(QUEUED_FRAMES)
@@ -47,7 +47,10 @@ class Watching:
         """Whether every source could be opened."""
         for index, where in enumerate(sources):
             try:
-                self.sessions.append(Session(index, where, options, connect, self._items.put, complain))
+                session = Session(
+                    index, where, options, connection.connect, self._items.put, complain, connection.explain
+                )
+                self.sessions.append(session)
             except VideoUnreadableError as error:
                 self.all_opened = False
                 complain(str(error))

@@ -86,7 +86,8 @@ class VideoWriter:
         self._container = self._av.open(self._file, "w", format="mp4", options=_OPTIONS)
         height, width = pixels.shape[:2]
         self._size = (width - width % 2 or 2, height - height % 2 or 2)  # H.264's 4:2:0 takes even sizes
-        options = {"preset": "veryfast", "crf": "23", "g": "30"}
+        # Without B frames: they would shift the pictures against the sound by two frames.
+        options = {"preset": "veryfast", "crf": "23", "g": "30", "bf": "0"}
         self._stream = self._container.add_stream("libx264", rate=Fraction(30), options=options)
         self._stream.width, self._stream.height = self._size
         self._stream.pix_fmt = "yuv420p"

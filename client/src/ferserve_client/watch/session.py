@@ -77,7 +77,8 @@ class Session:
         connect: Opens a connection to the server; a new one after every loss.
         emit: Takes every frame in order, and at the end the report. It may block: the source is then held back, or
             its frames are dropped.
-        notice: Takes a sentence for people when something is lost or comes back.
+        notice: Takes a sentence for people when something is lost.
+        explain: Makes a sentence for people of an error.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class Session:
         connect: Callable[[], EmotionClient],
         emit: Callable[[WatchedFrame | SourceReport], None],
         notice: Callable[[str], None],
+        explain: Callable[[FerserveError], str],
     ) -> None:
         self.index = index
         self.name = display_name(where)
@@ -96,6 +98,7 @@ class Session:
         self._connect = connect
         self._emit = emit
         self._notice = notice
+        self._explain = explain
         self._lock = threading.RLock()
         self._in_flight = InFlightFrames()
         self._generation = 0
@@ -150,7 +153,7 @@ class Session:
             if self._feed.problem is not None:
                 self._problems.append(self._feed.problem)
         except FerserveError as error:
-            self._problems.append(error.message or error.reason or error.code.name)
+            self._problems.append(self._explain(error))
         except Exception as error:  # noqa: BLE001 - one source never takes its neighbours with it
             self._problems.append(str(error) or type(error).__name__)
         finally:
