@@ -103,6 +103,7 @@ class ScriptedServer(emotion_service_pb2_grpc.EmotionServiceServicer, model_serv
         ended_streams: Streams that end so; the ones after them go on. None: all.
         break_frames: Numbers of frames that cannot be read.
         hang_streams: Streams that never answer a frame; the ones after them do.
+        image_delay_s: Time that a request of pictures takes.
         frame_delay_s: Time that the answer to a frame takes.
         gate: While it is not set, streams answer nothing.
         stream_began: Set when a stream's first message is there.
@@ -118,6 +119,7 @@ class ScriptedServer(emotion_service_pb2_grpc.EmotionServiceServicer, model_serv
         self.ended_streams: int | None = None
         self.break_frames: set[int] = set()
         self.hang_streams = 0
+        self.image_delay_s = 0.0
         self.frame_delay_s = 0.0
         self.stream_refusal = DRAINING
         self.gate = threading.Event()
@@ -152,6 +154,7 @@ class ScriptedServer(emotion_service_pb2_grpc.EmotionServiceServicer, model_serv
 
     def AnalyzeImages(self, request: Any, context: Any) -> Any:  # noqa: N802 - gRPC's name
         self._arrive("AnalyzeImages", request, context)
+        time.sleep(self.image_delay_s)
         results = [
             emotion_pb2.ImageResult(failure=UNREADABLE)
             if image.startswith(BROKEN)

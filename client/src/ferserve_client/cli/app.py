@@ -11,6 +11,7 @@ import typer
 from ferserve_client.cli.analyze import analyze
 from ferserve_client.cli.classify import classify
 from ferserve_client.cli.console import prepare_streams
+from ferserve_client.cli.folder import folder
 from ferserve_client.cli.health import health
 from ferserve_client.cli.models import models
 from ferserve_client.cli.watch import watch
@@ -22,7 +23,7 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
 )
 app.add_typer(models, name="models")
-for command in (analyze, classify, watch, health):
+for command in (analyze, folder, watch, classify, health):
     app.command()(command)
 
 

@@ -1,6 +1,7 @@
 """Runs `ferserve watch`: the faces of videos, cameras and streams, frame by frame."""
 
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -161,20 +162,20 @@ def watch(  # noqa: PLR0913 - one parameter and one output an option
         stack.callback(watching.close)
         output_set = OutputSet(complain)
         stack.callback(output_set.close)
-        output_set.add(summary)
+        output_set.open("summary", lambda: summary)
         if json:
-            output_set.add(JsonLines(print_json))
+            output_set.open("stdout", lambda: JsonLines(print_json))
         for table in (csv, parquet):
             if table is not None:
-                output_set.add(FrameTable(table))
+                output_set.open(str(table), partial(FrameTable, table))
         if save is not None:
-            output_set.add(AnnotatedVideos(saved, sources))
+            output_set.open(str(save), lambda: AnnotatedVideos(saved, sources))
         if report is not None:
-            output_set.add(Report(report, thumbnails=thumbnails))
+            output_set.open(str(report), lambda: Report(report, thumbnails=thumbnails))
         if plot is not None:
-            output_set.add(Plot(plot))
+            output_set.open(str(plot), lambda: Plot(plot))
         shown = Window("ferserve watch", len(sources)) if window else None
-        output_set.add(WatchProgress(watching.sessions) if shown is None else WindowOutput(shown))
+        output_set.open("screen", lambda: WindowOutput(shown) if shown else WatchProgress(watching.sessions))
         request = stack.enter_context(stop_signals())
         watching.run(output_set, lambda: _asked_to_stop(request, shown))
         output_set.close()

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from ferserve_client.video.extras import MissingExtraError
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -53,9 +51,20 @@ class OutputSet:
         self.all_whole = True
         """Whether no output has failed."""
 
-    def add(self, output: Output) -> None:
-        """Take in an output, which this set closes."""
-        self._outputs.append(output)
+    def open(self, name: str, make: Callable[[], Output]) -> None:
+        """Open an output, which this set closes. One that cannot be written is named and left out.
+
+        Args:
+            name: Name of the output in messages.
+            make: Opens it.
+
+        Raises:
+            MissingExtraError: A library that it needs is not installed.
+        """
+        try:
+            self._outputs.append(make())
+        except OSError as error:
+            self._reject(name, error)
 
     def show(self, watched: WatchedFrame) -> None:
         """Hand a frame to every output that works."""
@@ -76,8 +85,11 @@ class OutputSet:
                 act(output)
             except BrokenPipeError:
                 raise  # the reader of stdout has left, which ends the command without a word
-            except (OSError, ValueError, MissingExtraError) as error:
-                self.all_whole = False
+            except (OSError, ValueError) as error:
                 self._outputs.remove(output)
-                reason = getattr(error, "strerror", None) or str(error)
-                self._complain(f"{output.name}: cannot be written: {reason}")
+                self._reject(output.name, error)
+
+    def _reject(self, name: str, error: Exception) -> None:
+        self.all_whole = False
+        reason = getattr(error, "strerror", None) or str(error)
+        self._complain(f"{name}: cannot be written: {reason}")

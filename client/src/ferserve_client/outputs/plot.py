@@ -33,7 +33,7 @@ class Plot:
         self._path = path
         self._figure_class = load_figure()
         if path.suffix.lower() not in {".png", ".svg", ".pdf"}:
-            raise OSError(f"{path}: a plot ends in .png, .svg or .pdf")
+            raise OSError("the name of a plot ends in .png, .svg or .pdf")
         path.touch()
         self._timeline = Timeline()
 
