@@ -9,6 +9,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from ferserve_client.cli.analyze import analyze
+from ferserve_client.cli.bench import bench
 from ferserve_client.cli.classify import classify
 from ferserve_client.cli.console import prepare_streams
 from ferserve_client.cli.folder import folder
@@ -23,7 +24,7 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
 )
 app.add_typer(models, name="models")
-for command in (analyze, folder, watch, classify, health):
+for command in (analyze, folder, watch, classify, health, bench):
     app.command()(command)
 
 
