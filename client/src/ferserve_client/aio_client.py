@@ -96,7 +96,7 @@ class AsyncEmotionClient:
         on_error: OnError = "raise",
     ) -> Results[Prediction] | Results[Prediction | FerserveError]:
         """Classify face crops, all in one batch. See `EmotionClient.classify`."""
-        return await self._call(operations.classify(faces, model, version, priority, on_error), timeout_s)  # type: ignore[no-any-return]  # as on_error says
+        return await self._call(operations.classify(faces, model, version, priority, on_error), timeout_s)
 
     async def analyze(
         self,
@@ -125,7 +125,7 @@ class AsyncEmotionClient:
         resumed_after_sequence_id: int | None = None,
         max_unanswered_frames: int = DEFAULT_MAX_UNANSWERED,
         timeout_s: float | None = None,
-    ) -> AsyncGenerator[FrameAnswer, None, None]:
+    ) -> AsyncGenerator[FrameAnswer, None]:
         """Find and classify the faces of a video, frame by frame. See `EmotionClient.stream_frames`."""
         operation = operations.stream_frames(
             model=model,
@@ -148,7 +148,7 @@ class AsyncEmotionClient:
         priority: Priority = "interactive",
         max_unanswered_batches: int = DEFAULT_MAX_UNANSWERED,
         timeout_s: float | None = None,
-    ) -> AsyncGenerator[BatchAnswer, None, None]:
+    ) -> AsyncGenerator[BatchAnswer, None]:
         """Classify many small batches of face crops over one call. See `EmotionClient.classify_stream`."""
         operation = operations.classify_stream(model, version, priority)
         return self._stream(operation, batches, max_unanswered_batches, timeout_s)
@@ -182,7 +182,7 @@ class AsyncEmotionClient:
         items: AsyncIterable[ItemT] | Iterable[ItemT],
         max_unanswered: int,
         timeout_s: float | None,
-    ) -> AsyncGenerator[ResultT, None, None]:
+    ) -> AsyncGenerator[ResultT, None]:
         return exchange(
             getattr(self._stubs, operation.method),
             (operation.make_request(item) async for item in iterate(items)),

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from queue import SimpleQueue
 from types import FrameType
+from typing import Any
 
 from ferserve_client.client import EmotionClient
 
@@ -86,7 +87,7 @@ def stopped_by_signals(client: EmotionClient) -> Iterator[None]:
         raise SystemExit(request.exit_code)
 
 
-def _restore(handlers: dict[int, object]) -> None:
+def _restore(handlers: dict[Any, Any]) -> None:
     for number, handler in handlers.items():
         if handler is not None:
-            signal.signal(number, handler)  # type: ignore[arg-type]  # a handler that getsignal gave
+            signal.signal(number, handler)

@@ -195,9 +195,9 @@ def _check(sources: list[str], policy: OverloadPolicy | None, max_age: int | Non
         MissingExtraError: A library is not installed.
         typer.BadParameter: Options do not go together.
     """
-    load_cv2()
     if any(kind_of(where) is not SourceKind.CAMERA for where in sources):
         load_av()
+    load_cv2()
     if (policy == "max_age") != (max_age is not None):
         raise typer.BadParameter("--policy max_age and --max-age MILLISECONDS go together")
 

@@ -64,10 +64,10 @@ def picture_rows(source: str, answer: ImageAnalysis | FerserveError | OSError) -
     """Yield the rows of one picture. Labels outside `Emotion` have no score column."""
     error = answer.error if isinstance(answer, ImageAnalysis) else answer
     if error is not None:
-        is_ours = isinstance(error, FerserveError)
-        reason = (error.reason or error.code.name) if is_ours else "FILE_UNREADABLE"
-        message = error.message if is_ours else error.strerror or str(error)
-        yield {"source": source, "outcome": reason, "message": message}
+        if isinstance(error, FerserveError):
+            yield {"source": source, "outcome": error.reason or error.code.name, "message": error.message}
+        else:
+            yield {"source": source, "outcome": "FILE_UNREADABLE", "message": error.strerror or str(error)}
     elif isinstance(answer, ImageAnalysis):
         size = {"picture_width": answer.width, "picture_height": answer.height}
         yield from _rows_of({"source": source, **size, "outcome": "analyzed"}, answer)

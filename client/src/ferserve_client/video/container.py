@@ -131,7 +131,7 @@ class Container:
     def _time_of(self, frame: Any) -> float:  # noqa: ANN401 - as above
         origin_s = (self._container.start_time or 0) / self._av.time_base
         if frame.time is not None:
-            return max(0.0, float(frame.time) - origin_s)
+            return max(0.0, float(frame.time - origin_s))
         step_s = 1.0 / float(self._stream.average_rate or 25)  # a stream without times, such as raw H.264
         return 0.0 if self._last_time_s is None else self._last_time_s + step_s
 

@@ -1,4 +1,4 @@
-"""Names videos, cameras and streams, and opens them as sources of frames."""
+"""Names videos, cameras and streams, and describes them as sources of frames."""
 
 from __future__ import annotations
 
@@ -144,27 +144,6 @@ def printable(text: str) -> str:
     """Replace bytes that are not UTF-8 (in file names) and control characters by their escapes."""
     readable = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in readable)
-
-
-def open_source(where: str, timeout_s: float) -> VideoSource:
-    """Open a video file, a camera by its index, or a URL.
-
-    Args:
-        where: Name of the source.
-        timeout_s: Longest wait for a connection, and for the next frame of a stream.
-
-    Raises:
-        MissingExtraError: PyAV, or OpenCV for cameras, is not installed.
-        VideoUnreadableError: It cannot be opened.
-    """
-    # Imported here: the readers need libraries that the client does without.
-    if kind_of(where) is SourceKind.CAMERA:
-        from ferserve_client.video.camera import Camera  # noqa: PLC0415
-
-        return Camera(int(where))
-    from ferserve_client.video.container import Container  # noqa: PLC0415
-
-    return Container(where, timeout_s)
 
 
 def _masked(url: str) -> str:

@@ -18,7 +18,8 @@ from ferserve_client.errors import (
 )
 from ferserve_client.options import DetectionOptions, OverloadPolicy, TrackingOptions
 from ferserve_client.video.encoding import FrameEncoder
-from ferserve_client.video.sources import VideoFrame, VideoSource, display_name, open_source
+from ferserve_client.video.opening import open_source
+from ferserve_client.video.sources import VideoFrame, VideoSource, display_name
 from ferserve_client.watch.feeds import EveryFrameFeed, Feed, NewestFrameFeed
 from ferserve_client.watch.frames import SourceReport, WatchedFrame, scaled
 from ferserve_client.watch.in_flight import InFlightFrame, InFlightFrames
