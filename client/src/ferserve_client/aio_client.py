@@ -128,14 +128,7 @@ class AsyncEmotionClient:
     ) -> AsyncGenerator[FrameAnswer, None]:
         """Find and classify the faces of a video, frame by frame. See `EmotionClient.stream_frames`."""
         operation = operations.stream_frames(
-            model=model,
-            version=version,
-            policy=policy,
-            detection=detection,
-            tracking=tracking,
-            events_only=events_only,
-            max_age_ms=max_age_ms,
-            resumed_after_sequence_id=resumed_after_sequence_id,
+            model, version, policy, detection, tracking, events_only, max_age_ms, resumed_after_sequence_id
         )
         return self._stream(operation, frames, max_unanswered_frames, timeout_s)
 

@@ -109,15 +109,13 @@ class EmotionClient:
         """Classify face crops, all in one batch.
 
         Args:
-            faces: uint8 grey levels (0 to 255) shaped [N, H, W], [N, H, W, 1] or, one face, [H, W];
-                the server resizes what is not 48 x 48. Or encoded pictures (JPEG, PNG, WebP) of one
-                face each.
+            faces: uint8 grey levels (0 to 255) shaped [N, H, W], [N, H, W, 1] or, one face, [H, W], which the
+                server resizes to 48 x 48; or encoded pictures (JPEG, PNG, WebP) of one face each.
             model: Name of the model. Empty: the server's default.
             version: Version of the model, or an alias such as "stable". None: the one it serves.
             priority: Urgency of the call beside others.
             timeout_s: Deadline in seconds, retries included. None: the client's.
-            on_error: Treatment of a face that failed alone, such as a damaged picture: `raise`
-                its error, although the others have predictions, or `return` it in its place.
+            on_error: Treatment of a face that failed alone: `raise` its error, or `return` it in its place.
 
         Returns:
             One prediction per face, in the order given.
@@ -177,11 +175,10 @@ class EmotionClient:
     ) -> Generator[FrameAnswer, None, None]:
         """Find and classify the faces of a video, frame by frame.
 
-        The call begins with the first answer that is asked for, and ends with the last one, or when
-        the generator is closed or dropped. `frames` is drawn from another thread, never by more
-        than `max_unanswered_frames` ahead; what it raises is raised here, after the answers to the
-        frames before. The call is never retried: after `ServerDrainingError` go on with `Frame`s
-        numbered from `error.last_sequence_id + 1` and `resumed_after_sequence_id=error.last_sequence_id`.
+        The call begins with the first answer that is asked for, and ends with the last one, or when the generator
+        is closed or dropped. `frames` is drawn from another thread, never by more than `max_unanswered_frames`
+        ahead; what it raises is raised here, after the answers to the frames before. The call is never retried:
+        after `ServerDrainingError` go on with `resumed_after_sequence_id=error.last_sequence_id`.
 
         Args:
             frames: Encoded pictures (JPEG, PNG, WebP), numbered from 0; or `Frame`s with rising numbers.
@@ -192,8 +189,8 @@ class EmotionClient:
             detection: Options of the search for faces. None: the server's settings.
             tracking: Options of tracking. None: faces are not tracked.
             events_only: Whether frames without an event are answered as `unchanged`. Needs `tracking`.
-            resumed_after_sequence_id: Number of the last frame that an earlier stream of the same source had
-                answered; frames without a number go on after it. None: a new source.
+            resumed_after_sequence_id: Last frame that an earlier stream of the same source had answered; frames
+                without a number go on after it. None: a new source.
             max_unanswered_frames: Frames that may wait for an answer at once, 1 or more.
             timeout_s: Deadline of the whole stream in seconds. None: it may last.
 
@@ -205,14 +202,7 @@ class EmotionClient:
             ValueError: An argument is out of its range, or two do not go together.
         """
         operation = operations.stream_frames(
-            model=model,
-            version=version,
-            policy=policy,
-            detection=detection,
-            tracking=tracking,
-            events_only=events_only,
-            max_age_ms=max_age_ms,
-            resumed_after_sequence_id=resumed_after_sequence_id,
+            model, version, policy, detection, tracking, events_only, max_age_ms, resumed_after_sequence_id
         )
         return self._stream(operation, frames, max_unanswered_frames, timeout_s)
 
@@ -304,11 +294,6 @@ class EmotionClient:
         max_unanswered: int,
         timeout_s: float | None,
     ) -> Generator[ResultT, None, None]:
-        return exchange(
-            getattr(self._stubs, operation.method),
-            (operation.make_request(item) for item in items),
-            operation.read,
-            first=operation.first,
-            max_unanswered=max_unanswered,
-            timeout_s=timeout_s,
-        )
+        method, requests = getattr(self._stubs, operation.method), map(operation.make_request, items)
+        first, read = operation.first, operation.read
+        return exchange(method, requests, read, first=first, max_unanswered=max_unanswered, timeout_s=timeout_s)

@@ -80,8 +80,7 @@ def analyze(
     return UnaryOperation("analyze_images", request, responses.read_analyses)
 
 
-def stream_frames(  # noqa: PLR0913 - the options of one message
-    *,
+def stream_frames(  # noqa: PLR0913, PLR0917 - the options of one message, as the clients name them
     model: str,
     version: int | str | None,
     policy: OverloadPolicy,

@@ -32,7 +32,7 @@ from ferserve_client.video.encoding import DEFAULT_JPEG_QUALITY, DEFAULT_MAX_SID
 from ferserve_client.video.extras import load_av, load_cv2
 from ferserve_client.video.sources import SourceKind, kind_of
 from ferserve_client.video.window import Window
-from ferserve_client.watch.session import SessionOptions
+from ferserve_client.watch.options import SessionOptions
 
 _OUTPUTS = "Outputs"
 _FRAMES = "Frames"

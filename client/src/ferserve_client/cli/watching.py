@@ -8,7 +8,8 @@ from ferserve_client.cli.connection import Connection
 from ferserve_client.outputs.output import OutputSet
 from ferserve_client.video.sources import VideoUnreadableError
 from ferserve_client.watch.frames import SourceReport, WatchedFrame
-from ferserve_client.watch.session import Session, SessionOptions
+from ferserve_client.watch.options import SessionOptions
+from ferserve_client.watch.session import Session
 
 QUEUED_FRAMES = 16
 """Frames between the sessions and the outputs. Outputs that are slower hold recorded videos back, and live ones

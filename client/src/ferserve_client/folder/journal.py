@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class OtherOptionsError(ValueError):
-    """The work file was written with other options."""
+    """Reports a work file that was written with other options."""
 
 
 class Journal:

@@ -7,7 +7,7 @@ from typing import Any
 
 
 class MissingExtraError(ImportError):
-    """A feature was used whose optional libraries are not installed."""
+    """Reports a feature whose optional libraries are not installed."""
 
 
 def load_cv2() -> Any:  # noqa: ANN401 - OpenCV ships no types

@@ -19,7 +19,7 @@ _SECRET_PARAMETER = re.compile(r"(?i)([?&;](?:pass(?:word|wd)?|pwd|token|secret|
 
 
 class VideoUnreadableError(OSError):
-    """The video, camera or stream cannot be opened, or broke off."""
+    """Reports a video, camera or stream that cannot be opened, or broke off."""
 
 
 class SourceKind(StrEnum):

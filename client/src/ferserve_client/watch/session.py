@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ferserve_client.answers import Frame
@@ -16,8 +16,6 @@ from ferserve_client.errors import (
     ServerFailedError,
     ServerUnavailableError,
 )
-from ferserve_client.options import DetectionOptions, OverloadPolicy, TrackingOptions
-from ferserve_client.video.encoding import FrameEncoder
 from ferserve_client.video.opening import open_source
 from ferserve_client.video.sources import VideoFrame, VideoSource, display_name
 from ferserve_client.watch.feeds import EveryFrameFeed, Feed, NewestFrameFeed
@@ -30,6 +28,8 @@ if TYPE_CHECKING:
 
     from ferserve_client.answers import FrameAnswer
     from ferserve_client.client import EmotionClient
+    from ferserve_client.options import OverloadPolicy
+    from ferserve_client.watch.options import SessionOptions
 
 LIVE_WINDOW = 2
 """Frames of a live source that may be unanswered: one is analysed while the next one travels."""
@@ -46,26 +46,6 @@ _RETRIED = (
 )
 """Errors after which a stream is tried again: a killed server shows as any of them. Streams have no deadline, and
 only the session cancels a call."""
-
-
-@dataclass(frozen=True, slots=True)
-class SessionOptions:
-    """Sets the watching of a source."""
-
-    model: str = ""
-    version: str | None = None
-    policy: OverloadPolicy | None = None
-    """None: every frame of recorded videos, the newest of live ones."""
-    max_age_ms: int | None = None
-    detection: DetectionOptions | None = None
-    tracking: TrackingOptions | None = field(default_factory=TrackingOptions)
-    encoder: FrameEncoder = field(default_factory=FrameEncoder)
-    keep_pixels: bool = False
-    """Whether an output needs the pixels of the frames."""
-    answer_timeout_s: float = 10.0
-    """Longest wait for the answer to one frame; the server counts as lost after it."""
-    patience_s: float = 30.0
-    """Time for which a lost server or live source is tried again."""
 
 
 class Session:
