@@ -16,6 +16,7 @@ import grpc
 import pytest
 from typer.testing import CliRunner
 
+from ferserve.v1 import failure_pb2
 from ferserve_client.cli import app
 from support.scripted_server import DRAINING, Refusal, ScriptedServer, serve
 from support.videos import cut_off, punch_hole, write_video
@@ -205,6 +206,31 @@ def test_a_file_goes_on_where_a_server_left_it(server: ScriptedServer, video: st
     assert (first.HasField("resumed_after_sequence_id"), second.resumed_after_sequence_id) == (False, 4)
     assert [record["sequence_id"] for record in ran.records if record["tracks_restarted"]] == [5]
     assert "lost the server" in ran.complaints[0]
+
+
+def failure(code: int, reason: str) -> failure_pb2.Failure:
+    return failure_pb2.Failure(code=code, reason=reason, message="for now")
+
+
+def test_a_frame_that_fails_for_now_is_sent_again(server: ScriptedServer, video: str) -> None:
+    server.failing_frames = {3: [failure(14, "MODEL_NOT_READY")] * 2}
+
+    ran = Ran(video, "--json", server=server.address)
+
+    assert ran.exit_code == 0
+    assert ran.sequence_ids == list(range(FRAME_COUNT))
+    assert len(configs_of(server)) == 3
+
+
+def test_a_frame_that_takes_the_engine_down_each_time_fails_alone(server: ScriptedServer, video: str) -> None:
+    server.failing_frames = {3: [failure(14, "ENGINE_LOST")] * 9}
+
+    ran = Ran(video, "--json", server=server.address)
+
+    assert ran.exit_code == 1
+    assert ran.sequence_ids == list(range(FRAME_COUNT))
+    assert [record["sequence_id"] for record in ran.records if "failure" in record] == [3]
+    assert len(server.failing_frames[3]) == 6
 
 
 def test_a_killed_server_that_comes_back_costs_no_frame(tmp_path: Path) -> None:

@@ -102,6 +102,7 @@ class ScriptedServer(emotion_service_pb2_grpc.EmotionServiceServicer, model_serv
         end_stream_after: Answers after which a stream ends with `stream_refusal`.
         ended_streams: Streams that end so; the ones after them go on. None: all.
         break_frames: Numbers of frames that cannot be read.
+        failing_frames: Failures of frames by number, one for each time that the frame is sent.
         hang_streams: Streams that never answer a frame; the ones after them do.
         image_delay_s: Time that a request of pictures takes.
         frame_delay_s: Time that the answer to a frame takes.
@@ -118,6 +119,7 @@ class ScriptedServer(emotion_service_pb2_grpc.EmotionServiceServicer, model_serv
         self.end_stream_after: int | None = None
         self.ended_streams: int | None = None
         self.break_frames: set[int] = set()
+        self.failing_frames: dict[int, list[Any]] = {}
         self.hang_streams = 0
         self.image_delay_s = 0.0
         self.frame_delay_s = 0.0
@@ -192,6 +194,8 @@ class ScriptedServer(emotion_service_pb2_grpc.EmotionServiceServicer, model_serv
             response.labels.extend(LABELS)
         if frame.sequence_id in self.drop:
             response.dropped.newer_sequence_id = frame.sequence_id + 1
+        elif self.failing_frames.get(frame.sequence_id):
+            response.failure.CopyFrom(self.failing_frames[frame.sequence_id].pop())
         elif frame.image.startswith(BROKEN) or frame.sequence_id in self.break_frames:
             response.failure.CopyFrom(UNREADABLE)
         else:

@@ -28,6 +28,8 @@ class InFlightFrame:
     sent_s: float | None = None
     """Monotonic time at which it was sent last. None: not yet."""
     answer: FrameAnswer | None = None
+    failure_count: int = 0
+    """Times that the server failed on it for now."""
 
 
 class InFlightFrames:
@@ -59,6 +61,14 @@ class InFlightFrames:
             if each.frame.index == answer.sequence_id and each.answer is None:
                 each.answer = answer
                 return
+
+    def count_failure(self, sequence_id: int) -> int:
+        """Count a failure of a frame that is sent again; return its failures so far."""
+        entry = next((each for each in self._frames if each.frame.index == sequence_id), None)
+        if entry is None:
+            return 0
+        entry.failure_count += 1
+        return entry.failure_count
 
     def unanswered(self) -> list[InFlightFrame]:
         """Return the frames that were sent and have no answer, oldest first."""

@@ -11,6 +11,7 @@ from ferserve_client.answers import Frame
 from ferserve_client.errors import (
     CallCancelledError,
     DeadlineExceededError,
+    EngineStalledError,
     FerserveError,
     QueueFullError,
     ServerFailedError,
@@ -36,6 +37,9 @@ LIVE_WINDOW = 2
 
 RECORDED_WINDOW = 16
 """Frames of a recorded video that may be unanswered: hides a round trip of 0.5 s at 30 frames a second."""
+
+MAX_ENGINE_FAILURES = 3
+"""Failures of one frame by a lost engine, after which its failure is its answer."""
 
 _RETRIED = (
     ServerUnavailableError,
@@ -222,10 +226,20 @@ class Session:
             )
             for answer in answers:
                 with self._lock:
+                    if answer.error is not None and self._is_tried_again(answer.sequence_id, answer.error):
+                        raise answer.error
                     self._last_answered = answer.sequence_id
                     self._in_flight.answered(answer)
                 self._hand_on()
             self._client = None
+
+    def _is_tried_again(self, sequence_id: int, error: FerserveError) -> bool:
+        """Tell whether a frame of a recorded video that failed is sent again: when the server says "for now"."""
+        if self.live or not isinstance(error, ServerUnavailableError | QueueFullError):
+            return False
+        # A frame that takes the engine down each time must not do so without end.
+        failures = self._in_flight.count_failure(sequence_id)
+        return not isinstance(error, EngineStalledError) or failures < MAX_ENGINE_FAILURES
 
     def _outgoing(self, generation: int) -> Iterator[Frame]:
         """Yield the frames of one connection: those that an earlier one left without an answer, then new ones."""
