@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -268,7 +269,7 @@ def test_a_reader_that_leaves_ends_it_without_a_word(server: ScriptedServer, vid
 class Camera:
     """A network camera: Motion JPEG over HTTP, with so many frames per connection."""
 
-    def __init__(self, frames_per_connection: list[int]) -> None:
+    def __init__(self, frames_per_connection: list[int], gap_s: float = 0.0) -> None:
         left = list(frames_per_connection)
         _, jpeg = cv2.imencode(".jpg", np.full((120, 160, 3), 90, np.uint8))
 
@@ -283,6 +284,7 @@ class Camera:
                 for _ in range(left.pop(0)):
                     header = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n".encode()
                     self.wfile.write(header + jpeg.tobytes() + b"\r\n")
+                    time.sleep(gap_s)
 
             def log_message(self, *_: Any) -> None:
                 """Says nothing."""
@@ -311,6 +313,19 @@ def test_a_live_source_that_breaks_is_opened_again_and_one_that_stays_away_fails
     assert "given up after 1 s without a frame" in ran.stderr.splitlines()[-1]
     configs = [each.config for each in server.requests["StreamFrames"] if each.HasField("config")]
     assert {config.overload_policy for config in configs} == {1}
+
+
+def test_a_live_source_goes_on_after_its_server_was_lost(server: ScriptedServer) -> None:
+    server.end_stream_after, server.ended_streams = 5, 1
+    with Camera([100], gap_s=0.02) as camera:
+        ran = watch(camera.url, "--json", "--patience", "1", server=server)
+
+    records = [json.loads(line) for line in ran.stdout.splitlines()]
+    assert [record["sequence_id"] for record in records] == list(range(len(records)))
+    assert len(records) > 80
+    assert not records[-1]["dropped"]
+    assert sum(record["dropped"] for record in records) < 60
+    assert "lost the server" in ran.stderr
 
 
 def test_a_window_shows_the_frames_until_it_is_closed(server: ScriptedServer, video: str) -> None:

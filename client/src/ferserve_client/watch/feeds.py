@@ -4,28 +4,38 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from ferserve_client.video.sources import VideoFrame, VideoUnreadableError
+from ferserve_client.watch.in_flight import InFlightFrame
 from ferserve_client.watch.reopening import ReopenedSource
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from ferserve_client.video.sources import VideoSource
 
 
+AddFrame = Callable[[VideoFrame], InFlightFrame | None]
+"""Takes in a frame that is to be sent; None if the asking connection is over, and the frame is for the next one.
+Called under the session's lock."""
+
+
 class Feed(Protocol):
-    """Gives the next frame to send."""
+    """Gives frames to the connections of a session, one after the other."""
 
     problem: str | None
     """Reason for which the source broke off; None while it has not."""
 
-    def next_frame(self) -> VideoFrame | None:
-        """Wait for the next frame; None at the end of the source."""
+    def take(self, add: AddFrame) -> InFlightFrame | None:
+        """Wait for the next frame and add it; None at the end of the source, or if the connection is over."""
+
+    def wake(self) -> None:
+        """Let calls of `take` that wait find out that their connection is over."""
 
     def close(self) -> None:
-        """End the feed: `next_frame` returns None, now or later."""
+        """End the feed: `take` returns None, now or later."""
 
 
 class EveryFrameFeed:
@@ -33,15 +43,42 @@ class EveryFrameFeed:
 
     Args:
         source: The open source, which the caller closes.
+        lock: Lock of the session. It is not held while a frame is read, which may take seconds from a URL.
     """
 
-    def __init__(self, source: VideoSource) -> None:
+    def __init__(self, source: VideoSource, lock: threading.RLock) -> None:
         self.problem: str | None = None
         self._frames = source.frames()
+        self._lock = lock
+        self._reading = threading.Lock()
+        self._held: VideoFrame | None = None
         self._closed = False
 
-    def next_frame(self) -> VideoFrame | None:
-        """Read the next frame; None at the end."""
+    def take(self, add: AddFrame) -> InFlightFrame | None:
+        """Read the next frame and add it."""
+        with self._reading:
+            frame = self._held or self._read()
+            if frame is None:
+                return None
+            with self._lock:
+                entry = add(frame)
+            self._held = frame if entry is None else None
+            return entry
+
+    def wake(self) -> None:
+        """Do nothing: nobody waits here but for the source."""
+
+    def close(self) -> None:
+        """End the feed."""
+        self._closed = True
+
+    def end_reading(self) -> None:
+        """Wait until no thread reads the source, so that it can be closed. None does so afterwards."""
+        self._closed = True
+        with self._reading:
+            self._held = None
+
+    def _read(self) -> VideoFrame | None:
         if self._closed:
             return None
         try:
@@ -49,10 +86,6 @@ class EveryFrameFeed:
         except VideoUnreadableError as error:
             self.problem = str(error)
             return None
-
-    def close(self) -> None:
-        """End the feed."""
-        self._closed = True
 
 
 class NewestFrameFeed:
@@ -78,6 +111,7 @@ class NewestFrameFeed:
         self._on_drop = on_drop
         self._in_real_time = in_real_time
         self._changed = threading.Condition(lock)
+        self._wakings = 0
         self._newest: VideoFrame | None = None
         self._ended = False
         self._closed = threading.Event()
@@ -85,12 +119,27 @@ class NewestFrameFeed:
         self._reader = threading.Thread(target=self._read, name="ferserve-read", daemon=True)
         self._reader.start()
 
-    def next_frame(self) -> VideoFrame | None:
-        """Wait for a frame that was not taken yet; None at the end."""
+    def take(self, add: AddFrame) -> InFlightFrame | None:
+        """Wait for a frame that was not taken yet, and add it."""
         with self._changed:
-            self._changed.wait_for(lambda: self._newest is not None or self._ended or self._closed.is_set())
-            frame, self._newest = self._newest, None
-            return None if self._closed.is_set() else frame
+            wakings = self._wakings
+            self._changed.wait_for(
+                lambda: (
+                    self._newest is not None or self._ended or self._closed.is_set() or self._wakings != wakings
+                )
+            )
+            if self._newest is None or self._closed.is_set():
+                return None
+            entry = add(self._newest)
+            if entry is not None:
+                self._newest = None
+            return entry
+
+    def wake(self) -> None:
+        """Let calls of `take` that wait return."""
+        with self._changed:
+            self._wakings += 1
+            self._changed.notify_all()
 
     def close(self) -> None:
         """End the feed, without waiting for a read that hangs."""

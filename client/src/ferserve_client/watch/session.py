@@ -148,6 +148,7 @@ class Session:
             # Frames without an answer, after a stop or when the server was given up, are no part of the outputs.
             self._hand_on()
             if isinstance(self._feed, EveryFrameFeed):
+                self._feed.end_reading()
                 self._source.close()
             if self._source.damage:
                 self._problems.append(str(self._source.damage))
@@ -155,7 +156,7 @@ class Session:
 
     def _make_feed(self) -> Feed:
         if self.policy == "every_frame" and not self.live:
-            return EveryFrameFeed(self._source)
+            return EveryFrameFeed(self._source, self._lock)
         source: VideoSource | ReopenedSource = self._source
         if self.live:
             source = ReopenedSource(
@@ -211,6 +212,9 @@ class Session:
             generation = self._generation
             if self.live:
                 self._in_flight.drop_unanswered()
+        self._hand_on()
+        if self._feed is not None:
+            self._feed.wake()
         with self._connect() as client:
             self._client = client
             answers = client.stream_frames(
@@ -250,14 +254,8 @@ class Session:
                 yield frame
         feed = self._feed
         while feed is not None:
-            with self._lock:
-                if generation != self._generation:
-                    return
-                taken = feed.next_frame()
-                if taken is None:
-                    return
-                entry = self._in_flight.add(taken)
-            if (frame := self._prepared(entry, generation)) is None:
+            taken = feed.take(lambda frame: self._in_flight.add(frame) if generation == self._generation else None)
+            if taken is None or (frame := self._prepared(taken, generation)) is None:
                 return
             yield frame
 
