@@ -94,8 +94,8 @@ def test_a_stall_delays_every_call_that_was_due_in_it() -> None:
 
     async def measure(server: ScriptedServer) -> dict[str, float]:
         load = Load(Workload("stream_frames", images=(b"\x03",)), 2.0, 0.2, 1, rate=100.0, arrivals="constant")
-        threading.Timer(0.7, server.gate.clear).start()
-        threading.Timer(1.7, server.gate.set).start()
+        threading.Timer(0.7, server.validation.clear).start()
+        threading.Timer(1.7, server.validation.set).start()
         found = await run_load(load, lambda: AsyncEmotionClient(server.address, retry=NO_RETRIES))
         assert found.ok_count == pytest.approx(200, abs=3)
         return found.latencies_ms

@@ -314,7 +314,7 @@ def test_a_signal_ends_it_with_a_summary_and_whole_outputs(
 
 
 def test_ctrl_c_ends_it_although_the_server_hangs(server: ScriptedServer, video: str) -> None:
-    server.gate.clear()
+    server.validation.clear()
     with subprocess.Popen(
         [sys.executable, "-c", PROGRAM, "watch", video, "--json"],
         env={**os.environ, "FERSERVE_SERVER": server.address},

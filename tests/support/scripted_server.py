@@ -106,7 +106,7 @@ class ScriptedServer(emotion_service_pb2_grpc.EmotionServiceServicer, model_serv
         hang_streams: Streams that never answer a frame; the ones after them do.
         image_delay_s: Time that a request of pictures takes.
         frame_delay_s: Time that the answer to a frame takes.
-        gate: While it is not set, streams answer nothing.
+        validation: While it is not set, streams answer nothing.
         stream_began: Set when a stream's first message is there.
         stream_ended: Set when a stream's handler is over.
     """
@@ -124,8 +124,8 @@ class ScriptedServer(emotion_service_pb2_grpc.EmotionServiceServicer, model_serv
         self.image_delay_s = 0.0
         self.frame_delay_s = 0.0
         self.stream_refusal = DRAINING
-        self.gate = threading.Event()
-        self.gate.set()
+        self.validation = threading.Event()
+        self.validation.set()
         self.stream_began = threading.Event()
         self.stream_ended = threading.Event()
         self._health = health.HealthServicer()
@@ -229,7 +229,7 @@ class ScriptedServer(emotion_service_pb2_grpc.EmotionServiceServicer, model_serv
             )
 
     def _wait(self, count: int, context: grpc.ServicerContext) -> None:
-        while not self.gate.wait(0.02):
+        while not self.validation.wait(0.02):
             if not context.is_active():
                 raise TimeoutError("the client is gone")
         if count == self.end_stream_after and self.ended_streams != 0:
@@ -306,5 +306,5 @@ def serve(credentials: grpc.ServerCredentials | None = None, port: int = 0) -> I
     try:
         yield scripted
     finally:
-        scripted.gate.set()
+        scripted.validation.set()
         server.stop(grace=None).wait()

@@ -78,7 +78,7 @@ class ModelVersionInfo:
     """Batch sizes that are warmed and used, smallest first, in faces."""
     aliases: tuple[str, ...] = ()
     """Aliases that name it, sorted."""
-    gate: GateInfo | None = None
+    validation: GateInfo | None = None
     """Results of its validation. None before."""
     precision: str | None = None
     """Number format of its computation, `float32` or `bfloat16`. None: not ready, or not said."""

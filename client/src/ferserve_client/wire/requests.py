@@ -31,7 +31,7 @@ _PRIORITIES: Final[dict[Priority, emotion_pb2.Priority]] = {
 }
 _OVERLOAD_POLICIES: Final[dict[OverloadPolicy, emotion_pb2.OverloadPolicy]] = {
     "latest": emotion_pb2.OVERLOAD_POLICY_LATEST,
-    "every_frame": emotion_pb2.OVERLOAD_POLICY_BLOCK,
+    "every_frame": emotion_pb2.OVERLOAD_POLICY_EVERY_FRAME,
     "max_age": emotion_pb2.OVERLOAD_POLICY_MAX_AGE,
 }
 _FACE_SOURCES: Final[dict[FaceSource, face_pb2.FaceSource]] = {
