@@ -137,7 +137,7 @@ async def test_an_engine_that_hangs_is_killed_and_another_takes_its_place(tmp_pa
 
 async def test_with_engine_thread_a_batch_that_hangs_fails_alone_too(tmp_path: Path) -> None:
     publish_fake(tmp_path)
-    async with engine_server(tmp_path, "thread", execution_timeout_s=1.5, inline_ms=0) as server:
+    async with engine_server(tmp_path, "thread", execution_timeout_s=1.5) as server:
         refusal = await _refusal(server.emotion.ClassifyFaces(_request(HANG)))
 
         assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "ENGINE_STALLED")

@@ -143,7 +143,7 @@ async def test_http_and_the_open_inference_protocol_are_answered_too(tier: Local
 async def test_faces_of_many_callers_travel_in_one_batch(models: Path) -> None:
     loader = KeptLoader()
     async with (
-        local_server(models, loader, bucket_sizes=(1, 16), inline_ms=0, **METRICS) as tier,
+        local_server(models, loader, bucket_sizes=(1, 16), **METRICS) as tier,
         detection_tier(tier.address, hold_until_queued=10) as server,
     ):
         calls = [server.emotion.ClassifyFaces(_faces(row % 7), timeout=TIMEOUT_S) for row in range(10)]

@@ -194,7 +194,7 @@ async def test_what_is_refused_for_its_size_is_tried_one_by_one(error: FerserveE
 
 
 async def test_any_other_refusal_is_for_all_and_nothing_runs_twice() -> None:
-    scorer = Picky(EngineLostError(), most=1)
+    scorer = Picky(EngineLostError(executed=True), most=1)
     pair = Pair(scorer, largest_batch=64)
     errors = await asyncio.gather(*_together(pair, _faces(1), _faces(2)), return_exceptions=True)
     assert [type(error) for error in errors] == [EngineLostError, EngineLostError]

@@ -72,7 +72,7 @@ EXAMPLES = {
     errors.DrainingError: (errors.DrainingError(last_sequence_id=7), "UNAVAILABLE", "DRAINING"),
     errors.InferenceFailedError: (errors.InferenceFailedError(), "INTERNAL", "INFERENCE_FAILED"),
     errors.EngineStalledError: (errors.EngineStalledError(30.0), "UNAVAILABLE", "ENGINE_STALLED"),
-    errors.EngineLostError: (errors.EngineLostError(), "UNAVAILABLE", "ENGINE_LOST"),
+    errors.EngineLostError: (errors.EngineLostError(executed=True), "UNAVAILABLE", "ENGINE_LOST"),
     upstream_errors.UpstreamUnavailableError: (
         upstream_errors.UpstreamUnavailableError(),
         "UNAVAILABLE",

@@ -10,8 +10,8 @@ from ferserve_server.backends.engine.runner import EngineRunner
 from ferserve_server.backends.engine.servable import EngineServable
 from ferserve_server.backends.processor import describe_machine
 from ferserve_server.batching.batcher import Batcher
-from ferserve_server.batching.company import few_rows
-from ferserve_server.batching.runner import ThreadRunner
+from ferserve_server.batching.execution import ThreadRunner
+from ferserve_server.batching.fixed_cost import min_concurrent_rows
 from ferserve_server.batching.settings import BatcherSettings
 from ferserve_server.domain.servable import Precision
 from ferserve_server.observability.canary_metrics import CanaryMetrics
@@ -31,7 +31,7 @@ from ferserve_server.repository.version_policy import Latest, Policies, parse_po
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from ferserve_server.batching.runner import RunnerListener, RunnerMaker
+    from ferserve_server.batching.execution import RunnerListener, RunnerMaker
     from ferserve_server.clock import MonotonicClock
     from ferserve_server.domain.ports import Clock, Loader, Servable
     from ferserve_server.domain.servable import Tuning
@@ -64,11 +64,13 @@ def build_manager(
     batcher_settings = _batcher_settings(settings)
 
     def make_batcher(servable: Servable, tuning: Tuning) -> Batcher:
-        few = few_rows(tuning.latency_s)
-        chosen = replace(batcher_settings, bucket_sizes=tuning.bucket_sizes, few_rows=few)
+        chosen = replace(
+            batcher_settings,
+            bucket_sizes=tuning.bucket_sizes,
+            min_concurrent_rows=min_concurrent_rows(tuning.latency_s),
+        )
         make_runner: RunnerMaker = ThreadRunner
         if isinstance(servable, EngineServable):
-            chosen = replace(chosen, inline_s=0.0)  # nothing can run in place
             count_restart = metrics.watch_engine_process(servable.id, servable.engine.resident_bytes)
             make_runner = partial(_engine_runner, servable, count_restart)
         batcher = Batcher(
@@ -140,11 +142,11 @@ def _batcher_settings(settings: Settings) -> BatcherSettings:
     return BatcherSettings(
         bucket_sizes=settings.bucket_sizes,
         max_queue_faces=settings.max_queue_faces,
+        max_queue_faces_per_caller=settings.max_queue_faces_per_caller,
         max_queue_bytes=settings.max_queue_mib * 2**20,
         max_queue_delay_s=settings.max_queue_delay_ms / 1e3,
         bulk_promotion_s=settings.bulk_promotion_ms / 1e3,
         execution_timeout_s=settings.execution_timeout_s,
-        inline_s=settings.inline_ms / 1e3,
         hold_until_queued=settings.hold_until_queued,
     )
 

@@ -120,16 +120,15 @@ class Settings(UpstreamSettings):
     )
     gpu_xla: bool = Field(False, description="compile models with XLA on a GPU, once for every batch size")
     max_queue_delay_ms: float = Field(
-        0.0, ge=0, le=10_000, description="milliseconds a small batch waits for company; 0: never waits"
-    )
-    inline_ms: float = Field(
-        2.0,
-        ge=0,
-        le=100,
-        description="longest batch, in milliseconds, run in place for a lone caller with engine thread; 0: none",
+        0.0, ge=0, le=10_000, description="milliseconds a small batch waits for more faces; 0: never waits"
     )
     max_queue_faces: int = Field(
         4096, ge=1, description="faces that may wait per model version; more: RESOURCE_EXHAUSTED"
+    )
+    max_queue_faces_per_caller: int = Field(
+        0,
+        ge=0,
+        description="faces of one connection or identity that may wait per model version; 0: as many as all",
     )
     max_queue_mib: int = Field(64, ge=1, description="MiB of crops that may wait per model version")
     max_queue_images: int = Field(256, ge=1, description="pictures that may wait for decoding")

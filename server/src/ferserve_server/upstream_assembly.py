@@ -26,7 +26,7 @@ from ferserve_server.upstream.target import parse_target
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
-    from ferserve_server.batching.runner import RunnerListener
+    from ferserve_server.batching.execution import RunnerListener
     from ferserve_server.clock import MonotonicClock
     from ferserve_server.domain.ports import Clock, FaceScorer, Servable
     from ferserve_server.domain.servable import ModelDescription, ServableId
@@ -175,12 +175,12 @@ def _batcher_settings(settings: Settings) -> BatcherSettings:
     return BatcherSettings(
         bucket_sizes=(settings.upstream_batch_faces,),
         max_queue_faces=settings.max_queue_faces,
+        max_queue_faces_per_caller=settings.max_queue_faces_per_caller,
         max_queue_bytes=settings.max_queue_mib * 2**20,
         max_queue_delay_s=settings.max_queue_delay_ms / 1e3,
         bulk_promotion_s=settings.bulk_promotion_ms / 1e3,
         # The runner gives up first.
         execution_timeout_s=2 * settings.execution_timeout_s,
-        inline_s=0.0,
         hold_until_queued=settings.hold_until_queued,
     )
 

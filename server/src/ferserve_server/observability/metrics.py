@@ -118,7 +118,7 @@ class Metrics:
         self.batches = self._counter(
             "batches_total",
             "Batches that were executed, by why they were cut.",
-            (*_VERSION_LABELS, "cut_reason"),
+            (*_VERSION_LABELS, "dispatch_reason"),
         )
         self.batch_failures = self._counter(
             "batch_failures_total", "Executions that raised or hung.", _VERSION_LABELS

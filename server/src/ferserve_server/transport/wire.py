@@ -17,7 +17,7 @@ from ferserve_server.pipeline.stream_window import OverloadPolicy
 from ferserve_server.repository.aliases import is_alias
 from ferserve_server.repository.source import MODEL_NAME
 from ferserve_server.transport.limits import MAX_CROP_SIDE_PIXELS, RequestLimits
-from ferserve_server.transport.status import code_number
+from ferserve_server.transport.status import code_number, metadata_of
 
 if TYPE_CHECKING:
     from ferserve_server.domain.detection import DetectionOptions
@@ -182,7 +182,7 @@ def parse_detection(
 def format_failure(error: FerserveError) -> failure_pb2.Failure:
     """Writes why one part of an answer is missing."""
     return failure_pb2.Failure(
-        code=code_number(error), reason=error.reason, message=error.message, metadata=error.metadata
+        code=code_number(error), reason=error.reason, message=error.message, metadata=metadata_of(error)
     )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import structlog
 
 from ferserve_server.batching import recovery
-from ferserve_server.batching.gathering import BatchOutcome, copy_rows, leave_out_unwanted
+from ferserve_server.batching.assembly import BatchOutcome, copy_rows, drop_cancelled
 from ferserve_server.domain.errors import DeadlineExpiredError, FerserveError
 from ferserve_server.domain.upstream_errors import UpstreamUnavailableError
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ferserve_server.batching.entry import Batch
-    from ferserve_server.batching.runner import RunnerListener
+    from ferserve_server.batching.execution import RunnerListener
     from ferserve_server.domain.face import CropBatch
     from ferserve_server.domain.ports import Clock, Priority
     from ferserve_server.domain.servable import ModelSpec
@@ -29,7 +29,7 @@ log = structlog.get_logger(__name__)
 
 
 class UpstreamRunner:
-    """Implements `batching.runner.Runner` on a model tier; event loop only, but for `join`.
+    """Implements `batching.execution.Runner` on a model tier; event loop only, but for `join`.
 
     A call takes the time that its most patient caller has; those with less leave when theirs is over. What the
     tier refuses fails the requests of the batch with the tier's own words: no row is at fault, so none is sought.
@@ -82,6 +82,9 @@ class UpstreamRunner:
         self._line.append(batch)
         self._send_what_may()
 
+    def poll(self) -> None:
+        """Does nothing: the event loop is told of answers."""
+
     def replace_stalled(self) -> None:
         """Nothing stalls here."""
 
@@ -108,7 +111,7 @@ class UpstreamRunner:
     async def _run(self, batch: Batch) -> None:
         outcome = BatchOutcome(batch)
         started_at = self._clock.now()
-        if leave_out_unwanted(outcome, started_at):
+        if drop_cancelled(outcome, started_at):
             try:
                 await self._score(outcome, started_at)
             except FerserveError as error:
@@ -116,7 +119,7 @@ class UpstreamRunner:
             except Exception:
                 log.exception("batch failed", servable=str(self._spec), faces=batch.row_count)
                 self._refuse(batch, FerserveError("The server failed on this call. Its log tells more."))
-        self._listener.came_back(outcome)
+        self._listener.on_batch_done(outcome)
 
     async def _score(self, outcome: BatchOutcome, started_at: float) -> None:
         crops = gathered_rows(outcome.batch)
@@ -128,7 +131,7 @@ class UpstreamRunner:
         except DeadlineExpiredError:
             if in_time:
                 raise
-            raise UpstreamUnavailableError(f"no answer within {self._timeout_s:g} s") from None
+            raise UpstreamUnavailableError(f"no answer within {self._timeout_s:g} s", retry_safe=False) from None
         if len(answer.scores) != len(crops):
             raise ValueError(f"{answer.servable} answered {len(crops)} faces with {len(answer.scores)} results")
         outcome.scores, outcome.servable = answer.scores, answer.servable

@@ -1,4 +1,4 @@
-"""What of a batch is run, in which size, how its rows come together, and what is told of it."""
+"""Assembles the rows of a batch in one buffer, and holds the outcome of running it."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 
 class BatchOutcome:
-    """What became of a batch.
+    """Holds the outcome of a batch.
 
     Attributes:
         batch: The batch; its `slices` are those that were executed.
-        skipped: Those that were not, because their caller had left or their deadline had passed.
+        skipped: Those that were not, because their caller had cancelled or their deadline had passed.
         scores: float32 [rows, K], padding cut off; None if the execution raised.
         error: What the execution raised.
         padded_count: Rows that were executed, padding included.
@@ -38,23 +38,23 @@ class BatchOutcome:
         self.servable: ServableId | None = None
 
 
-def leave_out_unwanted(outcome: BatchOutcome, now: float) -> int:
-    """Takes out the rows of callers that left, or whose deadline passed, since the cut.
+def drop_cancelled(outcome: BatchOutcome, now: float) -> int:
+    """Drops the rows of callers that cancelled, or whose deadline passed, since the dispatch.
 
     Returns:
-        The rows that are left.
+        The rows that remain.
     """
     batch = outcome.batch
-    wanted: list[Slice] = []
+    kept: list[Slice] = []
     for part in batch.slices:
-        unwanted = part.entry.done or part.entry.expired(now)
-        (outcome.skipped if unwanted else wanted).append(part)
-    batch.slices = wanted
+        dropped = part.entry.done or part.entry.expired(now)
+        (outcome.skipped if dropped else kept).append(part)
+    batch.slices = kept
     return batch.row_count
 
 
 def bucket_for(bucket_sizes: Sequence[int], row_count: int) -> int:
-    """The smallest of the rising bucket sizes that holds so many rows; there must be one."""
+    """Returns the smallest of the rising bucket sizes that holds so many rows; there must be one."""
     return bucket_sizes[bisect.bisect_left(bucket_sizes, row_count)]
 
 

@@ -1,4 +1,4 @@
-"""When a few rows are better off in company: what a batch costs beside its rows. Pure."""
+"""Estimates the fixed cost of a batch, and below how many rows it is not worth paying twice. Pure."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ fer-nano and one caller the server takes 0.75 ms a call more than with a model t
 0.46 ms (docs/performance.md)."""
 
 _LARGEST: Final = 32
-"""Never more rows than this count as few: their wait is to be short whatever the times say."""
+"""Maximum result, because the wait of a few rows is to be short whatever the times say."""
 
 
-def few_rows(latency_s: Mapping[int, float]) -> int:
-    """Below how many rows a batch costs more for being one than for its rows.
+def min_concurrent_rows(latency_s: Mapping[int, float]) -> int:
+    """Returns the number of rows from which a batch is worth running beside another one.
 
-    A batch of n rows takes about a + b n. Few are those with b n below a and the handover together: on two cores
-    fewer than 10 with fer-nano and than 2 with fer-small; none with fer-base. Side by side they would pay a twice.
+    A batch of n rows takes about a + b n. Too few are those with b n below a and the handover together: on two
+    cores fewer than 10 with fer-nano and than 2 with fer-small; none with fer-base. Side by side they would pay a
+    twice.
 
     Args:
         latency_s: Time of a batch, in seconds, by its size; may be empty.

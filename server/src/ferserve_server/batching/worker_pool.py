@@ -1,4 +1,4 @@
-"""The line between the event loop and the threads that run batches."""
+"""The queue between the event loop and the threads that run batches."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 Work = TypeVar("Work")
 
 
-class Line(Generic[Work]):
+class LifoWorkQueue(Generic[Work]):
     """Hands work to the thread that ran dry last, whose core still has the model in its caches.
 
     An ordinary queue wakes its threads in turn, so that a caller alone would meet a cold core every time. Work

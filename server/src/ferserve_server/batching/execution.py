@@ -1,4 +1,4 @@
-"""Runs batches: what a batcher asks of whoever does, and the runner that does it on threads of this process."""
+"""Runs batches: the port that a batcher uses, and its implementation on threads of this process."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import asyncio
 import threading
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from ferserve_server.batching.gathering import BatchOutcome, bucket_for, copy_rows, leave_out_unwanted
-from ferserve_server.batching.line import Line
+from ferserve_server.batching.assembly import BatchOutcome, bucket_for, copy_rows, drop_cancelled
+from ferserve_server.batching.worker_pool import LifoWorkQueue
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 
 
 class RunnerListener(NamedTuple):
-    """What a runner calls, on the event loop.
+    """Callbacks of a runner, on the event loop.
 
     Attributes:
-        came_back: With the outcome of every batch that was submitted; never from within `submit`.
-        changed: When `available` or `failing` has changed.
+        on_batch_done: Gets the outcome of every batch that was submitted; never called from within `submit`.
+        on_runner_change: Called when `available` or `failing` has changed.
     """
 
-    came_back: Callable[[BatchOutcome], None]
-    changed: Callable[[], None]
+    on_batch_done: Callable[[BatchOutcome], None]
+    on_runner_change: Callable[[], None]
 
 
 class Runner(Protocol):
@@ -43,13 +43,16 @@ class Runner(Protocol):
     failing: bool
 
     def submit(self, batch: Batch) -> None:
-        """Puts a batch at the end of the line. Its `started_at` is set when an executor takes it."""
+        """Puts a batch at the end of the queue. Its `started_at` is set when an executor takes it."""
+
+    def poll(self) -> None:
+        """Calls back for the batches that are done by now, where the event loop need not tell of them."""
 
     def replace_stalled(self) -> None:
         """Puts something new in the place of an executor that hangs with a batch, which was marked abandoned."""
 
     def close(self) -> None:
-        """Tells the executors to end once the line is empty, and closes the servable then. Does not wait."""
+        """Tells the executors to end once the queue is empty, and closes the servable then. Does not wait."""
 
     def join(self, timeout_s: float) -> None:
         """Waits, after `close`, until the servable is closed, but not for ever. Blocking; any thread."""
@@ -72,7 +75,7 @@ class RunnerMaker(Protocol):
 
 
 class ThreadRunner:
-    """A few threads of this process that take batches from one line; see `Runner`.
+    """A few threads of this process that take batches from one queue; see `Runner`.
 
     Each thread owns one preallocated buffer of the largest bucket. A thread that hangs cannot be stopped;
     `replace_stalled` leaves it behind, to end if it ever returns, and starts another in its place.
@@ -89,7 +92,7 @@ class ThreadRunner:
         self._clock = clock
         self._listener = listener
         self._loop = asyncio.get_running_loop()
-        self._line: Line[Batch] = Line()
+        self._work_queue: LifoWorkQueue[Batch] = LifoWorkQueue()
         self.thread_count = servable.executor_count
         self._working = self.thread_count
         self._ended = threading.Event()
@@ -98,17 +101,20 @@ class ThreadRunner:
             self._start_thread()
 
     def submit(self, batch: Batch) -> None:
-        """Puts a batch at the end of the line."""
-        self._line.put(batch)
+        """Puts a batch at the end of the queue."""
+        self._work_queue.put(batch)
+
+    def poll(self) -> None:
+        """Does nothing: the event loop is told by the threads."""
 
     def replace_stalled(self) -> None:
         """Starts a thread in the place of one that hangs; that one ends if it ever returns."""
         self._start_thread()
 
     def close(self) -> None:
-        """Tells the threads to end once the line is empty; the last one closes the servable. Does not wait."""
+        """Tells the threads to end once the queue is empty; the last one closes the servable. Does not wait."""
         for _ in range(self.thread_count):
-            self._line.put(None)
+            self._work_queue.put(None)
 
     def join(self, timeout_s: float) -> None:
         """Waits, after `close`, until the servable is closed; not for threads that hang. Blocking; any thread."""
@@ -121,7 +127,7 @@ class ThreadRunner:
 
     def _work(self) -> None:
         buffer = self._servable.description.input.blank(self._bucket_sizes[-1])
-        while (batch := self._line.get()) is not None:
+        while (batch := self._work_queue.get()) is not None:
             outcome = BatchOutcome(batch)
             batch.started_at = started_at = self._clock.now()
             try:
@@ -132,7 +138,7 @@ class ThreadRunner:
             if batch.abandoned:
                 return  # another thread has taken this one's place
             if not self._loop.is_closed():
-                self._loop.call_soon_threadsafe(self._listener.came_back, outcome)
+                self._loop.call_soon_threadsafe(self._listener.on_batch_done, outcome)
         with self._lock:
             self._working -= 1
             last = self._working == 0
@@ -143,7 +149,7 @@ class ThreadRunner:
                 self._ended.set()
 
     def _run(self, outcome: BatchOutcome, buffer: CropBatch, now: float) -> None:
-        row_count = leave_out_unwanted(outcome, now)
+        row_count = drop_cancelled(outcome, now)
         if row_count == 0:
             return
         batch = outcome.batch

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from ferserve_server.batching.line import Line
+from ferserve_server.batching.worker_pool import LifoWorkQueue
 
 
 class Worker:
@@ -38,7 +38,7 @@ def put_and_wait(line):
 
 
 def test_one_caller_alone_always_meets_the_same_thread():
-    line, taken = Line(), []
+    line, taken = LifoWorkQueue(), []
     workers = [Worker(line, taken) for _ in range(3)]
     for _ in range(20):
         wait_until_idle(line, 3)
@@ -50,7 +50,7 @@ def test_one_caller_alone_always_meets_the_same_thread():
 
 
 def test_work_that_finds_nobody_waits_in_order():
-    line = Line()
+    line = LifoWorkQueue()
     for number in range(5):
         line.put(number)
 
@@ -58,7 +58,7 @@ def test_work_that_finds_nobody_waits_in_order():
 
 
 def test_none_ends_one_thread_each_after_the_work_before_it():
-    line, taken = Line(), []
+    line, taken = LifoWorkQueue(), []
     works = [threading.Event() for _ in range(4)]
     for work in works:
         line.put(work)

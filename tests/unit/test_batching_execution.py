@@ -8,7 +8,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from ferserve_server.backends.fake import FakeServable
-from ferserve_server.batching.runner import ThreadRunner
+from ferserve_server.batching.execution import ThreadRunner
 from ferserve_server.domain.servable import InputSpec, ModelDescription, ServableId
 from support.fake_clock import FakeClock
 
@@ -27,12 +27,12 @@ class Unclosable(FakeServable):
 
 
 class NobodyListens:
-    """Of `batching.runner.RunnerListener`."""
+    """Of `batching.execution.RunnerListener`."""
 
-    def came_back(self, outcome: object) -> None:
+    def on_batch_done(self, outcome: object) -> None:
         """Not called here."""
 
-    def changed(self) -> None:
+    def on_runner_change(self) -> None:
         """Not called here."""
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ferserve_server.batching.company import few_rows
+from ferserve_server.batching.fixed_cost import min_concurrent_rows
 
 
 def milliseconds(batch, row, sizes=(1, 8, 32, 128)):
@@ -14,7 +14,7 @@ def milliseconds(batch, row, sizes=(1, 8, 32, 128)):
     [(0.31, 0.06, 9), (0.4, 0.3, 2), (0.6, 0.9, 0), (0.0, 0.5, 0), (0.35, 0.01, 32)],
 )
 def test_few_are_rows_that_cost_less_than_their_batch_with_its_handover(batch_ms, row_ms, expected):
-    assert few_rows(milliseconds(batch_ms, row_ms)) == expected
+    assert min_concurrent_rows(milliseconds(batch_ms, row_ms)) == expected
 
 
 @pytest.mark.parametrize(
@@ -27,18 +27,18 @@ def test_few_are_rows_that_cost_less_than_their_batch_with_its_handover(batch_ms
     ids=["fer-nano, the first batch cold", "fer-small", "fer-base"],
 )
 def test_few_are_told_from_times_as_measured(milliseconds_by_size, expected):
-    assert few_rows({size: ms / 1e3 for size, ms in milliseconds_by_size.items()}) == expected
+    assert min_concurrent_rows({size: ms / 1e3 for size, ms in milliseconds_by_size.items()}) == expected
 
 
 def test_rows_that_cost_nothing_are_few_up_to_a_bound():
-    assert few_rows({1: 0.02, 128: 0.02}) == 32
-    assert few_rows({1: 0.021, 128: 0.02}) == 32
+    assert min_concurrent_rows({1: 0.02, 128: 0.02}) == 32
+    assert min_concurrent_rows({1: 0.021, 128: 0.02}) == 32
 
 
 def test_a_net_whose_batches_cost_nothing_but_their_rows_has_no_few_rows():
-    assert few_rows({1: 0.001, 128: 1.0}) == 0
+    assert min_concurrent_rows({1: 0.001, 128: 1.0}) == 0
 
 
 @pytest.mark.parametrize("latency_s", [{}, {8: 0.01}])
 def test_nothing_is_few_where_nothing_tells(latency_s):
-    assert few_rows(latency_s) == 0
+    assert min_concurrent_rows(latency_s) == 0
