@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ferserve_server.clock import MonotonicClock
-from ferserve_server.domain.ports import Priority
 from ferserve_server.domain.servable import ModelSpec, ModelStatus, Precision, ServableState, Tuning, VersionStatus
 from ferserve_server.fronts.arena import Arena
 from ferserve_server.fronts.desk import FrontDesk
@@ -34,14 +33,14 @@ class GatedScorer(FakeScorer):
         self.gate = asyncio.Event()
         self.cancelled = 0
 
-    async def score(self, crops, *, deadline=None, priority=Priority.INTERACTIVE) -> ScoredFaces:
+    async def score(self, crops, **terms) -> ScoredFaces:
         self.taken.append(len(crops))
         try:
             await self.gate.wait()
         except asyncio.CancelledError:
             self.cancelled += 1
             raise
-        return await super().score(crops, deadline=deadline, priority=priority)
+        return await super().score(crops, **terms)
 
 
 class Pair:

@@ -60,9 +60,9 @@ class Picky(FakeScorer):
         self.error = error
         self.most = most
 
-    async def score(self, crops, *, deadline=None, priority=Priority.INTERACTIVE) -> ScoredFaces:
+    async def score(self, crops, **terms) -> ScoredFaces:
         self.refuse_with = self.error if len(crops) > self.most else None
-        return await super().score(crops, deadline=deadline, priority=priority)
+        return await super().score(crops, **terms)
 
 
 async def test_requests_that_begin_together_go_as_one_and_each_gets_its_own_scores() -> None:

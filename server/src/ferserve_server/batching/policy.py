@@ -59,17 +59,18 @@ class Waiting(Protocol):
 
 
 W = TypeVar("W", bound=Waiting)
+W_co = TypeVar("W_co", bound=Waiting, covariant=True)
 
 
-class Backlog(Protocol[W]):
+class Backlog(Protocol[W_co]):
     """The requests of one caller that wait."""
 
     @property
-    def interactive(self) -> Sequence[W]:
+    def interactive(self) -> Sequence[W_co]:
         """Those of interactive priority, in the order of service."""
 
     @property
-    def bulk(self) -> Sequence[W]:
+    def bulk(self) -> Sequence[W_co]:
         """Those of bulk priority, oldest first."""
 
     @property

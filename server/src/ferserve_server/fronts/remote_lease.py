@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
+from ferserve_server.domain.caller import UNKNOWN_CALLER, CallerId
 from ferserve_server.domain.ports import Priority
 
 if TYPE_CHECKING:
@@ -70,11 +71,16 @@ class RemoteLease:
             self._remote.end_lease(self.number)
 
     def score(
-        self, crops: CropBatch, *, deadline: float | None = None, priority: Priority = Priority.INTERACTIVE
+        self,
+        crops: CropBatch,
+        *,
+        deadline: float | None = None,
+        priority: Priority = Priority.INTERACTIVE,
+        caller: CallerId = UNKNOWN_CALLER,
     ) -> Coroutine[Any, Any, ScoredFaces]:
         """Scores faces; see `domain.ports.ScoresFaces`."""
         self._used = True
-        return self._remote.score(self, crops, deadline=deadline, priority=priority)
+        return self._remote.score(self, crops, deadline=deadline, priority=priority, caller=caller)
 
     def answered_by(self, servable: ServableId, description: ModelDescription | None) -> None:
         """Notes which version scored."""

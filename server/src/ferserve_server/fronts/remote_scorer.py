@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from ferserve_server.domain.caller import UNKNOWN_CALLER, CallerId
 from ferserve_server.domain.errors import DeadlineUnmeetableError, QueueFullError
 from ferserve_server.domain.prediction import ScoredFaces
 from ferserve_server.fronts import score_messages as wire
@@ -80,15 +81,21 @@ class RemoteScorer:
         self._answer_s = 0.0
 
     async def score(
-        self, lease: RemoteLease, crops: CropBatch, *, deadline: float | None, priority: Priority
+        self,
+        lease: RemoteLease,
+        crops: CropBatch,
+        *,
+        deadline: float | None,
+        priority: Priority,
+        caller: CallerId = UNKNOWN_CALLER,
     ) -> ScoredFaces:
         """Has faces scored for a lease; see `domain.ports.ScoresFaces`."""
-        caller = Caller(lease, crops, deadline, priority, self._loop.create_future())
-        self._begin(caller)
+        request = Caller(lease, crops, deadline, priority, self._loop.create_future(), caller)
+        self._begin(request)
         try:
-            return await caller.future
+            return await request.future
         except asyncio.CancelledError:
-            self._left(caller)
+            self._left(request)
             raise
 
     def end_lease(self, number: int) -> None:
@@ -156,6 +163,7 @@ class RemoteScorer:
             group.deadline,
             first.priority,
             lease.way.spec,
+            first.id,
         )
         self._post(wire.write_score(request))
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import grpc
 
 from ferserve_server.domain.errors import FerserveError
+from ferserve_server.transport.arrivals import Arrivals
 from ferserve_server.transport.intake import CANCELLED, OK, Intake, known
 from ferserve_server.transport.open_stream import OpenStream
 from ferserve_server.transport.status import code_of, trailers_of
@@ -48,16 +49,21 @@ class Calls(Intake):
     def __init__(self, limits: RequestLimits, observer: CallObserver, clock: Clock) -> None:
         super().__init__(limits, observer)
         self._clock = clock
+        self._arrivals = Arrivals(clock)
 
     def deadline(self, context: Context) -> float | None:
         """When the caller stops waiting, on the server's clock, in seconds, or None."""
         remaining_s = context.time_remaining()
         # The stubs do not tell that a call without a deadline has none.
-        return None if remaining_s is None else self.deadline_in(remaining_s)  # type: ignore[redundant-expr]
+        return None if remaining_s is None else self._clock.now() + remaining_s  # type: ignore[redundant-expr]
 
-    def deadline_in(self, remaining_s: float) -> float:
-        """The deadline of a caller who waits for so many seconds from now on."""
-        return self._clock.now() + remaining_s
+    def deadline_in(self, timeout_s: float) -> float:
+        """Returns the deadline of a call that came with a timeout, in seconds.
+
+        Its bytes were there when this iteration of the event loop began, if not before: in an iteration that takes
+        50 ms the last caller has lost that time in the socket.
+        """
+        return self._arrivals.latest_at() + timeout_s
 
     def unary(
         self,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ferserve_server.domain.errors import FerserveError
 from ferserve_server.transport.http.answers import format_analyses
-from ferserve_server.transport.http.calls import answered_within
+from ferserve_server.transport.http.calls import answered_within, caller_of_request
 from ferserve_server.transport.http.query import ANALYZE_OPTIONS, parse_analyze, parse_options, parse_timeout
 from ferserve_server.transport.http.reply import json_reply
 
@@ -58,6 +58,7 @@ class AnalyzeRoute:
                 options.detection,
                 deadline=None if timeout_s is None else started_at + timeout_s,
                 priority=options.priority,
+                caller=caller_of_request(request),
             )
         if upload.names is None and isinstance(answer.results[0], FerserveError):
             raise answer.results[0]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from ferserve_server.transport.http.calls import answered_within
+from ferserve_server.transport.http.calls import answered_within, caller_of_request
 from ferserve_server.transport.http.infer_request import HEADER_LENGTH, parse_infer
 from ferserve_server.transport.http.infer_response import as_document, infer_reply
 from ferserve_server.transport.http.query import TIMEOUT, parse_options, parse_timeout
@@ -60,7 +60,7 @@ class OpenInferenceRoutes:
             body = await self._bodies.whole(request)
             message = parse_infer(body, request.headers.get(HEADER_LENGTH), *_model(request))
             deadline = None if timeout_s is None else started_at + timeout_s
-            return infer_reply(message, await self._answers.infer(message, deadline))
+            return infer_reply(message, await self._answers.infer(message, deadline, caller_of_request(request)))
 
     async def _server(self, request: web.Request) -> Reply:
         del request

@@ -6,6 +6,7 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 from ferserve_server.domain.errors import UnsupportedError
+from ferserve_server.transport.callers import caller_of_context
 from ferserve_server.transport.compat.messages import OPEN_INFERENCE_SERVICE, generic_handler, message_class
 from ferserve_server.transport.oip.control import parse_version
 from ferserve_server.transport.oip.stream import InferStream
@@ -61,16 +62,16 @@ class OpenInferenceServicer:
         return generic_handler(OPEN_INFERENCE_SERVICE, {**wrapped, "ModelStreamInfer": stream})
 
     async def _model_infer(self, request: Message, context: Context) -> Message:
-        return await self._answers.infer(request, self._calls.deadline(context))
+        return await self._answers.infer(request, self._calls.deadline(context), caller_of_context(context))
 
     async def _model_stream_infer(
         self, requests: AsyncIterator[Message], context: Context
     ) -> AsyncGenerator[Message, None]:
-        deadline = self._calls.deadline(context)
+        deadline, caller = self._calls.deadline(context), caller_of_context(context)
         # Triton's header for clients that want the status of the call instead of a text in the stream.
         strict = ("triton_grpc_error", "true") in (context.invocation_metadata() or ())
         stream = InferStream(
-            lambda request: self._answers.infer(request, deadline),
+            lambda request: self._answers.infer(request, deadline, caller),
             max_unanswered=self._max_unanswered,
             draining=self._calls.draining,
             strict=strict,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from ferserve_server.domain.errors import InvalidRequestError, VersionNotFoundError
 from ferserve_server.domain.servable import ServableState
+from ferserve_server.transport.callers import caller_of_context
 from ferserve_server.transport.compat import faces
 from ferserve_server.transport.compat.classify import Question
 from ferserve_server.transport.compat.messages import (
@@ -75,10 +76,10 @@ class TensorFlowServingServicer:
     async def _predict(self, request: Message, context: Context) -> Message:
         spec = _parse_spec(request.model_spec)
         outputs = tensors.check_outputs(request.output_filter)
-        deadline = self._calls.deadline(context)
+        deadline, caller = self._calls.deadline(context), caller_of_context(context)
 
         def parse(description: ModelDescription) -> Question:
-            return Question(tensors.parse_faces(request, description.input, self._limits), deadline)
+            return Question(tensors.parse_faces(request, description.input, self._limits), deadline, caller=caller)
 
         def write(found: Classification) -> Message:
             response = message_class("tensorflow.serving.PredictResponse")()
