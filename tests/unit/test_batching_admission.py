@@ -121,20 +121,20 @@ def test_one_caller_may_be_held_to_fewer_faces_than_the_queue_has_room_for():
         )
 
 
-def test_headroom_grows_with_late_answers_rests_at_one_in_eleven_and_is_bounded():
+def test_headroom_grows_with_work_in_vain_rests_at_one_in_eleven_and_is_bounded():
     estimate = ServiceEstimate()
     estimate.record_batch(0.01)
     for _ in range(1000):
-        estimate.record_answer(late=True)
+        estimate.record_answer(in_vain=True)
     assert estimate.headroom_s == pytest.approx(0.08)
 
     for _ in range(10):
-        estimate.record_answer(late=False)
-    estimate.record_answer(late=True)
+        estimate.record_answer(in_vain=False)
+    estimate.record_answer(in_vain=True)
     assert estimate.headroom_s == pytest.approx(0.08)
 
     for _ in range(1000):
-        estimate.record_answer(late=False)
+        estimate.record_answer(in_vain=False)
     assert estimate.headroom_s == 0.0
 
 
@@ -147,3 +147,16 @@ def test_the_time_that_the_event_loop_takes_for_others_counts_as_waiting():
         estimate.record_lag(0.025)
 
     assert estimate.latest_s(load, 1, LIMITS) - before_s > 0.025
+
+
+def test_no_headroom_lets_an_executor_run_dry():
+    estimate = ServiceEstimate()
+    estimate.record_batch(0.01)
+    for _ in range(1000):
+        estimate.record_answer(in_vain=True)
+    little, much = (
+        Load(queued, 1, own_faces=queued, caller_count=0, executor_idle=False) for queued in (24, 40)
+    )
+
+    assert estimate.latest_s(little, 8, LIMITS) < 0.04
+    assert estimate.latest_s(much, 8, LIMITS) > 0.08

@@ -96,6 +96,15 @@ class FerserveError(Exception):
         return self.facts.field_violations
 
     @property
+    def retry_safe(self) -> bool | None:
+        """Whether the server says that sending the request again is safe.
+
+        True: no model has run on it. False: one has, and may have failed because of it, so that
+        sending it again may do the same harm again. None: the server did not say, or did not answer.
+        """
+        return {"true": True, "false": False}.get(self.metadata.get("retry_safe", ""))
+
+    @property
     def retry_delay_s(self) -> float | None:
         """Shortest wait before another try in seconds, or None."""
         return self.facts.retry_delay_s
@@ -151,7 +160,10 @@ class ModelNotReadyError(ServerUnavailableError):
 
 
 class EngineStalledError(ServerUnavailableError):
-    """The inference engine hangs, or has died (reason ENGINE_LOST), and is being restarted."""
+    """The inference engine hung or died (reason ENGINE_LOST) and is being restarted.
+
+    `retry_safe` is False if it had this request, which may be the cause: it is not sent again by itself.
+    """
 
 
 class DeadlineExceededError(FerserveError):

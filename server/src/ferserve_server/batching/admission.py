@@ -18,13 +18,16 @@ the work is for nothing (benchmarks/overload.py)."""
 _RETRY_RANGE_S: Final = (0.005, 5.0)
 """Shortest and longest wait that a rejected caller is told, in seconds."""
 
-_LATE_STEP: Final = 0.2
-_PUNCTUAL_STEP: Final = 0.02
-"""Batches' times that the headroom grows by for an answer that was too late, and shrinks by for one that was in
-time: it rests where one answer in eleven is late. Steps as in the additive increase of DCTCP and its kind."""
+_VAIN_STEP: Final = 0.2
+_USEFUL_STEP: Final = 0.02
+"""Batches' times that the headroom grows by for a request whose work was in vain, and shrinks by for one that was
+answered in time: it rests where one in eleven is in vain."""
 
 _MOST_HEADROOM: Final = 8.0
-"""Batches' times that the headroom may reach. Beyond it an executor would run dry between what is accepted."""
+"""Batches' times that the headroom may reach: the wait that callers with deadlines far ahead may be spared."""
+
+_LEAST_BATCHES_AHEAD: Final = 1.0
+"""Batches that may wait for each executor whatever the headroom is, so that none of them runs dry."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +77,8 @@ class ServiceEstimate:
         batch_s: Mean time of a batch in its executor, in seconds; 0 before the first.
         lag_s: Mean time from a batch's end until its answers are on their way, in seconds: the event loop was
             busy with others, such as with requests that it rejected.
-        headroom_s: Time that is kept free before deadlines, in seconds; learnt from answers that were late.
+        headroom_s: Time that is kept free before deadlines, in seconds; learnt from accepted requests that were
+            not answered in time, or whose callers cancelled them: their patience ends before their deadlines.
     """
 
     def __init__(self) -> None:
@@ -95,9 +99,9 @@ class ServiceEstimate:
         """Takes in how long the event loop took to get to the answers of a batch, in seconds."""
         self.lag_s += _SMOOTHING * (lag_s - self.lag_s)
 
-    def record_answer(self, *, late: bool) -> None:
-        """Takes in whether an accepted request with a deadline was answered too late."""
-        step = _LATE_STEP if late else -_PUNCTUAL_STEP
+    def record_answer(self, *, in_vain: bool) -> None:
+        """Takes in if an accepted request with a deadline was late or cancelled, or answered in time."""
+        step = _VAIN_STEP if in_vain else -_USEFUL_STEP
         most_s = _MOST_HEADROOM * self.batch_s
         self.headroom_s = min(most_s, max(0.0, self.headroom_s + step * self.batch_s))
 
@@ -113,12 +117,18 @@ class ServiceEstimate:
         only as many as fair shares let pass meanwhile. A request of more than a quantum is served in rounds, and
         requests that come later may be served between them.
         """
-        own_faces = load.own_faces + face_count
-        others = min(load.queued_faces - load.own_faces, load.caller_count * max(own_faces, limits.quantum))
-        batches_ahead = (load.own_faces + others) / limits.max_batch_size / limits.executor_count
+        batches_ahead = self.batches_ahead(load, face_count, limits)
         between = min((face_count - 1) // limits.quantum / limits.executor_count, batches_ahead)
         batches = batches_ahead + 2 + between
-        return (batches * self.batch_s + self.lag_s) * _DEADLINE_MARGIN + self.headroom_s
+        needed_s = (batches * self.batch_s + self.lag_s) * _DEADLINE_MARGIN
+        return needed_s if batches_ahead < _LEAST_BATCHES_AHEAD else needed_s + self.headroom_s
+
+    @staticmethod
+    def batches_ahead(load: Load, face_count: int, limits: QueueLimits) -> float:
+        """Returns the batches that each executor runs before it comes to a request that is accepted now."""
+        own_faces = load.own_faces + face_count
+        others = min(load.queued_faces - load.own_faces, load.caller_count * max(own_faces, limits.quantum))
+        return (load.own_faces + others) / limits.max_batch_size / limits.executor_count
 
 
 def check_admission(

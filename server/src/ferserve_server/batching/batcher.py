@@ -206,9 +206,8 @@ class Batcher:
 
     def _cancel(self, entry: Entry) -> None:
         """Drops a caller's waiting rows at once; the scores of its running ones go to nobody."""
-        now = self._clock.now()
-        if entry.expired(now):
-            self._estimate.record_answer(late=True)
+        if entry.deadline is not None:
+            self._estimate.record_answer(in_vain=True)
         if entry.remaining:
             self._observer.cancelled("queued")
             self._queue.drop(entry)
@@ -220,7 +219,7 @@ class Batcher:
         """Dispatches batches until the policy says to wait."""
         now = self._clock.now()
         for entry in self._queue.pop_expired(now):
-            self._estimate.record_answer(late=True)
+            self._estimate.record_answer(in_vain=True)
             self._reject(entry, DeadlineExpiredError())
         self._run_isolated(now)
         while self._queue and self._runner.available and self._may_run_others():
@@ -257,7 +256,7 @@ class Batcher:
         for entry in decision.late:
             remaining_s = 0.0 if entry.deadline is None else entry.deadline - now
             self._queue.drop(entry)
-            self._estimate.record_answer(late=True)
+            self._estimate.record_answer(in_vain=True)
             self._reject(
                 entry, DeadlineUnmeetableError(remaining_s=remaining_s, expected_s=self._estimate.service_s)
             )
@@ -287,7 +286,7 @@ class Batcher:
         for part in outcome.skipped:
             if not part.entry.done:
                 if part.entry.expired(now):
-                    self._estimate.record_answer(late=True)
+                    self._estimate.record_answer(in_vain=True)
                 self._reject(part.entry, DeadlineExpiredError())
         if outcome.error is not None:
             self._recover(batch, outcome.error)
@@ -308,7 +307,7 @@ class Batcher:
         recovery.scatter(batch, scores, outcome.inference_s, outcome.servable)
         for part in batch.slices:
             if part.entry.deadline is not None and part.entry.done:
-                self._estimate.record_answer(late=part.entry.expired(now + self._estimate.lag_s))
+                self._estimate.record_answer(in_vain=part.entry.expired(now + self._estimate.lag_s))
         if not self.healthy:
             self._set_health(healthy=True)
         queue_s = batch.dispatched_at - min(part.entry.enqueued_at for part in batch.slices)
