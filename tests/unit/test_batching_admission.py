@@ -154,9 +154,7 @@ def test_no_headroom_lets_an_executor_run_dry():
     estimate.record_batch(0.01)
     for _ in range(1000):
         estimate.record_answer(in_vain=True)
-    little, much = (
-        Load(queued, 1, own_faces=queued, caller_count=0, executor_idle=False) for queued in (24, 40)
-    )
+    little, much = (Load(queued, 1, own_faces=queued, caller_count=0, executor_idle=False) for queued in (24, 40))
 
     assert estimate.latest_s(little, 8, LIMITS) < 0.04
     assert estimate.latest_s(much, 8, LIMITS) > 0.08

@@ -155,8 +155,9 @@ class Batcher:
             raise EngineLostError(executed=False)
         queue, face_count = self._queue, len(entry.crops)
         missing = queue.face_count + face_count - self._limits.max_faces
-        if missing > 0 or queue.byte_count + entry.crops.nbytes > self._limits.max_bytes:
-            self._displace(entry, max(missing, 1))
+        missing_bytes = queue.byte_count + entry.crops.nbytes - self._limits.max_bytes
+        if missing > 0 or missing_bytes > 0:
+            self._displace(entry, max(missing, -(-missing_bytes * face_count // entry.crops.nbytes)))
         own_faces = queue.faces_of(entry.caller)
         admission.check_admission(
             face_count=face_count,
