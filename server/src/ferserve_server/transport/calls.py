@@ -15,6 +15,7 @@ from ferserve_server.domain.errors import FerserveError
 from ferserve_server.transport.arrivals import Arrivals
 from ferserve_server.transport.intake import CANCELLED, OK, Intake, known
 from ferserve_server.transport.open_stream import OpenStream
+from ferserve_server.transport.reading import check_readable
 from ferserve_server.transport.status import code_of, trailers_of
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ class Calls(Intake):
             refusal: FerserveError | None = None
             try:
                 self.check_in(context.invocation_metadata() or ())
+                check_readable(request)
                 self._limits.check_message(length(request))
                 return await handle(request, context)
             except asyncio.CancelledError:
@@ -198,6 +200,7 @@ class Calls(Intake):
         self, requests: AsyncIterator[Request], length: Callable[[Request], int]
     ) -> AsyncIterator[Request]:
         async for request in requests:
+            check_readable(request)
             self._limits.check_message(length(request))
             yield request
 

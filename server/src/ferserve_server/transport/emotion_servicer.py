@@ -17,6 +17,7 @@ from ferserve_server.transport import answers, wire
 from ferserve_server.transport.callers import caller_of_context
 from ferserve_server.transport.crop_requests import CropRequest, CropRequests
 from ferserve_server.transport.health import EMOTION_SERVICE
+from ferserve_server.transport.reading import method_handler
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
@@ -69,15 +70,14 @@ class EmotionServicer:
             {
                 "ClassifyFaces": unary(self.ClassifyFaces),
                 "ClassifyStream": stream(self.ClassifyStream),
-                "AnalyzeImages": unary(
-                    self.AnalyzeImages,
-                    emotion_pb2.AnalyzeImagesRequest.FromString,
-                    emotion_pb2.AnalyzeImagesResponse.SerializeToString,
+                "AnalyzeImages": method_handler(
+                    self.AnalyzeImages, emotion_pb2.AnalyzeImagesRequest, emotion_pb2.AnalyzeImagesResponse
                 ),
-                "StreamFrames": stream(
+                "StreamFrames": method_handler(
                     self.StreamFrames,
-                    emotion_pb2.StreamFramesRequest.FromString,
-                    emotion_pb2.StreamFramesResponse.SerializeToString,
+                    emotion_pb2.StreamFramesRequest,
+                    emotion_pb2.StreamFramesResponse,
+                    streaming=True,
                 ),
             },
         )

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from google.protobuf import message_factory
+
 from ferserve.v1 import model_service_pb2 as model_pb2
 from ferserve_server.domain.errors import InvalidRequestError
 from ferserve_server.transport import wire
 from ferserve_server.transport.model_messages import format_model
+from ferserve_server.transport.reading import service_handler
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    import grpc
 
     from ferserve_server.domain.servable import ModelStatus
     from ferserve_server.transport.calls import Calls, Context
@@ -41,6 +46,12 @@ class ModelServicer:
         self.DeleteAlias = calls.unary("DeleteAlias", self._delete_alias)
         self.PromoteVersion = calls.unary("PromoteVersion", self._promote_version)
         self.RollBack = calls.unary("RollBack", self._roll_back)
+
+    def handlers(self) -> grpc.GenericRpcHandler:
+        """Its RPCs for a gRPC server."""
+        service = model_pb2.DESCRIPTOR.services_by_name["ModelService"]
+        handlers = {name: getattr(self, name) for name in service.methods_by_name}
+        return service_handler(service, handlers, message_factory.GetMessageClass)
 
     async def _get_model(self, request: model_pb2.GetModelRequest, context: Context) -> model_pb2.GetModelResponse:
         del context
