@@ -169,8 +169,12 @@ class RemoteScorer:
 
     def _left(self, caller: Caller) -> None:
         group = caller.group
-        if group.number not in self._sent or caller not in group.callers:
-            return  # it was not sent yet, or the answer crossed the caller's leaving
+        if group.number == 0 or caller not in group.callers:  # it was not sent
+            self._cancelled("queued")
+            return
+        if group.number not in self._sent:  # the answer crossed the caller's leaving
+            self._cancelled("running")
+            return
         group.left_count += 1
         if group.left_count == len(group.callers):
             self._post(wire.write_numbered(wire.CANCEL, group.number))

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import grpc
 
 from ferserve_server.domain.errors import FerserveError
 from ferserve_server.transport.arrivals import Arrivals
-from ferserve_server.transport.intake import CANCELLED, OK, Intake, known
+from ferserve_server.transport.intake import CANCELLED, DEADLINE_EXCEEDED, OK, Intake, known
 from ferserve_server.transport.open_stream import OpenStream
 from ferserve_server.transport.reading import check_readable
 from ferserve_server.transport.status import code_of, trailers_of
@@ -32,10 +32,18 @@ Response = TypeVar("Response")
 Answer = TypeVar("Answer")
 Sent = TypeVar("Sent")
 
+_SAME_MOMENT_S: Final = 1e-3
+"""Timers of the event loop may be early by as much as their clock's resolution."""
+
 
 def _protobuf_length(message: Any) -> int:  # noqa: ANN401 - any protobuf message
     length: int = message.ByteSize()
     return length
+
+
+def _code_of_cancelled(remaining_s: float | None) -> str:
+    """The code of a call that was cancelled, with so many seconds left until its deadline."""
+    return CANCELLED if remaining_s is None or remaining_s > _SAME_MOMENT_S else DEADLINE_EXCEEDED
 
 
 class Calls(Intake):
@@ -86,7 +94,7 @@ class Calls(Intake):
                 self._limits.check_message(length(request))
                 return await handle(request, context)
             except asyncio.CancelledError:
-                code = CANCELLED
+                code = _code_of_cancelled(context.time_remaining())
                 raise
             except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets a status
                 refusal = known(method, error)
@@ -107,6 +115,8 @@ class Calls(Intake):
         metadata: Iterable[tuple[str, str]],
         handle: Callable[[], Awaitable[Answer]],
         send: Callable[[Answer | FerserveError], Awaitable[Sent]],
+        *,
+        deadline: float | None = None,
     ) -> Sent:
         """Runs a call that another protocol than gRPC carries.
 
@@ -115,6 +125,8 @@ class Calls(Intake):
             metadata: Names and values of its headers.
             handle: Answers; called unless the call is refused.
             send: Writes the answer, or the error in its place. The call is open until that is done.
+            deadline: When the caller stops waiting, on the server's clock, in seconds, or None. A call that is
+                cancelled after that is counted as DEADLINE_EXCEEDED, which is what its caller is told.
 
         Returns:
             What `send` returns.
@@ -128,7 +140,7 @@ class Calls(Intake):
                 self.check_in(metadata)
                 outcome = await handle()
             except asyncio.CancelledError:
-                code = CANCELLED
+                code = _code_of_cancelled(None if deadline is None else deadline - self._clock.now())
                 raise
             except Exception as error:  # noqa: BLE001 - as above
                 outcome = known(method, error)
@@ -182,7 +194,7 @@ class Calls(Intake):
                     async for answer in answers:
                         yield answer
             except (asyncio.CancelledError, GeneratorExit):
-                code = CANCELLED
+                code = _code_of_cancelled(context.time_remaining())
                 raise
             except Exception as error:  # noqa: BLE001 - as above
                 refusal = known(method, error)
