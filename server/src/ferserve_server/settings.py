@@ -211,6 +211,10 @@ class Settings(UpstreamSettings):
             raise ValueError(f"bucket_sizes must rise from 1 or more, got {','.join(map(str, sizes))}")
         if self.max_faces_per_request > self.max_queue_faces:
             raise ValueError("max_faces_per_request must not be above max_queue_faces: such a request never fits")
+        if 0 < self.max_queue_faces_per_caller < self.max_faces_per_request:
+            raise ValueError(
+                "max_faces_per_request must not be above max_queue_faces_per_caller: such a request never fits"
+            )
         if self.max_images_per_request > self.max_queue_images:
             raise ValueError(
                 "max_images_per_request must not be above max_queue_images: such a request never fits"
