@@ -179,6 +179,7 @@ bench: setup .bench/server/.ready ## Measure engine, batcher, large calls, trans
 	$(BIN)/python benchmarks/serving.py
 	$(BIN)/python benchmarks/scaling.py $(BENCH_FLAGS)
 	$(BIN)/python benchmarks/overload.py $(BENCH_FLAGS)
+	$(BIN)/python benchmarks/impatience.py
 	$(BIN)/python benchmarks/start_time.py --command .bench/server/bin/ferserve-server $(BENCH_FLAGS)
 	$(BIN)/python benchmarks/performance_tables.py
 

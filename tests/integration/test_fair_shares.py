@@ -20,8 +20,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 HELD = {
-    "max_queue_faces": 8, "hold_until_queued": 8, "max_faces_per_request": 4,
-    "bucket_sizes": (1, 8), "metrics_listen": "127.0.0.1:0",
+    "max_queue_faces": 8,
+    "hold_until_queued": 8,
+    "max_faces_per_request": 4,
+    "bucket_sizes": (1, 8),
+    "metrics_listen": "127.0.0.1:0",
 }
 """Nothing runs before eight faces wait, for which there is just room."""
 

@@ -14,7 +14,7 @@ Rules, in this order:
    request do not hold up single ones, and requests of usual sizes travel whole.
 4. Interactive work goes before bulk work. Bulk work that has waited `bulk_promotion_s` counts as interactive.
 5. A request whose deadline would pass while its batch runs is dropped, if there is another one to run instead
-   (earliest feasible deadline; docs/adr/0025). If there is none it runs: the estimate of the time may be stale.
+   (earliest feasible deadline; docs/adr/0031). If there is none it runs: the estimate of the time may be stale.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ A face that brings the engine down is sent again by its caller, and by the retri
 loss costs all callers the time of a restart, and those whose batches ran an error. So the rows of a lost batch are
 suspects from then on, whoever sends them. A request with a suspect in it runs while nothing else does, the suspect
 in a batch of its own. One that is answered is cleared; one that the engine dies of again is convicted, and fails
-without being run. So a poisonous face costs two losses, however often it is sent (docs/adr/0026).
+without being run. So a poisonous face costs two losses, however often it is sent (docs/adr/0032).
 """
 
 from __future__ import annotations

@@ -115,8 +115,6 @@ class Calls(Intake):
         metadata: Iterable[tuple[str, str]],
         handle: Callable[[], Awaitable[Answer]],
         send: Callable[[Answer | FerserveError], Awaitable[Sent]],
-        *,
-        deadline: float | None = None,
     ) -> Sent:
         """Runs a call that another protocol than gRPC carries.
 
@@ -125,8 +123,6 @@ class Calls(Intake):
             metadata: Names and values of its headers.
             handle: Answers; called unless the call is refused.
             send: Writes the answer, or the error in its place. The call is open until that is done.
-            deadline: When the caller stops waiting, on the server's clock, in seconds, or None. A call that is
-                cancelled after that is counted as DEADLINE_EXCEEDED, which is what its caller is told.
 
         Returns:
             What `send` returns.
@@ -140,7 +136,7 @@ class Calls(Intake):
                 self.check_in(metadata)
                 outcome = await handle()
             except asyncio.CancelledError:
-                code = _code_of_cancelled(None if deadline is None else deadline - self._clock.now())
+                code = CANCELLED
                 raise
             except Exception as error:  # noqa: BLE001 - as above
                 outcome = known(method, error)

@@ -151,7 +151,7 @@ class CropStreamCall:
     def _expire(self) -> None:
         """Ends it, since the caller waits no more."""
         if self._is_open:
-            self._opened.count(DeadlineExpiredError())
+            self._opened.count(asyncio.CancelledError())
             self._stream.finish(error_block(DeadlineExpiredError()))
             self._close()
 

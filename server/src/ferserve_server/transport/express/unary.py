@@ -90,8 +90,7 @@ class UnaryCall:
 
     def _begin(self, handle: Callable[[], Awaitable[bytes]]) -> None:
         self._run = Driven(
-            self._calls.carried(self._method, self._head.metadata, handle, self._send, deadline=self._deadline),
-            self._stop_timer,
+            self._calls.carried(self._method, self._head.metadata, handle, self._send), self._stop_timer
         )
 
     def _answer(self) -> Awaitable[bytes]:
