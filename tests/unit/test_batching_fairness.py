@@ -94,6 +94,24 @@ async def test_places_go_to_another_caller_only_as_long_as_it_has_fewer():
                 task.result()
 
 
+async def test_nobody_loses_a_place_to_a_request_that_is_not_accepted():
+    gate = Gate()
+    async with bench(lambda _: made.clock.advance(1.0), max_queue_faces=4, bucket_sizes=(4,)) as made:
+        await made.batcher.score(faces(1))  # a batch takes a second
+        made.servable._before_predict = gate
+        running = await send(made, 4, HOG)
+        await gate.wait_entered()
+        ahead = await send(made, 4, HOG)
+        waiting = [await send(made, 1, HOG) for _ in range(4)]
+
+        with pytest.raises(DeadlineUnmeetableError):
+            await made.batcher.score(faces(1), caller=NEIGHBOUR, deadline=made.clock.now() + 0.5)
+
+        assert not any(task.done() for task in waiting)
+        gate.open()
+        await asyncio.gather(running, ahead, *waiting)
+
+
 async def test_bulk_work_loses_its_places_first():
     gate = Gate()
     async with bench(gate, max_queue_faces=4, bucket_sizes=(4,)) as made:

@@ -153,19 +153,16 @@ class Batcher:
             raise DrainingError
         if self._runner.failing:
             raise EngineLostError(executed=False)
-        queue, face_count = self._queue, len(entry.crops)
-        missing = queue.face_count + face_count - self._limits.max_faces
-        missing_bytes = queue.byte_count + entry.crops.nbytes - self._limits.max_bytes
-        if missing > 0 or missing_bytes > 0:
-            self._displace(entry, max(missing, -(-missing_bytes * face_count // entry.crops.nbytes)))
+        queue = self._queue
+        displaced = self._displaced_by(entry)
         own_faces = queue.faces_of(entry.caller)
         admission.check_admission(
-            face_count=face_count,
+            face_count=len(entry.crops),
             byte_count=entry.crops.nbytes,
             remaining_s=None if entry.deadline is None else entry.deadline - now,
             load=admission.Load(
-                queue.face_count,
-                queue.byte_count,
+                queue.face_count - sum(each.remaining for each in displaced),
+                queue.byte_count - sum(each.crops.nbytes for each in displaced),
                 own_faces,
                 queue.caller_count - (own_faces > 0),
                 self._runner.available and len(self._in_flight) < self._runner.thread_count,
@@ -173,22 +170,31 @@ class Batcher:
             estimate=self._estimate,
             limits=self._limits,
         )
+        if displaced:
+            error = admission.faces_full_error(queue.face_count, self._estimate, self._limits)
+            for each in displaced:
+                queue.drop(each)
+                self._reject(each, error)
 
-    def _displace(self, entry: Entry, missing: int) -> None:
-        """Makes room for a request at the cost of the caller that fills the queue, if that is another one."""
-        if not self._queue:
-            return
-        caller, largest = self._queue.largest_backlog()
-        own = self._queue.faces_of(entry.caller)
-        given_up = admission.rows_to_displace(own, largest, len(entry.crops), missing)
-        error = admission.faces_full_error(self._queue.face_count, self._estimate, self._limits)
-        for displaced in self._queue.newest_of(caller) if given_up else ():
-            given_up -= displaced.remaining
-            if given_up + displaced.remaining <= 0:
+    def _displaced_by(self, entry: Entry) -> list[Entry]:
+        """Lists the requests whose places a request takes: of the caller that fills the queue."""
+        queue, face_count = self._queue, len(entry.crops)
+        over_bytes = queue.byte_count + entry.crops.nbytes - self._limits.max_bytes
+        missing = max(
+            queue.face_count + face_count - self._limits.max_faces,
+            -(-over_bytes * face_count // entry.crops.nbytes),
+        )
+        if missing <= 0 or not queue:
+            return []
+        caller, largest = queue.largest_backlog()
+        given_up = admission.rows_to_displace(queue.faces_of(entry.caller), largest, face_count, missing)
+        displaced: list[Entry] = []
+        for each in queue.newest_of(caller):
+            if given_up <= 0:
                 break
-            self._queue.drop(displaced)
-            self._observer.rejected(error.reason)
-            displaced.fail(error)
+            displaced.append(each)
+            given_up -= each.remaining
+        return displaced if given_up <= 0 else []
 
     def _isolate(self, entry: Entry, now: float) -> bool:
         """Puts a request with suspects in it into quarantine; returns whether there are any."""
