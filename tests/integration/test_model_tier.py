@@ -233,7 +233,12 @@ async def test_a_full_tier_is_passed_through_with_its_own_words(models: Path) ->
         await eventually(waits)
         refusal = await _refused(server.emotion.ClassifyFaces(_faces(1, 1, 1, 1), timeout=TIMEOUT_S))
         assert (refusal.code, refusal.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "QUEUE_FULL")
-        assert refusal.metadata == {"queued": "5", "limit": "8", "setting": "max_queue_faces"}
+        assert refusal.metadata == {
+            "queued": "5",
+            "limit": "8",
+            "setting": "max_queue_faces",
+            "retry_safe": "true",
+        }
         assert refusal.retry_delay_ms is not None
         # Not tried again by itself: that would multiply the load.
         assert await metric(tier, "requests_total", method="ClassifyFaces", code="RESOURCE_EXHAUSTED") == 1
