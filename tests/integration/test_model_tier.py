@@ -231,7 +231,7 @@ async def test_a_full_tier_is_passed_through_with_its_own_words(models: Path) ->
             return await metric(tier, "queue_depth_faces", model="fer-nano", version="1") == 5
 
         await eventually(waits)
-        refusal = await _refused(server.emotion.ClassifyFaces(_faces(1, 1, 1, 1), timeout=TIMEOUT_S))
+        refusal = await _refused(server.emotion.ClassifyFaces(_faces(1, 1, 1, 1, 1), timeout=TIMEOUT_S))
         assert (refusal.code, refusal.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "QUEUE_FULL")
         assert refusal.metadata == {
             "queued": "5",
