@@ -12,8 +12,8 @@ import pytest
 from ferserve.v1 import emotion_service_pb2 as emotion_pb2
 from support.certificates import make_certificates
 from support.fake_models import publish_fake
-from support.front_server import callers, front_server, metric
 from support.local_server import DOORS, LocalServer, Stubs, classes_of, local_server, packed, refusal_of
+from support.worker_server import callers, metric, worker_server
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -133,7 +133,7 @@ async def test_connections_without_certificates_are_callers_of_their_own(tmp_pat
 async def test_callers_of_front_processes_are_told_apart_by_the_owner(tmp_path: Path) -> None:
     publish_fake(tmp_path)
     limits = {**HELD, "max_queue_faces_per_caller": 4}
-    async with front_server(tmp_path, **limits) as server, callers(server, 2) as (first, second):
+    async with worker_server(tmp_path, **limits) as server, callers(server, 2) as (first, second):
         waiting = classify(first, 1, 1, 1, 1)
         await wait_for_depth(server, 4)
         assert await rejected(classify(first, 2)) == "max_queue_faces_per_caller"

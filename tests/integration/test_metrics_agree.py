@@ -14,8 +14,8 @@ from ferserve.v1 import emotion_service_pb2 as emotion_pb2
 from ferserve.v1 import model_service_pb2 as model_pb2
 from ferserve.v1 import servable_pb2
 from support.fake_models import publish_fake
-from support.front_server import callers, front_server, scrape
 from support.local_server import DOORS, LocalServer, Stubs, local_server, packed, refusal_of
+from support.worker_server import callers, scrape, worker_server
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -144,7 +144,7 @@ async def test_callers_and_the_server_count_the_same(tmp_path: Path, door: str) 
 async def test_callers_and_the_server_count_the_same_over_front_processes(tmp_path: Path) -> None:
     publish_fake(tmp_path)
     async with (
-        front_server(
+        worker_server(
             tmp_path, metrics_listen="127.0.0.1:0", max_queue_faces=32, max_faces_per_request=32
         ) as server,
         callers(server, 6) as connections,
@@ -189,7 +189,7 @@ async def test_an_unreadable_message_ends_a_stream_with_invalid_argument(
 async def test_cancellations_are_counted_in_front_processes_as_in_the_owner(tmp_path: Path) -> None:
     publish_fake(tmp_path)
     settings = {"hold_until_queued": 16, "metrics_listen": "127.0.0.1:0"}
-    async with front_server(tmp_path, **settings) as server, callers(server, 6) as connections:
+    async with worker_server(tmp_path, **settings) as server, callers(server, 6) as connections:
         message = emotion_pb2.ClassifyFacesRequest(packed=packed(1)).SerializeToString()
         calls = [stubs.channel.unary_unary(METHODS["ClassifyFaces"])(message) for stubs in connections]
         async with asyncio.timeout(20):

@@ -14,9 +14,9 @@ from ferserve_client import AsyncEmotionClient
 from ferserve_client.errors import EngineStalledError
 from ferserve_server.domain import errors
 from ferserve_server.domain.errors import EngineLostError, FerserveError, ModelNotReadyError
-from ferserve_server.transport.health import EMOTION_SERVICE
-from ferserve_server.transport.status import code_of, trailers_of
-from ferserve_server.transport.upstream.channel import open_channel
+from ferserve_server.services.health import EMOTION_SERVICE
+from ferserve_server.services.status import code_of, trailers_of
+from ferserve_server.upstream.channel import open_channel
 from support.local_server import packed
 
 if TYPE_CHECKING:

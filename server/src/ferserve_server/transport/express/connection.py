@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Protocol
 
-from ferserve_server.transport.callers import caller_of_transport
+from ferserve_server.services.callers import caller_of_transport
 from ferserve_server.transport.express.bounds import DEAD_S, IDLE_S, UNREAD_S
 from ferserve_server.transport.express.session import Session
 
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ferserve_server.domain.caller import CallerId
+    from ferserve_server.services.limits import RequestLimits
     from ferserve_server.transport.express.request_head import RequestHead
     from ferserve_server.transport.express.stream import Call, Stream
-    from ferserve_server.transport.limits import RequestLimits
 
 
 class OpenOnes(Protocol):
