@@ -1,9 +1,4 @@
-"""Selects and builds the loader that a setting names.
-
-Which engine a setting names, and whether it is installed.
-
-What loads versions into this process, whichever process that is.
-"""
+"""Selects and builds the loader that a setting names."""
 
 from __future__ import annotations
 
@@ -12,11 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
 from ferserve_server.backends import onnxruntime, openvino
-from ferserve_server.backends.ensemble import EnsembleLoader
 from ferserve_server.backends.onnx_loader import OnnxLoader
 from ferserve_server.backends.serving_thread import run_at_serving_priority
 from ferserve_server.backends.tensorflow import SavedModelLoader
-from ferserve_server.models.source import RepositorySource
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -120,24 +113,20 @@ class LoaderOptions(Protocol):
 
 
 def make_loader(options: LoaderOptions) -> Loader:
-    """The engine that the options name, as they want it, and ensembles on it.
+    """Builds the loader of the engine that the options name.
 
     Raises:
         BackendMissingError: Its package is not installed.
     """
-    return EnsembleLoader(_engine(options), RepositorySource(options.model_repo))
-
-
-def bring_up(options: LoaderOptions) -> None:
-    """Does what takes long and needs no version. Slow and blocking."""
-    engine = _engine(options)
-    if options.backend == TENSORFLOW and isinstance(engine, SavedModelLoader):
-        engine.import_engine()
-        run_at_serving_priority(engine.start_shared_threads)
-
-
-def _engine(options: LoaderOptions) -> Loader:
     wanted = EngineSettings(
         options.executor_count, options.intra_op_threads, options.gpu_memory_limit_mib, options.gpu_xla
     )
     return engine_loader(options.backend, wanted)
+
+
+def bring_up(options: LoaderOptions) -> None:
+    """Imports the engine and starts its shared threads before any version is loaded. Slow and blocking."""
+    engine = make_loader(options)
+    if options.backend == TENSORFLOW and isinstance(engine, SavedModelLoader):
+        engine.import_engine()
+        run_at_serving_priority(engine.start_shared_threads)
