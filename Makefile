@@ -188,9 +188,8 @@ bench-peers: setup ## Measure other servers with the same net, installed below .
 	$(BIN)/python benchmarks/performance_tables.py
 
 .PHONY: bench-flame
-bench-flame: setup ## Record flame graphs of the server with py-spy; writes docs/images/flame-*.svg and docs/performance.md.
+bench-flame: setup ## Record flame graphs of the server with py-spy; writes build/flame/*.svg.
 	$(BIN)/python benchmarks/flame.py $(BENCH_FLAGS)
-	$(BIN)/python benchmarks/performance_tables.py
 
 BENCH_SWAPS ?= 20
 BENCH_CYCLES ?= 50
