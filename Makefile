@@ -135,11 +135,15 @@ lint: dev ## ruff: style and formatting.
 .PHONY: types
 types: dev ## mypy, strict, over all rooms.
 	$(BIN)/mypy -p ferserve_client -p ferserve_server -p ferserve_training
-	$(BIN)/mypy demo benchmarks
+	$(BIN)/mypy demo benchmarks scripts
 
 .PHONY: walls
 walls: dev ## import-linter: the walls between the rooms.
 	$(BIN)/lint-imports
+
+.PHONY: tree-report
+tree-report: dev ## Measure the server's tree: files, lines, cycles, files that one crop passes.
+	$(BIN)/python scripts/tree_report.py
 
 .PHONY: format
 format: dev ## Format the code and mend what ruff can.
