@@ -141,6 +141,10 @@ types: dev ## mypy, strict, over all rooms.
 walls: dev ## import-linter: the walls between the rooms.
 	$(BIN)/lint-imports
 
+.PHONY: release-check
+release-check: setup ## Build wheels and sdists into dist/, install them in an empty environment, and serve from there.
+	$(BIN)/python scripts/release_check.py
+
 .PHONY: tree-report
 tree-report: dev ## Measure the server's tree: files, lines, cycles, files that one crop passes.
 	$(BIN)/python scripts/tree_report.py

@@ -21,12 +21,19 @@ TENSORFLOW: Final = "tensorflow"
 ONNX_RUNTIME: Final = "onnxruntime"
 OPENVINO: Final = "openvino"
 
+AUTO: Final = "auto"
+
 _EXTRAS: Final = {
     TENSORFLOW: "ferserve-server[cpu] or ferserve-server[gpu]",
     ONNX_RUNTIME: "ferserve-server[onnx]",
     OPENVINO: "ferserve-server[openvino]",
 }
 """What brings each package. The keys are what the setting takes, and the names that Python imports."""
+
+
+def installed_backend() -> str:
+    """Names the first installed engine in the order of `_EXTRAS`; TensorFlow where none is installed."""
+    return next((name for name in _EXTRAS if _is_installed(name)), TENSORFLOW)
 
 
 class BackendMissingError(Exception):
