@@ -1,8 +1,8 @@
 """Builds the distributions and tries them without the checkout.
 
-Builds a wheel and an sdist of every distribution from the committed files into dist/, installs `ferserve[onnx]` from
-them into an empty environment, starts the server in an empty folder, and classifies a picture with the client. Takes
-other packages from the index that pip is set up for. Run with `make release-check`.
+Builds a wheel and an sdist of every distribution from the committed files into dist/, installs `ferserve[onnx]`
+from them into an empty environment, starts the server in an empty folder, and analyses a picture with the client.
+Takes other packages from the index that pip is set up for. Run with `make release-check`.
 """
 
 from __future__ import annotations
@@ -40,7 +40,6 @@ def run(*command: str | Path, cwd: Path | None = None) -> str:
 def build(work: Path) -> None:
     """Builds wheel and sdist of every project from the committed files."""
     source = work / "source"
-    run("git", "worktree", "prune", cwd=ROOT)
     source.mkdir()
     archive = subprocess.run(["git", "archive", "HEAD"], cwd=ROOT, capture_output=True, check=True)
     subprocess.run(["tar", "-x", "-C", str(source)], input=archive.stdout, check=True)
@@ -94,7 +93,7 @@ def _analyze(commands: Path, address: str) -> str:
     end = time.monotonic() + START_TIMEOUT_S
     while True:
         try:
-            return run(commands / "ferserve", "analyze", PICTURE, "--target", address, "--json")
+            return run(commands / "ferserve", "analyze", PICTURE, "--server", address, "--json")
         except subprocess.CalledProcessError:
             if time.monotonic() > end:
                 raise

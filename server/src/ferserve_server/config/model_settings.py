@@ -40,8 +40,8 @@ class ModelSettings(BaseSettings):
 
     # Models
     model_repo: Path = Field(
-        default_factory=default_model_repo,
-        description="folder of models, <model>/<version>/; default: ./model_repo, else that of ferserve-models",
+        default_model_repo(),
+        description="folder of models, <model>/<version>/; where there is no ./model_repo, that of ferserve-models",
     )
     default_model: str = Field("fer-small", description="model of requests that name none")
     versions_per_model: int = Field(1, ge=1, le=16, description="newest versions of a model to keep loaded")

@@ -106,7 +106,7 @@ class Settings(UpstreamSettings):
     backend: Literal["auto", "tensorflow", "onnxruntime", "openvino"] = Field(
         "auto",
         validate_default=True,
-        description="engine that runs models; the last two run model.onnx of a version, on the CPU; auto: the first "
+        description="engine that runs models; the last two run model.onnx, on the CPU; auto: the first "
         "that is installed",
     )
     executor_count: int = Field(0, ge=0, le=256, description="batches that run at once; 0: cores, or 2 on a GPU")
