@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 from ferserve_server.backends import onnxruntime, openvino
 from ferserve_server.backends.onnx_loader import OnnxLoader
@@ -12,10 +12,13 @@ from ferserve_server.backends.serving_thread import run_at_serving_priority
 from ferserve_server.backends.tensorflow import SavedModelLoader
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from ferserve_server.domain.ports import Loader
 
+
+Backend = Literal["tensorflow", "onnxruntime", "openvino"]
 
 TENSORFLOW: Final = "tensorflow"
 ONNX_RUNTIME: Final = "onnxruntime"
@@ -23,7 +26,7 @@ OPENVINO: Final = "openvino"
 
 AUTO: Final = "auto"
 
-_EXTRAS: Final = {
+_EXTRAS: Final[Mapping[Backend, str]] = {
     TENSORFLOW: "ferserve-server[cpu] or ferserve-server[gpu]",
     ONNX_RUNTIME: "ferserve-server[onnx]",
     OPENVINO: "ferserve-server[openvino]",
@@ -31,7 +34,7 @@ _EXTRAS: Final = {
 """What brings each package. The keys are what the setting takes, and the names that Python imports."""
 
 
-def installed_backend() -> str:
+def installed_backend() -> Backend:
     """Names the first installed engine in the order of `_EXTRAS`; TensorFlow where none is installed."""
     return next((name for name in _EXTRAS if _is_installed(name)), TENSORFLOW)
 

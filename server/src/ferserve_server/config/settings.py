@@ -104,10 +104,9 @@ class Settings(UpstreamSettings):
         description="process: every loaded version runs in a process of its own; thread: all in the server's",
     )
     backend: Literal["auto", "tensorflow", "onnxruntime", "openvino"] = Field(
-        "auto",
-        validate_default=True,
-        description="engine that runs models; the last two run model.onnx, on the CPU; auto: the first "
-        "that is installed",
+        installed_backend(),
+        description="engine that runs models; the last two run model.onnx, on the CPU; auto: the first that is "
+        "installed",
     )
     executor_count: int = Field(0, ge=0, le=256, description="batches that run at once; 0: cores, or 2 on a GPU")
     intra_op_threads: int = Field(1, ge=1, le=256, description="threads within one operation")
