@@ -12,7 +12,6 @@ from ferserve_server.backends.serving_thread import run_at_serving_priority
 from ferserve_server.backends.tensorflow import SavedModelLoader
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
     from ferserve_server.domain.ports import Loader
@@ -26,7 +25,9 @@ OPENVINO: Final = "openvino"
 
 AUTO: Final = "auto"
 
-_EXTRAS: Final[Mapping[Backend, str]] = {
+_PREFERENCE: Final[tuple[Backend, ...]] = (TENSORFLOW, ONNX_RUNTIME, OPENVINO)
+
+_EXTRAS: Final = {
     TENSORFLOW: "ferserve-server[cpu] or ferserve-server[gpu]",
     ONNX_RUNTIME: "ferserve-server[onnx]",
     OPENVINO: "ferserve-server[openvino]",
@@ -35,8 +36,8 @@ _EXTRAS: Final[Mapping[Backend, str]] = {
 
 
 def installed_backend() -> Backend:
-    """Names the first installed engine in the order of `_EXTRAS`; TensorFlow where none is installed."""
-    return next((name for name in _EXTRAS if _is_installed(name)), TENSORFLOW)
+    """Names the first installed engine in the order of preference; TensorFlow where none is installed."""
+    return next((name for name in _PREFERENCE if _is_installed(name)), TENSORFLOW)
 
 
 class BackendMissingError(Exception):
