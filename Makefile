@@ -145,6 +145,10 @@ walls: dev ## import-linter: the walls between the rooms.
 release-check: setup ## Build wheels and sdists into dist/, install them in an empty environment, and serve from there.
 	$(BIN)/python scripts/release_check.py
 
+.PHONY: architecture
+architecture: dev ## Draw the diagrams of docs/architecture.md from the imports.
+	$(BIN)/python scripts/architecture_diagrams.py
+
 .PHONY: tree-report
 tree-report: dev ## Measure the server's tree: files, lines, cycles, files that one crop passes.
 	$(BIN)/python scripts/tree_report.py
