@@ -1,6 +1,7 @@
 """Holds the distributions to one version."""
 
 import tomllib
+from itertools import chain
 from pathlib import Path
 
 import ferserve_server
@@ -23,7 +24,7 @@ def test_every_distribution_has_the_version_of_the_server():
 
 def test_distributions_depend_on_each_other_at_their_own_version():
     for name, project in projects().items():
-        needed = [*project.get("dependencies", ()), *sum(project.get("optional-dependencies", {}).values(), [])]
-        for requirement in needed:
+        extras = project.get("optional-dependencies", {}).values()
+        for requirement in chain(project.get("dependencies", ()), *extras):
             if requirement.startswith("ferserve"):
                 assert requirement.endswith(f"=={project['version']}"), (name, requirement)
