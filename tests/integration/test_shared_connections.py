@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 HANG_S = BEAT_S * (LONGEST_SILENCE_BEATS + 2)
 
 HALF: dict[str, Any] = {"processes": 2, "owner_share": 0.5}
-"""The first connection is the owner's, that of the server's own stubs; the next the worker process's, and so on."""
+"""The primary gets the first connection, that of the server's own stubs; the worker the next, and so on."""
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ EXPORTED = {
     "engine_resident_bytes", "engine_restarts", "faces", "image_failures",
     "inference_seconds", "model_alias", "model_serving_version", "padding_faces", "predictions",
     "queue_depth_faces", "queue_oldest_age_seconds", "queue_seconds", "rejections", "request_seconds",
-    "worker_processes", "front_restarts", "requests", "requests_in_progress", "servable_precision",
+    "worker_processes", "worker_restarts", "requests", "requests_in_progress", "servable_precision",
     "servable_state", "stream_answers",
 }  # fmt: skip
 """Dashboards and alerts that people own stand on these names."""

@@ -55,7 +55,7 @@ if TYPE_CHECKING:
 
 
 def default_loader(settings: Settings) -> Loader:
-    """Loads versions into this process, with the engine that the settings name, and ensembles on it.
+    """Builds the loader that loads versions into this process.
 
     Raises:
         BackendMissingError: Its package is not installed.

@@ -19,6 +19,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from ferserve_server.backends.selection import AUTO, installed_backend
 from ferserve_server.config.upstream_settings import UpstreamSettings
 from ferserve_server.domain.face import DetectionOptions
 from ferserve_server.scheduler.settings import BUCKET_SIZES
@@ -102,8 +103,10 @@ class Settings(UpstreamSettings):
         "process" if sys.platform == "linux" else "thread",
         description="process: every loaded version runs in a process of its own; thread: all in the server's",
     )
-    backend: Literal["tensorflow", "onnxruntime", "openvino"] = Field(
-        "tensorflow", description="engine that runs models; the last two run a version's model.onnx, on the CPU"
+    backend: Literal["auto", "tensorflow", "onnxruntime", "openvino"] = Field(
+        installed_backend(),
+        description="engine that runs models; the last two run model.onnx, on the CPU; auto: the first that is "
+        "installed",
     )
     executor_count: int = Field(0, ge=0, le=256, description="batches that run at once; 0: cores, or 2 on a GPU")
     intra_op_threads: int = Field(1, ge=1, le=256, description="threads within one operation")
@@ -185,6 +188,11 @@ class Settings(UpstreamSettings):
             min_neighbors=self.min_neighbors,
             crop_margin=self.crop_margin,
         )
+
+    @field_validator("backend")
+    @classmethod
+    def _resolve_backend(cls, value: str) -> str:
+        return installed_backend() if value == AUTO else value
 
     @field_validator("bucket_sizes", mode="before")
     @classmethod

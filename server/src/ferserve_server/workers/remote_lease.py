@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
 from ferserve_server.domain.caller import UNKNOWN_CALLER, CallerId
 from ferserve_server.domain.ports import Priority
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from ferserve_server.domain.face import CropBatch
     from ferserve_server.domain.prediction import ScoredFaces
     from ferserve_server.domain.servable import ModelDescription, ModelSpec, ServableId
-    from ferserve_server.workers.remote_scorer import RemoteScorer
 
 
 class Route(NamedTuple):
@@ -33,6 +32,18 @@ class Route(NamedTuple):
     shared_faces: int
 
 
+class LeaseScorer(Protocol):
+    """Scores faces for leases on another process's versions. `remote_scorer.RemoteScorer` implements it."""
+
+    def score(
+        self, lease: RemoteLease, crops: CropBatch, *, deadline: float | None, priority: Priority
+    ) -> Coroutine[Any, Any, ScoredFaces]:
+        """Scores faces for a lease; see `domain.ports.ScoresFaces`."""
+
+    def end_lease(self, number: int) -> None:
+        """Tells the primary that no more faces come for a lease that it keeps."""
+
+
 class RemoteLease:
     """Implements `domain.models.Lease` and `domain.ports.ScoresFaces`.
 
@@ -47,7 +58,7 @@ class RemoteLease:
 
     __slots__ = ("_remote", "_used", "description", "id", "kept", "number", "way")
 
-    def __init__(self, remote: RemoteScorer, way: Route, number: int, *, kept: bool) -> None:
+    def __init__(self, remote: LeaseScorer, way: Route, number: int, *, kept: bool) -> None:
         self._remote = remote
         self._used = False
         self.way = way
