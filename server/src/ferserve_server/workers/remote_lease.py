@@ -36,7 +36,13 @@ class LeaseScorer(Protocol):
     """Scores faces for leases on another process's versions. `remote_scorer.RemoteScorer` implements it."""
 
     def score(
-        self, lease: RemoteLease, crops: CropBatch, *, deadline: float | None, priority: Priority
+        self,
+        lease: RemoteLease,
+        crops: CropBatch,
+        *,
+        deadline: float | None,
+        priority: Priority,
+        caller: CallerId,
     ) -> Coroutine[Any, Any, ScoredFaces]:
         """Scores faces for a lease; see `domain.ports.ScoresFaces`."""
 
