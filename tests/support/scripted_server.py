@@ -71,8 +71,10 @@ class Refusal:
         )
 
 
-QUEUE_FULL = Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, "QUEUE_FULL", "full", retry_delay_s=0.01)
-DRAINING = Refusal(grpc.StatusCode.UNAVAILABLE, "DRAINING", "The server is shutting down.")
+QUEUE_FULL = Refusal(
+    grpc.StatusCode.RESOURCE_EXHAUSTED, "QUEUE_FULL", "full", {"retry_safe": "true"}, retry_delay_s=0.01
+)
+DRAINING = Refusal(grpc.StatusCode.UNAVAILABLE, "DRAINING", "The server is shutting down.", {"retry_safe": "true"})
 UNREADABLE = failure_pb2.Failure(
     code=3, reason="IMAGE_UNREADABLE", message="The picture cannot be decoded.", metadata={"index": "1"}
 )

@@ -96,6 +96,15 @@ class FerserveError(Exception):
         return self.facts.field_violations
 
     @property
+    def retry_safe(self) -> bool | None:
+        """Return the server's word on the safety of sending the request again.
+
+        True: no model has run on it. False: one has, and may have failed because of it, so that
+        sending it again may do the same harm again. None: the server did not say, or did not answer.
+        """
+        return {"true": True, "false": False}.get(self.metadata.get("retry_safe", ""))
+
+    @property
     def retry_delay_s(self) -> float | None:
         """Return the shortest wait before another try in seconds, or None."""
         return self.facts.retry_delay_s
@@ -151,7 +160,10 @@ class ModelNotReadyError(ServerUnavailableError):
 
 
 class EngineStalledError(ServerUnavailableError):
-    """Reports an inference engine that hangs or has died (reason ENGINE_LOST), and is being restarted."""
+    """Reports an inference engine that hangs or has died (reason ENGINE_LOST), and is being restarted.
+
+    `retry_safe` is False if it had this request, which may be the cause: it is not sent again by itself.
+    """
 
 
 class DeadlineExceededError(FerserveError):

@@ -1,9 +1,11 @@
 """Decides over further tries of failed unary calls.
 
-Every unary call of ferserve is pure, so that a second try never does anything twice. The choice is one of
-load: UNAVAILABLE says that nobody worked on the call; RESOURCE_EXHAUSTED says that the server has too much
-work already, and is retried only where the caller asks for it.
-Source: AIP-194.
+Every unary call of ferserve is pure, so that a second try never does anything twice. But an input that
+crashes a model does so with every try, and takes the answers of others with it. So only two kinds of
+failure are retried: those that the server declares safe (`retry_safe` in the status: no model has run
+on the request), and UNAVAILABLE that no ferserve server has sent, because none was reached.
+RESOURCE_EXHAUSTED says that the server has too much work already, and is retried only where the caller
+asks for it. Source: AIP-194.
 """
 
 from __future__ import annotations
@@ -68,6 +70,8 @@ def decide(
 
 
 def _is_retried(error: FerserveError, policy: RetryPolicy) -> bool:
+    if error.reason and not error.retry_safe:
+        return False
     if isinstance(error, QueueFullError):
         return policy.retry_when_full
     return isinstance(error, ServerUnavailableError)
