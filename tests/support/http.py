@@ -100,7 +100,7 @@ async def http_server(
 ) -> AsyncIterator[HttpServer]:
     """Runs a server with one fake model until the block is left; `manifest` changes fields of its manifest."""
     rewrite_manifest(publish_fake(folder), manifest or {})
-    chosen: dict[str, Any] = {"http_listen": "127.0.0.1:0", "metrics_listen": "127.0.0.1:0", "inline_ms": 0}
+    chosen: dict[str, Any] = {"http_listen": "127.0.0.1:0", "metrics_listen": "127.0.0.1:0"}
     async with (
         local_server(folder, loader, **(chosen | settings)) as server,
         aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(30)) as session,

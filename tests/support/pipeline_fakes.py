@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ferserve_server.backends.fake import FakeServable, fake_answer
+from ferserve_server.domain.caller import UNKNOWN_CALLER, CallerId
 from ferserve_server.domain.errors import DrainingError
 from ferserve_server.domain.face import BoundingBox, FaceLocation
 from ferserve_server.domain.ports import FoundFaces, Priority
@@ -48,6 +49,7 @@ class FakeScorer:
         self.taken: list[int] = []
         self.deadlines: list[float | None] = []
         self.priorities: list[Priority] = []
+        self.callers: list[CallerId] = []
         self.refuse_with: Exception | None = None
         self.row_failures: dict[int, FerserveError] = {}
         self.hold_next: asyncio.Event | None = None
@@ -57,7 +59,12 @@ class FakeScorer:
         self.description = DESCRIPTION
 
     async def score(
-        self, crops: CropBatch, *, deadline: float | None = None, priority: Priority = Priority.INTERACTIVE
+        self,
+        crops: CropBatch,
+        *,
+        deadline: float | None = None,
+        priority: Priority = Priority.INTERACTIVE,
+        caller: CallerId = UNKNOWN_CALLER,
     ) -> ScoredFaces:
         self.taken.append(len(crops))
         held, self.hold_next = self.hold_next, None
@@ -65,6 +72,7 @@ class FakeScorer:
             await held.wait()
         self.deadlines.append(deadline)
         self.priorities.append(priority)
+        self.callers.append(caller)
         if self.refuse_with is not None:
             raise self.refuse_with
         return ScoredFaces(fake_answer(crops, self.description), dict(self.row_failures), 0.001, 0.002)
@@ -118,13 +126,15 @@ class FakeVision:
         self.began: list[bytes] = []
         self.cancelled: list[bytes] = []
         self.closed = False
+        self.terms: list[dict[str, object]] = []
 
     def hold(self, *images: bytes) -> None:
         for image in images:
             self.gates[image] = asyncio.Event()
 
-    async def find_faces(self, image: bytes, options: DetectionOptions) -> FoundFaces:
+    async def find_faces(self, image: bytes, options: DetectionOptions, **terms: object) -> FoundFaces:
         self.began.append(image)
+        self.terms.append(terms)
         try:
             if image in self.gates:
                 await self.gates[image].wait()
@@ -138,7 +148,9 @@ class FakeVision:
         box = BoundingBox(left=1, top=2, width=48, height=48)
         return FoundFaces(640, 480, (FaceLocation(box),), (crop_of(image),), 0, 0.001, 0.002)
 
-    async def search_frame(self, pick: Callable[[], FrameRequest | None]) -> FoundFrame | None:
+    async def search_frame(
+        self, pick: Callable[[], FrameRequest | None], caller: CallerId = UNKNOWN_CALLER
+    ) -> FoundFrame | None:
         """Finds the face at once; with a finder it is a track of its own, numbered 1."""
         if self.closed:
             raise DrainingError
@@ -148,7 +160,8 @@ class FakeVision:
         found = await self.find_faces(request.image, request.options)
         return FoundFrame(found, tuple(1 for _ in found.locations) if request.finder else ())
 
-    async def read_crops(self, images: Sequence[bytes]) -> list[FaceCrop | Exception]:
+    async def read_crops(self, images: Sequence[bytes], **terms: object) -> list[FaceCrop | Exception]:
+        self.terms.append(terms)
         return [self.errors[image] if image in self.errors else crop_of(image) for image in images]
 
     async def resize(self, crops: CropBatch) -> CropBatch:

@@ -79,7 +79,7 @@ async def test_crops_are_those_that_the_server_classifies(tmp_path: Path):
 def test_the_largest_face_is_taken_or_all_of_them(tmp_path: Path):
     pair = np.full((512, 1024), 128, np.uint8)
     pair[:, :512] = astronaut()
-    pair[:256, 512:768] = np.asarray(Image.fromarray(astronaut()).resize((256, 256)))
+    pair[:448, 512:960] = np.asarray(Image.fromarray(astronaut()).resize((448, 448)))
     (tmp_path / "pictures").mkdir()
     (tmp_path / "pictures" / "pair.png").write_bytes(encode(pair, "PNG"))
     assert run(tmp_path / "pictures", "--out", tmp_path / "largest").exit_code == 0

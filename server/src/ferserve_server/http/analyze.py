@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ferserve_server.domain.errors import FerserveError
-from ferserve_server.http.calls import answered_within
+from ferserve_server.http.calls import answered_within, caller_of_request
 from ferserve_server.http.faces import format_failure, format_image, format_model
 from ferserve_server.http.query import ANALYZE_OPTIONS, parse_analyze, parse_options, parse_timeout
 from ferserve_server.http.responses import json_reply
@@ -92,6 +92,7 @@ class AnalyzeRoute:
                 options.detection,
                 deadline=None if timeout_s is None else started_at + timeout_s,
                 priority=options.priority,
+                caller=caller_of_request(request),
             )
         if upload.names is None and isinstance(answer.results[0], FerserveError):
             raise answer.results[0]

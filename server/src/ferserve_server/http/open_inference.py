@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from ferserve_server.domain.errors import InvalidRequestError
-from ferserve_server.http.calls import answered_within
+from ferserve_server.http.calls import answered_within, caller_of_request
 from ferserve_server.http.infer_codec import (
     HEADER_LENGTH,
     LONGEST_JSON_BYTES,
@@ -81,7 +81,7 @@ class OpenInferenceRoutes:
             else:
                 message = await asyncio.to_thread(parse_infer, body, header_length, *_model(request))
             deadline = None if timeout_s is None else started_at + timeout_s
-            return infer_reply(message, await self._answers.infer(message, deadline))
+            return infer_reply(message, await self._answers.infer(message, deadline, caller_of_request(request)))
 
     async def _server(self, request: web.Request) -> Reply:
         del request

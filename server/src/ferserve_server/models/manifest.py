@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from ferserve_server.domain.errors import ModelRejectedError
-from ferserve_server.domain.servable import EnsembleMember, InputSpec, ModelDescription, Precision, ServableId
+from ferserve_server.domain.servable import InputSpec, ModelDescription, Precision
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
     from pathlib import Path
 
 MANIFEST_PATH: Final = "assets.extra/manifest.json"
@@ -37,8 +37,7 @@ def read_manifest(directory: Path) -> Manifest:
     """Reads the manifest of the version in `directory`.
 
     Raises:
-        ModelRejectedError: It is missing (MANIFEST_MISSING), does not say what it must (MANIFEST_INVALID) or is
-            that of an ensemble of nothing (ENSEMBLE_EMPTY).
+        ModelRejectedError: It is missing (MANIFEST_MISSING) or does not say what it must (MANIFEST_INVALID).
     """
     try:
         content = (directory / MANIFEST_PATH).read_bytes()
@@ -53,7 +52,7 @@ def decode_manifest(content: bytes) -> Manifest:
     """Turns a manifest's bytes into a value.
 
     Raises:
-        ModelRejectedError: MANIFEST_INVALID or ENSEMBLE_EMPTY.
+        ModelRejectedError: MANIFEST_INVALID.
     """
     try:
         return parse_manifest(json.loads(content.decode("utf-8")))
@@ -66,7 +65,6 @@ def parse_manifest(document: Mapping[str, Any]) -> Manifest:
 
     Raises:
         ValueError, KeyError, TypeError, AttributeError, OverflowError: It does not say what it must.
-        ModelRejectedError: ENSEMBLE_EMPTY, if its list of members is empty.
     """
     if document["format_version"] != _FORMAT_VERSION:
         raise ValueError(f"format_version is {document['format_version']}, this server reads {_FORMAT_VERSION}")
@@ -79,11 +77,8 @@ def parse_manifest(document: Mapping[str, Any]) -> Manifest:
     if len(labels) < 2 or len(set(labels)) != len(labels):
         raise ValueError("labels must be two or more different names")
     file_sums = {str(path): str(digest) for path, digest in document["files"].items()}
-    members = _parse_members(document["members"]) if "members" in document else ()
-    if file_sums.keys().isdisjoint({SAVED_MODEL_PATH, ONNX_PATH}) != bool(members):
-        raise ValueError(
-            f"files must name {SAVED_MODEL_PATH} or {ONNX_PATH}, or members must name versions, and not both"
-        )
+    if file_sums.keys().isdisjoint({SAVED_MODEL_PATH, ONNX_PATH}):
+        raise ValueError(f"files must name {SAVED_MODEL_PATH} or {ONNX_PATH}")
     uncertain_threshold, not_a_face_threshold = _parse_decisions(document.get("decisions", {}))
     # Without a stated threshold the output is not used: its scale is not known.
     unused = not_a_face_threshold is None
@@ -101,7 +96,6 @@ def parse_manifest(document: Mapping[str, Any]) -> Manifest:
             mac_count=int(document.get("mac_count", 0)),
             parameter_count=int(document.get("parameter_count", 0)),
             metrics={str(name): float(value) for name, value in document.get("metrics", {}).items()},
-            members=members,
             precision=precision,
             uncertain_threshold=_DEFAULT_UNCERTAIN if uncertain_threshold is None else uncertain_threshold,
             not_a_face_output=not_a_face_output,
@@ -123,19 +117,6 @@ def _parse_decisions(document: Mapping[str, Any]) -> tuple[float | None, float |
     if not_a_face is not None and not 0.0 < float(not_a_face) <= 1.0:
         raise ValueError(f"decisions.not_a_face_threshold is {not_a_face}, not above 0 to 1")
     return None if uncertain is None else float(uncertain), None if not_a_face is None else float(not_a_face)
-
-
-def _parse_members(documents: Sequence[Mapping[str, Any]]) -> tuple[EnsembleMember, ...]:
-    if not isinstance(documents, list):
-        raise TypeError("members must be a list")
-    if not documents:
-        raise ModelRejectedError(
-            "ENSEMBLE_EMPTY", "The ensemble has no members. Publish it anew with two or more."
-        )
-    return tuple(
-        EnsembleMember(ServableId(str(each["name"]), int(each["version"])), str(each["manifest_sha256"]))
-        for each in documents
-    )
 
 
 def verify_files(directory: Path, manifest: Manifest) -> None:

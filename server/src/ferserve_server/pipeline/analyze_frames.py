@@ -19,6 +19,7 @@ from ferserve_server.tracking.ports import FrameRequest
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from ferserve_server.domain.caller import CallerId
     from ferserve_server.domain.models import Acquire, Lease
     from ferserve_server.pipeline.frame_answers import FrameStreamConfig
     from ferserve_server.tracking.events import SteadyPrediction, TrackEvent
@@ -59,7 +60,7 @@ class FrameAnalyzer:
 
     async def search(self, pick: Callable[[], FrameRequest | None]) -> FoundFrame | None:
         """Finds the faces of the frame that `pick` chooses; see `FrameVision.search_frame`."""
-        return await self._vision.search_frame(pick)
+        return await self._vision.search_frame(pick, self._config.caller)
 
     async def score(
         self, frame: FoundFrame, time_s: float, lease: Lease
@@ -72,7 +73,7 @@ class FrameAnalyzer:
         before, done = self._previous, asyncio.Event()
         self._previous = done
         try:
-            scores = await _scored(frame, lease)
+            scores = await _scored(frame, lease, self._config.caller)
             if before is not None:
                 await before.wait()
             return self._answer(frame, scores, time_s, lease)
@@ -152,9 +153,9 @@ def _with_carried(
     return replace(image, locations=tuple(locations), faces=faces)
 
 
-async def _scored(frame: FoundFrame, lease: Lease) -> ScoredFaces:
+async def _scored(frame: FoundFrame, lease: Lease, caller: CallerId) -> ScoredFaces:
     if not frame.found.crops:
         labels = lease.description.labels
         return decide(ScoredFaces(np.zeros((0, len(labels)), np.float32)), lease.description)
     crops = np.stack(frame.found.crops)[..., np.newaxis]
-    return decide(await lease.scorer.score(crops), lease.description)
+    return decide(await lease.scorer.score(crops, caller=caller), lease.description)

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from ferserve_server.domain.caller import UNKNOWN_CALLER, CallerId
 from ferserve_server.domain.errors import InvalidRequestError
 from ferserve_server.pipeline.stream_window import OverloadPolicy
 
@@ -31,6 +32,7 @@ class FrameStreamConfig:
         events_only: Whether frames that bring no event are answered as `Unchanged`. Needs tracking.
         resumed_after_sequence_id: Number of the last frame that an earlier stream of the same source had answered;
             None for a new source.
+        caller: The caller whose stream it is.
     """
 
     spec: ModelSpec
@@ -40,6 +42,7 @@ class FrameStreamConfig:
     tracking: TrackingOptions | None = None
     events_only: bool = False
     resumed_after_sequence_id: int | None = None
+    caller: CallerId = UNKNOWN_CALLER
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import grpc
 
 from ferserve.v1 import emotion_service_pb2 as emotion_pb2
-from ferserve_server.domain.errors import DrainingError, FerserveError, InvalidRequestError
+from ferserve_server.domain.caller import UNKNOWN_CALLER, CallerId
+from ferserve_server.domain.errors import DeadlineExpiredError, DrainingError, FerserveError, InvalidRequestError
 from ferserve_server.pipeline.classify_stream import CropSequence, CropStream
 from ferserve_server.pipeline.stream_frames import kind_of
 from ferserve_server.services import frame_messages
+from ferserve_server.services.callers import caller_of_context
 from ferserve_server.services.codec import messages, responses
 from ferserve_server.services.codec.requests import CropRequest, CropRequests
 from ferserve_server.services.health import EMOTION_SERVICE
+from ferserve_server.services.reading import method_handler
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
@@ -72,40 +76,49 @@ class EmotionServicer:
             {
                 "ClassifyFaces": unary(self.ClassifyFaces),
                 "ClassifyStream": stream(self.ClassifyStream),
-                "AnalyzeImages": unary(
-                    self.AnalyzeImages,
-                    emotion_pb2.AnalyzeImagesRequest.FromString,
-                    emotion_pb2.AnalyzeImagesResponse.SerializeToString,
+                "AnalyzeImages": method_handler(
+                    self.AnalyzeImages, emotion_pb2.AnalyzeImagesRequest, emotion_pb2.AnalyzeImagesResponse
                 ),
-                "StreamFrames": stream(
+                "StreamFrames": method_handler(
                     self.StreamFrames,
-                    emotion_pb2.StreamFramesRequest.FromString,
-                    emotion_pb2.StreamFramesResponse.SerializeToString,
+                    emotion_pb2.StreamFramesRequest,
+                    emotion_pb2.StreamFramesResponse,
+                    streaming=True,
                 ),
             },
         )
 
-    async def classify_faces(self, message: bytes, deadline: float | None) -> bytes:
+    async def classify_faces(
+        self, message: bytes, deadline: float | None, caller: CallerId = UNKNOWN_CALLER
+    ) -> bytes:
         """Answers a ClassifyFacesRequest with a ClassifyFacesResponse.
 
         Args:
             message: The request.
             deadline: When the answer must be there, on the server's clock, in seconds, or None.
+            caller: Whose call it is.
 
         Raises:
+            DeadlineExpiredError: The deadline has passed; the message is not read then.
             FerserveError: It cannot be read, or the faces were not taken.
         """
         started_at = self._clock.now()
+        if deadline is not None and deadline <= started_at:
+            raise DeadlineExpiredError
         request = self._requests.read_call(message)
         spec, priority = request.spec, request.priority
         if isinstance(request, CropRequest):
-            answer = await self._classify.packed(request.crops, spec, deadline=deadline, priority=priority)
+            answer = await self._classify.packed(
+                request.crops, spec, deadline=deadline, priority=priority, caller=caller
+            )
         else:
-            answer = await self._classify.encoded(request.images, spec, deadline=deadline, priority=priority)
+            answer = await self._classify.encoded(
+                request.images, spec, deadline=deadline, priority=priority, caller=caller
+            )
         return responses.format_call_answer(answer, self._clock.now() - started_at)
 
     def _classify_faces(self, message: bytes, context: Context) -> Awaitable[bytes]:
-        return self.classify_faces(message, self._calls.deadline(context))
+        return self.classify_faces(message, self._calls.deadline(context), caller_of_context(context))
 
     async def _analyze_images(
         self, request: emotion_pb2.AnalyzeImagesRequest, context: Context
@@ -117,7 +130,12 @@ class EmotionServicer:
         images = list(request.images)
         self._limits.check_image_count(len(images))
         answer = await self._analyze(
-            images, spec, options, deadline=self._calls.deadline(context), priority=priority
+            images,
+            spec,
+            options,
+            deadline=self._calls.deadline(context),
+            priority=priority,
+            caller=caller_of_context(context),
         )
         response = emotion_pb2.AnalyzeImagesResponse(
             labels=answer.labels, servable=messages.format_servable(answer.servable)
@@ -133,22 +151,22 @@ class EmotionServicer:
     def _stream_frames(
         self, requests: AsyncIterator[emotion_pb2.StreamFramesRequest], context: Context
     ) -> AsyncGenerator[emotion_pb2.StreamFramesResponse, None]:
-        del context
-        return self.stream_frames(requests)
+        return self.stream_frames(requests, caller_of_context(context))
 
     async def stream_frames(
-        self, requests: AsyncIterator[emotion_pb2.StreamFramesRequest]
+        self, requests: AsyncIterator[emotion_pb2.StreamFramesRequest], caller: CallerId = UNKNOWN_CALLER
     ) -> AsyncGenerator[emotion_pb2.StreamFramesResponse, None]:
         """Answers the messages of one stream, whatever transport carries them.
 
         Args:
             requests: The configuration, then frames.
+            caller: The caller whose stream it is.
 
         Raises:
             InvalidRequestError: The configuration or a sequence number is wrong.
             DrainingError: The server is draining. Frames that were taken are answered first.
         """
-        config = await self._read_config(requests)
+        config = replace(await self._read_config(requests), caller=caller)
         stream = self._frame_streams.open(config, self._calls.draining)
         writer = frame_messages.FrameAnswerWriter()
         async with contextlib.aclosing(stream.run(_frames(requests))) as answered:
@@ -192,18 +210,18 @@ class EmotionServicer:
         """Bound on the answers of a stream that are due."""
         return self._frame_streams.limits.max_unanswered
 
-    def crop_sequence(self) -> CropSequence[bytes, bytes]:
+    def crop_sequence(self, caller: CallerId = UNKNOWN_CALLER) -> CropSequence[bytes, bytes]:
         """Reads the messages of one ClassifyStream, and writes their answers."""
         return CropSequence(
             self._classify,
             read=self._requests.read_stream_message,
             write=_CropAnswerWriter(self._observer).write,
+            caller=caller,
         )
 
     def _classify_stream(self, messages: AsyncIterator[bytes], context: Context) -> AsyncGenerator[bytes, None]:
-        del context
         stream = CropStream(
-            self.crop_sequence(),
+            self.crop_sequence(caller_of_context(context)),
             max_unanswered=self.max_unanswered,
             draining=self._calls.draining,
         )

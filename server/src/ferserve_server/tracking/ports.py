@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from ferserve_server.domain.caller import UNKNOWN_CALLER, CallerId
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -51,14 +53,17 @@ class FoundFrame:
 class FrameVision(Protocol):
     """Reads the frames of streams, off the event loop."""
 
-    async def search_frame(self, pick: Callable[[], FrameRequest | None]) -> FoundFrame | None:
+    async def search_frame(
+        self, pick: Callable[[], FrameRequest | None], caller: CallerId = UNKNOWN_CALLER
+    ) -> FoundFrame | None:
         """Waits for a free thread, asks which frame to read, and finds its faces.
 
         The frame is chosen only when a thread is free, so that a stream under overload gives its newest one.
-        Waiting callers are served in the order in which they came, those with pictures included.
+        Waiting callers are served in turn, those with pictures included.
 
         Args:
             pick: Returns the frame, or None if there is none any more. Called on the event loop, at most once.
+            caller: The caller whose stream it is.
 
         Returns:
             Its faces; None if `pick` returned None.

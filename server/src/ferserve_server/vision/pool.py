@@ -8,12 +8,15 @@ import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeVar
 
+from ferserve_server.domain.caller import UNKNOWN_CALLER, CallerId
 from ferserve_server.domain.errors import DrainingError, FerserveError, QueueFullError
 from ferserve_server.domain.face import DetectorName
+from ferserve_server.domain.ports import Priority
 from ferserve_server.vision.decode_budget import DecodeBudget
 from ferserve_server.vision.frame_search import find_in_frame
+from ferserve_server.vision.picture_queue import PictureQueue
 from ferserve_server.vision.picture_reader import PictureReader, installed_detectors
 from ferserve_server.vision.thread_priority import give_way
 from ferserve_vision.crop import to_model_inputs
@@ -32,14 +35,16 @@ T = TypeVar("T")
 CROPS_PER_TURN: Final = 32
 """Face crops that a thread reads before others get their turn: about 3 ms for JPEGs of 48x48."""
 
-_FIRST_PICTURE_S: Final = 0.015
-"""Estimated cost of a picture until some were read: 640x480 takes about that with the default options."""
-
 _INLINE_RESIZE_PIXELS: Final = 64 * 1024
 """Maximum number of pixels that are resized on the event loop, in about 0.2 ms; more go to a thread."""
 
-_NEWEST_SHARE: Final = 0.1
-"""Weight of the newest picture in the running mean of their cost."""
+
+class _Terms(NamedTuple):
+    """The terms of a request."""
+
+    deadline: float | None
+    priority: Priority
+    caller: CallerId
 
 
 class VisionObserver(Protocol):
@@ -56,7 +61,8 @@ class VisionPool:
     """Reads pictures in threads of its own; implements `domain.ports.Vision`.
 
     A picture waits on the event loop until a thread is free for it: one whose caller leaves gives up its place
-    and its bytes at once and is never decoded. Waiting pictures get their turn in the order of arrival.
+    and its bytes at once and is never decoded, nor is one whose deadline passes first. `PictureQueue` says whose
+    turn it is.
 
     Thread-safety: event loop only, one loop for all calls.
     """
@@ -79,7 +85,6 @@ class VisionPool:
             observer: Is told of every picture.
             clock: Seconds from any start; measures decoding and detection, in the threads.
         """
-        self._thread_count = thread_count
         self._limits = limits
         self._observer = observer
         self._readers: SimpleQueue[PictureReader] = SimpleQueue()
@@ -88,17 +93,23 @@ class VisionPool:
         for _ in range(thread_count):
             self._readers.put(PictureReader(factories, limits=limits, budget=budget, clock=clock))
         self._threads = ThreadPoolExecutor(thread_count, thread_name_prefix="vision", initializer=give_way)
-        self._places = asyncio.Semaphore(thread_count)
-        self._waiting_count = 0
+        self._queue = PictureQueue(thread_count=thread_count, max_images=limits.max_queue_images)
         self._held_bytes = 0
-        self._picture_s = _FIRST_PICTURE_S
 
     @property
     def waiting_count(self) -> int:
         """Pictures that wait for a thread."""
-        return self._waiting_count
+        return self._queue.waiting_count
 
-    async def find_faces(self, image: bytes, options: DetectionOptions) -> FoundFaces:
+    async def find_faces(
+        self,
+        image: bytes,
+        options: DetectionOptions,
+        *,
+        deadline: float | None = None,
+        priority: Priority = Priority.INTERACTIVE,
+        caller: CallerId = UNKNOWN_CALLER,
+    ) -> FoundFaces:
         """Decodes a picture and finds its faces; see `domain.ports.Vision`.
 
         Raises:
@@ -107,29 +118,34 @@ class VisionPool:
             LimitExceededError: More pixels than `max_image_pixels`; found before decoding.
             UnsupportedError: The detector is not installed here.
             QueueFullError: `max_queue_images` wait already, or `max_queue_bytes` are held.
+            DeadlineExpiredError: The deadline passed before a thread was free.
+            DeadlineUnmeetableError: It would pass before the pictures are read.
             DrainingError: The pool was closed.
         """
-        self._admit(len(image))
+        terms = _Terms(deadline, priority, caller)
+        self._admit(1, len(image), terms)
         try:
-            found = await self._in_thread(partial(self._find_faces, image, options), 1, len(image))
+            found = await self._in_thread(partial(self._find_faces, image, options), 1, len(image), terms)
         except Exception as error:
             self._report_failure(error)
             raise
-        self._picture_s += _NEWEST_SHARE * (found.decode_s + found.detect_s - self._picture_s)
+        self._queue.record(found.decode_s + found.detect_s)
         if self._observer is not None:
             self._observer.faces_found(found)
         return found
 
-    async def search_frame(self, pick: Callable[[], FrameRequest | None]) -> FoundFrame | None:
+    async def search_frame(
+        self, pick: Callable[[], FrameRequest | None], caller: CallerId = UNKNOWN_CALLER
+    ) -> FoundFrame | None:
         """Finds the faces of the frame that `pick` chooses; see `tracking.ports.FrameVision`."""
-        await self._places.acquire()
+        await self._queue.acquire(1, deadline=None, priority=Priority.INTERACTIVE, caller=caller)
         try:
             request = pick()
         except BaseException:
-            self._places.release()
+            self._queue.release()
             raise
         if request is None:
-            self._places.release()
+            self._queue.release()
             return None
         byte_count = len(request.image)
         self._held_bytes += byte_count
@@ -142,24 +158,41 @@ class VisionPool:
             self._observer.faces_found(frame.found)
         return frame
 
-    async def read_crops(self, images: Sequence[bytes]) -> list[FaceCrop | Exception]:
+    async def read_crops(
+        self,
+        images: Sequence[bytes],
+        *,
+        deadline: float | None = None,
+        priority: Priority = Priority.INTERACTIVE,
+        caller: CallerId = UNKNOWN_CALLER,
+    ) -> list[FaceCrop | Exception]:
         """Decodes pictures that are face crops already, each to uint8 [48, 48] or to its error.
 
         They are taken together or not at all: a call that finds room in the queue may overfill it.
 
         Raises:
             QueueFullError: `max_queue_images` wait already, or `max_queue_bytes` are held.
+            DeadlineExpiredError: The deadline passed before a thread was free.
+            DeadlineUnmeetableError: It would pass before the pictures are read.
             DrainingError: The pool was closed.
         """
-        self._admit(sum(map(len, images)))
-        starts = range(0, len(images), CROPS_PER_TURN)
-        parts = await asyncio.gather(
-            *(
-                self._in_thread(partial(self._read_crops, part), len(part), sum(map(len, part)))
-                for part in (images[start : start + CROPS_PER_TURN] for start in starts)
+        terms = _Terms(deadline, priority, caller)
+        self._admit(len(images), sum(map(len, images)), terms)
+        parts = [images[start : start + CROPS_PER_TURN] for start in range(0, len(images), CROPS_PER_TURN)]
+        work = [
+            asyncio.ensure_future(
+                self._in_thread(partial(self._read_crops, part), len(part), sum(map(len, part)), terms)
             )
-        )
-        crops = [crop for part in parts for crop in part]
+            for part in parts
+        ]
+        try:
+            read = await asyncio.gather(*work)
+        except BaseException:
+            for each in work:  # one may have lost its place to another caller; the others are of no use then
+                each.cancel()
+            await asyncio.gather(*work, return_exceptions=True)
+            raise
+        crops = [crop for part in read for crop in part]
         for crop in crops:
             if isinstance(crop, Exception):
                 self._report_failure(crop)
@@ -174,43 +207,35 @@ class VisionPool:
         """
         if crops.size <= _INLINE_RESIZE_PIXELS:
             return to_model_inputs(crops)
-        self._admit(crops.nbytes)
-        return await self._in_thread(partial(to_model_inputs, crops), 1, crops.nbytes)
+        terms = _Terms(None, Priority.INTERACTIVE, UNKNOWN_CALLER)
+        self._admit(1, crops.nbytes, terms)
+        return await self._in_thread(partial(to_model_inputs, crops), 1, crops.nbytes, terms)
 
     def close(self) -> None:
         """Ends the threads, waiting for the pictures in them; those still in the queue get DrainingError."""
         self._threads.shutdown(wait=True, cancel_futures=True)
 
-    def _admit(self, byte_count: int) -> None:
-        retry_after_s = self._picture_s * max(1, self._waiting_count) / self._thread_count
-        if self._places.locked() and self._waiting_count >= self._limits.max_queue_images:
-            raise QueueFullError(
-                what="images",
-                queued=self._waiting_count,
-                limit=self._limits.max_queue_images,
-                setting="max_queue_images",
-                retry_after_s=retry_after_s,
-            )
+    def _admit(self, image_count: int, byte_count: int, terms: _Terms) -> None:
+        self._queue.admit(image_count, terms.deadline, terms.caller)
         if self._held_bytes and self._held_bytes + byte_count > self._limits.max_queue_bytes:
             raise QueueFullError(
                 what="MiB of images",
                 queued=self._held_bytes // 2**20,
                 limit=self._limits.max_queue_bytes // 2**20,
                 setting="max_queue_image_mib",
-                retry_after_s=retry_after_s,
+                retry_after_s=self._queue.expected_wait_s,
             )
 
-    async def _in_thread(self, work: Callable[[], T], image_count: int, byte_count: int) -> T:
+    async def _in_thread(self, work: Callable[[], T], image_count: int, byte_count: int, terms: _Terms) -> T:
         """Waits for a thread and runs `work` in it."""
-        self._waiting_count += image_count
         self._held_bytes += byte_count
         try:
-            await self._places.acquire()
+            await self._queue.acquire(
+                image_count, deadline=terms.deadline, priority=terms.priority, caller=terms.caller
+            )
         except BaseException:
             self._held_bytes -= byte_count
             raise
-        finally:
-            self._waiting_count -= image_count
         return await self._run(work, byte_count)
 
     async def _run(self, work: Callable[[], T], byte_count: int) -> T:
@@ -253,7 +278,7 @@ class VisionPool:
 
     def _release(self, byte_count: int) -> None:
         self._held_bytes -= byte_count
-        self._places.release()
+        self._queue.release()
 
     def _find_faces(self, image: bytes, options: DetectionOptions) -> FoundFaces:
         """Runs in a thread."""

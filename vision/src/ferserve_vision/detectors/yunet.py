@@ -30,6 +30,10 @@ _STRIDE_PIXELS: Final = 32
 """Coarsest stride of the network, which pads pictures to a multiple of it."""
 
 
+_STEPS_PER_PIXEL: Final = 16
+"""Resolution of places. Networks of different engines differ by 1e-5 pixels, which would show in crops."""
+
+
 class YunetNetwork(Protocol):
     """Runs YuNet's network. One thread at a time."""
 
@@ -118,5 +122,6 @@ def _detection(row: list[float]) -> Detection:
 
     Of eyes and corners the network gives the owner's right first, which is the viewer's left.
     """
-    points = (Point(row[at], row[at + 1]) for at in range(4, 14, 2))
-    return Detection(Box(*row[:4]), min(1.0, max(0.0, row[14])), Landmarks(*points))
+    places = [round(value * _STEPS_PER_PIXEL) / _STEPS_PER_PIXEL for value in row[:14]]
+    points = (Point(places[at], places[at + 1]) for at in range(4, 14, 2))
+    return Detection(Box(*places[:4]), min(1.0, max(0.0, row[14])), Landmarks(*points))
