@@ -156,7 +156,7 @@ async def test_nothing_keeps_a_picture_that_failed():
                     await pool.find_faces(image, OPTIONS)
                 assert isinstance((await pool.read_crops([image]))[0], FerserveError)
                 async with asyncio.timeout(5):  # a thread of the pool may still hold its last picture
-                    while sys.getrefcount(image) > before:
+                    while sys.getrefcount(image) > before:  # noqa: ASYNC110 - nothing tells of it
                         await asyncio.sleep(0.001)
         finally:
             gc.enable()
