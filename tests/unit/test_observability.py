@@ -27,7 +27,7 @@ EXPORTED = {
     "engine_resident_bytes", "engine_restarts", "faces", "image_failures",
     "inference_seconds", "model_alias", "model_serving_version", "padding_faces", "predictions",
     "queue_depth_faces", "queue_oldest_age_seconds", "queue_seconds", "rejections", "request_seconds",
-    "front_processes", "front_restarts", "requests", "requests_in_progress", "servable_precision",
+    "background_failures", "front_processes", "front_restarts", "log_lines_dropped", "requests", "requests_in_progress", "servable_precision",
     "servable_state", "stream_answers",
 }  # fmt: skip
 """Dashboards and alerts that people own stand on these names."""

@@ -24,6 +24,7 @@ from ferserve_server.observability.exposition import MetricsAddressError, Metric
 from ferserve_server.observability.merged import MergedRegistry
 from ferserve_server.observability.metrics import Metrics
 from ferserve_server.service_assembly import build_service, build_vision, follow_health
+from ferserve_server.telemetry.process_output import dropped_line_count
 from ferserve_server.transport.addresses import ListenError, ReservedPort, bound, port_of
 from ferserve_server.transport.compat.statistics import Statistics
 from ferserve_server.transport.control import TokenFileError
@@ -111,6 +112,7 @@ async def running_server(settings: Settings, loader: Loader | None) -> AsyncIter
     clock = MonotonicClock()
     metrics = Metrics()
     metrics.build_info.labels(__version__).set(1)
+    metrics.count_dropped_log_lines(dropped_line_count)
     merged = MergedRegistry(metrics.registry)
     statistics = Statistics()
     changed = asyncio.Event()

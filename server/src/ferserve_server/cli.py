@@ -10,9 +10,13 @@ from ferserve_server.backends.choice import BackendMissingError
 from ferserve_server.loader_assembly import opened_loader
 from ferserve_server.observability.logging import set_up_logging
 from ferserve_server.settings_reading import SettingsError, format_settings, load_settings
+from ferserve_server.telemetry.process_output import flush_output, open_output, write_plain
 
 EXIT_USAGE = 2
 """Exit code for settings that cannot be used, as argparse has it."""
+
+_LAST_RECORDS_S = 0.5
+"""Maximum wait at the end for a reader of the log that is slow."""
 
 EXIT_SYSTEM = 71
 """Exit code when the system refuses what is needed: EX_OSERR of sysexits.h."""
@@ -27,6 +31,7 @@ def main() -> None:
     if settings.print_config:
         print(format_settings(settings))
         return
+    open_output()
     set_up_logging(settings.log_level, settings.log_format)
     with contextlib.ExitStack() as stack:
         try:
@@ -46,14 +51,12 @@ def main() -> None:
                 code = app.run(settings, loader)
             except app.START_ERRORS as error:
                 code = _complain(str(error))
-    sys.stdout.flush()
-    sys.stderr.flush()
+    flush_output(_LAST_RECORDS_S)
     # Everything of ours is closed. TensorFlow and gRPC keep native threads, and tearing the interpreter down under
     # them can abort the process ("FATAL: exception not rethrown") after all the work is done.
     os._exit(code)
 
 
 def _complain(text: str) -> int:
-    for line in text.splitlines():
-        print(f"ferserve-server: {line}", file=sys.stderr)
+    write_plain("\n".join(f"ferserve-server: {line}" for line in text.splitlines()))
     return EXIT_USAGE

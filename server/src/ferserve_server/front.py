@@ -28,13 +28,14 @@ from ferserve_server.fronts.front_process import layout_of
 from ferserve_server.fronts.mailbox import MESSAGE_BYTES
 from ferserve_server.fronts.remote_models import RemoteModels
 from ferserve_server.interprocess.channel import Channel, ChannelClosedError
-from ferserve_server.interprocess.child import call_when_parent_gone, ignore_stop_signals
+from ferserve_server.interprocess.child import call_when_parent_gone, die_with_parent, ignore_stop_signals
 from ferserve_server.interprocess.memory import SharedBlock
 from ferserve_server.observability.logging import set_up_logging
 from ferserve_server.observability.merged import write_series
 from ferserve_server.observability.metrics import Metrics
 from ferserve_server.service_assembly import build_service, build_vision, follow_health
 from ferserve_server.settings import Settings
+from ferserve_server.telemetry.process_output import open_child_output
 from ferserve_server.transport.addresses import ListenError
 from ferserve_server.transport.compat.shared_statistics import RemoteStatistics
 from ferserve_server.transport.control import TokenFileError
@@ -54,6 +55,9 @@ _NEWS_S: Final = 0.25
 def main() -> None:
     """Runs until the channel closes."""
     ignore_stop_signals()
+    die_with_parent()
+    if "framed" in sys.argv[3:]:
+        open_child_output()
     channel = Channel.from_fd(int(sys.argv[1]), MESSAGE_BYTES)
     doorway = Channel.from_fd(int(sys.argv[2]), handover.MESSAGE_BYTES)
     try:

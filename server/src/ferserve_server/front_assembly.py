@@ -10,6 +10,7 @@ from ferserve_server.backends.processor import cpu_count
 from ferserve_server.fronts.front_process import FrontPlan, FrontStartError
 from ferserve_server.fronts.placement import front_for_next, share_of_owner
 from ferserve_server.fronts.supervisor import Fronts
+from ferserve_server.observability.logging import chosen_format
 from ferserve_server.transport.addresses import ListenError
 from ferserve_server.transport.compat.shared_statistics import COUNTED, take_counted, tell_counts
 
@@ -121,6 +122,7 @@ def settings_of_one_front(settings: Settings) -> Settings:
     threads = settings.vision_threads or cpu_count()
     return settings.model_copy(
         update={
+            "log_format": chosen_format(settings.log_format),
             "vision_threads": min(threads, max(1, 2 * threads // count)),
             "max_queue_images": max(settings.max_images_per_request, settings.max_queue_images // count),
         }

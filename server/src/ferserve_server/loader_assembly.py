@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from ferserve_server.backends.engine.loader import EngineLoader
 from ferserve_server.backends.engine.options import EngineOptions
 from ferserve_server.backends.loading import make_loader
+from ferserve_server.observability.logging import chosen_format
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,5 +61,5 @@ def _engine_options(settings: Settings) -> EngineOptions:
         gpu_memory_limit_mib=settings.gpu_memory_limit_mib,
         gpu_xla=settings.gpu_xla,
         log_level=settings.log_level,
-        log_format=settings.log_format,
+        log_format=chosen_format(settings.log_format),
     )

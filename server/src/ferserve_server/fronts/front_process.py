@@ -15,6 +15,7 @@ from ferserve_server.fronts.mailbox import MESSAGE_BYTES
 from ferserve_server.interprocess.channel import Channel, ChannelClosedError
 from ferserve_server.interprocess.child import Child
 from ferserve_server.interprocess.memory import SharedBlock, SlotLayout
+from ferserve_server.telemetry.process_output import child_stderr
 
 if TYPE_CHECKING:
     import socket
@@ -126,7 +127,12 @@ class FrontProcess:
             way_in, way_out = Channel.pair(handover.MESSAGE_BYTES)
             handing_over = self._handing_over = handover.HandingOver(way_in, self._plan.returned)
             try:
-                self._child = await asyncio.to_thread(Child, self._plan.module, (), (theirs, way_out))
+                facts: dict[str, object] = {"process": "worker"}
+                with child_stderr(facts) as stderr:
+                    framed = ("framed",) if stderr is not None else ()
+                    ends = (theirs, way_out)
+                    self._child = await asyncio.to_thread(Child, self._plan.module, framed, ends, stderr)
+                facts["pid"] = self._child.pid
                 with contextlib.suppress(ChannelClosedError):  # it has ended already: told when it is read
                     ours.send(json.dumps({"memory_bytes": self._plan.memory_bytes}).encode(), [block.fd])
             except BaseException:

@@ -184,6 +184,15 @@ class Metrics:
             "servable_precision", "1; the label tells what a version computes in.", (*_VERSION_LABELS, "precision")
         )
         self.build_info = self._gauge("build_info", "1; the labels tell what runs.", ("version",))
+        self.log_lines_dropped = self._counter(
+            "log_lines_dropped_total",
+            "Log lines that were lost: the reader was slow or gone, the disk full, or a library wrote too many.",
+        )
+        self.background_failures = self._counter(
+            "background_failures_total",
+            "Exceptions that ended a background task, which was restarted.",
+            ("task",),
+        )
 
     def _declare_canaries(self) -> None:
         self.canary_share = self._gauge(
@@ -211,6 +220,18 @@ class Metrics:
             "Difference of a shadow's probabilities from those answered, mean and largest.",
             (*_VERSION_LABELS, "statistic"),
         )
+
+    def count_dropped_log_lines(self, dropped_count: Callable[[], int]) -> None:
+        """Counts what `dropped_count`, which only grows, says whenever the metrics are read."""
+        counted = 0
+
+        def count() -> None:
+            nonlocal counted
+            now = dropped_count()
+            self.log_lines_dropped.inc(now - counted)
+            counted = now
+
+        self.before_reading(count)
 
     def write_held_back(self) -> None:
         """Has everything counted that was told so far; reading the registry does so by itself. Any thread."""

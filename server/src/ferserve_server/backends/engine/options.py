@@ -19,7 +19,8 @@ class EngineOptions:
         gpu_memory_limit_mib: As above.
         gpu_xla: As above.
         log_level: See `observability.logging.set_up_logging`.
-        log_format: As above.
+        log_format: As above; json or console.
+        log_framed: Whether the server reads its stderr, and takes framed records.
         gives_way: Whether it starts beside live traffic, and leaves the processor to that.
         loader_module: Module with the functions of `backends.loading`.
     """
@@ -32,6 +33,7 @@ class EngineOptions:
     gpu_xla: bool = False
     log_level: str = "info"
     log_format: str = "auto"
+    log_framed: bool = False
     gives_way: bool = False
     loader_module: str = "ferserve_server.backends.loading"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -11,6 +12,7 @@ from ferserve_server.backends.engine.requests import read, request
 from ferserve_server.interprocess.channel import Channel, ChannelClosedError
 from ferserve_server.interprocess.child import Child
 from ferserve_server.interprocess.messages import BATCH_MESSAGE_BYTES
+from ferserve_server.telemetry.process_output import child_stderr
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -52,8 +54,12 @@ class EngineProcess:
         self._asking = threading.Lock()
         self._ending = threading.Lock()
         self._ended = False
+        facts: dict[str, object] = {"process": "engine"}
         try:
-            self._child = Child(_MODULE, [options.to_json()], [their_requests, their_batches])
+            with child_stderr(facts) as stderr:
+                told = replace(options, log_framed=stderr is not None).to_json()
+                self._child = Child(_MODULE, [told], [their_requests, their_batches], stderr)
+            facts["pid"] = self._child.pid
         except BaseException:
             self._requests.close()
             self.batches.close()

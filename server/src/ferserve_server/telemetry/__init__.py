@@ -1,0 +1,1 @@
+"""Telemetry: log output that never blocks and never raises."""
