@@ -7,7 +7,7 @@ import os
 import sys
 
 from ferserve_server.backends.choice import BackendMissingError
-from ferserve_server.loader_assembly import opened_loader
+from ferserve_server.loader_assembly import opened_loader, stop_loading
 from ferserve_server.observability.logging import set_up_logging
 from ferserve_server.settings_reading import SettingsError, format_settings, load_settings
 from ferserve_server.telemetry.process_output import flush_output, open_output, write_plain
@@ -48,7 +48,7 @@ def main() -> None:
             from ferserve_server import app  # noqa: PLC0415
 
             try:
-                code = app.run(settings, loader)
+                code = app.run(settings, loader, lambda: stop_loading(loader))
             except app.START_ERRORS as error:
                 code = _complain(str(error))
     flush_output(_LAST_RECORDS_S)

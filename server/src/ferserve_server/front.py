@@ -151,8 +151,14 @@ async def _answer_calls(
         stack.callback(vision.close)
         service = build_service(settings, models, vision, statistics, metrics, clock)
         await service.health.report(ready=models.default_ready)
-        stack.enter_context(background(follow_health(models, service.health, models_changed)))
-        stack.enter_context(background(keep_telling()))
+        stack.enter_context(
+            background(
+                "health",
+                lambda: follow_health(models, service.health, models_changed),
+                metrics.background_failed,
+            )
+        )
+        stack.enter_context(background("metrics", keep_telling, metrics.background_failed))
         # A stack of its own, so that a drain can close it.
         main = await stack.enter_async_context(contextlib.AsyncExitStack())
         if settings.door == "grpc":

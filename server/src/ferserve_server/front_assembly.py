@@ -93,6 +93,7 @@ async def running_fronts(
         news={"metrics": take_series, COUNTED: lambda _, rows: take_counted(statistics, rows)},
         questions={COUNTED: partial(tell_counts, statistics)},
         gone=gone,
+        count_failure=metrics.background_failed,
     )
     metrics.front_processes.set_function(lambda: fronts.running_count)
     try:

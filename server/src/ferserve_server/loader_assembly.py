@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ferserve_server.backends.engine.loader import EngineLoader
 from ferserve_server.backends.engine.options import EngineOptions
+from ferserve_server.backends.engine.step_limits import StepLimits
 from ferserve_server.backends.loading import make_loader
 from ferserve_server.observability.logging import chosen_format
 
@@ -47,9 +48,24 @@ def opened_loader(settings: Settings) -> Iterator[Loader | None]:
         yield default_loader(settings)
         return
     default_loader(settings)  # refuses here what no engine process could use
-    with contextlib.closing(EngineLoader(_engine_options(settings), settings.bucket_sizes[-1])) as loader:
+    limits = StepLimits(
+        settings.load_step_timeout_s, settings.load_memory_mib * 2**20, max(1, settings.intra_op_threads)
+    )
+    made = EngineLoader(
+        _engine_options(settings), settings.bucket_sizes[-1], limits, standby_count=settings.standby_engines
+    )
+    with contextlib.closing(made) as loader:
         loader.start()
         yield loader
+
+
+def stop_loading(loader: Loader | None) -> None:
+    """Ends the load that runs in an engine process, and all that come. Does not wait; any thread.
+
+    A thread of this process that loads cannot be ended; it ends with the process.
+    """
+    if isinstance(loader, EngineLoader):
+        loader.stop_loading()
 
 
 def _engine_options(settings: Settings) -> EngineOptions:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ferserve_server.backends.engine.runner import EngineRunner
 from ferserve_server.backends.engine.servable import EngineServable
@@ -23,7 +23,7 @@ from ferserve_server.repository.gate import GateLimits
 from ferserve_server.repository.manager import ModelManager
 from ferserve_server.repository.preparation import VersionPreparer
 from ferserve_server.repository.source import RepositorySource
-from ferserve_server.repository.state_file import read_state, write_state
+from ferserve_server.repository.state_file import StateFile
 from ferserve_server.repository.trials import Trials
 from ferserve_server.repository.tune_cache import TuneCache
 from ferserve_server.repository.version_policy import Latest, Policies, parse_policies
@@ -38,6 +38,10 @@ if TYPE_CHECKING:
     from ferserve_server.observability.metrics import Metrics
     from ferserve_server.settings import Settings
     from ferserve_server.transport.compat.statistics import Statistics
+
+
+_STEPS_OF_A_LOAD: Final = 10
+"""Longest steps that loading a version as a whole may take: reading, loading, and some of the first runs."""
 
 
 def build_manager(
@@ -89,11 +93,19 @@ def build_manager(
         target_s=settings.target_p99_ms / 1e3,
         delay_s=settings.max_queue_delay_ms / 1e3,
     )
-    state = read_state(settings.lifecycle_state_file)
+    state_file = StateFile(settings.lifecycle_state_file)
+    state = state_file.read()
     cache = TuneCache(settings.tune_cache, _conditions(settings)) if settings.tune_cache else TuneCache()
     return ModelManager(
         source,
-        VersionPreparer(source, loader, _gate_limits(settings), rules, cache),
+        VersionPreparer(
+            source,
+            loader,
+            _gate_limits(settings),
+            rules,
+            cache,
+            timeout_s=_STEPS_OF_A_LOAD * settings.load_step_timeout_s,
+        ),
         make_batcher,
         observer=observer,
         routing_observer=_ToldRoutes(RoutingMetrics(metrics), on_change),
@@ -102,7 +114,7 @@ def build_manager(
         aliases=Aliases(parse_aliases(settings.alias), state.aliases),
         refused=state.refused,
         trials=trials,
-        save_state=partial(write_state, settings.lifecycle_state_file),
+        save_state=state_file.write,
         on_change=on_change,
     )
 

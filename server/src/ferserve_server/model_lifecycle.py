@@ -12,15 +12,15 @@ from ferserve_server.background import background
 from ferserve_server.repository.watching import looks
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from ferserve_server.repository.manager import ModelManager
     from ferserve_server.settings import Settings
 
 log = structlog.get_logger(__name__)
 
-_LONGEST_UNLOAD_S: Final = 10.0
-"""Draining is over by then; unloading itself takes milliseconds."""
+_LONGEST_UNLOAD_S: Final = 1.0
+"""Draining is over by then, and unloading takes milliseconds; a stop ends within 2 s of it."""
 
 _LOOKS_PER_WINDOW: Final = 20
 _LONGEST_BETWEEN_LOOKS_S: Final = 1.0
@@ -28,13 +28,15 @@ _LONGEST_BETWEEN_LOOKS_S: Final = 1.0
 
 
 @contextlib.contextmanager
-def kept(manager: ModelManager | None, settings: Settings) -> Iterator[None]:
+def kept(manager: ModelManager | None, settings: Settings, count_failure: Callable[[str], None]) -> Iterator[None]:
     """Keeps models loaded, and canaries judged, beside the block; None: no models run here."""
     with contextlib.ExitStack() as stack:
         if manager is not None:
-            stack.enter_context(background(keep_models(manager, settings)))
+            stack.enter_context(background("models", lambda: keep_models(manager, settings), count_failure))
             if (window_s := settings.canaries.shortest_window_s) is not None:
-                stack.enter_context(background(judge_canaries(manager, window_s)))
+                stack.enter_context(
+                    background("canaries", lambda: judge_canaries(manager, window_s), count_failure)
+                )
         yield
 
 
@@ -67,7 +69,4 @@ async def judge_canaries(manager: ModelManager, shortest_window_s: float) -> Non
     """Looks at the figures of canaries again and again, as often as the shortest window of a model wants it."""
     while True:
         await asyncio.sleep(min(shortest_window_s / _LOOKS_PER_WINDOW, _LONGEST_BETWEEN_LOOKS_S))
-        try:
-            await manager.judge_canaries()
-        except Exception:
-            log.exception("canaries not judged")
+        await manager.judge_canaries()

@@ -10,6 +10,7 @@ import structlog
 
 from ferserve_server.domain.errors import ModelRejectedError
 from ferserve_server.domain.servable import Precision
+from ferserve_server.repository.golden import read_golden
 from ferserve_server.repository.members import member_invalid, verify_members
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from ferserve_server.domain.face import CropBatch, Scores
     from ferserve_server.domain.ports import Loader, Servable
-    from ferserve_server.domain.servable import ModelDescription, ServableId
+    from ferserve_server.domain.servable import GoldenSet, ModelDescription, ServableId
     from ferserve_server.repository.members import VerifiedMember
     from ferserve_server.repository.source import RepositorySource
 
@@ -56,6 +57,10 @@ class EnsembleServable:
         # In float64: the order of the members then does not show in the float32 result.
         mean: Scores = scores.mean(axis=0, dtype=np.float64).astype(np.float32)
         return mean
+
+    def read_golden(self, directory: Path) -> GoldenSet:
+        """Reads the golden set of the version."""
+        return read_golden(directory, self.description.input)
 
     def recast(self, precision: Precision) -> EnsembleServable:
         """Makes the same ensemble with every member in another precision."""

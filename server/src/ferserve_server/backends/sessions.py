@@ -11,12 +11,14 @@ from ferserve_server.backends.freed_memory import return_freed_memory
 from ferserve_server.backends.serving_thread import made_to_serve, priority
 from ferserve_server.domain.errors import ModelRejectedError
 from ferserve_server.domain.servable import Precision
+from ferserve_server.repository.golden import read_golden
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from ferserve_server.domain.face import CropBatch, Scores
-    from ferserve_server.domain.servable import ModelDescription, ServableId
+    from ferserve_server.domain.servable import GoldenSet, ModelDescription, ServableId
 
 
 def _nothing() -> None:
@@ -87,6 +89,10 @@ class SessionServable:
             return session.run(crops)
         finally:
             idle.append(session)
+
+    def read_golden(self, directory: Path) -> GoldenSet:
+        """Reads the golden set of the version."""
+        return read_golden(directory, self.description.input)
 
     def recast(self, precision: Precision) -> SessionServable:
         """Makes the same version in another precision."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
+from ferserve_server.background import supervise
 from ferserve_server.fronts.front_process import FrontProcess, FrontStartError
 from ferserve_server.fronts.heartbeat import LONGEST_START_S, until_ended
 from ferserve_server.fronts.state_form import write_value
@@ -51,9 +52,10 @@ class Fronts:
         news: What to do with their news, by name: called with the process's key and the value.
         questions: What answers their questions, by name, beside those for changes.
         gone: Called with the key of a process that has ended.
+        count_failure: Called with the name of a task of this object that failed and is restarted.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - its collaborators
         self,
         plan: FrontPlan,
         count: int,
@@ -63,6 +65,7 @@ class Fronts:
         news: Mapping[str, Callable[[Hashable, Json], None]],
         questions: Mapping[str, Callable[[Json], Awaitable[object]]],
         gone: Callable[[Hashable], None],
+        count_failure: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._plan = plan
         self._count = count
@@ -71,8 +74,10 @@ class Fronts:
         self._news = news
         self._questions = {**questions, "change": self._change}
         self._gone = gone
+        self._count_failure = count_failure
         self._loop = asyncio.get_running_loop()
         self._fronts: dict[int, FrontProcess] = {}
+        self._serials: dict[int, int] = {}
         self._keepers: list[asyncio.Task[None]] = []
         self._ending = False
         self._stale = False
@@ -110,8 +115,13 @@ class Fronts:
                 await asyncio.gather(*(front.listening for front in first))
         except TimeoutError as error:
             raise FrontStartError(f"a front process did not take calls in within {LONGEST_START_S:g} s") from error
-        self._keepers = [self._loop.create_task(self._keep(index, front)) for index, front in enumerate(first)]
-        self._keepers.append(self._loop.create_task(self._tell_canaries()))
+        self._keepers = [
+            self._loop.create_task(supervise(f"worker {index}", partial(self._keep, index), self._count_failure))
+            for index in range(len(first))
+        ]
+        self._keepers.append(
+            self._loop.create_task(supervise("canary figures", self._tell_canaries, self._count_failure))
+        )
 
     def state_changed(self) -> None:
         """Tells all of them of the models, once for all changes of a turn of the event loop."""
@@ -158,7 +168,7 @@ class Fronts:
         return write_value(ServiceState(self._default_model, models.default_ready, models.models()))
 
     async def _start(self, index: int) -> FrontProcess:
-        serial = self.restart_count
+        serial = self._serials[index] = self.restart_count
         news = {name: partial(take, (index, serial)) for name, take in self._news.items()}
         front = FrontProcess(self._plan, news, self._questions, self.tell_changes)
         # Noted before it runs, so that it misses no change.
@@ -167,10 +177,11 @@ class Fronts:
         log.info("front process started", front=index, pid=front.pid)
         return front
 
-    async def _keep(self, index: int, front: FrontProcess) -> None:
+    async def _keep(self, index: int) -> None:
         """Starts another front process whenever one has ended, or hangs."""
         pause_s, longest_s = _RESTART_RANGE_S
-        key = (index, 0)
+        key = (index, self._serials[index])
+        front = self._fronts[index]
         while True:
             started_at = self._loop.time()
             await until_ended(front)
@@ -187,7 +198,7 @@ class Fronts:
             key = (index, self.restart_count)
             try:
                 front = await self._start(index)
-            except OSError as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is, there must be another try
                 log.error("front process cannot be started", front=index, error=str(error))  # noqa: TRY400 - no trace
                 front = self._fronts[index]
                 await front.end()

@@ -31,6 +31,7 @@ def write_series(metrics: Metrics) -> list[Row]:
         metrics.detect_seconds,
         metrics.detected_faces,
         metrics.image_failures,
+        metrics.background_failures,
     )
     return [
         [family.name, family.type == "gauge", sample.name, sample.labels, sample.value]

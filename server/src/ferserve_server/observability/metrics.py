@@ -233,6 +233,10 @@ class Metrics:
 
         self.before_reading(count)
 
+    def background_failed(self, task: str) -> None:
+        """Counts an exception that ended a background task. Any thread."""
+        self.background_failures.labels(task).inc()
+
     def write_held_back(self) -> None:
         """Has everything counted that was told so far; reading the registry does so by itself. Any thread."""
         self._readers.write()

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from zipfile import BadZipFile
 
 import numpy as np
 
 from ferserve_server.domain.errors import ModelRejectedError
 from ferserve_server.domain.face import FER_2013_LABELS
-from ferserve_server.domain.servable import Precision
+from ferserve_server.domain.servable import GoldenSet, Precision
 from ferserve_server.repository.buckets import landmarks
+from ferserve_server.repository.golden import read_golden
 from ferserve_server.repository.manifest import GOLDEN_PATH
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from ferserve_server.domain.face import CropBatch, Scores
     from ferserve_server.domain.ports import Servable
-    from ferserve_server.domain.servable import InputSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +45,7 @@ class GateLimits:
         return landmarks(self.bucket_sizes)
 
 
-@dataclass(frozen=True, slots=True)
-class GoldenSet:
-    """What a version was published with: `faces` uint8 [N, H, W, 1], N >= 1, and its `scores` float32 [N, K]."""
-
-    faces: CropBatch
-    scores: Scores
+__all__ = ["GateLimits", "GoldenSet", "check_golden", "check_labels", "read_golden", "score_all", "warm"]
 
 
 def check_labels(labels: Sequence[str], labels_in_force: Sequence[str] | None) -> None:
@@ -92,25 +85,6 @@ def warm(servable: Servable, bucket_sizes: Sequence[int]) -> None:
                 "OUTPUT_MISMATCH", f"{size} faces gave scores of shape {scores.shape}, not {expected}."
             )
         _check_finite(scores)
-
-
-def read_golden(directory: Path, spec: InputSpec) -> GoldenSet:
-    """Reads the golden set of the version in `directory`: `faces` and `probabilities` of its golden.npz.
-
-    Raises:
-        ModelRejectedError: GOLDEN_MISSING or GOLDEN_INVALID.
-    """
-    try:
-        # Opened here: numpy leaves a file open that turns out to be no archive.
-        with (directory / GOLDEN_PATH).open("rb") as stream, np.load(stream, allow_pickle=False) as golden:
-            faces, expected = golden["faces"], golden["probabilities"]
-    except FileNotFoundError:
-        raise ModelRejectedError("GOLDEN_MISSING", f"There is no {GOLDEN_PATH}.") from None
-    except (OSError, EOFError, ValueError, KeyError, TypeError, BadZipFile) as error:
-        raise ModelRejectedError("GOLDEN_INVALID", f"{GOLDEN_PATH} cannot be read.") from error
-    if faces.dtype != np.uint8 or faces.shape[1:] != (spec.height, spec.width, 1) or len(faces) == 0:
-        raise ModelRejectedError("GOLDEN_INVALID", f"{GOLDEN_PATH} holds no faces of the model's size.")
-    return GoldenSet(faces, expected)
 
 
 def score_all(servable: Servable, faces: CropBatch, bucket_sizes: Sequence[int]) -> Scores:

@@ -32,7 +32,8 @@ class Rollout:
         fleet: The versions.
         trials: The canaries, or None if new versions are in force at once.
         load: Loads a version and keeps it; see `ModelManager.load`.
-        save: Keeps what was decided.
+        save: Keeps what was decided; raises StateNotSavedError.
+        save_if_possible: Does the same, without an error.
     """
 
     def __init__(
@@ -41,12 +42,14 @@ class Rollout:
         trials: Trials | None,
         load: Callable[[ServableId], Awaitable[None]],
         save: Callable[[], Awaitable[None]],
+        save_if_possible: Callable[[], Awaitable[None]],
     ) -> None:
         self._fleet = fleet
         self._routes = fleet.routes
         self._trials = trials
         self._load = load
         self._save = save
+        self._save_if_possible = save_if_possible
         self._last: dict[str, tuple[int, Verdict]] = {}
 
     def admit(self, servable_id: ServableId) -> None:
@@ -85,7 +88,7 @@ class Rollout:
             else:
                 self._refuse(trial.canary.id, f"It was tried and rolled back, {verdict.reason}: {verdict.text}.")
         if decided:
-            await self._save()
+            await self._save_if_possible()
 
     async def promote(self, name: str, version: int | None) -> None:
         """Makes the canary the stable version.
@@ -112,7 +115,9 @@ class Rollout:
         self._promote(name, canary)
         await self._save()
 
-    async def roll_back(self, name: str, version: int | None, usable: Mapping[ServableId, float]) -> None:
+    async def roll_back(
+        self, name: str, version: int | None, usable: Mapping[ServableId, str], now: float
+    ) -> None:
         """Takes the canary back; without one, the version that answers, and puts the one before it in force.
 
         Args:
@@ -120,6 +125,7 @@ class Rollout:
             version: Which version the caller wants gone; None: whichever it is. One that was taken back already
                 is left so.
             usable: The versions in the model folder.
+            now: The event loop's time, in seconds.
 
         Raises:
             NoCanaryError: It is neither the canary nor what answers.
@@ -142,7 +148,8 @@ class Rollout:
             raise NoCanaryError(name, version, canary)
         bad = serving.id
         older = [each for each in usable if each.name == name and each.version < bad.version]
-        older = [each for each in older if self._fleet.failed.get(each) != usable[each]]
+        unusable = self._fleet.failed.waiting(usable, now)
+        older = [each for each in older if each not in unusable]
         older += [ServableId(name, each) for each in self._routes.ready_versions(name) if each < bad.version]
         if not older:
             raise NoOlderVersionError(name, bad.version)

@@ -102,9 +102,9 @@ class Plan:
 
 
 def plan(
-    on_disk: Mapping[ServableId, float],
+    on_disk: Mapping[ServableId, str],
     ready: Collection[ServableId],
-    failed: Mapping[ServableId, float],
+    failed: Mapping[ServableId, str],
     policies: Policies,
     *,
     held: Collection[ServableId] = (),
@@ -118,9 +118,9 @@ def plan(
     last good version of a model stays, and what is in `held` always does.
 
     Args:
-        on_disk: Versions in the repository and when their manifests changed, in seconds since 1970.
+        on_disk: Versions in the repository, and the sums of their manifests.
         ready: Versions that answer requests.
-        failed: Versions that could not be loaded, and their manifests' time when that was tried.
+        failed: Versions that could not be loaded, and their manifests' sums when that was tried.
         policies: Which versions each model keeps.
         held: Versions that are wanted whatever the policy says: those with an alias, or asked for by an operator.
         shunned: Versions that the policy may not bring in: those an operator let go. `held` wins over it.

@@ -8,6 +8,7 @@ from ferserve_server.domain.errors import UnsupportedError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from ferserve_server.domain.face import CropBatch
     from ferserve_server.domain.servable import ModelDescription, Precision, ServableId
@@ -32,6 +33,9 @@ class UpstreamServable:
             UnsupportedError: Always; so with the methods below that return something.
         """
         raise self._elsewhere(crops)
+
+    def read_golden(self, directory: Path) -> NoReturn:  # noqa: D102 - see `predict`
+        raise self._elsewhere(directory)
 
     def recast(self, precision: Precision) -> NoReturn:  # noqa: D102 - see `predict`
         raise self._elsewhere(precision)

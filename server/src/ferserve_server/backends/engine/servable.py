@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from ferserve_server.backends.engine.engine import Engine
     from ferserve_server.domain.face import CropBatch, Scores
-    from ferserve_server.domain.servable import Precision
+    from ferserve_server.domain.servable import GoldenSet, Precision
 
 
 class EngineServable:
@@ -48,6 +49,10 @@ class EngineServable:
             EngineRaisedError: What the engine raised.
         """
         return self.engine.predict(self.handle, crops)
+
+    def read_golden(self, directory: Path) -> GoldenSet:
+        """Reads the golden set in the engine process: this one unpacks nothing."""
+        return self.engine.read_golden(directory)
 
     def recast(self, precision: Precision) -> EngineServable:
         """Makes the same version in another precision, in the same process."""

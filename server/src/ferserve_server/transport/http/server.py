@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 from typing import TYPE_CHECKING, Final
@@ -70,6 +71,7 @@ def build_http(  # noqa: PLR0913 - its collaborators, each a port or a value
     probes = HealthRoutes(health, default_model)
     pictures = AnalyzeRoute(analyze, bodies, limits=limits, detection=detection, clock=clock)
     application = web.Application(middlewares=[_errors_as_json])
+    application.cleanup_ctx.append(_draining_bodies(calls, bodies))
     application.add_routes(
         [
             web.get("/healthz", probes.live),
@@ -118,6 +120,21 @@ async def listening_http(application: web.Application, address: str, tls: TlsFil
         yield runner.addresses[0][1]
     finally:
         await runner.cleanup()
+
+
+def _draining_bodies(calls: Calls, bodies: BodyReader) -> Callable[[web.Application], AsyncIterator[None]]:
+    """Makes what tells the reader of bodies when the server drains, while the application runs."""
+
+    async def follow() -> None:
+        await calls.draining.wait()
+        bodies.drain()
+
+    async def context(_: web.Application) -> AsyncIterator[None]:
+        task = asyncio.get_running_loop().create_task(follow())
+        yield
+        task.cancel()
+
+    return context
 
 
 @web.middleware

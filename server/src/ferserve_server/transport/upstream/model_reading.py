@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ferserve_server.domain.errors import FerserveError
 
 _STATES: Final = {
+    model_pb2.SERVABLE_STATE_WAITING: ServableState.WAITING,
     model_pb2.SERVABLE_STATE_LOADING: ServableState.LOADING,
     model_pb2.SERVABLE_STATE_READY: ServableState.READY,
     model_pb2.SERVABLE_STATE_DRAINING: ServableState.DRAINING,
