@@ -59,6 +59,7 @@ class FakeEngine:
         self.handle = 5
         self.executor_count = executor_count
         self.serving = False
+        self.standby_ready = False
         self.closed = threading.Event()
         self.lives = [FakeProcess()]
         self.process: FakeProcess | None = self.lives[0]

@@ -260,13 +260,23 @@ async def test_closing_while_the_engine_is_away_fails_what_waits():
         assert made.engine.closed.is_set()
 
 
-def test_the_first_loss_is_met_at_once_and_a_crash_loop_ever_later():
+def test_the_first_loss_is_met_at_once_and_a_crash_loop_later_within_bounds():
     revivals = Revivals()
 
-    assert [revivals.lost(3600.0), revivals.lost(5.0)] == [0.0, 0.5]
+    assert [revivals.lost(3600.0), revivals.lost(0.0)] == [0.0, 0.1]
     assert not revivals.hopeless
-    assert [revivals.lost(0.0) for _ in range(8)] == [1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0]
+    assert [revivals.lost(0.0) for _ in range(7)] == [0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0]
     assert revivals.hopeless
-    assert max(revivals.lost(0.0) for _ in range(5000)) == 30.0
-    assert revivals.lost(61.0) == 0.0
+    assert max(revivals.lost(0.0) for _ in range(5000)) == 5.0
+
+
+def test_losses_are_forgotten_with_the_time_that_engines_live():
+    """Kills every 15 s are each met at once; the loop before them is forgotten step by step (faults, item 12)."""
+    revivals = Revivals()
+    assert [revivals.lost(15.0) for _ in range(20)] == [0.0] * 20
+
+    for _ in range(4):
+        revivals.lost(0.0)
+    assert revivals.lost(20.0) == 0.4
+    assert revivals.lost(60.0) == 0.0
     assert not revivals.hopeless

@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from ferserve_server.backends.engine.hang_detection import HangDetection
 from ferserve_server.backends.engine.runner import EngineRunner
 from ferserve_server.backends.engine.servable import EngineServable
 from ferserve_server.backends.processor import describe_machine
@@ -74,7 +75,8 @@ def build_manager(
         if isinstance(servable, EngineServable):
             chosen = replace(chosen, inline_s=0.0)  # nothing can run in place
             count_restart = metrics.watch_engine_process(servable.id, servable.engine.resident_bytes)
-            make_runner = partial(_engine_runner, servable, count_restart)
+            hangs = HangDetection(settings.execution_timeout_s, tuning.latency_s)
+            make_runner = partial(_engine_runner, servable, count_restart, hangs)
         batcher = Batcher(
             servable, chosen, clock=clock, observer=observer, on_health_change=on_change, make_runner=make_runner
         )
@@ -134,12 +136,15 @@ class _ToldRoutes:
 def _engine_runner(
     servable: EngineServable,
     on_restart: Callable[[], None],
+    hang_detection: HangDetection,
     _: Servable,
     bucket_sizes: Sequence[int],
     clock: Clock,
     listener: RunnerListener,
 ) -> EngineRunner:
-    return EngineRunner(servable, bucket_sizes, clock, listener, on_restart=on_restart)
+    return EngineRunner(
+        servable, bucket_sizes, clock, listener, on_restart=on_restart, hang_detection=hang_detection
+    )
 
 
 def _trials(settings: Settings, clock: MonotonicClock, metrics: Metrics) -> Trials | None:

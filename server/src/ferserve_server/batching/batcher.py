@@ -235,7 +235,9 @@ class Batcher:
         """Finds the row at fault by halves, and fails it alone."""
         self._observer.batch_failed(self._servable.id, face_count=batch.row_count)
         log.error("batch failed", servable=str(self._servable.id), faces=batch.row_count, exc_info=error)
-        if isinstance(error, EngineLostError):  # not tried again: one of its rows may have done it
+        if isinstance(
+            error, EngineLostError | EngineStalledError
+        ):  # not tried again: one of its rows may have done it
             recovery.fail_requests(batch, error)
             return
         batch.attempts.failed += 1

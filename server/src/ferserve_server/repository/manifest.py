@@ -13,7 +13,7 @@ from ferserve_server.domain.errors import ModelRejectedError
 from ferserve_server.domain.servable import EnsembleMember, InputSpec, ModelDescription, Precision, ServableId
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 MANIFEST_PATH: Final = "assets.extra/manifest.json"
 GOLDEN_PATH: Final = "assets.extra/golden.npz"
@@ -161,8 +161,9 @@ def verify_files(directory: Path, manifest: Manifest, check: Callable[[], None] 
             raise ModelRejectedError("FILE_MISSING", f"{name} is missing.", file=name)
         if _file_sum(path, check) != expected:
             raise ModelRejectedError("FILE_CHANGED", f"{name} does not have the manifest's SHA-256.", file=name)
-    listed = {str(PurePosixPath(name)) for name in (*manifest.file_sums, MANIFEST_PATH)}
-    for name in _present_files(directory):
+    paths = [PurePosixPath(name) for name in (*manifest.file_sums, MANIFEST_PATH)]
+    listed = {str(path) for path in paths}
+    for name in _present_files(directory, {str(folder) for path in paths for folder in path.parents}):
         check()
         if name not in listed:
             raise ModelRejectedError("FILE_UNLISTED", f"{name} is not in the manifest.", file=name)
@@ -177,8 +178,11 @@ def _file_sum(path: Path, check: Callable[[], None]) -> str:
     return digest.hexdigest()
 
 
-def _present_files(directory: Path) -> Iterator[str]:
-    """Yields the path of every file and every link to nothing, within linked folders too, each folder once."""
+def _present_files(directory: Path, listed_folders: Collection[str]) -> Iterator[str]:
+    """Yields the path of every file, of every link to nothing, and of every linked folder that is not listed.
+
+    Listed folders that are links are followed, each once.
+    """
     seen: set[tuple[int, int]] = set()
     for folder, folders, files in os.walk(directory, followlinks=True):
         where = Path(folder).stat()
@@ -186,5 +190,11 @@ def _present_files(directory: Path) -> Iterator[str]:
             folders.clear()  # a link to a folder above
             continue
         seen.add((where.st_dev, where.st_ino))
+        for name in folders.copy():
+            path = Path(folder) / name
+            relative = path.relative_to(directory).as_posix()
+            if path.is_symlink() and relative not in listed_folders:
+                folders.remove(name)
+                yield relative
         for name in sorted(files):
             yield (Path(folder) / name).relative_to(directory).as_posix()

@@ -123,6 +123,11 @@ class Engine:
         """The process, or None while there is none."""
         return self._process
 
+    @property
+    def standby_ready(self) -> bool:
+        """Whether a process can take over now."""
+        return self.standbys.ready_count > 0
+
     def resident_bytes(self) -> int:
         """Memory that its process holds, in bytes; 0 while there is none."""
         process = self._process
@@ -292,4 +297,6 @@ class Engine:
     def _lost_on_trial(self, error: BaseException) -> ModelRejectedError:
         reason = error.reason if isinstance(error, StepLimitError) else EngineLostError.reason
         text = f"Its engine's process ended while it was loaded or tried: {error}."
-        return ModelRejectedError(reason, text, how=str(error))
+        refusal = ModelRejectedError(reason, text, how=str(error))
+        refusal.transient = reason == EngineLostError.reason and str(error).startswith("SIGKILL")
+        return refusal

@@ -5,28 +5,34 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import structlog
 
+from ferserve_server.backends.engine.hang_detection import LOOK_S
 from ferserve_server.backends.engine.requests import EngineRaisedError
 from ferserve_server.backends.engine.revival import Revivals
 from ferserve_server.batching.gathering import BatchOutcome, bucket_for, copy_rows, leave_out_unwanted
-from ferserve_server.domain.errors import EngineLostError
-from ferserve_server.interprocess.channel import ChannelClosedError
+from ferserve_server.domain.errors import EngineLostError, EngineStalledError
+from ferserve_server.interprocess.channel import ChannelClosedError, ChannelFullError
 from ferserve_server.interprocess.memory import FreeSlots
 from ferserve_server.interprocess.messages import BatchKind, BatchMessage, pack, unpack
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from ferserve_server.backends.engine.hang_detection import HangDetection
     from ferserve_server.backends.engine.process import EngineProcess
     from ferserve_server.backends.engine.servable import EngineServable
     from ferserve_server.batching.entry import Batch
     from ferserve_server.batching.runner import RunnerListener
-    from ferserve_server.domain.ports import Clock
+    from ferserve_server.domain.ports import Clock, Timer
 
 log = structlog.get_logger(__name__)
+
+
+_LONGEST_RUN_NS: Final = 86_400 * 10**9
+"""Longest run of a batch that an answer may tell: a day."""
 
 
 class _Sent(NamedTuple):
@@ -53,6 +59,7 @@ class EngineRunner:
         listener: RunnerListener,
         *,
         on_restart: Callable[[], None] = lambda: None,
+        hang_detection: HangDetection | None = None,
     ) -> None:
         """Begins to listen to the engine.
 
@@ -62,6 +69,7 @@ class EngineRunner:
             clock: The time.
             listener: Is told what happens.
             on_restart: Called when the engine was brought back.
+            hang_detection: Tells which batches hang; None leaves that to `replace_stalled`.
         """
         self._servable = servable
         self._engine = servable.engine
@@ -69,6 +77,9 @@ class EngineRunner:
         self._clock = clock
         self._listener = listener
         self._on_restart = on_restart
+        self._hangs = hang_detection
+        self._look_timer: Timer | None = None
+        self._hung: set[int] = set()
         self._loop = asyncio.get_running_loop()
         self.thread_count = servable.executor_count
         self.available = False
@@ -141,23 +152,45 @@ class EngineRunner:
             message = BatchMessage(
                 BatchKind.RUN, slot, self._servable.handle, outcome.padded_count, self._sequence
             )
+            self._watch_for_hangs()
             try:
                 process.batches.send_now(pack(message))
             except ChannelClosedError:
                 return  # its end is told to `_read_answers`
+            except ChannelFullError:  # it reads none of the few that there may be
+                process.kill()
+                return
 
     def _read_answers(self) -> None:
         """Takes all answers that are there."""
         process = self._process
         try:
             while process is not None and (message := process.batches.receive_now()) is not None:
-                self._answered(unpack(message))
+                answer = self._checked(message)
+                if answer is None:  # whatever sends that is not the engine's own program any more
+                    log.error("engine sent no valid answer; killed", servable=str(self._servable.id))
+                    process.kill()
+                    self._lost()
+                    return
+                self._answered(answer)
                 process = self._process  # whoever was answered may have closed this
         except ChannelClosedError:
             self._lost()
 
+    def _checked(self, message: bytes) -> BatchMessage | None:
+        """Reads an answer; returns None if it answers nothing that was asked."""
+        try:
+            answer = unpack(message)
+        except ValueError:
+            return None
+        sent = self._sent.get(answer.sequence)
+        fits = sent is not None and answer.slot == sent.slot and answer.kind is not BatchKind.RUN
+        return answer if fits and answer.duration_ns <= _LONGEST_RUN_NS else None
+
     def _answered(self, answer: BatchMessage) -> None:
         outcome, slot, row_count = self._sent.pop(answer.sequence)
+        if self._hangs is not None:
+            self._hangs.answered(answer.sequence, answer.duration_ns / 1e9)
         if answer.kind is BatchKind.SCORED:
             outcome.inference_s = answer.duration_ns / 1e9
             outcome.scores = self._scores[slot][:row_count].copy()
@@ -177,6 +210,26 @@ class EngineRunner:
             if batch.started_at is None:
                 batch.started_at = self._clock.now()
 
+    def _watch_for_hangs(self) -> None:
+        if self._hangs is not None and self._look_timer is None:
+            self._look_timer = self._clock.call_at(self._clock.now() + LOOK_S, self._look_for_hangs)
+            self._hangs.look(self._clock.now(), self._running())
+
+    def _look_for_hangs(self) -> None:
+        self._look_timer = None
+        if self._hangs is None or not self._sent or self._process is None:
+            return
+        self._hung.update(self._hangs.look(self._clock.now(), self._running()))
+        if self._hung:
+            limit_s = self._hangs.limit_s
+            log.error("engine hangs; killed", servable=str(self._servable.id), after_s=round(limit_s, 3))
+            self._process.kill()  # its end is told to `_read_answers`
+            return
+        self._watch_for_hangs()
+
+    def _running(self) -> list[int]:
+        return [sequence for _, sequence in zip(range(self.thread_count), self._sent, strict=False)]
+
     def _listen_to(self, process: EngineProcess) -> None:
         self._process = self._last_process = process
         self._since = self._clock.now()
@@ -192,7 +245,11 @@ class EngineRunner:
         self._process, self.available = None, False
         self._engine.lost()
         sent = list(self._sent.values())
+        hung = [self._sent[sequence].outcome for sequence in self._hung if sequence in self._sent]
         self._sent.clear()
+        self._hung.clear()
+        if self._hangs is not None:
+            self._hangs.reset()
         for each in sent:
             self._free.give_back(each.slot - self._first_slot)
         running = [each.outcome for each in sent if each.outcome.batch.started_at is not None]
@@ -202,23 +259,37 @@ class EngineRunner:
             if outcome.skipped:
                 outcome.batch.slices.extend(outcome.skipped)
         delay_s = self._revivals.lost(self._clock.now() - self._since)
-        self.failing = self._revivals.hopeless
+        standby = self._engine.standby_ready
+        self.failing = self._revivals.hopeless and not standby
         if not self._closing:
             self._reviving = self._loop.create_task(self._revive(process, delay_s))
         for outcome in running:
-            outcome.error = EngineLostError()
+            outcome.error = self._stalled() if outcome in hung else EngineLostError()
             self._listener.came_back(outcome)
         if self.failing or self._closing:
             self._fail(self._take_waiting())
-        self._listener.changed()
+        if not standby:  # else it is back before anybody could be sent elsewhere
+            self._listener.changed()
         self._end_if_done()
+
+    def _stalled(self) -> EngineStalledError:
+        return EngineStalledError(self._hangs.limit_s if self._hangs is not None else 0.0)
 
     async def _revive(self, process: EngineProcess, delay_s: float) -> None:
         servable = str(self._servable.id)
+        process.kill()  # it must not write into the memory that the next one uses
         await asyncio.to_thread(process.end)
-        log.error("engine lost", servable=servable, how=process.describe_end(), restart_in_s=delay_s)
+        standby = self._engine.standby_ready
+        log.error(
+            "engine lost",
+            servable=servable,
+            how=process.describe_end(),
+            standby=standby,
+            restart_in_s=0.0 if standby else delay_s,
+        )
         while True:
-            await asyncio.sleep(delay_s)
+            if not self._engine.standby_ready:
+                await asyncio.sleep(delay_s)
             try:
                 process = await asyncio.to_thread(self._engine.revive)
             except Exception:
