@@ -6,7 +6,8 @@ import os
 import signal
 import socket
 import time
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import grpc
@@ -19,9 +20,6 @@ from support.engine_children import ALLOCATING, HANG, LOOPING, SLEEPING, special
 from support.fake_models import publish_fake
 from support.processes import ENGINE, children, wait_for_end
 from support.server_process import ServerProcess, run_fake_server
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 DRAIN_S = 3
 SLACK_S = 2 + 3
@@ -104,7 +102,8 @@ def test_a_body_that_does_not_come_holds_nothing_up_and_is_no_loss(tmp_path: Pat
         address = urlsplit(server.http_url)
         with socket.create_connection((address.hostname, address.port)) as connection:
             connection.sendall(
-                b"POST /v1/analyze HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\nContent-Length: 1000\r\n\r\nabc"
+                b"POST /v1/analyze HTTP/1.1\r\nHost: x\r\n"
+                b"Content-Type: image/jpeg\r\nContent-Length: 1000\r\n\r\nabc"
             )
             time.sleep(0.3)
             started_at = time.monotonic()
@@ -139,8 +138,8 @@ def test_children_get_no_variable_that_they_do_not_need(tmp_path: Path, monkeypa
     publish_fake(tmp_path)
     with run_fake_server(tmp_path) as server:
         (pid,) = children(ENGINE, of=server.process.pid)
-        with open(f"/proc/{pid}/environ") as file:
-            names = {line.partition("=")[0] for line in file.read().split("\0")}
+        variables = Path(f"/proc/{pid}/environ").read_text().split("\0")
+        names = {variable.partition("=")[0] for variable in variables}
 
     assert "OMP_NUM_THREADS" in names
     assert not names & {"AWS_SECRET_ACCESS_KEY", "FERSERVE_LOG_LEVEL"}

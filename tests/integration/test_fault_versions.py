@@ -58,8 +58,8 @@ async def test_a_version_that_does_not_end_is_ended_with_a_reason_and_others_loa
             model = (await server.models.GetModel(model_pb2.GetModelRequest(name="fer-other"))).model
             return model.serving_version == 1
 
-        await eventually(told)
-        await eventually(other_is_ready)
+        await eventually(told, 90)
+        await eventually(other_is_ready, 90)
         assert len(children(ENGINE)) == 2
         assert resident_mib(os.getpid())[os.getpid()] < 2000
 
@@ -120,7 +120,7 @@ async def test_a_golden_set_that_unpacks_to_gigabytes_is_refused_before_it_is_un
         async def told() -> bool:
             return await _reason(server, "fer-bomb", 2) == "GOLDEN_INVALID"
 
-        await eventually(told)
+        await eventually(told, 90)
         assert resident_mib(os.getpid())[os.getpid()] - before < 200
 
 
@@ -138,4 +138,4 @@ async def test_a_failure_that_may_go_away_is_tried_again(tmp_path: Path) -> None
 
         await eventually(refused)
         (folder.parent / "enough").touch()
-        await eventually(ready)
+        await eventually(ready, 90)

@@ -1,14 +1,10 @@
 import asyncio
-from contextlib import asynccontextmanager, suppress
 
 import numpy as np
 import pytest
 
 from ferserve_server.backends.engine.revival import Revivals
-from ferserve_server.backends.engine.runner import EngineRunner
 from ferserve_server.backends.fake import fake_scores
-from ferserve_server.batching.batcher import Batcher
-from ferserve_server.batching.settings import BatcherSettings
 from ferserve_server.domain.errors import (
     DeadlineExpiredError,
     EngineLostError,
@@ -17,53 +13,7 @@ from ferserve_server.domain.errors import (
     ModelRejectedError,
 )
 from support.batching import faces
-from support.fake_clock import FakeClock, settle
-from support.fake_engine import FakeEngine
-from support.recorder import Recorder
-
-
-class Bench:
-    def __init__(self, executor_count=1, **settings):
-        self.clock = FakeClock()
-        self.observer = Recorder()
-        self.engine = FakeEngine(executor_count)
-        self.restarts = 0
-        self.batcher = Batcher(
-            self.engine,
-            BatcherSettings(**{"bucket_sizes": (1, 2, 4, 8), **settings}),
-            clock=self.clock,
-            observer=self.observer,
-            make_runner=lambda *args: EngineRunner(*args, on_restart=self._count_restart),
-        )
-
-    def _count_restart(self):
-        self.restarts += 1
-
-    async def submit(self, count, first=0, **options):
-        """Sends a request on its way."""
-        task = asyncio.create_task(self.batcher.score(faces(count, first), **options))
-        await settle(3)  # the batch is cut when the turn is over in which it came
-        return task
-
-    async def until(self, condition):
-        async with asyncio.timeout(20):
-            while not condition():  # noqa: ASYNC110 - what is waited for has no event here
-                await asyncio.sleep(0.001)
-
-
-@asynccontextmanager
-async def bench(*args, **settings):
-    made = Bench(*args, **settings)
-    try:
-        yield made
-    finally:
-        if made.batcher._runner._process is not None:
-            made.engine.work()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(20):
-                await made.batcher.close()
-        for life in made.engine.lives:
-            life.end()
+from support.engine_bench import bench
 
 
 def is_right(answer, crops):

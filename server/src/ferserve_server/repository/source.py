@@ -81,7 +81,8 @@ class RepositorySource:
             if not model.name.startswith(".") and model.is_dir():
                 self._scan_model(model, found)
         if not found.versions and not found.skipped and _looks_like_version(self.root):
-            found.skip("", "", "PATH_TOO_DEEP", "it is a version itself; name the folder above its model")
+            text = "it is a version; --model-repo is the folder above its model"
+            found.skip("", "", "PATH_TOO_DEEP", text)
         return RepositoryScan(found.versions, frozenset(found.unreadable), skipped=tuple(found.skipped))
 
     def directory(self, servable_id: ServableId) -> Path:
@@ -116,6 +117,11 @@ class RepositorySource:
             found.unreadable.add(model.name)
             found.skip(model.name, "", "FOLDER_UNREADABLE", error.strerror or type(error).__name__)
             return
+        if _looks_like_version(model) and VERSION.fullmatch(model.name):
+            found.skip(
+                model.name, "", "PATH_TOO_DEEP", "it is a version; --model-repo is the folder above its model"
+            )
+            return
         if _looks_like_version(model):
             text = "a version lies in it directly; move it into a folder named by its number, such as 1"
             found.skip(model.name, "", "VERSION_FOLDER_MISSING", text)
@@ -125,6 +131,10 @@ class RepositorySource:
                 self._scan_version(model.name, folder, found)
 
     def _scan_version(self, model: str, folder: Path, found: _Found) -> None:
+        if not VERSION.fullmatch(folder.name) and _has_versions(folder):
+            text = f"it is a model; --model-repo is the folder {model} that it lies in"
+            found.skip(model, folder.name, "PATH_TOO_HIGH", text)
+            return
         if not VERSION.fullmatch(folder.name):
             text = "a version is a number from 1 with at most 18 digits and no leading zero"
             found.skip(model, folder.name, "VERSION_NAME_INVALID", text)
@@ -166,6 +176,13 @@ class _Found:
         """Notes a folder that is no version."""
         if len(self.skipped) < _MAX_SKIPPED:
             self.skipped.append(SkippedFolder(model, folder, reason, message))
+
+
+def _has_versions(folder: Path) -> bool:
+    try:
+        return any(VERSION.fullmatch(each.name) and _looks_like_version(each) for each in folder.iterdir())
+    except OSError:
+        return False
 
 
 def _looks_like_version(folder: Path) -> bool:

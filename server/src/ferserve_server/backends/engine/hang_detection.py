@@ -14,11 +14,11 @@ _FACTOR: Final = 30.0
 """A batch is hung that has run this many times as long as the slowest one lately."""
 
 _DECAY: Final = 0.999
-"""Share of the slowest time that is kept with each batch, so that one slow batch is forgotten after some thousand."""
+"""Share of the slowest time that is kept with each batch, so that a slow batch is forgotten after a thousand."""
 
 _LONGEST_STEP_S: Final = 0.5
-"""Longest time that is counted between two looks. A process that was itself stopped, with its container or machine,
-does not take an engine for hung that was stopped with it."""
+"""Longest time that is counted between two looks. A process that was itself stopped, with its container or
+machine, does not take an engine for hung that was stopped with it."""
 
 LOOK_S: Final = 0.25
 """Time between two looks at what runs, in seconds."""

@@ -26,8 +26,8 @@ log = structlog.get_logger(__name__)
 
 
 _SHARE_OF_FREE_MEMORY: Final = 0.8
-"""Share of it that an engine process may take while it loads: a version that allocates without end must not make the
-system end another process."""
+"""Share of it that an engine process may take while it loads: a version that allocates without end must not make
+the system end another process."""
 
 
 class EngineLoader:
