@@ -61,11 +61,11 @@ def test_a_server_without_a_model_that_loads_its_first_one_stops_too(tmp_path: P
         assert took_s < 2 + SLACK_S
 
 
-@pytest.fixture
-def hanging_call(tmp_path: Path) -> Any:
+@pytest.fixture(params=["1", "2"], ids=["one process", "two processes"])
+def hanging_call(tmp_path: Path, request: pytest.FixtureRequest) -> Any:
     """A server with a call that is never answered."""
     publish_fake(tmp_path)
-    flags = ("--drain-timeout-s", str(DRAIN_S), "--execution-timeout-s", "600")
+    flags = ("--drain-timeout-s", str(DRAIN_S), "--execution-timeout-s", "600", "--processes", request.param)
     with run_fake_server(tmp_path, *flags) as server, grpc.insecure_channel(server.address) as channel:
         stub: Any = emotion_service_pb2_grpc.EmotionServiceStub(channel)
         pixels = special_face(HANG).tobytes()

@@ -23,6 +23,7 @@ from ferserve_server.backends.engine.requests import (
     refusal,
 )
 from ferserve_server.backends.engine.step_limits import StepLimits, StepUse, exceeded_limit
+from ferserve_server.backends.fake import FakeLoader, FakeServable
 from ferserve_server.background import background, supervise
 from ferserve_server.domain.errors import EngineLostError, ModelRejectedError
 from ferserve_server.domain.servable import ServableId
@@ -30,11 +31,17 @@ from ferserve_server.interprocess.child import kept_environment
 from ferserve_server.interprocess.memory import SharedBlock, SlotLayout
 from ferserve_server.interprocess.messages import BatchKind, pack
 from ferserve_server.repository.daemon_call import call_on_daemon_thread
+from ferserve_server.repository.gate import GateLimits
+from ferserve_server.repository.preparation import VersionPreparer
+from ferserve_server.repository.source import RepositorySource
 from ferserve_server.repository.state_file import LifecycleState, Refusal, StateFile, read_state, write_state
 from support.engine_bench import bench
+from support.fake_models import publish_fake
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from ferserve_server.domain.servable import ModelDescription
 
 LAYOUT = SlotLayout(2, 4096, 4096)
 
@@ -87,6 +94,43 @@ async def test_work_on_a_daemon_thread_returns_or_raises_what_it_does() -> None:
     assert await call_on_daemon_thread(lambda: 7, print) == 7
     with pytest.raises(ZeroDivisionError):
         await call_on_daemon_thread(lambda: 1 // 0, print)
+
+
+class _HangingLoader(FakeLoader):
+    """Loads when it is let go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go_on = threading.Event()
+        self.made: list[FakeServable] = []
+
+    def load(self, servable_id: ServableId, directory: Path, description: ModelDescription) -> FakeServable:
+        self.go_on.wait(30)
+        self.made.append(super().load(servable_id, directory, description))
+        return self.made[-1]
+
+
+async def test_a_thread_that_loads_without_end_is_given_up_and_closes_what_it_makes_late(tmp_path: Path) -> None:
+    """With --engine thread nothing can be killed."""
+    publish_fake(tmp_path)
+    loader, source = _HangingLoader(), RepositorySource(tmp_path)
+    preparer = VersionPreparer(source, loader, GateLimits((1, 4), golden_tolerance=1e-3), timeout_s=0.05)
+    with pytest.raises(ModelRejectedError) as caught:
+        await preparer.prepare(ServableId("fer-nano", 1), None)
+    assert caught.value.reason == "LOAD_TIMED_OUT"
+    loader.go_on.set()
+    async with asyncio.timeout(30):
+        while not (loader.made and loader.made[0].closed):  # noqa: ASYNC110 - a thread does it
+            await asyncio.sleep(0.005)
+
+
+async def test_a_stop_ends_the_reading_of_files(tmp_path: Path) -> None:
+    publish_fake(tmp_path)
+    preparer = VersionPreparer(RepositorySource(tmp_path), FakeLoader(), GateLimits((1, 4), golden_tolerance=1e-3))
+    preparer.stop()
+    with pytest.raises(ModelRejectedError) as caught:
+        await preparer.prepare(ServableId("fer-nano", 1), None)
+    assert caught.value.reason == "LOAD_CANCELLED"
 
 
 # -- item 6b: what an engine process may do to the server
