@@ -23,7 +23,8 @@ from machine import OtherWork
 from ferserve_server.backends.saved_model import SavedModelLoader
 from ferserve_server.domain.servable import ServableId
 from ferserve_server.observability.logging import set_up_logging
-from ferserve_server.repository.gate import GateLimits, read_golden
+from ferserve_server.repository.gate import GateLimits
+from ferserve_server.repository.golden import read_golden
 from ferserve_server.repository.manifest import read_manifest
 from ferserve_server.repository.precision import settle_precision
 

@@ -10,7 +10,8 @@ import pytest
 from ferserve_server.backends.choice import EngineSettings, engine_loader
 from ferserve_server.domain.errors import ModelRejectedError
 from ferserve_server.domain.servable import Precision, ServableId
-from ferserve_server.repository.gate import GateLimits, read_golden
+from ferserve_server.repository.gate import GateLimits
+from ferserve_server.repository.golden import read_golden
 from ferserve_server.repository.manifest import read_manifest, verify_files
 from ferserve_server.repository.precision import settle_precision
 from ferserve_training.data.folders import load_faces

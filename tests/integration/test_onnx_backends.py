@@ -18,7 +18,8 @@ from ferserve_server.backends.choice import EngineSettings, engine_loader
 from ferserve_server.backends.processor import multiplies_bfloat16, read_cpuinfo
 from ferserve_server.domain.errors import ModelRejectedError
 from ferserve_server.domain.servable import InputSpec, ModelDescription, Precision, ServableId
-from ferserve_server.repository.gate import GateLimits, check_golden, read_golden, score_all, warm
+from ferserve_server.repository.gate import GateLimits, check_golden, score_all, warm
+from ferserve_server.repository.golden import read_golden
 from ferserve_server.repository.manifest import read_manifest, verify_files
 from ferserve_server.repository.precision import settle_precision
 from support.local_server import local_server

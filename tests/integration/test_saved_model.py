@@ -16,7 +16,8 @@ from ferserve_server.backends.saved_model import SavedModelLoader
 from ferserve_server.backends.tensorflow_core import TensorFlowCore
 from ferserve_server.domain.errors import ModelRejectedError
 from ferserve_server.domain.servable import InputSpec, ModelDescription, Precision, ServableId
-from ferserve_server.repository.gate import GateLimits, check_golden, read_golden, score_all, warm
+from ferserve_server.repository.gate import GateLimits, check_golden, score_all, warm
+from ferserve_server.repository.golden import read_golden
 from ferserve_server.repository.manifest import read_manifest, verify_files
 from ferserve_server.repository.precision import settle_precision
 from support.model_factory import publish_model

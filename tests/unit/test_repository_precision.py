@@ -11,8 +11,8 @@ import pytest
 
 from ferserve_server.backends.fake import FakeServable, fake_scores
 from ferserve_server.domain.errors import ModelRejectedError
-from ferserve_server.domain.servable import Precision, ServableId
-from ferserve_server.repository.gate import GateLimits, GoldenSet
+from ferserve_server.domain.servable import GoldenSet, Precision, ServableId
+from ferserve_server.repository.gate import GateLimits
 from ferserve_server.repository.latency import speedup
 from ferserve_server.repository.precision import check_rounded, settle_precision
 from support.fake_models import DESCRIPTION, GOLDEN_FACES

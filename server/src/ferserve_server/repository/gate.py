@@ -9,9 +9,8 @@ import numpy as np
 
 from ferserve_server.domain.errors import ModelRejectedError
 from ferserve_server.domain.face import FER_2013_LABELS
-from ferserve_server.domain.servable import GoldenSet, Precision
+from ferserve_server.domain.servable import Precision
 from ferserve_server.repository.buckets import landmarks
-from ferserve_server.repository.golden import read_golden
 from ferserve_server.repository.manifest import GOLDEN_PATH
 
 if TYPE_CHECKING:
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
 
     from ferserve_server.domain.face import CropBatch, Scores
     from ferserve_server.domain.ports import Servable
+    from ferserve_server.domain.servable import GoldenSet
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +43,6 @@ class GateLimits:
     def tried_sizes(self) -> tuple[int, ...]:
         """Batch sizes it is tried at."""
         return landmarks(self.bucket_sizes)
-
-
-__all__ = ["GateLimits", "GoldenSet", "check_golden", "check_labels", "read_golden", "score_all", "warm"]
 
 
 def check_labels(labels: Sequence[str], labels_in_force: Sequence[str] | None) -> None:

@@ -18,9 +18,9 @@ from ferserve_server.domain.errors import (
     VersionNotReadyError,
 )
 from ferserve_server.domain.servable import ModelStatus, ServableId
-from ferserve_server.repository.catalog import Catalog
 from ferserve_server.repository.failed_loads import VersionStamp
 from ferserve_server.repository.fleet import Fleet
+from ferserve_server.repository.inventory import Inventory
 from ferserve_server.repository.rollout import Rollout
 from ferserve_server.repository.routes import Routes
 from ferserve_server.repository.state_file import LifecycleState
@@ -81,7 +81,7 @@ class ModelManager:
             save_state: Keeps what was decided at run time; called on a thread, may raise OSError.
             on_change: Called when anything here changed.
         """
-        self._catalog = Catalog(source)
+        self._inventory = Inventory(source)
         self._preparer = preparer
         self._default_model = default_model
         self._policies = policies
@@ -121,7 +121,7 @@ class ModelManager:
 
     def models(self) -> tuple[ModelStatus, ...]:
         """Every model with its versions, as they stand, by name."""
-        return tuple(self._model(name) for name in sorted({*self._book.names(), *self._catalog.skipped_names()}))
+        return tuple(self._model(name) for name in sorted({*self._book.names(), *self._inventory.skipped_names()}))
 
     def model(self, name: str) -> ModelStatus:
         """One model as it stands; "" is the default one.
@@ -134,8 +134,8 @@ class ModelManager:
     async def refresh(self) -> None:
         """Brings memory in line with the repository: loads first, then lets go."""
         async with self._changing:
-            on_disk = await self._catalog.look()
-            stamps = await self._catalog.files_stamps(self._fleet.failed.watched())
+            on_disk = await self._inventory.look()
+            stamps = await self._inventory.files_stamps(self._fleet.failed.watched())
             self._fleet.failed.look(stamps, self._loop.time())
             for removed in (self._asked_for | self._let_go) - set(on_disk):  # its number may be used again
                 self._asked_for.discard(removed)
@@ -170,7 +170,7 @@ class ModelManager:
         """
         servable_id = ServableId(name or self._default_model, version)
         async with self._changing:
-            on_disk = await self._catalog.look()
+            on_disk = await self._inventory.look()
             loaded = not self._fleet.is_ready(servable_id)
             if loaded:
                 if servable_id not in on_disk:
@@ -252,7 +252,7 @@ class ModelManager:
             ModelNotFoundError: No such model.
             NoCanaryError, NoOlderVersionError, AliasFixedError, FerserveError: See there.
         """
-        usable = await self._catalog.look()
+        usable = await self._inventory.look()
         await self._rollout.roll_back(self._known(name), version, usable, self._loop.time())
 
     async def judge_canaries(self) -> None:
@@ -273,7 +273,7 @@ class ModelManager:
         await self._fleet.close()
 
     async def _load(self, servable_id: ServableId, manifest_sum: str) -> None:
-        files = (await self._catalog.files_stamps([servable_id]))[servable_id]
+        files = (await self._inventory.files_stamps([servable_id]))[servable_id]
         stamp = VersionStamp(manifest_sum, files)
         await self._fleet.load(servable_id, stamp, lambda: self._rollout.admit(servable_id))
 
@@ -317,7 +317,7 @@ class ModelManager:
             aliases=self._routes.aliases.of(name),
             serving_version=serving.id.version if serving else None,
             canary=trial.report() if trial else None,
-            skipped=self._catalog.skipped_of(name),
+            skipped=self._inventory.skipped_of(name),
         )
 
     @property
@@ -334,6 +334,6 @@ class ModelManager:
             ModelNotFoundError: No such model.
         """
         name = name or self._default_model
-        if not self._is_known(name) and not self._catalog.skipped_of(name):
+        if not self._is_known(name) and not self._inventory.skipped_of(name):
             raise ModelNotFoundError(name)
         return name

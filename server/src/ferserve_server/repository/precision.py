@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
     from ferserve_server.domain.face import Scores
     from ferserve_server.domain.ports import Servable
-    from ferserve_server.repository.gate import GateLimits, GoldenSet
+    from ferserve_server.domain.servable import GoldenSet
+    from ferserve_server.repository.gate import GateLimits
 
 log = structlog.get_logger(__name__)
 

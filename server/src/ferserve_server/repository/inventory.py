@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 
-class Catalog:
+class Inventory:
     """Versions on disk as of the last look, and folders that are none. Event loop only.
 
     Attributes:
