@@ -1,10 +1,12 @@
-"""What callers and operators are told of models that are not served (faults, items 13, 14 and 18)."""
+"""What callers and operators are told of models that are not served (faults, items 8, 13, 14 and 18)."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
+import signal
 import urllib.error
 import urllib.request
 from typing import TYPE_CHECKING
@@ -16,10 +18,12 @@ from ferserve.v1 import emotion_service_pb2 as emotion_pb2
 from ferserve.v1 import model_service_pb2 as model_pb2
 from ferserve.v1 import servable_pb2
 from ferserve_server.backends.engine.step_limits import StepLimits
+from ferserve_server.fronts.front_process import FrontProcess
 from support.engine_children import SLEEPING
 from support.engine_server import engine_server
 from support.fake_models import publish_fake
 from support.local_server import LocalServer, eventually, local_server, packed, refusal_of
+from support.processes import FRONT, children
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -135,3 +139,27 @@ async def test_a_decision_of_a_second_server_on_the_same_file_is_refused(tmp_pat
         assert refusal_of(caught.value).reason == "STATE_NOT_SAVED"
         assert "another server" in caught.value.details()
     assert json.loads((tmp_path / "state.json").read_text())["aliases"] == {"fer-nano": {"mine": 1}}
+
+
+async def test_a_worker_that_cannot_be_started_for_a_reason_nobody_foresaw_is_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish_fake(tmp_path)
+    async with local_server(tmp_path, processes=2) as server:
+        (killed,) = children(FRONT)
+        start, starts = FrontProcess.start, []
+
+        async def fail_once(process: FrontProcess, state: object) -> None:
+            starts.append(process)
+            if len(starts) == 1:
+                raise ValueError("nobody foresaw this")
+            await start(process, state)
+
+        monkeypatch.setattr(FrontProcess, "start", fail_once)
+        os.kill(killed, signal.SIGKILL)
+
+        async def another() -> bool:
+            assert server.running.fronts is not None
+            return len(starts) == 2 and server.running.fronts.running_count == 1
+
+        await eventually(another, 60)
