@@ -183,9 +183,8 @@ bench: setup .bench/server/.ready ## Measure engine, batcher, large calls, trans
 	$(BIN)/python benchmarks/performance_tables.py
 
 .PHONY: bench-losses
-bench-losses: setup ## Kill and stop engines under load, with and without a standby (3 minutes); writes docs/performance.md.
+bench-losses: setup ## Kill and stop engines under load, with and without a standby (3 minutes); writes benchmarks/results/engine_losses.json.
 	$(BIN)/python benchmarks/engine_losses.py
-	$(BIN)/python benchmarks/performance_tables.py
 
 .PHONY: bench-peers
 bench-peers: setup ## Measure other servers with the same net, installed below .bench/ (about 15 minutes, installing included); writes docs/performance.md.

@@ -22,7 +22,7 @@ from ferserve_server.backends.engine.requests import (
     read_count,
     refusal,
 )
-from ferserve_server.backends.engine.step_limits import StepLimits, StepUse, exceeded_limit
+from ferserve_server.backends.engine.step_limits import StepLimits, StepUse, exceeded_limit, longest_delay_s
 from ferserve_server.backends.fake import FakeLoader, FakeServable
 from ferserve_server.background import background, supervise
 from ferserve_server.domain.errors import EngineLostError, ModelRejectedError
@@ -64,6 +64,14 @@ LAYOUT = SlotLayout(2, 4096, 4096)
 def test_a_step_ends_by_time_processor_time_or_memory(use: StepUse, gives_way: bool, reason: str | None) -> None:
     fault = exceeded_limit(use, StepLimits(10.0, 100), gives_way=gives_way)
     assert (fault and fault[0]) == reason
+
+
+def test_time_that_a_process_waits_for_a_processor_does_not_count() -> None:
+    before = {"1": 5.0, "2": 0.5}
+    assert longest_delay_s(before, {"1": 5.25, "2": 1.25, "3": 9.0}, 1.0) == 0.75
+    assert longest_delay_s(before, {"1": 99.0, "2": 0.5}, 1.0) == 1.0
+    assert longest_delay_s({}, {}, 1.0) == 0.0
+    assert longest_delay_s(before, {}, 1.0) == 0.0
 
 
 def test_without_a_known_limit_memory_ends_nothing() -> None:

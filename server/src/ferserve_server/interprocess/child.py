@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -145,6 +146,17 @@ class Child:
             return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
         except (OSError, IndexError, ValueError):
             return 0.0
+
+    def run_delays_s(self) -> dict[str, float]:
+        """Returns how long each of its threads has waited for a processor, in seconds; empty if that is not known.
+
+        Source: the second field of /proc/PID/task/TID/schedstat (docs.kernel.org/scheduler/sched-stats.html).
+        """
+        found = {}
+        for path in Path(f"/proc/{self.pid}/task").glob("*/schedstat"):
+            with contextlib.suppress(OSError, IndexError, ValueError):
+                found[path.parent.name] = int(path.read_text("ascii").split()[1]) / 1e9
+        return found
 
     def _close_lifeline(self) -> None:
         with self._closing:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from ferserve_server.backends.engine.requests import AnswerInvalidError, read, request
-from ferserve_server.backends.engine.step_limits import StepUse, exceeded_limit
+from ferserve_server.backends.engine.step_limits import StepUse, exceeded_limit, longest_delay_s
 from ferserve_server.interprocess.channel import Channel, ChannelClosedError
 from ferserve_server.interprocess.child import Child
 from ferserve_server.interprocess.messages import BATCH_MESSAGE_BYTES
@@ -29,6 +29,9 @@ log = structlog.get_logger(__name__)
 _MODULE: Final = "ferserve_server.engine_process"
 _GRACE_S: Final = 5.0
 """What a process may take to end once its channels are closed: it has nothing to do then."""
+
+_DELAYS_LOOK_S: Final = 1.0
+"""How often the threads of a process are asked how long they waited for a processor: there may be hundreds."""
 
 _LOOK_S: Final = 0.05
 """How often a step of loading is compared with its limits: a process that allocates gets some 200 MiB further."""
@@ -137,8 +140,15 @@ class EngineProcess:
     def _wait_for_answer(self, *, gives_way: bool) -> tuple[str, str] | None:
         """Waits for an answer; kills the process, and returns why, if a limit is exceeded before."""
         started_at, cpu_s = time.monotonic(), self._child.cpu_s()
+        starved_s, looked_at, delays_s = 0.0, started_at, self._child.run_delays_s()
         while not self._requests.wait_readable(_LOOK_S):
-            use = StepUse(time.monotonic() - started_at, self._child.cpu_s() - cpu_s, self._child.resident_bytes())
+            now = time.monotonic()
+            if now - looked_at >= _DELAYS_LOOK_S:
+                before_s, delays_s = delays_s, self._child.run_delays_s()
+                starved_s += longest_delay_s(before_s, delays_s, now - looked_at)
+                looked_at = now
+            elapsed_s, used_s = now - started_at - starved_s, self._child.cpu_s() - cpu_s
+            use = StepUse(elapsed_s, used_s, self._child.resident_bytes())
             fault = exceeded_limit(use, self._limits, gives_way=gives_way)
             if fault is not None:
                 self.kill()

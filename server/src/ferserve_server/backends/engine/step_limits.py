@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 YIELDING_FACTOR: Final = 5
 """A step that leaves the processor to live traffic may take this many times as long, since it may get none for a
@@ -27,11 +30,28 @@ class StepLimits:
 
 @dataclass(frozen=True, slots=True)
 class StepUse:
-    """What a step has used so far: time and processor time in seconds, and resident memory in bytes."""
+    """What a step has used so far: time and processor time in seconds, and resident memory in bytes.
+
+    `elapsed_s` leaves out the time that its process waited for a processor.
+    """
 
     elapsed_s: float
     cpu_s: float
     resident_bytes: int
+
+
+def longest_delay_s(before_s: Mapping[str, float], after_s: Mapping[str, float], elapsed_s: float) -> float:
+    """Returns how long a process waited for a processor: its thread that waited longest, within the time elapsed.
+
+    A step is not to blame for a machine with more to do than it has cores for.
+
+    Args:
+        before_s: Waits of its threads so far, in seconds, at an earlier look.
+        after_s: The same now.
+        elapsed_s: Time between both, in seconds.
+    """
+    waits = (after_s[thread] - before_s.get(thread, after_s[thread]) for thread in after_s)
+    return min(elapsed_s, max(waits, default=0.0))
 
 
 def exceeded_limit(use: StepUse, limits: StepLimits, *, gives_way: bool) -> tuple[str, str] | None:
