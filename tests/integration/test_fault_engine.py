@@ -119,4 +119,4 @@ async def test_the_batch_of_a_lost_engine_is_unavailable_and_later_ones_go_to_th
 
 
 async def _was_restarted(server: LocalServer) -> bool:
-    return await metric(server, "engine_restarts_total", model="fer-nano") == 1
+    return await metric(server, "engine_restarts_total", model="fer-nano", version="1") == 1
