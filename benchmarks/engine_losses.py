@@ -30,7 +30,7 @@ from ferserve.v1 import emotion_service_pb2 as emotion_pb2
 from ferserve.v1 import emotion_service_pb2_grpc, face_pb2
 
 RESULTS = Path(__file__).resolve().parent / "results"
-ENGINE: Final = "ferserve_server.engine_process"
+ENGINE: Final = "ferserve_server.app.engine_main"
 CALLS_PER_S: Final = 100
 SETTLED_S: Final = 60.0
 """Longest wait for the server to be whole again."""

@@ -14,9 +14,9 @@ import pytest
 from ferserve.v1 import emotion_service_pb2 as emotion_pb2
 from support.engine_server import engine_server
 from support.fake_models import publish_fake
-from support.front_server import metric
 from support.local_server import SERVING, LocalServer, classes_of, eventually, packed, refusal_of
 from support.processes import ENGINE, children, wait_for_end
+from support.worker_server import metric
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -17,8 +17,8 @@ import pytest
 from ferserve.v1 import emotion_service_pb2 as emotion_pb2
 from ferserve.v1 import model_service_pb2 as model_pb2
 from ferserve.v1 import servable_pb2
-from ferserve_server.backends.engine.step_limits import StepLimits
-from ferserve_server.fronts.front_process import FrontProcess
+from ferserve_server.engine.step_limits import StepLimits
+from ferserve_server.workers.process import WorkerProcess
 from support.engine_children import SLEEPING
 from support.engine_server import engine_server
 from support.fake_models import publish_fake
@@ -147,15 +147,15 @@ async def test_a_worker_that_cannot_be_started_for_a_reason_nobody_foresaw_is_st
     publish_fake(tmp_path)
     async with local_server(tmp_path, processes=2) as server:
         (killed,) = children(FRONT)
-        start, starts = FrontProcess.start, []
+        start, starts = WorkerProcess.start, []
 
-        async def fail_once(process: FrontProcess, state: object) -> None:
+        async def fail_once(process: WorkerProcess, state: object) -> None:
             starts.append(process)
             if len(starts) == 1:
                 raise ValueError("nobody foresaw this")
             await start(process, state)
 
-        monkeypatch.setattr(FrontProcess, "start", fail_once)
+        monkeypatch.setattr(WorkerProcess, "start", fail_once)
         os.kill(killed, signal.SIGKILL)
 
         async def another() -> bool:

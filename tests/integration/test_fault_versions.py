@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from ferserve.v1 import model_service_pb2 as model_pb2
-from ferserve_server.backends.engine.step_limits import StepLimits
+from ferserve_server.engine.step_limits import StepLimits
 from support.engine_children import ALLOCATING, LOOPING, SHORT_OF_FILES, SLEEPING
 from support.engine_server import engine_server
 from support.fake_models import publish_fake

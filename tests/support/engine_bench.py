@@ -6,9 +6,9 @@ import asyncio
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from ferserve_server.backends.engine.runner import EngineRunner
-from ferserve_server.batching.batcher import Batcher
-from ferserve_server.batching.settings import BatcherSettings
+from ferserve_server.engine.executor import EngineExecutor
+from ferserve_server.scheduler.batcher import Batcher
+from ferserve_server.scheduler.settings import BatcherSettings
 from support.batching import faces
 from support.fake_clock import FakeClock, settle
 from support.fake_engine import FakeEngine
@@ -17,7 +17,7 @@ from support.recorder import Recorder
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from ferserve_server.backends.engine.hang_detection import HangDetection
+    from ferserve_server.engine.hang_detection import HangDetection
 
 
 class Bench:
@@ -35,7 +35,7 @@ class Bench:
             BatcherSettings(**{"bucket_sizes": (1, 2, 4, 8), **settings}),
             clock=self.clock,
             observer=self.observer,
-            make_runner=lambda *args: EngineRunner(
+            make_runner=lambda *args: EngineExecutor(
                 *args, on_restart=self._count_restart, hang_detection=hang_detection
             ),
         )

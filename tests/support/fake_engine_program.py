@@ -5,14 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ferserve_server import cli, loader_assembly
+from ferserve_server import cli
+from ferserve_server.app import models
 from support import engine_children
 
 if TYPE_CHECKING:
-    from ferserve_server.backends.engine.options import EngineOptions
-    from ferserve_server.settings import Settings
+    from ferserve_server.config.settings import Settings
+    from ferserve_server.engine.process import EngineOptions
 
-_engine_options = loader_assembly._engine_options
+_engine_options = models._engine_options
 
 
 def _fake_options(settings: Settings) -> EngineOptions:
@@ -20,5 +21,5 @@ def _fake_options(settings: Settings) -> EngineOptions:
 
 
 if __name__ == "__main__":
-    loader_assembly._engine_options = _fake_options
+    models._engine_options = _fake_options
     cli.main()

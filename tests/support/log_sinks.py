@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ferserve_server.transport.health import check_health
+from ferserve_server.services.health import check_health
 from support.server_process import START_S
 
 if TYPE_CHECKING:

@@ -1,6 +1,6 @@
 """A batch hangs by what batches of its version take, not by one constant (faults, item 12)."""
 
-from ferserve_server.backends.engine.hang_detection import HangDetection
+from ferserve_server.engine.hang_detection import HangDetection
 
 
 def _seconds_until_hung(hangs, step_s=0.25):

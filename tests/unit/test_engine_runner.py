@@ -3,7 +3,6 @@ import asyncio
 import numpy as np
 import pytest
 
-from ferserve_server.backends.engine.revival import Revivals
 from ferserve_server.backends.fake import fake_scores
 from ferserve_server.domain.errors import (
     DeadlineExpiredError,
@@ -12,6 +11,7 @@ from ferserve_server.domain.errors import (
     InferenceFailedError,
     ModelRejectedError,
 )
+from ferserve_server.engine.executor import RestartBackoff
 from support.batching import faces
 from support.engine_bench import bench
 
@@ -211,22 +211,22 @@ async def test_closing_while_the_engine_is_away_fails_what_waits():
 
 
 def test_the_first_loss_is_met_at_once_and_a_crash_loop_later_within_bounds():
-    revivals = Revivals()
+    revivals = RestartBackoff()
 
     assert [revivals.lost(3600.0), revivals.lost(0.0)] == [0.0, 0.1]
-    assert not revivals.hopeless
+    assert not revivals.crash_looping
     assert [revivals.lost(0.0) for _ in range(7)] == [0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0]
-    assert revivals.hopeless
+    assert revivals.crash_looping
     assert max(revivals.lost(0.0) for _ in range(5000)) == 5.0
 
 
 def test_losses_are_forgotten_with_the_time_that_engines_live():
     """Kills every 15 s are each met at once; the loop before them is forgotten step by step (faults, item 12)."""
-    revivals = Revivals()
+    revivals = RestartBackoff()
     assert [revivals.lost(15.0) for _ in range(20)] == [0.0] * 20
 
     for _ in range(4):
         revivals.lost(0.0)
     assert revivals.lost(20.0) == 0.4
     assert revivals.lost(60.0) == 0.0
-    assert not revivals.hopeless
+    assert not revivals.crash_looping

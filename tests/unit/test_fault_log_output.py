@@ -11,9 +11,9 @@ import time
 import pytest
 import structlog
 
-from ferserve_server.observability.logging import set_up_logging
-from ferserve_server.observability.metrics import Metrics
 from ferserve_server.telemetry.log_writer import LogWriter
+from ferserve_server.telemetry.logging import set_up_logging
+from ferserve_server.telemetry.metrics import Metrics
 from ferserve_server.telemetry.stderr_relay import LineStream, RateLimit, StderrRelay
 
 

@@ -15,26 +15,27 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ferserve_server.backends.cgroup import available_bytes, cpu_quota, whole_cores
-from ferserve_server.backends.engine.requests import (
+from ferserve_server.backends.fake import FakeLoader, FakeServable
+from ferserve_server.domain.errors import EngineLostError, ModelRejectedError
+from ferserve_server.domain.servable import ServableId
+from ferserve_server.engine.messages import (
     AnswerInvalidError,
+    BatchKind,
     EngineRaisedError,
+    pack,
     read,
     read_count,
     refusal,
 )
-from ferserve_server.backends.engine.step_limits import StepLimits, StepUse, exceeded_limit, longest_delay_s
-from ferserve_server.backends.fake import FakeLoader, FakeServable
-from ferserve_server.background import background, supervise
-from ferserve_server.domain.errors import EngineLostError, ModelRejectedError
-from ferserve_server.domain.servable import ServableId
-from ferserve_server.interprocess.child import kept_environment
-from ferserve_server.interprocess.memory import SharedBlock, SlotLayout
-from ferserve_server.interprocess.messages import BatchKind, pack
-from ferserve_server.repository.daemon_call import call_on_daemon_thread
-from ferserve_server.repository.gate import GateLimits
-from ferserve_server.repository.preparation import VersionPreparer
-from ferserve_server.repository.source import RepositorySource
-from ferserve_server.repository.state_file import LifecycleState, Refusal, StateFile, read_state, write_state
+from ferserve_server.engine.step_limits import StepLimits, StepUse, exceeded_limit, longest_delay_s
+from ferserve_server.ipc.child_process import kept_environment
+from ferserve_server.ipc.shared_memory import SharedBlock, SlotLayout
+from ferserve_server.models.daemon_call import call_on_daemon_thread
+from ferserve_server.models.preparation import VersionPreparer
+from ferserve_server.models.source import RepositorySource
+from ferserve_server.models.state_file import LifecycleState, Refusal, StateFile, read_state, write_state
+from ferserve_server.models.validation import ValidationLimits
+from ferserve_server.runtime.background_tasks import background, supervise
 from support.engine_bench import bench
 from support.fake_models import publish_fake
 
@@ -122,7 +123,7 @@ async def test_a_thread_that_loads_without_end_is_given_up_and_closes_what_it_ma
     """With --engine thread nothing can be killed."""
     publish_fake(tmp_path)
     loader, source = _HangingLoader(), RepositorySource(tmp_path)
-    preparer = VersionPreparer(source, loader, GateLimits((1, 4), golden_tolerance=1e-3), timeout_s=0.05)
+    preparer = VersionPreparer(source, loader, ValidationLimits((1, 4), golden_tolerance=1e-3), timeout_s=0.05)
     with pytest.raises(ModelRejectedError) as caught:
         await preparer.prepare(ServableId("fer-nano", 1), None)
     assert caught.value.reason == "LOAD_TIMED_OUT"
@@ -134,7 +135,9 @@ async def test_a_thread_that_loads_without_end_is_given_up_and_closes_what_it_ma
 
 async def test_a_stop_ends_the_reading_of_files(tmp_path: Path) -> None:
     publish_fake(tmp_path)
-    preparer = VersionPreparer(RepositorySource(tmp_path), FakeLoader(), GateLimits((1, 4), golden_tolerance=1e-3))
+    preparer = VersionPreparer(
+        RepositorySource(tmp_path), FakeLoader(), ValidationLimits((1, 4), golden_tolerance=1e-3)
+    )
     preparer.stop()
     with pytest.raises(ModelRejectedError) as caught:
         await preparer.prepare(ServableId("fer-nano", 1), None)

@@ -16,13 +16,13 @@ import structlog
 
 from ferserve_server.domain.errors import ModelNotFoundError, ModelNotReadyError, ModelRejectedError
 from ferserve_server.domain.servable import ModelSpec, ServableId, ServableState
-from ferserve_server.repository import source as source_module
-from ferserve_server.repository.failed_loads import FailedLoads, VersionStamp
-from ferserve_server.repository.golden import read_golden
-from ferserve_server.repository.manifest import MANIFEST_PATH, read_manifest
-from ferserve_server.repository.source import RepositorySource
-from ferserve_server.repository.tune_cache import Measured, TuneCache
-from ferserve_server.repository.version_policy import All
+from ferserve_server.models import source as source_module
+from ferserve_server.models.failed_loads import FailedLoads, VersionStamp
+from ferserve_server.models.golden import read_golden
+from ferserve_server.models.manifest import MANIFEST_PATH, read_manifest
+from ferserve_server.models.source import RepositorySource
+from ferserve_server.models.tuning_cache import Measured, TuneCache
+from ferserve_server.models.version_policy import All
 from support.fake_clock import settle
 from support.fake_models import DESCRIPTION, publish_fake
 from support.manager_bench import CountingLoader, Shop

@@ -6,10 +6,10 @@ import contextlib
 import os
 import sys
 
-from ferserve_server.backends.choice import BackendMissingError
-from ferserve_server.loader_assembly import opened_loader, stop_loading
-from ferserve_server.observability.logging import set_up_logging
-from ferserve_server.settings_reading import SettingsError, format_settings, load_settings
+from ferserve_server.app.models import opened_loader, stop_loading
+from ferserve_server.backends.selection import BackendMissingError
+from ferserve_server.config.reading import SettingsError, format_settings, load_settings
+from ferserve_server.telemetry.logging import set_up_logging
 from ferserve_server.telemetry.process_output import flush_output, open_output, write_plain
 
 EXIT_USAGE = 2
@@ -45,11 +45,11 @@ def main() -> None:
             code = EXIT_SYSTEM
         else:
             # Here, since it takes most of a second, and the first engine process comes up meanwhile.
-            from ferserve_server import app  # noqa: PLC0415
+            from ferserve_server.app import primary_main  # noqa: PLC0415
 
             try:
-                code = app.run(settings, loader, lambda: stop_loading(loader))
-            except app.START_ERRORS as error:
+                code = primary_main.run(settings, loader, lambda: stop_loading(loader))
+            except primary_main.START_ERRORS as error:
                 code = _complain(str(error))
     flush_output(_LAST_RECORDS_S)
     # Everything of ours is closed. TensorFlow and gRPC keep native threads, and tearing the interpreter down under

@@ -10,7 +10,7 @@ import numpy as np
 
 from ferserve_server.domain.errors import ModelRejectedError
 from ferserve_server.domain.servable import Precision
-from ferserve_server.repository.golden import read_golden
+from ferserve_server.models.golden import read_golden
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -76,14 +76,14 @@ class FakeServable:
         """Reads the golden set of the version."""
         return read_golden(directory, self.description.input)
 
-    def recast(self, precision: Precision) -> FakeServable:
+    def with_precision(self, precision: Precision) -> FakeServable:
         """Computes nothing, so in no other precision either."""
         raise ModelRejectedError("PRECISION_UNSUPPORTED", f"{self.id} cannot compute in {precision.value}.")
 
     def warm_executors(self, bucket_sizes: Sequence[int], thread_count: int) -> None:
         """There is nothing to warm."""
 
-    def add_spare(self, bucket_sizes: Sequence[int]) -> None:
+    def reserve_session(self, bucket_sizes: Sequence[int]) -> None:
         """Any number of batches may run at once."""
 
     def close(self) -> None:

@@ -1,0 +1,207 @@
+"""Keeps what was decided while the server ran, in a JSON file: aliases, and versions that were rolled back.
+
+::
+
+    {"format_version": 1,
+     "aliases": {"fer-nano": {"stable": 3}},
+     "refused": [{"model": "fer-nano", "version": 4, "manifest_sha256": "5e0c...",
+                  "reason": "CANARY_ROLLED_BACK", "message": "..."}]}
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+import structlog
+
+from ferserve_server.domain.errors import ModelRejectedError
+from ferserve_server.domain.servable import ServableId
+from ferserve_server.models.aliases import parse_aliases
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+log = structlog.get_logger(__name__)
+
+_FORMAT_VERSION: Final = 1
+
+_NO_RENAMING: Final = frozenset({errno.EBUSY, errno.EXDEV, errno.EROFS, errno.EACCES, errno.EPERM})
+"""Errors of a folder that takes no new file in the place of an old one: a container mounts the file alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a version is not tried again until its manifest has another SHA-256 than `manifest_sum`."""
+
+    manifest_sum: str
+    reason: str
+    message: str
+
+    def error(self) -> ModelRejectedError:
+        """The refusal as callers see it."""
+        return ModelRejectedError(self.reason, self.message)
+
+
+@dataclass(frozen=True, slots=True)
+class LifecycleState:
+    """What was decided while a server ran.
+
+    Attributes:
+        aliases: Version by alias by model.
+        refused: The versions that were rolled back.
+    """
+
+    aliases: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    refused: Mapping[ServableId, Refusal] = field(default_factory=dict)
+
+
+def read_state(path: Path | None) -> LifecycleState:
+    """Reads what was decided.
+
+    A file that is not there holds nothing. Nor does one that cannot be used, which is logged: a server that
+    answers with the newest version is better than none.
+    """
+    if path is None:
+        return LifecycleState()
+    try:
+        return _parse(json.loads(path.read_text("utf-8")))
+    except FileNotFoundError:
+        return LifecycleState()
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        log.error(  # noqa: TRY400 - no trace: nothing is broken but the file
+            "lifecycle_state_file cannot be used and is ignored; mend it, or remove it",
+            path=str(path),
+            error=repr(error),
+        )
+        return LifecycleState()
+
+
+def write_state(path: Path | None, state: LifecycleState) -> None:
+    """Writes what was decided in one step: a reader finds the old file or the new one. One call at a time.
+
+    Raises:
+        OSError: The file cannot be written; the old one is as it was.
+    """
+    if path is None:
+        return
+    refused = [
+        {
+            "model": each.name,
+            "version": each.version,
+            "manifest_sha256": refusal.manifest_sum,
+            "reason": refusal.reason,
+            "message": refusal.message,
+        }
+        for each, refusal in sorted(state.refused.items())
+    ]
+    document = {"format_version": _FORMAT_VERSION, "aliases": state.aliases, "refused": refused}
+    content = json.dumps(document, indent=2, sort_keys=True).encode()
+    staged = path.with_name(f".{path.name}.new")
+    try:
+        with staged.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        staged.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            staged.unlink(missing_ok=True)
+        if error.errno not in _NO_RENAMING or not path.exists():
+            raise
+        _write_in_place(path, content)
+
+
+def _write_in_place(path: Path, content: bytes) -> None:
+    """Writes a file that cannot be replaced: it is mounted by itself, or its folder is read-only."""
+    with path.open("r+b") as stream:
+        if hasattr(os, "posix_fallocate"):  # so that a full disk is noticed before anything is overwritten
+            os.posix_fallocate(stream.fileno(), 0, len(content))
+        stream.write(content)
+        stream.truncate()
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+class StateFile:
+    """The file of one server; notices when another server has written it. One call at a time, any thread.
+
+    Args of the constructor:
+        path: The file, there or not; None keeps nothing.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._seen = _content(path)
+
+    def read(self) -> LifecycleState:
+        """Reads what was decided; see `read_state`."""
+        self._seen = _content(self._path)
+        return read_state(self._path)
+
+    def write(self, state: LifecycleState) -> None:
+        """Writes what was decided; see `write_state`.
+
+        Raises:
+            OSError: The file cannot be written, or another server has written it since it was read here.
+        """
+        if self._path is None:
+            return
+        with _locked(self._path):
+            if _content(self._path) != self._seen:
+                raise OSError(
+                    errno.ESTALE,
+                    "another server has written lifecycle_state_file; give each server a file of its own, or "
+                    "restart this one to take over what the other decided",
+                )
+            write_state(self._path, state)
+            self._seen = _content(self._path)
+
+
+def _content(path: Path | None) -> bytes | None:
+    if path is None:
+        return None
+    try:
+        return path.read_bytes()
+    except OSError:
+        return None
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Keeps other servers from writing meanwhile, where the folder takes a lock file."""
+    with contextlib.ExitStack() as held:
+        with contextlib.suppress(OSError):
+            lock = held.enter_context(path.with_name(f".{path.name}.lock").open("w"))
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _parse(document: Any) -> LifecycleState:  # noqa: ANN401 - whatever JSON held
+    if document["format_version"] != _FORMAT_VERSION:
+        raise ValueError(f"format_version is {document['format_version']}, this server reads {_FORMAT_VERSION}")
+    aliases = parse_aliases(
+        [
+            f"{model}:{alias}={version}"
+            for model, aliases in document["aliases"].items()
+            for alias, version in aliases.items()
+        ]
+    )
+    # Absent in files of servers that rolled nothing back.
+    return LifecycleState(aliases, dict(_parse_refusal(each) for each in document.get("refused", [])))
+
+
+def _parse_refusal(entry: Any) -> tuple[ServableId, Refusal]:  # noqa: ANN401 - as above
+    name, version, texts = entry["model"], entry["version"], (entry["reason"], entry["message"])
+    manifest_sum = entry["manifest_sha256"]
+    if not (isinstance(name, str) and type(version) is int and version > 0 and isinstance(manifest_sum, str)):
+        raise ValueError(f"refused: {name!r}, version {version!r}, of {manifest_sum!r} is no version")
+    if not all(isinstance(text, str) for text in texts):
+        raise ValueError(f"refused: reason and message of {name}/{version} must be texts")
+    return ServableId(name, version), Refusal(manifest_sum, *texts)
