@@ -214,6 +214,15 @@ def test_how_a_version_runs_is_told_once_it_is_ready() -> None:
     assert (failed.precision, failed.bfloat16_speedup, failed.latency_ms) == (None, None, {})
 
 
+def test_every_state_of_the_proto_is_known() -> None:
+    for name, number in model_service_pb2.ServableState.items():
+        known = responses.read_model(
+            model_service_pb2.Model(versions=[model_service_pb2.ModelVersion(version=1, state=number)])
+        )
+        wanted = name.removeprefix("SERVABLE_STATE_").lower()
+        assert known.versions[0].state == wanted.replace("unspecified", "unknown")
+
+
 def test_a_state_and_a_precision_of_tomorrow_are_unknown() -> None:
     version = model_service_pb2.ModelVersion(version=1, precision=99)  # type: ignore[arg-type]
     tomorrow = model_service_pb2.Model(versions=[version])

@@ -11,10 +11,10 @@ import time
 import pytest
 import structlog
 
-from ferserve_server.telemetry.log_writer import LogWriter
+from ferserve_server.runtime.log_writer import LogWriter
+from ferserve_server.runtime.stderr_relay import LineStream, RateLimit, StderrRelay
 from ferserve_server.telemetry.logging import set_up_logging
 from ferserve_server.telemetry.metrics import Metrics
-from ferserve_server.telemetry.stderr_relay import LineStream, RateLimit, StderrRelay
 
 
 @pytest.fixture

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ferserve_server.backends.cgroup import available_bytes, cpu_quota, whole_cores
 from ferserve_server.backends.fake import FakeLoader, FakeServable
 from ferserve_server.domain.errors import EngineLostError, ModelRejectedError
 from ferserve_server.domain.servable import ServableId
@@ -36,6 +35,7 @@ from ferserve_server.models.source import RepositorySource
 from ferserve_server.models.state_file import LifecycleState, Refusal, StateFile, read_state, write_state
 from ferserve_server.models.validation import ValidationLimits
 from ferserve_server.runtime.background_tasks import background, supervise
+from ferserve_server.runtime.cgroup import available_bytes, cpu_quota, whole_cores
 from support.engine_bench import bench
 from support.fake_models import publish_fake
 

@@ -9,8 +9,8 @@ import sys
 from ferserve_server.app.models import opened_loader, stop_loading
 from ferserve_server.backends.selection import BackendMissingError
 from ferserve_server.config.reading import SettingsError, format_settings, load_settings
+from ferserve_server.runtime.process_output import flush_output, open_output, write_plain
 from ferserve_server.telemetry.logging import set_up_logging
-from ferserve_server.telemetry.process_output import flush_output, open_output, write_plain
 
 EXIT_USAGE = 2
 """Exit code for settings that cannot be used, as argparse has it."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from ferserve_server.telemetry.process_output import flush_output
+from ferserve_server.runtime.process_output import flush_output
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

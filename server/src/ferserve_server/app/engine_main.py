@@ -1,4 +1,4 @@
-"""The program of an engine process; the server starts `python -m ferserve_server.app.engine_main FD FD OPTIONS`."""
+"""Runs an engine process; the server starts `python -m ferserve_server.app.engine_main FD FD OPTIONS`."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ def _answer(options: EngineOptions, main_thread: MainThread, requests: Channel, 
     # Not before giving way: all of this takes a while.
     import structlog  # noqa: PLC0415
 
+    from ferserve_server.runtime.process_output import flush_output, open_child_output  # noqa: PLC0415
     from ferserve_server.telemetry.logging import set_up_logging  # noqa: PLC0415
-    from ferserve_server.telemetry.process_output import flush_output, open_child_output  # noqa: PLC0415
 
     try:
         if options.log_framed:

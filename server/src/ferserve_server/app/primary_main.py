@@ -22,11 +22,11 @@ from ferserve_server.runtime.addresses import ListenError, ReservedPort, bound, 
 from ferserve_server.runtime.background_tasks import background
 from ferserve_server.runtime.clock import MonotonicClock
 from ferserve_server.runtime.garbage_collection import freeze_startup_objects
+from ferserve_server.runtime.process_output import dropped_line_count
 from ferserve_server.services.control import TokenFileError
 from ferserve_server.telemetry.aggregation import MergedRegistry
 from ferserve_server.telemetry.exposition import MetricsAddressError, MetricsServer
 from ferserve_server.telemetry.metrics import Metrics
-from ferserve_server.telemetry.process_output import dropped_line_count
 from ferserve_server.transport.express.accepting import accepting
 from ferserve_server.upstream.channel import UpstreamFilesError
 from ferserve_server.workers.supervisor import BroadcastingModels
@@ -214,8 +214,8 @@ async def _bind_for_several(
     """Binds the address of several processes until the stack is left.
 
     Returns:
-        The settings of the worker processes; what serves connections in this one and the sockets to accept them on,
-        None and none if the worker processes listen themselves, as gRPC's server has to; the port.
+        The settings of the worker processes; the server of connections in this process and its listening sockets,
+        None and no sockets where workers listen themselves, as grpcio's server has to; the port.
     """
     if settings.door == "grpc":
         reserved = stack.enter_context(ReservedPort(settings.listen, "--listen"))

@@ -29,11 +29,11 @@ from ferserve_server.runtime.addresses import ListenError
 from ferserve_server.runtime.background_tasks import background
 from ferserve_server.runtime.clock import MonotonicClock
 from ferserve_server.runtime.garbage_collection import freeze_startup_objects
+from ferserve_server.runtime.process_output import open_child_output
 from ferserve_server.services.control import TokenFileError
 from ferserve_server.telemetry.aggregation import write_series
 from ferserve_server.telemetry.logging import set_up_logging
 from ferserve_server.telemetry.metrics import Metrics
-from ferserve_server.telemetry.process_output import open_child_output
 from ferserve_server.workers import connection_passing
 from ferserve_server.workers.process import layout_of
 from ferserve_server.workers.remote_models import RemoteModels

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Final
 
-from ferserve_server.backends.cgroup import cpu_quota, whole_cores
+from ferserve_server.runtime.cgroup import cpu_quota, whole_cores
 
 _CPUINFO: Final = Path("/proc/cpuinfo")
 

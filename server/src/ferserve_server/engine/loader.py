@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from ferserve_server.backends.cgroup import available_bytes
 from ferserve_server.engine.process import EngineProcess
 from ferserve_server.engine.setup import Version
 from ferserve_server.engine.step_limits import StepLimits
 from ferserve_server.engine.supervisor import Engine, Spawning
+from ferserve_server.runtime.cgroup import available_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -21,7 +21,7 @@ from ferserve_server.engine.messages import BATCH_MESSAGE_BYTES, AnswerInvalidEr
 from ferserve_server.engine.step_limits import StepUse, exceeded_limit, longest_delay_s
 from ferserve_server.ipc.channel import Channel, ChannelClosedError
 from ferserve_server.ipc.child_process import Child
-from ferserve_server.telemetry.process_output import child_stderr
+from ferserve_server.runtime.process_output import child_stderr
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from ferserve_server.domain.errors import (
 )
 from ferserve_server.domain.servable import ModelStatus, ServableId
 from ferserve_server.models.failed_loads import VersionStamp
-from ferserve_server.models.inventory_moved import Inventory
+from ferserve_server.models.inventory import Inventory
 from ferserve_server.models.rollout import Rollout
 from ferserve_server.models.routing import Routes
 from ferserve_server.models.state_file import LifecycleState

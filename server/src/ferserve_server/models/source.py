@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import hashlib
 import os
-import re
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 import watchfiles
 
+from ferserve_server.domain.names import MODEL_NAME, VERSION
 from ferserve_server.domain.servable import ServableId, SkippedFolder
 from ferserve_server.models.manifest import MANIFEST_PATH, MAX_MANIFEST_BYTES, ONNX_PATH, SAVED_MODEL_PATH
 
@@ -26,12 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
     from pathlib import Path
 
-
-MODEL_NAME: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
-"""What a model may be called. No leading dot: hidden folders are where versions are being written."""
-
-VERSION: Final = re.compile(r"[1-9][0-9]{0,17}")
-"""A version: a number from 1 that fits 64 bits."""
 
 _SETTLED_S: Final = 3.0
 """Age from which the times of a file tell any later change of it: network drives keep whole seconds, FAT two."""

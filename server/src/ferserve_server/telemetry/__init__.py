@@ -1,1 +1,1 @@
-"""Telemetry: log output that never blocks and never raises."""
+"""Records and exports metrics and logs."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from structlog.tracebacks import ExceptionDictTransformer
 
-from ferserve_server.telemetry.process_output import current_output, write_plain
+from ferserve_server.runtime.process_output import current_output, write_plain
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping, Sequence

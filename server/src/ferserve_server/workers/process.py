@@ -19,7 +19,7 @@ from ferserve_server.ipc.channel import Channel, ChannelClosedError
 from ferserve_server.ipc.child_process import Child
 from ferserve_server.ipc.framed_channel import MESSAGE_BYTES
 from ferserve_server.ipc.shared_memory import SharedBlock, SlotLayout
-from ferserve_server.telemetry.process_output import child_stderr
+from ferserve_server.runtime.process_output import child_stderr
 from ferserve_server.workers import connection_passing
 from ferserve_server.workers.handler import WorkerHandler
 from ferserve_server.workers.rpc_channel import RpcChannel
