@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ferserve.v1 import emotion_service_pb2 as emotion_pb2
-from ferserve.v1 import face_pb2, model_service_pb2
+from ferserve.v1 import face_pb2, failure_pb2, model_service_pb2
 from ferserve_client import (
     BoundingBox,
     DetectionOptions,
@@ -204,6 +204,17 @@ def test_what_is_not_known_of_a_model_is_none() -> None:
     assert failed.state is ServableState.FAILED
     assert failed.error is not None
     assert failed.error.message == "checksum differs"
+
+
+def test_folders_that_are_no_version_are_listed_with_their_reason() -> None:
+    message = model("fer-nano")
+    message.skipped_folders.add(
+        folder="v2", failure=failure_pb2.Failure(reason="VERSION_NAME_INVALID", message="a version is a number")
+    )
+
+    (skipped,) = responses.read_model(message).skipped_folders
+
+    assert (skipped.folder, skipped.error.reason) == ("v2", "VERSION_NAME_INVALID")
 
 
 def test_how_a_version_runs_is_told_once_it_is_ready() -> None:

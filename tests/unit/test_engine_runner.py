@@ -12,6 +12,7 @@ from ferserve_server.domain.errors import (
     ModelRejectedError,
 )
 from ferserve_server.engine.executor import RestartBackoff
+from ferserve_server.engine.hang_detection import HangDetection
 from support.batching import faces
 from support.engine_bench import bench
 
@@ -143,6 +144,22 @@ async def test_a_batch_that_hangs_ends_the_engine_and_another_takes_its_place():
         made.engine.work()
         await made.until(lambda: made.batcher.healthy)
         assert is_right(await made.batcher.score(faces(1)), faces(1))
+
+
+async def test_a_batch_that_runs_far_longer_than_others_is_a_hang_and_its_rows_run_alone_afterwards():
+    async with bench(hang_detection=HangDetection(30.0, {1: 0.001})) as made:
+        hung = await made.submit(1)
+        made.engine.life.take()
+        for _ in range(12):
+            made.clock.advance(0.25)
+
+        with pytest.raises(EngineStalledError) as caught:
+            await hung
+        assert caught.value.retry_safe is False
+        await made.until(lambda: made.restarts)
+        made.engine.work()
+        assert is_right(await made.batcher.score(faces(1)), faces(1))
+        assert made.observer.dispatch_reasons == ["quarantine"]
 
 
 async def test_a_batch_ahead_is_not_taken_for_one_that_hangs():
