@@ -113,7 +113,7 @@ async def test_an_idle_engine_that_is_lost_turns_health_off_and_comes_back():
 
 async def test_who_waits_for_an_engine_that_does_not_come_back_is_told_and_so_is_who_comes_later():
     async with bench() as made:
-        made.engine.revive_errors = [ModelRejectedError("FILE_MISSING", "gone")]
+        made.engine.restart_errors = [ModelRejectedError("FILE_MISSING", "gone")]
         running, queued = await made.submit(1), await made.submit(1)
         made.engine.life.kill()
 
@@ -215,7 +215,7 @@ async def test_closing_waits_for_what_runs_and_then_ends_the_engine():
 
 async def test_closing_while_the_engine_is_away_fails_what_waits():
     async with bench() as made:
-        made.engine.revive_errors = [OSError("no more processes")] * 50
+        made.engine.restart_errors = [OSError("no more processes")] * 50
         running, ahead = await made.submit(8), await made.submit(8)
         made.engine.life.kill()
         with pytest.raises(EngineLostError):

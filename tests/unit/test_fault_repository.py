@@ -273,7 +273,7 @@ async def test_a_version_that_cannot_be_put_in_force_is_failed_and_the_next_one_
         raise RuntimeError("no more threads")
 
     if where == "scorer":
-        monkeypatch.setattr(shop.manager._fleet, "_make_scorer", fail)
+        monkeypatch.setattr(shop.manager._loader, "_make_scorer", fail)
     else:
         monkeypatch.setattr(shop.manager._rollout, "admit", fail)
     await shop.manager.refresh()
@@ -346,7 +346,7 @@ async def test_a_version_that_is_gone_before_its_turn_is_not_listed_as_waiting(
     tmp_path: Path, loader: CountingLoader
 ) -> None:
     shop = Shop(tmp_path, loader)
-    shop.manager._book.set_waiting([ServableId("fer-gone", 1)])
+    shop.manager._statuses.set_waiting([ServableId("fer-gone", 1)])
     await shop.manager.refresh()
     assert shop.manager.models() == ()
 

@@ -1,9 +1,4 @@
-"""Executes batches in an engine process.
-
-Decides when an engine that was lost is restarted. Pure.
-
-Runs batches in an engine process, from the event loop: one message each way, and no threads.
-"""
+"""Executes batches in an engine process from the event loop: one message each way, and no threads."""
 
 from __future__ import annotations
 
@@ -32,6 +27,7 @@ if TYPE_CHECKING:
     from ferserve_server.scheduler.entry import Batch
     from ferserve_server.scheduler.execution import RunnerListener
 
+log = structlog.get_logger(__name__)
 
 _FORGOTTEN_S: Final = 10.0
 """An engine that lived this long makes one earlier loss forgotten."""
@@ -73,9 +69,6 @@ class RestartBackoff:
         return self._losses > _CRASH_LOOP - 1
 
 
-log = structlog.get_logger(__name__)
-
-
 _LONGEST_RUN_NS: Final = 86_400 * 10**9
 """Longest run of a batch that an answer may tell: a day."""
 
@@ -112,7 +105,7 @@ class EngineExecutor:
             servable: What to run; taken over.
             bucket_sizes: Sizes that batches are padded to, rising.
             clock: The time.
-            listener: Is told what happens.
+            listener: Receives what happens.
             on_restart: Called when the engine was brought back.
             hang_detection: Tells which batches hang; None leaves that to `replace_stalled`.
         """
@@ -139,8 +132,8 @@ class EngineExecutor:
         self._process: EngineProcess | None = None
         self._last_process: EngineProcess
         self._since = 0.0
-        self._revivals = RestartBackoff()
-        self._reviving: asyncio.Task[None] | None = None
+        self._backoff = RestartBackoff()
+        self._restarting: asyncio.Task[None] | None = None
         self._closing = self._ending = False
         self._ended = threading.Event()
         self._engine.enter_service(servable.handle, bucket_sizes)
@@ -166,8 +159,8 @@ class EngineExecutor:
     def close(self) -> None:
         """Ends the engine once what it has is answered. Does not wait."""
         self._closing = True
-        if self._reviving is not None:
-            self._reviving.cancel()
+        if self._restarting is not None:
+            self._restarting.cancel()
             self._fail(self._take_waiting())
         self._end_if_done()
 
@@ -205,7 +198,7 @@ class EngineExecutor:
             try:
                 process.batches.send_now(pack(message))
             except ChannelClosedError:
-                return  # its end is told to `_read_answers`
+                return  # `_read_answers` meets its end
             except ChannelFullError:  # it reads none of the few that there may be
                 process.kill()
                 return
@@ -272,7 +265,7 @@ class EngineExecutor:
         if self._hung:
             limit_s = self._hangs.limit_s
             log.error("engine hangs; killed", servable=str(self._servable.id), after_s=round(limit_s, 3))
-            self._process.kill()  # its end is told to `_read_answers`
+            self._process.kill()  # `_read_answers` meets its end
             return
         self._watch_for_hangs()
 
@@ -304,14 +297,14 @@ class EngineExecutor:
         running = [each.outcome for each in sent if each.outcome.batch.started_at is not None]
         unbegun = [each.outcome for each in sent if each.outcome.batch.started_at is None]
         self._waiting.extendleft(outcome.batch for outcome in reversed(unbegun))
-        for outcome in unbegun:  # those who left meanwhile
+        for outcome in unbegun:  # those of callers that cancelled meanwhile
             if outcome.skipped:
                 outcome.batch.slices.extend(outcome.skipped)
-        delay_s = self._revivals.lost(self._clock.now() - self._since)
+        delay_s = self._backoff.lost(self._clock.now() - self._since)
         standby = self._engine.standby_ready
-        self.failing = self._revivals.crash_looping and not standby
+        self.failing = self._backoff.crash_looping and not standby
         if not self._closing:
-            self._reviving = self._loop.create_task(self._revive(process, delay_s))
+            self._restarting = self._loop.create_task(self._restart(process, delay_s))
         for outcome in running:
             outcome.error = self._stalled() if outcome in hung else EngineLostError(executed=True)
             self._listener.on_batch_done(outcome)
@@ -324,7 +317,7 @@ class EngineExecutor:
     def _stalled(self) -> EngineStalledError:
         return EngineStalledError(self._hangs.limit_s if self._hangs is not None else 0.0)
 
-    async def _revive(self, process: EngineProcess, delay_s: float) -> None:
+    async def _restart(self, process: EngineProcess, delay_s: float) -> None:
         servable = str(self._servable.id)
         process.kill()  # it must not write into the memory that the next one uses
         await asyncio.to_thread(process.end)
@@ -340,16 +333,16 @@ class EngineExecutor:
             if not self._engine.standby_ready:
                 await asyncio.sleep(delay_s)
             try:
-                process = await asyncio.to_thread(self._engine.revive)
+                process = await asyncio.to_thread(self._engine.restart)
             except Exception:
-                delay_s = self._revivals.lost(0.0)
+                delay_s = self._backoff.lost(0.0)
                 log.exception("engine not restarted", servable=servable, next_try_in_s=delay_s)
                 self.failing = True
                 self._fail(self._take_waiting())
                 self._listener.on_runner_change()
             else:
                 break
-        self._reviving = None
+        self._restarting = None
         if self._closing:  # too late to be of use; the closing ends it
             return
         self._listen_to(process)

@@ -198,12 +198,12 @@ class Engine:
         self.standbys.start()
 
     def lost(self) -> None:
-        """Notes that the process has ended, until `revive` has made another. Event loop only."""
+        """Notes that the process has ended, until `restart` has made another. Event loop only."""
         with self._changed:
             self._process = None
             self._changed.notify_all()
 
-    def revive(self) -> EngineProcess:
+    def restart(self) -> EngineProcess:
         """Puts another process in the place of the lost one: a standby at once, or a new one in seconds.
 
         Raises:

@@ -88,11 +88,11 @@ class ModelManager:
         self._trials = trials
         self._save_state = save_state
         self._on_change = on_change
-        self._book = StatusStore(observer, on_change)
+        self._statuses = StatusStore(observer, on_change)
         entrance = {"entrance": trials.entrance} if trials else {}
         self._routes = Routes(default_model, aliases, routing_observer, self._is_known, **entrance)
-        self._fleet = VersionLoader(preparer, make_scorer, self._book, self._routes, refused or {})
-        self._rollout = Rollout(self._fleet, trials, self._keep, self._save, self._save_if_possible)
+        self._loader = VersionLoader(preparer, make_scorer, self._statuses, self._routes, refused or {})
+        self._rollout = Rollout(self._loader, trials, self._keep, self._save, self._save_if_possible)
         self._asked_for: set[ServableId] = set()
         self._let_go: set[ServableId] = set()
         self._changing = asyncio.Lock()  # one load at a time, whoever asks
@@ -121,7 +121,9 @@ class ModelManager:
 
     def models(self) -> tuple[ModelStatus, ...]:
         """Every model with its versions, as they stand, by name."""
-        return tuple(self._model(name) for name in sorted({*self._book.names(), *self._inventory.skipped_names()}))
+        return tuple(
+            self._model(name) for name in sorted({*self._statuses.names(), *self._inventory.skipped_names()})
+        )
 
     def model(self, name: str) -> ModelStatus:
         """One model as it stands; "" is the default one.
@@ -135,14 +137,14 @@ class ModelManager:
         """Brings memory in line with the repository: loads first, then lets go."""
         async with self._changing:
             on_disk = await self._inventory.look()
-            stamps = await self._inventory.files_stamps(self._fleet.failed.watched())
-            self._fleet.failed.look(stamps, self._loop.time())
+            stamps = await self._inventory.files_stamps(self._loader.failed.watched())
+            self._loader.failed.look(stamps, self._loop.time())
             for removed in (self._asked_for | self._let_go) - set(on_disk):  # its number may be used again
                 self._asked_for.discard(removed)
                 self._let_go.discard(removed)
-            self._fleet.tell_refusals(on_disk)
+            self._loader.tell_refusals(on_disk)
             todo, decided = self._plan(on_disk), False
-            self._book.set_waiting(todo.load)  # all models are known before the first is loaded
+            self._statuses.set_waiting(todo.load)  # all models are known before the first is loaded
             while todo.load:
                 # The model that most requests are for goes first: the server counts as ready with it.
                 servable_id = min(todo.load, key=lambda each: each.name != self._default_model)
@@ -150,13 +152,13 @@ class ModelManager:
                 decided = True
                 # A version that fails makes the one before it wanted, and changes what may go.
                 todo = self._plan(on_disk)
-                self._book.set_waiting(todo.load)
+                self._statuses.set_waiting(todo.load)
             for servable_id in todo.unload:
-                self._fleet.retire(servable_id)
+                self._loader.retire(servable_id)
             for servable_id in todo.missing:
-                self._book.set_missing(servable_id)
-            for servable_id in self._book.forget_gone({*on_disk, *todo.missing}):
-                decided |= self._fleet.forget(servable_id)
+                self._statuses.set_missing(servable_id)
+            for servable_id in self._statuses.forget_gone({*on_disk, *todo.missing}):
+                decided |= self._loader.forget(servable_id)
         if decided and self._trials:
             await self._save_if_possible()
 
@@ -171,12 +173,12 @@ class ModelManager:
         servable_id = ServableId(name or self._default_model, version)
         async with self._changing:
             on_disk = await self._inventory.look()
-            loaded = not self._fleet.is_ready(servable_id)
+            loaded = not self._loader.is_ready(servable_id)
             if loaded:
                 if servable_id not in on_disk:
                     raise VersionNotFoundError(servable_id.name, version)
                 await self._load(servable_id, on_disk[servable_id])
-            failure = self._book[servable_id].failure
+            failure = self._statuses[servable_id].failure
             if failure is None:
                 self._asked_for.add(servable_id)
                 self._let_go.discard(servable_id)
@@ -195,7 +197,7 @@ class ModelManager:
             VersionInUseError: An alias names it, or it is the only version of its model in force.
         """
         servable_id = ServableId(name or self._default_model, version)
-        if not self._fleet.is_ready(servable_id):
+        if not self._loader.is_ready(servable_id):
             raise VersionNotFoundError(servable_id.name, version)
         names = [alias for alias, held in self._routes.aliases.of(servable_id.name).items() if held == version]
         if names:
@@ -204,7 +206,7 @@ class ModelManager:
             raise VersionInUseError(servable_id.name, version, "no other version of the model is ready")
         self._asked_for.discard(servable_id)
         self._let_go.add(servable_id)
-        self._fleet.retire(servable_id)
+        self._loader.retire(servable_id)
 
     async def set_alias(self, name: str, alias: str, version: int | None) -> None:
         """Makes an alias of a model, "" being the default one, name a version, or removes it (None).
@@ -224,7 +226,7 @@ class ModelManager:
         known = self._routes.aliases.of(name)
         if version is None and alias not in known:
             raise AliasNotFoundError(name, alias, known)
-        if version is not None and not self._fleet.is_ready(ServableId(name, version)):
+        if version is not None and not self._loader.is_ready(ServableId(name, version)):
             raise VersionNotReadyError(name, version, alias)
         self._routes.set_alias(name, alias, version)
         self._on_change()
@@ -270,12 +272,12 @@ class ModelManager:
 
     async def close(self) -> None:
         """Drains and unloads everything."""
-        await self._fleet.close()
+        await self._loader.close()
 
     async def _load(self, servable_id: ServableId, manifest_sum: str) -> None:
         files = (await self._inventory.files_stamps([servable_id]))[servable_id]
         stamp = VersionStamp(manifest_sum, files)
-        await self._fleet.load(servable_id, stamp, lambda: self._rollout.admit(servable_id))
+        await self._loader.load(servable_id, stamp, lambda: self._rollout.admit(servable_id))
 
     async def _keep(self, servable_id: ServableId) -> None:
         """Makes sure that a version is ready until an alias names it."""
@@ -289,7 +291,7 @@ class ModelManager:
             StateNotSavedError: The file cannot be written.
         """
         async with self._saving:
-            state = LifecycleState(self._routes.aliases.chosen, dict(self._fleet.refused))
+            state = LifecycleState(self._routes.aliases.chosen, dict(self._loader.refused))
             try:
                 await asyncio.to_thread(self._save_state, state)
             except OSError as error:
@@ -303,8 +305,8 @@ class ModelManager:
 
     def _plan(self, on_disk: Mapping[ServableId, str]) -> Plan:
         held = self._routes.aliases.named() | self._asked_for
-        failed = self._fleet.failed.waiting(on_disk, self._loop.time())
-        return plan(on_disk, self._routes.ready(), failed, self._policies, held=held, shunned=self._let_go)
+        failed = self._loader.failed.waiting(on_disk, self._loop.time())
+        return plan(on_disk, self._routes.ready(), failed, self._policies, held=held, excluded=self._let_go)
 
     def _model(self, name: str) -> ModelStatus:
         serving = self._routes.serving(name)
@@ -312,7 +314,7 @@ class ModelManager:
         return ModelStatus(
             name,
             name == self._default_model,
-            self._book.versions(name),
+            self._statuses.versions(name),
             policy=str(self._policies.of(name)),
             aliases=self._routes.aliases.of(name),
             serving_version=serving.id.version if serving else None,
@@ -325,7 +327,7 @@ class ModelManager:
         return asyncio.get_running_loop()
 
     def _is_known(self, name: str) -> bool:
-        return bool(self._book.versions(name))
+        return bool(self._statuses.versions(name))
 
     def _known(self, name: str) -> str:
         """The name, or that of the default model.

@@ -29,7 +29,7 @@ class Rollout:
     """Moves the aliases `stable` and `canary`. Event loop only.
 
     Args of the constructor:
-        fleet: The versions.
+        loader: The versions.
         trials: The canaries, or None if new versions are in force at once.
         load: Loads a version and keeps it; see `ModelManager.load`.
         save: Keeps what was decided; raises StateNotSavedError.
@@ -38,14 +38,14 @@ class Rollout:
 
     def __init__(
         self,
-        fleet: VersionLoader,
+        loader: VersionLoader,
         trials: Canaries | None,
         load: Callable[[ServableId], Awaitable[None]],
         save: Callable[[], Awaitable[None]],
         save_if_possible: Callable[[], Awaitable[None]],
     ) -> None:
-        self._fleet = fleet
-        self._routes = fleet.routes
+        self._loader = loader
+        self._routes = loader.routes
         self._trials = trials
         self._load = load
         self._save = save
@@ -109,7 +109,7 @@ class Rollout:
             return
         if canary is None or version not in {None, canary}:
             raise NoCanaryError(name, version, canary)
-        if not self._fleet.is_ready(ServableId(name, canary)):
+        if not self._loader.is_ready(ServableId(name, canary)):
             raise VersionNotReadyError(name, canary, CANARY)
         self._tell(name, canary, Verdict(CanaryResult.PROMOTE, "OPERATOR", "an operator promoted it"))
         self._promote(name, canary)
@@ -135,7 +135,7 @@ class Rollout:
         """
         aliases = self._free_aliases(name)
         canary = aliases.get(CANARY)
-        if version is not None and ServableId(name, version) in self._fleet.refused:
+        if version is not None and ServableId(name, version) in self._loader.refused:
             return
         text = "An operator rolled it back. It comes again when its manifest changes or it is loaded by call."
         if canary is not None and version in {None, canary}:
@@ -148,7 +148,7 @@ class Rollout:
             raise NoCanaryError(name, version, canary)
         bad = serving.id
         older = [each for each in usable if each.name == name and each.version < bad.version]
-        unusable = self._fleet.failed.waiting(usable, now)
+        unusable = self._loader.failed.waiting(usable, now)
         older = [each for each in older if each not in unusable]
         older += [ServableId(name, each) for each in self._routes.ready_versions(name) if each < bad.version]
         if not older:
@@ -170,7 +170,7 @@ class Rollout:
         if self._routes.aliases.of(servable_id.name).get(CANARY) == servable_id.version:
             self._routes.set_alias(servable_id.name, CANARY, None)
             self._last.pop(servable_id.name, None)
-        self._fleet.refuse(servable_id, ROLLED_BACK, message)
+        self._loader.refuse(servable_id, ROLLED_BACK, message)
         log.warning("version rolled back", servable=str(servable_id), why=message)
 
     def _free_aliases(self, name: str) -> dict[str, int]:

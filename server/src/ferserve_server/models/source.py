@@ -1,8 +1,8 @@
 """Scans the model folder and watches it for changes.
 
-Reads what lies in the repository: `<root>/<model>/<version>/`, TensorFlow Serving's layout.
+The repository is `<root>/<model>/<version>/`, TensorFlow Serving's layout.
 
-Tells when to look at the model folder: at once when something comes into it, and every so often anyway.
+Yields when to scan the model folder: at once when something comes into it, and every so often anyway.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _SETTLED_S: Final = 3.0
 """Age from which the times of a file tell any later change of it: network drives keep whole seconds, FAT two."""
 
 _MAX_SKIPPED: Final = 100
-"""Maximum number of skipped folders that are told: a folder of pictures holds thousands."""
+"""Maximum number of skipped folders that are listed: a folder of pictures holds thousands."""
 
 _MAX_STAMPED_FILES: Final = 10_000
 
@@ -230,7 +230,7 @@ async def changes(
         while True:
             if watch is not None and watch.done():
                 error = watch.exception()
-                # A folder that is not there yet is no fault; the next look begins anew.
+                # A folder that is not there yet is no fault; the next look begins again.
                 if not complained and not isinstance(error, FileNotFoundError):
                     complained = True
                     log.warning(

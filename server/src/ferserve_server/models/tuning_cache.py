@@ -85,7 +85,7 @@ class TuneCache:
         except FileNotFoundError:
             return {}
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            self._complain("tune_cache cannot be used and is written anew", error)
+            self._complain("tune_cache cannot be used and is written again", error)
             return {}
 
     def _key(self, manifest_sum: str) -> str:

@@ -31,7 +31,7 @@ class VersionLoader:
     """Loads versions, puts them in force, and takes them out again. Event loop only.
 
     Attributes:
-        book: The status of every version.
+        statuses: The status of every version.
         routes: The versions in force.
         failed: Versions that could not be loaded or were refused.
         refused: Those of them that were rolled back.
@@ -41,13 +41,13 @@ class VersionLoader:
         self,
         preparer: VersionPreparer,
         make_scorer: Callable[[Servable, Tuning], FaceScorer],
-        book: StatusStore,
+        statuses: StatusStore,
         routes: Routes,
         refused: Mapping[ServableId, Refusal],
     ) -> None:
         self._preparer = preparer
         self._make_scorer = make_scorer
-        self.book = book
+        self.statuses = statuses
         self.routes = routes
         self.refused = dict(refused)
         self.failed = FailedLoads()
@@ -57,14 +57,14 @@ class VersionLoader:
         self._retiring: set[asyncio.Task[None]] = set()
 
     async def load(self, servable_id: ServableId, stamp: VersionStamp, before_ready: Callable[[], None]) -> bool:
-        """Loads a version, and returns whether it is ready; the book has the reason if it is not.
+        """Loads a version, and returns whether it is ready; the status store has the reason if it is not.
 
         Args:
             servable_id: The version; one load at a time.
             stamp: State of its files, from before they are read.
             before_ready: Called when it has passed the validation, before it is in force.
         """
-        self.book.set(VersionStatus(servable_id, ServableState.LOADING))
+        self.statuses.set(VersionStatus(servable_id, ServableState.LOADING))
         self.refused.pop(servable_id, None)
         in_force = self.routes.serving(servable_id.name)
         try:
@@ -82,7 +82,7 @@ class VersionLoader:
             "version ready", servable=str(servable_id), precision=tuning.precision.value, validation=validation
         )
         description = prepared.servable.description
-        self.book.set(
+        self.statuses.set(
             VersionStatus(servable_id, ServableState.READY, description, validation=validation, tuning=tuning)
         )
         return True
@@ -114,21 +114,21 @@ class VersionLoader:
             next_try_in_s=retry_s,
             exc_info=error,
         )
-        self.book.set(VersionStatus(servable_id, ServableState.FAILED, failure=failure))
+        self.statuses.set(VersionStatus(servable_id, ServableState.FAILED, failure=failure))
 
     def retire(self, servable_id: ServableId) -> None:
         """Takes a version out of force. It answers what it has taken, then its memory is given back."""
         version = self.routes.remove(servable_id)
         description = version.description
-        self.book.set(VersionStatus(servable_id, ServableState.DRAINING, description))
+        self.statuses.set(VersionStatus(servable_id, ServableState.DRAINING, description))
 
         async def retire() -> None:
             try:
                 await version.retire()
             except Exception:
                 log.exception("version not unloaded in good order", servable=str(servable_id))
-            if self.book[servable_id].state is ServableState.DRAINING:  # else it was loaded anew meanwhile
-                self.book.set(VersionStatus(servable_id, ServableState.UNLOADED, description))
+            if self.statuses[servable_id].state is ServableState.DRAINING:  # else it was loaded again meanwhile
+                self.statuses.set(VersionStatus(servable_id, ServableState.UNLOADED, description))
                 self._tell_refusal(servable_id)
             log.info("version unloaded", servable=str(servable_id))
 
@@ -148,7 +148,7 @@ class VersionLoader:
 
     def tell_refusals(self, on_disk: Mapping[ServableId, str]) -> None:
         """Lists the versions that were rolled back before a restart, once it is known that they are there."""
-        listed = {status.id for name in self.book.names() for status in self.book.versions(name)}
+        listed = {status.id for name in self.statuses.names() for status in self.statuses.versions(name)}
         for servable_id in self.refused.keys() & on_disk.keys() - listed:
             self._tell_refusal(servable_id)
 
@@ -171,7 +171,7 @@ class VersionLoader:
     def _tell_refusal(self, servable_id: ServableId) -> None:
         refusal = self.refused.get(servable_id)
         if refusal is not None:
-            self.book.set(VersionStatus(servable_id, ServableState.FAILED, failure=refusal.error()))
+            self.statuses.set(VersionStatus(servable_id, ServableState.FAILED, failure=refusal.error()))
 
 
 def _load_failed(error: Exception, retry_s: float | None) -> ModelRejectedError:
