@@ -45,7 +45,7 @@ class Caller:
         request.model.name = "fer-nano"
         self._request = request
         self._channel = grpc.insecure_channel(address, [("grpc.enable_retries", 0)])
-        self._stub: Any = emotion_service_pb2_grpc.EmotionServiceStub(self._channel)
+        self._stub: Any = emotion_service_pb2_grpc.EmotionServiceStub(self._channel)  # type: ignore[no-untyped-call]
         self._stopped = threading.Event()
         self.outcomes: list[tuple[float, float, str]] = []
         self._thread = threading.Thread(target=self._call)
