@@ -208,6 +208,10 @@ bench: setup .bench/server/.ready ## Measure engine, batcher, large calls, trans
 	$(BIN)/python benchmarks/start_time.py --command .bench/server/bin/ferserve-server $(BENCH_FLAGS)
 	$(BIN)/python benchmarks/performance_tables.py
 
+.PHONY: bench-losses
+bench-losses: setup ## Kill and stop engines under load, with and without a standby (3 minutes); writes benchmarks/results/engine_losses.json.
+	$(BIN)/python benchmarks/engine_losses.py
+
 .PHONY: bench-peers
 bench-peers: setup ## Measure other servers with the same net, installed below .bench/ (about 15 minutes, installing included); writes docs/performance.md.
 	$(BIN)/python benchmarks/peer_comparison.py

@@ -22,9 +22,10 @@ from machine import OtherWork
 
 from ferserve_server.backends.tensorflow import SavedModelLoader
 from ferserve_server.domain.servable import ServableId
+from ferserve_server.models.golden import read_golden
 from ferserve_server.models.manifest import read_manifest
 from ferserve_server.models.precision import settle_precision
-from ferserve_server.models.validation import ValidationLimits, read_golden
+from ferserve_server.models.validation import ValidationLimits
 from ferserve_server.telemetry.logging import set_up_logging
 
 if TYPE_CHECKING:

@@ -22,9 +22,10 @@ from machine import OtherWork, machine_facts
 
 from ferserve_server.backends.tensorflow import SavedModelLoader
 from ferserve_server.domain.servable import Precision, ServableId
+from ferserve_server.models.golden import read_golden
 from ferserve_server.models.manifest import read_manifest
 from ferserve_server.models.precision import settle_precision
-from ferserve_server.models.validation import ValidationLimits, read_golden
+from ferserve_server.models.validation import ValidationLimits
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Tables of the results of transport.py, serving.py, overload.py, start_time.py and engine.py. Pure."""
+"""Makes the tables of transport.py, serving.py, overload.py, start_time.py, engine.py, engine_losses.py. Pure."""
 
 from __future__ import annotations
 
@@ -121,6 +121,25 @@ def start_table(document: Mapping[str, Any]) -> list[str]:
     for name, label in (("listening_s", "listening"), ("ready_s", "READY (health says SERVING)")):
         found = document[name]
         rows.append([label, *(f"{found[which]:.2f} s" for which in ("median", "min", "max"))])
+    return table(heads, rows)
+
+
+def losses_table(document: Mapping[str, Any]) -> list[str]:
+    """Of benchmarks/results/engine_losses.json."""
+    heads = [
+        "standby engines",
+        "kill to next answer: median",
+        "most",
+        "hang to next answer: median",
+        "most",
+        "calls",
+    ]
+    rows = []
+    for count, run in document["by_standby_count"].items():
+        kill, hang = run["kill_s"], run["hang_s"]
+        times = (kill["median"], kill["max"], hang["median"], hang["max"])
+        calls = ", ".join(f"{number(calls)} {code}" for code, calls in sorted(run["calls"].items()))
+        rows.append([count, *(f"{seconds:.2f} s" for seconds in times), calls])
     return table(heads, rows)
 
 

@@ -18,6 +18,7 @@ STATES: Final = (
     ("draining", YELLOW),
     ("unloaded", GREY),
     ("failed", RED),
+    ("waiting", ORANGE),
 )
 EMOTION_COLOURS: Final = {
     "angry": "#E02F44",
@@ -453,6 +454,19 @@ def models_and_process() -> list[Panel]:
                     ),
                     "{{model}}/{{version}}",
                 )
+            ],
+            "none",
+            width=6,
+        ),
+        lines(
+            "Faults inside the server",
+            "Background tasks that failed and were started again, and log lines that were dropped.",
+            [
+                (
+                    "sum by (task) (increase(ferserve_background_failures_total[$__rate_interval]))",
+                    "failures of {{task}}",
+                ),
+                ("sum(increase(ferserve_log_lines_dropped_total[$__rate_interval]))", "log lines dropped"),
             ],
             "none",
             width=6,

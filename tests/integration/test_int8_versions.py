@@ -10,9 +10,10 @@ import pytest
 from ferserve_server.backends.selection import EngineSettings, engine_loader
 from ferserve_server.domain.errors import ModelRejectedError
 from ferserve_server.domain.servable import Precision, ServableId
+from ferserve_server.models.golden import read_golden
 from ferserve_server.models.manifest import read_manifest, verify_files
 from ferserve_server.models.precision import settle_precision
-from ferserve_server.models.validation import ValidationLimits, read_golden
+from ferserve_server.models.validation import ValidationLimits
 from ferserve_training.data.folders import load_faces
 from ferserve_training.errors import RunError, TrainingError
 from ferserve_training.export.drawn_faces import draw_faces

@@ -15,9 +15,10 @@ from ferserve_server.backends.processor import multiplies_bfloat16, read_cpuinfo
 from ferserve_server.backends.tensorflow import SavedModelLoader, TensorFlowCore
 from ferserve_server.domain.errors import ModelRejectedError
 from ferserve_server.domain.servable import InputSpec, ModelDescription, Precision, ServableId
+from ferserve_server.models.golden import read_golden
 from ferserve_server.models.manifest import read_manifest, verify_files
 from ferserve_server.models.precision import settle_precision
-from ferserve_server.models.validation import ValidationLimits, check_golden, read_golden, score_all, warm
+from ferserve_server.models.validation import ValidationLimits, check_golden, score_all, warm
 from support.model_factory import publish_model
 
 BUNDLED = Path(__file__).parents[2] / "model_repo" / "fer-nano" / "2"

@@ -32,8 +32,10 @@ ENDS_AT_ONCE = "__future__"
 class EndedChild(Child):
     """A process that has ended by the time its starter goes on, as when memory runs out."""
 
-    def __init__(self, module: str, arguments: Sequence[str], channels: Sequence[Channel]) -> None:
-        super().__init__(module, arguments, channels)
+    def __init__(
+        self, module: str, arguments: Sequence[str], channels: Sequence[Channel], stderr: int | None = None
+    ) -> None:
+        super().__init__(module, arguments, channels, stderr)
         assert self.wait(60)
 
 

@@ -28,10 +28,10 @@ class Situation:
     failed: dict[ServableId, float]
     policies: Policies
     held: set[ServableId]
-    shunned: set[ServableId]
+    excluded: set[ServableId]
 
     def plan(self) -> Plan:
-        return plan(self.on_disk, self.ready, self.failed, self.policies, held=self.held, shunned=self.shunned)
+        return plan(self.on_disk, self.ready, self.failed, self.policies, held=self.held, excluded=self.excluded)
 
 
 @st.composite
@@ -71,7 +71,7 @@ def test_what_failed_is_not_tried_again_while_its_manifest_is_the_same(situation
 def test_what_is_held_is_never_let_go_and_what_is_shunned_never_loaded_unless_held(situation: Situation) -> None:
     decided = situation.plan()
     assert not situation.held.intersection(decided.unload)
-    assert situation.shunned.intersection(decided.load) <= situation.held
+    assert situation.excluded.intersection(decided.load) <= situation.held
 
 
 @given(situations())
@@ -115,7 +115,7 @@ def _check_rest(situation: Situation, model: str) -> None:
         if each.name == model
         and (each in situation.ready or situation.failed.get(each) != situation.on_disk[each])
     ]
-    allowed = [each for each in usable if each not in situation.shunned]
+    allowed = [each for each in usable if each not in situation.excluded]
     policy = situation.policies.of(model)
     if isinstance(policy, Latest):
         wanted = allowed[: policy.count]

@@ -22,6 +22,7 @@ RAISE, CRASH, HANG, SLOW = 201, 202, 203, 204
 """First two pixels of a face that does so."""
 
 CRASHING, RAISING, REJECTED = 13, 14, 15
+SLEEPING, LOOPING, ALLOCATING, SHORT_OF_FILES = 16, 17, 18, 19
 """Versions that do so while they are loaded."""
 
 
@@ -46,6 +47,16 @@ class Loader:
             raise ArithmeticError("no such weights")
         if servable_id.version == REJECTED:
             raise ModelRejectedError("SIGNATURE_MISMATCH", "There is no output 'x'.", output="x")
+        if servable_id.version == SLEEPING:
+            time.sleep(3600)
+        while servable_id.version == LOOPING:
+            pass
+        held = []
+        while servable_id.version == ALLOCATING:
+            held.append(np.ones(16 << 20, np.uint8))
+            time.sleep(0.005)
+        if servable_id.version == SHORT_OF_FILES and not (directory.parent / "enough").exists():
+            raise OSError(24, "Too many open files")
         return FakeServable(servable_id, description, executor_count=self._executor_count, before_predict=_obey)
 
 

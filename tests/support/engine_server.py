@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ferserve_server.domain.ports import Loader
+    from ferserve_server.engine.step_limits import StepLimits
     from support.local_server import LocalServer
 
 ENGINES: Final = ("process", "thread")
@@ -27,13 +28,21 @@ _LARGEST_BATCH = 16
 
 
 @contextlib.contextmanager
-def fake_engines(repository: Path, engine: str = "process", *, executor_count: int = 1) -> Iterator[Loader]:
+def fake_engines(
+    repository: Path,
+    engine: str = "process",
+    *,
+    executor_count: int = 1,
+    limits: StepLimits | None = None,
+    standby_count: int = 0,
+) -> Iterator[Loader]:
     """Loads `support.engine_children` as a server with this `--engine` would; on leaving, no process is left."""
     options = EngineOptions(repository, executor_count=executor_count, loader_module=engine_children.__name__)
     if engine == "thread":
         yield engine_children.make_loader(options)
         return
-    with contextlib.closing(EngineLoader(options, _LARGEST_BATCH)) as loader:
+    made = EngineLoader(options, _LARGEST_BATCH, limits, standby_count=standby_count)
+    with contextlib.closing(made) as loader:
         loader.start()
         yield loader
     assert children(ENGINE) == {}
@@ -41,10 +50,18 @@ def fake_engines(repository: Path, engine: str = "process", *, executor_count: i
 
 @contextlib.asynccontextmanager
 async def engine_server(
-    repository: Path, engine: str = "process", *, executor_count: int = 1, **settings: object
+    repository: Path,
+    engine: str = "process",
+    *,
+    executor_count: int = 1,
+    limits: StepLimits | None = None,
+    standby_count: int = 0,
+    **settings: object,
 ) -> AsyncIterator[LocalServer]:
     """Runs a server on `fake_engines`, without TensorFlow, until the block is left."""
-    with fake_engines(repository, engine, executor_count=executor_count) as loader:
+    with fake_engines(
+        repository, engine, executor_count=executor_count, limits=limits, standby_count=standby_count
+    ) as loader:
         async with local_server(repository, loader, **settings) as server:
             yield server
 

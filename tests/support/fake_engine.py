@@ -49,7 +49,7 @@ class FakeEngine:
 
     Attributes:
         lives: Every process that there was.
-        revive_errors: What the next revivals raise; it is used up.
+        restart_errors: What the next restarts raise; it is used up.
     """
 
     def __init__(self, executor_count: int = 1, largest_batch: int = 8) -> None:
@@ -59,10 +59,11 @@ class FakeEngine:
         self.handle = 5
         self.executor_count = executor_count
         self.serving = False
+        self.standby_ready = False
         self.closed = threading.Event()
         self.lives = [FakeProcess()]
         self.process: FakeProcess | None = self.lives[0]
-        self.revive_errors: list[Exception] = []
+        self.restart_errors: list[Exception] = []
         layout = SlotLayout(executor_count + 3, largest_batch * 48 * 48, largest_batch * 7 * 4)
         self._largest_batch = largest_batch
         self._block = SharedBlock.create(layout)
@@ -90,10 +91,10 @@ class FakeEngine:
         """See `Engine`."""
         self.process = None
 
-    def revive(self) -> FakeProcess:
-        """A new life, or the next of `revive_errors`."""
-        if self.revive_errors:
-            raise self.revive_errors.pop(0)
+    def restart(self) -> FakeProcess:
+        """A new life, or the next of `restart_errors`."""
+        if self.restart_errors:
+            raise self.restart_errors.pop(0)
         self.lives.append(FakeProcess())
         self.process = self.life
         return self.life

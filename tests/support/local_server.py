@@ -62,6 +62,7 @@ class LocalServer(Stubs):
     """A server that runs, and stubs on it."""
 
     running: RunningServer
+    loader: Any = None
 
     @property
     def address(self) -> str:
@@ -90,10 +91,11 @@ async def local_server(
         "tune": "fixed",
     }
     wanted = Settings(model_repo=model_repo, **(chosen | settings))
-    async with running_server(wanted, loader or FakeLoader()) as running:
+    chosen_loader = loader or FakeLoader()
+    async with running_server(wanted, chosen_loader) as running:
         options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
         async with grpc.aio.insecure_channel(f"127.0.0.1:{running.port}", options) as channel:
-            server = LocalServer(channel, running)
+            server = LocalServer(channel, running, chosen_loader)
             if ready:
                 await server.wait_for(SERVING)
             yield server

@@ -9,13 +9,13 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from ferserve_server.services.health import check_health
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
     from types import TracebackType
 
 START_S = 90.0
@@ -33,17 +33,25 @@ class ServerProcess:
         metrics_url: URL of /metrics.
     """
 
-    def __init__(self, args: Sequence[str], env: Mapping[str, str] | None = None, *, ready: bool = True) -> None:
+    def __init__(
+        self,
+        args: Sequence[str],
+        env: Mapping[str, str] | None = None,
+        *,
+        ready: bool = True,
+        module: str = "ferserve_server",
+    ) -> None:
         """Notes what to start.
 
         Args:
             args: Flags beside those for the addresses.
             env: Variables beside those of this process.
             ready: Whether to wait until health says SERVING; else only until it listens.
+            module: What to run, as `python -m` has it.
         """
         flags = ("--listen", "--http-listen", "--metrics-listen")
         addresses = [part for flag in flags for part in (flag, "127.0.0.1:0")]
-        self._command = [sys.executable, "-m", "ferserve_server", *addresses, "--log-format", "json", *args]
+        self._command = [sys.executable, "-m", module, *addresses, "--log-format", "json", *args]
         self._env = {**os.environ, **(env or {})}
         self._ready = ready
         self._written = threading.Condition()
@@ -123,6 +131,17 @@ class ServerProcess:
 
     def _tell(self, what: str) -> str:
         return f"{' '.join(self._command)}\n{what}. Its log:\n" + "\n".join(self.log[-50:])
+
+
+def run_fake_server(model_repo: Path, *args: str, ready: bool = True) -> ServerProcess:
+    """A server whose versions are those of `support.engine_children`, which starts in a second."""
+    fixed = ["--default-model", "fer-nano", "--bucket-sizes", "1,8", "--precision", "float32", "--tune", "fixed"]
+    return ServerProcess(
+        ["--model-repo", str(model_repo), "--repository-poll-s", "0.1", *fixed, *args],
+        {"PYTHONPATH": str(Path(__file__).parents[1])},
+        ready=ready,
+        module="support.fake_engine_program",
+    )
 
 
 def run_server(model_repo: Path, *args: str, ready: bool = True) -> ServerProcess:

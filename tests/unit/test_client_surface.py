@@ -66,6 +66,7 @@ PUBLIC_NAMES = {
     "ServerDrainingError",
     "ServerFailedError",
     "ServerUnavailableError",
+    "SkippedFolder",
     "Timing",
     "TlsOptions",
     "TrackEvent",

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ferserve.v1 import emotion_service_pb2 as emotion_pb2
-from ferserve.v1 import face_pb2, model_service_pb2
+from ferserve.v1 import face_pb2, failure_pb2, model_service_pb2
 from ferserve_client import (
     BoundingBox,
     DetectionOptions,
@@ -201,12 +201,32 @@ def test_what_is_not_known_of_a_model_is_none() -> None:
     assert failed.error.message == "checksum differs"
 
 
+def test_folders_that_are_no_version_are_listed_with_their_reason() -> None:
+    message = model("fer-nano")
+    message.skipped_folders.add(
+        folder="v2", failure=failure_pb2.Failure(reason="VERSION_NAME_INVALID", message="a version is a number")
+    )
+
+    (skipped,) = responses.read_model(message).skipped_folders
+
+    assert (skipped.folder, skipped.error.reason) == ("v2", "VERSION_NAME_INVALID")
+
+
 def test_how_a_version_runs_is_told_once_it_is_ready() -> None:
     ready, failed = responses.read_model(model("fer-nano")).versions
 
     assert (ready.precision, ready.bfloat16_speedup) == ("bfloat16", 1.5)
     assert list(ready.latency_ms.items()) == [(1, 0.5), (8, 1.0), (64, 4.0)]
     assert (failed.precision, failed.bfloat16_speedup, failed.latency_ms) == (None, None, {})
+
+
+def test_every_state_of_the_proto_is_known() -> None:
+    for name, number in model_service_pb2.ServableState.items():
+        known = responses.read_model(
+            model_service_pb2.Model(versions=[model_service_pb2.ModelVersion(version=1, state=number)])
+        )
+        wanted = name.removeprefix("SERVABLE_STATE_").lower()
+        assert known.versions[0].state == wanted.replace("unspecified", "unknown")
 
 
 def test_a_state_and_a_precision_of_tomorrow_are_unknown() -> None:

@@ -1,5 +1,4 @@
 import asyncio
-from contextlib import asynccontextmanager, suppress
 
 import numpy as np
 import pytest
@@ -12,57 +11,10 @@ from ferserve_server.domain.errors import (
     InferenceFailedError,
     ModelRejectedError,
 )
-from ferserve_server.engine.executor import EngineExecutor, RestartBackoff
-from ferserve_server.scheduler.batcher import Batcher
-from ferserve_server.scheduler.settings import BatcherSettings
+from ferserve_server.engine.executor import RestartBackoff
+from ferserve_server.engine.hang_detection import HangDetection
 from support.batching import faces
-from support.fake_clock import FakeClock, settle
-from support.fake_engine import FakeEngine
-from support.recorder import Recorder
-
-
-class Bench:
-    def __init__(self, executor_count=1, **settings):
-        self.clock = FakeClock()
-        self.observer = Recorder()
-        self.engine = FakeEngine(executor_count)
-        self.restarts = 0
-        self.batcher = Batcher(
-            self.engine,
-            BatcherSettings(**{"bucket_sizes": (1, 2, 4, 8), **settings}),
-            clock=self.clock,
-            observer=self.observer,
-            make_runner=lambda *args: EngineExecutor(*args, on_restart=self._count_restart),
-        )
-
-    def _count_restart(self):
-        self.restarts += 1
-
-    async def submit(self, count, first=0, **options):
-        """Sends a request on its way."""
-        task = asyncio.create_task(self.batcher.score(faces(count, first), **options))
-        await settle(3)  # the batch is cut when the turn is over in which it came
-        return task
-
-    async def until(self, condition):
-        async with asyncio.timeout(20):
-            while not condition():  # noqa: ASYNC110 - what is waited for has no event here
-                await asyncio.sleep(0.001)
-
-
-@asynccontextmanager
-async def bench(*args, **settings):
-    made = Bench(*args, **settings)
-    try:
-        yield made
-    finally:
-        if made.batcher._runner._process is not None:
-            made.engine.work()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(20):
-                await made.batcher.close()
-        for life in made.engine.lives:
-            life.end()
+from support.engine_bench import bench
 
 
 def is_right(answer, crops):
@@ -161,7 +113,7 @@ async def test_an_idle_engine_that_is_lost_turns_health_off_and_comes_back():
 
 async def test_who_waits_for_an_engine_that_does_not_come_back_is_told_and_so_is_who_comes_later():
     async with bench() as made:
-        made.engine.revive_errors = [ModelRejectedError("FILE_MISSING", "gone")]
+        made.engine.restart_errors = [ModelRejectedError("FILE_MISSING", "gone")]
         running, queued = await made.submit(1), await made.submit(1)
         made.engine.life.kill()
 
@@ -192,6 +144,22 @@ async def test_a_batch_that_hangs_ends_the_engine_and_another_takes_its_place():
         made.engine.work()
         await made.until(lambda: made.batcher.healthy)
         assert is_right(await made.batcher.score(faces(1)), faces(1))
+
+
+async def test_a_batch_that_runs_far_longer_than_others_is_a_hang_and_its_rows_run_alone_afterwards():
+    async with bench(hang_detection=HangDetection(30.0, {1: 0.001})) as made:
+        hung = await made.submit(1)
+        made.engine.life.take()
+        for _ in range(12):
+            made.clock.advance(0.25)
+
+        with pytest.raises(EngineStalledError) as caught:
+            await hung
+        assert caught.value.retry_safe is False
+        await made.until(lambda: made.restarts)
+        made.engine.work()
+        assert is_right(await made.batcher.score(faces(1)), faces(1))
+        assert made.observer.dispatch_reasons == ["quarantine"]
 
 
 async def test_a_batch_ahead_is_not_taken_for_one_that_hangs():
@@ -247,7 +215,7 @@ async def test_closing_waits_for_what_runs_and_then_ends_the_engine():
 
 async def test_closing_while_the_engine_is_away_fails_what_waits():
     async with bench() as made:
-        made.engine.revive_errors = [OSError("no more processes")] * 50
+        made.engine.restart_errors = [OSError("no more processes")] * 50
         running, ahead = await made.submit(8), await made.submit(8)
         made.engine.life.kill()
         with pytest.raises(EngineLostError):
@@ -259,13 +227,23 @@ async def test_closing_while_the_engine_is_away_fails_what_waits():
         assert made.engine.closed.is_set()
 
 
-def test_the_first_loss_is_met_at_once_and_a_crash_loop_ever_later():
+def test_the_first_loss_is_met_at_once_and_a_crash_loop_later_within_bounds():
     revivals = RestartBackoff()
 
-    assert [revivals.lost(3600.0), revivals.lost(5.0)] == [0.0, 0.5]
+    assert [revivals.lost(3600.0), revivals.lost(0.0)] == [0.0, 0.1]
     assert not revivals.crash_looping
-    assert [revivals.lost(0.0) for _ in range(8)] == [1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0]
+    assert [revivals.lost(0.0) for _ in range(7)] == [0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0]
     assert revivals.crash_looping
-    assert max(revivals.lost(0.0) for _ in range(5000)) == 30.0
-    assert revivals.lost(61.0) == 0.0
+    assert max(revivals.lost(0.0) for _ in range(5000)) == 5.0
+
+
+def test_losses_are_forgotten_with_the_time_that_engines_live():
+    """Kills every 15 s are each met at once; the loop before them is forgotten step by step (faults, item 12)."""
+    revivals = RestartBackoff()
+    assert [revivals.lost(15.0) for _ in range(20)] == [0.0] * 20
+
+    for _ in range(4):
+        revivals.lost(0.0)
+    assert revivals.lost(20.0) == 0.4
+    assert revivals.lost(60.0) == 0.0
     assert not revivals.crash_looping

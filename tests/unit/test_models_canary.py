@@ -180,6 +180,9 @@ async def test_a_version_that_was_rolled_back_stays_out_after_a_restart_until_it
     manifest = tmp_path / "fer-nano" / "2" / "assets.extra" / "manifest.json"
     os.utime(manifest, (manifest.stat().st_mtime + 5, manifest.stat().st_mtime + 5))
     await again.manager.refresh()
+    assert again.states()[2] is ServableState.FAILED  # the same manifest with another time
+    manifest.write_text(manifest.read_text() + "\n")
+    await again.manager.refresh()
     assert again.aliases == {"stable": 1, "canary": 2}
     assert again.refused == {}
 

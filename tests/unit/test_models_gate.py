@@ -10,8 +10,9 @@ import pytest
 from ferserve_server.backends.fake import FakeServable, fake_scores
 from ferserve_server.domain.errors import ModelRejectedError
 from ferserve_server.domain.servable import ServableId
+from ferserve_server.models.golden import read_golden
 from ferserve_server.models.manifest import GOLDEN_PATH
-from ferserve_server.models.validation import check_golden, check_labels, read_golden, score_all, warm
+from ferserve_server.models.validation import check_golden, check_labels, score_all, warm
 from support.fake_models import DESCRIPTION, GOLDEN_FACES, publish_fake
 from support.model_factory import LABELS
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from ferserve_server.domain.control_errors import StateNotSavedError
 from ferserve_server.domain.errors import (
     AliasFixedError,
     AliasNotFoundError,
@@ -162,7 +163,7 @@ async def test_a_version_that_an_alias_or_a_policy_names_and_that_is_not_there_i
     assert shop.states() == dict.fromkeys((7, 4, 1), ServableState.READY)
 
 
-async def test_aliases_that_cannot_be_saved_are_in_force_all_the_same(
+async def test_an_alias_that_cannot_be_saved_is_refused_and_stays_as_it_was(
     tmp_path: Path, loader: CountingLoader
 ) -> None:
     def fail(_: object) -> None:
@@ -170,8 +171,10 @@ async def test_aliases_that_cannot_be_saved_are_in_force_all_the_same(
 
     shop = await _shop(tmp_path, loader, 1)
     shop.manager._save_state = fail
-    await shop.manager.set_alias("", "canary", 1)
-    assert shop.serving(CANARY) == 1
+    with pytest.raises(StateNotSavedError, match="disk full"):
+        await shop.manager.set_alias("", "canary", 1)
+    with pytest.raises(AliasNotFoundError):
+        shop.serving(CANARY)
 
 
 async def test_a_version_is_loaded_beside_what_the_policy_wants_and_stays(

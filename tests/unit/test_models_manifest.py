@@ -181,8 +181,34 @@ def test_a_manifest_may_not_name_files_outside_its_folder(version: Path, name: s
     assert (caught.value.reason, caught.value.metadata) == ("FILE_OUTSIDE", {"file": name})
 
 
-def test_a_link_to_a_file_outside_is_refused(version: Path, tmp_path: Path) -> None:
-    outside = tmp_path / "outside.pb"
-    (version / "saved_model.pb").rename(outside)
-    (version / "saved_model.pb").symlink_to(outside)
-    assert _refusal(version).reason == "FILE_OUTSIDE"
+def test_a_link_into_a_store_is_followed_while_the_sum_holds(version: Path, tmp_path: Path) -> None:
+    """As DVC, KServe and the caches of hubs have it (faults, item 19)."""
+    store = tmp_path / "store"
+    (version / "saved_model.pb").rename(store)
+    (version / "saved_model.pb").symlink_to(store)
+    verify_files(version, read_manifest(version))
+    store.write_bytes(b"other weights")
+    assert _refusal(version).reason == "FILE_CHANGED"
+
+
+def test_a_linked_folder_is_followed_and_its_other_files_are_refused(version: Path, tmp_path: Path) -> None:
+    (version / "assets.extra").rename(tmp_path / "store")
+    (version / "assets.extra").symlink_to(tmp_path / "store")
+    verify_files(version, read_manifest(version))
+    (tmp_path / "store" / "stray").write_text("x")
+    assert _refusal(version).reason == "FILE_UNLISTED"
+
+
+@pytest.mark.parametrize("target", ["/etc/hostname", "/nowhere", ".."])
+def test_a_link_that_the_manifest_does_not_name_is_refused(version: Path, target: str) -> None:
+    (version / "link").symlink_to(target)
+    refusal = _refusal(version)
+    assert (refusal.reason, refusal.metadata["file"].split("/")[0]) == ("FILE_UNLISTED", "link")
+
+
+def test_reading_files_can_be_ended(version: Path) -> None:
+    def stop() -> None:
+        raise TimeoutError
+
+    with pytest.raises(TimeoutError):
+        verify_files(version, read_manifest(version), stop)

@@ -11,10 +11,10 @@ import pytest
 
 from ferserve_server.backends.fake import FakeServable, fake_scores
 from ferserve_server.domain.errors import ModelRejectedError
-from ferserve_server.domain.servable import Precision, ServableId
+from ferserve_server.domain.servable import GoldenSet, Precision, ServableId
 from ferserve_server.models.precision import check_rounded, settle_precision
 from ferserve_server.models.tuning import speedup
-from ferserve_server.models.validation import GoldenSet, ValidationLimits
+from ferserve_server.models.validation import ValidationLimits
 from support.fake_models import DESCRIPTION, GOLDEN_FACES
 from support.model_factory import LABELS
 

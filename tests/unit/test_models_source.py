@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import hashlib
 from typing import TYPE_CHECKING
 
 import pytest
@@ -23,14 +23,12 @@ def _put(root: Path, folder: str, *, manifest: bool = True) -> Path:
     return path
 
 
-def test_versions_are_found_with_the_time_of_their_manifest(tmp_path: Path) -> None:
-    os.utime(_put(tmp_path, "fer-nano/1"), (100, 100))
-    os.utime(_put(tmp_path, "fer-nano/12"), (200, 200.5))
-    os.utime(_put(tmp_path, "wide_2.net/3"), (300, 300))
-    assert RepositorySource(tmp_path).scan() == {
-        ServableId("fer-nano", 1): 100,
-        ServableId("fer-nano", 12): 200.5,
-        ServableId("wide_2.net", 3): 300,
+def test_versions_are_found_with_the_sum_of_their_manifest(tmp_path: Path) -> None:
+    for folder in ("fer-nano/1", "fer-nano/12", "wide_2.net/3"):
+        _put(tmp_path, folder).write_text(folder)
+    assert RepositorySource(tmp_path).scan().versions == {
+        ServableId(model, version): hashlib.sha256(f"{model}/{version}".encode()).hexdigest()
+        for model, version in (("fer-nano", 1), ("fer-nano", 12), ("wide_2.net", 3))
     }
 
 
@@ -55,28 +53,28 @@ def test_versions_are_found_with_the_time_of_their_manifest(tmp_path: Path) -> N
 )
 def test_folders_that_are_no_version_are_passed_over(tmp_path: Path, folder: str) -> None:
     _put(tmp_path, folder)
-    assert RepositorySource(tmp_path).scan() == {}
+    assert RepositorySource(tmp_path).scan().versions == {}
 
 
 def test_a_version_without_a_manifest_is_still_being_written(tmp_path: Path) -> None:
     _put(tmp_path, "fer-nano/1", manifest=False)
-    assert RepositorySource(tmp_path).scan() == {}
+    assert RepositorySource(tmp_path).scan().versions == {}
 
 
 def test_files_among_the_folders_do_no_harm(tmp_path: Path) -> None:
     _put(tmp_path, "fer-nano/2")
     (tmp_path / "README.md").write_text("x")
     (tmp_path / "fer-nano" / "3").write_text("x")
-    assert list(RepositorySource(tmp_path).scan()) == [ServableId("fer-nano", 2)]
+    assert list(RepositorySource(tmp_path).scan().versions) == [ServableId("fer-nano", 2)]
 
 
 def test_a_repository_that_is_not_there_has_no_versions(tmp_path: Path) -> None:
-    assert RepositorySource(tmp_path / "nowhere").scan() == {}
+    assert RepositorySource(tmp_path / "nowhere").scan().versions == {}
 
 
 def test_a_repository_that_is_a_file_has_no_versions(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
-    assert RepositorySource(tmp_path / "file").scan() == {}
+    assert RepositorySource(tmp_path / "file").scan().versions == {}
 
 
 def test_a_version_lies_where_tensorflow_serving_puts_it(tmp_path: Path) -> None:

@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 ALIASES = {"fer-nano": {"stable": 3, "canary": 4}, "wide": {"stable": 1}}
-REFUSED = {ServableId("fer-nano", 5): Refusal(1763712000.125, "CANARY_ROLLED_BACK", "Too slow.")}
+REFUSED = {ServableId("fer-nano", 5): Refusal("5e0c" * 16, "CANARY_ROLLED_BACK", "Too slow.")}
 
 
 def _refusing(**changes: object) -> str:
-    entry = {"model": "m", "version": 1, "manifest_time": 1, "reason": "R", "message": "M"} | changes
+    entry = {"model": "m", "version": 1, "manifest_sha256": "aa", "reason": "R", "message": "M"} | changes
     return json.dumps({"format_version": 1, "aliases": {}, "refused": [entry]})
 
 

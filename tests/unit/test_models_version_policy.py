@@ -93,7 +93,7 @@ def test_the_plan_of_other_policies(
 
 
 @pytest.mark.parametrize(
-    ("on_disk", "ready", "held", "shunned", "load", "unload"),
+    ("on_disk", "ready", "held", "excluded", "load", "unload"),
     [
         pytest.param([1, 2], [], [1], [], [1, 2], [], id="what is held is loaded, and first"),
         pytest.param([1, 2], [1, 2], [1], [], [], [], id="what is held stays beside the newest"),
@@ -102,17 +102,17 @@ def test_the_plan_of_other_policies(
         pytest.param([1, 2, 3], [1, 2, 3], [1], [], [], [2], id="which goes when the new one is ready"),
         pytest.param([1, 2], [1], [], [2], [], [], id="what was let go does not come back"),
         pytest.param([1, 2], [], [], [2], [1], [], id="the one before it takes its place"),
-        pytest.param([1, 2], [1, 2], [], [2], [], [2], id="what is shunned goes"),
+        pytest.param([1, 2], [1, 2], [], [2], [], [2], id="what is excluded goes"),
         pytest.param([1, 2], [2], [], [2], [1], [], id="but not before another one is ready"),
         pytest.param([2], [2], [], [2], [], [], id="the last good one stays"),
-        pytest.param([1, 2], [], [2], [2], [2, 1], [], id="held wins over shunned"),
+        pytest.param([1, 2], [], [2], [2], [2, 1], [], id="held wins over excluded"),
     ],
 )
 def test_the_plan_with_versions_that_are_held_or_shunned(
-    on_disk: list[int], ready: list[int], held: list[int], shunned: list[int], load: list[int], unload: list[int]
+    on_disk: list[int], ready: list[int], held: list[int], excluded: list[int], load: list[int], unload: list[int]
 ) -> None:
     decided = plan(
-        dict.fromkeys(_ids(on_disk), 5.0), _ids(ready), {}, Policies(), held=_ids(held), shunned=_ids(shunned)
+        dict.fromkeys(_ids(on_disk), 5.0), _ids(ready), {}, Policies(), held=_ids(held), excluded=_ids(excluded)
     )
     assert (decided.load, decided.unload) == (_ids(load), _ids(unload))
 

@@ -31,7 +31,8 @@ EXPORTED = {
     "engine_resident_bytes", "engine_restarts", "faces", "image_failures",
     "inference_seconds", "model_alias", "model_serving_version", "padding_faces", "predictions",
     "queue_depth_faces", "queue_oldest_age_seconds", "queue_seconds", "rejections", "request_seconds",
-    "worker_processes", "worker_restarts", "requests", "requests_in_progress", "servable_precision",
+    "background_failures", "worker_processes", "worker_restarts", "log_lines_dropped",
+    "requests", "requests_in_progress", "servable_precision",
     "servable_state", "stream_answers",
 }  # fmt: skip
 """Dashboards and alerts that people own stand on these names."""
@@ -115,7 +116,7 @@ def test_exactly_one_state_of_a_version_is_set(metrics):
     states = {
         state.value: value("ferserve_servable_state", LABELS | {"state": state.value}) for state in ServableState
     }
-    assert states == {"loading": 0, "ready": 1, "draining": 0, "unloaded": 0, "failed": 0}
+    assert states == {"waiting": 0, "loading": 0, "ready": 1, "draining": 0, "unloaded": 0, "failed": 0}
 
 
 def test_an_engine_is_asked_at_every_scrape_until_it_is_unloaded(metrics):

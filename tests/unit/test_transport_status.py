@@ -42,6 +42,11 @@ EXAMPLES = {
         "FAILED_PRECONDITION",
         "NO_CANARY",
     ),
+    control_errors.StateNotSavedError: (
+        control_errors.StateNotSavedError("No space left on device"),
+        "FAILED_PRECONDITION",
+        "STATE_NOT_SAVED",
+    ),
     control_errors.NoOlderVersionError: (
         control_errors.NoOlderVersionError("x", 3),
         "FAILED_PRECONDITION",

@@ -55,6 +55,7 @@ from ferserve_client.servables import (
     ModelVersionInfo,
     Servable,
     ServableState,
+    SkippedFolder,
 )
 
 __all__ = [
@@ -110,6 +111,7 @@ __all__ = [
     "ServerDrainingError",
     "ServerFailedError",
     "ServerUnavailableError",
+    "SkippedFolder",
     "Timing",
     "TlsOptions",
     "TrackEvent",

@@ -36,6 +36,7 @@ CLASS_OF_REASON: Final[Mapping[str, type[errors.FerserveError]]] = {
     "ALIAS_NOT_FOUND": errors.ModelNotFoundError,
     "VERSION_IN_USE": errors.InvalidRequestError,
     "ALIAS_FIXED": errors.InvalidRequestError,
+    "STATE_NOT_SAVED": errors.InvalidRequestError,
     "NO_CANARY": errors.InvalidRequestError,
     "NO_OLDER_VERSION": errors.InvalidRequestError,
     "CONTROL_DISABLED": errors.AccessDeniedError,

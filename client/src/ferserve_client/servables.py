@@ -27,6 +27,8 @@ class ServableState(StrEnum):
 
     UNKNOWN = "unknown"
     """Not said, or a state that this client is too old to know."""
+    WAITING = "waiting"
+    """On disk, to be loaded after others or tried again later."""
     LOADING = "loading"
     READY = "ready"
     DRAINING = "draining"
@@ -119,6 +121,16 @@ class CanaryInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class SkippedFolder:
+    """Describes a folder in the model folder that is no version, and is not served."""
+
+    folder: str
+    """Its name in the folder of the model; "" for that folder itself."""
+    error: FerserveError
+    """Reason, such as `VERSION_NAME_INVALID` or `MANIFEST_MISSING`."""
+
+
+@dataclass(frozen=True, slots=True)
 class ModelInfo:
     """Describes a model and its versions."""
 
@@ -136,6 +148,8 @@ class ModelInfo:
     """The version that answers requests which name none. None: none is ready."""
     canary: CanaryInfo | None = None
     """The version that is compared on a share of them. None: there is none."""
+    skipped_folders: tuple[SkippedFolder, ...] = ()
+    """Folders of the model that are no version."""
 
 
 class HealthStatus(StrEnum):

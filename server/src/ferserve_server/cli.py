@@ -6,13 +6,17 @@ import contextlib
 import os
 import sys
 
-from ferserve_server.app.models import opened_loader
+from ferserve_server.app.models import opened_loader, stop_loading
 from ferserve_server.backends.selection import BackendMissingError
 from ferserve_server.config.reading import SettingsError, format_settings, load_settings
+from ferserve_server.runtime.process_output import flush_output, open_output, write_plain
 from ferserve_server.telemetry.logging import set_up_logging
 
 EXIT_USAGE = 2
 """Exit code for settings that cannot be used, as argparse has it."""
+
+_LAST_RECORDS_S = 0.5
+"""Maximum wait at the end for a reader of the log that is slow."""
 
 EXIT_SYSTEM = 71
 """Exit code when the system refuses what is needed: EX_OSERR of sysexits.h."""
@@ -27,6 +31,7 @@ def main() -> None:
     if settings.print_config:
         print(format_settings(settings))
         return
+    open_output()
     set_up_logging(settings.log_level, settings.log_format)
     with contextlib.ExitStack() as stack:
         try:
@@ -43,17 +48,15 @@ def main() -> None:
             from ferserve_server.app import primary_main  # noqa: PLC0415
 
             try:
-                code = primary_main.run(settings, loader)
+                code = primary_main.run(settings, loader, lambda: stop_loading(loader))
             except primary_main.START_ERRORS as error:
                 code = _complain(str(error))
-    sys.stdout.flush()
-    sys.stderr.flush()
+    flush_output(_LAST_RECORDS_S)
     # Everything of ours is closed. TensorFlow and gRPC keep native threads, and tearing the interpreter down under
     # them can abort the process ("FATAL: exception not rethrown") after all the work is done.
     os._exit(code)
 
 
 def _complain(text: str) -> int:
-    for line in text.splitlines():
-        print(f"ferserve-server: {line}", file=sys.stderr)
+    write_plain("\n".join(f"ferserve-server: {line}" for line in text.splitlines()))
     return EXIT_USAGE

@@ -40,6 +40,9 @@ def list_models(connection: Connection, *, json: JsonOption = False) -> int:
             figures = ["" if value is None else f"{value:.3f}" for value in measured]
             number = " ".join([str(version.version), *version.aliases])
             rows.append([name, number, state, size, parameters, *figures])
+        for skipped in model.skipped_folders:
+            state = f"skipped: {skipped.error.message}"
+            rows.append([name, skipped.folder, state, "", "", *([""] * len(_SHOWN))])
     print_table(("model", "version", "state", "input", "parameters", *_SHOWN), rows)
     return 0
 

@@ -83,6 +83,9 @@ def model_record(model: ModelInfo) -> dict[str, Any]:
             }
             for version in model.versions
         ],
+        "skipped_folders": [
+            {"folder": each.folder, "error": failure_record(each.error)} for each in model.skipped_folders
+        ],
     }
 
 

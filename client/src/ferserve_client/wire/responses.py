@@ -17,6 +17,7 @@ from ferserve_client.servables import (
     ModelVersionInfo,
     Servable,
     ServableState,
+    SkippedFolder,
 )
 from ferserve_client.wire.status import read_failure
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from ferserve_client.errors import FerserveError
 
 _STATES: Final = {
+    model_service_pb2.SERVABLE_STATE_WAITING: ServableState.WAITING,
     model_service_pb2.SERVABLE_STATE_LOADING: ServableState.LOADING,
     model_service_pb2.SERVABLE_STATE_READY: ServableState.READY,
     model_service_pb2.SERVABLE_STATE_DRAINING: ServableState.DRAINING,
@@ -154,6 +156,9 @@ def read_model(model: model_service_pb2.Model) -> ModelInfo:
         aliases=dict(model.aliases),
         serving_version=model.serving_version or None,
         canary=_read_canary(model.canary) if model.HasField("canary") else None,
+        skipped_folders=tuple(
+            SkippedFolder(each.folder, read_failure(each.failure)) for each in model.skipped_folders
+        ),
     )
 
 

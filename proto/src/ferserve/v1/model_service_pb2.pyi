@@ -36,6 +36,7 @@ class ServableState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     SERVABLE_STATE_DRAINING: _ClassVar[ServableState]
     SERVABLE_STATE_UNLOADED: _ClassVar[ServableState]
     SERVABLE_STATE_FAILED: _ClassVar[ServableState]
+    SERVABLE_STATE_WAITING: _ClassVar[ServableState]
 CANARY_MODE_UNSPECIFIED: CanaryMode
 CANARY_MODE_SPLIT: CanaryMode
 CANARY_MODE_SHADOW: CanaryMode
@@ -53,6 +54,7 @@ SERVABLE_STATE_READY: ServableState
 SERVABLE_STATE_DRAINING: ServableState
 SERVABLE_STATE_UNLOADED: ServableState
 SERVABLE_STATE_FAILED: ServableState
+SERVABLE_STATE_WAITING: ServableState
 
 class GetModelRequest(_message.Message):
     __slots__ = ("name",)
@@ -169,7 +171,7 @@ class RollBackResponse(_message.Message):
     def __init__(self, model: _Optional[_Union[Model, _Mapping]] = ...) -> None: ...
 
 class Model(_message.Message):
-    __slots__ = ("name", "default", "versions", "version_policy", "aliases", "serving_version", "canary")
+    __slots__ = ("name", "default", "versions", "version_policy", "aliases", "serving_version", "canary", "skipped_folders")
     class AliasesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -184,6 +186,7 @@ class Model(_message.Message):
     ALIASES_FIELD_NUMBER: _ClassVar[int]
     SERVING_VERSION_FIELD_NUMBER: _ClassVar[int]
     CANARY_FIELD_NUMBER: _ClassVar[int]
+    SKIPPED_FOLDERS_FIELD_NUMBER: _ClassVar[int]
     name: str
     default: bool
     versions: _containers.RepeatedCompositeFieldContainer[ModelVersion]
@@ -191,7 +194,16 @@ class Model(_message.Message):
     aliases: _containers.ScalarMap[str, int]
     serving_version: int
     canary: Canary
-    def __init__(self, name: _Optional[str] = ..., default: bool = ..., versions: _Optional[_Iterable[_Union[ModelVersion, _Mapping]]] = ..., version_policy: _Optional[str] = ..., aliases: _Optional[_Mapping[str, int]] = ..., serving_version: _Optional[int] = ..., canary: _Optional[_Union[Canary, _Mapping]] = ...) -> None: ...
+    skipped_folders: _containers.RepeatedCompositeFieldContainer[SkippedFolder]
+    def __init__(self, name: _Optional[str] = ..., default: bool = ..., versions: _Optional[_Iterable[_Union[ModelVersion, _Mapping]]] = ..., version_policy: _Optional[str] = ..., aliases: _Optional[_Mapping[str, int]] = ..., serving_version: _Optional[int] = ..., canary: _Optional[_Union[Canary, _Mapping]] = ..., skipped_folders: _Optional[_Iterable[_Union[SkippedFolder, _Mapping]]] = ...) -> None: ...
+
+class SkippedFolder(_message.Message):
+    __slots__ = ("folder", "failure")
+    FOLDER_FIELD_NUMBER: _ClassVar[int]
+    FAILURE_FIELD_NUMBER: _ClassVar[int]
+    folder: str
+    failure: _failure_pb2.Failure
+    def __init__(self, folder: _Optional[str] = ..., failure: _Optional[_Union[_failure_pb2.Failure, _Mapping]] = ...) -> None: ...
 
 class Canary(_message.Message):
     __slots__ = ("version", "stable_version", "mode", "share", "elapsed_seconds", "figures", "stable_figures", "shadow", "verdict")

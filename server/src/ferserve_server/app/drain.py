@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import signal
+import threading
+import time
 from typing import TYPE_CHECKING, Final
 
 import structlog
+
+from ferserve_server.runtime.process_output import flush_output
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -17,14 +23,68 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
+_LAST_RECORDS_S: Final = 0.2
+"""Longest wait for a slow reader of the log when a stop is cut short."""
+
 _QUIET_S: Final = 0.1
 """After a drain the server stops when no call came for this long: a round trip within a continent."""
 
 _LONGEST_GOODBYE_S: Final = 1.0
 """But it waits for that no longer than this, should callers not heed the drain."""
 
-DRAIN_SLACK_S: Final = _LONGEST_GOODBYE_S + 4.0
-"""What a drain may take beyond `lame_duck_s` and `drain_timeout_s`: the goodbye, and a busy machine."""
+DRAIN_SLACK_S: Final = _LONGEST_GOODBYE_S + 0.2
+"""Time that a drain may take beyond `lame_duck_s` and `drain_timeout_s`: the goodbye."""
+
+_STOP_SLACK_S: Final = 1.7
+"""Time that a stop may take beyond them: with the end of the process it stays below 2 s."""
+
+
+class StopSignals:
+    """Turns SIGTERM and SIGINT into a stop that ends in time, whatever runs. Event loop of the main thread.
+
+    The first signal requests a stop, and starts a thread that ends the process when the stop takes too long: a
+    picture that is being decoded, a version that is being loaded and a library that hangs cannot be interrupted. A
+    second signal ends the process at once. Child processes end with it.
+
+    Attributes:
+        requested: Set by the first signal.
+        exit_code: Exit code of a process that is ended by the thread: 0 once all that was taken is answered.
+    """
+
+    def __init__(self, longest_stop_s: float, on_stop: Callable[[], None]) -> None:
+        """Prepares; see `install`.
+
+        Args:
+            longest_stop_s: Time that a drain may take, in seconds, without `_STOP_SLACK_S`.
+            on_stop: Called at the first signal; does not block.
+        """
+        self.requested = asyncio.Event()
+        self.exit_code = 1
+        self._longest_stop_s = longest_stop_s + _STOP_SLACK_S
+        self._on_stop = on_stop
+
+    def install(self) -> None:
+        """Handles both signals from now on."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._received)
+
+    def _received(self) -> None:
+        if self.requested.is_set():
+            log.error("ended by a second signal; calls are cut")
+            self._end()
+        self.requested.set()
+        threading.Thread(target=self._watch, name="stop-watch", daemon=True).start()
+        self._on_stop()
+
+    def _watch(self) -> None:
+        time.sleep(self._longest_stop_s)
+        log.error("stop takes too long; what still runs is cut", longest_stop_s=self._longest_stop_s)
+        self._end()
+
+    def _end(self) -> None:
+        flush_output(_LAST_RECORDS_S)
+        os._exit(self.exit_code)
 
 
 async def drain(

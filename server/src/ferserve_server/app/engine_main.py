@@ -6,16 +6,25 @@ import importlib
 import os
 import sys
 import threading
-import traceback
 from typing import Any, Final
 
 from ferserve_server.engine.messages import BATCH_MESSAGE_BYTES
 from ferserve_server.engine.process import EngineOptions
 from ferserve_server.ipc.channel import Channel
-from ferserve_server.ipc.child_process import MainThread, call_when_parent_gone, give_way, ignore_stop_signals
+from ferserve_server.ipc.child_process import (
+    MainThread,
+    call_when_parent_gone,
+    die_with_parent,
+    give_way,
+    ignore_stop_signals,
+    prefer_for_oom,
+)
 
 EXIT_BROKEN: Final = 70
 """Exit code of an engine that cannot even answer: EX_SOFTWARE of sysexits.h."""
+
+_OOM_SCORE: Final = 500
+"""An engine is restarted when it is lost; with the server all is lost."""
 
 
 def main(arguments: list[str]) -> None:
@@ -25,6 +34,8 @@ def main(arguments: list[str]) -> None:
         arguments: File descriptors of the channels for requests and for batches, and the options as JSON.
     """
     ignore_stop_signals()
+    die_with_parent()
+    prefer_for_oom(_OOM_SCORE)
     requests = Channel.from_fd(int(arguments[0]))
     batches = Channel.from_fd(int(arguments[1]), BATCH_MESSAGE_BYTES)
     # Straight to the end: there is nothing to keep, and TensorFlow's threads may abort an orderly one.
@@ -39,22 +50,29 @@ def _answer(options: EngineOptions, main_thread: MainThread, requests: Channel, 
     """Brings the engine up and answers requests. On a thread, since it may have to give way to live traffic."""
     if options.gives_way:
         give_way()
+    # Not before giving way: all of this takes a while.
+    import structlog  # noqa: PLC0415
+
+    from ferserve_server.runtime.process_output import flush_output, open_child_output  # noqa: PLC0415
+    from ferserve_server.telemetry.logging import set_up_logging  # noqa: PLC0415
+
     try:
+        if options.log_framed:
+            open_child_output()
+        set_up_logging(options.log_level, options.log_format)
         _bring_up(options, main_thread, requests, batches)
     except BaseException:  # noqa: BLE001 - whatever it is, the server must not wait for an answer
-        traceback.print_exc()
+        structlog.get_logger(__name__).exception("engine process ends")
+        flush_output(1.0)
         os._exit(EXIT_BROKEN)
 
 
 def _bring_up(options: EngineOptions, main_thread: MainThread, requests: Channel, batches: Channel) -> None:
-    # Not before giving way: all of this takes a while.
     import structlog  # noqa: PLC0415
 
     from ferserve_server.backends.serving_thread import make_on  # noqa: PLC0415
     from ferserve_server.engine.worker import Worker  # noqa: PLC0415
-    from ferserve_server.telemetry.logging import set_up_logging  # noqa: PLC0415
 
-    set_up_logging(options.log_level, options.log_format)
     make_on(main_thread.do)
     loading: Any = importlib.import_module(options.loader_module)
     try:

@@ -23,14 +23,16 @@ from ferserve_server.backends.processor import describe_machine
 from ferserve_server.backends.selection import make_loader
 from ferserve_server.domain.servable import Precision
 from ferserve_server.engine.executor import EngineExecutor
+from ferserve_server.engine.hang_detection import HangDetection
 from ferserve_server.engine.loader import EngineLoader, EngineServable
 from ferserve_server.engine.process import EngineOptions
+from ferserve_server.engine.step_limits import StepLimits
 from ferserve_server.models.aliases import Aliases, parse_aliases
 from ferserve_server.models.canary.traffic_split import Canaries
 from ferserve_server.models.preparation import VersionPreparer
 from ferserve_server.models.registry import ModelManager
 from ferserve_server.models.source import RepositorySource, changes
-from ferserve_server.models.state_file import read_state, write_state
+from ferserve_server.models.state_file import StateFile
 from ferserve_server.models.tuning import BucketRules
 from ferserve_server.models.tuning_cache import TuneCache
 from ferserve_server.models.validation import ValidationLimits
@@ -40,6 +42,7 @@ from ferserve_server.scheduler.batcher import Batcher
 from ferserve_server.scheduler.execution import ThreadRunner
 from ferserve_server.scheduler.fixed_cost import min_concurrent_rows
 from ferserve_server.scheduler.settings import BatcherSettings
+from ferserve_server.telemetry.logging import chosen_format
 from ferserve_server.telemetry.recorder import CanaryMetrics, InferenceMetrics, InferenceTee, RoutingMetrics
 
 if TYPE_CHECKING:
@@ -81,9 +84,24 @@ def opened_loader(settings: Settings) -> Iterator[Loader | None]:
         yield default_loader(settings)
         return
     default_loader(settings)  # refuses here what no engine process could use
-    with contextlib.closing(EngineLoader(_engine_options(settings), settings.bucket_sizes[-1])) as loader:
+    limits = StepLimits(
+        settings.load_step_timeout_s, settings.load_memory_mib * 2**20, max(1, settings.intra_op_threads)
+    )
+    made = EngineLoader(
+        _engine_options(settings), settings.bucket_sizes[-1], limits, standby_count=settings.standby_engines
+    )
+    with contextlib.closing(made) as loader:
         loader.start()
         yield loader
+
+
+def stop_loading(loader: Loader | None) -> None:
+    """Ends the load that runs in an engine process, and all that come. Does not wait; any thread.
+
+    A thread of this process that loads cannot be ended; it ends with the process.
+    """
+    if isinstance(loader, EngineLoader):
+        loader.stop_loading()
 
 
 def _engine_options(settings: Settings) -> EngineOptions:
@@ -95,8 +113,12 @@ def _engine_options(settings: Settings) -> EngineOptions:
         gpu_memory_limit_mib=settings.gpu_memory_limit_mib,
         gpu_xla=settings.gpu_xla,
         log_level=settings.log_level,
-        log_format=settings.log_format,
+        log_format=chosen_format(settings.log_format),
     )
+
+
+_STEPS_OF_A_LOAD: Final = 10
+"""Longest steps that loading a version as a whole may take: reading, loading, and some of the first runs."""
 
 
 def build_manager(
@@ -131,7 +153,8 @@ def build_manager(
         make_runner: RunnerMaker = ThreadRunner
         if isinstance(servable, EngineServable):
             count_restart = metrics.watch_engine_process(servable.id, servable.engine.resident_bytes)
-            make_runner = partial(_engine_runner, servable, count_restart)
+            hangs = HangDetection(settings.execution_timeout_s, tuning.latency_s)
+            make_runner = partial(_engine_runner, servable, count_restart, hangs)
         batcher = Batcher(
             servable, chosen, clock=clock, observer=observer, on_health_change=on_change, make_runner=make_runner
         )
@@ -150,11 +173,19 @@ def build_manager(
         target_s=settings.target_p99_ms / 1e3,
         delay_s=settings.max_queue_delay_ms / 1e3,
     )
-    state = read_state(settings.lifecycle_state_file)
+    state_file = StateFile(settings.lifecycle_state_file)
+    state = state_file.read()
     cache = TuneCache(settings.tune_cache, _conditions(settings)) if settings.tune_cache else TuneCache()
     return ModelManager(
         source,
-        VersionPreparer(source, loader, _validation_limits(settings), rules, cache),
+        VersionPreparer(
+            source,
+            loader,
+            _validation_limits(settings),
+            rules,
+            cache,
+            timeout_s=_STEPS_OF_A_LOAD * settings.load_step_timeout_s,
+        ),
         make_batcher,
         observer=observer,
         routing_observer=_BroadcastingRoutes(RoutingMetrics(metrics), on_change),
@@ -163,7 +194,7 @@ def build_manager(
         aliases=Aliases(parse_aliases(settings.alias), state.aliases),
         refused=state.refused,
         trials=trials,
-        save_state=partial(write_state, settings.lifecycle_state_file),
+        save_state=state_file.write,
         on_change=on_change,
     )
 
@@ -183,12 +214,15 @@ class _BroadcastingRoutes:
 def _engine_runner(
     servable: EngineServable,
     on_restart: Callable[[], None],
+    hang_detection: HangDetection,
     _: Servable,
     bucket_sizes: Sequence[int],
     clock: Clock,
     listener: RunnerListener,
 ) -> EngineExecutor:
-    return EngineExecutor(servable, bucket_sizes, clock, listener, on_restart=on_restart)
+    return EngineExecutor(
+        servable, bucket_sizes, clock, listener, on_restart=on_restart, hang_detection=hang_detection
+    )
 
 
 def _trials(settings: Settings, clock: MonotonicClock, metrics: Metrics) -> Canaries | None:
@@ -232,8 +266,8 @@ def _conditions(settings: Settings) -> str:
 
 log = structlog.get_logger(__name__)
 
-_LONGEST_UNLOAD_S: Final = 10.0
-"""Draining is over by then; unloading itself takes milliseconds."""
+_LONGEST_UNLOAD_S: Final = 1.0
+"""Draining is over by then, and unloading takes milliseconds; a stop ends within 2 s of it."""
 
 _LOOKS_PER_WINDOW: Final = 20
 _LONGEST_BETWEEN_LOOKS_S: Final = 1.0
@@ -241,13 +275,15 @@ _LONGEST_BETWEEN_LOOKS_S: Final = 1.0
 
 
 @contextlib.contextmanager
-def kept(manager: ModelManager | None, settings: Settings) -> Iterator[None]:
+def kept(manager: ModelManager | None, settings: Settings, count_failure: Callable[[str], None]) -> Iterator[None]:
     """Keeps models loaded, and canaries judged, beside the block; None: no models run here."""
     with contextlib.ExitStack() as stack:
         if manager is not None:
-            stack.enter_context(background(keep_models(manager, settings)))
+            stack.enter_context(background("models", lambda: keep_models(manager, settings), count_failure))
             if (window_s := settings.canaries.shortest_window_s) is not None:
-                stack.enter_context(background(judge_canaries(manager, window_s)))
+                stack.enter_context(
+                    background("canaries", lambda: judge_canaries(manager, window_s), count_failure)
+                )
         yield
 
 
@@ -280,7 +316,4 @@ async def judge_canaries(manager: ModelManager, shortest_window_s: float) -> Non
     """Looks at the figures of canaries again and again, as often as the shortest window of a model wants it."""
     while True:
         await asyncio.sleep(min(shortest_window_s / _LOOKS_PER_WINDOW, _LONGEST_BETWEEN_LOOKS_S))
-        try:
-            await manager.judge_canaries()
-        except Exception:
-            log.exception("canaries not judged")
+        await manager.judge_canaries()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import signal
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -12,7 +11,7 @@ import structlog
 import uvloop
 
 from ferserve_server import __version__
-from ferserve_server.app.drain import DRAIN_SLACK_S, drain
+from ferserve_server.app.drain import DRAIN_SLACK_S, StopSignals, drain
 from ferserve_server.app.models import build_manager, close_models, kept
 from ferserve_server.app.services import build_service, build_vision, follow_health
 from ferserve_server.app.upstream import running_upstream
@@ -24,6 +23,7 @@ from ferserve_server.runtime.background_tasks import background
 from ferserve_server.runtime.clock import MonotonicClock
 from ferserve_server.runtime.connection_limits import ConnectionLimiter, connection_budget, raise_descriptor_limit
 from ferserve_server.runtime.garbage_collection import freeze_startup_objects
+from ferserve_server.runtime.process_output import dropped_line_count
 from ferserve_server.services.control import ControlExposedError, TokenFileError, check_exposure
 from ferserve_server.telemetry.aggregation import MergedRegistry
 from ferserve_server.telemetry.exposition import MetricsServer
@@ -67,6 +67,7 @@ class RunningServer:
         control_port: Port of control calls' own address, or None.
         drain: Goes down in good order: health first, then intake, then what was taken. Returns whether all of it
             was answered in time.
+        stop_loading: Has loads end at the next chance; call it before `drain`.
         fronts: The other processes that take calls in, or None if there is only this one.
     """
 
@@ -75,15 +76,17 @@ class RunningServer:
     metrics_port: int | None
     control_port: int | None
     drain: Callable[[], asyncio.Future[bool]]
+    stop_loading: Callable[[], None] = lambda: None
     fronts: WorkerSupervisor | None = None
 
 
-def run(settings: Settings, loader: Loader | None) -> int:
+def run(settings: Settings, loader: Loader | None, stop_loading: Callable[[], None] = lambda: None) -> int:
     """Serves until SIGTERM or SIGINT, and drains. Main thread only.
 
     Args:
         settings: The settings.
         loader: Loads versions; None if the models run in a model tier.
+        stop_loading: Ends the load that runs, and all that come; called when a stop begins.
 
     Returns:
         The exit code: 0 if everything that was taken was answered, 1 if the drain ran out of time.
@@ -91,18 +94,34 @@ def run(settings: Settings, loader: Loader | None) -> int:
     Raises:
         ControlExposedError, ListenError, TokenFileError, UpstreamFilesError: See `START_ERRORS`.
     """
-    return uvloop.run(_serve(settings, loader))
+    return uvloop.run(_serve(settings, loader, stop_loading))
 
 
-async def _serve(settings: Settings, loader: Loader | None) -> int:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    async with running_server(settings, loader) as server:
-        freeze_startup_objects()
-        await stop.wait()
-        return 0 if await server.drain() else 1
+async def _serve(settings: Settings, loader: Loader | None, stop_loading: Callable[[], None]) -> int:
+    serving = asyncio.current_task()
+    starting = True
+
+    def on_stop() -> None:
+        stop_loading()
+        if starting and serving is not None:
+            serving.cancel()
+
+    signals = StopSignals(settings.lame_duck_s + settings.drain_timeout_s, on_stop)
+    signals.install()
+    try:
+        async with running_server(settings, loader) as server:
+            starting = False
+            freeze_startup_objects()
+            await signals.requested.wait()
+            server.stop_loading()
+            if not await server.drain():
+                return 1
+            signals.exit_code = 0
+            return 0
+    except asyncio.CancelledError:
+        if not signals.requested.is_set():
+            raise
+        return 0  # nothing was taken yet
 
 
 @contextlib.asynccontextmanager
@@ -121,6 +140,7 @@ async def running_server(settings: Settings, loader: Loader | None) -> AsyncIter
     clock = MonotonicClock()
     metrics = Metrics()
     metrics.build_info.labels(__version__).set(1)
+    metrics.count_dropped_log_lines(dropped_line_count)
     merged = MergedRegistry(metrics.registry)
     statistics = Statistics()
     changed = asyncio.Event()
@@ -162,7 +182,9 @@ async def running_server(settings: Settings, loader: Loader | None) -> AsyncIter
                 service.tls,
             )
         )
-        stack.enter_context(background(follow_health(models, service.health, changed)))
+        stack.enter_context(
+            background("health", lambda: follow_health(models, service.health, changed), metrics.background_failed)
+        )
         if settings.processes > 1:
             chosen, own, sockets, port = await _bind_for_several(settings, service, clock, main)
             running = running_workers(chosen, own, models, statistics, metrics, merged)
@@ -187,7 +209,7 @@ async def running_server(settings: Settings, loader: Loader | None) -> AsyncIter
             upstream=settings.upstream,
             version=__version__,
         )
-        stack.enter_context(kept(manager, settings))
+        stack.enter_context(kept(manager, settings, metrics.background_failed))
 
         async def stop() -> None:
             await asyncio.gather(main.aclose(), others.aclose())
@@ -198,6 +220,7 @@ async def running_server(settings: Settings, loader: Loader | None) -> AsyncIter
             metrics_port,
             control_port,
             lambda: asyncio.ensure_future(_drain(settings, service, fronts, stop)),
+            manager.stop_loading if manager is not None else lambda: None,
             fronts,
         )
 

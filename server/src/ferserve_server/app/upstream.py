@@ -65,7 +65,11 @@ async def running_upstream(
         scorers = Scorers(workshop.make_scorer, workshop.closed)
         models = UpstreamModels(scorers, observer, on_change)
         workshop.answered, workshop.reachable = models.answered, lambda: models.reachable
-        with background(follow_tier(tier, models, settings.upstream_refresh_s)):
+        with background(
+            "upstream",
+            lambda: follow_tier(tier, models, settings.upstream_refresh_s),
+            metrics.background_failed,
+        ):
             try:
                 yield models
             finally:

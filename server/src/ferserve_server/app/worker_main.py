@@ -22,13 +22,14 @@ from ferserve_server.app.services import build_service, build_vision, follow_hea
 from ferserve_server.config.settings import Settings
 from ferserve_server.interop.statistics import RemoteStatistics
 from ferserve_server.ipc.channel import Channel, ChannelClosedError
-from ferserve_server.ipc.child_process import call_when_parent_gone, ignore_stop_signals
+from ferserve_server.ipc.child_process import call_when_parent_gone, die_with_parent, ignore_stop_signals
 from ferserve_server.ipc.framed_channel import MESSAGE_BYTES
 from ferserve_server.ipc.shared_memory import BlockAllocator, SharedBlock
 from ferserve_server.runtime.addresses import ListenError
 from ferserve_server.runtime.background_tasks import background
 from ferserve_server.runtime.clock import MonotonicClock
 from ferserve_server.runtime.garbage_collection import freeze_startup_objects
+from ferserve_server.runtime.process_output import open_child_output
 from ferserve_server.services.control import TokenFileError
 from ferserve_server.telemetry.aggregation import write_series
 from ferserve_server.telemetry.logging import set_up_logging
@@ -53,6 +54,9 @@ _NEWS_S: Final = 0.25
 def main() -> None:
     """Runs until the channel closes."""
     ignore_stop_signals()
+    die_with_parent()
+    if "framed" in sys.argv[3:]:
+        open_child_output()
     channel = Channel.from_fd(int(sys.argv[1]), MESSAGE_BYTES)
     doorway = Channel.from_fd(int(sys.argv[2]), connection_passing.MESSAGE_BYTES)
     try:
@@ -146,8 +150,14 @@ async def _answer_calls(
         stack.callback(vision.close)
         service = build_service(settings, models, vision, statistics, metrics, clock)
         await service.health.report(ready=models.default_ready)
-        stack.enter_context(background(follow_health(models, service.health, models_changed)))
-        stack.enter_context(background(keep_telling()))
+        stack.enter_context(
+            background(
+                "health",
+                lambda: follow_health(models, service.health, models_changed),
+                metrics.background_failed,
+            )
+        )
+        stack.enter_context(background("metrics", keep_telling, metrics.background_failed))
         # A stack of its own, so that a drain can close it.
         main = await stack.enter_async_context(contextlib.AsyncExitStack())
         if settings.door == "grpc":

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from ferserve_server.backends.processor import cpu_count
 from ferserve_server.interop.statistics import COUNTED, take_counted, tell_counts
 from ferserve_server.runtime.addresses import ListenError
+from ferserve_server.telemetry.logging import chosen_format
 from ferserve_server.workers.connection_passing import share_of_owner, worker_for_next
 from ferserve_server.workers.process import WorkerPlan, WorkerStartError
 from ferserve_server.workers.supervisor import WorkerSupervisor
@@ -90,6 +91,7 @@ async def running_workers(
         news={"metrics": take_series, COUNTED: lambda _, rows: take_counted(statistics, rows)},
         questions={COUNTED: partial(tell_counts, statistics)},
         gone=gone,
+        count_failure=metrics.background_failed,
     )
     metrics.worker_processes.set_function(lambda: fronts.running_count)
     try:
@@ -119,6 +121,7 @@ def settings_of_one_worker(settings: Settings) -> Settings:
     threads = settings.vision_threads or cpu_count()
     return settings.model_copy(
         update={
+            "log_format": chosen_format(settings.log_format),
             "vision_threads": min(threads, max(1, 2 * threads // count)),
             "max_queue_images": max(settings.max_images_per_request, settings.max_queue_images // count),
             "max_queue_image_mib": max(1, settings.max_queue_image_mib // count),

@@ -10,13 +10,14 @@ import numpy as np
 
 from ferserve_server.domain.errors import ModelRejectedError
 from ferserve_server.domain.servable import Precision
+from ferserve_server.models.golden import read_golden
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from ferserve_server.domain.face import CropBatch, Scores
-    from ferserve_server.domain.servable import ModelDescription, ServableId
+    from ferserve_server.domain.servable import GoldenSet, ModelDescription, ServableId
 
 
 def fake_scores(crops: CropBatch, label_count: int) -> Scores:
@@ -83,6 +84,10 @@ class FakeServable:
         if self._batch_s:
             time.sleep(self._batch_s)
         return fake_answer(crops, self.description)
+
+    def read_golden(self, directory: Path) -> GoldenSet:
+        """Reads the golden set of the version."""
+        return read_golden(directory, self.description.input)
 
     def with_precision(self, precision: Precision) -> FakeServable:
         """Computes nothing, so in no other precision either."""

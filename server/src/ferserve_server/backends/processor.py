@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 from typing import Final
 
+from ferserve_server.runtime.cgroup import cpu_quota, whole_cores
+
 _CPUINFO: Final = Path("/proc/cpuinfo")
 
 _BFLOAT16_FLAGS: Final = frozenset({"avx512_bf16", "amx_bf16"})
@@ -40,8 +42,12 @@ def describe_machine(backend: str = "tensorflow") -> str:
 
 
 def cpu_count() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Returns the cores that this process may use: those of its affinity, within the quota of its control group.
+
+    More threads than a quota has time for wait in turns for each other, and each executor costs memory.
+    """
+    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return whole_cores(affinity, cpu_quota())
 
 
 def _field(cpuinfo: str, name: str) -> str:

@@ -21,14 +21,16 @@ import numpy as np
 from ferserve_server.backends.serving_thread import priority, run_at_serving_priority
 from ferserve_server.domain.errors import ModelRejectedError
 from ferserve_server.domain.servable import Precision
+from ferserve_server.models.golden import read_golden
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
     import numpy.typing as npt
 
     from ferserve_server.domain.face import CropBatch, Scores
-    from ferserve_server.domain.servable import ModelDescription, ServableId
+    from ferserve_server.domain.servable import GoldenSet, ModelDescription, ServableId
 
 
 def return_freed_memory() -> None:
@@ -186,6 +188,10 @@ class SessionServable:
             return session.run(crops)
         finally:
             idle.append(session)
+
+    def read_golden(self, directory: Path) -> GoldenSet:
+        """Reads the golden set of the version."""
+        return read_golden(directory, self.description.input)
 
     def with_precision(self, precision: Precision) -> SessionServable:
         """Makes the same version in another precision."""

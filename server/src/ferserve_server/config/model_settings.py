@@ -69,6 +69,21 @@ class ModelSettings(BaseSettings):
         3.0, ge=0, description="a version must not take this many times as long as the one in force; 0: it may"
     )
 
+    load_step_timeout_s: float = Field(
+        60.0,
+        gt=0,
+        description="seconds that a step of loading a version may take; five times as long beside live traffic",
+    )
+    load_memory_mib: int = Field(
+        0,
+        ge=0,
+        description="MiB that the engine process of a version may hold while it is loaded; 0: four fifths of "
+        "what is free",
+    )
+    standby_engines: int = Field(
+        0, ge=0, le=4, description="engine processes kept ready for each version, to take over when one is lost"
+    )
+
     @field_validator("version_policy", "alias", mode="before")
     @classmethod
     def _split_lines(cls, value: object) -> object:

@@ -32,6 +32,19 @@ class NoOlderVersionError(FerserveError):
         )
 
 
+class StateNotSavedError(FerserveError):
+    """A decision that cannot be written to the file that keeps it."""
+
+    reason = "STATE_NOT_SAVED"
+
+    def __init__(self, why: str) -> None:
+        super().__init__(
+            f"The decision cannot be saved: {why}. An alias is as it was; anything else is in force, and a "
+            "restart of the server forgets it. Mend the server's lifecycle_state_file and send the call again.",
+            {"why": why},
+        )
+
+
 class ControlDisabledError(FerserveError):
     """A call that changes what is in force, where such calls are not taken."""
 

@@ -297,7 +297,13 @@ class UnsupportedError(FerserveError):
 
 
 class ModelRejectedError(FerserveError):
-    """A version in the repository that may not be served. `reason` differs by instance."""
+    """A version in the repository that may not be served. `reason` differs by instance.
+
+    Attributes:
+        transient: Whether it may be served later without a change of its files, as when memory was short.
+    """
+
+    transient = False
 
     def __init__(self, reason: str, message: str, **facts: object) -> None:
         super().__init__(message, facts)

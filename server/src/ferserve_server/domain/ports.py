@@ -22,7 +22,7 @@ if TYPE_CHECKING:
         Scores,
     )
     from ferserve_server.domain.prediction import ScoredFaces
-    from ferserve_server.domain.servable import ModelDescription, Precision, ServableId, ServableState
+    from ferserve_server.domain.servable import GoldenSet, ModelDescription, Precision, ServableId, ServableState
 
 
 class Priority(Enum):
@@ -82,6 +82,14 @@ class Servable(Protocol):
 
         Thread-safety: may be called from `executor_count` threads at once, and from one more: a new version is
         tried beside the one in force.
+        """
+
+    def read_golden(self, directory: Path) -> GoldenSet:
+        """Reads the golden set of the version, where it cannot harm the service. Blocking.
+
+        Raises:
+            ModelRejectedError: GOLDEN_MISSING or GOLDEN_INVALID.
+            OSError: The file cannot be read now.
         """
 
     def with_precision(self, precision: Precision) -> Servable:

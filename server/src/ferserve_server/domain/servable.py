@@ -9,7 +9,7 @@ import numpy as np
 
 from ferserve_server.domain.canary import CanaryReport
 from ferserve_server.domain.errors import AliasNotFoundError, FerserveError
-from ferserve_server.domain.face import CropBatch
+from ferserve_server.domain.face import CropBatch, Scores
 
 
 class ServableId(NamedTuple):
@@ -36,8 +36,9 @@ class ModelSpec:
 
 
 class ServableState(Enum):
-    """Where a version is in its life."""
+    """Where a version is in its life. WAITING: it will be loaded after others."""
 
+    WAITING = "waiting"
     LOADING = "loading"
     READY = "ready"
     DRAINING = "draining"
@@ -137,6 +138,19 @@ class ValidationFigures:
 
 
 @dataclass(frozen=True, slots=True)
+class GoldenSet:
+    """Faces that a version was published with, and what it scored them then.
+
+    Attributes:
+        faces: uint8 [N, H, W, 1], N >= 1.
+        scores: float32 [N, K].
+    """
+
+    faces: CropBatch
+    scores: Scores
+
+
+@dataclass(frozen=True, slots=True)
 class Tuning:
     """How a version runs on this machine.
 
@@ -173,6 +187,23 @@ class VersionStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class SkippedFolder:
+    """A folder of the repository that is no version.
+
+    Attributes:
+        model: Name of the model's folder.
+        folder: Name of the folder in it, or "" for the model's own.
+        reason: Why, UPPER_SNAKE_CASE.
+        message: The same as text.
+    """
+
+    model: str
+    folder: str
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class ModelStatus:
     """A model as it stands, its versions newest first.
 
@@ -184,6 +215,7 @@ class ModelStatus:
         aliases: The version behind each alias.
         serving_version: The version that answers requests which name none, or None if none does.
         canary: The version that is tried on a share of them, or None if there is none.
+        skipped: Folders of the model that are no version.
     """
 
     name: str
@@ -193,6 +225,7 @@ class ModelStatus:
     aliases: Mapping[str, int] = field(default_factory=dict)
     serving_version: int | None = None
     canary: CanaryReport | None = None
+    skipped: tuple[SkippedFolder, ...] = ()
 
     def version_behind(self, spec: ModelSpec) -> int | None:
         """The version that `spec` pins, or None if it pins none. `spec.name` is not looked at.

@@ -1,51 +1,53 @@
-"""Executes batches in an engine process.
-
-When an engine that was lost is brought back. Pure.
-
-Runs batches in an engine process, from the event loop: one message each way, and no threads.
-"""
+"""Executes batches in an engine process from the event loop: one message each way, and no threads."""
 
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 from collections import deque
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import structlog
 
-from ferserve_server.domain.errors import EngineLostError
+from ferserve_server.domain.errors import EngineLostError, EngineStalledError
+from ferserve_server.engine.hang_detection import LOOK_S
 from ferserve_server.engine.messages import BatchKind, BatchMessage, EngineRaisedError, pack, unpack
-from ferserve_server.ipc.channel import ChannelClosedError
+from ferserve_server.ipc.channel import ChannelClosedError, ChannelFullError
 from ferserve_server.ipc.shared_memory import FreeSlots
 from ferserve_server.scheduler.assembly import BatchOutcome, bucket_for, copy_rows, drop_cancelled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from ferserve_server.domain.ports import Clock
+    from ferserve_server.domain.ports import Clock, Timer
+    from ferserve_server.engine.hang_detection import HangDetection
     from ferserve_server.engine.loader import EngineServable
     from ferserve_server.engine.process import EngineProcess
     from ferserve_server.scheduler.entry import Batch
     from ferserve_server.scheduler.execution import RunnerListener
 
+log = structlog.get_logger(__name__)
 
-_STEADY_S: Final = 60.0
-"""An engine that lived this long is not in a crash loop."""
+_FORGOTTEN_S: Final = 10.0
+"""An engine that lived this long makes one earlier loss forgotten."""
 
-_FIRST_DELAY_S: Final = 0.5
-_LONGEST_DELAY_S: Final = 30.0
+_DELAY_RANGE_S: Final = (0.1, 5.0)
+"""First and longest pause before a start, doubled each time."""
+
+_CRASH_LOOP: Final = 3
+"""Losses, those forgotten not counted, from which nobody should wait for the next start."""
 
 
 class RestartBackoff:
-    """Counts losses in a row, and says how long to wait before the next try.
+    """Counts losses that are not forgotten yet, and tells how long to wait before the next start.
 
     The first loss is met at once: callers wait. After that the pauses double, so that a batch which a caller sends
     again and again, or a machine without memory, does not keep a core busy with starts.
     """
 
     def __init__(self) -> None:
-        self._in_a_row = 0
+        self._losses = 0.0
 
     def lost(self, lived_s: float) -> float:
         """Notes a loss, and returns the seconds to wait before a new start.
@@ -53,19 +55,22 @@ class RestartBackoff:
         Args:
             lived_s: How long the engine had answered; 0 for a start that failed.
         """
-        self._in_a_row = 1 if lived_s >= _STEADY_S else self._in_a_row + 1
-        if self._in_a_row == 1:
+        self._losses = max(0.0, self._losses - lived_s / _FORGOTTEN_S) + 1
+        count = math.ceil(self._losses - 1e-9)
+        if count == 1:
             return 0.0
+        first_s, longest_s = _DELAY_RANGE_S
         # The exponent is bounded: 2.0 ** 2000 is an error.
-        return min(_LONGEST_DELAY_S, _FIRST_DELAY_S * 2.0 ** min(self._in_a_row - 2, 10))
+        return min(longest_s, first_s * 2.0 ** min(count - 2, 10))
 
     @property
     def crash_looping(self) -> bool:
-        """Whether callers had better not wait: it has been lost three times in a row."""
-        return self._in_a_row >= 3
+        """Whether callers had better not wait: it has been lost several times in a short while."""
+        return self._losses > _CRASH_LOOP - 1
 
 
-log = structlog.get_logger(__name__)
+_LONGEST_RUN_NS: Final = 86_400 * 10**9
+"""Longest run of a batch that an answer may tell: a day."""
 
 
 class _Sent(NamedTuple):
@@ -92,6 +97,7 @@ class EngineExecutor:
         listener: RunnerListener,
         *,
         on_restart: Callable[[], None] = lambda: None,
+        hang_detection: HangDetection | None = None,
     ) -> None:
         """Begins to listen to the engine.
 
@@ -99,8 +105,9 @@ class EngineExecutor:
             servable: What to run; taken over.
             bucket_sizes: Sizes that batches are padded to, rising.
             clock: The time.
-            listener: Is told what happens.
+            listener: Receives what happens.
             on_restart: Called when the engine was brought back.
+            hang_detection: Tells which batches hang; None leaves that to `replace_stalled`.
         """
         self._servable = servable
         self._engine = servable.engine
@@ -108,6 +115,9 @@ class EngineExecutor:
         self._clock = clock
         self._listener = listener
         self._on_restart = on_restart
+        self._hangs = hang_detection
+        self._look_timer: Timer | None = None
+        self._hung: set[int] = set()
         self._loop = asyncio.get_running_loop()
         self.thread_count = servable.executor_count
         self.available = False
@@ -122,8 +132,8 @@ class EngineExecutor:
         self._process: EngineProcess | None = None
         self._last_process: EngineProcess
         self._since = 0.0
-        self._revivals = RestartBackoff()
-        self._reviving: asyncio.Task[None] | None = None
+        self._backoff = RestartBackoff()
+        self._restarting: asyncio.Task[None] | None = None
         self._closing = self._ending = False
         self._ended = threading.Event()
         self._engine.enter_service(servable.handle, bucket_sizes)
@@ -149,8 +159,8 @@ class EngineExecutor:
     def close(self) -> None:
         """Ends the engine once what it has is answered. Does not wait."""
         self._closing = True
-        if self._reviving is not None:
-            self._reviving.cancel()
+        if self._restarting is not None:
+            self._restarting.cancel()
             self._fail(self._take_waiting())
         self._end_if_done()
 
@@ -184,23 +194,45 @@ class EngineExecutor:
             message = BatchMessage(
                 BatchKind.RUN, slot, self._servable.handle, outcome.padded_count, self._sequence
             )
+            self._watch_for_hangs()
             try:
                 process.batches.send_now(pack(message))
             except ChannelClosedError:
-                return  # its end is told to `_read_answers`
+                return  # `_read_answers` meets its end
+            except ChannelFullError:  # it reads none of the few that there may be
+                process.kill()
+                return
 
     def _read_answers(self) -> None:
         """Takes all answers that are there."""
         process = self._process
         try:
             while process is not None and (message := process.batches.receive_now()) is not None:
-                self._answered(unpack(message))
+                answer = self._checked(message)
+                if answer is None:  # whatever sends that is not the engine's own program any more
+                    log.error("engine sent no valid answer; killed", servable=str(self._servable.id))
+                    process.kill()
+                    self._lost()
+                    return
+                self._answered(answer)
                 process = self._process  # whoever was answered may have closed this
         except ChannelClosedError:
             self._lost()
 
+    def _checked(self, message: bytes) -> BatchMessage | None:
+        """Reads an answer; returns None if it answers nothing that was asked."""
+        try:
+            answer = unpack(message)
+        except ValueError:
+            return None
+        sent = self._sent.get(answer.sequence)
+        fits = sent is not None and answer.slot == sent.slot and answer.kind is not BatchKind.RUN
+        return answer if fits and answer.duration_ns <= _LONGEST_RUN_NS else None
+
     def _answered(self, answer: BatchMessage) -> None:
         outcome, slot, row_count = self._sent.pop(answer.sequence)
+        if self._hangs is not None:
+            self._hangs.answered(answer.sequence, answer.duration_ns / 1e9)
         if answer.kind is BatchKind.SCORED:
             outcome.inference_s = answer.duration_ns / 1e9
             outcome.scores = self._scores[slot][:row_count].copy()
@@ -220,6 +252,26 @@ class EngineExecutor:
             if batch.started_at is None:
                 batch.started_at = self._clock.now()
 
+    def _watch_for_hangs(self) -> None:
+        if self._hangs is not None and self._look_timer is None:
+            self._look_timer = self._clock.call_at(self._clock.now() + LOOK_S, self._look_for_hangs)
+            self._hangs.look(self._clock.now(), self._running())
+
+    def _look_for_hangs(self) -> None:
+        self._look_timer = None
+        if self._hangs is None or not self._sent or self._process is None:
+            return
+        self._hung.update(self._hangs.look(self._clock.now(), self._running()))
+        if self._hung:
+            limit_s = self._hangs.limit_s
+            log.error("engine hangs; killed", servable=str(self._servable.id), after_s=round(limit_s, 3))
+            self._process.kill()  # `_read_answers` meets its end
+            return
+        self._watch_for_hangs()
+
+    def _running(self) -> list[int]:
+        return [sequence for _, sequence in zip(range(self.thread_count), self._sent, strict=False)]
+
     def _listen_to(self, process: EngineProcess) -> None:
         self._process = self._last_process = process
         self._since = self._clock.now()
@@ -235,44 +287,62 @@ class EngineExecutor:
         self._process, self.available = None, False
         self._engine.lost()
         sent = list(self._sent.values())
+        hung = [self._sent[sequence].outcome for sequence in self._hung if sequence in self._sent]
         self._sent.clear()
+        self._hung.clear()
+        if self._hangs is not None:
+            self._hangs.reset()
         for each in sent:
             self._free.give_back(each.slot - self._first_slot)
         running = [each.outcome for each in sent if each.outcome.batch.started_at is not None]
         unbegun = [each.outcome for each in sent if each.outcome.batch.started_at is None]
         self._waiting.extendleft(outcome.batch for outcome in reversed(unbegun))
-        for outcome in unbegun:  # those who left meanwhile
+        for outcome in unbegun:  # those of callers that cancelled meanwhile
             if outcome.skipped:
                 outcome.batch.slices.extend(outcome.skipped)
-        delay_s = self._revivals.lost(self._clock.now() - self._since)
-        self.failing = self._revivals.crash_looping
+        delay_s = self._backoff.lost(self._clock.now() - self._since)
+        standby = self._engine.standby_ready
+        self.failing = self._backoff.crash_looping and not standby
         if not self._closing:
-            self._reviving = self._loop.create_task(self._revive(process, delay_s))
+            self._restarting = self._loop.create_task(self._restart(process, delay_s))
         for outcome in running:
-            outcome.error = EngineLostError(executed=True)
+            outcome.error = self._stalled() if outcome in hung else EngineLostError(executed=True)
             self._listener.on_batch_done(outcome)
         if self.failing or self._closing:
             self._fail(self._take_waiting())
-        self._listener.on_runner_change()
+        if not standby:  # else it is back before anybody could be sent elsewhere
+            self._listener.on_runner_change()
         self._end_if_done()
 
-    async def _revive(self, process: EngineProcess, delay_s: float) -> None:
+    def _stalled(self) -> EngineStalledError:
+        return EngineStalledError(self._hangs.limit_s if self._hangs is not None else 0.0)
+
+    async def _restart(self, process: EngineProcess, delay_s: float) -> None:
         servable = str(self._servable.id)
+        process.kill()  # it must not write into the memory that the next one uses
         await asyncio.to_thread(process.end)
-        log.error("engine lost", servable=servable, how=process.describe_end(), restart_in_s=delay_s)
+        standby = self._engine.standby_ready
+        log.error(
+            "engine lost",
+            servable=servable,
+            how=process.describe_end(),
+            standby=standby,
+            restart_in_s=0.0 if standby else delay_s,
+        )
         while True:
-            await asyncio.sleep(delay_s)
+            if not self._engine.standby_ready:
+                await asyncio.sleep(delay_s)
             try:
-                process = await asyncio.to_thread(self._engine.revive)
+                process = await asyncio.to_thread(self._engine.restart)
             except Exception:
-                delay_s = self._revivals.lost(0.0)
+                delay_s = self._backoff.lost(0.0)
                 log.exception("engine not restarted", servable=servable, next_try_in_s=delay_s)
                 self.failing = True
                 self._fail(self._take_waiting())
                 self._listener.on_runner_change()
             else:
                 break
-        self._reviving = None
+        self._restarting = None
         if self._closing:  # too late to be of use; the closing ends it
             return
         self._listen_to(process)

@@ -10,19 +10,22 @@ from __future__ import annotations
 import threading
 import weakref
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
 from ferserve_server.engine.process import EngineProcess
-from ferserve_server.engine.supervisor import Engine, Version
+from ferserve_server.engine.setup import Version
+from ferserve_server.engine.step_limits import StepLimits
+from ferserve_server.engine.supervisor import Engine, Spawning
+from ferserve_server.runtime.cgroup import available_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     from ferserve_server.domain.face import CropBatch, Scores
-    from ferserve_server.domain.servable import ModelDescription, Precision, ServableId
+    from ferserve_server.domain.servable import GoldenSet, ModelDescription, Precision, ServableId
     from ferserve_server.engine.process import EngineOptions
 
 
@@ -63,6 +66,10 @@ class EngineServable:
         """
         return self.engine.predict(self.handle, crops)
 
+    def read_golden(self, directory: Path) -> GoldenSet:
+        """Reads the golden set in the engine process: this one unpacks nothing."""
+        return self.engine.read_golden(directory)
+
     def with_precision(self, precision: Precision) -> EngineServable:
         """Makes the same version in another precision, in the same process."""
         handle, executor_count = self.engine.with_precision(self.handle, precision)
@@ -86,25 +93,44 @@ class EngineServable:
 log = structlog.get_logger(__name__)
 
 
+_SHARE_OF_FREE_MEMORY: Final = 0.8
+"""Share of it that an engine process may take while it loads: a version that allocates without end must not make
+the system end another process."""
+
+
 class EngineLoader:
     """Implements `domain.ports.Loader`; every version gets an engine process.
 
     Whoever makes it must `close` it. Thread-safety: `load` from any thread, one at a time; the rest any thread.
     """
 
-    def __init__(self, options: EngineOptions, largest_batch: int) -> None:
+    def __init__(
+        self,
+        options: EngineOptions,
+        largest_batch: int,
+        limits: StepLimits | None = None,
+        *,
+        standby_count: int = 0,
+    ) -> None:
         """Loads nothing yet; see `start`.
 
         Args:
             options: What every process is told.
             largest_batch: Rows of the largest batch.
+            limits: What each step of loading may take; without a limit of memory it is four fifths of what is free
+                when a process starts. None for the defaults.
+            standby_count: Processes that are kept ready for each version in service, 0 or more.
         """
         self._options = options
         self._largest_batch = largest_batch
+        self._limits = limits or StepLimits()
+        self._standby_count = standby_count
         self._lock = threading.Lock()
         self._ahead: EngineProcess | None = None
         self._processes: weakref.WeakSet[EngineProcess] = weakref.WeakSet()
         self._engines: weakref.WeakSet[Engine] = weakref.WeakSet()
+        self._loading: EngineProcess | None = None
+        self._stopping = False
         self._closed = False
 
     def start(self) -> None:
@@ -124,24 +150,50 @@ class EngineLoader:
             OSError: The system cannot start another process.
         """
         version = Version(servable_id, directory, description)
-        engine = Engine(version, self._largest_batch, self._take_process, self._somebody_serves)
+        gives_way = self._somebody_serves()
+        process = self._take_process(gives_way)
+        with self._lock:
+            self._loading = process
+            stopping = self._stopping
+        if stopping:
+            process.kill()
+        spawning = Spawning(self._start_process, self._somebody_serves, self._standby_count)
+        engine = Engine(version, self._largest_batch, process, spawning, gives_way=gives_way)
         with self._lock:
             self._engines.add(engine)
         return EngineServable(engine)
 
-    def close(self) -> None:
-        """Ends every process that is left, whatever it does. Blocking."""
+    def stop_loading(self) -> None:
+        """Ends the load that runs, and all that come, whatever they do. Does not wait; any thread."""
+        with self._lock:
+            self._stopping = True
+            serving = [engine.process for engine in self._engines if engine.serving]
+            others = [process for process in (self._loading, self._ahead) if process and process not in serving]
+        for process in others:
+            process.kill()
+
+    def kill(self) -> None:
+        """Ends every process at once, whatever it does. Does not wait; any thread."""
         with self._lock:
             self._closed = True
             left = list(self._processes)
         for process in left:
             process.kill()
+
+    def close(self) -> None:
+        """Ends every process that is left, whatever it does. Blocking."""
+        self.kill()
+        with self._lock:
+            left = list(self._processes)
         for process in left:
             process.end()
 
     def _somebody_serves(self) -> bool:
         with self._lock:
             return any(engine.serving for engine in self._engines)
+
+    def _start_process(self, gives_way: bool) -> EngineProcess:
+        return self._new_process(gives_way=gives_way)
 
     def _take_process(self, gives_way: bool) -> EngineProcess:
         with self._lock:
@@ -153,10 +205,13 @@ class EngineLoader:
         return ahead or self._new_process(gives_way=gives_way)
 
     def _new_process(self, *, gives_way: bool) -> EngineProcess:
-        process = EngineProcess(replace(self._options, gives_way=gives_way))
+        limits = self._limits
+        if not limits.memory_bytes:
+            limits = replace(limits, memory_bytes=int(_SHARE_OF_FREE_MEMORY * available_bytes()))
+        process = EngineProcess(replace(self._options, gives_way=gives_way), limits)
         with self._lock:
             self._processes.add(process)
             closed = self._closed
         if closed:
-            process.end()
+            process.kill()
         return process

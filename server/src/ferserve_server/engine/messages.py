@@ -89,8 +89,24 @@ Fields = dict[str, Any]
 """JSON object: its values are what JSON has."""
 
 
+_TAKEN: Final = frozenset({"reason", "message", "self"})
+"""Names that a fact cannot have, being an argument of `ModelRejectedError`."""
+
+
 class EngineRaisedError(Exception):
-    """What the engine raised in its own process, as text; a note has the trace."""
+    """What the engine raised in its own process, as text; a note has the trace.
+
+    Attributes:
+        transient: Whether it may go away by itself: the system or the memory was short of something.
+    """
+
+    def __init__(self, text: str, *, transient: bool = False) -> None:
+        super().__init__(text)
+        self.transient = transient
+
+
+class AnswerInvalidError(Exception):
+    """An answer is not what the server's own worker would send; the text says why."""
 
 
 def request(do: str, fields: Mapping[str, object]) -> bytes:
@@ -109,7 +125,10 @@ def refusal(error: BaseException) -> bytes:
         fields = {"reason": error.reason, "message": error.message, "facts": error.metadata}
         return json.dumps({"rejected": fields}).encode()
     trace = "".join(traceback.format_exception(error))
-    return json.dumps({"raised": repr(error)[:1000], "trace": trace[-_LONGEST_TRACE:]}).encode()
+    transient = isinstance(error, (OSError, MemoryError))
+    return json.dumps(
+        {"raised": repr(error)[:1000], "trace": trace[-_LONGEST_TRACE:], "transient": transient}
+    ).encode()
 
 
 def read(message: bytes) -> Fields:
@@ -118,17 +137,39 @@ def read(message: bytes) -> Fields:
     Raises:
         ModelRejectedError: The version may not be served.
         EngineRaisedError: The engine raised something else.
+        AnswerInvalidError: It is neither.
     """
-    fields: Fields = json.loads(message)
-    if "rejected" in fields:
-        said = fields["rejected"]
-        raise ModelRejectedError(said["reason"], said["message"], **said["facts"])
-    if "raised" in fields:
-        error = EngineRaisedError(fields["raised"])
-        error.add_note(f"In the engine's process:\n{fields['trace']}")
-        raise error
-    done: Fields = fields.get("done", fields)
-    return done
+    try:
+        fields: Fields = json.loads(message)
+        if "rejected" in fields:
+            said = fields["rejected"]
+            facts = {str(name): str(value) for name, value in said["facts"].items()}
+            error: Exception = ModelRejectedError(
+                str(said["reason"]), str(said["message"]), **{k: v for k, v in facts.items() if k not in _TAKEN}
+            )
+        elif "raised" in fields:
+            error = EngineRaisedError(str(fields["raised"]), transient=fields.get("transient") is True)
+            error.add_note(f"In the engine's process:\n{fields['trace']}")
+        else:
+            done: Fields = fields.get("done", fields)
+            if not isinstance(done, dict):
+                raise TypeError("no object")  # noqa: TRY301 - told as the others
+            return done
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as fault:
+        raise AnswerInvalidError(repr(fault)) from fault
+    raise error
+
+
+def read_count(fields: Fields, name: str, most: int) -> int:
+    """Reads a number from 1 to `most` out of an answer.
+
+    Raises:
+        AnswerInvalidError: It is none.
+    """
+    value = fields.get(name)
+    if type(value) is not int or not 1 <= value <= most:
+        raise AnswerInvalidError(f"{name} is {value!r:.50}, not 1 to {most}")
+    return value
 
 
 def describe(description: ModelDescription) -> Fields:

@@ -8,16 +8,20 @@ An engine process as the server sees it.
 from __future__ import annotations
 
 import json
+import os
 import threading
-from dataclasses import asdict, dataclass
+import time
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from ferserve_server.engine.messages import BATCH_MESSAGE_BYTES, read, request
+from ferserve_server.engine.messages import BATCH_MESSAGE_BYTES, AnswerInvalidError, read, request
+from ferserve_server.engine.step_limits import StepUse, exceeded_limit, longest_delay_s
 from ferserve_server.ipc.channel import Channel, ChannelClosedError
 from ferserve_server.ipc.child_process import Child
+from ferserve_server.runtime.process_output import child_stderr
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +36,8 @@ class EngineOptions:
         gpu_memory_limit_mib: As above.
         gpu_xla: As above.
         log_level: See `observability.logging.set_up_logging`.
-        log_format: As above.
+        log_format: As above; json or console.
+        log_framed: Whether the server reads its stderr, and takes framed records.
         gives_way: Whether it starts beside live traffic, and leaves the processor to that.
         loader_module: Module with the functions of `backends.loading`.
     """
@@ -45,6 +50,7 @@ class EngineOptions:
     gpu_xla: bool = False
     log_level: str = "info"
     log_format: str = "auto"
+    log_framed: bool = False
     gives_way: bool = False
     loader_module: str = "ferserve_server.backends.selection"
 
@@ -63,6 +69,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from ferserve_server.engine.messages import Fields
+    from ferserve_server.engine.step_limits import StepLimits
 
 log = structlog.get_logger(__name__)
 
@@ -70,12 +77,23 @@ _MODULE: Final = "ferserve_server.app.engine_main"
 _GRACE_S: Final = 5.0
 """What a process may take to end once its channels are closed: it has nothing to do then."""
 
-_HUNG_S: Final = 600.0
-"""What a request may take. Loading beside live traffic that leaves no time to it takes long without a hang."""
+_DELAYS_LOOK_S: Final = 1.0
+"""How often the threads of a process are asked how long they waited for a processor: there may be hundreds."""
+
+_LOOK_S: Final = 0.05
+"""How often a step of loading is compared with its limits: a process that allocates gets some 200 MiB further."""
 
 
 class EngineEndedError(Exception):
     """The process ended; the text says how."""
+
+
+class StepLimitError(EngineEndedError):
+    """The process was ended because a step exceeded a limit; `reason` is that of `ModelRejectedError`."""
+
+    def __init__(self, reason: str, text: str) -> None:
+        super().__init__(text)
+        self.reason = reason
 
 
 class EngineProcess:
@@ -87,19 +105,28 @@ class EngineProcess:
         batches: Takes batches and brings their answers; see `interprocess.messages`.
     """
 
-    def __init__(self, options: EngineOptions) -> None:
+    def __init__(self, options: EngineOptions, limits: StepLimits) -> None:
         """Starts the process. It gets ready by itself, and answers `ask` once it is.
+
+        Args:
+            options: What it is told.
+            limits: What each `ask` may take.
 
         Raises:
             OSError: The system cannot start another process.
         """
         self._requests, their_requests = Channel.pair()
         self.batches, their_batches = Channel.pair(BATCH_MESSAGE_BYTES)
+        self._limits = limits
         self._asking = threading.Lock()
         self._ending = threading.Lock()
         self._ended = False
+        facts: dict[str, object] = {"process": "engine"}
         try:
-            self._child = Child(_MODULE, [options.to_json()], [their_requests, their_batches])
+            with child_stderr(facts) as stderr:
+                told = replace(options, log_framed=stderr is not None).to_json()
+                self._child = Child(_MODULE, [told], [their_requests, their_batches], stderr)
+            facts["pid"] = self._child.pid
         except BaseException:
             self._requests.close()
             self.batches.close()
@@ -119,21 +146,61 @@ class EngineProcess:
         """Has the process do one of the things of `worker.Worker`, and returns its answer. Blocking.
 
         Raises:
+            StepLimitError: It took too long or too much memory, and was killed.
             EngineEndedError: It ended before it answered.
             ModelRejectedError: The version may not be served.
             EngineRaisedError: The engine raised something else.
         """
+        answer, received = self.ask_for_fds(do, fields, fds)
+        for fd in received:
+            os.close(fd)
+        return answer
+
+    def ask_for_fds(
+        self, do: str, fields: Mapping[str, object], fds: Sequence[int] = ()
+    ) -> tuple[Fields, list[int]]:
+        """Does the same, and returns the file descriptors that came; they are the caller's to close."""
         with self._asking:
+            fault = None
             try:
                 self._requests.send(request(do, fields), fds)
-                if not self._requests.wait_readable(_HUNG_S):
-                    log.error("engine hung; killed", pid=self.pid, doing=do, timeout_s=_HUNG_S)
-                    self.kill()
-                message = self._requests.receive()
+                fault = self._wait_for_answer(gives_way=bool(fields.get("gives_way")))
+                message, received = self._requests.receive_with_fds()
             except ChannelClosedError:
                 self._child.wait(_GRACE_S)
+                if fault is not None:
+                    raise StepLimitError(*fault) from None
                 raise EngineEndedError(self.describe_end()) from None
-        return read(message)
+        try:
+            return read(message), received
+        except BaseException as error:
+            for fd in received:
+                os.close(fd)
+            if isinstance(error, AnswerInvalidError):
+                log.error(  # noqa: TRY400 - its trace says nothing of the engine
+                    "engine sent no valid answer; killed", pid=self.pid, doing=do, error=str(error)
+                )
+                self.kill()
+                raise EngineEndedError(f"it sent no valid answer: {error}") from error
+            raise
+
+    def _wait_for_answer(self, *, gives_way: bool) -> tuple[str, str] | None:
+        """Waits for an answer; kills the process, and returns why, if a limit is exceeded before."""
+        started_at, cpu_s = time.monotonic(), self._child.cpu_s()
+        starved_s, looked_at, delays_s = 0.0, started_at, self._child.run_delays_s()
+        while not self._requests.wait_readable(_LOOK_S):
+            now = time.monotonic()
+            if now - looked_at >= _DELAYS_LOOK_S:
+                before_s, delays_s = delays_s, self._child.run_delays_s()
+                starved_s += longest_delay_s(before_s, delays_s, now - looked_at)
+                looked_at = now
+            elapsed_s, used_s = now - started_at - starved_s, self._child.cpu_s() - cpu_s
+            use = StepUse(elapsed_s, used_s, self._child.resident_bytes())
+            fault = exceeded_limit(use, self._limits, gives_way=gives_way)
+            if fault is not None:
+                self.kill()
+                return fault
+        return None
 
     def describe_end(self) -> str:
         """How it ended, as a person would say it."""

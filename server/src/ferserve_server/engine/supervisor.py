@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from ferserve_server.domain.errors import EngineLostError, ModelRejectedError
-from ferserve_server.engine.messages import describe
-from ferserve_server.engine.process import EngineEndedError
+from ferserve_server.domain.servable import GoldenSet
+from ferserve_server.engine.messages import AnswerInvalidError, read_count
+from ferserve_server.engine.process import EngineEndedError, StepLimitError
+from ferserve_server.engine.setup import (
+    LOADED_HANDLE,
+    MAX_EXECUTORS,
+    WarmState,
+    load_version,
+    share_block,
+    warm_as,
+)
+from ferserve_server.engine.standby import Standbys
 from ferserve_server.ipc.shared_memory import SharedBlock, SlotLayout
+from ferserve_server.models.golden import MAX_GOLDEN_FACES
 from ferserve_server.models.manifest import read_manifest, verify_files
 
 if TYPE_CHECKING:
@@ -22,12 +34,10 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from ferserve_server.domain.face import CropBatch, Scores
-    from ferserve_server.domain.servable import ModelDescription, Precision, ServableId
+    from ferserve_server.domain.servable import Precision
     from ferserve_server.engine.messages import Fields
     from ferserve_server.engine.process import EngineProcess
-
-_LOADED: Final = 0
-"""Number of the servable that loading makes, as it was published; others are made from it and count on."""
+    from ferserve_server.engine.setup import Version
 
 _OWN_SLOT: Final = 0
 """Slot of `predict`, which is for trials; the others are for the batches of callers."""
@@ -37,12 +47,18 @@ _BACK_S: Final = 120.0
 
 
 @dataclass(frozen=True, slots=True)
-class Version:
-    """A version to load: which, where it lies, and what its manifest says."""
+class Spawning:
+    """How an engine gets its processes.
 
-    id: ServableId
-    directory: Path
-    description: ModelDescription
+    Attributes:
+        spawn: Starts one; is told whether it gives way to live traffic.
+        give_way: Whether work on trials shall leave the processor to live traffic now.
+        standby_count: Processes to keep ready for one that is lost, 0 or more.
+    """
+
+    spawn: Callable[[bool], EngineProcess]
+    give_way: Callable[[], bool]
+    standby_count: int = 0
 
 
 class Engine:
@@ -53,50 +69,50 @@ class Engine:
 
     Attributes:
         executor_count: Batches that run at once.
+        standbys: Processes that can take over.
         serving: Whether it answers callers. Its process is brought back when it is lost, and trials on it wait for
             that; others give way to it.
     """
 
     def __init__(
-        self,
-        version: Version,
-        largest_batch: int,
-        spawn: Callable[[bool], EngineProcess],
-        give_way: Callable[[], bool],
+        self, version: Version, largest_batch: int, process: EngineProcess, spawning: Spawning, *, gives_way: bool
     ) -> None:
-        """Starts a process and loads the version.
+        """Loads the version in a process.
 
         Args:
             version: What to load.
             largest_batch: Rows of the largest batch.
-            spawn: Starts an engine process, or hands out one that was started ahead; is told whether it gives way.
-            give_way: Whether work on trials shall leave the processor to live traffic now.
+            process: The first process; taken over, and ended if it cannot be used.
+            spawning: How to get others.
+            gives_way: Whether loading leaves the processor to live traffic.
 
         Raises:
-            ModelRejectedError: The version may not be served, or its process ended (ENGINE_LOST).
+            ModelRejectedError: The version may not be served, or its process ended (ENGINE_LOST, LOAD_TIMED_OUT,
+                LOAD_OUT_OF_MEMORY).
         """
         self.version = version
         self.largest_batch = largest_batch
         self.serving = False
-        self._spawn = spawn
-        self._give_way = give_way
+        self._spawn = spawning.spawn
+        self._give_way = spawning.give_way
         self._changed = threading.Condition()
         self._predicting = threading.Lock()
         self._closed = False
-        self._precisions = {_LOADED: version.description.precision}
-        self._used = _LOADED
+        self._precisions = {LOADED_HANDLE: version.description.precision}
+        self._used = LOADED_HANDLE
         self._used_sizes: Sequence[int] = ()
         self._spare_sizes: Sequence[int] = ()
-        gives_way = give_way()
+        self.standbys = Standbys(spawning.standby_count, self._make_standby, str(version.id))
         with contextlib.ExitStack() as opened:
-            process = spawn(gives_way)
             opened.callback(process.end)
             try:
-                loaded = self._load(process, gives_way=gives_way)
-                self.executor_count: int = loaded["executor_count"]
+                self.executor_count = load_version(process, version, gives_way=gives_way)
                 self._block = SharedBlock.create(self._layout())
                 opened.callback(self._block.close)
                 self._share(process)
+            except AnswerInvalidError as error:
+                process.kill()
+                raise self._lost_on_trial(error) from error
             except EngineEndedError as error:
                 raise self._lost_on_trial(error) from error
             opened.pop_all()
@@ -106,6 +122,11 @@ class Engine:
     def process(self) -> EngineProcess | None:
         """The process, or None while there is none."""
         return self._process
+
+    @property
+    def standby_ready(self) -> bool:
+        """Whether a process can take over now."""
+        return self.standbys.ready_count > 0
 
     def resident_bytes(self) -> int:
         """Memory that its process holds, in bytes; 0 while there is none."""
@@ -137,12 +158,29 @@ class Engine:
                 parts.append(self.scores(_OWN_SLOT)[: len(part)].copy())
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
+    def read_golden(self, directory: Path) -> GoldenSet:
+        """Reads the golden set in the process, which unpacks it; its memory comes over here."""
+        spec, labels = self.version.description.input, self.version.description.labels
+        try:
+            answer, fds = self._ask_for_fds("read_golden", handle=LOADED_HANDLE, directory=str(directory))
+            count = read_count(answer, "row_count", MAX_GOLDEN_FACES)
+            layout = SlotLayout(1, count * spec.height * spec.width, count * len(labels) * 4)
+            if len(fds) != 1:
+                raise AnswerInvalidError("no memory came with it")  # noqa: TRY301 - told as the others
+            block = SharedBlock(fds[0], layout)
+        except (AnswerInvalidError, ValueError, OSError) as error:
+            raise self._lost_on_trial(error) from error
+        faces = block.faces(0, (count, spec.height, spec.width, 1)).copy()
+        scores = block.scores(0, (count, len(labels))).copy()
+        block.close()
+        return GoldenSet(faces, scores)
+
     def with_precision(self, handle: int, precision: Precision) -> tuple[int, int]:
         """Makes the same version in another precision; returns its handle and how many batches it runs at once."""
         new = max(self._precisions) + 1
         made = self._ask("with_precision", handle=handle, new_handle=new, precision=precision.value)
         self._precisions[new] = precision
-        return new, made["executor_count"]
+        return new, read_count(made, "executor_count", MAX_EXECUTORS)
 
     def warm_executors(self, handle: int, bucket_sizes: Sequence[int], thread_count: int) -> None:
         """Makes all executors warm."""
@@ -157,37 +195,48 @@ class Engine:
         """Notes what answers callers, so that the same can be brought back. Event loop only."""
         self._used, self._used_sizes = handle, tuple(bucket_sizes)
         self.serving = True
+        self.standbys.start()
 
     def lost(self) -> None:
-        """Notes that the process has ended, until `revive` has made another. Event loop only."""
+        """Notes that the process has ended, until `restart` has made another. Event loop only."""
         with self._changed:
             self._process = None
             self._changed.notify_all()
 
-    def revive(self) -> EngineProcess:
-        """Starts another process and makes it what the lost one was. Takes seconds, blocking.
+    def restart(self) -> EngineProcess:
+        """Puts another process in the place of the lost one: a standby at once, or a new one in seconds.
 
         Raises:
             ModelRejectedError: The version's files have changed, are gone, or cannot be loaded any more.
             EngineEndedError: This process ended too, or the engine was closed meanwhile.
             Exception: Whatever the engine raised.
         """
+        process = self.standbys.take() or self._make_process(gives_way=False)
+        with self._changed:
+            if not self._closed:
+                self._process = process
+                self._changed.notify_all()
+                return process
+        process.end()
+        raise EngineEndedError("the version was unloaded")
+
+    def _make_standby(self) -> EngineProcess:
+        return self._make_process(gives_way=True)
+
+    def _make_process(self, *, gives_way: bool) -> EngineProcess:
         directory = self.version.directory
         manifest = read_manifest(directory)
         if manifest.description != self.version.description:
             raise ModelRejectedError("MANIFEST_MISMATCH", "The manifest is not the one that was loaded.")
         verify_files(directory, manifest)
-        process = self._spawn(False)
+        process = self._spawn(gives_way)
         try:
-            self._load(process, gives_way=False)
+            load_version(process, self.version, gives_way=gives_way)
             self._share(process)
-            self._warm_like_before(process)
-            with self._changed:
-                if self._closed:
-                    raise EngineEndedError("the version was unloaded")  # noqa: TRY301 - ended below
-                self._process = process
-                self._changed.notify_all()
+            state = WarmState(self._used, self._precisions[self._used], self._used_sizes, self._spare_sizes)
+            warm_as(process, state, self.executor_count, gives_way=gives_way)
         except BaseException:
+            process.kill()
             process.end()
             raise
         return process
@@ -206,6 +255,7 @@ class Engine:
             process, self._process, self._closed = self._process, None, True
             self.serving = False
             self._changed.notify_all()
+        self.standbys.close()
         if process is not None:
             process.end()
         self._block.close()
@@ -216,46 +266,23 @@ class Engine:
         # Beside those that run: a batch ahead, one to be written, and `predict`'s own.
         return SlotLayout(self.executor_count + 3, face_bytes, self.largest_batch * column_count * 4)
 
-    def _load(self, process: EngineProcess, *, gives_way: bool) -> Fields:
-        version = self.version
-        fields = {
-            "gives_way": gives_way,
-            "id": version.id,
-            "directory": str(version.directory),
-            "description": describe(version.description),
-            "handle": _LOADED,
-        }
-        return process.ask("load", fields)
-
     def _share(self, process: EngineProcess) -> None:
-        fields = {
-            "layout": asdict(self._block.layout),
-            "largest_batch": self.largest_batch,
-            "executor_count": self.executor_count,
-        }
-        process.ask("share", fields, [self._block.fd])
-
-    def _warm_like_before(self, process: EngineProcess) -> None:
-        handle, sizes = self._used, list(self._used_sizes)
-        if handle != _LOADED:
-            precision = self._precisions[handle].value
-            process.ask("with_precision", {"handle": _LOADED, "new_handle": handle, "precision": precision})
-            process.ask("close", {"handle": _LOADED})
-        for size in sizes:
-            process.ask("predict", {"handle": handle, "row_count": size})
-        threads = self.executor_count
-        process.ask("warm_executors", {"handle": handle, "bucket_sizes": sizes, "thread_count": threads})
-        if self._spare_sizes:
-            process.ask("reserve_session", {"handle": handle, "bucket_sizes": list(self._spare_sizes)})
+        share_block(process, self._block, largest_batch=self.largest_batch, executor_count=self.executor_count)
 
     def _ask(self, do: str, **fields: object) -> Fields:
+        answer, fds = self._ask_for_fds(do, **fields)
+        for fd in fds:
+            os.close(fd)
+        return answer
+
+    def _ask_for_fds(self, do: str, **fields: object) -> tuple[Fields, list[int]]:
         """Asks the process; while it serves, waits for one that was lost to come back, and asks that."""
         process = self._process
         for _ in range(3):
             if process is None:
                 break
             try:
-                return process.ask(do, {"gives_way": self._give_way(), **fields})
+                return process.ask_for_fds(do, {"gives_way": self._give_way(), **fields})
             except EngineEndedError as error:
                 if not self.serving:
                     raise self._lost_on_trial(error) from error
@@ -268,8 +295,8 @@ class Engine:
             return self._process
 
     def _lost_on_trial(self, error: BaseException) -> ModelRejectedError:
-        return ModelRejectedError(
-            EngineLostError.reason,
-            f"Its engine's process ended while it was loaded or tried: {error}.",
-            how=str(error),
-        )
+        reason = error.reason if isinstance(error, StepLimitError) else EngineLostError.reason
+        text = f"Its engine's process ended while it was loaded or tried: {error}."
+        refusal = ModelRejectedError(reason, text, how=str(error))
+        refusal.transient = reason == EngineLostError.reason and str(error).startswith("SIGKILL")
+        return refusal

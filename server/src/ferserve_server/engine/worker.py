@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from ferserve_server.domain.errors import ModelRejectedError
 from ferserve_server.domain.servable import Precision, ServableId
 from ferserve_server.engine.messages import (
     BatchKind,
@@ -23,6 +25,7 @@ from ferserve_server.engine.messages import (
 from ferserve_server.ipc.channel import ChannelClosedError
 from ferserve_server.ipc.child_process import give_way
 from ferserve_server.ipc.shared_memory import SharedBlock, SlotLayout
+from ferserve_server.models.manifest import GOLDEN_PATH
 
 if TYPE_CHECKING:
     from ferserve_server.domain.face import CropBatch, Scores
@@ -38,8 +41,8 @@ class Worker:
     """Answers requests one after the other, and runs batches on threads of their own, until its channels close.
 
     Requests, by what they `do`: `load` a version and keep it under a number, `share` memory and start the threads,
-    `predict` what is in slot 0, `with_precision`, `warm_executors`, `reserve_session` and `close` as in
-    `domain.ports.Servable`.
+    `predict` what is in slot 0, `read_golden` into memory of its own, `with_precision`, `warm_executors`,
+    `reserve_session` and `close` as in `domain.ports.Servable`.
     """
 
     def __init__(self, loader: Loader, main_thread: MainThread, requests: Channel, batches: Channel) -> None:
@@ -56,15 +59,18 @@ class Worker:
         try:
             while True:
                 message, fds = self._requests.receive_with_fds()
+                sent_fds: list[int] = []
                 try:
-                    reply = answer(self._do(read(message), fds))
+                    reply = answer(self._do(read(message), fds, sent_fds))
                 except Exception as error:  # noqa: BLE001 - raised on the other side
                     reply = refusal(error)
-                self._requests.send(reply)
+                self._requests.send(reply, sent_fds)
+                for fd in sent_fds:
+                    os.close(fd)
         except ChannelClosedError:
             return
 
-    def _do(self, fields: Fields, fds: list[int]) -> Fields:
+    def _do(self, fields: Fields, fds: list[int], sent_fds: list[int]) -> Fields:
         do = fields["do"]
         if fields.get("gives_way"):
             give_way()
@@ -75,6 +81,10 @@ class Worker:
             return {}
         handle = fields["handle"]
         servable = self._servables[handle]
+        if do == "read_golden":
+            row_count, fd = _shared_golden(servable, Path(fields["directory"]))
+            sent_fds.append(fd)
+            return {"row_count": row_count}
         if do == "predict":
             row_count = fields["row_count"]
             self._scores[0][:row_count] = servable.predict(self._faces[0][:row_count])
@@ -128,3 +138,21 @@ class Worker:
             log.exception("engine raised", faces=row_count)
             return batch._replace(kind=BatchKind.FAILED, text=repr(error))
         return batch._replace(kind=BatchKind.SCORED, duration_ns=time.perf_counter_ns() - started_ns)
+
+
+def _shared_golden(servable: Servable, directory: Path) -> tuple[int, int]:
+    """Reads a golden set into shared memory; returns the number of its faces and the memory's descriptor.
+
+    Raises:
+        ModelRejectedError: GOLDEN_MISSING or GOLDEN_INVALID.
+    """
+    golden = servable.read_golden(directory)
+    count, label_count = len(golden.faces), len(servable.description.labels)
+    if golden.scores.shape != (count, label_count):
+        raise ModelRejectedError("GOLDEN_INVALID", f"{GOLDEN_PATH} has scores of shape {golden.scores.shape}.")
+    block = SharedBlock.create(SlotLayout(1, golden.faces.nbytes, count * label_count * 4))
+    block.faces(0, golden.faces.shape)[:] = golden.faces
+    block.scores(0, golden.scores.shape)[:] = golden.scores
+    fd = os.dup(block.fd)
+    block.close()
+    return count, fd

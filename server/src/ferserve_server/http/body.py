@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from aiohttp import BodyPartReader, MultipartReader, StreamReader, web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from ferserve_server.domain.errors import InvalidRequestError
+from ferserve_server.domain.errors import DrainingError, InvalidRequestError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from ferserve_server.services.limits import RequestLimits
 
 _CHUNK_BYTES: Final = 256 * 1024
+
+_DRAIN_BODY_S: Final = 1.0
+"""Longest wait for a body once the server drains: one that is being sent takes less, one that does not come would
+hold the drain up until its time is over."""
 
 _PICTURE_TYPES: Final = ("image/", "application/octet-stream", "application/x-www-form-urlencoded")
 """The last is what `curl --data-binary` says of any file, unless it is told otherwise."""
@@ -52,7 +56,7 @@ class Upload:
 
 
 class BodyReader:
-    """Reads bodies of requests. Stateless.
+    """Reads bodies of requests. Event loop only.
 
     Args of the constructor:
         limits: Bounds of a request.
@@ -62,6 +66,15 @@ class BodyReader:
     def __init__(self, limits: RequestLimits, timeout_s: float) -> None:
         self._limits = limits
         self._timeout_s = timeout_s
+        self._reads: set[asyncio.Timeout] = set()
+        self._draining = False
+
+    def drain(self) -> None:
+        """Gives the bodies that are on their way a moment longer: nothing of their calls was done yet."""
+        self._draining = True
+        until = asyncio.get_running_loop().time() + _DRAIN_BODY_S
+        for read in self._reads:
+            read.reschedule(min(until, read.when() or until))
 
     async def whole(self, request: web.Request) -> bytes:
         """Reads a body as it is.
@@ -82,6 +95,7 @@ class BodyReader:
             LimitExceededError: MESSAGE_TOO_LARGE or TOO_MANY_IMAGES, as soon as it is known.
             InvalidRequestError: CONTENT_TYPE_UNSUPPORTED, CONTENT_ENCODING_UNSUPPORTED, IMAGES_REQUIRED,
                 FORM_FIELD_UNKNOWN, BODY_INVALID or BODY_TOO_SLOW.
+            DrainingError: It did not come, and the server drains.
         """
         kind = request.content_type.lower()  # "application/octet-stream" if none is given
         encoding = _encoding_of(request)
@@ -110,10 +124,14 @@ class BodyReader:
     @contextlib.asynccontextmanager
     async def _reading(self, request: web.Request) -> AsyncIterator[None]:
         self._limits.check_message(request.content_length or 0)
+        read = asyncio.timeout(min(self._timeout_s, _DRAIN_BODY_S) if self._draining else self._timeout_s)
+        self._reads.add(read)
         try:
-            async with asyncio.timeout(self._timeout_s):
+            async with read:
                 yield
         except TimeoutError:
+            if self._draining:
+                raise DrainingError from None
             raise InvalidRequestError(
                 "BODY_TOO_SLOW",
                 f"The body did not arrive within {self._timeout_s:g} s (setting http_body_timeout_s).",
@@ -131,6 +149,8 @@ class BodyReader:
             raise InvalidRequestError(
                 "BODY_INVALID", "The body is not what its headers say: it cannot be taken apart.", field=""
             ) from error
+        finally:
+            self._reads.discard(read)
 
 
 async def _read_all(request: web.Request, limits: RequestLimits) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ from ferserve_server.http.responses import error_reply, method_not_allowed, no_s
 from ferserve_server.http.stream import StreamRoute
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from ferserve_server.domain.face import DetectionOptions
     from ferserve_server.domain.models import Models
@@ -89,6 +90,7 @@ def build_http(  # noqa: PLR0913 - its collaborators, each a port or a value
     pictures = AnalyzeRoute(analyze, bodies, limits=limits, detection=options.detection, clock=clock)
     stream = StreamRoute(calls, emotion, models.acquire, limits, options.origins, options.body_timeout_s)
     application = web.Application(middlewares=[_errors_as_json])
+    application.cleanup_ctx.append(_draining_bodies(calls, bodies))
     application.add_routes(
         [
             web.get("/healthz", probes.live),
@@ -104,6 +106,21 @@ def build_http(  # noqa: PLR0913 - its collaborators, each a port or a value
         application.add_routes(OpenInferenceRoutes(http_calls, open_inference, probes, bodies, clock).routes())
         application.add_routes(RepositoryRoutes(http_calls, repository, bodies, options.origins).routes())
     return application
+
+
+def _draining_bodies(calls: Calls, bodies: BodyReader) -> Callable[[web.Application], AsyncIterator[None]]:
+    """Makes what tells the reader of bodies when the server drains, while the application runs."""
+
+    async def follow() -> None:
+        await calls.draining.wait()
+        bodies.drain()
+
+    async def context(_: web.Application) -> AsyncIterator[None]:
+        task = asyncio.get_running_loop().create_task(follow())
+        yield
+        task.cancel()
+
+    return context
 
 
 @web.middleware

@@ -7,21 +7,45 @@ What a process's main thread does for its others.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import select
 import signal
 import subprocess
 import sys
+import threading
+from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from ferserve_server.ipc.channel import Channel
 
 
 _LOWEST_PRIORITY: Final = 19
+
+_F_SETSIG: Final = 10
+"""fcntl.h; Python has no name for it."""
+
+_LIFELINE: Final = 0
+"""File descriptor of a pipe in a child, whose other end its parent holds: it stands in for stdin."""
+
+# fmt: off
+_KEPT_VARIABLES: Final = frozenset((
+    "PATH", "HOME", "USER", "LANG", "LANGUAGE", "TZ", "TMPDIR", "TEMP", "TMP", "VIRTUAL_ENV",
+    "LD_LIBRARY_PATH", "LD_PRELOAD", "GLIBC_TUNABLES",
+))
+_KEPT_PREFIXES: Final = (
+    "LC_", "PYTHON", "MALLOC_", "JEMALLOC_", "TF_", "XLA_", "OMP_", "KMP_", "GOMP_", "MKL_", "DNNL_", "ONEDNN_",
+    "OPENBLAS_", "CUDA_", "CUDNN_", "NVIDIA_", "NCCL_", "ORT_", "OV_", "OPENVINO_", "OPENCV_", "GRPC_", "ABSL_",
+    "COVERAGE_",
+)
+# fmt: on
+"""What steers the libraries of a child. The rest of the environment may hold secrets of the server and of others,
+and the code of a model could read it."""
 
 
 class Child:
@@ -34,7 +58,9 @@ class Child:
     Whoever makes it must `end` it, or `kill` and `wait`. Thread-safety: any thread.
     """
 
-    def __init__(self, module: str, arguments: Sequence[str], channels: Sequence[Channel]) -> None:
+    def __init__(
+        self, module: str, arguments: Sequence[str], channels: Sequence[Channel], stderr: int | None = None
+    ) -> None:
         """Starts the process.
 
         Args:
@@ -42,22 +68,30 @@ class Child:
             arguments: Its command line after the file descriptors.
             channels: The ends that are to be the child's. Their file descriptors are its first arguments, and they
                 are closed here.
+            stderr: File descriptor of its stderr; None for that of this process.
 
         Raises:
             OSError: The system cannot start another process.
         """
         fds = [channel.fileno() for channel in channels]
         paths = [path for path in sys.path if path]
+        self._closing = threading.Lock()
+        lifeline, self._lifeline = os.pipe()
         try:
             # -P: not from the working directory, where anything may lie.
             self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
                 [sys.executable, "-P", "-m", module, *map(str, fds), *arguments],
-                stdin=subprocess.DEVNULL,
+                stdin=lifeline,
+                stderr=stderr,
                 pass_fds=fds,
                 process_group=0,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+                env={**kept_environment(os.environ), "PYTHONPATH": os.pathsep.join(paths)},
             )
+        except BaseException:
+            self._close_lifeline()
+            raise
         finally:
+            os.close(lifeline)
             for channel in channels:
                 channel.close()
 
@@ -81,6 +115,7 @@ class Child:
             self._process.wait(timeout_s)
         except subprocess.TimeoutExpired:
             return False
+        self._close_lifeline()
         return True
 
     def end(self, grace_s: float) -> None:
@@ -109,6 +144,68 @@ class Child:
                 return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
         except (OSError, IndexError):
             return 0
+
+    def cpu_s(self) -> float:
+        """Processor time that it has used, in seconds; 0 where that is not known."""
+        try:
+            with open(f"/proc/{self.pid}/stat", encoding="ascii", errors="replace") as file:  # noqa: PTH123 - as above
+                fields = file.read().rpartition(")")[2].split()
+            return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        except (OSError, IndexError, ValueError):
+            return 0.0
+
+    def run_delays_s(self) -> dict[str, float]:
+        """Returns how long each of its threads has waited for a processor, in seconds; empty if that is not known.
+
+        Source: the second field of /proc/PID/task/TID/schedstat (docs.kernel.org/scheduler/sched-stats.html).
+        """
+        found = {}
+        for path in Path(f"/proc/{self.pid}/task").glob("*/schedstat"):
+            with contextlib.suppress(OSError, IndexError, ValueError):
+                found[path.parent.name] = int(path.read_text("ascii").split()[1]) / 1e9
+        return found
+
+    def _close_lifeline(self) -> None:
+        with self._closing:
+            fd, self._lifeline = self._lifeline, -1
+        if fd >= 0:
+            os.close(fd)
+
+
+def kept_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """Returns the variables that a child gets."""
+    return {
+        name: value
+        for name, value in environment.items()
+        if name in _KEPT_VARIABLES or name.startswith(_KEPT_PREFIXES)
+    }
+
+
+def die_with_parent() -> None:
+    """Has the system kill this process when its parent's end of the lifeline closes. Linux; elsewhere nothing.
+
+    The kernel does it, so that also a process ends whose threads all wait for Python's lock, such as in an endless
+    loop of native code. (PR_SET_PDEATHSIG would fire when the parent's *thread* ends.)
+    """
+    if sys.platform != "linux":
+        return
+    fcntl.fcntl(_LIFELINE, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(_LIFELINE, _F_SETSIG, signal.SIGKILL)
+    fcntl.fcntl(_LIFELINE, fcntl.F_SETFL, fcntl.fcntl(_LIFELINE, fcntl.F_GETFL) | os.O_ASYNC)
+    gone = select.poll()
+    gone.register(_LIFELINE, 0)
+    if gone.poll(0):  # it ended before
+        os._exit(0)
+
+
+def prefer_for_oom(score: int) -> None:
+    """Makes this process the one that ends, rather than its parent, when memory runs out.
+
+    Args:
+        score: 0 to 1000, added to the share of memory in thousandths that the system goes by (oom_score_adj).
+    """
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:  # noqa: PTH123 - no Path for /proc
+        file.write(str(score))
 
 
 def ignore_stop_signals() -> None:

@@ -8,6 +8,7 @@ Which places of a block of memory are taken. Pure bookkeeping: it touches no mem
 from __future__ import annotations
 
 import bisect
+import fcntl
 import math
 import mmap
 import os
@@ -23,6 +24,12 @@ if TYPE_CHECKING:
 
 _PAGE: Final = 4096
 """Slots begin on a page of their own: two processes never write to the same cache line."""
+
+
+_SEALS: Final = (
+    (fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL) if hasattr(fcntl, "F_SEAL_SHRINK") else 0
+)
+"""The size stays: a process that cuts memory which another one has mapped would end that with SIGBUS."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +79,14 @@ class SharedBlock:
         """Maps the memory behind a file descriptor, and takes the descriptor over; see `create`.
 
         Raises:
-            ValueError: The memory is smaller than the layout says.
+            ValueError: The memory has not the size that the layout says, or its size is not sealed.
         """
         self.fd = fd
         self.layout = layout
         self._memory: mmap.mmap | None = None
         try:
-            self._memory = mmap.mmap(fd, layout.block_bytes)  # refuses less memory than that
+            _check_size(fd, layout.block_bytes)
+            self._memory = mmap.mmap(fd, layout.block_bytes)
         except BaseException:
             os.close(fd)
             raise
@@ -87,12 +95,15 @@ class SharedBlock:
     def create(cls, layout: SlotLayout) -> Self:
         """Makes new memory, filled with zeros."""
         if hasattr(os, "memfd_create"):
-            fd = os.memfd_create("ferserve", os.MFD_CLOEXEC)
+            fd = os.memfd_create("ferserve", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         else:
             with tempfile.TemporaryFile() as unnamed:
                 fd = os.dup(unnamed.fileno())
         try:
+            os.fchmod(fd, 0o600)  # memfd_create(2) gives 0777; others may open it in /proc
             os.ftruncate(fd, layout.block_bytes)
+            if _SEALS:
+                fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
         except BaseException:
             os.close(fd)
             raise
@@ -154,6 +165,14 @@ class FreeSlots:
         """
         self._taken.remove(slot)
         self._free.append(slot)
+
+
+def _check_size(fd: int, size: int) -> None:
+    """Refuses memory of another size, or whose size can be changed by whoever sent it."""
+    if os.fstat(fd).st_size != size:
+        raise ValueError(f"the memory has {os.fstat(fd).st_size} bytes, not {size}")
+    if _SEALS and fcntl.fcntl(fd, fcntl.F_GET_SEALS) & _SEALS != _SEALS:
+        raise ValueError("the memory is not sealed")
 
 
 def _whole_pages(size: int) -> int:

@@ -118,5 +118,5 @@ class CatalogSnapshot:
         stable = model.aliases.get(STABLE) if model else None
         if self._ready.get(name) and stable is not None:
             return VersionNotReadyError(name, stable, STABLE)
-        known = model is not None or name == self.state.default_model
+        known = (model is not None and bool(model.versions)) or name == self.state.default_model
         return ModelNotReadyError(name) if known else ModelNotFoundError(name)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 
 from ferserve_server.domain.errors import ModelRejectedError
 from ferserve_server.domain.servable import InputSpec, ModelDescription, Precision
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
+    from collections.abc import Callable, Collection, Iterator, Mapping
 
 MANIFEST_PATH: Final = "assets.extra/manifest.json"
 GOLDEN_PATH: Final = "assets.extra/golden.npz"
@@ -21,6 +22,15 @@ ONNX_PATH: Final = "assets.extra/model.onnx"
 _FORMAT_VERSION: Final = 1
 _DEFAULT_UNCERTAIN: Final = 0.5
 _NEVER: Final = 1.0
+
+MAX_MANIFEST_BYTES: Final = 4 * 1024 * 1024
+"""Maximum size of a manifest: some 30,000 files."""
+
+_MAX_LABELS: Final = 1000
+_MAX_SIDE_PIXELS: Final = 4096
+"""Maximum number of classes, and of pixels of a side: with the largest batch they size shared memory."""
+
+_CHUNK_BYTES: Final = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +48,14 @@ def read_manifest(directory: Path) -> Manifest:
 
     Raises:
         ModelRejectedError: It is missing (MANIFEST_MISSING) or does not say what it must (MANIFEST_INVALID).
+        OSError: It cannot be read now.
     """
     try:
-        content = (directory / MANIFEST_PATH).read_bytes()
+        with (directory / MANIFEST_PATH).open("rb") as stream:
+            content = stream.read(MAX_MANIFEST_BYTES + 1)
     except FileNotFoundError:
         raise ModelRejectedError("MANIFEST_MISSING", f"There is no {MANIFEST_PATH}.") from None
-    except OSError as error:
+    except (NotADirectoryError, IsADirectoryError) as error:
         raise ModelRejectedError("MANIFEST_INVALID", f"{MANIFEST_PATH} cannot be used: {error!r}.") from error
     return decode_manifest(content)
 
@@ -54,8 +66,14 @@ def decode_manifest(content: bytes) -> Manifest:
     Raises:
         ModelRejectedError: MANIFEST_INVALID.
     """
+    if len(content) > MAX_MANIFEST_BYTES:
+        raise ModelRejectedError(
+            "MANIFEST_INVALID", f"{MANIFEST_PATH} is too large: {MAX_MANIFEST_BYTES >> 20} MiB are the most."
+        )
     try:
         return parse_manifest(json.loads(content.decode("utf-8")))
+    except RecursionError:
+        raise ModelRejectedError("MANIFEST_INVALID", f"{MANIFEST_PATH} is nested too deeply.") from None
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise ModelRejectedError("MANIFEST_INVALID", f"{MANIFEST_PATH} cannot be used: {error!r}.") from error
 
@@ -73,9 +91,13 @@ def parse_manifest(document: Mapping[str, Any]) -> Manifest:
         raise ValueError("input must be uint8 with 1 channel")
     if int(taken["height"]) < 1 or int(taken["width"]) < 1:
         raise ValueError("input must be 1 pixel high and wide, or more")
+    if max(int(taken["height"]), int(taken["width"])) > _MAX_SIDE_PIXELS:
+        raise ValueError(f"input must be {_MAX_SIDE_PIXELS} pixels high and wide at most")
     labels = tuple(str(label) for label in document["labels"])
     if len(labels) < 2 or len(set(labels)) != len(labels):
         raise ValueError("labels must be two or more different names")
+    if len(labels) > _MAX_LABELS:
+        raise ValueError(f"there must be {_MAX_LABELS} labels at most")
     file_sums = {str(path): str(digest) for path, digest in document["files"].items()}
     if file_sums.keys().isdisjoint({SAVED_MODEL_PATH, ONNX_PATH}):
         raise ValueError(f"files must name {SAVED_MODEL_PATH} or {ONNX_PATH}")
@@ -119,23 +141,64 @@ def _parse_decisions(document: Mapping[str, Any]) -> tuple[float | None, float |
     return None if uncertain is None else float(uncertain), None if not_a_face is None else float(not_a_face)
 
 
-def verify_files(directory: Path, manifest: Manifest) -> None:
+def verify_files(directory: Path, manifest: Manifest, check: Callable[[], None] = lambda: None) -> None:
     """Compares every file that the manifest names with its sum, and refuses files that it does not name.
+
+    Files and folders may be links, such as into a cache's store: the sum tells that the right content is there. A
+    link that the manifest does not name is refused as any other file.
+
+    Args:
+        directory: Folder of the version.
+        manifest: Its manifest.
+        check: Called for every MiB that was read; what it raises ends the reading.
 
     Raises:
         ModelRejectedError: FILE_MISSING, FILE_CHANGED, FILE_UNLISTED or FILE_OUTSIDE.
+        OSError: A file cannot be read now.
     """
-    root = directory.resolve()
     for name, expected in manifest.file_sums.items():
-        path = (root / name).resolve()
-        if not path.is_relative_to(root):
+        parts = PurePosixPath(name).parts
+        if not parts or parts[0] == "/" or ".." in parts or "\0" in name:
             raise ModelRejectedError("FILE_OUTSIDE", f"The manifest names {name!r}, which is outside.", file=name)
+        path = directory / name
         if not path.is_file():
             raise ModelRejectedError("FILE_MISSING", f"{name} is missing.", file=name)
-        with path.open("rb") as stream:
-            actual = hashlib.file_digest(stream, "sha256").hexdigest()
-        if actual != expected:
+        if _file_sum(path, check) != expected:
             raise ModelRejectedError("FILE_CHANGED", f"{name} does not have the manifest's SHA-256.", file=name)
-    present = {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
-    for name in sorted(present - set(manifest.file_sums) - {MANIFEST_PATH}):
-        raise ModelRejectedError("FILE_UNLISTED", f"{name} is not in the manifest.", file=name)
+    paths = [PurePosixPath(name) for name in (*manifest.file_sums, MANIFEST_PATH)]
+    listed = {str(path) for path in paths}
+    for name in _present_files(directory, {str(folder) for path in paths for folder in path.parents}):
+        check()
+        if name not in listed:
+            raise ModelRejectedError("FILE_UNLISTED", f"{name} is not in the manifest.", file=name)
+
+
+def _file_sum(path: Path, check: Callable[[], None]) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(_CHUNK_BYTES):
+            digest.update(chunk)
+            check()
+    return digest.hexdigest()
+
+
+def _present_files(directory: Path, listed_folders: Collection[str]) -> Iterator[str]:
+    """Yields the path of every file, of every link to nothing, and of every linked folder that is not listed.
+
+    Listed folders that are links are followed, each once.
+    """
+    seen: set[tuple[int, int]] = set()
+    for folder, folders, files in os.walk(directory, followlinks=True):
+        where = Path(folder).stat()
+        if (where.st_dev, where.st_ino) in seen:
+            folders.clear()  # a link to a folder above
+            continue
+        seen.add((where.st_dev, where.st_ino))
+        for name in folders.copy():
+            path = Path(folder) / name
+            relative = path.relative_to(directory).as_posix()
+            if path.is_symlink() and relative not in listed_folders:
+                folders.remove(name)
+                yield relative
+        for name in sorted(files):
+            yield (Path(folder) / name).relative_to(directory).as_posix()

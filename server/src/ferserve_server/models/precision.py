@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
     from ferserve_server.domain.face import Scores
     from ferserve_server.domain.ports import Servable
-    from ferserve_server.models.validation import GoldenSet, ValidationLimits
+    from ferserve_server.domain.servable import GoldenSet
+    from ferserve_server.models.validation import ValidationLimits
 
 log = structlog.get_logger(__name__)
 

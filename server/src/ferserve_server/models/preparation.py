@@ -6,29 +6,33 @@ import asyncio
 import contextlib
 import hashlib
 import sys
+import threading
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import structlog
 
 from ferserve_server.domain.errors import ModelRejectedError
 from ferserve_server.domain.servable import Tuning, ValidationFigures
+from ferserve_server.models.daemon_call import call_on_daemon_thread
+from ferserve_server.models.golden import check_golden_file
 from ferserve_server.models.manifest import MANIFEST_PATH, read_manifest, verify_files
 from ferserve_server.models.precision import settle_precision
 from ferserve_server.models.tuning import BucketRules, choose_buckets, measure_curve
 from ferserve_server.models.tuning_cache import Measured, TuneCache
-from ferserve_server.models.validation import check_labels, compare, read_golden
+from ferserve_server.models.validation import check_labels, compare
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from ferserve_server.domain.ports import Loader, Servable
-    from ferserve_server.domain.servable import ServableId
+    from ferserve_server.domain.servable import GoldenSet, ServableId
     from ferserve_server.models.precision import PrecisionTrial
     from ferserve_server.models.source import RepositorySource
-    from ferserve_server.models.validation import GoldenSet, ValidationLimits
+    from ferserve_server.models.validation import ValidationLimits
 
 log = structlog.get_logger(__name__)
 
@@ -60,6 +64,8 @@ class VersionPreparer:
         limits: What they must show.
         bucket_rules: Which batch sizes they use.
         cache: Keeps what was measured.
+        timeout_s: Longest time for a version as a whole, in seconds. Its steps have limits of their own where
+            versions run in processes of their own; a thread of this process cannot be ended, and is left alone.
     """
 
     def __init__(
@@ -69,7 +75,10 @@ class VersionPreparer:
         limits: ValidationLimits,
         bucket_rules: BucketRules | None = None,
         cache: TuneCache | None = None,
+        timeout_s: float = 600.0,
     ) -> None:
+        self._timeout_s = timeout_s
+        self._stopped = threading.Event()
         self._limits = limits
         self._source = source
         self._loader = loader
@@ -87,10 +96,26 @@ class VersionPreparer:
             ModelRejectedError: It may not be served.
             Exception: Whatever the engine raised.
         """
+        work = partial(self._prepare, servable_id, in_force)
         with _giving_way():
-            return await asyncio.to_thread(self._prepare, servable_id, in_force)
+            try:
+                async with asyncio.timeout(self._timeout_s):
+                    return await call_on_daemon_thread(work, lambda late: late.servable.close())
+            except TimeoutError as error:
+                raise ModelRejectedError(
+                    "LOAD_TIMED_OUT", f"Loading and validating it took more than {self._timeout_s:g} s."
+                ) from error
+
+    def stop(self) -> None:
+        """Has the preparation that runs, and all that come, end at the next chance. Any thread."""
+        self._stopped.set()
+
+    def _check(self) -> None:
+        if self._stopped.is_set():
+            raise ModelRejectedError("LOAD_CANCELLED", "The server is being stopped.")
 
     def _prepare(self, servable_id: ServableId, in_force: Servable | None) -> PreparedVersion:
+        self._check()
         directory = self._source.directory(servable_id)
         manifest = read_manifest(directory)
         if (manifest.name, manifest.version) != (servable_id.name, servable_id.version):
@@ -98,10 +123,15 @@ class VersionPreparer:
                 "MANIFEST_MISMATCH", f"The manifest is that of {manifest.name}/{manifest.version}."
             )
         check_labels(manifest.description.labels, in_force.description.labels if in_force else None)
-        verify_files(directory, manifest)
-        golden = read_golden(directory, manifest.description.input)
+        verify_files(directory, manifest, self._check)
+        check_golden_file(directory)
         known = self._cache.read(_manifest_sum(directory))
         servable = self._loader.load(servable_id, directory, manifest.description)
+        try:
+            golden = servable.read_golden(directory)
+        except BaseException:
+            servable.close()
+            raise
         rest = time.sleep if in_force else _no_rest
         trial = settle_precision(servable, golden, self._limits, known_speedup=known.bfloat16_speedup, rest=rest)
         try:

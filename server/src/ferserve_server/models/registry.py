@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING
 
 import structlog
 
+from ferserve_server.domain.control_errors import StateNotSavedError
 from ferserve_server.domain.errors import (
     AliasFixedError,
     AliasNotFoundError,
+    ModelNotFoundError,
     VersionInUseError,
     VersionNotFoundError,
     VersionNotReadyError,
 )
 from ferserve_server.domain.servable import ModelStatus, ServableId
+from ferserve_server.models.failed_loads import VersionStamp
+from ferserve_server.models.inventory import Inventory
 from ferserve_server.models.rollout import Rollout
 from ferserve_server.models.routing import Routes
 from ferserve_server.models.state_file import LifecycleState
@@ -76,19 +81,18 @@ class ModelManager:
             save_state: Keeps what was decided at run time; called on a thread, may raise OSError.
             on_change: Called when anything here changed.
         """
-        self._source = source
+        self._inventory = Inventory(source)
+        self._preparer = preparer
         self._default_model = default_model
         self._policies = policies
         self._trials = trials
         self._save_state = save_state
         self._on_change = on_change
-        self._book = StatusStore(observer, on_change)
+        self._statuses = StatusStore(observer, on_change)
         entrance = {"entrance": trials.entrance} if trials else {}
-        self._routes = Routes(
-            default_model, aliases, routing_observer, lambda name: bool(self._book.versions(name)), **entrance
-        )
-        self._fleet = VersionLoader(preparer, make_scorer, self._book, self._routes, refused or {})
-        self._rollout = Rollout(self._fleet, trials, self._keep, self._save)
+        self._routes = Routes(default_model, aliases, routing_observer, self._is_known, **entrance)
+        self._loader = VersionLoader(preparer, make_scorer, self._statuses, self._routes, refused or {})
+        self._rollout = Rollout(self._loader, trials, self._keep, self._save, self._save_if_possible)
         self._asked_for: set[ServableId] = set()
         self._let_go: set[ServableId] = set()
         self._changing = asyncio.Lock()  # one load at a time, whoever asks
@@ -117,7 +121,9 @@ class ModelManager:
 
     def models(self) -> tuple[ModelStatus, ...]:
         """Every model with its versions, as they stand, by name."""
-        return tuple(self._model(name) for name in self._book.names())
+        return tuple(
+            self._model(name) for name in sorted({*self._statuses.names(), *self._inventory.skipped_names()})
+        )
 
     def model(self, name: str) -> ModelStatus:
         """One model as it stands; "" is the default one.
@@ -130,12 +136,15 @@ class ModelManager:
     async def refresh(self) -> None:
         """Brings memory in line with the repository: loads first, then lets go."""
         async with self._changing:
-            on_disk = await asyncio.to_thread(self._source.scan)
+            on_disk = await self._inventory.look()
+            stamps = await self._inventory.files_stamps(self._loader.failed.watched())
+            self._loader.failed.look(stamps, self._loop.time())
             for removed in (self._asked_for | self._let_go) - set(on_disk):  # its number may be used again
                 self._asked_for.discard(removed)
                 self._let_go.discard(removed)
-            self._fleet.tell_refusals(on_disk)
+            self._loader.tell_refusals(on_disk)
             todo, decided = self._plan(on_disk), False
+            self._statuses.set_waiting(todo.load)  # all models are known before the first is loaded
             while todo.load:
                 # The model that most requests are for goes first: the server counts as ready with it.
                 servable_id = min(todo.load, key=lambda each: each.name != self._default_model)
@@ -143,35 +152,40 @@ class ModelManager:
                 decided = True
                 # A version that fails makes the one before it wanted, and changes what may go.
                 todo = self._plan(on_disk)
+                self._statuses.set_waiting(todo.load)
             for servable_id in todo.unload:
-                self._fleet.retire(servable_id)
+                self._loader.retire(servable_id)
             for servable_id in todo.missing:
-                self._book.set_missing(servable_id)
-            for servable_id in self._book.forget_gone({*on_disk, *todo.missing}):
-                decided |= self._fleet.forget(servable_id)
+                self._statuses.set_missing(servable_id)
+            for servable_id in self._statuses.forget_gone({*on_disk, *todo.missing}):
+                decided |= self._loader.forget(servable_id)
         if decided and self._trials:
-            await self._save()
+            await self._save_if_possible()
 
     async def load(self, name: str, version: int) -> None:
         """Loads a version of a model, "" being the default one, and keeps it whatever the policy says.
 
         Raises:
             VersionNotFoundError: It is not in the repository.
+            StateNotSavedError: It is ready, and a restart forgets that.
             FerserveError: It may not be served; the one of `VersionStatus.failure`.
         """
         servable_id = ServableId(name or self._default_model, version)
         async with self._changing:
-            on_disk = await asyncio.to_thread(self._source.scan)
-            if not self._fleet.is_ready(servable_id):
+            on_disk = await self._inventory.look()
+            loaded = not self._loader.is_ready(servable_id)
+            if loaded:
                 if servable_id not in on_disk:
                     raise VersionNotFoundError(servable_id.name, version)
                 await self._load(servable_id, on_disk[servable_id])
+            failure = self._statuses[servable_id].failure
+            if failure is None:
+                self._asked_for.add(servable_id)
+                self._let_go.discard(servable_id)
+            if loaded:
                 await self._save()  # it may have been refused before, or be a canary now
-            failure = self._book[servable_id].failure
             if failure is not None:
                 raise failure
-            self._asked_for.add(servable_id)
-            self._let_go.discard(servable_id)
 
     async def unload(self, name: str, version: int) -> None:
         """Takes a version of a model, "" being the default one, out of service until `load` brings it back.
@@ -183,7 +197,7 @@ class ModelManager:
             VersionInUseError: An alias names it, or it is the only version of its model in force.
         """
         servable_id = ServableId(name or self._default_model, version)
-        if not self._fleet.is_ready(servable_id):
+        if not self._loader.is_ready(servable_id):
             raise VersionNotFoundError(servable_id.name, version)
         names = [alias for alias, held in self._routes.aliases.of(servable_id.name).items() if held == version]
         if names:
@@ -192,7 +206,7 @@ class ModelManager:
             raise VersionInUseError(servable_id.name, version, "no other version of the model is ready")
         self._asked_for.discard(servable_id)
         self._let_go.add(servable_id)
-        self._fleet.retire(servable_id)
+        self._loader.retire(servable_id)
 
     async def set_alias(self, name: str, alias: str, version: int | None) -> None:
         """Makes an alias of a model, "" being the default one, name a version, or removes it (None).
@@ -204,6 +218,7 @@ class ModelManager:
             AliasFixedError: The settings hold this alias.
             AliasNotFoundError: There is no such alias to remove.
             VersionNotReadyError: The version is not in force.
+            StateNotSavedError: The file that keeps it cannot be written; the alias is as it was.
         """
         name = self._known(name)
         if self._routes.aliases.is_fixed(name, alias):
@@ -211,19 +226,24 @@ class ModelManager:
         known = self._routes.aliases.of(name)
         if version is None and alias not in known:
             raise AliasNotFoundError(name, alias, known)
-        if version is not None and not self._fleet.is_ready(ServableId(name, version)):
+        if version is not None and not self._loader.is_ready(ServableId(name, version)):
             raise VersionNotReadyError(name, version, alias)
         self._routes.set_alias(name, alias, version)
-        log.info("alias set", model=name, alias=alias, version=version)
         self._on_change()
-        await self._save()
+        try:
+            await self._save()
+        except StateNotSavedError:
+            self._routes.set_alias(name, alias, known.get(alias))
+            self._on_change()
+            raise
+        log.info("alias set", model=name, alias=alias, version=version)
 
     async def promote(self, name: str, version: int | None = None) -> None:
         """Makes the canary of a model, "" being the default one, its stable version; see `Rollout.promote`.
 
         Raises:
             ModelNotFoundError: No such model.
-            NoCanaryError, AliasFixedError, VersionNotReadyError: See there.
+            NoCanaryError, AliasFixedError, VersionNotReadyError, StateNotSavedError: See there.
         """
         await self._rollout.promote(self._known(name), version)
 
@@ -234,27 +254,30 @@ class ModelManager:
             ModelNotFoundError: No such model.
             NoCanaryError, NoOlderVersionError, AliasFixedError, FerserveError: See there.
         """
-        usable = await asyncio.to_thread(self._source.scan)
-        await self._rollout.roll_back(self._known(name), version, usable)
+        usable = await self._inventory.look()
+        await self._rollout.roll_back(self._known(name), version, usable, self._loop.time())
 
     async def judge_canaries(self) -> None:
         """Looks at the figures of every canary, and promotes it or takes it back if they say so."""
         await self._rollout.look()
 
+    def stop_loading(self) -> None:
+        """Has the load that runs, and all that come, end at the next chance."""
+        self._preparer.stop()
+
     async def watch(self, looks: AsyncIterator[None]) -> None:
-        """Refreshes at every one of `looks`. Cancel to stop."""
+        """Refreshes at every one of `looks`. Cancel to stop; supervised by who calls it."""
         async for _ in looks:
-            try:
-                await self.refresh()
-            except Exception:
-                log.exception("repository not read")
+            await self.refresh()
 
     async def close(self) -> None:
         """Drains and unloads everything."""
-        await self._fleet.close()
+        await self._loader.close()
 
-    async def _load(self, servable_id: ServableId, manifest_time: float) -> None:
-        await self._fleet.load(servable_id, manifest_time, lambda: self._rollout.admit(servable_id))
+    async def _load(self, servable_id: ServableId, manifest_sum: str) -> None:
+        files = (await self._inventory.files_stamps([servable_id]))[servable_id]
+        stamp = VersionStamp(manifest_sum, files)
+        await self._loader.load(servable_id, stamp, lambda: self._rollout.admit(servable_id))
 
     async def _keep(self, servable_id: ServableId) -> None:
         """Makes sure that a version is ready until an alias names it."""
@@ -262,20 +285,28 @@ class ModelManager:
         self._asked_for.discard(servable_id)
 
     async def _save(self) -> None:
-        async with (
-            self._saving
-        ):  # what is in force when it is this one's turn, so the last one written is the last
-            state = LifecycleState(self._routes.aliases.chosen, dict(self._fleet.refused))
+        """Writes what is in force when it is this one's turn, so that the last one written is the last.
+
+        Raises:
+            StateNotSavedError: The file cannot be written.
+        """
+        async with self._saving:
+            state = LifecycleState(self._routes.aliases.chosen, dict(self._loader.refused))
             try:
                 await asyncio.to_thread(self._save_state, state)
             except OSError as error:
                 log.error("decisions not saved; a restart forgets them", error=str(error))  # noqa: TRY400 - no trace
+                raise StateNotSavedError(error.strerror or str(error)) from error
 
-    def _plan(self, on_disk: Mapping[ServableId, float]) -> Plan:
+    async def _save_if_possible(self) -> None:
+        """Does the same for decisions that nobody waits for; the log has the failure."""
+        with contextlib.suppress(StateNotSavedError):
+            await self._save()
+
+    def _plan(self, on_disk: Mapping[ServableId, str]) -> Plan:
         held = self._routes.aliases.named() | self._asked_for
-        return plan(
-            on_disk, self._routes.ready(), self._fleet.failed, self._policies, held=held, shunned=self._let_go
-        )
+        failed = self._loader.failed.waiting(on_disk, self._loop.time())
+        return plan(on_disk, self._routes.ready(), failed, self._policies, held=held, excluded=self._let_go)
 
     def _model(self, name: str) -> ModelStatus:
         serving = self._routes.serving(name)
@@ -283,12 +314,28 @@ class ModelManager:
         return ModelStatus(
             name,
             name == self._default_model,
-            self._book.versions(name),
+            self._statuses.versions(name),
             policy=str(self._policies.of(name)),
             aliases=self._routes.aliases.of(name),
             serving_version=serving.id.version if serving else None,
             canary=trial.report() if trial else None,
+            skipped=self._inventory.skipped_of(name),
         )
 
+    @property
+    def _loop(self) -> asyncio.AbstractEventLoop:
+        return asyncio.get_running_loop()
+
+    def _is_known(self, name: str) -> bool:
+        return bool(self._statuses.versions(name))
+
     def _known(self, name: str) -> str:
-        return self._fleet.known(name or self._default_model)
+        """The name, or that of the default model.
+
+        Raises:
+            ModelNotFoundError: No such model.
+        """
+        name = name or self._default_model
+        if not self._is_known(name) and not self._inventory.skipped_of(name):
+            raise ModelNotFoundError(name)
+        return name

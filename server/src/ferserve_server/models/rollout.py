@@ -29,24 +29,27 @@ class Rollout:
     """Moves the aliases `stable` and `canary`. Event loop only.
 
     Args of the constructor:
-        fleet: The versions.
+        loader: The versions.
         trials: The canaries, or None if new versions are in force at once.
         load: Loads a version and keeps it; see `ModelManager.load`.
-        save: Keeps what was decided.
+        save: Keeps what was decided; raises StateNotSavedError.
+        save_if_possible: Does the same, without an error.
     """
 
     def __init__(
         self,
-        fleet: VersionLoader,
+        loader: VersionLoader,
         trials: Canaries | None,
         load: Callable[[ServableId], Awaitable[None]],
         save: Callable[[], Awaitable[None]],
+        save_if_possible: Callable[[], Awaitable[None]],
     ) -> None:
-        self._fleet = fleet
-        self._routes = fleet.routes
+        self._loader = loader
+        self._routes = loader.routes
         self._trials = trials
         self._load = load
         self._save = save
+        self._save_if_possible = save_if_possible
         self._last: dict[str, tuple[int, Verdict]] = {}
 
     def admit(self, servable_id: ServableId) -> None:
@@ -85,7 +88,7 @@ class Rollout:
             else:
                 self._refuse(trial.canary.id, f"It was tried and rolled back, {verdict.reason}: {verdict.text}.")
         if decided:
-            await self._save()
+            await self._save_if_possible()
 
     async def promote(self, name: str, version: int | None) -> None:
         """Makes the canary the stable version.
@@ -106,13 +109,15 @@ class Rollout:
             return
         if canary is None or version not in {None, canary}:
             raise NoCanaryError(name, version, canary)
-        if not self._fleet.is_ready(ServableId(name, canary)):
+        if not self._loader.is_ready(ServableId(name, canary)):
             raise VersionNotReadyError(name, canary, CANARY)
         self._tell(name, canary, Verdict(CanaryResult.PROMOTE, "OPERATOR", "an operator promoted it"))
         self._promote(name, canary)
         await self._save()
 
-    async def roll_back(self, name: str, version: int | None, usable: Mapping[ServableId, float]) -> None:
+    async def roll_back(
+        self, name: str, version: int | None, usable: Mapping[ServableId, str], now: float
+    ) -> None:
         """Takes the canary back; without one, the version that answers, and puts the one before it in force.
 
         Args:
@@ -120,6 +125,7 @@ class Rollout:
             version: Which version the caller wants gone; None: whichever it is. One that was taken back already
                 is left so.
             usable: The versions in the model folder.
+            now: The event loop's time, in seconds.
 
         Raises:
             NoCanaryError: It is neither the canary nor what answers.
@@ -129,7 +135,7 @@ class Rollout:
         """
         aliases = self._free_aliases(name)
         canary = aliases.get(CANARY)
-        if version is not None and ServableId(name, version) in self._fleet.refused:
+        if version is not None and ServableId(name, version) in self._loader.refused:
             return
         text = "An operator rolled it back. It comes again when its manifest changes or it is loaded by call."
         if canary is not None and version in {None, canary}:
@@ -142,7 +148,8 @@ class Rollout:
             raise NoCanaryError(name, version, canary)
         bad = serving.id
         older = [each for each in usable if each.name == name and each.version < bad.version]
-        older = [each for each in older if self._fleet.failed.get(each) != usable[each]]
+        unusable = self._loader.failed.waiting(usable, now)
+        older = [each for each in older if each not in unusable]
         older += [ServableId(name, each) for each in self._routes.ready_versions(name) if each < bad.version]
         if not older:
             raise NoOlderVersionError(name, bad.version)
@@ -163,7 +170,7 @@ class Rollout:
         if self._routes.aliases.of(servable_id.name).get(CANARY) == servable_id.version:
             self._routes.set_alias(servable_id.name, CANARY, None)
             self._last.pop(servable_id.name, None)
-        self._fleet.refuse(servable_id, ROLLED_BACK, message)
+        self._loader.refuse(servable_id, ROLLED_BACK, message)
         log.warning("version rolled back", servable=str(servable_id), why=message)
 
     def _free_aliases(self, name: str) -> dict[str, int]:

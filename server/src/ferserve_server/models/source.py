@@ -1,61 +1,200 @@
 """Scans the model folder and watches it for changes.
 
-What lies in the repository: `<root>/<model>/<version>/`, TensorFlow Serving's layout.
+The repository is `<root>/<model>/<version>/`, TensorFlow Serving's layout.
 
-Tells when to look at the model folder: at once when something comes into it, and every so often anyway.
+Yields when to scan the model folder: at once when something comes into it, and every so often anyway.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
+import os
+import time
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 import structlog
 import watchfiles
 
 from ferserve_server.domain.names import MODEL_NAME, VERSION
-from ferserve_server.domain.servable import ServableId
-from ferserve_server.models.manifest import MANIFEST_PATH
+from ferserve_server.domain.servable import ServableId, SkippedFolder
+from ferserve_server.models.manifest import MANIFEST_PATH, MAX_MANIFEST_BYTES, ONNX_PATH, SAVED_MODEL_PATH
 
 if TYPE_CHECKING:
-    import re
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
     from pathlib import Path
 
 
+_SETTLED_S: Final = 3.0
+"""Age from which the times of a file tell any later change of it: network drives keep whole seconds, FAT two."""
+
+_MAX_SKIPPED: Final = 100
+"""Maximum number of skipped folders that are listed: a folder of pictures holds thousands."""
+
+_MAX_STAMPED_FILES: Final = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class RepositoryScan:
+    """What lies in the repository at one moment.
+
+    Attributes:
+        versions: SHA-256 of the manifest of every version, in hex.
+        unreadable: Models, and versions of models, that could not be read: they may be there.
+        root_unreadable: Whether that is so of the whole repository, which may also not be there.
+        skipped: Folders that are no version, with the reason.
+        root_fault: Why the repository cannot be read; "" if it can.
+    """
+
+    versions: Mapping[ServableId, str] = field(default_factory=dict)
+    unreadable: frozenset[str | ServableId] = frozenset()
+    root_unreadable: bool = False
+    skipped: tuple[SkippedFolder, ...] = ()
+    root_fault: str = ""
+
+    def with_unreadable_of(self, before: Mapping[ServableId, str]) -> dict[ServableId, str]:
+        """Returns the versions, with those of an earlier scan that cannot be read now: they are not gone."""
+        kept = {
+            each: manifest_sum
+            for each, manifest_sum in before.items()
+            if self.root_unreadable or each.name in self.unreadable or each in self.unreadable
+        }
+        return {**kept, **self.versions}
+
+
 class RepositorySource:
-    """Tells which versions there are. Stateless; any thread."""
+    """Tells which versions there are. Thread-safety: any thread."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._sums: dict[Path, tuple[tuple[int, ...], str]] = {}
 
-    def scan(self) -> Mapping[ServableId, float]:
-        """Every version with a manifest, and when its manifest was last changed, in seconds since 1970.
+    def scan(self) -> RepositoryScan:
+        """Looks at every folder.
 
-        A version without a manifest is one that is still being written, and does not count. A repository that is
-        not there has no versions.
+        A version without a manifest is one that is still being written, and does not count.
         """
-        found: dict[ServableId, float] = {}
-        for model in self._folders(self.root, MODEL_NAME):
-            for version in self._folders(model, VERSION):
-                try:
-                    changed_at = (version / MANIFEST_PATH).stat().st_mtime
-                except OSError:
-                    continue
-                found[ServableId(model.name, int(version.name))] = changed_at
-        return found
+        try:
+            models = sorted(self.root.iterdir())
+        except OSError as error:
+            # On a drive that is not mounted the folder is missing too.
+            return RepositoryScan(root_unreadable=True, root_fault=error.strerror or type(error).__name__)
+        found = _Found()
+        for model in models:
+            if not model.name.startswith(".") and model.is_dir():
+                self._scan_model(model, found)
+        if not found.versions and not found.skipped and _looks_like_version(self.root):
+            text = "it is a version; --model-repo is the folder above its model"
+            found.skip("", "", "PATH_TOO_DEEP", text)
+        return RepositoryScan(found.versions, frozenset(found.unreadable), skipped=tuple(found.skipped))
 
     def directory(self, servable_id: ServableId) -> Path:
-        """Where a version lies."""
+        """Returns where a version lies."""
         return self.root / servable_id.name / str(servable_id.version)
 
-    @staticmethod
-    def _folders(parent: Path, name: re.Pattern[str]) -> list[Path]:
+    def files_stamp(self, servable_id: ServableId) -> str:
+        """Returns a digest of the names, sizes and times of a version's files: it differs while one is copied."""
+        digest, count = hashlib.sha256(), 0
+        for folder, folders, files in os.walk(self.directory(servable_id)):
+            folders.sort()
+            for name in sorted(files):
+                count += 1
+                if count > _MAX_STAMPED_FILES:
+                    return digest.hexdigest()
+                try:
+                    facts = os.stat(f"{folder}/{name}")  # noqa: PTH116 - no Path for each of thousands
+                except OSError:
+                    facts = None
+                stamp = (facts.st_size, facts.st_mtime_ns, facts.st_ino) if facts else ()
+                digest.update(f"{folder}/{name}{stamp}".encode("utf-8", "surrogateescape"))
+        return digest.hexdigest()
+
+    def _scan_model(self, model: Path, found: _Found) -> None:
+        if not MODEL_NAME.fullmatch(model.name):
+            text = "a model is called 1 to 128 of A-Z, a-z, 0-9, '.', '_', '-', with no dot first"
+            found.skip(model.name, "", "MODEL_NAME_INVALID", text)
+            return
         try:
-            return sorted(path for path in parent.iterdir() if name.fullmatch(path.name) and path.is_dir())
-        except OSError:
-            return []
+            folders = sorted(path for path in model.iterdir() if path.is_dir())
+        except OSError as error:
+            found.unreadable.add(model.name)
+            found.skip(model.name, "", "FOLDER_UNREADABLE", error.strerror or type(error).__name__)
+            return
+        if _looks_like_version(model) and VERSION.fullmatch(model.name):
+            found.skip(
+                model.name, "", "PATH_TOO_DEEP", "it is a version; --model-repo is the folder above its model"
+            )
+            return
+        if _looks_like_version(model):
+            text = "a version lies in it directly; move it into a folder named by its number, such as 1"
+            found.skip(model.name, "", "VERSION_FOLDER_MISSING", text)
+            return
+        for folder in folders:
+            if not folder.name.startswith("."):
+                self._scan_version(model.name, folder, found)
+
+    def _scan_version(self, model: str, folder: Path, found: _Found) -> None:
+        if not VERSION.fullmatch(folder.name) and _has_versions(folder):
+            text = f"it is a model; --model-repo is the folder {model} that it lies in"
+            found.skip(model, folder.name, "PATH_TOO_HIGH", text)
+            return
+        if not VERSION.fullmatch(folder.name):
+            text = "a version is a number from 1 with at most 18 digits and no leading zero"
+            found.skip(model, folder.name, "VERSION_NAME_INVALID", text)
+            return
+        servable_id = ServableId(model, int(folder.name))
+        try:
+            found.versions[servable_id] = self._manifest_sum(folder / MANIFEST_PATH)
+        except FileNotFoundError:
+            if _looks_like_version(folder):
+                text = f"there is no {MANIFEST_PATH}; publish it with ferserve-train export"
+                found.skip(model, folder.name, "MANIFEST_MISSING", text)
+        except OSError as error:
+            found.unreadable.add(servable_id)
+            found.skip(model, folder.name, "MANIFEST_UNREADABLE", error.strerror or type(error).__name__)
+
+    def _manifest_sum(self, path: Path) -> str:
+        """Reads a manifest's sum again unless its times tell that it is the same."""
+        facts = path.stat()
+        key = (facts.st_mtime_ns, facts.st_ctime_ns, facts.st_size, facts.st_ino)
+        known = self._sums.get(path)
+        if known is not None and known[0] == key:
+            return known[1]
+        with path.open("rb") as stream:
+            manifest_sum = hashlib.sha256(stream.read(MAX_MANIFEST_BYTES + 1)).hexdigest()
+        if time.time() - max(facts.st_mtime, facts.st_ctime) > _SETTLED_S:
+            self._sums[path] = key, manifest_sum
+        return manifest_sum
+
+
+class _Found:
+    """What a scan has found so far."""
+
+    def __init__(self) -> None:
+        self.versions: dict[ServableId, str] = {}
+        self.unreadable: set[str | ServableId] = set()
+        self.skipped: list[SkippedFolder] = []
+
+    def skip(self, model: str, folder: str, reason: str, message: str) -> None:
+        """Notes a folder that is no version."""
+        if len(self.skipped) < _MAX_SKIPPED:
+            self.skipped.append(SkippedFolder(model, folder, reason, message))
+
+
+def _has_versions(folder: Path) -> bool:
+    try:
+        return any(VERSION.fullmatch(each.name) and _looks_like_version(each) for each in folder.iterdir())
+    except OSError:
+        return False
+
+
+def _looks_like_version(folder: Path) -> bool:
+    try:
+        return any((folder / name).is_file() for name in (MANIFEST_PATH, SAVED_MODEL_PATH, ONNX_PATH))
+    except OSError:
+        return False
 
 
 log = structlog.get_logger(__name__)
@@ -91,7 +230,7 @@ async def changes(
         while True:
             if watch is not None and watch.done():
                 error = watch.exception()
-                # A folder that is not there yet is no fault; the next look begins anew.
+                # A folder that is not there yet is no fault; the next look begins again.
                 if not complained and not isinstance(error, FileNotFoundError):
                     complained = True
                     log.warning(

@@ -4,14 +4,16 @@
 
     {"format_version": 1,
      "aliases": {"fer-nano": {"stable": 3}},
-     "refused": [{"model": "fer-nano", "version": 4, "manifest_time": 1763712000.5,
+     "refused": [{"model": "fer-nano", "version": 4, "manifest_sha256": "5e0c...",
                   "reason": "CANARY_ROLLED_BACK", "message": "..."}]}
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import fcntl
 import json
-import math
 import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
@@ -23,19 +25,22 @@ from ferserve_server.domain.servable import ServableId
 from ferserve_server.models.aliases import parse_aliases
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 log = structlog.get_logger(__name__)
 
 _FORMAT_VERSION: Final = 1
 
+_NO_RENAMING: Final = frozenset({errno.EBUSY, errno.EXDEV, errno.EROFS, errno.EACCES, errno.EPERM})
+"""Errors of a folder that takes no new file in the place of an old one: a container mounts the file alone."""
+
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a version is not tried again until its manifest has another time than `manifest_time` (s since 1970)."""
+    """Why a version is not tried again until its manifest has another SHA-256 than `manifest_sum`."""
 
-    manifest_time: float
+    manifest_sum: str
     reason: str
     message: str
 
@@ -90,23 +95,92 @@ def write_state(path: Path | None, state: LifecycleState) -> None:
         {
             "model": each.name,
             "version": each.version,
-            "manifest_time": refusal.manifest_time,
+            "manifest_sha256": refusal.manifest_sum,
             "reason": refusal.reason,
             "message": refusal.message,
         }
         for each, refusal in sorted(state.refused.items())
     ]
     document = {"format_version": _FORMAT_VERSION, "aliases": state.aliases, "refused": refused}
+    content = json.dumps(document, indent=2, sort_keys=True).encode()
     staged = path.with_name(f".{path.name}.new")
     try:
-        with staged.open("w", encoding="utf-8") as stream:
-            json.dump(document, stream, indent=2, sort_keys=True)
+        with staged.open("wb") as stream:
+            stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
         staged.replace(path)
-    except BaseException:
-        staged.unlink(missing_ok=True)
-        raise
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            staged.unlink(missing_ok=True)
+        if error.errno not in _NO_RENAMING or not path.exists():
+            raise
+        _write_in_place(path, content)
+
+
+def _write_in_place(path: Path, content: bytes) -> None:
+    """Writes a file that cannot be replaced: it is mounted by itself, or its folder is read-only."""
+    with path.open("r+b") as stream:
+        if hasattr(os, "posix_fallocate"):  # so that a full disk is noticed before anything is overwritten
+            os.posix_fallocate(stream.fileno(), 0, len(content))
+        stream.write(content)
+        stream.truncate()
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+class StateFile:
+    """The file of one server; notices when another server has written it. One call at a time, any thread.
+
+    Args of the constructor:
+        path: The file, there or not; None keeps nothing.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._seen = _content(path)
+
+    def read(self) -> LifecycleState:
+        """Reads what was decided; see `read_state`."""
+        self._seen = _content(self._path)
+        return read_state(self._path)
+
+    def write(self, state: LifecycleState) -> None:
+        """Writes what was decided; see `write_state`.
+
+        Raises:
+            OSError: The file cannot be written, or another server has written it since it was read here.
+        """
+        if self._path is None:
+            return
+        with _locked(self._path):
+            if _content(self._path) != self._seen:
+                raise OSError(
+                    errno.ESTALE,
+                    "another server has written lifecycle_state_file; give each server a file of its own, or "
+                    "restart this one to take over what the other decided",
+                )
+            write_state(self._path, state)
+            self._seen = _content(self._path)
+
+
+def _content(path: Path | None) -> bytes | None:
+    if path is None:
+        return None
+    try:
+        return path.read_bytes()
+    except OSError:
+        return None
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Keeps other servers from writing meanwhile, where the folder takes a lock file."""
+    with contextlib.ExitStack() as held:
+        with contextlib.suppress(OSError):
+            lock = held.enter_context(path.with_name(f".{path.name}.lock").open("w"))
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _parse(document: Any) -> LifecycleState:  # noqa: ANN401 - whatever JSON held
@@ -125,9 +199,9 @@ def _parse(document: Any) -> LifecycleState:  # noqa: ANN401 - whatever JSON hel
 
 def _parse_refusal(entry: Any) -> tuple[ServableId, Refusal]:  # noqa: ANN401 - as above
     name, version, texts = entry["model"], entry["version"], (entry["reason"], entry["message"])
-    manifest_time = float(entry["manifest_time"])
-    if not (isinstance(name, str) and type(version) is int and version > 0 and math.isfinite(manifest_time)):
-        raise ValueError(f"refused: {name!r}, version {version!r}, of {manifest_time} is no version")
+    manifest_sum = entry["manifest_sha256"]
+    if not (isinstance(name, str) and type(version) is int and version > 0 and isinstance(manifest_sum, str)):
+        raise ValueError(f"refused: {name!r}, version {version!r}, of {manifest_sum!r} is no version")
     if not all(isinstance(text, str) for text in texts):
         raise ValueError(f"refused: reason and message of {name}/{version} must be texts")
-    return ServableId(name, version), Refusal(manifest_time, *texts)
+    return ServableId(name, version), Refusal(manifest_sum, *texts)

@@ -42,16 +42,29 @@ class StatusStore:
             )
             self.set(VersionStatus(servable_id, ServableState.FAILED, failure=failure))
 
+    def set_waiting(self, wanted: Collection[ServableId]) -> None:
+        """Notes which versions are to be loaded, and drops those that were to be and are no longer."""
+        for servable_id in wanted:
+            status = self._status.get(servable_id)
+            if status is None or status.state is ServableState.UNLOADED:
+                self.set(VersionStatus(servable_id, ServableState.WAITING))
+        waiting = [each for each, status in self._status.items() if status.state is ServableState.WAITING]
+        for servable_id in waiting:
+            if servable_id not in wanted:
+                del self._status[servable_id]
+                self._tell(servable_id, ServableState.UNLOADED)
+
     def forget_gone(self, present: Collection[ServableId]) -> list[ServableId]:
         """Drops what is neither in memory nor in `present`, and tells which that was."""
         gone = [
             servable_id
             for servable_id, status in self._status.items()
-            if servable_id not in present and status.state in {ServableState.FAILED, ServableState.UNLOADED}
+            if servable_id not in present
+            and status.state in {ServableState.WAITING, ServableState.FAILED, ServableState.UNLOADED}
         ]
         for servable_id in gone:
             state = self._status.pop(servable_id).state
-            if state is ServableState.FAILED:
+            if state is not ServableState.UNLOADED:
                 self._tell(servable_id, ServableState.UNLOADED)  # so that no failure is shown for ever
         return gone
 

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from dataclasses import dataclass, field
@@ -73,7 +74,8 @@ class TuneCache:
             staged.replace(self._path)
         except OSError as error:
             self._complain("tune_cache cannot be written; the next start measures again", error)
-            staged.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # a disk that takes no file lets none go either
+                staged.unlink(missing_ok=True)
 
     def _entries(self) -> dict[str, Any]:
         if self._path is None:
@@ -83,7 +85,7 @@ class TuneCache:
         except FileNotFoundError:
             return {}
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            self._complain("tune_cache cannot be used and is written anew", error)
+            self._complain("tune_cache cannot be used and is written again", error)
             return {}
 
     def _key(self, manifest_sum: str) -> str:

@@ -11,7 +11,6 @@ import statistics
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
-from zipfile import BadZipFile
 
 import numpy as np
 
@@ -23,11 +22,10 @@ from ferserve_server.models.tuning import landmarks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
 
     from ferserve_server.domain.face import CropBatch, Scores
     from ferserve_server.domain.ports import Servable
-    from ferserve_server.domain.servable import InputSpec
+    from ferserve_server.domain.servable import GoldenSet
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +50,6 @@ class ValidationLimits:
     def tried_sizes(self) -> tuple[int, ...]:
         """Batch sizes it is tried at."""
         return landmarks(self.bucket_sizes)
-
-
-@dataclass(frozen=True, slots=True)
-class GoldenSet:
-    """What a version was published with: `faces` uint8 [N, H, W, 1], N >= 1, and its `scores` float32 [N, K]."""
-
-    faces: CropBatch
-    scores: Scores
 
 
 def check_labels(labels: Sequence[str], labels_in_force: Sequence[str] | None) -> None:
@@ -99,25 +89,6 @@ def warm(servable: Servable, bucket_sizes: Sequence[int]) -> None:
                 "OUTPUT_MISMATCH", f"{size} faces gave scores of shape {scores.shape}, not {expected}."
             )
         _check_finite(scores)
-
-
-def read_golden(directory: Path, spec: InputSpec) -> GoldenSet:
-    """Reads the golden set of the version in `directory`: `faces` and `probabilities` of its golden.npz.
-
-    Raises:
-        ModelRejectedError: GOLDEN_MISSING or GOLDEN_INVALID.
-    """
-    try:
-        # Opened here: numpy leaves a file open that turns out to be no archive.
-        with (directory / GOLDEN_PATH).open("rb") as stream, np.load(stream, allow_pickle=False) as golden:
-            faces, expected = golden["faces"], golden["probabilities"]
-    except FileNotFoundError:
-        raise ModelRejectedError("GOLDEN_MISSING", f"There is no {GOLDEN_PATH}.") from None
-    except (OSError, EOFError, ValueError, KeyError, TypeError, BadZipFile) as error:
-        raise ModelRejectedError("GOLDEN_INVALID", f"{GOLDEN_PATH} cannot be read.") from error
-    if faces.dtype != np.uint8 or faces.shape[1:] != (spec.height, spec.width, 1) or len(faces) == 0:
-        raise ModelRejectedError("GOLDEN_INVALID", f"{GOLDEN_PATH} holds no faces of the model's size.")
-    return GoldenSet(faces, expected)
 
 
 def score_all(servable: Servable, faces: CropBatch, bucket_sizes: Sequence[int]) -> Scores:

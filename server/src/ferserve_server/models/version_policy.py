@@ -102,13 +102,13 @@ class Plan:
 
 
 def plan(
-    on_disk: Mapping[ServableId, float],
+    on_disk: Mapping[ServableId, str],
     ready: Collection[ServableId],
-    failed: Mapping[ServableId, float],
+    failed: Mapping[ServableId, str],
     policies: Policies,
     *,
     held: Collection[ServableId] = (),
-    shunned: Collection[ServableId] = (),
+    excluded: Collection[ServableId] = (),
 ) -> Plan:
     """Says which versions to load and which to let go.
 
@@ -118,12 +118,12 @@ def plan(
     last good version of a model stays, and what is in `held` always does.
 
     Args:
-        on_disk: Versions in the repository and when their manifests changed, in seconds since 1970.
+        on_disk: Versions in the repository, and the sums of their manifests.
         ready: Versions that answer requests.
-        failed: Versions that could not be loaded, and their manifests' time when that was tried.
+        failed: Versions that could not be loaded, and their manifests' sums when that was tried.
         policies: Which versions each model keeps.
         held: Versions that are wanted whatever the policy says: those with an alias, or asked for by an operator.
-        shunned: Versions that the policy may not bring in: those an operator let go. `held` wins over it.
+        excluded: Versions that the policy may not bring in: those an operator let go. `held` wins over it.
     """
     load: list[ServableId] = []
     unload: list[ServableId] = []
@@ -132,12 +132,12 @@ def plan(
         policy = policies.of(model)
         if isinstance(policy, Specific):
             named = {ServableId(model, version) for version in policy.versions}
-            missing |= {each for each in named - set(shunned) if each not in on_disk and each not in ready}
+            missing |= {each for each in named - set(excluded) if each not in on_disk and each not in ready}
         usable = [
             each for each in _newest_first(model, on_disk) if each in ready or failed.get(each) != on_disk[each]
         ]
         first = [each for each in usable if each in held]
-        chosen = _chosen(policy, [each for each in usable if each not in shunned])
+        chosen = _chosen(policy, [each for each in usable if each not in excluded])
         load += [each for each in dict.fromkeys([*first, *chosen]) if each not in ready]
         kept = {each for each in ready if each.name == model and (each in chosen or each in held)}
         room = policy.count - len(kept.intersection(chosen)) if isinstance(policy, Latest) else 0
@@ -145,7 +145,7 @@ def plan(
         for each in _newest_first(model, ready):
             if each in kept:
                 continue
-            if room > 0 and each not in shunned and (each in on_disk or not kept):
+            if room > 0 and each not in excluded and (each in on_disk or not kept):
                 room -= 1
                 stays = True
             else:

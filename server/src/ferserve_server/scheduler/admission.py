@@ -217,10 +217,10 @@ def rows_to_displace(own: int, largest: int, wanted: int, missing: int) -> int:
     return missing if 0 < missing <= largest - (own + wanted) else 0
 
 
-def displaced_by(entry: Entry, queue: FairQueue, limits: QueueLimits) -> list[Entry]:
-    """Lists the waiting requests whose places a request takes: the newest of the caller that fills the queue.
+def displaced_requests(entry: Entry, queue: FairQueue, limits: QueueLimits) -> list[Entry]:
+    """Lists the requests whose places a request takes: the newest of the caller that fills the queue.
 
-    Empty where there is room, and where that caller would be left with less than its share.
+    The list is empty if there is room already, or if that caller keeps its places.
     """
     face_count = len(entry.crops)
     over_bytes = queue.byte_count + entry.crops.nbytes - limits.max_bytes

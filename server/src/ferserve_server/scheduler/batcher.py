@@ -154,7 +154,7 @@ class Batcher:
         if self._runner.failing:
             raise EngineLostError(executed=False)
         queue = self._queue
-        displaced = admission.displaced_by(entry, queue, self._limits)
+        displaced = admission.displaced_requests(entry, queue, self._limits)
         own_faces = queue.faces_of(entry.caller)
         admission.check_admission(
             face_count=len(entry.crops),
@@ -310,9 +310,10 @@ class Batcher:
         """Finds the row at fault by halves, and fails it alone."""
         self._observer.batch_failed(self._servable.id, face_count=batch.row_count)
         log.error("batch failed", servable=str(self._servable.id), faces=batch.row_count, exc_info=error)
-        if isinstance(error, EngineLostError):  # not tried again: one of its rows may be the cause
-            if error.executed:
-                self._suspects.accuse(batch, self._clock.now())
+        # Not tried again: one of its rows may be the cause.
+        if isinstance(error, EngineStalledError) or (isinstance(error, EngineLostError) and error.executed):
+            self._suspects.accuse(batch, self._clock.now())
+        if isinstance(error, EngineLostError | EngineStalledError):
             self._fail_requests(batch, error)
             return
         batch.attempts.failed += 1

@@ -14,7 +14,7 @@ from google.protobuf import message_factory
 
 from ferserve.v1 import model_service_pb2 as model_pb2
 from ferserve_server.domain.canary import CanaryMode, CanaryResult
-from ferserve_server.domain.errors import InvalidRequestError
+from ferserve_server.domain.errors import InvalidRequestError, ModelRejectedError
 from ferserve_server.domain.servable import Precision, ServableState
 from ferserve_server.services.codec import messages
 from ferserve_server.services.reading import service_handler
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 
 _STATES: Final = {
+    ServableState.WAITING: model_pb2.SERVABLE_STATE_WAITING,
     ServableState.LOADING: model_pb2.SERVABLE_STATE_LOADING,
     ServableState.READY: model_pb2.SERVABLE_STATE_READY,
     ServableState.DRAINING: model_pb2.SERVABLE_STATE_DRAINING,
@@ -66,6 +67,13 @@ def format_model(model: ModelStatus) -> model_pb2.Model:
         aliases=model.aliases,
         serving_version=model.serving_version or 0,
         canary=None if model.canary is None else _format_canary(model.canary),
+        skipped_folders=[
+            model_pb2.SkippedFolder(
+                folder=each.folder,
+                failure=messages.format_failure(ModelRejectedError(each.reason, each.message)),
+            )
+            for each in model.skipped
+        ],
     )
 
 

@@ -50,6 +50,7 @@ _CODES: Final[dict[type[errors.FerserveError], grpc.StatusCode]] = {
     errors.VersionInUseError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.AliasFixedError: grpc.StatusCode.FAILED_PRECONDITION,
     control_errors.NoCanaryError: grpc.StatusCode.FAILED_PRECONDITION,
+    control_errors.StateNotSavedError: grpc.StatusCode.FAILED_PRECONDITION,
     control_errors.NoOlderVersionError: grpc.StatusCode.FAILED_PRECONDITION,
     control_errors.ControlDisabledError: grpc.StatusCode.PERMISSION_DENIED,
     control_errors.OriginNotAllowedError: grpc.StatusCode.PERMISSION_DENIED,

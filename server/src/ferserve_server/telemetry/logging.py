@@ -1,36 +1,85 @@
-"""Structured logs on stderr: one JSON object a line, or coloured lines on a terminal."""
+"""Sets structured logs up: one JSON object a line, or coloured lines on a terminal."""
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from structlog.tracebacks import ExceptionDictTransformer
 
+from ferserve_server.runtime.process_output import current_output, write_plain
+
+if TYPE_CHECKING:
+    from collections.abc import MutableMapping, Sequence
+
 
 def set_up_logging(level: str, log_format: str) -> None:
-    """Sets the process's logging up. Call once, at start.
+    """Sets the process's logging up. Call once, at start, after `process_output.open_output` if that is called.
+
+    Log calls never raise, and never block where the output was taken over.
 
     Args:
         level: Least severity: debug, info, warning or error.
-        log_format: json, console, or auto, which is console on a terminal.
+        log_format: json, console, or auto; see `chosen_format`.
     """
-    console = log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
     processors: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    if console:
+    if chosen_format(log_format) == "console":
         processors.append(structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback))
     else:
         # The library's ready-made renderer adds every local variable, and with it the callers' pixels.
         traces = structlog.processors.ExceptionRenderer(ExceptionDictTransformer(show_locals=False))
         processors += [traces, structlog.processors.JSONRenderer()]
     structlog.configure(
-        processors=processors,
+        processors=[_Guarded(processors)],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level.upper())),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=_OutputLogger,
         cache_logger_on_first_use=True,
     )
+
+
+def chosen_format(log_format: str) -> str:
+    """Returns json or console; for auto, console if the log ends on a terminal."""
+    if log_format != "auto":
+        return log_format
+    output = current_output()
+    if output is not None:
+        return "console" if output.on_terminal else "json"
+    return "console" if sys.stderr is not None and sys.stderr.isatty() else "json"
+
+
+class _Guarded:
+    """Runs a chain of processors; a value that one of them cannot take costs the details, not the caller."""
+
+    def __init__(self, processors: Sequence[structlog.typing.Processor]) -> None:
+        self._processors = processors
+
+    def __call__(self, logger: Any, method: str, event: MutableMapping[str, Any]) -> str:  # noqa: ANN401 - structlog's
+        """Returns the rendered record."""
+        text = str(event.get("event", ""))[:500]
+        try:
+            result: Any = event
+            for processor in self._processors:
+                result = processor(logger, method, result)
+            return str(result)
+        except Exception as error:  # noqa: BLE001 - logging must not fail what it reports
+            return json.dumps({"event": text, "level": method, "log_error": type(error).__name__})
+
+
+class _OutputLogger:
+    """Writes rendered records to the output of the process; structlog makes one for each logger."""
+
+    def __init__(self, *_: object) -> None:
+        pass
+
+    def msg(self, record: str) -> None:
+        """Writes a record."""
+        write_plain(record)
+
+    debug = info = warning = error = critical = exception = log = fatal = warn = msg

@@ -212,6 +212,15 @@ class Metrics:
             "servable_precision", "1; the label tells what a version computes in.", (*_VERSION_LABELS, "precision")
         )
         self.build_info = self._gauge("build_info", "1; the labels tell what runs.", ("version",))
+        self.log_lines_dropped = self._counter(
+            "log_lines_dropped_total",
+            "Log lines that were lost: the reader was slow or gone, the disk full, or a library wrote too many.",
+        )
+        self.background_failures = self._counter(
+            "background_failures_total",
+            "Exceptions that ended a background task, which was restarted.",
+            ("task",),
+        )
 
     def _declare_canaries(self) -> None:
         self.canary_share = self._gauge(
@@ -246,6 +255,22 @@ class Metrics:
         """Asks for the connections of a port at every scrape. The callables must be thread-safe."""
         self.connections.labels(port).set_function(open_count)
         self._readers.writers.append(_counting(self.connections_rejected.labels(port), rejected_count))
+
+    def count_dropped_log_lines(self, dropped_count: Callable[[], int]) -> None:
+        """Counts what `dropped_count`, which only grows, says whenever the metrics are read."""
+        counted = 0
+
+        def count() -> None:
+            nonlocal counted
+            now = dropped_count()
+            self.log_lines_dropped.inc(now - counted)
+            counted = now
+
+        self.before_reading(count)
+
+    def background_failed(self, task: str) -> None:
+        """Counts an exception that ended a background task. Any thread."""
+        self.background_failures.labels(task).inc()
 
     def write_held_back(self) -> None:
         """Has everything counted that was told so far; reading the registry does so by itself. Any thread."""

@@ -75,6 +75,7 @@ def read_batch_answer(response: emotion_pb2.ClassifyFacesResponse) -> TierAnswer
 
 
 _STATES: Final = {
+    model_pb2.SERVABLE_STATE_WAITING: ServableState.WAITING,
     model_pb2.SERVABLE_STATE_LOADING: ServableState.LOADING,
     model_pb2.SERVABLE_STATE_READY: ServableState.READY,
     model_pb2.SERVABLE_STATE_DRAINING: ServableState.DRAINING,

@@ -22,6 +22,7 @@ from ferserve_server.scheduler.assembly import BatchOutcome, copy_rows, drop_can
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from ferserve_server.domain.face import CropBatch
     from ferserve_server.domain.ports import Clock, Priority
@@ -50,6 +51,9 @@ class UpstreamServable:
             UnsupportedError: Always; so with the methods below that return something.
         """
         raise self._elsewhere(crops)
+
+    def read_golden(self, directory: Path) -> NoReturn:  # noqa: D102 - see `predict`
+        raise self._elsewhere(directory)
 
     def with_precision(self, precision: Precision) -> NoReturn:  # noqa: D102 - see `predict`
         raise self._elsewhere(precision)

@@ -19,6 +19,7 @@ from ferserve_server.ipc.channel import Channel, ChannelClosedError
 from ferserve_server.ipc.child_process import Child
 from ferserve_server.ipc.framed_channel import MESSAGE_BYTES
 from ferserve_server.ipc.shared_memory import SharedBlock, SlotLayout
+from ferserve_server.runtime.process_output import child_stderr
 from ferserve_server.workers import connection_passing
 from ferserve_server.workers.handler import WorkerHandler
 from ferserve_server.workers.rpc_channel import RpcChannel
@@ -134,7 +135,12 @@ class WorkerProcess:
             way_in, way_out = Channel.pair(connection_passing.MESSAGE_BYTES)
             handing_over = self._handing_over = connection_passing.ConnectionSender(way_in, self._plan.returned)
             try:
-                self._child = await asyncio.to_thread(Child, self._plan.module, (), (theirs, way_out))
+                facts: dict[str, object] = {"process": "worker"}
+                with child_stderr(facts) as stderr:
+                    framed = ("framed",) if stderr is not None else ()
+                    ends = (theirs, way_out)
+                    self._child = await asyncio.to_thread(Child, self._plan.module, framed, ends, stderr)
+                facts["pid"] = self._child.pid
                 with contextlib.suppress(ChannelClosedError):  # it has ended already: told when it is read
                     ours.send(json.dumps({"memory_bytes": self._plan.memory_bytes}).encode(), [block.fd])
             except BaseException:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from ferserve_server.models.catalog import ServiceState
+from ferserve_server.runtime.background_tasks import supervise
 from ferserve_server.workers.json_codec import write_value
 from ferserve_server.workers.process import LONGEST_START_S, WorkerProcess, WorkerStartError, watch_process
 
@@ -57,9 +58,10 @@ class WorkerSupervisor:
         news: What to do with their news, by name: called with the process's key and the value.
         questions: What answers their questions, by name, beside those for changes.
         gone: Called with the key of a process that has ended.
+        count_failure: Called with the name of a task of this object that failed and is restarted.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - its collaborators
         self,
         plan: WorkerPlan,
         count: int,
@@ -69,6 +71,7 @@ class WorkerSupervisor:
         news: Mapping[str, Callable[[Hashable, Json], None]],
         questions: Mapping[str, Callable[[Json], Awaitable[object]]],
         gone: Callable[[Hashable], None],
+        count_failure: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._plan = plan
         self._count = count
@@ -77,8 +80,10 @@ class WorkerSupervisor:
         self._news = news
         self._questions = {**questions, "change": self._change}
         self._gone = gone
+        self._count_failure = count_failure
         self._loop = asyncio.get_running_loop()
         self._fronts: dict[int, WorkerProcess] = {}
+        self._serials: dict[int, int] = {}
         self._keepers: list[asyncio.Task[None]] = []
         self._ending = False
         self._stale = False
@@ -118,8 +123,13 @@ class WorkerSupervisor:
             raise WorkerStartError(
                 f"a worker process did not take calls in within {LONGEST_START_S:g} s"
             ) from error
-        self._keepers = [self._loop.create_task(self._keep(index, front)) for index, front in enumerate(first)]
-        self._keepers.append(self._loop.create_task(self._tell_canaries()))
+        self._keepers = [
+            self._loop.create_task(supervise(f"worker {index}", partial(self._keep, index), self._count_failure))
+            for index in range(len(first))
+        ]
+        self._keepers.append(
+            self._loop.create_task(supervise("canary figures", self._tell_canaries, self._count_failure))
+        )
 
     def state_changed(self) -> None:
         """Tells all of them of the models, once for all changes of a turn of the event loop."""
@@ -166,7 +176,7 @@ class WorkerSupervisor:
         return write_value(ServiceState(self._default_model, models.default_ready, models.models()))
 
     async def _start(self, index: int) -> WorkerProcess:
-        serial = self.restart_count
+        serial = self._serials[index] = self.restart_count
         news = {name: partial(take, (index, serial)) for name, take in self._news.items()}
         front = WorkerProcess(self._plan, news, self._questions, self.tell_changes)
         # Noted before it runs, so that it misses no change.
@@ -175,10 +185,11 @@ class WorkerSupervisor:
         log.info("worker process started", front=index, pid=front.pid)
         return front
 
-    async def _keep(self, index: int, front: WorkerProcess) -> None:
+    async def _keep(self, index: int) -> None:
         """Starts another worker process whenever one has ended, or hangs."""
         pause_s, longest_s = _RESTART_RANGE_S
-        key = (index, 0)
+        key = (index, self._serials[index])
+        front = self._fronts[index]
         while True:
             started_at = self._loop.time()
             await watch_process(front)
@@ -195,7 +206,7 @@ class WorkerSupervisor:
             key = (index, self.restart_count)
             try:
                 front = await self._start(index)
-            except OSError as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is, there must be another try
                 log.error("worker process cannot be started", front=index, error=str(error))  # noqa: TRY400 - no trace
                 front = self._fronts[index]
                 await front.end()

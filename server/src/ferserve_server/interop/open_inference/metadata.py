@@ -27,6 +27,7 @@ EXTENSIONS: Final = (
 
 _PLATFORM: Final = "tensorflow_savedmodel"
 _STATES: Final = {
+    ServableState.WAITING: "LOADING",
     ServableState.LOADING: "LOADING",
     ServableState.READY: "READY",
     ServableState.DRAINING: "UNLOADING",

@@ -34,6 +34,7 @@ _SIGNATURE: Final = "serving_default"
 _PREDICT: Final = "tensorflow/serving/predict"
 # Numbers of ModelVersionStatus.State.
 _STATES: Final = {
+    ServableState.WAITING: 10,
     ServableState.LOADING: 20,
     ServableState.READY: 30,
     ServableState.DRAINING: 40,

@@ -1,0 +1,98 @@
+"""Brings an engine process to the point where it serves a version: load, share memory, warm."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Final
+
+from ferserve_server.engine.messages import describe, read_count
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from ferserve_server.domain.servable import ModelDescription, Precision, ServableId
+    from ferserve_server.engine.process import EngineProcess
+    from ferserve_server.ipc.shared_memory import SharedBlock
+
+LOADED_HANDLE: Final = 0
+"""Number of the servable that loading makes, as it was published; others are made from it and count on."""
+
+MAX_EXECUTORS: Final = 1024
+"""Maximum number of batches at once, because each has a slot of shared memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A version to load: which, where it lies, and what its manifest says."""
+
+    id: ServableId
+    directory: Path
+    description: ModelDescription
+
+
+@dataclass(frozen=True, slots=True)
+class WarmState:
+    """What a process serves with.
+
+    Attributes:
+        handle: Number of the servable.
+        precision: What that computes in.
+        bucket_sizes: Batch sizes that it is used in.
+        spare_sizes: Batch sizes of the session beside the executors; empty for none.
+    """
+
+    handle: int
+    precision: Precision
+    bucket_sizes: Sequence[int] = ()
+    spare_sizes: Sequence[int] = ()
+
+
+def load_version(process: EngineProcess, version: Version, *, gives_way: bool) -> int:
+    """Has a process load a version; returns the number of batches that it runs at once. Blocking.
+
+    Raises:
+        AnswerInvalidError: That number is none.
+        Exception: See `EngineProcess.ask`.
+    """
+    fields = {
+        "gives_way": gives_way,
+        "id": version.id,
+        "directory": str(version.directory),
+        "description": describe(version.description),
+        "handle": LOADED_HANDLE,
+    }
+    return read_count(process.ask("load", fields), "executor_count", MAX_EXECUTORS)
+
+
+def share_block(process: EngineProcess, block: SharedBlock, *, largest_batch: int, executor_count: int) -> None:
+    """Gives a process the memory for faces and scores, and has it start its executors. Blocking.
+
+    Raises:
+        Exception: See `EngineProcess.ask`.
+    """
+    fields = {"layout": asdict(block.layout), "largest_batch": largest_batch, "executor_count": executor_count}
+    process.ask("share", fields, [block.fd])
+
+
+def warm_as(process: EngineProcess, state: WarmState, executor_count: int, *, gives_way: bool) -> None:
+    """Makes a process that has loaded a version ready to serve as another one did. Blocking.
+
+    Raises:
+        Exception: See `EngineProcess.ask`.
+    """
+
+    def ask(do: str, **fields: object) -> None:
+        process.ask(do, {"gives_way": gives_way, **fields})
+
+    handle, sizes = state.handle, list(state.bucket_sizes)
+    if handle != LOADED_HANDLE:
+        ask("with_precision", handle=LOADED_HANDLE, new_handle=handle, precision=state.precision.value)
+        ask("close", handle=LOADED_HANDLE)
+    if not gives_way:  # first runs for the slot of `predict`, on a thread that serves nobody
+        for size in sizes:
+            ask("predict", handle=handle, row_count=size)
+    threads = 1 if gives_way else executor_count
+    ask("warm_executors", handle=handle, bucket_sizes=sizes, thread_count=threads)
+    if state.spare_sizes:
+        ask("reserve_session", handle=handle, bucket_sizes=list(state.spare_sizes))
