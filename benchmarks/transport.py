@@ -2,7 +2,7 @@
 
 The bare server parses nothing and answers with bytes of the same sizes, so that no Python gRPC server does less
 for a call; what ferserve takes more is its own: parsing, admission, batching, metrics. A second one has gRPC poll
-as ferserve's own does (docs/adr/0023), which is what answers with `--door grpc` (docs/adr/0024). All get the same
+as ferserve's own does (docs/adr/0023), which is what answers with `--grpc-server grpcio` (docs/adr/0024). All get the same
 loads in short turns, so that a machine that changes its pace changes them all. Processor time does not count what
 other work takes: its ratios hold on a busy machine, give or take the caches, throughput and latency do not. Prints
 a table and writes benchmarks/results/transport.json. Run with `make bench`.
@@ -24,7 +24,7 @@ from servers import copy_model, echo, null_ferserve
 from serving_tables import transport_table
 
 RESULTS = Path(__file__).resolve().parent / "results"
-ECHO, ALIKE, OURS, GRPC = "bare gRPC", "bare gRPC that polls alike", "ferserve", "ferserve, --door grpc"
+ECHO, ALIKE, OURS, GRPC = "bare gRPC", "bare gRPC that polls alike", "ferserve", "ferserve, --grpc-server grpcio"
 CPU = "cpu_s_per_1000_faces"
 
 
@@ -38,7 +38,7 @@ def measure(options: argparse.Namespace, work: Path) -> dict[str, Any]:
             ALIKE: stack.enter_context(echo(work / "alike.log", polls_as_ferserve=True)),
             OURS: stack.enter_context(null_ferserve(repository, work / "null.log", options.server_flag)),
             GRPC: stack.enter_context(
-                null_ferserve(repository, work / "grpc.log", ["--door", "grpc", *options.server_flag])
+                null_ferserve(repository, work / "grpc.log", ["--grpc-server", "grpcio", *options.server_flag])
             ),
         }
         found = in_turns(servers, loads, rounds=options.rounds, warm_s=options.warm_s, measure_s=options.measure_s)

@@ -9,7 +9,7 @@ from load.call_frames import FIRST_WINDOW, LARGEST_WINDOW, CallFrames, beginning
 from load.lane import Lane, OpenCall
 
 from ferserve_server.domain.errors import DeadlineUnmeetableError
-from ferserve_server.transport.express.frames import (
+from load.frames import (
     ACK,
     END_STREAM,
     PREFACE,

@@ -18,6 +18,7 @@ from ferserve_server.collector import set_aside_what_is_there
 from ferserve_server.draining import DRAIN_SLACK_S, drain
 from ferserve_server.front_assembly import running_fronts
 from ferserve_server.fronts.told_models import ToldModels
+from ferserve_server.http2.listener import accepting
 from ferserve_server.model_assembly import build_manager
 from ferserve_server.model_lifecycle import close_models, kept
 from ferserve_server.observability.exposition import MetricsAddressError, MetricsServer
@@ -28,7 +29,6 @@ from ferserve_server.transport.addresses import ListenError, ReservedPort, bound
 from ferserve_server.transport.compat.statistics import Statistics
 from ferserve_server.transport.control import TokenFileError
 from ferserve_server.transport.control_server import listening_control
-from ferserve_server.transport.express.accepting import accepting
 from ferserve_server.transport.upstream.channel import UpstreamFilesError
 from ferserve_server.upstream_assembly import running_upstream
 
@@ -39,9 +39,9 @@ if TYPE_CHECKING:
     from ferserve_server.domain.models import Models
     from ferserve_server.domain.ports import Loader
     from ferserve_server.fronts.supervisor import Fronts
+    from ferserve_server.http2.registry import ConnectionRegistry
     from ferserve_server.service_assembly import Service
     from ferserve_server.settings import Settings
-    from ferserve_server.transport.express.connections import Connections
 
 log = structlog.get_logger(__name__)
 
@@ -188,14 +188,14 @@ async def running_server(settings: Settings, loader: Loader | None) -> AsyncIter
 
 async def _bind_for_several(
     settings: Settings, service: Service, clock: MonotonicClock, stack: contextlib.AsyncExitStack
-) -> tuple[Settings, Connections | None, list[socket.socket], int | None]:
+) -> tuple[Settings, ConnectionRegistry | None, list[socket.socket], int | None]:
     """Binds the address of several processes until the stack is left.
 
     Returns:
         The settings of the front processes; what serves connections in this one and the sockets to accept them on,
         None and none if the front processes listen themselves, as gRPC's server has to; the port.
     """
-    if settings.door == "grpc":
+    if settings.grpc_server == "grpcio":
         reserved = stack.enter_context(ReservedPort(settings.listen, "--listen"))
         return settings.model_copy(update={"listen": reserved.address}), None, [], reserved.port
     own = await stack.enter_async_context(service.connections(settings, clock.now))

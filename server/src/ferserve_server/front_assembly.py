@@ -66,7 +66,7 @@ async def running_fronts(
         takers = fronts.takers
         index = front_for_next(own.count, [front.connection_count for front in takers], share)
         if index is None or not takers[index].hand_over(accepted):
-            own.adopt(accepted)
+            own.accept(accepted)
 
     plan = FrontPlan(
         _MODULE,

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ferserve_server.backends.processor import cpu_count
+from ferserve_server.background import background
+from ferserve_server.grpc.router import EmotionCalls, Router
+from ferserve_server.grpc.stream import GrpcStream
+from ferserve_server.http2.listener import accepting
+from ferserve_server.http2.registry import ConnectionLimits, ConnectionRegistry, serving
 from ferserve_server.observability.observers import CallMetrics, VisionMetrics
 from ferserve_server.pipeline.analyze_images import AnalyzeImages
 from ferserve_server.pipeline.classify_faces import ClassifyFaces
@@ -15,10 +21,6 @@ from ferserve_server.transport.addresses import bound, port_of
 from ferserve_server.transport.calls import Calls
 from ferserve_server.transport.control import build_control
 from ferserve_server.transport.emotion_servicer import EmotionServicer
-from ferserve_server.transport.express.accepting import accepting
-from ferserve_server.transport.express.connections import Connections, open_connections
-from ferserve_server.transport.express.door import Door
-from ferserve_server.transport.express.method_table import MethodTable
 from ferserve_server.transport.health import HealthReporter
 from ferserve_server.transport.interop import build_interop, compat_names
 from ferserve_server.transport.limits import RequestLimits
@@ -81,9 +83,9 @@ class Service:
         Raises:
             ListenError: The address cannot be listened on.
         """
-        if settings.door == "express":
+        if settings.grpc_server == "native":
             async with self.connections(settings, now) as own:
-                with bound(settings.listen, "--listen") as sockets, accepting(sockets, own.adopt):
+                with bound(settings.listen, "--listen") as sockets, accepting(sockets, own.accept):
                     yield port_of(sockets)
             return
         server = new_server(self.limits, share_port=share_port, max_connection_age_s=settings.max_connection_age_s)
@@ -92,20 +94,34 @@ class Service:
             yield port
 
     @contextlib.asynccontextmanager
-    async def connections(self, settings: Settings, now: Callable[[], float]) -> AsyncIterator[Connections]:
-        """The same at the express door, on the connections that it is given.
+    async def connections(
+        self, settings: Settings, now: Callable[[], float]
+    ) -> AsyncIterator[ConnectionRegistry]:
+        """Answers calls on the connections that the registry is given, until the block is left.
 
         Raises:
             ListenError: The TLS files cannot be used.
         """
-        others = MethodTable()
-        self._register(others, settings)
-        door = Door(self.calls, self._emotion, self.health, others)
-        age_s = settings.max_connection_age_s
-        async with open_connections(door, self.limits, self.tls, now, max_connection_age_s=age_s) as connections:
-            yield connections
+        router = Router(self.limits)
+        self._register(router, settings)
+        emotion = EmotionCalls(router, self.calls, self._emotion, self.health)
+        context = None
+        if self.tls is not None:
+            context = self.tls.context()
+            context.set_alpn_protocols(["h2"])
+        limits = ConnectionLimits(
+            max_connections=settings.max_connections,
+            max_connections_per_peer=settings.max_connections_per_peer,
+            max_age_s=settings.max_connection_age_s,
+            max_message_bytes=settings.max_message_bytes,
+            max_header_list_bytes=settings.max_metadata_bytes * 2,
+        )
+        registry = ConnectionRegistry(partial(GrpcStream, router), limits, context, now)
+        with background(emotion.drain_streams()):
+            async with serving(registry):
+                yield registry
 
-    def _register(self, server: grpc.aio.Server | MethodTable, settings: Settings) -> None:
+    def _register(self, server: grpc.aio.Server | Router, settings: Settings) -> None:
         register_services(
             server,
             self._emotion,

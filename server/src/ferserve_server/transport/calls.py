@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import grpc
 
 from ferserve_server.domain.errors import FerserveError
-from ferserve_server.transport.intake import CANCELLED, OK, Intake, known
+from ferserve_server.transport.intake import OK, Intake, cancelled_code, known
 from ferserve_server.transport.open_stream import OpenStream
 from ferserve_server.transport.status import code_of, trailers_of
 
@@ -77,8 +77,8 @@ class Calls(Intake):
                 self.check_in(context.invocation_metadata() or ())
                 self._limits.check_message(length(request))
                 return await handle(request, context)
-            except asyncio.CancelledError:
-                code = CANCELLED
+            except asyncio.CancelledError as error:
+                code = cancelled_code(error)
                 raise
             except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets a status
                 refusal = known(method, error)
@@ -119,8 +119,8 @@ class Calls(Intake):
             try:
                 self.check_in(metadata)
                 outcome = await handle()
-            except asyncio.CancelledError:
-                code = CANCELLED
+            except asyncio.CancelledError as error:
+                code = cancelled_code(error)
                 raise
             except Exception as error:  # noqa: BLE001 - as above
                 outcome = known(method, error)
@@ -173,8 +173,8 @@ class Calls(Intake):
                 async with contextlib.aclosing(handle(checked, context)) as answers:
                     async for answer in answers:
                         yield answer
-            except (asyncio.CancelledError, GeneratorExit):
-                code = CANCELLED
+            except (asyncio.CancelledError, GeneratorExit) as error:
+                code = cancelled_code(error)
                 raise
             except Exception as error:  # noqa: BLE001 - as above
                 refusal = known(method, error)

@@ -20,7 +20,16 @@ log = structlog.get_logger(__name__)
 
 OK: Final = grpc.StatusCode.OK.name
 CANCELLED: Final = grpc.StatusCode.CANCELLED.name
-"""Enumerations make their names anew at every look."""
+DEADLINE_EXCEEDED: Final = grpc.StatusCode.DEADLINE_EXCEEDED.name
+"""Enumerations make their names again at every look."""
+
+EXPIRED: Final = "deadline expired"
+"""Argument of the CancelledError in a call whose deadline passed."""
+
+
+def cancelled_code(error: BaseException) -> str:
+    """Returns the status of a call that was cancelled: by its caller, or by its deadline."""
+    return DEADLINE_EXCEEDED if error.args == (EXPIRED,) else CANCELLED
 
 
 def known(method: str, error: Exception) -> FerserveError:

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
     from pathlib import Path
 
+    from ferserve_server.grpc.router import Router
     from ferserve_server.transport.emotion_servicer import EmotionServicer
-    from ferserve_server.transport.express.method_table import MethodTable
     from ferserve_server.transport.health import HealthReporter
     from ferserve_server.transport.limits import RequestLimits
     from ferserve_server.transport.model_servicer import ModelServicer
@@ -81,7 +81,7 @@ class TlsFiles:
 
 
 def register_services(
-    server: grpc.aio.Server | MethodTable,
+    server: grpc.aio.Server | Router,
     emotion: EmotionServicer,
     models: ModelServicer,
     health_reporter: HealthReporter,

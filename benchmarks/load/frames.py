@@ -1,4 +1,4 @@
-"""HTTP/2 frames, read and written (RFC 9113, sections 4 and 6). Pure."""
+"""HTTP/2 frames, read and written by hand (RFC 9113, sections 4 and 6), for loads and tests. Pure."""
 
 from __future__ import annotations
 
@@ -76,16 +76,8 @@ class Setting(IntEnum):
     MAX_HEADER_LIST_SIZE = 0x6
 
 
-class ConnectionFault(Exception):  # noqa: N818 - the RFC's errors are faults of the peer's here
+class ConnectionFault(Exception):  # noqa: N818 - the RFC's errors are faults of the peer's
     """The peer broke the rules of the connection, which ends (5.4.1)."""
-
-    def __init__(self, code: ErrorCode, text: str) -> None:
-        super().__init__(text)
-        self.code = code
-
-
-class StreamFault(Exception):  # noqa: N818 - as above
-    """The peer broke the rules of one stream, which is reset (5.4.2)."""
 
     def __init__(self, code: ErrorCode, text: str) -> None:
         super().__init__(text)
@@ -254,3 +246,41 @@ def write_headers(stream_id: int, block: bytes, flags: int, max_frame_bytes: int
     frames += [write_frame(Kind.CONTINUATION, 0, stream_id, part) for part in parts[1:-1]]
     frames.append(write_frame(Kind.CONTINUATION, END_HEADERS, stream_id, parts[-1]))
     return b"".join(frames)
+
+
+def write_prefix(byte_count: int) -> bytes:
+    """Writes what stands before a gRPC message of so many bytes that is not compressed."""
+    return struct.pack(">BL", 0, byte_count)
+
+
+def message_bytes(message: bytes) -> bytes:
+    """Writes a gRPC message as it goes over the wire."""
+    return write_prefix(len(message)) + message
+
+
+def literal(name: bytes, value: bytes) -> bytes:
+    """A header as a literal that nobody keeps."""
+    return _name(name) + _string(value)
+
+
+def _name(name: bytes) -> bytes:
+    """The beginning of a literal; there are few names, all of them ours."""
+    return b"\x00" + _string(name)
+
+
+def _string(text: bytes) -> bytes:
+    """A string literal without Huffman's code (RFC 7541, 5.2)."""
+    length = len(text)
+    return (bytes((length,)) if length < 0x7F else _integer(length)) + text
+
+
+def _integer(value: int) -> bytes:
+    """An integer in a prefix of seven bits (RFC 7541, 5.1)."""
+    if value < 0x7F:
+        return bytes([value])
+    value -= 0x7F
+    rest = [0x7F]
+    while value >= 0x80:
+        rest.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*rest, value])

@@ -1,4 +1,4 @@
-"""The listener of the express door: accepts connections, and gives them to whoever is to have them."""
+"""Accepts connections on bound sockets."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 _BACKLOG: Final = 1024
-"""Connections that may wait to be taken."""
+"""Connections that may wait to be accepted."""
 
-_PER_TURN: Final = 32
-"""Then other work of the event loop gets its turn: each takes some 50 us to begin."""
+_PER_ITERATION: Final = 32
+"""Connections accepted per event-loop iteration: each takes about 50 us to begin."""
 
 _PAUSE_S: Final = 0.1
-"""How long nobody is accepted when the system has no room for another; they wait meanwhile."""
+"""Pause while the system has no resources for another connection; they wait meanwhile."""
 
-_NO_ROOM: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+_NO_RESOURCES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
 @contextlib.contextmanager
-def accepting(sockets: Sequence[socket.socket], take: Callable[[socket.socket], None]) -> Iterator[None]:
+def accepting(sockets: Sequence[socket.socket], accept: Callable[[socket.socket], None]) -> Iterator[None]:
     """Listens on bound sockets and accepts until the block is left. Event loop only.
 
     Args:
         sockets: Closed by the caller, after the block.
-        take: Takes over a connected socket that does not block; must not raise.
+        accept: Takes over a connected, non-blocking socket; must not raise.
 
     Raises:
-        ListenError: Somebody else listens there.
+        ListenError: Another process listens there.
     """
-    listeners = [_Listener(each, take) for each in sockets]
+    listeners = [_Listener(each, accept) for each in sockets]
     try:
         for listener in listeners:
             listener.open()
@@ -51,9 +51,9 @@ def accepting(sockets: Sequence[socket.socket], take: Callable[[socket.socket], 
 
 
 class _Listener:
-    def __init__(self, listening: socket.socket, take: Callable[[socket.socket], None]) -> None:
+    def __init__(self, listening: socket.socket, accept: Callable[[socket.socket], None]) -> None:
         self._socket = listening
-        self._take = take
+        self._accept = accept
         self._loop = asyncio.get_running_loop()
         self._pause: asyncio.TimerHandle | None = None
 
@@ -74,20 +74,20 @@ class _Listener:
 
     def _watch(self) -> None:
         self._pause = None
-        self._loop.add_reader(self._socket, self._accept)
+        self._loop.add_reader(self._socket, self._accept_some)
 
-    def _accept(self) -> None:
-        for _ in range(_PER_TURN):
+    def _accept_some(self) -> None:
+        for _ in range(_PER_ITERATION):
             try:
                 accepted, _ = self._socket.accept()
             except BlockingIOError:
                 return
             except OSError as error:
-                if error.errno not in _NO_ROOM:
-                    continue  # whoever it was has left
-                log.error("connections wait: no room for another", error=str(error))  # noqa: TRY400 - no trace
+                if error.errno not in _NO_RESOURCES:
+                    continue  # the client has left already
+                log.error("connections wait: no resources for another", error=str(error))  # noqa: TRY400 - no trace
                 self._loop.remove_reader(self._socket)
                 self._pause = self._loop.call_later(_PAUSE_S, self._watch)
                 return
             accepted.setblocking(False)
-            self._take(accepted)
+            self._accept(accepted)

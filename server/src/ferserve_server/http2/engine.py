@@ -1,0 +1,207 @@
+"""The protocol engine: libnghttp2 through `ngh2`, which no other module imports.
+
+`ngh2` is alpha software, so it is pinned by version and hash. A later version must pass `tests/protocol`.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Final
+
+import ngh2
+from ngh2 import (
+    ConnectionClosed,
+    DataReceived,
+    ErrorCode,
+    Event,
+    NeverIndexedHeader,
+    NGH2Error,
+    PingAcknowledged,
+    PingReceived,
+    RequestReceived,
+    Setting,
+    SettingsReceived,
+    StreamClosed,
+    StreamReset,
+    TrailersReceived,
+    WindowUpdated,
+)
+
+from ferserve_server.http2 import limits
+
+__all__ = [
+    "ConnectionClosed",
+    "DataReceived",
+    "Engine",
+    "ErrorCode",
+    "Event",
+    "Headers",
+    "NeverIndexedHeader",
+    "PingAcknowledged",
+    "PingReceived",
+    "RequestReceived",
+    "SettingsReceived",
+    "StreamClosed",
+    "StreamReset",
+    "TrailersReceived",
+    "WindowUpdated",
+]
+
+Headers = tuple[tuple[bytes, bytes], ...]
+"""Names and values in order."""
+
+_CONFIGURATION: Final = ngh2.Configuration(
+    auto_window_update=False,
+    max_outbound_ack=limits.OUTBOUND_ACKS,
+    max_settings=limits.SETTINGS_PER_FRAME,
+    stream_reset_rate_limit=limits.RESET_RATE,
+    max_continuations=limits.CONTINUATIONS,
+    glitch_rate_limit=limits.GLITCH_RATE,
+    max_inbound_header_list_size=limits.HEADER_LIST_BYTES,
+    max_inbound_header_count=limits.HEADER_COUNT,
+)
+
+_GOAWAY: Final = struct.Struct(">HBBBLLL")
+
+
+class EngineError(Exception):
+    """The peer broke a rule or a limit so that the engine cannot continue; the connection must be closed."""
+
+    def __init__(self, code: ErrorCode, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+class Engine:
+    """Wraps the protocol state of one server connection. Not thread-safe.
+
+    Operations on streams that the peer has closed do nothing: the engine knows of a reset before its event is handled.
+
+    Args of the constructor:
+        max_header_list_bytes: Advertised bound on a header list.
+
+    Attributes:
+        queued_bytes: Returns the body bytes that wait for windows, of a stream or of all.
+        window_left: Returns the bytes that the peer may send on a stream.
+        events: Returns and clears what happened.
+        wants_write: Whether there is output.
+    """
+
+    def __init__(self, max_header_list_bytes: int) -> None:
+        self._connection = connection = ngh2.Connection(ngh2.Role.SERVER, _CONFIGURATION)
+        self.events = connection.events
+        self.queued_bytes = connection.queued_body_size
+        connection.initiate_connection(
+            {
+                Setting.MAX_CONCURRENT_STREAMS: limits.MAX_STREAMS,
+                Setting.INITIAL_WINDOW_SIZE: limits.STREAM_WINDOW_BYTES,
+                Setting.MAX_FRAME_SIZE: limits.DATA_FRAME_BYTES,
+                Setting.MAX_HEADER_LIST_SIZE: max_header_list_bytes,
+            }
+        )
+        connection.set_local_window_size(limits.CONNECTION_WINDOW_BYTES)
+
+    @property
+    def wants_write(self) -> bool:
+        """Whether there is output."""
+        return self._connection.want_write
+
+    def receive(self, data: bytes | memoryview) -> None:
+        """Parses bytes.
+
+        Raises:
+            EngineError: The connection cannot continue.
+        """
+        try:
+            self._connection.receive_data(data)
+        except ngh2.DenialOfServiceError as error:
+            raise EngineError(ErrorCode.ENHANCE_YOUR_CALM, str(error)) from None
+        except NGH2Error as error:
+            raise EngineError(ErrorCode.PROTOCOL_ERROR, str(error)) from None
+
+    def output(self) -> bytes:
+        """Returns everything that the windows allow; b"" after the connection failed."""
+        try:
+            return self._connection.data_to_send()
+        except NGH2Error:
+            return b""
+
+    def respond(self, stream_id: int, headers: Headers, body: bytes, trailers: Headers) -> None:
+        """Queues a whole response."""
+        connection = self._connection
+        try:
+            connection.send_response(stream_id, headers)
+            connection.send_data(stream_id, body)
+            connection.send_trailers(stream_id, trailers)
+        except NGH2Error:
+            pass
+
+    def send_headers(self, stream_id: int, headers: Headers, *, end: bool = False) -> None:
+        """Queues the headers of a response."""
+        try:
+            self._connection.send_response(stream_id, headers, end_stream=end)
+        except NGH2Error:
+            pass
+
+    def send_data(self, stream_id: int, data: bytes) -> None:
+        """Queues a part of the body."""
+        try:
+            self._connection.send_data(stream_id, data)
+        except NGH2Error:
+            pass
+
+    def send_trailers(self, stream_id: int, trailers: Headers) -> None:
+        """Queues the end of a response behind its body."""
+        try:
+            self._connection.send_trailers(stream_id, trailers)
+        except NGH2Error:
+            pass
+
+    def reset(self, stream_id: int, code: ErrorCode) -> None:
+        """Resets a stream."""
+        try:
+            self._connection.reset_stream(stream_id, code)
+        except NGH2Error:
+            pass
+
+    def consume(self, stream_id: int, byte_count: int) -> None:
+        """Lets the peer send more in place of received bytes."""
+        try:
+            self._connection.acknowledge_received_data(byte_count, stream_id)
+        except (NGH2Error, ValueError):
+            pass
+
+    def window_left(self, stream_id: int) -> int:
+        """Returns the bytes that the peer may send on a stream; 0 if it is closed."""
+        try:
+            return self._connection.stream_local_window_size(stream_id)
+        except NGH2Error:
+            return 0
+
+    def set_window(self, stream_id: int, byte_count: int) -> None:
+        """Sets the receive window of a stream, received bytes included."""
+        try:
+            self._connection.set_local_window_size(byte_count, stream_id=stream_id)
+        except NGH2Error:
+            pass
+
+    def ping(self, payload: bytes) -> None:
+        """Queues a PING with a payload of eight bytes."""
+        self._connection.ping(payload)
+
+    def announce_shutdown(self) -> None:
+        """Queues a GOAWAY that lets streams through which are on their way."""
+        self._connection.send_shutdown_notice()
+
+    def refuse_new_streams(self) -> None:
+        """Queues the last GOAWAY: later streams are ignored, and open ones continue."""
+        self._connection.send_goaway()
+
+    def terminate(self, code: ErrorCode, text: str) -> bytes:
+        """Returns everything that can still be sent, and a GOAWAY that tells why the connection ends."""
+        try:
+            self._connection.send_goaway(code, debug_data=text.encode()[:200])
+            return self._connection.data_to_send()
+        except NGH2Error:  # failed already, and without output: by hand
+            debug = text.encode()[:200]
+            return _GOAWAY.pack(0, 8 + len(debug), 7, 0, 0, 0, code) + debug

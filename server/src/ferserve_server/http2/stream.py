@@ -1,0 +1,139 @@
+"""One stream of a connection; the layer above derives from it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ferserve_server.http2.engine import ErrorCode
+from ferserve_server.http2.limits import STREAM_WINDOW_BYTES, UNSENT_S
+
+if TYPE_CHECKING:
+    from ferserve_server.http2.connection import H2Connection
+    from ferserve_server.http2.engine import Headers
+
+
+class Stream:
+    """Receives a request and sends a response. Event loop only.
+
+    Attributes:
+        connection: Carries it.
+        id: Its number.
+        opened_at: When its headers came, in seconds.
+        deadline: When it is reset if the peer has not taken the response, in seconds, or None.
+        remote_ended: Whether the request is complete.
+        local_ended: Whether the response is complete, sent or not.
+        blocked: Whether the peer takes no more for now: wait for `on_writable`.
+        unsent_since: Since when a part of the response waits for the peer, in seconds, or None.
+        held_bytes: Received bytes that are not released.
+        has_oversize_window: Whether it asked for a wider window, which it has since `window_granted_at`.
+    """
+
+    __slots__ = (
+        "blocked",
+        "connection",
+        "deadline",
+        "has_oversize_window",
+        "held_bytes",
+        "id",
+        "local_ended",
+        "opened_at",
+        "remote_ended",
+        "unsent_since",
+        "window_bytes",
+        "window_granted_at",
+    )
+
+    def __init__(self, connection: H2Connection, stream_id: int, opened_at: float, *, ended: bool) -> None:
+        self.connection = connection
+        self.id = stream_id
+        self.opened_at = opened_at
+        self.deadline: float | None = None
+        self.remote_ended = ended
+        self.local_ended = False
+        self.blocked = False
+        self.unsent_since: float | None = None
+        self.held_bytes = 0
+        self.has_oversize_window = False
+        self.window_bytes = STREAM_WINDOW_BYTES
+        self.window_granted_at: float | None = None
+
+    # For the layer above to implement
+
+    def on_headers(self, headers: Headers) -> None:
+        """Begins the request."""
+        raise NotImplementedError
+
+    def on_data(self, data: bytes, *, ended: bool) -> bool:
+        """Takes a DATA frame of an open stream, and consumes or holds its bytes; returns whether it was of use."""
+        raise NotImplementedError
+
+    def on_end(self) -> None:
+        """Notes that trailers ended the request."""
+        raise NotImplementedError
+
+    def on_writable(self) -> None:
+        """Notes that the stream is no longer blocked."""
+        raise NotImplementedError
+
+    def on_closed(self) -> None:
+        """Stops all work: the stream is closed, completely answered or not. Called once."""
+        raise NotImplementedError
+
+    def on_shed(self) -> None:
+        """Fails the request, because too many bytes of incomplete messages are held."""
+        raise NotImplementedError
+
+    # For the layer above to call
+
+    def hold(self, byte_count: int) -> None:
+        """Holds received bytes: the peer cannot send more in their place."""
+        self.held_bytes += byte_count
+        self.connection.memory.buffer.add(self.connection, byte_count)
+
+    def release(self, byte_count: int) -> None:
+        """Releases held bytes: the peer may send more in their place."""
+        byte_count = min(byte_count, self.held_bytes)
+        if byte_count:
+            self.held_bytes -= byte_count
+            self.connection.memory.buffer.add(self.connection, -byte_count)
+            self.connection.consume(self.id, byte_count)
+
+    def ask_for_window(self, missing_bytes: int) -> None:
+        """Widens the window, when it is the stream's turn, so that a message with so many bytes to come fits."""
+        oversize = self.connection.memory.oversize
+        # One byte is left, because nghttp2 clients, and so Node's, send the end only while they may send data.
+        more = missing_bytes + 1 - self.connection.engine.window_left(self.id)
+        if more > 0 and not self.has_oversize_window:
+            self.has_oversize_window = True
+            oversize.ask(self, more, self._grant)
+
+    def narrow(self) -> None:
+        """Returns the window that `ask_for_window` got."""
+        if not self.has_oversize_window:
+            return
+        self.has_oversize_window, self.window_granted_at = False, None
+        granted = self.connection.memory.oversize.give_back(self)
+        if granted:
+            self._widen(-granted)
+
+    def closed(self) -> None:
+        """Releases everything; for the connection to call."""
+        self.release(self.held_bytes)
+        if self.has_oversize_window:
+            self.connection.memory.oversize.give_back(self)
+        self.on_closed()
+
+    def check_times(self, now: float) -> None:
+        """Resets the stream if the peer does not take the response in time."""
+        if self.unsent_since is None:
+            return
+        if now - self.unsent_since > UNSENT_S or (self.deadline is not None and now > self.deadline):
+            self.connection.reset(self, ErrorCode.CANCEL)
+
+    def _grant(self, byte_count: int) -> None:
+        self.window_granted_at = self.connection.now()
+        self._widen(byte_count)
+
+    def _widen(self, byte_count: int) -> None:
+        self.window_bytes += byte_count
+        self.connection.set_window(self.id, self.window_bytes)
