@@ -158,12 +158,20 @@ def null_ferserve(
     *,
     batch_ms: float = 0.0,
     executors: int = 0,
+    checkout: Path | None = None,
 ) -> Iterator[RunningServer]:
-    """Runs ferserve with a model that computes nothing and takes `batch_ms` for every batch; see `null_server`."""
+    """Runs ferserve with a model that computes nothing and takes `batch_ms` for every batch; see `null_server`.
+
+    With `checkout`, the code of another checkout runs, in this one's environment.
+    """
     address = f"127.0.0.1:{free_port()}"
     command = [sys.executable, "-m", "null_server", str(batch_ms), str(executors), "--listen", address]
     command += ["--model-repo", str(repository), *flags]
-    with server_command(command, address, is_serving, log_path) as server:
+    environment = None
+    if checkout is not None:
+        rooms = [checkout / room / "src" for room in ("server", "proto")]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, [*rooms, checkout / "benchmarks"]))}
+    with server_command(command, address, is_serving, log_path, env=environment, cwd=checkout) as server:
         yield server
 
 

@@ -25,6 +25,7 @@ from serving_tables import transport_table
 
 RESULTS = Path(__file__).resolve().parent / "results"
 ECHO, ALIKE, OURS, GRPC = "bare gRPC", "bare gRPC that polls alike", "ferserve", "ferserve, --grpc-server grpcio"
+BEFORE = "the checkout beside"
 CPU = "cpu_s_per_1000_faces"
 
 
@@ -41,14 +42,21 @@ def measure(options: argparse.Namespace, work: Path) -> dict[str, Any]:
                 null_ferserve(repository, work / "grpc.log", ["--grpc-server", "grpcio", *options.server_flag])
             ),
         }
+        if options.beside:
+            servers[BEFORE] = stack.enter_context(
+                null_ferserve(repository, work / "before.log", options.server_flag, checkout=options.beside)
+            )
+        if options.servers:
+            servers = {name: server for name, server in servers.items() if name in options.servers.split(";")}
         found = in_turns(servers, loads, rounds=options.rounds, warm_s=options.warm_s, measure_s=options.measure_s)
+    first = next(iter(servers))
     figures = {
         load: {
             name: {
                 **medians(by_server[name]),
-                "throughput_ratio": ratio(by_server[name], by_server[ECHO], "faces_per_s"),
-                "cpu_ratio": ratio(by_server[name], by_server[ECHO], CPU),
-                "cpu_ratio_quartiles": quartiles(by_server[name], by_server[ECHO], CPU),
+                "throughput_ratio": ratio(by_server[name], by_server[first], "faces_per_s"),
+                "cpu_ratio": ratio(by_server[name], by_server[first], CPU),
+                "cpu_ratio_quartiles": quartiles(by_server[name], by_server[first], CPU),
             }
             for name in servers
         }
@@ -63,6 +71,8 @@ def main() -> None:
     add_time_options(parser, rounds=3, measure_s=0.6, warm_s=0.4)
     parser.add_argument("--only", default="", help="loads whose name begins so")
     parser.add_argument("--server-flag", action="append", default=[], help="a flag of ferserve; repeat")
+    parser.add_argument("--beside", type=Path, help="checkout of another commit to measure in the same turns")
+    parser.add_argument("--servers", default="", help="names of the servers to measure, with ; between; default: all")
     parser.add_argument("--output", type=Path, default=RESULTS / "transport.json")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as work:

@@ -6,9 +6,6 @@ import pytest
 from hpack import Decoder, Encoder
 from load.answer_blocks import AnswerBlocks, plain_status
 from load.call_frames import FIRST_WINDOW, LARGEST_WINDOW, CallFrames, beginning, header_block
-from load.lane import Lane, OpenCall
-
-from ferserve_server.domain.errors import DeadlineUnmeetableError
 from load.frames import (
     ACK,
     END_STREAM,
@@ -24,13 +21,16 @@ from load.frames import (
     write_settings,
     write_window_update,
 )
-from ferserve_server.transport.express.trailers import BEGIN_BLOCK, OK_BLOCK, error_block
-from support.express import message_bytes
+from load.lane import Lane, OpenCall
+
+from ferserve_server.domain.errors import DeadlineUnmeetableError
+from ferserve_server.grpc.trailers import BEGIN_BLOCK, OK, error_trailers
+from support.http2 import message_bytes
 
 MESSAGE = bytes(range(256)) * 300
 BODY_BYTES = len(MESSAGE) + 5
 BLOCK = header_block("127.0.0.1:50051", "/ferserve.v1.EmotionService/ClassifyFaces", 1.5)
-REFUSED = BEGIN_BLOCK + error_block(DeadlineUnmeetableError(remaining_s=1, expected_s=2))
+REFUSED = BEGIN_BLOCK + error_trailers(DeadlineUnmeetableError(remaining_s=1, expected_s=2))
 
 
 def test_the_headers_of_a_call_say_what_grpc_asks_for_and_leave_no_trace():
@@ -74,7 +74,7 @@ def test_the_data_of_a_call_are_the_message_in_frames_that_fit(room):
     assert sent == message_bytes(MESSAGE)
 
 
-@pytest.mark.parametrize(("block", "status"), [(BEGIN_BLOCK, ""), (OK_BLOCK, "0"), (REFUSED, "4")])
+@pytest.mark.parametrize(("block", "status"), [(BEGIN_BLOCK, ""), (OK, "0"), (REFUSED, "4")])
 def test_the_status_of_plain_blocks_is_found_without_a_table(block, status):
     assert plain_status(block) == status
 
@@ -134,7 +134,7 @@ def ok(stream_id):
     return (
         write_headers(stream_id, BEGIN_BLOCK, 0)
         + write_frame(Kind.DATA, 0, stream_id, message_bytes(b"classes"))
-        + write_headers(stream_id, OK_BLOCK, END_STREAM)
+        + write_headers(stream_id, OK, END_STREAM)
     )
 
 
@@ -244,7 +244,7 @@ def test_who_is_answered_before_all_is_sent_sends_no_more():
 @pytest.mark.parametrize(
     ("answer", "code"),
     [
-        (write_headers(1, BEGIN_BLOCK, 0) + write_headers(1, OK_BLOCK, END_STREAM), "NO_MESSAGE"),
+        (write_headers(1, BEGIN_BLOCK, 0) + write_headers(1, OK, END_STREAM), "NO_MESSAGE"),
         (write_headers(1, BEGIN_BLOCK, END_STREAM), "NO_STATUS"),
         (write_frame(Kind.DATA, END_STREAM, 1, b"x"), "NO_STATUS"),
         (write_reset(1, ErrorCode.REFUSED_STREAM), "RST_STREAM 7"),

@@ -244,7 +244,7 @@ class GrpcStream(Stream):
         messages = reader.feed(data)
         if messages:
             self._message_since = None
-            self.narrow()
+            self.narrow(renews=self.call is None or not self.call.is_unary)
             self._pending += messages
         if reader.error is not None:
             self._error = reader.error
@@ -268,7 +268,8 @@ class GrpcStream(Stream):
             self.call.on_error(error)
 
     def _deliver(self, message: Message) -> None:
-        self.release(PREFIX_BYTES + len(message.data))
+        # A unary call has had its message: a wider window would only cost a frame.
+        self.release(PREFIX_BYTES + len(message.data), renew=self.call is None or not self.call.is_unary)
         if not message.compressed:
             self._on_message(message.data)
             return

@@ -87,6 +87,7 @@ class H2Connection:
         self._ended = False
         self._last_output = b""
         self._leaving_since: float | None = None
+        self._has_pinged = False
         self._refuses_streams = False
         self._on: Final[dict[type[h2.Event], Callable[..., None]]] = {
             h2.RequestReceived: self._on_request,
@@ -151,6 +152,10 @@ class H2Connection:
             output, self._last_output = self._last_output, b""
             return output
         output = self.engine.output()
+        if self._leaving_since is not None and not self._has_pinged:
+            self._has_pinged = True  # not before, because pings overtake other frames
+            self.engine.ping(_SHUTDOWN)
+            output += self.engine.output()
         if self._sending and self._note_sent():
             output += self.engine.output()
         events = self.engine.events()
@@ -181,7 +186,6 @@ class H2Connection:
         if self._leaving_since is None and not self.over:
             self._leaving_since = self.now()
             self.engine.announce_shutdown()
-            self.engine.ping(_SHUTDOWN)
             self._wake()
 
     def ping(self) -> None:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
 from typing import Final
 
@@ -187,15 +188,18 @@ class Engine:
 
     def ping(self, payload: bytes) -> None:
         """Queues a PING with a payload of eight bytes."""
-        self._connection.ping(payload)
+        with contextlib.suppress(NGH2Error):
+            self._connection.ping(payload)
 
     def announce_shutdown(self) -> None:
         """Queues a GOAWAY that lets streams through which are on their way."""
-        self._connection.send_shutdown_notice()
+        with contextlib.suppress(NGH2Error):
+            self._connection.send_shutdown_notice()
 
     def refuse_new_streams(self) -> None:
         """Queues the last GOAWAY: later streams are ignored, and open ones continue."""
-        self._connection.send_goaway()
+        with contextlib.suppress(NGH2Error):  # the peer has left
+            self._connection.send_goaway()
 
     def terminate(self, code: ErrorCode, text: str) -> bytes:
         """Returns everything that can still be sent, and a GOAWAY that tells why the connection ends."""

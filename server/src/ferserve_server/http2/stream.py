@@ -25,6 +25,7 @@ class Stream:
         blocked: Whether the peer takes no more for now: wait for `on_writable`.
         unsent_since: Since when a part of the response waits for the peer, in seconds, or None.
         held_bytes: Received bytes that are not released.
+        unconsumed_bytes: Released bytes in whose place the peer need not send more.
         has_oversize_window: Whether it asked for a wider window, which it has since `window_granted_at`.
     """
 
@@ -38,6 +39,7 @@ class Stream:
         "local_ended",
         "opened_at",
         "remote_ended",
+        "unconsumed_bytes",
         "unsent_since",
         "window_bytes",
         "window_granted_at",
@@ -52,7 +54,7 @@ class Stream:
         self.local_ended = False
         self.blocked = False
         self.unsent_since: float | None = None
-        self.held_bytes = 0
+        self.held_bytes = self.unconsumed_bytes = 0
         self.has_oversize_window = False
         self.window_bytes = STREAM_WINDOW_BYTES
         self.window_granted_at: float | None = None
@@ -90,35 +92,44 @@ class Stream:
         self.held_bytes += byte_count
         self.connection.memory.buffer.add(self.connection, byte_count)
 
-    def release(self, byte_count: int) -> None:
-        """Releases held bytes: the peer may send more in their place."""
+    def release(self, byte_count: int, *, renew: bool = True) -> None:
+        """Releases held bytes; `renew`: the peer may send more in their place."""
         byte_count = min(byte_count, self.held_bytes)
         if byte_count:
             self.held_bytes -= byte_count
             self.connection.memory.buffer.add(self.connection, -byte_count)
-            self.connection.consume(self.id, byte_count)
+            if renew:
+                self.connection.consume(self.id, byte_count)
+            else:
+                self.unconsumed_bytes += byte_count
 
     def ask_for_window(self, missing_bytes: int) -> None:
         """Widens the window, when it is the stream's turn, so that a message with so many bytes to come fits."""
         oversize = self.connection.memory.oversize
         # One byte is left, because nghttp2 clients, and so Node's, send the end only while they may send data.
         more = missing_bytes + 1 - self.connection.engine.window_left(self.id)
-        if more > 0 and not self.has_oversize_window:
+        if more <= 0:
+            return
+        if self.window_granted_at is not None:  # padding took a part, which is not held
+            self._widen(more)
+        elif not self.has_oversize_window:
             self.has_oversize_window = True
             oversize.ask(self, more, self._grant)
 
-    def narrow(self) -> None:
-        """Returns the window that `ask_for_window` got."""
-        if not self.has_oversize_window:
-            return
-        self.has_oversize_window, self.window_granted_at = False, None
-        granted = self.connection.memory.oversize.give_back(self)
-        if granted:
-            self._widen(-granted)
+    def narrow(self, *, renews: bool) -> None:
+        """Returns the window that `ask_for_window` got; `renews`: received bytes will be consumed."""
+        if self.has_oversize_window:
+            self.has_oversize_window, self.window_granted_at = False, None
+            self.connection.memory.oversize.give_back(self)
+            if renews:
+                self._widen(STREAM_WINDOW_BYTES - self.window_bytes)
+        if not self.remote_ended and not self.connection.engine.window_left(self.id):
+            self._widen(1)  # as above: padding took what was left for the end
 
     def closed(self) -> None:
         """Releases everything; for the connection to call."""
-        self.release(self.held_bytes)
+        self.release(self.held_bytes, renew=False)
+        self.connection.consume(self.id, self.unconsumed_bytes)
         if self.has_oversize_window:
             self.connection.memory.oversize.give_back(self)
         self.on_closed()

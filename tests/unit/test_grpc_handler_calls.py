@@ -1,4 +1,4 @@
-"""Handlers of a gRPC server at the express door: every shape of call, and every way that one ends."""
+"""Handlers of a gRPC server at the native server: every shape of call, and every way that one ends."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ import grpc
 import pytest
 import structlog
 from google.protobuf.wrappers_pb2 import StringValue
+from load.frames import ErrorCode, Kind, Setting, write_reset, write_settings, write_window_update
 
 from ferserve_server.domain.errors import LimitExceededError
-from ferserve_server.transport.express.frames import ErrorCode, Kind, Setting, write_reset, write_settings
-from ferserve_server.transport.express.handler_call import HandlerCall
-from ferserve_server.transport.express.method_table import MethodTable
-from support.express import SessionBench, message_bytes
+from ferserve_server.grpc.handler_call import HandlerCall
+from ferserve_server.grpc.router import Router
+from support.http2 import LIMITS, H2Bench, message_bytes
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from ferserve_server.transport.express.request_head import RequestHead
-    from ferserve_server.transport.express.stream import Stream
+    from ferserve_server.grpc.request import RequestHead
+    from ferserve_server.grpc.stream import GrpcStream
 
 READ, WRITE = StringValue.FromString, StringValue.SerializeToString
 
@@ -29,15 +29,15 @@ def _bytes(text: str) -> bytes:
     return StringValue(value=text).SerializeToString()
 
 
-class HandlerBench(SessionBench):
+class HandlerBench(H2Bench):
     """A session whose calls one handler answers."""
 
     def __init__(self, make: Callable[..., Any], handle: Callable[..., Any]) -> None:
         self._handler = make(handle, READ, WRITE)
         super().__init__()
 
-    def _begin(self, stream: Stream, head: RequestHead) -> HandlerCall:  # type: ignore[override]  # in its place
-        return HandlerCall(self._handler, stream, head)
+    def _begin(self, stream: GrpcStream, head: RequestHead) -> HandlerCall:  # type: ignore[override]  # in its place
+        return HandlerCall(self._handler, stream)
 
     async def ended(self) -> dict[str, str]:
         """The trailers of the call, once it has ended."""
@@ -229,7 +229,7 @@ async def test_a_caller_who_leaves_stops_the_handler_and_gets_nothing_more() -> 
     bench.send(write_reset(1, ErrorCode.CANCEL))
     await asyncio.wait_for(stopped.wait(), 10)
     assert bench.messages() == []
-    assert len(bench.session._streams) == 0
+    assert len(bench.connection._streams) == 0
 
 
 async def test_a_handler_waits_for_a_peer_that_does_not_read() -> None:
@@ -237,21 +237,21 @@ async def test_a_handler_waits_for_a_peer_that_does_not_read() -> None:
 
     async def pours(request: StringValue, context: Any) -> AsyncIterator[StringValue]:
         for number in range(10):
-            yield StringValue(value="x" * 100)
+            yield StringValue(value="x" * 40_000)
             sent.append(number)
 
     bench = HandlerBench(grpc.unary_stream_rpc_method_handler, pours)
     bench.send(write_settings({Setting.INITIAL_WINDOW_SIZE: 150}), bench.call(1, _bytes("a")))
     for _ in range(50):
         await asyncio.sleep(0)
-    assert sent == [0]
-    bench.send(write_settings({Setting.INITIAL_WINDOW_SIZE: 5_000}))
+    assert sent == [0]  # the second one does not fit into the bound on unsent bytes
+    bench.send(write_settings({Setting.INITIAL_WINDOW_SIZE: 1_000_000}), write_window_update(0, 1_000_000))
     assert (await bench.ended())["grpc-status"] == "0"
     assert len(bench.messages()) == 10
 
 
 def test_methods_are_found_by_their_path_and_strangers_leave_no_trace() -> None:
-    table = MethodTable()
+    table = Router(LIMITS)
     first, second = (grpc.unary_unary_rpc_method_handler(_echo) for _ in range(2))
     table.add_registered_method_handlers("a.B", {"C": first})
     table.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("d.E", {"F": second}),))

@@ -1,10 +1,11 @@
-"""A connection of the express door without a socket, and peers that speak HTTP/2 by hand."""
+"""A connection without a socket, and peers that speak HTTP/2 by hand."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import h2.config
@@ -13,8 +14,7 @@ import h2.events
 import h2.exceptions
 import h2.settings
 from hpack import Decoder, Encoder
-
-from ferserve_server.transport.express.frames import (
+from load.frames import (
     ACK,
     END_HEADERS,
     END_STREAM,
@@ -22,21 +22,25 @@ from ferserve_server.transport.express.frames import (
     Frame,
     FrameReader,
     Kind,
+    Setting,
+    message_bytes,
     write_frame,
     write_headers,
     write_settings,
 )
-from ferserve_server.transport.express.messages import write_prefix
-from ferserve_server.transport.express.session import Session
+
+from ferserve_server.grpc.stream import GrpcStream, new_inflated_window
+from ferserve_server.http2.connection import H2Connection
+from ferserve_server.http2.flow_control import ReceiveMemory
+from ferserve_server.http2.limits import RECEIVE_BUFFER_BYTES
 from ferserve_server.transport.limits import RequestLimits
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
 
-    from ferserve_server.transport.express.faults import Fault
-    from ferserve_server.transport.express.frames import Setting
-    from ferserve_server.transport.express.request_head import RequestHead
-    from ferserve_server.transport.express.stream import Stream
+    from ferserve_server.grpc.errors import ReceiveError
+    from ferserve_server.grpc.request import RequestHead
+    from ferserve_server.grpc.stream import Call
 
 PATH = "/ferserve.v1.EmotionService/ClassifyFaces"
 LIMITS = RequestLimits(
@@ -61,50 +65,59 @@ def call_headers(path: str = PATH, **more: str) -> list[tuple[str, str]]:
     ]
 
 
-def message_bytes(message: bytes) -> bytes:
-    """A message as it goes over the wire."""
-    return write_prefix(len(message)) + message
-
-
 @dataclass(eq=False)
 class FakeCall:
-    """A call that notes what it is told, and answers when the test says so."""
+    """A call that records what it receives, and answers when the test says so."""
 
-    stream: Stream
+    stream: GrpcStream
     head: RequestHead
     messages: list[bytes] = field(default_factory=list)
     ended: bool = False
     cancelled: bool = False
-    faults: list[Fault] = field(default_factory=list)
+    errors: list[ReceiveError] = field(default_factory=list)
     writable_count: int = 0
     is_unary: bool = True
+    ready: bool = True
 
-    def take(self, message: bytes) -> None:
+    def on_message(self, message: bytes) -> None:
         self.messages.append(message)
 
-    def end(self) -> None:
+    def on_half_close(self) -> None:
         self.ended = True
 
-    def fail(self, fault: Fault) -> None:
-        self.faults.append(fault)
+    def on_error(self, error: ReceiveError) -> None:
+        self.errors.append(error)
 
-    def writable(self) -> None:
+    def on_writable(self) -> None:
         self.writable_count += 1
 
-    def cancel(self) -> None:
+    def on_cancel(self) -> None:
         self.cancelled = True
 
 
-class SessionBench:
-    """A session on a clock of the test's, and what its peer would do and see.
+class FakeRouter:
+    """A router with one call for everything."""
+
+    def __init__(self, limits: RequestLimits, begin: Any) -> None:
+        self.limits = limits
+        self.inflated = new_inflated_window(limits.max_message_bytes)
+        self.open = begin
+
+
+class H2Bench:
+    """A connection on a clock of the test's, and what its peer would do and see.
 
     Attributes:
         now: The time, in seconds.
         calls: Those that began, in order.
-        frames: What the peer has got so far.
+        frames: What the peer has received so far.
+        memory: Bounds what connections hold; may be shared.
+        connection: Under test.
     """
 
-    def __init__(self, limits: RequestLimits = LIMITS, *, begin: bool = True) -> None:
+    def __init__(
+        self, limits: RequestLimits = LIMITS, *, begin: bool = True, memory: ReceiveMemory | None = None
+    ) -> None:
         self.now = 100.0
         self.calls: list[FakeCall] = []
         self.frames: list[Frame] = []
@@ -112,18 +125,25 @@ class SessionBench:
         self._encoder = Encoder()
         self._decoder = Decoder()
         self._reader = FrameReader()
-        self.session = Session(self._begin, limits, lambda: self.now, self._wake)
+        self.memory = memory or ReceiveMemory(RECEIVE_BUFFER_BYTES, limits.max_message_bytes + 16)
+        router: Any = FakeRouter(limits, self._begin)
+        make = partial(GrpcStream, router)
+        header_bytes = 2 * limits.max_metadata_bytes
+        self.connection = H2Connection(make, self.memory, header_bytes, lambda: self.now, self._wake)
         if begin:
-            self.send(PREFACE + write_settings({}))
+            self.send(PREFACE + write_settings({}) + write_frame(Kind.SETTINGS, ACK, 0))
 
     def send(self, *parts: bytes) -> list[Frame]:
         """Sends bytes, and returns the frames that come back."""
-        self.session.receive(b"".join(parts))
+        self.connection.receive(b"".join(parts))
+        self.connection.handle_events()
         return self.read()
 
     def read(self) -> list[Frame]:
         """Frames that came since the last look."""
-        frames = self._reader.feed(self.session.output.take())
+        frames: list[Frame] = []
+        while output := self.connection.output():
+            frames += self._reader.feed(output)
         self.frames += frames
         return frames
 
@@ -162,7 +182,7 @@ class SessionBench:
         gone = [frame for frame in self.frames if frame.kind == Kind.GOAWAY]
         return int.from_bytes(gone[-1].payload[4:8]) if gone else None
 
-    def _begin(self, stream: Stream, head: RequestHead) -> FakeCall:
+    def _begin(self, stream: GrpcStream, head: RequestHead) -> Call | None:
         call = FakeCall(stream, head)
         self.calls.append(call)
         return call

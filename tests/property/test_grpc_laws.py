@@ -12,9 +12,7 @@ import pytest
 from hpack import Decoder, Encoder, HPACKError
 from hypothesis import given
 from hypothesis import strategies as st
-
-from ferserve_server.transport.express.flow import ReceiveWindow
-from ferserve_server.transport.express.frames import (
+from load.frames import (
     END_STREAM,
     PREFACE,
     ConnectionFault,
@@ -27,12 +25,14 @@ from ferserve_server.transport.express.frames import (
     write_reset,
     write_settings,
 )
+
+from ferserve_server.grpc.messages import MessageReader, whole_message
+from ferserve_server.grpc.request import RequestHead, parse_timeout, read_head
+from ferserve_server.grpc.trailers import percent_encoded, status_trailers
+from ferserve_server.transport.express.flow import ReceiveWindow
 from ferserve_server.transport.express.header_blocks import HeaderBlocks
-from ferserve_server.transport.express.messages import MessageReader, whole_message
-from ferserve_server.transport.express.request_head import RequestHead, parse_timeout, read_head
 from ferserve_server.transport.express.room import Room
-from ferserve_server.transport.express.trailers import percent_encoded, status_block
-from support.express import LIMITS, SessionBench, call_headers, message_bytes
+from support.http2 import LIMITS, H2Bench, call_headers, message_bytes
 
 CUTS = st.lists(st.integers(0, 10_000), max_size=8)
 
@@ -207,7 +207,7 @@ def test_a_message_of_a_status_is_printable_and_reads_back(message: str) -> None
 
 @given(st.integers(1, 16), st.text(max_size=300), st.binary(max_size=400))
 def test_trailers_say_what_they_are_to_say(code: int, message: str, details: bytes) -> None:
-    block = status_block(code, message, [("grpc-status-details-bin", details), ("grpc-retry-pushback-ms", "12")])
+    block = status_trailers(code, message, [("grpc-status-details-bin", details), ("grpc-retry-pushback-ms", "12")])
     found = dict(Decoder().decode(block))
     assert int(found["grpc-status"]) == code
     assert unquote(found.get("grpc-message", "")) == message.encode("utf-8", "replace").decode()
@@ -247,9 +247,9 @@ def test_a_connection_does_the_same_however_its_bytes_come(steps: list[tuple[str
             data.append(write_frame(Kind.SETTINGS, 0, 7))
     found = []
     for parts in ([b"".join(data)], _cut(b"".join(data), cuts)):
-        bench = SessionBench(begin=False)
+        bench = H2Bench(begin=False)
         for part in parts:
             bench.send(part)
         calls = [(call.messages, call.ended, call.cancelled) for call in bench.calls]
-        found.append((calls, bench.frames, bench.session.over))
+        found.append((calls, bench.frames, bench.connection.over))
     assert found[0] == found[1]

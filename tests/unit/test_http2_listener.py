@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from ferserve_server.http2.listener import accepting
+from ferserve_server.http2.registry import ConnectionLimits, ConnectionRegistry
 from ferserve_server.transport.addresses import ListenError, bound, port_of
-from ferserve_server.transport.express.accepting import accepting
-from ferserve_server.transport.express.connections import Connections
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -123,10 +123,11 @@ async def test_an_address_that_somebody_else_came_to_listen_on_is_told(taken: li
 
 
 async def test_a_connection_that_comes_when_all_have_gone_is_closed() -> None:
-    connections = Connections(lambda _: pytest.fail("no connection is made"), None)
+    limits = ConnectionLimits(10, 10, 0.0, 1000, 1000)
+    connections = ConnectionRegistry(lambda *_, **__: pytest.fail("no stream is made"), limits, None, lambda: 0.0)
     await connections.close()
     caller, accepted = socket.socketpair()
     with caller:
-        connections.adopt(accepted)
+        connections.accept(accepted)
         assert caller.recv(1) == b""
     assert connections.count == 0

@@ -1,4 +1,4 @@
-"""The express door and a strict client of another make: flow control, padding, faults, floods."""
+"""The native server and a strict client of another make: flow control, padding, faults, floods."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
+from load.frames import ErrorCode, Kind, Setting, write_frame
 
 from ferserve.v1 import emotion_service_pb2 as emotion_pb2
 from ferserve_server.backends.fake import FakeLoader
-from ferserve_server.transport.express.frames import ErrorCode, Kind, Setting, write_frame
-from support.express import PATH, call_headers, h2_peer, message_bytes
 from support.fake_models import publish_fake
+from support.http2 import PATH, call_headers, h2_peer, message_bytes
 from support.local_server import LocalServer, classes_of, eventually, local_server, packed, taken_in
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from support.express import Answer, H2Peer
+    from support.http2 import Answer, H2Peer
 
 
 @pytest.fixture
@@ -102,8 +102,22 @@ async def test_headers_that_are_continued_are_read_and_too_many_refused_by_name(
     assert _classes(await peer.answer(peer.call(_request(1), x_short="y" * 1000))) == [1]
 
 
+@pytest.mark.parametrize("byte_count", [16_000, 50_000])
+async def test_metadata_beyond_the_limit_fails_its_call_and_no_other_on_the_connection(
+    peer: H2Peer, byte_count: int
+) -> None:
+    """32 KB and 100 KB: behind a proxy that pools connections one user's mistake must not end the calls of the others."""
+    other = peer.call(None, end=False)
+    answer = await peer.answer(peer.call(_request(1), x_a="y" * byte_count, x_b="z" * byte_count))
+    assert answer.status == "3"
+    assert "max_metadata_bytes" in answer.headers["grpc-message"]
+    peer.connection.send_data(other, message_bytes(_request(2)), end_stream=True)
+    assert _classes(await peer.answer(other)) == [2]
+
+
 async def test_headers_beyond_all_bounds_end_the_connection_alone(server: LocalServer, peer: H2Peer) -> None:
-    peer.call(_request(1), x_long="y" * 40_000)
+    """So many come only from references to long entries of HPACK's table, or in more frames than are accepted."""
+    peer.call(_request(1), **{f"x_{at}": chr(ord("a") + at) * 60_000 for at in range(5)})
     await peer.until(lambda: peer.gone is not None)
     assert peer.gone == ErrorCode.ENHANCE_YOUR_CALM
     response = await server.emotion.ClassifyFaces(emotion_pb2.ClassifyFacesRequest(packed=packed(2)))

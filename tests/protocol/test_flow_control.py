@@ -1,23 +1,23 @@
-"""How much a client may send ahead at the express door."""
+"""How much a client may send ahead."""
 
 from __future__ import annotations
 
 import pytest
+from load.frames import PADDED, ErrorCode, Kind, write_frame
 
-from ferserve_server.transport.express import bounds
-from ferserve_server.transport.express.frames import PADDED, ErrorCode, Kind, write_frame
-from support.express import SessionBench, message_bytes
+from ferserve_server.http2 import limits
+from support.http2 import H2Bench, message_bytes
 
 
 @pytest.fixture
-def bench() -> SessionBench:
-    return SessionBench()
+def bench() -> H2Bench:
+    return H2Bench()
 
 
-def test_a_long_message_gets_the_room_it_needs_and_no_more(bench: SessionBench) -> None:
+def test_a_long_message_gets_the_room_it_needs_and_no_more(bench: H2Bench) -> None:
     call = bench.open(1)
     message = message_bytes(bytes(900_000))
-    granted, sent = bounds.STREAM_WINDOW_BYTES, 0
+    granted, sent = limits.STREAM_WINDOW_BYTES, 0
     while sent < len(message):
         assert granted > sent
         part = message[sent : min(granted, sent + 16_000)]
@@ -28,14 +28,14 @@ def test_a_long_message_gets_the_room_it_needs_and_no_more(bench: SessionBench) 
     assert call.messages == [bytes(900_000)]
 
 
-@pytest.mark.parametrize("byte_count", [bounds.STREAM_WINDOW_BYTES - 5, bounds.STREAM_WINDOW_BYTES, 900_000])
+@pytest.mark.parametrize("byte_count", [limits.STREAM_WINDOW_BYTES - 5, limits.STREAM_WINDOW_BYTES, 900_000])
 @pytest.mark.parametrize("padding", [0, 1, 255])
 def test_a_message_leaves_something_of_the_window_for_its_end(
-    bench: SessionBench, byte_count: int, padding: int
+    bench: H2Bench, byte_count: int, padding: int
 ) -> None:
     call = bench.open(1)
     message = message_bytes(bytes(byte_count))
-    left = bounds.STREAM_WINDOW_BYTES
+    left = limits.STREAM_WINDOW_BYTES
     while message and left > 0:
         extra = min(1 + padding, left - 1) if padding else 0
         part = message[: min(left - extra, 15_000)]
@@ -48,10 +48,10 @@ def test_a_message_leaves_something_of_the_window_for_its_end(
     assert left > 0
 
 
-def test_long_messages_get_their_room_in_turn(bench: SessionBench) -> None:
+def test_long_messages_get_their_room_in_turn(bench: H2Bench) -> None:
     """Two of them do not fit at once, and do not wait for each other for ever."""
     message = message_bytes(bytes(900_000))
-    granted = {1: bounds.STREAM_WINDOW_BYTES, 3: bounds.STREAM_WINDOW_BYTES}
+    granted = {1: limits.STREAM_WINDOW_BYTES, 3: limits.STREAM_WINDOW_BYTES}
     sent = {1: 0, 3: 0}
     bench.send(bench.headers(1), bench.headers(3))
     order = []
@@ -69,18 +69,19 @@ def test_long_messages_get_their_room_in_turn(bench: SessionBench) -> None:
     assert [len(call.messages) for call in bench.calls] == [1, 1]
 
 
-def test_a_stream_may_send_on_only_as_its_messages_are_taken(bench: SessionBench) -> None:
+def test_a_stream_may_send_on_only_as_its_messages_are_taken(bench: H2Bench) -> None:
     call = bench.open(1)
+    call.is_unary = call.ready = False
     message = message_bytes(bytes(15_000))
-    count = bounds.STREAM_WINDOW_BYTES // len(message)
+    count = limits.STREAM_WINDOW_BYTES // len(message)
     frames = bench.send(*(bench.data(1, message) for _ in range(count)))
-    assert [frame for frame in frames if frame.stream_id == 1] == []
-    for taken in call.messages:
-        call.stream.release(taken)
+    assert ([frame for frame in frames if frame.stream_id == 1], call.messages) == ([], [])
+    call.ready = True
+    call.stream.deliver()
+    assert len(call.messages) == count
     (update,) = [frame for frame in bench.read() if frame.stream_id == 1]
     assert update.kind == Kind.WINDOW_UPDATE
-    assert int.from_bytes(update.payload) >= bounds.STREAM_WINDOW_BYTES // 2
-    frames = bench.send(*(bench.data(1, message) for _ in range(5 + count)))
-    assert [int.from_bytes(f.payload) for f in frames if f.kind == Kind.RST_STREAM] == [
-        ErrorCode.FLOW_CONTROL_ERROR
-    ]
+    assert int.from_bytes(update.payload) >= limits.STREAM_WINDOW_BYTES // 2
+    call.ready = False
+    bench.send(*(bench.data(1, message) for _ in range(5 + count)))
+    assert bench.error_code() == ErrorCode.FLOW_CONTROL_ERROR

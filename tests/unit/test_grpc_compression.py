@@ -1,4 +1,4 @@
-"""Compressed messages at the express door."""
+"""Compressed messages."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from dataclasses import replace
 import pytest
 
 from ferserve_server.domain.errors import FerserveError
-from ferserve_server.transport.express import bounds
-from ferserve_server.transport.express.faults import MessageFault
-from ferserve_server.transport.express.messages import MessageReader
-from support.express import LIMITS, FakeCall, SessionBench
+from ferserve_server.grpc.errors import MessageError
+from ferserve_server.grpc.messages import MessageReader
+from ferserve_server.http2 import limits
+from support.http2 import LIMITS, FakeCall, H2Bench
 
 MAKERS = {"gzip": gzip.compress, "deflate": zlib.compress}
 
@@ -36,7 +36,7 @@ def test_messages_come_out_as_they_were_whichever_of_them_are_compressed(encodin
     assert (found, reader.fault, reader.partial) == (messages, None, False)
 
 
-def _fault(reader: MessageReader, data: bytes) -> MessageFault | FerserveError:
+def _fault(reader: MessageReader, data: bytes) -> MessageError | FerserveError:
     assert reader.feed(_plain(b"before") + data) == [b"before"]
     assert reader.fault is not None
     assert reader.feed(_plain(b"after")) == []
@@ -56,7 +56,7 @@ def _fault(reader: MessageReader, data: bytes) -> MessageFault | FerserveError:
 )
 def test_what_cannot_be_decompressed_ends_the_call(encoding: str, data: bytes, code: int, words: str) -> None:
     fault = _fault(MessageReader(LIMITS, encoding), data)
-    assert isinstance(fault, MessageFault)
+    assert isinstance(fault, MessageError)
     assert words in str(fault)
     assert b"grpc-status" + bytes([len(str(code))]) + str(code).encode() in fault.trailers
     assert (b"identity,deflate,gzip" in fault.trailers) is (code == 12)
@@ -77,12 +77,12 @@ def test_no_more_is_made_of_a_message_than_one_may_have() -> None:
 
 
 def test_windows_count_what_came_over_the_wire() -> None:
-    bench = SessionBench()
+    bench = H2Bench()
     call = bench.open(1, grpc_encoding="gzip")
     call.is_unary = False
     message = bytes(range(256)) * 1000
     sent = 0
-    while sent < 2 * bounds.STREAM_WINDOW_BYTES:
+    while sent < 2 * limits.STREAM_WINDOW_BYTES:
         data = _compressed(message)
         bench.send(bench.data(1, data))
         sent += len(data)
@@ -90,21 +90,21 @@ def test_windows_count_what_came_over_the_wire() -> None:
     assert bench.error_code() is None
 
 
-def _with_zeros(bench: SessionBench, stream_id: int) -> FakeCall:
+def _with_zeros(bench: H2Bench, stream_id: int) -> FakeCall:
     call = bench.open(stream_id, grpc_encoding="gzip")
     bench.send(bench.data(stream_id, _compressed(bytes(LIMITS.max_message_bytes))))
     return call
 
 
 def test_compressed_messages_of_a_connection_have_a_bound_together() -> None:
-    bench = SessionBench()
-    most = bounds.MAX_INFLATED_BYTES // LIMITS.max_message_bytes
+    bench = H2Bench()
+    most = limits.MAX_INFLATED_BYTES // LIMITS.max_message_bytes
     calls = [_with_zeros(bench, 2 * at + 1) for at in range(most + 1)]
-    assert [bool(call.faults) for call in calls] == [False] * most + [True]
-    assert "Send fewer at a time" in str(calls[-1].faults[0])
+    assert [bool(call.errors) for call in calls] == [False] * most + [True]
+    assert "Send fewer at a time" in str(calls[-1].errors[0])
     # What is answered, or let go of, makes room.
     calls[-1].stream.finish(b"")
     calls[0].stream.finish(b"")
     calls[1].stream.release(calls[1].messages[0])
     again = [_with_zeros(bench, 2 * most + 3 + 2 * at) for at in range(3)]
-    assert [bool(call.faults) for call in again] == [False, False, True]
+    assert [bool(call.errors) for call in again] == [False, False, True]

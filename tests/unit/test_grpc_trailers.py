@@ -1,4 +1,4 @@
-"""The trailers of errors at the express door: each has its own, though they are kept."""
+"""The trailers of errors : each has its own, though they are kept."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from ferserve_server.domain.errors import (
     InvalidRequestError,
     QueueFullError,
 )
-from ferserve_server.transport.express import trailers
-from ferserve_server.transport.express.trailers import error_block, status_block
+from ferserve_server.grpc import trailers
+from ferserve_server.grpc.trailers import error_trailers, status_trailers
 from ferserve_server.transport.status import code_number, trailers_of
 
 if TYPE_CHECKING:
@@ -44,16 +44,16 @@ NEARLY_ALIKE = [
 
 def test_an_error_that_is_told_again_is_told_as_the_first_time_and_never_as_another() -> None:
     for error in NEARLY_ALIKE * 2:
-        assert error_block(error) == status_block(code_number(error), error.message, trailers_of(error))
+        assert error_trailers(error) == status_trailers(code_number(error), error.message, trailers_of(error))
 
 
 def test_what_is_kept_of_errors_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    kept: dict[tuple[object, ...], bytes] = {}
-    monkeypatch.setattr(trailers, "_error_blocks", kept)
+    kept: dict[tuple[object, ...], trailers.Headers] = {}
+    monkeypatch.setattr(trailers, "_errors", kept)
 
     for count in range(1000):
-        error_block(DeadlineUnmeetableError(remaining_s=1.0, expected_s=1 + count / 1000))
-        error_block(FerserveError("long " * count))
+        error_trailers(DeadlineUnmeetableError(remaining_s=1.0, expected_s=1 + count / 1000))
+        error_trailers(FerserveError("long " * count))
 
     assert len(kept) <= 256
-    assert sum(map(len, kept.values())) <= 256 * 2048
+    assert sum(len(name) + len(value) for each in kept.values() for name, value in each) <= 256 * 2048

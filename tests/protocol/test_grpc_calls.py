@@ -1,4 +1,4 @@
-"""The express door and the clients that people use: gRPC's own, ours, over TLS, files and several processes."""
+"""The native server and the clients that people use: gRPC's own, ours, over TLS, files and several processes."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2
 from hpack import Encoder
+from load.frames import END_STREAM, PREFACE, Setting, write_headers, write_settings
 
 from ferserve.v1 import emotion_service_pb2 as emotion_pb2
 from ferserve.v1 import model_service_pb2 as model_pb2
 from ferserve_client import EmotionClient
 from ferserve_server.backends.fake import FakeLoader, FakeServable
-from ferserve_server.transport.express.frames import END_STREAM, PREFACE, Setting, write_headers, write_settings
-from support.express import call_headers, h2_peer
 from support.fake_models import publish_fake
 from support.front_server import metric
+from support.http2 import call_headers, h2_peer
 from support.local_server import (
     DEADLINE_S,
-    DOORS,
+    GRPC_SERVERS,
     NOT_SERVING,
     SERVING,
     LocalServer,
@@ -126,9 +126,9 @@ async def test_health_follows_the_drain_and_knows_no_strangers(server: LocalServ
         assert await drained
 
 
-@pytest.mark.parametrize("door", DOORS)
-async def test_calls_are_counted_alike_at_both_doors(models: Path, door: str) -> None:
-    settings = {"metrics_listen": "127.0.0.1:0", "door": door}
+@pytest.mark.parametrize("grpc_server", GRPC_SERVERS)
+async def test_calls_are_counted_alike_at_both_doors(models: Path, grpc_server: str) -> None:
+    settings = {"metrics_listen": "127.0.0.1:0", "grpc_server": grpc_server}
     async with local_server(models, **settings) as server:
         await server.emotion.ClassifyFaces(_request(1))
         for refused in (_request(), emotion_pb2.ClassifyFacesRequest(packed=packed(1), priority=9)):

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Any
 
 import pytest
+from load.frames import ACK, PREFACE, FrameReader, Kind, write_frame, write_settings
 
-from ferserve_server.transport.express import bounds
-from ferserve_server.transport.express.connection import Connection
-from ferserve_server.transport.express.frames import ACK, PREFACE, FrameReader, Kind, write_frame, write_settings
-from support.express import LIMITS, FakeCall, SessionBench
+from ferserve_server.grpc.stream import GrpcStream
+from ferserve_server.http2 import limits
+from ferserve_server.http2.flow_control import ReceiveMemory
+from ferserve_server.http2.protocol import ServerProtocol
+from support.http2 import LIMITS, FakeCall, FakeRouter, H2Bench
 
 
 class FakeTransport:
@@ -36,6 +39,9 @@ class FakeTransport:
     def abort(self) -> None:
         self.closed = self.aborted = True
 
+    def can_write_eof(self) -> bool:
+        return False
+
     def is_closing(self) -> bool:
         return self.closed
 
@@ -49,15 +55,18 @@ class ConnectionBench:
     def __init__(self, max_age_s: float = 0.0) -> None:
         self.now = 100.0
         self.calls: list[FakeCall] = []
-        self.open: set[Connection] = set()
-        self.peer = SessionBench()  # writes what a peer would
+        self.open: set[ServerProtocol] = set()
+        self.peer = H2Bench()  # writes what a peer would
         self.transport: Any = FakeTransport()
 
         def begin(stream: Any, head: Any) -> FakeCall:
             self.calls.append(FakeCall(stream, head))
             return self.calls[-1]
 
-        self.connection = Connection(begin, LIMITS, self.open, lambda: self.now, max_age_s)
+        router: Any = FakeRouter(LIMITS, begin)
+        memory = ReceiveMemory(limits.RECEIVE_BUFFER_BYTES, LIMITS.max_message_bytes + 16)
+        make = partial(GrpcStream, router)
+        self.connection = ServerProtocol(make, memory, 8192, self.open, lambda: self.now, max_age_s)
         self.connection.connection_made(self.transport)
         self.connection.data_received(PREFACE + write_settings({}))
         self.transport.written.clear()
@@ -84,33 +93,33 @@ async def test_answers_of_one_turn_go_out_in_one_write(bench: ConnectionBench) -
 async def test_from_a_peer_that_does_not_read_nothing_more_is_taken(bench: ConnectionBench) -> None:
     bench.connection.pause_writing()
     assert not bench.transport.reading
-    bench.now += bounds.UNREAD_S - 1
+    bench.now += limits.UNSENT_S - 1
     bench.connection.check_times()
     bench.connection.resume_writing()
     assert bench.transport.reading
     bench.connection.pause_writing()
-    bench.now += bounds.UNREAD_S + 1
+    bench.now += limits.UNSENT_S + 1
     bench.connection.check_times()
     assert bench.transport.aborted
 
 
 async def test_a_silent_peer_is_asked_once_and_then_cut(bench: ConnectionBench) -> None:
-    bench.now += bounds.IDLE_S + 1
+    bench.now += limits.IDLE_S + 1
     for _ in range(3):
         bench.connection.check_times()
     await asyncio.sleep(0)
     assert bench.kinds() == [Kind.PING]
-    bench.now += bounds.DEAD_S + 1
+    bench.now += limits.PING_S + 1
     bench.connection.check_times()
     assert bench.transport.aborted
 
 
 async def test_a_silent_peer_that_answers_stays(bench: ConnectionBench) -> None:
     for _ in range(5):
-        bench.now += bounds.IDLE_S + 1
+        bench.now += limits.IDLE_S + 1
         bench.connection.check_times()
         bench.connection.data_received(write_frame(Kind.PING, ACK, 0, bytes(8)))
-        bench.now += bounds.DEAD_S + 1
+        bench.now += limits.PING_S + 1
         bench.connection.check_times()
     assert not bench.transport.closed
 
@@ -120,7 +129,8 @@ async def test_an_old_connection_is_asked_to_go_and_its_calls_are_answered() -> 
     bench.connection.data_received(bench.peer.call(1))
     bench.now += 31
     bench.connection.check_times()
-    bench.connection.data_received(write_frame(Kind.PING, ACK, 0, b"ferserve"))
+    await asyncio.sleep(0)
+    bench.connection.data_received(write_frame(Kind.PING, ACK, 0, b"shutdown"))
     assert not bench.transport.closed
     bench.calls[0].stream.answer(b"classes")
     await asyncio.sleep(0)
