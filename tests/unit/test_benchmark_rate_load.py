@@ -14,6 +14,7 @@ from load.frames import (
     FrameReader,
     Kind,
     Setting,
+    literal,
     write_frame,
     write_go_away,
     write_headers,
@@ -24,13 +25,20 @@ from load.frames import (
 from load.lane import Lane, OpenCall
 
 from ferserve_server.domain.errors import DeadlineUnmeetableError
-from ferserve_server.grpc.trailers import BEGIN_BLOCK, OK, error_trailers
+from ferserve_server.grpc.trailers import OK, RESPONSE_HEADERS, error_trailers
 from support.http2 import message_bytes
 
 MESSAGE = bytes(range(256)) * 300
 BODY_BYTES = len(MESSAGE) + 5
 BLOCK = header_block("127.0.0.1:50051", "/ferserve.v1.EmotionService/ClassifyFaces", 1.5)
-REFUSED = BEGIN_BLOCK + error_trailers(DeadlineUnmeetableError(remaining_s=1, expected_s=2))
+
+
+def _block(headers: tuple[tuple[bytes, bytes], ...]) -> bytes:
+    return b"".join(literal(name, value) for name, value in headers)
+
+
+BEGIN_BLOCK, OK_BLOCK = _block(RESPONSE_HEADERS), _block(OK)
+REFUSED = _block(RESPONSE_HEADERS + error_trailers(DeadlineUnmeetableError(remaining_s=1, expected_s=2)))
 
 
 def test_the_headers_of_a_call_say_what_grpc_asks_for_and_leave_no_trace():
@@ -74,7 +82,7 @@ def test_the_data_of_a_call_are_the_message_in_frames_that_fit(room):
     assert sent == message_bytes(MESSAGE)
 
 
-@pytest.mark.parametrize(("block", "status"), [(BEGIN_BLOCK, ""), (OK, "0"), (REFUSED, "4")])
+@pytest.mark.parametrize(("block", "status"), [(BEGIN_BLOCK, ""), (OK_BLOCK, "0"), (REFUSED, "4")])
 def test_the_status_of_plain_blocks_is_found_without_a_table(block, status):
     assert plain_status(block) == status
 
@@ -134,7 +142,7 @@ def ok(stream_id):
     return (
         write_headers(stream_id, BEGIN_BLOCK, 0)
         + write_frame(Kind.DATA, 0, stream_id, message_bytes(b"classes"))
-        + write_headers(stream_id, OK, END_STREAM)
+        + write_headers(stream_id, OK_BLOCK, END_STREAM)
     )
 
 
@@ -244,7 +252,7 @@ def test_who_is_answered_before_all_is_sent_sends_no_more():
 @pytest.mark.parametrize(
     ("answer", "code"),
     [
-        (write_headers(1, BEGIN_BLOCK, 0) + write_headers(1, OK, END_STREAM), "NO_MESSAGE"),
+        (write_headers(1, BEGIN_BLOCK, 0) + write_headers(1, OK_BLOCK, END_STREAM), "NO_MESSAGE"),
         (write_headers(1, BEGIN_BLOCK, END_STREAM), "NO_STATUS"),
         (write_frame(Kind.DATA, END_STREAM, 1, b"x"), "NO_STATUS"),
         (write_reset(1, ErrorCode.REFUSED_STREAM), "RST_STREAM 7"),
