@@ -67,7 +67,7 @@ class Settings(UpstreamSettings):
         10_000, ge=1, le=1_000_000, description="gRPC connections of a process; further ones are closed at once"
     )
     max_connections_per_peer: int = Field(
-        1_000,
+        4_000,
         ge=0,
         le=1_000_000,
         description="gRPC connections of a process from one address; 0: as many as in all, for a proxy in front",
