@@ -71,30 +71,19 @@ class GrpcStream(Stream):
         head: The beginning of the call.
     """
 
-    __slots__ = (
-        "_begun",
-        "_delivering",
-        "_error",
-        "_half_closed",
-        "_inflating",
-        "_message_since",
-        "_pending",
-        "_reader",
-        "_router",
-        "call",
-        "head",
-    )
-
     head: RequestHead
+    call: Call | None = None
+    _reader: MessageReader | None = None
+    _begun = False
 
-    def __init__(
+    def __init__(  # sets what `Stream.__init__` does: calling that would take a hundredth of a call
         self, router: Router, connection: H2Connection, stream_id: int, opened_at: float, *, ended: bool
     ) -> None:
-        super().__init__(connection, stream_id, opened_at, ended=ended)
+        self.connection = connection
+        self.id = stream_id
+        self.opened_at = opened_at
+        self.remote_ended = ended
         self._router = router
-        self.call: Call | None = None
-        self._reader: MessageReader | None = None
-        self._begun = False
 
     # Called by calls
 
@@ -170,7 +159,7 @@ class GrpcStream(Stream):
         if ended and self._reader is None and call is not None:
             message = whole_message(data, self._router.limits.max_message_bytes)
             if message is not None:
-                self.connection.consume(self.id, len(data))
+                self.connection.consume_later(self.id, len(data))
                 call.on_message(message)
                 if self.call is not None:
                     call.on_half_close()

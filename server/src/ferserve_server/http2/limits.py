@@ -62,6 +62,9 @@ EARLY_RESET_S: Final = 0.05
 SLICE_BYTES: Final = 16 * 1024
 """Bytes parsed before the clock is looked at: 1,000 requests of 16 bytes take about 1.5 ms."""
 
+MAX_SLICE_BYTES: Final = 128 * 1024
+"""The same while frames are large."""
+
 EVENTS_PER_CHECK: Final = 32
 """Events handled before the clock is looked at: requests that are answered at once take about 10 us each."""
 

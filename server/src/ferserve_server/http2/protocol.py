@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Protocol
 
 from ferserve_server.http2.connection import H2Connection
 from ferserve_server.http2.limits import (
+    EVENTS_PER_CHECK,
     HANDSHAKE_S,
     IDLE_S,
     ITERATION_S,
     LINGER_BYTES,
     LINGER_S,
     PING_S,
+    MAX_SLICE_BYTES,
     SLICE_BYTES,
     UNSENT_S,
 )
@@ -62,6 +64,7 @@ class ServerProtocol(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._input = memoryview(b"")
         self._processing = True
+        self._slice_bytes = SLICE_BYTES
         self._flush_scheduled = False
         self._continuation: asyncio.Handle | None = None
         self._reading = True
@@ -90,10 +93,20 @@ class ServerProtocol(asyncio.Protocol):
                 self._transport.abort()
         elif self._input:  # one more read before reading was paused
             self._input = memoryview(bytes(self._input) + data)
-        else:
+        elif len(data) > self._slice_bytes or self._continuation is not None or self._connection.slow_until:
             self._input = memoryview(data)
             if self._continuation is None:
                 self._process()
+        else:  # the usual portion is parsed as a whole
+            connection = self._connection
+            self._processing = True
+            connection.receive(data)
+            done = connection.handle_events(connection.bytes_at + ITERATION_S)
+            self._processing = False
+            if connection.wants_write:
+                self._flush()
+            if not done:
+                self._continue()
 
     def eof_received(self) -> bool:
         """Lets the transport close: no client of gRPC closes one direction alone."""
@@ -161,17 +174,30 @@ class ServerProtocol(asyncio.Protocol):
             if connection.slow_until > self._now():
                 done = False
                 break
-            data, self._input = self._input[:SLICE_BYTES], self._input[SLICE_BYTES:]
-            connection.receive(data)
+            size = self._slice_bytes
+            data, self._input = self._input[:size], self._input[size:]
+            count = connection.receive(data)
+            # Large slices for large frames, which are then copied once; small ones for small frames.
+            self._slice_bytes = min(2 * size, MAX_SLICE_BYTES) if count < EVENTS_PER_CHECK else SLICE_BYTES
             done = connection.handle_events(until)
             if self._input and self._now() > until:
                 done = False
         self._processing = False
-        self._flush()
-        if not (done or connection.over or connection.paused):
-            slow_s = connection.slow_until - self._now()
-            later = self._loop.call_soon if slow_s <= 0 else None
-            self._continuation = later(self._process) if later else self._loop.call_later(slow_s, self._process)
+        if connection.wants_write or connection.over:
+            self._flush()
+        if done or connection.over or connection.paused:
+            self._update_reading()
+        else:
+            self._continue()
+
+    def _continue(self) -> None:
+        """Processes the rest in the next event-loop iteration, or when the peer has waited for its free answers."""
+        slow_s = self._connection.slow_until - self._now()
+        if slow_s > 0:
+            self._continuation = self._loop.call_later(slow_s, self._process)
+        else:
+            self._connection.slow_until = 0.0
+            self._continuation = self._loop.call_soon(self._process)
         self._update_reading()
 
     def _update_reading(self) -> None:

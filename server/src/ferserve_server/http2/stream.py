@@ -29,35 +29,22 @@ class Stream:
         has_oversize_window: Whether it asked for a wider window, which it has since `window_granted_at`.
     """
 
-    __slots__ = (
-        "blocked",
-        "connection",
-        "deadline",
-        "has_oversize_window",
-        "held_bytes",
-        "id",
-        "local_ended",
-        "opened_at",
-        "remote_ended",
-        "unconsumed_bytes",
-        "unsent_since",
-        "window_bytes",
-        "window_granted_at",
-    )
+    # Defaults of the class, because few streams ever set them.
+    deadline: float | None = None
+    local_ended = False
+    blocked = False
+    unsent_since: float | None = None
+    held_bytes = 0
+    unconsumed_bytes = 0
+    has_oversize_window = False
+    window_bytes = STREAM_WINDOW_BYTES
+    window_granted_at: float | None = None
 
     def __init__(self, connection: H2Connection, stream_id: int, opened_at: float, *, ended: bool) -> None:
         self.connection = connection
         self.id = stream_id
         self.opened_at = opened_at
-        self.deadline: float | None = None
         self.remote_ended = ended
-        self.local_ended = False
-        self.blocked = False
-        self.unsent_since: float | None = None
-        self.held_bytes = self.unconsumed_bytes = 0
-        self.has_oversize_window = False
-        self.window_bytes = STREAM_WINDOW_BYTES
-        self.window_granted_at: float | None = None
 
     # For the layer above to implement
 
@@ -128,8 +115,10 @@ class Stream:
 
     def closed(self) -> None:
         """Releases everything; for the connection to call."""
-        self.release(self.held_bytes, renew=False)
-        self.connection.consume(self.id, self.unconsumed_bytes)
+        if self.held_bytes:
+            self.release(self.held_bytes, renew=False)
+        if self.unconsumed_bytes:
+            self.connection.consume_later(self.id, self.unconsumed_bytes)
         if self.has_oversize_window:
             self.connection.memory.oversize.give_back(self)
         self.on_closed()
