@@ -19,23 +19,24 @@ class AbuseBudget:
 
     Args of the constructor:
         now: The time, in seconds.
+
+    Attributes:
+        answered: Messages sent since the last charge, which refill it.
     """
 
-    __slots__ = ("_answers_at", "_answers_left", "_at", "_left")
+    __slots__ = ("_answers_at", "_answers_left", "_at", "_left", "answered")
 
     def __init__(self, now: float) -> None:
+        self.answered = 0
         self._left = ABUSE_CAPACITY
         self._answers_left = FREE_ANSWER_CAPACITY
         self._at = self._answers_at = now
 
-    def answered(self) -> None:
-        """Refills for an answer."""
-        self._left = min(ABUSE_CAPACITY, self._left + ABUSE_REFILL_PER_ANSWER)
-
     def spend(self, now: float) -> bool:
         """Charges a frame without use; returns whether the budget suffices."""
-        self._left = min(ABUSE_CAPACITY, self._left + (now - self._at) * ABUSE_REFILL_PER_S) - 1
-        self._at = now
+        refill = (now - self._at) * ABUSE_REFILL_PER_S + self.answered * ABUSE_REFILL_PER_ANSWER
+        self._left = min(ABUSE_CAPACITY, self._left + refill) - 1
+        self._at, self.answered = now, 0
         return self._left >= 0
 
     def charge_answer(self, now: float) -> float:

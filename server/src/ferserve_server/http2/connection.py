@@ -74,6 +74,7 @@ class H2Connection:
         wake: Callable[[], None],
     ) -> None:
         self.engine = Engine(max_header_list_bytes)
+        self._session = self.engine.connection
         self.memory = memory
         self._make_stream = make_stream
         self.now = now
@@ -127,7 +128,10 @@ class H2Connection:
             self.end(error.code, str(error) if self._is_set_up else "this is a gRPC server: speak HTTP/2")
             return 0
         events = self.engine.events()
-        self._events += events
+        if self._events:
+            self._events += events
+        else:
+            self._events = events
         return len(events)
 
     def handle_events(self, until: float | None = None) -> bool:
@@ -137,7 +141,11 @@ class H2Connection:
             self.frame_at = self.bytes_at
         try:
             if len(events) <= EVENTS_PER_CHECK or until is None:
-                self._handle(events)
+                on = self._on
+                for event in events:
+                    handle = on.get(type(event))
+                    if handle is not None:
+                        handle(event)
                 return True
             for at in range(0, len(events), EVENTS_PER_CHECK):
                 if at and self.now() > until:
@@ -161,7 +169,7 @@ class H2Connection:
     @property
     def wants_write(self) -> bool:
         """Whether there is output."""
-        return bool(self._last_output) if self._ended else self.engine.wants_write
+        return bool(self._last_output) if self._ended else self._session.want_write
 
     def output(self) -> bytes:
         """Returns what is to be written now. Streams that become writable or closed are told."""
@@ -252,7 +260,7 @@ class H2Connection:
         """Sends a part of a response; the stream may be blocked then."""
         engine = self.engine
         engine.send_data(stream.id, data)
-        self._budget.answered()
+        self._budget.answered += 1
         self._sending.append(stream)
         queued = engine.queued_bytes()
         if self.paused or (
@@ -304,7 +312,7 @@ class H2Connection:
         stream.local_ended = True
         if not stream.remote_ended:
             self._watched = True
-        self._budget.answered()
+        self._budget.answered += 1
         self._sending.append(stream)
         self._wake()
 

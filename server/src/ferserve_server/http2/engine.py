@@ -85,11 +85,11 @@ class Engine:
         queued_bytes: Returns the body bytes that wait for windows, of a stream or of all.
         window_left: Returns the bytes that the peer may send on a stream.
         events: Returns and clears what happened.
-        wants_write: Whether there is output.
+        connection: Of the library; for `want_write` alone, which is asked so often that a property costs.
     """
 
     def __init__(self, max_header_list_bytes: int) -> None:
-        self._connection = connection = ngh2.Connection(ngh2.Role.SERVER, _CONFIGURATION)
+        self.connection = self._connection = connection = ngh2.Connection(ngh2.Role.SERVER, _CONFIGURATION)
         self.events = connection.events
         self.queued_bytes = connection.queued_body_size
         connection.initiate_connection(
@@ -101,11 +101,6 @@ class Engine:
             }
         )
         connection.set_local_window_size(limits.CONNECTION_WINDOW_BYTES)
-
-    @property
-    def wants_write(self) -> bool:
-        """Whether there is output."""
-        return self._connection.want_write
 
     def receive(self, data: bytes | memoryview) -> None:
         """Parses bytes.

@@ -115,11 +115,9 @@ class Stream:
 
     def closed(self) -> None:
         """Releases everything; for the connection to call."""
-        if self.held_bytes:
+        if self.held_bytes or self.unconsumed_bytes or self.has_oversize_window:
             self.release(self.held_bytes, renew=False)
-        if self.unconsumed_bytes:
             self.connection.consume_later(self.id, self.unconsumed_bytes)
-        if self.has_oversize_window:
             self.connection.memory.oversize.give_back(self)
         self.on_closed()
 
