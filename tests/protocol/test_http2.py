@@ -262,7 +262,10 @@ TO_THE_CONNECTION: dict[str, tuple[bytes, ErrorCode]] = {
         write_frame(Kind.DATA, 0, 1, bytes(limits.DATA_FRAME_BYTES + 1)),
         ErrorCode.FRAME_SIZE_ERROR,
     ),
-    "another frame that is too long": (write_frame(0xFA, 0, 0, bytes(limits.DATA_FRAME_BYTES + 1)), ErrorCode.FRAME_SIZE_ERROR),
+    "another frame that is too long": (
+        write_frame(0xFA, 0, 0, bytes(limits.DATA_FRAME_BYTES + 1)),
+        ErrorCode.FRAME_SIZE_ERROR,
+    ),
     "a short ping": (write_frame(Kind.PING, 0, 0, b"x"), ErrorCode.FRAME_SIZE_ERROR),
     "a ping of a stream": (write_frame(Kind.PING, 0, 1, bytes(8)), ErrorCode.PROTOCOL_ERROR),
     "a short reset": (write_frame(Kind.RST_STREAM, 0, 1, b"x"), ErrorCode.FRAME_SIZE_ERROR),

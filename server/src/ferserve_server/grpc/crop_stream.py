@@ -146,6 +146,7 @@ class CropStreamCall:
         else:
             reported = self._opened.count(error)
             self._stream.finish(OK if reported is None else error_trailers(reported))
+        self._line.error = None  # its traceback refers to this object and the last message
         self._close()
 
     def _close(self) -> None:

@@ -128,6 +128,8 @@ class H2Connection:
             self.end(error.code, str(error) if self._is_set_up else "this is a gRPC server: speak HTTP/2")
             return 0
         events = self.engine.events()
+        if events:
+            self.frame_at = self.bytes_at
         if self._events:
             self._events += events
         else:
@@ -137,8 +139,6 @@ class H2Connection:
     def handle_events(self, until: float | None = None) -> bool:
         """Handles what was received, until a time in seconds; returns whether everything is handled."""
         events, self._events = self._events, []
-        if events:
-            self.frame_at = self.bytes_at
         try:
             if len(events) <= EVENTS_PER_CHECK or until is None:
                 on = self._on
