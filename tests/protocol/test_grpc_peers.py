@@ -106,7 +106,7 @@ async def test_headers_that_are_continued_are_read_and_too_many_refused_by_name(
 async def test_metadata_beyond_the_limit_fails_its_call_and_no_other_on_the_connection(
     peer: H2Peer, byte_count: int
 ) -> None:
-    """32 KB and 100 KB: behind a proxy that pools connections one user's mistake must not end the calls of the others."""
+    """32 and 100 KB: behind a proxy that pools connections one mistake must not end the calls of others."""
     other = peer.call(None, end=False)
     answer = await peer.answer(peer.call(_request(1), x_a="y" * byte_count, x_b="z" * byte_count))
     assert answer.status == "3"

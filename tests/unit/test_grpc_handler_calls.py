@@ -164,6 +164,18 @@ async def test_a_handler_may_end_its_call_with_a_status_and_trailers() -> None:
     assert (told["more"], told["more-bin"]) == ("x", "AAE")
 
 
+async def test_a_handler_may_send_headers_before_its_answer() -> None:
+    async def greets(request: StringValue, context: Any) -> StringValue:
+        await context.send_initial_metadata((("x-first", "1"), ("x-first-bin", b"\0\1")))
+        return request
+
+    bench = HandlerBench(grpc.unary_unary_rpc_method_handler, greets)
+    bench.send(bench.call(1, _bytes("a")))
+    told = await bench.ended()
+    assert (told["x-first"], told["x-first-bin"], told["grpc-status"]) == ("1", "AAE", "0")
+    assert bench.messages() == ["a"]
+
+
 async def test_a_handler_that_is_cancelled_from_within_ends_its_call() -> None:
     async def gives_up(request: StringValue, context: Any) -> StringValue:
         raise asyncio.CancelledError

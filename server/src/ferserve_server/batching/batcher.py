@@ -168,6 +168,8 @@ class Batcher:
             self._observer.cancelled("queued")
             self._queue.drop(entry)
             self._pump()
+        elif _expired_in_queue(entry):  # the timer here was first, and the caller's own came before its result
+            self._observer.cancelled("queued")
         else:
             self._observer.cancelled("running")
 
@@ -290,3 +292,8 @@ class Batcher:
         self._timer, self._timer_at = None, float("inf")
         self._check_stalls()
         self._pump()
+
+
+def _expired_in_queue(entry: Entry) -> bool:
+    future = entry.future
+    return future.done() and not future.cancelled() and isinstance(future.exception(), DeadlineExpiredError)
