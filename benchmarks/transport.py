@@ -2,10 +2,11 @@
 
 The bare server parses nothing and answers with bytes of the same sizes, so that no Python gRPC server does less
 for a call; what ferserve takes more is its own: parsing, admission, batching, metrics. A second one has gRPC poll
-as ferserve's own does (docs/adr/0023), which is what answers with `--grpc-server grpcio` (docs/adr/0024). All get the same
-loads in short turns, so that a machine that changes its pace changes them all. Processor time does not count what
-other work takes: its ratios hold on a busy machine, give or take the caches, throughput and latency do not. Prints
-a table and writes benchmarks/results/transport.json. Run with `make bench`.
+as ferserve's own does (docs/adr/0023), which is what answers with `--grpc-server grpcio` (docs/adr/0025). All get
+the same loads in short turns, so that a machine that changes its pace changes them all. Processor time does not
+count what other work takes: its ratios hold on a busy machine, give or take the caches, throughput and latency do
+not. Prints a table and writes benchmarks/results/transport.json. Run with `make bench`; `--beside FOLDER` measures
+another checkout, such as that of the commit before, in the same turns.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="loads whose name begins so")
     parser.add_argument("--server-flag", action="append", default=[], help="a flag of ferserve; repeat")
     parser.add_argument("--beside", type=Path, help="checkout of another commit to measure in the same turns")
-    parser.add_argument("--servers", default="", help="names of the servers to measure, with ; between; default: all")
+    parser.add_argument("--servers", default="", help="names of the servers, with ; between; default: all")
     parser.add_argument("--output", type=Path, default=RESULTS / "transport.json")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as work:

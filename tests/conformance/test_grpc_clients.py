@@ -60,7 +60,8 @@ def own_scores(server_behind: Callable[[str], ServerProcess]) -> np.ndarray:
     params=[
         pytest.param((maker, *way), marks=() if (maker, *way) == EVERYDAY else pytest.mark.conformance)
         for maker in MAKERS
-        for way in [(grpc_server,) for grpc_server in GRPC_SERVERS] + [(proxy, grpc_server) for proxy in PROXIES for grpc_server in GRPC_SERVERS]
+        for way in [(grpc_server,) for grpc_server in GRPC_SERVERS]
+        + [(proxy, grpc_server) for proxy in PROXIES for grpc_server in GRPC_SERVERS]
     ],
     ids="-".join,
 )

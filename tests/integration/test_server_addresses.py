@@ -120,7 +120,9 @@ async def test_the_address_of_another_server_is_refused(models: Path, grpc_serve
     async with running_server(_settings(models, f"{host}:0", grpc_server=grpc_server), FakeLoader()) as running:
         for other in GRPC_SERVERS:
             with pytest.raises(ListenError, match="--listen"):
-                async with running_server(_settings(models, f"{host}:{running.port}", grpc_server=other), FakeLoader()):
+                async with running_server(
+                    _settings(models, f"{host}:{running.port}", grpc_server=other), FakeLoader()
+                ):
                     pass
 
 

@@ -261,7 +261,9 @@ async def test_a_deadline_that_cannot_be_met_is_refused_before_it_passes(tmp_pat
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-async def test_a_deadline_that_passes_frees_the_callers_place(tmp_path: Path, engine: str, grpc_server: str) -> None:
+async def test_a_deadline_that_passes_frees_the_callers_place(
+    tmp_path: Path, engine: str, grpc_server: str
+) -> None:
     publish_fake(tmp_path)
     settings = {"max_queue_faces": 4, "max_faces_per_request": 4, "hold_until_queued": 4}
     async with engine_server(tmp_path, engine, grpc_server=grpc_server, **settings) as server:

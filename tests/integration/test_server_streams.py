@@ -214,7 +214,9 @@ async def test_no_more_is_read_of_a_stream_than_may_be_unanswered(tmp_path: Path
         assert [answer.sequence_id async for answer in call] == [0, 1, 2, 3, 4]
 
 
-async def test_a_client_that_leaves_in_the_midst_of_a_stream_harms_nobody(tmp_path: Path, grpc_server: str) -> None:
+async def test_a_client_that_leaves_in_the_midst_of_a_stream_harms_nobody(
+    tmp_path: Path, grpc_server: str
+) -> None:
     publish_fake(tmp_path)
     settings = {"max_queue_faces": 8, "max_faces_per_request": 8, "hold_until_queued": 8}
     async with local_server(tmp_path, grpc_server=grpc_server, **settings) as server:

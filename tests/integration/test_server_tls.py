@@ -121,7 +121,10 @@ async def test_many_long_messages_side_by_side_come_through_tls(tmp_path: Path, 
 async def test_a_tls_file_that_is_not_there_is_told_by_its_path(
     tmp_path: Path, certificates: Path, broken: str, grpc_server: str
 ) -> None:
-    settings = _settings(certificates, mutual=True) | {broken: tmp_path / "nowhere.pem", "grpc_server": grpc_server}
+    settings = _settings(certificates, mutual=True) | {
+        broken: tmp_path / "nowhere.pem",
+        "grpc_server": grpc_server,
+    }
     with pytest.raises(ListenError, match=r"nowhere\.pem"):
         async with local_server(tmp_path, **settings):
             pass

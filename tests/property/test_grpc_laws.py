@@ -195,5 +195,7 @@ def test_a_connection_does_the_same_however_its_bytes_come(steps: list[tuple[str
             bench.send(part)
         calls = [(call.messages, call.ended, call.cancelled) for call in bench.calls]
         # Pings and window updates overtake answers that come in the same portion.
-        found.append((calls, sorted(set(kinds(bench.frames)) - {Kind.WINDOW_UPDATE, Kind.PING}), bench.connection.over))
+        found.append(
+            (calls, sorted(set(kinds(bench.frames)) - {Kind.WINDOW_UPDATE, Kind.PING}), bench.connection.over)
+        )
     assert found[0] == found[1]

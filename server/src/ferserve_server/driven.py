@@ -54,7 +54,9 @@ class Driven:
         try:
             if self._cancelled:
                 self._cancelled = False
-                future = self._coroutine.throw(asyncio.CancelledError(*(() if self._reason is None else (self._reason,))))
+                future = self._coroutine.throw(
+                    asyncio.CancelledError(*(() if self._reason is None else (self._reason,)))
+                )
             else:
                 future = self._coroutine.send(None)
         except (StopIteration, asyncio.CancelledError):

@@ -94,9 +94,7 @@ class Service:
             yield port
 
     @contextlib.asynccontextmanager
-    async def connections(
-        self, settings: Settings, now: Callable[[], float]
-    ) -> AsyncIterator[ConnectionRegistry]:
+    async def connections(self, settings: Settings, now: Callable[[], float]) -> AsyncIterator[ConnectionRegistry]:
         """Answers calls on the connections that the registry is given, until the block is left.
 
         Raises:

@@ -23,7 +23,7 @@ AT_ONCE_BYTES: Final = 256 * 1024
 """Maximum result that is inflated on the event loop: it takes about 0.5 ms."""
 
 MAX_RATIO: Final = 100
-"""Maximum ratio of larger results. Pictures and tensors have 1 to 10; 31 KB of gzip that become 31 MiB have 1,000."""
+"""Maximum ratio of larger results. Pictures and tensors have 1 to 10; 31 KB that become 31 MiB have 1,000."""
 
 _executor: Final = ThreadPoolExecutor(1, "inflate")
 """One message at a time, so that no more than one result is being made."""

@@ -75,6 +75,12 @@ class GrpcStream(Stream):
     call: Call | None = None
     _reader: MessageReader | None = None
     _begun = False
+    _pending: deque[Message]
+    _message_since: float | None = None
+    _error: ReceiveError | None = None
+    _half_closed = False
+    _delivering = False
+    _inflating: asyncio.Task[None] | None = None
 
     def __init__(  # sets what `Stream.__init__` does: calling that would take a hundredth of a call
         self, router: Router, connection: H2Connection, stream_id: int, opened_at: float, *, ended: bool
@@ -108,7 +114,7 @@ class GrpcStream(Stream):
         self.connection.send_data(self, framed(message))
 
     def finish(self, trailers: Headers, *, free: bool = False) -> None:
-        """Ends the call; `free`: the request cost its caller next to nothing, so that many of them are slowed down."""
+        """Ends the call; `free`: the request cost its caller next to nothing, and many such are slowed down."""
         self.call = None
         if free:
             self.connection.charge_answer()
@@ -219,11 +225,7 @@ class GrpcStream(Stream):
         reader = self._reader
         if reader is None:
             reader = self._reader = MessageReader(self._router.limits, self.head.encoding)
-            self._pending: deque[Message] = deque()
-            self._message_since: float | None = None
-            self._error: ReceiveError | None = None
-            self._half_closed = self._delivering = False
-            self._inflating: asyncio.Task[None] | None = None
+            self._pending = deque()
         if reader.error is not None:
             self.connection.consume(self.id, len(data))
             return ended

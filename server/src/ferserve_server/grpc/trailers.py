@@ -27,8 +27,8 @@ OK: Final[Headers] = (_STATUS[0],)
 _PRINTABLE: Final = frozenset(range(0x20, 0x7F)) - {ord("%")}
 
 _MAX_ERRORS: Final = 256
-"""Maximum cached errors. Under overload nearly all calls are rejected in a few ways: they tell the milliseconds until
-there is room."""
+"""Maximum cached errors. Under overload nearly all calls are rejected in a few ways: they tell the milliseconds
+until there is room."""
 
 _MAX_ERROR_BYTES: Final = 2048
 """Maximum size of a cached error: some quote what callers wrote. A rejection has 300 to 500 bytes."""

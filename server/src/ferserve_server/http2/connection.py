@@ -210,7 +210,7 @@ class H2Connection:
             stream.closed()
 
     def leave(self) -> None:
-        """Asks the peer for no more streams; when it has acknowledged and all are answered, the connection is over."""
+        """Asks the peer for no more streams; when it knows and all are answered, the connection is over."""
         if self._leaving_since is None and not self.over:
             self._leaving_since = self.now()
             self.engine.announce_shutdown()
@@ -250,7 +250,7 @@ class H2Connection:
 
     def send_headers(self, stream: Stream, headers: Headers, *, end: bool = False) -> None:
         """Sends the headers of a response; `end`: it has no more."""
-        self.engine.send_headers(stream.id, headers, end=end)
+        self.engine.send_headers(stream.id, headers, end_stream=end)
         if end:
             self._sent_end(stream)
         else:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import struct
-from typing import Final
+from typing import TYPE_CHECKING, Final, ParamSpec
 
 import ngh2
 from ngh2 import (
@@ -30,6 +30,9 @@ from ngh2 import (
 
 from ferserve_server.http2 import limits
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 __all__ = [
     "ConnectionClosed",
     "DataReceived",
@@ -47,6 +50,8 @@ __all__ = [
     "TrailersReceived",
     "WindowUpdated",
 ]
+
+P = ParamSpec("P")
 
 Headers = tuple[tuple[bytes, bytes], ...]
 """Names and values in order."""
@@ -76,20 +81,34 @@ class EngineError(Exception):
 class Engine:
     """Wraps the protocol state of one server connection. Not thread-safe.
 
-    Operations on streams that the peer has closed do nothing: the engine knows of a reset before its event is handled.
+    Operations on streams that the peer has closed do nothing: the engine knows of a reset before its event is
+    handled.
 
     Args of the constructor:
         max_header_list_bytes: Advertised bound on a header list.
 
     Attributes:
+        send_headers: Queues the headers of a response: number of the stream, headers, `end_stream`.
+        send_data: Queues a part of the body: number of the stream, bytes.
+        send_trailers: Queues the end of a response behind its body: number of the stream, trailers.
+        reset: Resets a stream: its number, code.
+        ping: Queues a PING with a payload of eight bytes.
+        announce_shutdown: Queues a GOAWAY that lets streams through which are on their way.
+        refuse_new_streams: Queues the last GOAWAY: later streams are ignored, and open ones continue.
         queued_bytes: Returns the body bytes that wait for windows, of a stream or of all.
-        window_left: Returns the bytes that the peer may send on a stream.
         events: Returns and clears what happened.
         connection: Of the library; for `want_write` alone, which is asked so often that a property costs.
     """
 
     def __init__(self, max_header_list_bytes: int) -> None:
         self.connection = self._connection = connection = ngh2.Connection(ngh2.Role.SERVER, _CONFIGURATION)
+        self.send_headers = _unless_closed(connection.send_response)
+        self.send_data = _unless_closed(connection.send_data)
+        self.send_trailers = _unless_closed(connection.send_trailers)
+        self.reset = _unless_closed(connection.reset_stream)
+        self.ping = _unless_closed(connection.ping)
+        self.announce_shutdown = _unless_closed(connection.send_shutdown_notice)
+        self.refuse_new_streams = _unless_closed(connection.send_goaway)
         self.events = connection.events
         self.queued_bytes = connection.queued_body_size
         connection.initiate_connection(
@@ -132,40 +151,10 @@ class Engine:
         except NGH2Error:
             pass
 
-    def send_headers(self, stream_id: int, headers: Headers, *, end: bool = False) -> None:
-        """Queues the headers of a response."""
-        try:
-            self._connection.send_response(stream_id, headers, end_stream=end)
-        except NGH2Error:
-            pass
-
-    def send_data(self, stream_id: int, data: bytes) -> None:
-        """Queues a part of the body."""
-        try:
-            self._connection.send_data(stream_id, data)
-        except NGH2Error:
-            pass
-
-    def send_trailers(self, stream_id: int, trailers: Headers) -> None:
-        """Queues the end of a response behind its body."""
-        try:
-            self._connection.send_trailers(stream_id, trailers)
-        except NGH2Error:
-            pass
-
-    def reset(self, stream_id: int, code: ErrorCode) -> None:
-        """Resets a stream."""
-        try:
-            self._connection.reset_stream(stream_id, code)
-        except NGH2Error:
-            pass
-
     def consume(self, stream_id: int, byte_count: int) -> None:
         """Lets the peer send more in place of received bytes."""
-        try:
+        with contextlib.suppress(NGH2Error, ValueError):
             self._connection.acknowledge_received_data(byte_count, stream_id)
-        except (NGH2Error, ValueError):
-            pass
 
     def window_left(self, stream_id: int) -> int:
         """Returns the bytes that the peer may send on a stream; 0 if it is closed."""
@@ -176,25 +165,8 @@ class Engine:
 
     def set_window(self, stream_id: int, byte_count: int) -> None:
         """Sets the receive window of a stream, received bytes included."""
-        try:
+        with contextlib.suppress(NGH2Error):
             self._connection.set_local_window_size(byte_count, stream_id=stream_id)
-        except NGH2Error:
-            pass
-
-    def ping(self, payload: bytes) -> None:
-        """Queues a PING with a payload of eight bytes."""
-        with contextlib.suppress(NGH2Error):
-            self._connection.ping(payload)
-
-    def announce_shutdown(self) -> None:
-        """Queues a GOAWAY that lets streams through which are on their way."""
-        with contextlib.suppress(NGH2Error):
-            self._connection.send_shutdown_notice()
-
-    def refuse_new_streams(self) -> None:
-        """Queues the last GOAWAY: later streams are ignored, and open ones continue."""
-        with contextlib.suppress(NGH2Error):  # the peer has left
-            self._connection.send_goaway()
 
     def terminate(self, code: ErrorCode, text: str) -> bytes:
         """Returns everything that can still be sent, and a GOAWAY that tells why the connection ends."""
@@ -204,3 +176,13 @@ class Engine:
         except NGH2Error:  # failed already, and without output: by hand
             debug = text.encode()[:200]
             return _GOAWAY.pack(0, 8 + len(debug), 7, 0, 0, 0, code) + debug
+
+
+def _unless_closed(operation: Callable[P, None]) -> Callable[P, None]:
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:  # noqa: SIM105 - `suppress` would take as long as the operation
+            operation(*args, **kwargs)
+        except NGH2Error:
+            pass
+
+    return run

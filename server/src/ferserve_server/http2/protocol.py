@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from ferserve_server.http2.connection import H2Connection
@@ -13,8 +14,8 @@ from ferserve_server.http2.limits import (
     ITERATION_S,
     LINGER_BYTES,
     LINGER_S,
-    PING_S,
     MAX_SLICE_BYTES,
+    PING_S,
     SLICE_BYTES,
     UNSENT_S,
 )
@@ -57,7 +58,7 @@ class ServerProtocol(asyncio.Protocol):
         now: Callable[[], float],
         max_age_s: float,
     ) -> None:
-        self._make = lambda: H2Connection(make_stream, memory, max_header_list_bytes, now, self._wake)
+        self._make_connection = partial(H2Connection, make_stream, memory, max_header_list_bytes, now, self._wake)
         self._registry = registry
         self._now = now
         self._max_age_s = max_age_s
@@ -76,7 +77,7 @@ class ServerProtocol(asyncio.Protocol):
         """Begins the connection."""
         self._transport = transport
         self._opened_at = self._now()
-        self._connection = self._make()
+        self._connection = self._make_connection()
         self._processing = False
         self._registry.add(self)
         tls = transport.get_extra_info("ssl_object")
