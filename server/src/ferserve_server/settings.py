@@ -76,7 +76,7 @@ class Settings(UpstreamSettings):
         1,
         ge=1,
         le=64,
-        description="processes that take gRPC calls in; one of them owns the models, with grpc_server grpcio one more",
+        description="processes that take gRPC calls in; one owns the models, with grpc_server grpcio one more",
     )
     owner_share: float | Literal["auto"] = Field(
         "auto",

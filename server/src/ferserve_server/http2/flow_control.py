@@ -70,7 +70,7 @@ class OversizeWindow:
         return self._granted.get(owner, 0)
 
     def ask(self, owner: object, byte_count: int, grant: Callable[[int], None]) -> None:
-        """Calls `grant` with the number of bytes when it is the owner's turn. An owner asks once until it returns."""
+        """Calls `grant` with the number of bytes when it is the owner's turn; once until it gives them back."""
         self._waiting.append((owner, byte_count, grant))
         self._grant()
 

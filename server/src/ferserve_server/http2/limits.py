@@ -38,8 +38,8 @@ RESET_RATE: Final = (10_000, 6_000)
 5,120 a second. Resets of younger streams are charged to the abuse budget."""
 
 GLITCH_RATE: Final = (20_000, 2_000)
-"""Burst and rate per second of what nghttp2 finds suspicious, such as frames on closed streams. Wide, because calls
-that are answered early leave up to a window of frames on their way."""
+"""Burst and rate per second of what nghttp2 finds suspicious, such as frames on closed streams. Wide, because
+calls that are answered early leave up to a window of frames on their way."""
 
 ABUSE_CAPACITY: Final = 1000.0
 """Frames without use that a peer may send at once: a client may reset all its calls, some times over."""
@@ -78,8 +78,8 @@ QUEUED_BYTES: Final = 256 * 1024
 """Unsent bytes of a connection above which all its handlers have to wait."""
 
 RECEIVE_BUFFER_BYTES: Final = 24 * 2**20
-"""Bytes of incomplete messages, all connections together and within their windows. Beyond, the connection that holds
-most loses the stream that holds most."""
+"""Bytes of incomplete messages, all connections together and within their windows. Beyond, the connection that
+holds most loses the stream that holds most."""
 
 OVERSIZE_WINDOW_BYTES: Final = 32 * 2**20
 """Window of all messages together that are longer than a stream's window, granted in turn. If one message may be

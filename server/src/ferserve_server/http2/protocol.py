@@ -1,4 +1,4 @@
-"""The socket of a connection: reads in fair portions, writes once per event-loop iteration, closes without loss."""
+"""The socket of a connection: reads fair portions, writes once per event-loop iteration, closes without loss."""
 
 from __future__ import annotations
 
@@ -192,7 +192,7 @@ class ServerProtocol(asyncio.Protocol):
             self._continue()
 
     def _continue(self) -> None:
-        """Processes the rest in the next event-loop iteration, or when the peer has waited for its free answers."""
+        """Processes the rest in the next event-loop iteration, or later if answers that cost nothing were many."""
         slow_s = self._connection.slow_until - self._now()
         if slow_s > 0:
             self._continuation = self._loop.call_later(slow_s, self._process)

@@ -35,7 +35,7 @@ def cancelled_code(error: BaseException) -> str:
 def known(method: str, error: Exception) -> FerserveError:
     """The error that a caller is told; one that nobody foresaw is logged, and told as the server's failure."""
     if isinstance(error, FerserveError):
-        # A caller that keeps it in a frame of its traceback would keep the call's messages until garbage collection.
+        # Kept in a frame of its own traceback it would keep the call's messages until garbage is collected.
         return error.with_traceback(None)
     log.error("call failed", method=method, exc_info=error)
     return FerserveError("The server failed on this call. Its log tells more.")
