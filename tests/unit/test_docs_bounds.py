@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from itertools import pairwise
 from pathlib import Path
 
 from ferserve_server.http2 import limits
@@ -28,7 +29,7 @@ def table() -> list[str]:
     """The rows of the page, from the constants and the texts behind them."""
     rows = ["| bound | value | meaning and reason |", "|---|---|---|"]
     body = ast.parse(Path(limits.__file__).read_text()).body
-    for constant, text in zip(body, body[1:], strict=False):
+    for constant, text in pairwise(body):
         if isinstance(constant, ast.AnnAssign) and isinstance(constant.target, ast.Name):
             assert isinstance(text, ast.Expr)
             assert isinstance(text.value, ast.Constant)
