@@ -140,29 +140,19 @@ class H2Connection:
         """Handles what was received, until a time in seconds; returns whether everything is handled."""
         events, self._events = self._events, []
         try:
-            if len(events) <= EVENTS_PER_CHECK or until is None:
-                on = self._on
-                for event in events:
+            on = self._on
+            for at in range(0, len(events), EVENTS_PER_CHECK):
+                if at and until is not None and self.now() > until:
+                    self._events = events[at:] + self._events
+                    return False
+                for event in events[at : at + EVENTS_PER_CHECK]:
                     handle = on.get(type(event))
                     if handle is not None:
                         handle(event)
-                return True
-            for at in range(0, len(events), EVENTS_PER_CHECK):
-                if at and self.now() > until:
-                    self._events = events[at:] + self._events
-                    return False
-                self._handle(events[at : at + EVENTS_PER_CHECK])
         except Exception:
             log.exception("connection failed")
             self.end(ErrorCode.INTERNAL_ERROR, "The server failed on this connection. Its log tells more.")
         return True
-
-    def _handle(self, events: list[h2.Event]) -> None:
-        on = self._on
-        for event in events:
-            handle = on.get(type(event))
-            if handle is not None:
-                handle(event)
 
     # Output
 
