@@ -62,6 +62,9 @@ EARLY_RESET_S: Final = 0.05
 SLICE_BYTES: Final = 16 * 1024
 """Bytes parsed before the clock is looked at: 1,000 requests of 16 bytes take about 1.5 ms."""
 
+LARGE_FRAME_BYTES: Final = 512
+"""Mean size above which frames count as large: a call of one face has 1,150 bytes a frame, a flood 10 to 30."""
+
 MAX_SLICE_BYTES: Final = 128 * 1024
 """The same while frames are large."""
 

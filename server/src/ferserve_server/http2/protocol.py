@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Protocol
 
 from ferserve_server.http2.connection import H2Connection
 from ferserve_server.http2.limits import (
-    EVENTS_PER_CHECK,
     HANDSHAKE_S,
     IDLE_S,
     ITERATION_S,
+    LARGE_FRAME_BYTES,
     LINGER_BYTES,
     LINGER_S,
     MAX_SLICE_BYTES,
@@ -179,7 +179,7 @@ class ServerProtocol(asyncio.Protocol):
             data, self._input = self._input[:size], self._input[size:]
             count = connection.receive(data)
             # Large slices for large frames, which are then copied once; small ones for small frames.
-            self._slice_bytes = min(2 * size, MAX_SLICE_BYTES) if count < EVENTS_PER_CHECK else SLICE_BYTES
+            self._slice_bytes = min(2 * size, MAX_SLICE_BYTES) if count * LARGE_FRAME_BYTES < size else SLICE_BYTES
             done = connection.handle_events(until)
             if self._input and self._now() > until:
                 done = False
