@@ -65,7 +65,7 @@ PROTOC = $(BIN)/python -m grpc_tools.protoc -I proto --python_out=$(1) --pyi_out
 	$(BIN)/python -m grpc_tools.protoc -I proto --grpc_python_out=$(1) $(SERVICES)
 
 # Interfaces of other servers: no stubs, one file of descriptors for a pool of our own (docs/adr/0011).
-COMPAT := server/src/ferserve_server/transport/compat/descriptors.binpb
+COMPAT := server/src/ferserve_server/interop/descriptors.binpb
 # $(call DESCRIBE,FILE) writes the descriptors to FILE.
 DESCRIBE = $(BIN)/python -m grpc_tools.protoc -I proto --include_imports --descriptor_set_out=$(1) \
 	$(sort $(wildcard proto/compat/*.proto))

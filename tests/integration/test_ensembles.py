@@ -17,10 +17,10 @@ import pytest
 from ferserve.v1 import emotion_service_pb2 as emotion_pb2
 from ferserve.v1 import face_pb2, servable_pb2
 from ferserve.v1 import model_service_pb2 as model_pb2
+from ferserve_server.app.models import default_loader
+from ferserve_server.config.settings import Settings
 from ferserve_server.domain.servable import ServableId
-from ferserve_server.loader_assembly import default_loader
-from ferserve_server.repository.manifest import read_manifest
-from ferserve_server.settings import Settings
+from ferserve_server.models.manifest import read_manifest
 from support.compat import PREDICTION, call, oip, tfs
 from support.compat import ask as ask_oip
 from support.engine_server import ENGINES, tensorflow_server

@@ -20,14 +20,14 @@ from ferserve_server.http2 import limits
 from ferserve_server.http2.flow_control import ReceiveMemory
 from ferserve_server.http2.protocol import ServerProtocol
 from ferserve_server.http2.registry import ConnectionLimits, ConnectionRegistry
-from ferserve_server.observability.metrics import Metrics
-from ferserve_server.observability.observers import CallMetrics
-from ferserve_server.transport.calls import Calls
+from ferserve_server.services.calls import Calls
+from ferserve_server.telemetry.metrics import Metrics
+from ferserve_server.telemetry.recorder import CallMetrics
 from support.fake_clock import FakeClock
 from support.fake_models import publish_fake
-from support.front_server import metric
 from support.http2 import LIMITS, FakeCall, FakeRouter, H2Bench, h2_peer, message_bytes
 from support.local_server import local_server, packed
+from support.worker_server import metric
 
 if TYPE_CHECKING:
     from collections.abc import Callable

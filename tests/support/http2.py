@@ -33,7 +33,7 @@ from ferserve_server.grpc.stream import GrpcStream, new_inflated_window
 from ferserve_server.http2.connection import H2Connection
 from ferserve_server.http2.flow_control import ReceiveMemory
 from ferserve_server.http2.limits import RECEIVE_BUFFER_BYTES
-from ferserve_server.transport.limits import RequestLimits
+from ferserve_server.services.limits import RequestLimits
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable

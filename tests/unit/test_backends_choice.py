@@ -4,11 +4,11 @@ import sys
 
 import pytest
 
-from ferserve_server.backends.choice import BackendMissingError, EngineSettings, engine_loader
-from ferserve_server.backends.signature import TensorSpec, check_signature
+from ferserve_server.backends.selection import BackendMissingError, EngineSettings, engine_loader
+from ferserve_server.backends.sessions import TensorSpec, check_signature
+from ferserve_server.config.settings import Settings
 from ferserve_server.domain.errors import ModelRejectedError
 from ferserve_server.domain.servable import InputSpec, ModelDescription
-from ferserve_server.settings import Settings
 
 DESCRIPTION = ModelDescription(("a", "b", "c"), InputSpec("faces", 48, 40))
 INPUTS = {"faces": TensorSpec("uint8", (-1, 48, 40, 1))}

@@ -229,8 +229,8 @@ def test_a_flame_graph_has_the_wide_boxes_and_leaves_out_the_narrow_ones():
 
 
 def test_a_flame_graph_names_processes_by_what_they_run():
-    command = '/somewhere/bin/python -P -m ferserve_server.engine_process 4 6 {"model_repo": "/a/folder"}'
+    command = '/somewhere/bin/python -P -m ferserve_server.app.engine_main 4 6 {"model_repo": "/a/folder"}'
 
     tree = tree_of([f'process 24116:"{command}";main (a.py:1) 3', "other (b.py:2) 1"])
 
-    assert set(tree.callees) == {"process ferserve_server.engine_process", "other (b.py:2)"}
+    assert set(tree.callees) == {"process ferserve_server.app.engine_main", "other (b.py:2)"}

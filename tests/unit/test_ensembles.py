@@ -14,8 +14,8 @@ from ferserve_server.backends.ensemble import EnsembleLoader, EnsembleServable
 from ferserve_server.backends.fake import FakeServable
 from ferserve_server.domain.errors import ModelRejectedError
 from ferserve_server.domain.servable import ModelSpec, Precision, ServableId, ServableState
-from ferserve_server.repository.manifest import read_manifest
-from ferserve_server.repository.source import RepositorySource
+from ferserve_server.models.manifest import read_manifest
+from ferserve_server.models.source import RepositorySource
 from support.fake_clock import settle
 from support.fake_ensembles import (
     MANIFEST,
@@ -88,16 +88,16 @@ def test_a_version_that_is_no_ensemble_is_left_to_the_engine(repository: Path, l
 
 def test_members_run_on_no_more_threads_than_the_least_of_them_stands() -> None:
     running, most, lock = [0], [0], threading.Lock()
-    gate = threading.Barrier(2)
+    validation = threading.Barrier(2)
 
     def enter(_: object) -> None:
         with lock:
             running[0] += 1
             most[0] = max(most[0], running[0])
-        gate.wait(timeout=30)  # both threads of the ensemble are in the same member now
+        validation.wait(timeout=30)  # both threads of the ensemble are in the same member now
         with lock:
             running[0] -= 1
-        gate.wait(timeout=30)
+        validation.wait(timeout=30)
 
     members = [
         FakeServable(ServableId("fer-base", 1), DESCRIPTION, executor_count=2, before_predict=enter),
@@ -324,7 +324,7 @@ async def test_an_ensemble_answers_on_when_its_members_are_no_longer_in_force(
 
 
 class Recastable(FakeServable):
-    """Can be recast, unless it is told not to; remembers what was made of it."""
+    """Can be with_precision, unless it is told not to; remembers what was made of it."""
 
     def __init__(self, *, refuse: bool = False, precision: Precision = Precision.FLOAT32) -> None:
         super().__init__(ServableId("member", 1), DESCRIPTION)
@@ -332,9 +332,9 @@ class Recastable(FakeServable):
         self.refuse = refuse
         self.made: list[Recastable] = []
 
-    def recast(self, precision: Precision) -> FakeServable:
+    def with_precision(self, precision: Precision) -> FakeServable:
         if self.refuse:
-            return super().recast(precision)
+            return super().with_precision(precision)
         self.made.append(Recastable(precision=precision))
         return self.made[-1]
 
@@ -342,9 +342,9 @@ class Recastable(FakeServable):
 def test_an_ensemble_in_bfloat16_has_all_its_members_in_bfloat16() -> None:
     members = [Recastable(), Recastable()]
     ensemble = EnsembleServable(ServableId("e", 1), DESCRIPTION, members)
-    recast = ensemble.recast(Precision.BFLOAT16)
-    assert (ensemble.precision, recast.precision) == (Precision.FLOAT32, Precision.BFLOAT16)
-    recast.close()
+    with_precision = ensemble.with_precision(Precision.BFLOAT16)
+    assert (ensemble.precision, with_precision.precision) == (Precision.FLOAT32, Precision.BFLOAT16)
+    with_precision.close()
     assert [member.made[0].closed for member in members] == [True, True]
     assert [member.closed for member in members] == [False, False]
 
@@ -353,5 +353,5 @@ def test_an_ensemble_of_a_member_that_has_no_bfloat16_has_none_and_closes_what_w
     able = Recastable()
     ensemble = EnsembleServable(ServableId("e", 1), DESCRIPTION, [able, Recastable(refuse=True)])
     with pytest.raises(ModelRejectedError):
-        ensemble.recast(Precision.BFLOAT16)
+        ensemble.with_precision(Precision.BFLOAT16)
     assert able.made[0].closed

@@ -14,7 +14,7 @@ from ferserve_server.domain.errors import (
 )
 from ferserve_server.grpc import trailers
 from ferserve_server.grpc.trailers import error_trailers, status_trailers
-from ferserve_server.transport.status import code_number, trailers_of
+from ferserve_server.services.status import code_number, trailers_of
 
 if TYPE_CHECKING:
     import pytest

@@ -14,7 +14,7 @@ import pytest
 
 from ferserve_server.http2.listener import accepting
 from ferserve_server.http2.registry import ConnectionLimits, ConnectionRegistry
-from ferserve_server.transport.addresses import ListenError, bound, port_of
+from ferserve_server.runtime.addresses import ListenError, bound, port_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

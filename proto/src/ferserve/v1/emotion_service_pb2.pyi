@@ -27,7 +27,7 @@ class OverloadPolicy(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     OVERLOAD_POLICY_UNSPECIFIED: _ClassVar[OverloadPolicy]
     OVERLOAD_POLICY_LATEST: _ClassVar[OverloadPolicy]
-    OVERLOAD_POLICY_BLOCK: _ClassVar[OverloadPolicy]
+    OVERLOAD_POLICY_EVERY_FRAME: _ClassVar[OverloadPolicy]
     OVERLOAD_POLICY_MAX_AGE: _ClassVar[OverloadPolicy]
 TRACK_EVENT_TYPE_UNSPECIFIED: TrackEventType
 TRACK_EVENT_TYPE_APPEARED: TrackEventType
@@ -38,7 +38,7 @@ PRIORITY_INTERACTIVE: Priority
 PRIORITY_BULK: Priority
 OVERLOAD_POLICY_UNSPECIFIED: OverloadPolicy
 OVERLOAD_POLICY_LATEST: OverloadPolicy
-OVERLOAD_POLICY_BLOCK: OverloadPolicy
+OVERLOAD_POLICY_EVERY_FRAME: OverloadPolicy
 OVERLOAD_POLICY_MAX_AGE: OverloadPolicy
 
 class ClassifyFacesRequest(_message.Message):

@@ -10,7 +10,7 @@ import structlog
 
 from ferserve_server.domain.errors import ModelRejectedError
 from ferserve_server.domain.servable import Precision
-from ferserve_server.repository.members import member_invalid, verify_members
+from ferserve_server.models.members import member_invalid, verify_members
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from ferserve_server.domain.face import CropBatch, Scores
     from ferserve_server.domain.ports import Loader, Servable
     from ferserve_server.domain.servable import ModelDescription, ServableId
-    from ferserve_server.repository.members import VerifiedMember
-    from ferserve_server.repository.source import RepositorySource
+    from ferserve_server.models.members import VerifiedMember
+    from ferserve_server.models.source import RepositorySource
 
 log = structlog.get_logger(__name__)
 
@@ -57,12 +57,12 @@ class EnsembleServable:
         mean: Scores = scores.mean(axis=0, dtype=np.float64).astype(np.float32)
         return mean
 
-    def recast(self, precision: Precision) -> EnsembleServable:
+    def with_precision(self, precision: Precision) -> EnsembleServable:
         """Makes the same ensemble with every member in another precision."""
         with contextlib.ExitStack() as made:
             members = []
             for member in self._members:
-                members.append(member.recast(precision))
+                members.append(member.with_precision(precision))
                 made.callback(members[-1].close)
             made.pop_all()
         return EnsembleServable(self.id, self.description, members)
@@ -72,10 +72,10 @@ class EnsembleServable:
         for member in self._members:
             member.warm_executors(bucket_sizes, thread_count)
 
-    def add_spare(self, bucket_sizes: Sequence[int]) -> None:
+    def reserve_session(self, bucket_sizes: Sequence[int]) -> None:
         """Adds one to each member."""
         for member in self._members:
-            member.add_spare(bucket_sizes)
+            member.reserve_session(bucket_sizes)
 
     def close(self) -> None:
         """Gives all members' memory back, also those after one that fails to; that failure is raised."""

@@ -108,7 +108,7 @@ class ModelDescription:
 
 
 @dataclass(frozen=True, slots=True)
-class GateComparison:
+class ValidationComparison:
     """A version beside the one in force when it was loaded.
 
     Attributes:
@@ -127,7 +127,7 @@ class GateComparison:
 
 
 @dataclass(frozen=True, slots=True)
-class GateFigures:
+class ValidationFigures:
     """What a version showed before it was made ready.
 
     Attributes:
@@ -136,7 +136,7 @@ class GateFigures:
     """
 
     golden_difference: float
-    comparison: GateComparison | None = None
+    comparison: ValidationComparison | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,13 +160,13 @@ class Tuning:
 
 @dataclass(frozen=True, slots=True)
 class VersionStatus:
-    """A version as it stands: `description`, `gate` and `tuning` are None until it was loaded."""
+    """A version as it stands: `description`, `validation` and `tuning` are None until it was loaded."""
 
     id: ServableId
     state: ServableState
     description: ModelDescription | None = None
     failure: FerserveError | None = None
-    gate: GateFigures | None = None
+    validation: ValidationFigures | None = None
     tuning: Tuning | None = None
 
     @property

@@ -12,7 +12,7 @@ from ferserve_server.grpc.errors import MessageError
 from ferserve_server.grpc.trailers import INTERNAL, RESOURCE_EXHAUSTED, UNIMPLEMENTED
 
 if TYPE_CHECKING:
-    from ferserve_server.transport.limits import RequestLimits
+    from ferserve_server.services.limits import RequestLimits
 
 _WINDOW_BITS: Final = MappingProxyType({"gzip": 31, "deflate": 15})
 """zlib's names of the formats; gRPC's deflate is zlib's (RFC 1950)."""

@@ -6,10 +6,10 @@ import asyncio
 from typing import TYPE_CHECKING, ClassVar
 
 from ferserve_server.domain.errors import DeadlineExpiredError
-from ferserve_server.driven import Driven
 from ferserve_server.grpc.errors import MessageError
 from ferserve_server.grpc.trailers import OK, error_trailers
-from ferserve_server.pipeline.ordered import AnswerLine
+from ferserve_server.pipeline.ordered_responses import ResponseQueue
+from ferserve_server.runtime.eager_task import EagerTask
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ferserve_server.grpc.errors import ReceiveError
     from ferserve_server.grpc.stream import GrpcStream
     from ferserve_server.pipeline.classify_stream import CropAnswer, CropSequence
-    from ferserve_server.transport.open_stream import OpenStream
+    from ferserve_server.services.calls import OpenStream
 
 
 class _Due:
@@ -27,7 +27,7 @@ class _Due:
     __slots__ = ("answer", "run")
 
     def __init__(self) -> None:
-        self.run: Driven | None = None
+        self.run: EagerTask | None = None
         self.answer: CropAnswer | None = None
 
 
@@ -56,7 +56,7 @@ class CropStreamCall:
         self._stream = stream
         self._opened = opened
         self._sequence = sequence
-        self._line: AnswerLine[_Due] = AnswerLine(max_unanswered)
+        self._line: ResponseQueue[_Due] = ResponseQueue(max_unanswered)
         self._is_open = True
         self._advancing = False
         self._open_calls = open_calls
@@ -81,7 +81,7 @@ class CropStreamCall:
             return
         due = _Due()
         self._line.due.append(due)
-        due.run = Driven(self._answer(due, work), self._advance)
+        due.run = EagerTask(self._answer(due, work), self._advance)
 
     def on_half_close(self) -> None:
         """Ends when everything is answered."""

@@ -15,7 +15,7 @@ from ferserve_server.domain.errors import DeadlineExpiredError, FerserveError
 from ferserve_server.grpc.context import AbortError, CallContext
 from ferserve_server.grpc.errors import MessageError
 from ferserve_server.grpc.trailers import CANCELLED, INTERNAL, OK, UNIMPLEMENTED, error_trailers, status_trailers
-from ferserve_server.transport.intake import EXPIRED
+from ferserve_server.services.call_tracker import EXPIRED
 
 if TYPE_CHECKING:
     from ferserve_server.grpc.errors import ReceiveError

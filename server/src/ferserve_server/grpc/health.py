@@ -13,7 +13,7 @@ from ferserve_server.grpc.trailers import INTERNAL, NOT_FOUND, RESOURCE_EXHAUSTE
 if TYPE_CHECKING:
     from ferserve_server.grpc.errors import ReceiveError
     from ferserve_server.grpc.stream import GrpcStream
-    from ferserve_server.transport.health import HealthReporter
+    from ferserve_server.services.health import HealthReporter
 
 
 class HealthCall:

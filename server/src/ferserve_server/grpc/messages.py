@@ -11,7 +11,7 @@ from ferserve_server.grpc.errors import MessageError
 
 if TYPE_CHECKING:
     from ferserve_server.grpc.errors import ReceiveError
-    from ferserve_server.transport.limits import RequestLimits
+    from ferserve_server.services.limits import RequestLimits
 
 PREFIX_BYTES: Final = 5
 

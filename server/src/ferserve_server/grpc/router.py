@@ -12,7 +12,7 @@ from ferserve_server.grpc.health import HealthCall
 from ferserve_server.grpc.stream import new_inflated_window
 from ferserve_server.grpc.trailers import INTERNAL, UNIMPLEMENTED, error_trailers, http_status, status_trailers
 from ferserve_server.grpc.unary import UnaryCall
-from ferserve_server.transport.health import EMOTION_SERVICE
+from ferserve_server.services.health import EMOTION_SERVICE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
     from ferserve_server.grpc.request import RequestHead
     from ferserve_server.grpc.stream import Call, GrpcStream
-    from ferserve_server.transport.calls import Calls
-    from ferserve_server.transport.emotion_servicer import EmotionServicer
-    from ferserve_server.transport.health import HealthReporter
-    from ferserve_server.transport.limits import RequestLimits
+    from ferserve_server.services.calls import Calls
+    from ferserve_server.services.emotion import EmotionServicer
+    from ferserve_server.services.health import HealthReporter
+    from ferserve_server.services.limits import RequestLimits
 
 Handler = Any
 """A `grpc.RpcMethodHandler`; its fields are known only where it is used."""

@@ -6,17 +6,17 @@ import asyncio
 from typing import TYPE_CHECKING, ClassVar
 
 from ferserve_server.domain.errors import DeadlineExpiredError, FerserveError
-from ferserve_server.driven import Driven
 from ferserve_server.grpc.errors import MessageError
 from ferserve_server.grpc.trailers import UNIMPLEMENTED, error_trailers, status_trailers
-from ferserve_server.transport.intake import EXPIRED
+from ferserve_server.runtime.eager_task import EagerTask
+from ferserve_server.services.call_tracker import EXPIRED
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from ferserve_server.grpc.errors import ReceiveError
     from ferserve_server.grpc.stream import GrpcStream
-    from ferserve_server.transport.calls import Calls
+    from ferserve_server.services.calls import Calls
 
 _FREE_BYTES = 256
 """Messages below this size cost their caller next to nothing if they are rejected: no face fits."""
@@ -49,7 +49,7 @@ class UnaryCall:
         self._stream = stream
         self._message: bytes | None = None
         self._is_small = True
-        self._run: Driven | None = None
+        self._run: EagerTask | None = None
         self._deadline: float | None = None
         self._timer: asyncio.TimerHandle | None = None
         timeout_s = stream.head.timeout_s
@@ -95,7 +95,7 @@ class UnaryCall:
 
     def _begin(self, handle: Callable[[], Awaitable[bytes]]) -> None:
         tracked = self._calls.carried(self._method, self._stream.head.metadata, handle, self._send)
-        self._run = Driven(tracked, self._stop_timer)
+        self._run = EagerTask(tracked, self._stop_timer)
 
     def _answer(self) -> Awaitable[bytes]:
         message, self._message = self._message, None

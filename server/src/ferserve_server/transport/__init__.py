@@ -1,5 +1,0 @@
-"""gRPC: the only room that knows protobuf and status codes."""
-
-from ferserve_server.transport.polling import choose_polling
-
-choose_polling()  # before any file of this room imports gRPC
