@@ -142,11 +142,23 @@ lint: dev ## ruff: style and formatting.
 .PHONY: types
 types: dev ## mypy, strict, over all rooms.
 	$(BIN)/mypy -p ferserve_client -p ferserve_server -p ferserve_training
-	$(BIN)/mypy demo benchmarks
+	$(BIN)/mypy demo benchmarks scripts
 
 .PHONY: walls
 walls: dev ## import-linter: the walls between the rooms.
 	$(BIN)/lint-imports
+
+.PHONY: release-check
+release-check: setup ## Build wheels and sdists into dist/, install them in an empty environment, and serve from there.
+	$(BIN)/python scripts/release_check.py
+
+.PHONY: architecture
+architecture: dev ## Draw the diagrams of docs/architecture.md from the imports.
+	$(BIN)/python scripts/architecture_diagrams.py
+
+.PHONY: tree-report
+tree-report: dev ## Measure the server's tree: files, lines, cycles, files that one crop passes.
+	$(BIN)/python scripts/tree_report.py
 
 .PHONY: format
 format: dev ## Format the code and mend what ruff can.
@@ -186,6 +198,7 @@ bench: setup .bench/server/.ready ## Measure engine, batcher, large calls, trans
 	$(BIN)/python benchmarks/serving.py
 	$(BIN)/python benchmarks/scaling.py $(BENCH_FLAGS)
 	$(BIN)/python benchmarks/overload.py $(BENCH_FLAGS)
+	$(BIN)/python benchmarks/impatience.py
 	$(BIN)/python benchmarks/start_time.py --command .bench/server/bin/ferserve-server $(BENCH_FLAGS)
 	$(BIN)/python benchmarks/performance_tables.py
 
@@ -195,9 +208,8 @@ bench-peers: setup ## Measure other servers with the same net, installed below .
 	$(BIN)/python benchmarks/performance_tables.py
 
 .PHONY: bench-flame
-bench-flame: setup ## Record flame graphs of the server with py-spy; writes docs/images/flame-*.svg and docs/performance.md.
+bench-flame: setup ## Record flame graphs of the server with py-spy; writes build/flame/*.svg.
 	$(BIN)/python benchmarks/flame.py $(BENCH_FLAGS)
-	$(BIN)/python benchmarks/performance_tables.py
 
 BENCH_SWAPS ?= 20
 BENCH_CYCLES ?= 50

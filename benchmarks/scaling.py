@@ -71,7 +71,7 @@ def pin(server: RunningServer, owner_cores: set[int], front_cores: set[int]) -> 
 
 
 def measure(processes: int, options: argparse.Namespace, work: Path) -> list[dict[str, Any]]:
-    """Runs the server with so many processes, calls coming in at worker processes; returns the figures by round."""
+    """Measures a server with that many processes, all calls arriving at workers; returns the figures by round."""
     cores = sorted(os.sched_getaffinity(0))
     flags = ["--processes", str(processes), "--owner-share", "0", *options.server_flag]
     found = []

@@ -2,7 +2,7 @@
 
 The bare server parses nothing and answers with bytes of the same sizes, so that no Python gRPC server does less
 for a call; what ferserve takes more is its own: parsing, admission, batching, metrics. A second one has gRPC poll
-as ferserve's own does (docs/adr/0023), which is what answers with `--grpc-server grpcio` (docs/adr/0025). All get
+as ferserve's own does (docs/adr/0023), which is what answers with `--grpc-server grpcio` (docs/adr/0027). All get
 the same loads in short turns, so that a machine that changes its pace changes them all. Processor time does not
 count what other work takes: its ratios hold on a busy machine, give or take the caches, throughput and latency do
 not. Prints a table and writes benchmarks/results/transport.json. Run with `make bench`; `--beside FOLDER` measures

@@ -202,7 +202,7 @@ def batching() -> list[Panel]:
             "Batches by cut reason",
             "Why batches were cut. executor_idle: no wait was worth it; full: the largest bucket; bisect: looking "
             "for a face that fails.",
-            [(model_rate("batches_total", "cut_reason"), "{{cut_reason}}")],
+            [(model_rate("batches_total", "dispatch_reason"), "{{dispatch_reason}}")],
             "suffix: /s",
             stack="normal",
         ),

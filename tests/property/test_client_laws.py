@@ -11,11 +11,11 @@ from ferserve.v1 import emotion_service_pb2 as emotion_pb2
 from ferserve.v1 import face_pb2
 from ferserve_client import BoundingBox, DetectedFace, DetectionOptions, ImageAnalysis, Prediction, RetryPolicy
 from ferserve_client.cli.pictures import Picture, grouped
-from ferserve_client.cli.shots import scaled
 from ferserve_client.error_table import CLASS_OF_REASON, error_of
 from ferserve_client.errors import ErrorFacts, FerserveError
 from ferserve_client.retry import Tries, decide
 from ferserve_client.video.encoding import fitted_size
+from ferserve_client.watch.frames import scaled
 from ferserve_client.wire import requests, responses
 
 codes = st.sampled_from([code for code in StatusCode if code is not StatusCode.OK])

@@ -12,7 +12,6 @@ from ferserve_server.domain.canary import CanaryReport
 from ferserve_server.domain.errors import FerserveError
 from ferserve_server.domain.ports import Priority
 from ferserve_server.domain.servable import (
-    EnsembleMember,
     InputSpec,
     ModelDescription,
     ModelSpec,
@@ -152,7 +151,6 @@ DESCRIPTIONS = st.builds(
     ModelDescription,
     st.lists(st.text(max_size=4), max_size=3).map(tuple),
     st.builds(InputSpec, NAMES, st.integers(1, 99), st.integers(1, 99)),
-    members=st.lists(st.builds(EnsembleMember, SERVABLES, NAMES), max_size=2).map(tuple),
     metrics=st.dictionaries(NAMES, SECONDS, max_size=2),
 )
 TIMES = st.dictionaries(st.integers(1, 512), SECONDS, max_size=2)

@@ -98,7 +98,7 @@ class HttpServer:
 async def http_server(folder: Path, loader: Loader | None = None, **settings: Any) -> AsyncIterator[HttpServer]:
     """Runs a server with one fake model until the block is left."""
     publish_fake(folder)
-    chosen: dict[str, Any] = {"http_listen": "127.0.0.1:0", "metrics_listen": "127.0.0.1:0", "inline_ms": 0}
+    chosen: dict[str, Any] = {"http_listen": "127.0.0.1:0", "metrics_listen": "127.0.0.1:0"}
     async with (
         local_server(folder, loader, **(chosen | settings)) as server,
         aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(30)) as session,

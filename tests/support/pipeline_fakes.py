@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ferserve_server.backends.fake import FakeServable, fake_scores
+from ferserve_server.domain.caller import UNKNOWN_CALLER, CallerId
 from ferserve_server.domain.face import BoundingBox
 from ferserve_server.domain.ports import FoundFaces, Priority
 from ferserve_server.domain.prediction import ScoredFaces
@@ -43,6 +44,7 @@ class FakeScorer:
         self.taken: list[int] = []
         self.deadlines: list[float | None] = []
         self.priorities: list[Priority] = []
+        self.callers: list[CallerId] = []
         self.refuse_with: Exception | None = None
         self.row_failures: dict[int, FerserveError] = {}
         self.drained = False
@@ -50,11 +52,17 @@ class FakeScorer:
         self._servable = servable
 
     async def score(
-        self, crops: CropBatch, *, deadline: float | None = None, priority: Priority = Priority.INTERACTIVE
+        self,
+        crops: CropBatch,
+        *,
+        deadline: float | None = None,
+        priority: Priority = Priority.INTERACTIVE,
+        caller: CallerId = UNKNOWN_CALLER,
     ) -> ScoredFaces:
         self.taken.append(len(crops))
         self.deadlines.append(deadline)
         self.priorities.append(priority)
+        self.callers.append(caller)
         if self.refuse_with is not None:
             raise self.refuse_with
         return ScoredFaces(fake_scores(crops, 7), dict(self.row_failures), 0.001, 0.002)
@@ -104,13 +112,15 @@ class FakeVision:
         self.gates: dict[bytes, asyncio.Event] = {}
         self.began: list[bytes] = []
         self.cancelled: list[bytes] = []
+        self.terms: list[dict[str, object]] = []
 
     def hold(self, *images: bytes) -> None:
         for image in images:
             self.gates[image] = asyncio.Event()
 
-    async def find_faces(self, image: bytes, options: DetectionOptions) -> FoundFaces:
+    async def find_faces(self, image: bytes, options: DetectionOptions, **terms: object) -> FoundFaces:
         self.began.append(image)
+        self.terms.append(terms)
         try:
             if image in self.gates:
                 await self.gates[image].wait()
@@ -124,7 +134,8 @@ class FakeVision:
         box = BoundingBox(left=1, top=2, width=48, height=48)
         return FoundFaces(640, 480, (box,), (crop_of(image),), 0, 0.001, 0.002)
 
-    async def read_crops(self, images: Sequence[bytes]) -> list[FaceCrop | Exception]:
+    async def read_crops(self, images: Sequence[bytes], **terms: object) -> list[FaceCrop | Exception]:
+        self.terms.append(terms)
         return [self.errors[image] if image in self.errors else crop_of(image) for image in images]
 
     def resize(self, crops: CropBatch) -> CropBatch:

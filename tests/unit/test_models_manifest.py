@@ -85,11 +85,6 @@ def test_a_version_without_a_manifest_is_refused_as_such(version: Path) -> None:
         {"files": {"other.pb": "0" * 64}},
         {"metrics": {"accuracy": "high"}},
         {"metrics": None},
-        {"members": None},
-        {"members": {"name": "fer-base"}},
-        {"members": [{"name": "fer-base", "version": 1}]},
-        {"members": [{"name": "fer-base", "version": "one", "manifest_sha256": "0"}]},
-        {"members": [{"name": "fer-base", "version": 1, "manifest_sha256": "0"}]},  # beside saved_model.pb
     ],
     ids=str,
 )

@@ -158,6 +158,10 @@ def test_a_file_that_is_not_there_is_refused_by_name(name: str) -> None:
         (["--bucket-sizes", "1,1"], "bucket_sizes must rise"),
         (["--bucket-sizes", "0,1"], "bucket_sizes must rise"),
         (["--max-faces-per-request", "5000"], "max_faces_per_request must not be above max_queue_faces"),
+        (
+            ["--max-queue-faces-per-caller", "100"],
+            "max_faces_per_request must not be above max_queue_faces_per_caller",
+        ),
         (["--max-images-per-request", "300"], "max_images_per_request must not be above max_queue_images"),
         (["--tls-cert-file", "x"], "tls_cert_file and tls_key_file must be given together"),
         (["--tls-key-file", "x"], "tls_cert_file and tls_key_file must be given together"),

@@ -8,7 +8,7 @@ import pytest
 import structlog
 
 from ferserve_server.domain.canary import CanaryResult, ShadowStatistics, Verdict
-from ferserve_server.domain.ports import CutReason, ExecutedBatch, FoundFaces
+from ferserve_server.domain.ports import DispatchReason, ExecutedBatch, FoundFaces
 from ferserve_server.domain.servable import Precision, ServableId, ServableState
 from ferserve_server.telemetry.exposition import MetricsAddressError, MetricsServer
 from ferserve_server.telemetry.logging import set_up_logging
@@ -32,7 +32,7 @@ EXPORTED = {
     "engine_resident_bytes", "engine_restarts", "faces", "image_failures",
     "inference_seconds", "model_alias", "model_serving_version", "padding_faces", "predictions",
     "queue_depth_faces", "queue_oldest_age_seconds", "queue_seconds", "rejections", "request_seconds",
-    "worker_processes", "front_restarts", "requests", "requests_in_progress", "servable_precision",
+    "worker_processes", "worker_restarts", "requests", "requests_in_progress", "servable_precision",
     "servable_state", "stream_answers",
 }  # fmt: skip
 """Dashboards and alerts that people own stand on these names."""
@@ -89,12 +89,12 @@ def test_durations_are_told_apart_from_50_microseconds_on(metrics):
 
 def test_a_batch_is_counted_by_faces_padding_reason_class_and_confidence(metrics):
     rows = scores([0.1, 0.9, 0, 0, 0, 0, 0], [0.2, 0.8, 0, 0, 0, 0, 0], [0, 0, 0, 0.7, 0.3, 0, 0])
-    observer_of(metrics).batch_executed(ExecutedBatch(NET, CutReason.FULL, 4, 0.002, 0.001, rows))
+    observer_of(metrics).batch_executed(ExecutedBatch(NET, DispatchReason.FULL, 4, 0.002, 0.001, rows))
 
     value = metrics.registry.get_sample_value
     assert value("ferserve_faces_total", LABELS) == 3
     assert value("ferserve_padding_faces_total", LABELS) == 1
-    assert value("ferserve_batches_total", LABELS | {"cut_reason": "full"}) == 1
+    assert value("ferserve_batches_total", LABELS | {"dispatch_reason": "full"}) == 1
     assert value("ferserve_predictions_total", LABELS | {"emotion": "disgust"}) == 2
     assert value("ferserve_predictions_total", LABELS | {"emotion": "happy"}) == 1
     assert value("ferserve_confidence_sum_total", LABELS) == pytest.approx(2.4)
@@ -102,7 +102,7 @@ def test_a_batch_is_counted_by_faces_padding_reason_class_and_confidence(metrics
 
 
 def test_scores_that_are_no_numbers_do_not_spoil_the_confidence(metrics):
-    observer_of(metrics).batch_executed(ExecutedBatch(NET, CutReason.FULL, 1, 0.0, 0.0, scores([np.nan] * 7)))
+    observer_of(metrics).batch_executed(ExecutedBatch(NET, DispatchReason.FULL, 1, 0.0, 0.0, scores([np.nan] * 7)))
 
     assert not metrics.registry.get_sample_value("ferserve_confidence_sum_total", LABELS)
 

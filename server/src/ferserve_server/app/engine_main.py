@@ -1,4 +1,4 @@
-"""The program of an engine process; the server starts `python -m ferserve_server.app.engine_main FD FD OPTIONS`."""
+"""Runs an engine process; the server starts `python -m ferserve_server.app.engine_main FD FD OPTIONS`."""
 
 from __future__ import annotations
 

@@ -191,8 +191,8 @@ async def _bind_for_several(
     """Binds the address of several processes until the stack is left.
 
     Returns:
-        The settings of the worker processes; what serves connections in this one and the sockets to accept them on,
-        None and none if the worker processes listen themselves, as gRPC's server has to; the port.
+        The settings of the worker processes; the server of connections in this process and its listening sockets,
+        None and no sockets where workers listen themselves, as grpcio's server has to; the port.
     """
     if settings.grpc_server == "grpcio":
         reserved = stack.enter_context(ReservedPort(settings.listen, "--listen"))

@@ -79,7 +79,7 @@ async def running_workers(
 
     def gone(process: Hashable) -> None:
         merged.ended(process)
-        metrics.front_restarts.inc()
+        metrics.worker_restarts.inc()
 
     def take_series(process: Hashable, series: Json) -> None:
         merged.update(process, series)

@@ -1,22 +1,15 @@
-"""Selects and builds the loader that a setting names.
-
-Which engine a setting names, and whether it is installed.
-
-What loads versions into this process, whichever process that is.
-"""
+"""Selects and builds the loader that a setting names."""
 
 from __future__ import annotations
 
 import importlib.util
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 from ferserve_server.backends import onnxruntime, openvino
-from ferserve_server.backends.ensemble import EnsembleLoader
 from ferserve_server.backends.onnx_loader import OnnxLoader
 from ferserve_server.backends.serving_thread import run_at_serving_priority
 from ferserve_server.backends.tensorflow import SavedModelLoader
-from ferserve_server.models.source import RepositorySource
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,9 +17,15 @@ if TYPE_CHECKING:
     from ferserve_server.domain.ports import Loader
 
 
+Backend = Literal["tensorflow", "onnxruntime", "openvino"]
+
 TENSORFLOW: Final = "tensorflow"
 ONNX_RUNTIME: Final = "onnxruntime"
 OPENVINO: Final = "openvino"
+
+AUTO: Final = "auto"
+
+_PREFERENCE: Final[tuple[Backend, ...]] = (TENSORFLOW, ONNX_RUNTIME, OPENVINO)
 
 _EXTRAS: Final = {
     TENSORFLOW: "ferserve-server[cpu] or ferserve-server[gpu]",
@@ -34,6 +33,11 @@ _EXTRAS: Final = {
     OPENVINO: "ferserve-server[openvino]",
 }
 """What brings each package. The keys are what the setting takes, and the names that Python imports."""
+
+
+def installed_backend() -> Backend:
+    """Names the first installed engine in the order of preference; TensorFlow where none is installed."""
+    return next((name for name in _PREFERENCE if _is_installed(name)), TENSORFLOW)
 
 
 class BackendMissingError(Exception):
@@ -120,24 +124,20 @@ class LoaderOptions(Protocol):
 
 
 def make_loader(options: LoaderOptions) -> Loader:
-    """The engine that the options name, as they want it, and ensembles on it.
+    """Builds the loader of the engine that the options name.
 
     Raises:
         BackendMissingError: Its package is not installed.
     """
-    return EnsembleLoader(_engine(options), RepositorySource(options.model_repo))
-
-
-def bring_up(options: LoaderOptions) -> None:
-    """Does what takes long and needs no version. Slow and blocking."""
-    engine = _engine(options)
-    if options.backend == TENSORFLOW and isinstance(engine, SavedModelLoader):
-        engine.import_engine()
-        run_at_serving_priority(engine.start_shared_threads)
-
-
-def _engine(options: LoaderOptions) -> Loader:
     wanted = EngineSettings(
         options.executor_count, options.intra_op_threads, options.gpu_memory_limit_mib, options.gpu_xla
     )
     return engine_loader(options.backend, wanted)
+
+
+def bring_up(options: LoaderOptions) -> None:
+    """Imports the engine and starts its shared threads before any version is loaded. Slow and blocking."""
+    engine = make_loader(options)
+    if options.backend == TENSORFLOW and isinstance(engine, SavedModelLoader):
+        engine.import_engine()
+        run_at_serving_priority(engine.start_shared_threads)

@@ -7,6 +7,7 @@ The settings of canaries, for all models and for single ones.
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -16,9 +17,20 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, field_vali
 from pydantic_settings import BaseSettings, NoDecode
 
 from ferserve_server.domain.canary import CanaryMode
-from ferserve_server.models.aliases import CANARY, STABLE, parse_aliases
+from ferserve_server.domain.names import CANARY, STABLE
+from ferserve_server.models.aliases import parse_aliases
 from ferserve_server.models.canary.rules import CanaryPolicies, CanaryRules, parse_canaries
 from ferserve_server.models.version_policy import parse_policies
+
+
+def default_model_repo() -> Path:
+    """Returns ./model_repo where it is, else the folder of the installed ferserve-models, else ./model_repo."""
+    local = Path("model_repo")
+    if not local.is_dir():
+        found = importlib.util.find_spec("ferserve_models")
+        if found is not None and found.submodule_search_locations:
+            return Path(next(iter(found.submodule_search_locations)))
+    return local
 
 
 class ModelSettings(BaseSettings):
@@ -28,7 +40,10 @@ class ModelSettings(BaseSettings):
     print_config: bool = Field(False, description="print the settings in force as TOML, and exit")
 
     # Models
-    model_repo: Path = Field(Path("model_repo"), description="folder of models, <model>/<version>/")
+    model_repo: Path = Field(
+        default_model_repo(),
+        description="folder of models, <model>/<version>/; without ./model_repo that of ferserve-models",
+    )
     default_model: str = Field("fer-small", description="model of requests that name none")
     versions_per_model: int = Field(1, ge=1, le=16, description="newest versions of a model to keep loaded")
     version_policy: Annotated[tuple[str, ...], NoDecode] = Field(

@@ -19,6 +19,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from ferserve_server.backends.selection import AUTO, installed_backend
 from ferserve_server.config.upstream_settings import UpstreamSettings
 from ferserve_server.domain.face import DetectionOptions
 from ferserve_server.scheduler.settings import BUCKET_SIZES
@@ -111,8 +112,10 @@ class Settings(UpstreamSettings):
         "process" if sys.platform == "linux" else "thread",
         description="process: every loaded version runs in a process of its own; thread: all in the server's",
     )
-    backend: Literal["tensorflow", "onnxruntime", "openvino"] = Field(
-        "tensorflow", description="engine that runs models; the last two run a version's model.onnx, on the CPU"
+    backend: Literal["auto", "tensorflow", "onnxruntime", "openvino"] = Field(
+        installed_backend(),
+        description="engine that runs models; the last two run model.onnx, on the CPU; auto: the first that is "
+        "installed",
     )
     executor_count: int = Field(0, ge=0, le=256, description="batches that run at once; 0: cores, or 2 on a GPU")
     intra_op_threads: int = Field(1, ge=1, le=256, description="threads within one operation")
@@ -129,16 +132,15 @@ class Settings(UpstreamSettings):
     )
     gpu_xla: bool = Field(False, description="compile models with XLA on a GPU, once for every batch size")
     max_queue_delay_ms: float = Field(
-        0.0, ge=0, le=10_000, description="milliseconds a small batch waits for company; 0: never waits"
-    )
-    inline_ms: float = Field(
-        2.0,
-        ge=0,
-        le=100,
-        description="longest batch, in milliseconds, run in place for a lone caller with engine thread; 0: none",
+        0.0, ge=0, le=10_000, description="milliseconds a small batch waits for more faces; 0: never waits"
     )
     max_queue_faces: int = Field(
         4096, ge=1, description="faces that may wait per model version; more: RESOURCE_EXHAUSTED"
+    )
+    max_queue_faces_per_caller: int = Field(
+        0,
+        ge=0,
+        description="faces of one connection or identity that may wait per model version; 0: as many as all",
     )
     max_queue_mib: int = Field(64, ge=1, description="MiB of crops that may wait per model version")
     max_queue_images: int = Field(256, ge=1, description="pictures that may wait for decoding")
@@ -196,6 +198,11 @@ class Settings(UpstreamSettings):
             crop_margin=self.crop_margin,
         )
 
+    @field_validator("backend")
+    @classmethod
+    def _resolve_backend(cls, value: str) -> str:
+        return installed_backend() if value == AUTO else value
+
     @field_validator("bucket_sizes", mode="before")
     @classmethod
     def _split_sizes(cls, value: object) -> object:
@@ -221,6 +228,10 @@ class Settings(UpstreamSettings):
             raise ValueError(f"bucket_sizes must rise from 1 or more, got {','.join(map(str, sizes))}")
         if self.max_faces_per_request > self.max_queue_faces:
             raise ValueError("max_faces_per_request must not be above max_queue_faces: such a request never fits")
+        if 0 < self.max_queue_faces_per_caller < self.max_faces_per_request:
+            raise ValueError(
+                "max_faces_per_request must not be above max_queue_faces_per_caller: such a request never fits"
+            )
         if self.max_images_per_request > self.max_queue_images:
             raise ValueError(
                 "max_images_per_request must not be above max_queue_images: such a request never fits"

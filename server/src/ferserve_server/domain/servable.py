@@ -70,19 +70,6 @@ class InputSpec:
 
 
 @dataclass(frozen=True, slots=True)
-class EnsembleMember:
-    """A version that an ensemble averages, as it was when the ensemble was published.
-
-    Attributes:
-        id: The version.
-        manifest_sum: SHA-256 of its manifest, in hex; the manifest in turn holds the sums of all its other files.
-    """
-
-    id: ServableId
-    manifest_sum: str
-
-
-@dataclass(frozen=True, slots=True)
 class ModelDescription:
     """What a version's manifest says of it.
 
@@ -93,7 +80,6 @@ class ModelDescription:
         mac_count: Multiply-accumulate operations per face, 0 if not known.
         parameter_count: Number of weights, 0 if not known.
         metrics: What was measured of it when it was made, by name.
-        members: The versions whose probabilities are averaged, if it is an ensemble; else empty.
         precision: What it was published in, float32 or int8.
     """
 
@@ -103,7 +89,6 @@ class ModelDescription:
     mac_count: int = 0
     parameter_count: int = 0
     metrics: Mapping[str, float] = field(default_factory=dict)
-    members: tuple[EnsembleMember, ...] = ()
     precision: Precision = Precision.FLOAT32
 
 

@@ -15,7 +15,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ferserve_server.domain.errors import ModelRejectedError
-from ferserve_server.domain.servable import EnsembleMember, InputSpec, ModelDescription, Precision, ServableId
+from ferserve_server.domain.servable import InputSpec, ModelDescription, Precision
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -138,13 +138,11 @@ def describe(description: ModelDescription) -> Fields:
 
 def read_description(fields: Fields) -> ModelDescription:
     """Reads what `describe` wrote."""
-    members = (EnsembleMember(ServableId(*member["id"]), member["manifest_sum"]) for member in fields["members"])
     return ModelDescription(
         **fields
         | {
             "labels": tuple(fields["labels"]),
             "input": InputSpec(**fields["input"]),
-            "members": tuple(members),
             "precision": Precision(fields["precision"]),
         }
     )

@@ -260,7 +260,7 @@ class Engine:
                 if not self.serving:
                     raise self._lost_on_trial(error) from error
                 process = self._next_after(process)
-        raise EngineLostError
+        raise EngineLostError(executed=False)
 
     def _next_after(self, lost: EngineProcess) -> EngineProcess | None:
         with self._changed:

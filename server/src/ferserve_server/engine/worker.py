@@ -38,7 +38,8 @@ class Worker:
     """Answers requests one after the other, and runs batches on threads of their own, until its channels close.
 
     Requests, by what they `do`: `load` a version and keep it under a number, `share` memory and start the threads,
-    `predict` what is in slot 0, `with_precision`, `warm_executors`, `reserve_session` and `close` as in `domain.ports.Servable`.
+    `predict` what is in slot 0, `with_precision`, `warm_executors`, `reserve_session` and `close` as in
+    `domain.ports.Servable`.
     """
 
     def __init__(self, loader: Loader, main_thread: MainThread, requests: Channel, batches: Channel) -> None:

@@ -34,9 +34,13 @@ class CallContext:
     Args of the constructor:
         stream: Carries the call.
         send: Sends a message of the answer.
+
+    Attributes:
+        caller: Whose call it is; read by `services.callers`.
     """
 
     def __init__(self, stream: GrpcStream, send: Callable[[Any], Awaitable[None]]) -> None:
+        self.caller = stream.caller
         self._stream = stream
         self._send = send
         self._loop = asyncio.get_running_loop()

@@ -11,7 +11,6 @@ import grpc
 from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
-from ferserve.v1 import model_service_pb2_grpc
 from ferserve_server.interop.messages import GenericHandler, ReflectedPools
 from ferserve_server.runtime.addresses import ListenError, claimed, host_and_port, is_unix
 from ferserve_server.services.health import EMOTION_SERVICE, MODEL_SERVICE
@@ -99,8 +98,7 @@ def register_services(
         compat: Services of other servers' interfaces.
         with_reflection: Whether to tell callers of the services and their messages.
     """
-    server.add_generic_rpc_handlers((emotion.handlers(),))
-    model_service_pb2_grpc.add_ModelServiceServicer_to_server(models, server)  # type: ignore[no-untyped-call]  # generated
+    server.add_generic_rpc_handlers((emotion.handlers(), models.handlers()))
     health_pb2_grpc.add_HealthServicer_to_server(health_reporter.servicer, server)  # type: ignore[arg-type]  # it asks for no more
     server.add_generic_rpc_handlers(tuple(compat))
     if with_reflection:

@@ -19,11 +19,13 @@ from ferserve_server.services.call_tracker import EXPIRED
 
 if TYPE_CHECKING:
     from ferserve_server.grpc.errors import ReceiveError
-    from ferserve_server.grpc.router import Handler
     from ferserve_server.grpc.stream import GrpcStream
     from ferserve_server.http2.engine import Headers
 
 log = structlog.get_logger(__name__)
+
+Handler = Any
+"""A `grpc.RpcMethodHandler`; its fields are known only where it is used."""
 
 _MAX_QUEUED: Final = 16
 """Messages that wait for the handler, which yields to others after so many: each costs far more than its bytes."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from grpc_health.v1.health import SERVICE_NAME
 
 from ferserve_server.grpc.crop_stream import CropStreamCall
-from ferserve_server.grpc.handler_call import HandlerCall
+from ferserve_server.grpc.handler_call import Handler, HandlerCall
 from ferserve_server.grpc.health import HealthCall
 from ferserve_server.grpc.stream import new_inflated_window
 from ferserve_server.grpc.trailers import INTERNAL, UNIMPLEMENTED, error_trailers, http_status, status_trailers
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
     from ferserve_server.services.emotion import EmotionServicer
     from ferserve_server.services.health import HealthReporter
     from ferserve_server.services.limits import RequestLimits
-
-Handler = Any
-"""A `grpc.RpcMethodHandler`; its fields are known only where it is used."""
 
 
 class Router:
@@ -99,7 +97,7 @@ class EmotionCalls:
         self._streams: set[CropStreamCall] = set()
         router.add_call(
             f"/{EMOTION_SERVICE}/ClassifyFaces",
-            lambda stream: UnaryCall(calls, "ClassifyFaces", emotion.classify_faces, stream),
+            self._classify_faces,
         )
         router.add_call(f"/{EMOTION_SERVICE}/ClassifyStream", self._classify_stream)
         router.add_call(f"/{SERVICE_NAME}/Check", lambda stream: HealthCall(health, stream))
@@ -110,6 +108,10 @@ class EmotionCalls:
         for call in list(self._streams):
             call.drain()
 
+    def _classify_faces(self, stream: GrpcStream) -> Call:
+        answer = partial(self._emotion.classify_faces, caller=stream.caller)
+        return UnaryCall(self._calls, "ClassifyFaces", answer, stream)
+
     def _classify_stream(self, stream: GrpcStream) -> Call | None:
         opened = self._calls.open_stream("ClassifyStream", stream.head.metadata)
         if opened.refusal is not None:
@@ -119,7 +121,11 @@ class EmotionCalls:
             return None
         emotion = self._emotion
         return CropStreamCall(
-            stream, opened, emotion.crop_sequence(), self._streams, max_unanswered=emotion.max_unanswered
+            stream,
+            opened,
+            emotion.crop_sequence(stream.caller),
+            self._streams,
+            max_unanswered=emotion.max_unanswered,
         )
 
 

@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
+from ferserve_server.domain.caller import UNKNOWN_CALLER, CallerId
 from ferserve_server.domain.errors import FerserveError
 from ferserve_server.grpc.compression import MAX_RATIO, inflate, inflate_large
 from ferserve_server.grpc.errors import MessageError
@@ -22,15 +23,16 @@ from ferserve_server.grpc.trailers import (
 from ferserve_server.http2.flow_control import OversizeWindow
 from ferserve_server.http2.limits import MESSAGE_S, OVERSIZE_S
 from ferserve_server.http2.stream import Stream
+from ferserve_server.services.callers import caller_of_transport
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from ferserve_server.grpc.errors import ReceiveError
     from ferserve_server.grpc.request import RequestHead
-    from ferserve_server.grpc.router import Router
-    from ferserve_server.http2.connection import H2Connection
     from ferserve_server.http2.engine import Headers
+    from ferserve_server.http2.stream import Connection
+    from ferserve_server.services.limits import RequestLimits
 
 
 class Call(Protocol):
@@ -60,6 +62,21 @@ class Call(Protocol):
         """Stops: the caller is gone, and nothing is to be sent any more."""
 
 
+class CallOpener(Protocol):
+    """Begins calls. Event loop only."""
+
+    @property
+    def limits(self) -> RequestLimits:
+        """Bounds of a request."""
+
+    @property
+    def inflated(self) -> OversizeWindow:
+        """Bounds large messages that were compressed, all calls together."""
+
+    def open(self, stream: GrpcStream, head: RequestHead, /) -> Call | None:
+        """Begins a call; None if it is rejected, and so answered."""
+
+
 class GrpcStream(Stream):
     """Event loop only.
 
@@ -83,7 +100,7 @@ class GrpcStream(Stream):
     _inflating: asyncio.Task[None] | None = None
 
     def __init__(  # sets what `Stream.__init__` does: calling that would take a hundredth of a call
-        self, router: Router, connection: H2Connection, stream_id: int, opened_at: float, *, ended: bool
+        self, router: CallOpener, connection: Connection, stream_id: int, opened_at: float, *, ended: bool
     ) -> None:
         self.connection = connection
         self.id = stream_id
@@ -92,6 +109,12 @@ class GrpcStream(Stream):
         self._router = router
 
     # Called by calls
+
+    @property
+    def caller(self) -> CallerId:
+        """Whose call it is."""
+        transport = self.connection.transport
+        return UNKNOWN_CALLER if transport is None else caller_of_transport(transport)
 
     def begin(self, metadata: Iterable[tuple[str, str | bytes]] = ()) -> None:
         """Sends the headers of the response if they are not sent."""

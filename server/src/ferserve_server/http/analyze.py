@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ferserve_server.domain.errors import FerserveError
-from ferserve_server.http.calls import answered_within
+from ferserve_server.http.calls import answered_within, caller_of_request
 from ferserve_server.http.query import ANALYZE_OPTIONS, parse_analyze, parse_options, parse_timeout
 from ferserve_server.http.responses import format_error, json_reply
 from ferserve_server.services.codec import messages
@@ -126,6 +126,7 @@ class AnalyzeRoute:
                 options.detection,
                 deadline=None if timeout_s is None else started_at + timeout_s,
                 priority=options.priority,
+                caller=caller_of_request(request),
             )
         if upload.names is None and isinstance(answer.results[0], FerserveError):
             raise answer.results[0]

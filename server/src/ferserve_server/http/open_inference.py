@@ -1,6 +1,6 @@
 """Implements the REST form of the Open Inference Protocol.
 
-The REST form of the Open Inference Protocol, as Triton speaks it; what it means is told by `transport.oip`.
+The REST form of the Open Inference Protocol, as Triton speaks it; what it means is told by `interop.open_inference`.
 
 The REST form of the Open Inference Protocol's calls that load and unload.
 """
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from ferserve_server.domain.errors import InvalidRequestError
-from ferserve_server.http.calls import answered_within
+from ferserve_server.http.calls import answered_within, caller_of_request
 from ferserve_server.http.infer_codec import (
     HEADER_LENGTH,
     LONGEST_JSON_BYTES,
@@ -74,7 +74,7 @@ class OpenInferenceRoutes:
             body = await self._bodies.whole(request)
             message = parse_infer(body, request.headers.get(HEADER_LENGTH), *_model(request))
             deadline = None if timeout_s is None else started_at + timeout_s
-            return infer_reply(message, await self._answers.infer(message, deadline))
+            return infer_reply(message, await self._answers.infer(message, deadline, caller_of_request(request)))
 
     async def _server(self, request: web.Request) -> Reply:
         del request

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from ferserve.v1 import face_pb2, servable_pb2
 from ferserve_server.domain.errors import InvalidRequestError
+from ferserve_server.domain.names import is_alias
 from ferserve_server.domain.ports import Priority
-from ferserve_server.models.aliases import is_alias
 from ferserve_server.services.codec import messages
 
 if TYPE_CHECKING:

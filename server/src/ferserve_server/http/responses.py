@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 import grpc
 
 from ferserve_server.domain.errors import InvalidRequestError
-from ferserve_server.services.status import code_of
+from ferserve_server.services.status import code_of, metadata_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -67,7 +67,7 @@ def format_error(error: FerserveError) -> dict[str, object]:
         "error": error.message,
         "reason": error.reason,
         "status": code_of(error).name,
-        "metadata": error.metadata,
+        "metadata": metadata_of(error),
     }
     if error.field:
         document["field"] = error.field

@@ -19,6 +19,7 @@ from ferserve_server.http2.limits import (
 )
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable
 
     from ferserve_server.http2.engine import Headers
@@ -63,7 +64,10 @@ class H2Connection:
         bytes_at: When the last bytes came, in seconds.
         slow_until: Until when the peer's bytes are not to be read, in seconds.
         held_bytes: Received bytes of incomplete messages.
+        transport: Carries the bytes, and knows the peer; None where the bytes are carried by hand.
     """
+
+    transport: asyncio.BaseTransport | None = None
 
     def __init__(
         self,

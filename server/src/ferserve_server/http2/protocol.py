@@ -78,6 +78,7 @@ class ServerProtocol(asyncio.Protocol):
         self._transport = transport
         self._opened_at = self._now()
         self._connection = self._make_connection()
+        self._connection.transport = transport
         self._processing = False
         self._registry.add(self)
         tls = transport.get_extra_info("ssl_object")

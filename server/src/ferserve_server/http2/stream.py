@@ -2,14 +2,73 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from ferserve_server.http2.engine import ErrorCode
 from ferserve_server.http2.limits import STREAM_WINDOW_BYTES, UNSENT_S
 
 if TYPE_CHECKING:
-    from ferserve_server.http2.connection import H2Connection
-    from ferserve_server.http2.engine import Headers
+    import asyncio
+    from collections.abc import Callable
+
+    from ferserve_server.http2.engine import Engine, Headers
+    from ferserve_server.http2.flow_control import ReceiveMemory
+
+
+class Connection(Protocol):
+    """Implements what streams use of `connection.H2Connection`, where it is described. Event loop only."""
+
+    held_bytes: int
+
+    @property
+    def engine(self) -> Engine:
+        """The protocol engine."""
+
+    @property
+    def memory(self) -> ReceiveMemory:
+        """Bounds what all connections hold."""
+
+    @property
+    def now(self) -> Callable[[], float]:
+        """Returns the time, in seconds."""
+
+    @property
+    def bytes_at(self) -> float:
+        """When the last bytes came, in seconds."""
+
+    @property
+    def transport(self) -> asyncio.BaseTransport | None:
+        """Carries the bytes, and knows the peer."""
+
+    def shed(self) -> None:
+        """Fails the request that holds most."""
+
+    def respond(self, stream: Stream, headers: Headers, body: bytes, trailers: Headers, /) -> None:
+        """Sends a whole response."""
+
+    def send_headers(self, stream: Stream, headers: Headers, /, *, end: bool = False) -> None:
+        """Sends headers."""
+
+    def send_data(self, stream: Stream, data: bytes, /) -> None:
+        """Sends data, as the peer takes it."""
+
+    def send_trailers(self, stream: Stream, trailers: Headers, /) -> None:
+        """Ends the response when its data is sent."""
+
+    def reset(self, stream: Stream, code: ErrorCode, /) -> None:
+        """Ends the stream at once."""
+
+    def consume(self, stream_id: int, byte_count: int, /) -> None:
+        """Lets the peer send more."""
+
+    def consume_later(self, stream_id: int, byte_count: int, /) -> None:
+        """Lets the peer send more on the connection, with the next output."""
+
+    def set_window(self, stream_id: int, byte_count: int, /) -> None:
+        """Sets the size of a stream's window."""
+
+    def charge_answer(self) -> None:
+        """Counts an answer to a request that cost its caller next to nothing."""
 
 
 class Stream:
@@ -40,7 +99,7 @@ class Stream:
     window_bytes = STREAM_WINDOW_BYTES
     window_granted_at: float | None = None
 
-    def __init__(self, connection: H2Connection, stream_id: int, opened_at: float, *, ended: bool) -> None:
+    def __init__(self, connection: Connection, stream_id: int, opened_at: float, *, ended: bool) -> None:
         self.connection = connection
         self.id = stream_id
         self.opened_at = opened_at

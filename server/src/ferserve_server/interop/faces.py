@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from ferserve_server.domain.errors import InvalidRequestError
+from ferserve_server.domain.names import is_alias
 from ferserve_server.domain.servable import ModelSpec
-from ferserve_server.models.aliases import is_alias
 from ferserve_server.services.codec.messages import parse_model_name
 
 if TYPE_CHECKING:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from ferserve_server.domain.errors import ModelRejectedError
-from ferserve_server.domain.servable import EnsembleMember, InputSpec, ModelDescription, Precision, ServableId
+from ferserve_server.domain.servable import InputSpec, ModelDescription, Precision
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
     from pathlib import Path
 
 MANIFEST_PATH: Final = "assets.extra/manifest.json"
@@ -35,8 +35,7 @@ def read_manifest(directory: Path) -> Manifest:
     """Reads the manifest of the version in `directory`.
 
     Raises:
-        ModelRejectedError: It is missing (MANIFEST_MISSING), does not say what it must (MANIFEST_INVALID) or is
-            that of an ensemble of nothing (ENSEMBLE_EMPTY).
+        ModelRejectedError: It is missing (MANIFEST_MISSING) or does not say what it must (MANIFEST_INVALID).
     """
     try:
         content = (directory / MANIFEST_PATH).read_bytes()
@@ -51,7 +50,7 @@ def decode_manifest(content: bytes) -> Manifest:
     """Turns a manifest's bytes into a value.
 
     Raises:
-        ModelRejectedError: MANIFEST_INVALID or ENSEMBLE_EMPTY.
+        ModelRejectedError: MANIFEST_INVALID.
     """
     try:
         return parse_manifest(json.loads(content.decode("utf-8")))
@@ -64,7 +63,6 @@ def parse_manifest(document: Mapping[str, Any]) -> Manifest:
 
     Raises:
         ValueError, KeyError, TypeError, AttributeError, OverflowError: It does not say what it must.
-        ModelRejectedError: ENSEMBLE_EMPTY, if its list of members is empty.
     """
     if document["format_version"] != _FORMAT_VERSION:
         raise ValueError(f"format_version is {document['format_version']}, this server reads {_FORMAT_VERSION}")
@@ -77,11 +75,8 @@ def parse_manifest(document: Mapping[str, Any]) -> Manifest:
     if len(labels) < 2 or len(set(labels)) != len(labels):
         raise ValueError("labels must be two or more different names")
     file_sums = {str(path): str(digest) for path, digest in document["files"].items()}
-    members = _parse_members(document["members"]) if "members" in document else ()
-    if file_sums.keys().isdisjoint({SAVED_MODEL_PATH, ONNX_PATH}) != bool(members):
-        raise ValueError(
-            f"files must name {SAVED_MODEL_PATH} or {ONNX_PATH}, or members must name versions, and not both"
-        )
+    if file_sums.keys().isdisjoint({SAVED_MODEL_PATH, ONNX_PATH}):
+        raise ValueError(f"files must name {SAVED_MODEL_PATH} or {ONNX_PATH}")
     precision = Precision(document.get("precision", Precision.FLOAT32.value))
     if precision is Precision.BFLOAT16:
         raise ValueError("precision must be float32 or int8")
@@ -95,23 +90,9 @@ def parse_manifest(document: Mapping[str, Any]) -> Manifest:
             mac_count=int(document.get("mac_count", 0)),
             parameter_count=int(document.get("parameter_count", 0)),
             metrics={str(name): float(value) for name, value in document.get("metrics", {}).items()},
-            members=members,
             precision=precision,
         ),
         file_sums=file_sums,
-    )
-
-
-def _parse_members(documents: Sequence[Mapping[str, Any]]) -> tuple[EnsembleMember, ...]:
-    if not isinstance(documents, list):
-        raise TypeError("members must be a list")
-    if not documents:
-        raise ModelRejectedError(
-            "ENSEMBLE_EMPTY", "The ensemble has no members. Publish it anew with two or more."
-        )
-    return tuple(
-        EnsembleMember(ServableId(str(each["name"]), int(each["version"])), str(each["manifest_sha256"]))
-        for each in documents
     )
 
 

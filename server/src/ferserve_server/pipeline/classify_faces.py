@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ferserve_server.domain.caller import UNKNOWN_CALLER, CallerId
 from ferserve_server.domain.errors import FerserveError, InferenceFailedError
 from ferserve_server.domain.ports import Priority
 from ferserve_server.domain.prediction import Classification, ScoredFaces
@@ -33,6 +34,7 @@ class ClassifyFaces:
         *,
         deadline: float | None,
         priority: Priority = Priority.INTERACTIVE,
+        caller: CallerId = UNKNOWN_CALLER,
     ) -> Classification:
         """Scores raw crops.
 
@@ -41,6 +43,7 @@ class ClassifyFaces:
             spec: The model.
             deadline: When the answer must be there, on the server's clock, in seconds, or None.
             priority: How urgent it is beside others.
+            caller: Whose request it is.
 
         Raises:
             FerserveError: The model is not there, or the faces were not taken; see `domain.ports.FaceScorer`.
@@ -49,7 +52,7 @@ class ClassifyFaces:
             wanted = lease.description.input
             if crops.shape[1:3] != (wanted.height, wanted.width):
                 crops = self._vision.resize(crops)
-            faces = await lease.scorer.score(crops, deadline=deadline, priority=priority)
+            faces = await lease.scorer.score(crops, deadline=deadline, priority=priority, caller=caller)
             return Classification(faces, lease.description.labels, lease.id)
 
     async def encoded(
@@ -59,6 +62,7 @@ class ClassifyFaces:
         *,
         deadline: float | None,
         priority: Priority = Priority.INTERACTIVE,
+        caller: CallerId = UNKNOWN_CALLER,
     ) -> Classification:
         """Scores crops that are encoded pictures; one that cannot be read fails alone.
 
@@ -67,12 +71,13 @@ class ClassifyFaces:
             spec: The model.
             deadline: When the answer must be there, on the server's clock, in seconds, or None.
             priority: How urgent it is beside others.
+            caller: Whose request it is.
 
         Raises:
             FerserveError: The model is not there, or the faces were not taken.
         """
         with self._acquire(spec, once=True) as lease:
-            crops = await self._vision.read_crops(images)
+            crops = await self._vision.read_crops(images, deadline=deadline, priority=priority, caller=caller)
             readable: dict[int, FaceCrop] = {}
             failures: dict[int, FerserveError] = {}
             for row, crop in enumerate(crops):
@@ -86,7 +91,7 @@ class ClassifyFaces:
                 none = np.zeros((len(crops), len(labels)), np.float32)
                 return Classification(ScoredFaces(none, failures), labels, lease.id)
             batch = np.stack(list(readable.values()))[..., np.newaxis]
-            faces = await lease.scorer.score(batch, deadline=deadline, priority=priority)
+            faces = await lease.scorer.score(batch, deadline=deadline, priority=priority, caller=caller)
             # Only now it is known which version scored, where another process says so.
             scores = np.zeros((len(crops), faces.scores.shape[1]), np.float32)
             scores[rows] = faces.scores

@@ -7,6 +7,7 @@ import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ferserve_server.domain.caller import UNKNOWN_CALLER, CallerId
 from ferserve_server.domain.errors import DrainingError, FerserveError, InvalidRequestError
 from ferserve_server.pipeline.ordered_responses import OrderedResponses, outcome_of
 from ferserve_server.pipeline.stream_window import OverloadPolicy, StreamWindow
@@ -50,6 +51,7 @@ class FrameStreamConfig:
     spec: ModelSpec
     policy: OverloadPolicy
     detection: DetectionOptions
+    caller: CallerId = UNKNOWN_CALLER
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +120,11 @@ class FrameStream:
             task.add_done_callback(self._running.discard)
 
     async def _run_one(self, frame: Frame, future: asyncio.Future[FrameAnswer]) -> None:
+        config = self._config
         try:
-            outcome = await outcome_of(self._analyze([frame.image], self._config.spec, self._config.detection))
+            outcome = await outcome_of(
+                self._analyze([frame.image], config.spec, config.detection, caller=config.caller)
+            )
         finally:
             self._window.finished()
         if not future.done():

@@ -116,10 +116,10 @@ def build_control(settings: ControlSettings, models: ModelChanges) -> tuple[Mode
 
 
 class ModelControl:
-    """What control calls do, whichever interface they come through. Event loop only.
+    """Executes control calls of every interface. Event loop only.
 
-    Every method takes the call's metadata first, raises what `ControlAuthorizer.check` raises, and returns the model as
-    it stands afterwards.
+    Every method takes the call's metadata first, raises the errors of `ControlAuthorizer.check`, and returns the
+    model as it is afterwards.
     """
 
     def __init__(self, models: ModelChanges, door: ControlAuthorizer) -> None:

@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING
 import grpc
 
 from ferserve.v1 import emotion_service_pb2 as emotion_pb2
-from ferserve_server.domain.errors import DrainingError, FerserveError, InvalidRequestError
+from ferserve_server.domain.caller import UNKNOWN_CALLER, CallerId
+from ferserve_server.domain.errors import DeadlineExpiredError, DrainingError, FerserveError, InvalidRequestError
 from ferserve_server.pipeline.classify_stream import CropSequence, CropStream
 from ferserve_server.pipeline.stream_frames import Dropped, Frame, FrameStream, FrameStreamConfig
+from ferserve_server.services.callers import caller_of_context
 from ferserve_server.services.codec import messages, responses
 from ferserve_server.services.codec.requests import CropRequest, CropRequests
 from ferserve_server.services.health import EMOTION_SERVICE
+from ferserve_server.services.reading import method_handler
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
@@ -67,40 +70,49 @@ class EmotionServicer:
             {
                 "ClassifyFaces": unary(self.ClassifyFaces),
                 "ClassifyStream": stream(self.ClassifyStream),
-                "AnalyzeImages": unary(
-                    self.AnalyzeImages,
-                    emotion_pb2.AnalyzeImagesRequest.FromString,
-                    emotion_pb2.AnalyzeImagesResponse.SerializeToString,
+                "AnalyzeImages": method_handler(
+                    self.AnalyzeImages, emotion_pb2.AnalyzeImagesRequest, emotion_pb2.AnalyzeImagesResponse
                 ),
-                "StreamFrames": stream(
+                "StreamFrames": method_handler(
                     self.StreamFrames,
-                    emotion_pb2.StreamFramesRequest.FromString,
-                    emotion_pb2.StreamFramesResponse.SerializeToString,
+                    emotion_pb2.StreamFramesRequest,
+                    emotion_pb2.StreamFramesResponse,
+                    streaming=True,
                 ),
             },
         )
 
-    async def classify_faces(self, message: bytes, deadline: float | None) -> bytes:
+    async def classify_faces(
+        self, message: bytes, deadline: float | None, caller: CallerId = UNKNOWN_CALLER
+    ) -> bytes:
         """Answers a ClassifyFacesRequest with a ClassifyFacesResponse.
 
         Args:
             message: The request.
             deadline: When the answer must be there, on the server's clock, in seconds, or None.
+            caller: Whose call it is.
 
         Raises:
+            DeadlineExpiredError: The deadline has passed; the message is not read then.
             FerserveError: It cannot be read, or the faces were not taken.
         """
         started_at = self._clock.now()
+        if deadline is not None and deadline <= started_at:
+            raise DeadlineExpiredError
         request = self._requests.read_call(message)
         spec, priority = request.spec, request.priority
         if isinstance(request, CropRequest):
-            answer = await self._classify.packed(request.crops, spec, deadline=deadline, priority=priority)
+            answer = await self._classify.packed(
+                request.crops, spec, deadline=deadline, priority=priority, caller=caller
+            )
         else:
-            answer = await self._classify.encoded(request.images, spec, deadline=deadline, priority=priority)
+            answer = await self._classify.encoded(
+                request.images, spec, deadline=deadline, priority=priority, caller=caller
+            )
         return responses.format_call_answer(answer, self._clock.now() - started_at)
 
     def _classify_faces(self, message: bytes, context: Context) -> Awaitable[bytes]:
-        return self.classify_faces(message, self._calls.deadline(context))
+        return self.classify_faces(message, self._calls.deadline(context), caller_of_context(context))
 
     async def _analyze_images(
         self, request: emotion_pb2.AnalyzeImagesRequest, context: Context
@@ -112,7 +124,12 @@ class EmotionServicer:
         images = list(request.images)
         self._limits.check_image_count(len(images))
         answer = await self._analyze(
-            images, spec, options, deadline=self._calls.deadline(context), priority=priority
+            images,
+            spec,
+            options,
+            deadline=self._calls.deadline(context),
+            priority=priority,
+            caller=caller_of_context(context),
         )
         response = emotion_pb2.AnalyzeImagesResponse(
             labels=answer.labels, servable=messages.format_servable(answer.servable)
@@ -128,8 +145,7 @@ class EmotionServicer:
     async def _stream_frames(
         self, requests: AsyncIterator[emotion_pb2.StreamFramesRequest], context: Context
     ) -> AsyncGenerator[emotion_pb2.StreamFramesResponse, None]:
-        del context
-        config = await self._read_config(requests)
+        config = await self._read_config(requests, caller_of_context(context))
         stream = FrameStream(self._analyze, config, self._stream_limits, self._calls.draining)
         last: ServableId | None = None
         async with contextlib.aclosing(stream.run(_frames(requests))) as answered:
@@ -137,7 +153,9 @@ class EmotionServicer:
                 response, last = self._format_frame(answer, last)
                 yield response
 
-    async def _read_config(self, requests: AsyncIterator[emotion_pb2.StreamFramesRequest]) -> FrameStreamConfig:
+    async def _read_config(
+        self, requests: AsyncIterator[emotion_pb2.StreamFramesRequest], caller: CallerId
+    ) -> FrameStreamConfig:
         first = await self._first(requests)
         if first is None or first.WhichOneof("message") != "config":
             raise InvalidRequestError(
@@ -148,6 +166,7 @@ class EmotionServicer:
                 messages.parse_spec(first.config.model),
                 messages.parse_policy(first.config.overload_policy),
                 messages.parse_detection(first.config.detection, self._detection, self._limits),
+                caller,
             )
         except InvalidRequestError as error:
             error.field = f"config.{error.field}"
@@ -199,18 +218,18 @@ class EmotionServicer:
         """Bound on the answers of a stream that are due."""
         return self._stream_limits.max_unanswered
 
-    def crop_sequence(self) -> CropSequence[bytes, bytes]:
+    def crop_sequence(self, caller: CallerId = UNKNOWN_CALLER) -> CropSequence[bytes, bytes]:
         """Reads the messages of one ClassifyStream, and writes their answers."""
         return CropSequence(
             self._classify,
             read=self._requests.read_stream_message,
             write=_CropAnswerWriter(self._observer).write,
+            caller=caller,
         )
 
     def _classify_stream(self, messages: AsyncIterator[bytes], context: Context) -> AsyncGenerator[bytes, None]:
-        del context
         stream = CropStream(
-            self.crop_sequence(),
+            self.crop_sequence(caller_of_context(context)),
             max_unanswered=self.max_unanswered,
             draining=self._calls.draining,
         )

@@ -111,14 +111,14 @@ class Metrics:
         self.worker_processes = self._gauge(
             "worker_processes", "Processes that take calls in beside the one that owns the models."
         )
-        self.front_restarts = self._counter("worker_restarts_total", "Such processes that ended unasked.")
+        self.worker_restarts = self._counter("worker_restarts_total", "Such processes that ended unasked.")
 
     def _declare_batching(self) -> None:
         self.faces = self._counter("faces_total", "Faces that were classified.", _VERSION_LABELS)
         self.batches = self._counter(
             "batches_total",
             "Batches that were executed, by why they were cut.",
-            (*_VERSION_LABELS, "cut_reason"),
+            (*_VERSION_LABELS, "dispatch_reason"),
         )
         self.batch_failures = self._counter(
             "batch_failures_total", "Executions that raised or hung.", _VERSION_LABELS

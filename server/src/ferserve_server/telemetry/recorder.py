@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
-from ferserve_server.domain.ports import CutReason
+from ferserve_server.domain.ports import DispatchReason
 from ferserve_server.domain.servable import ServableState
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class _VersionSeries:
         version = (servable.name, str(servable.version))
         self.faces = metrics.faces.labels(*version)
         self.padding_faces = metrics.padding_faces.labels(*version)
-        self.batches = {reason: metrics.batches.labels(*version, reason.value) for reason in CutReason}
+        self.batches = {reason: metrics.batches.labels(*version, reason.value) for reason in DispatchReason}
         self.batch_failures = metrics.batch_failures.labels(*version)
         self.confidence_sum = metrics.confidence_sum.labels(*version)
         self.predictions = [metrics.predictions.labels(*version, name) for name in classes]
@@ -86,7 +86,7 @@ class _VersionSeries:
         scores = np.concatenate([batch.scores for batch in batches])
         self.faces.inc(len(scores))
         self.padding_faces.inc(sum(batch.padded_count for batch in batches) - len(scores))
-        for reason, batch_count in Counter(batch.cut_reason for batch in batches).items():
+        for reason, batch_count in Counter(batch.dispatch_reason for batch in batches).items():
             self.batches[reason].inc(batch_count)
         self.batch_size.observe_all([batch.face_count for batch in batches])
         self.queue_seconds.observe_all([batch.oldest_queue_s for batch in batches])

@@ -8,14 +8,16 @@ import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeVar
 
-from ferserve_server.domain.errors import DrainingError, FerserveError, QueueFullError
+from ferserve_server.domain.caller import UNKNOWN_CALLER, CallerId
+from ferserve_server.domain.errors import DrainingError, FerserveError
 from ferserve_server.domain.face import BoundingBox
-from ferserve_server.domain.ports import FoundFaces
+from ferserve_server.domain.ports import FoundFaces, Priority
 from ferserve_server.vision.crop import crop_face, to_model_input, to_model_inputs
 from ferserve_server.vision.decode import decode_grey, decode_pixels, read_bounded_header
 from ferserve_server.vision.haar import HaarDetector
+from ferserve_server.vision.picture_queue import PictureQueue
 from ferserve_server.vision.reduction import reduction_for
 
 if TYPE_CHECKING:
@@ -29,11 +31,13 @@ T = TypeVar("T")
 CROPS_PER_TURN: Final = 32
 """Face crops that a thread reads before others get their turn: about 3 ms for JPEGs of 48x48."""
 
-_FIRST_PICTURE_S: Final = 0.08
-"""What a picture is taken to cost until some were read: 640x480 takes about that with the default options."""
 
-_NEWEST_SHARE: Final = 0.1
-"""Weight of the newest picture in the running mean of their cost."""
+class _Terms(NamedTuple):
+    """The terms of a request."""
+
+    deadline: float | None
+    priority: Priority
+    caller: CallerId
 
 
 class FaceDetector(Protocol):
@@ -59,7 +63,8 @@ class VisionPool:
     """Reads pictures in threads of its own; implements `domain.ports.Vision`.
 
     A picture waits on the event loop until a thread is free for it: one whose caller leaves gives up its place
-    and its bytes at once and is never decoded. Waiting pictures get their turn in the order of arrival.
+    and its bytes at once and is never decoded, nor is one whose deadline passes first. `PictureQueue` says whose
+    turn it is.
 
     Thread-safety: event loop only, one loop for all calls.
     """
@@ -86,26 +91,30 @@ class VisionPool:
             observer: Is told of every picture.
             clock: Seconds from any start; measures decoding and detection, in the threads.
         """
-        self._thread_count = thread_count
         self._max_image_pixels = max_image_pixels
         self._max_faces_per_image = max_faces_per_image
-        self._max_queue_images = max_queue_images
         self._observer = observer
         self._clock = clock
         self._detectors: SimpleQueue[FaceDetector] = SimpleQueue()
         for _ in range(thread_count):
             self._detectors.put(make_detector())
         self._threads = ThreadPoolExecutor(thread_count, thread_name_prefix="vision")
-        self._places = asyncio.Semaphore(thread_count)
-        self._waiting_count = 0
-        self._picture_s = _FIRST_PICTURE_S
+        self._queue = PictureQueue(thread_count=thread_count, max_images=max_queue_images)
 
     @property
     def waiting_count(self) -> int:
         """Pictures that wait for a thread."""
-        return self._waiting_count
+        return self._queue.waiting_count
 
-    async def find_faces(self, image: bytes, options: DetectionOptions) -> FoundFaces:
+    async def find_faces(
+        self,
+        image: bytes,
+        options: DetectionOptions,
+        *,
+        deadline: float | None = None,
+        priority: Priority = Priority.INTERACTIVE,
+        caller: CallerId = UNKNOWN_CALLER,
+    ) -> FoundFaces:
         """Decodes a picture and finds its faces; see `domain.ports.Vision`.
 
         Raises:
@@ -113,33 +122,54 @@ class VisionPool:
             ImageUnreadableError: Broken or incomplete.
             LimitExceededError: More pixels than `max_image_pixels`; found before decoding.
             QueueFullError: `max_queue_images` wait already.
+            DeadlineExpiredError: The deadline passed before a thread was free.
+            DeadlineUnmeetableError: It would pass before the pictures are read.
             DrainingError: The pool was closed.
         """
-        self._admit()
+        terms = _Terms(deadline, priority, caller)
+        self._queue.admit(1, deadline, caller)
         try:
-            found = await self._in_thread(partial(self._find_faces, image, options), image_count=1)
+            found = await self._in_thread(partial(self._find_faces, image, options), 1, terms)
         except Exception as error:
             self._tell_failure(error)
             raise
-        self._picture_s += _NEWEST_SHARE * (found.decode_s + found.detect_s - self._picture_s)
+        self._queue.record(found.decode_s + found.detect_s)
         if self._observer is not None:
             self._observer.faces_found(found)
         return found
 
-    async def read_crops(self, images: Sequence[bytes]) -> list[FaceCrop | Exception]:
+    async def read_crops(
+        self,
+        images: Sequence[bytes],
+        *,
+        deadline: float | None = None,
+        priority: Priority = Priority.INTERACTIVE,
+        caller: CallerId = UNKNOWN_CALLER,
+    ) -> list[FaceCrop | Exception]:
         """Decodes pictures that are face crops already, each to uint8 [48, 48] or to its error.
 
         They are taken together or not at all: a call that finds room in the queue may overfill it.
 
         Raises:
             QueueFullError: `max_queue_images` wait already.
+            DeadlineExpiredError: The deadline passed before a thread was free.
+            DeadlineUnmeetableError: It would pass before the pictures are read.
             DrainingError: The pool was closed.
         """
-        self._admit()
+        terms = _Terms(deadline, priority, caller)
+        self._queue.admit(len(images), deadline, caller)
         turns = [images[start : start + CROPS_PER_TURN] for start in range(0, len(images), CROPS_PER_TURN)]
-        parts = await asyncio.gather(
-            *(self._in_thread(partial(self._read_crops, turn), image_count=len(turn)) for turn in turns)
-        )
+        work = [
+            asyncio.ensure_future(self._in_thread(partial(self._read_crops, turn), len(turn), terms))
+            for turn in turns
+        ]
+        try:
+            parts = await asyncio.gather(*work)
+        except BaseException:
+            for each in work:  # one may have lost its place to another caller; the others are of no use then
+                each.cancel()
+            await asyncio.gather(*work, return_exceptions=True)
+            raise
         crops = [crop for part in parts for crop in part]
         for crop in crops:
             if isinstance(crop, Exception):
@@ -157,36 +187,24 @@ class VisionPool:
         """Ends the threads, waiting for the pictures in them; those still in the queue get DrainingError."""
         self._threads.shutdown(wait=True, cancel_futures=True)
 
-    def _admit(self) -> None:
-        if self._places.locked() and self._waiting_count >= self._max_queue_images:
-            raise QueueFullError(
-                what="images",
-                queued=self._waiting_count,
-                limit=self._max_queue_images,
-                setting="max_queue_images",
-                retry_after_s=self._picture_s * max(1, self._waiting_count) / self._thread_count,
-            )
-
-    async def _in_thread(self, work: Callable[[], T], *, image_count: int) -> T:
+    async def _in_thread(self, work: Callable[[], T], image_count: int, terms: _Terms) -> T:
         """Waits for a thread and runs `work` in it.
 
         Work that has begun cannot be stopped: when its caller leaves, the place stays taken until it is done.
         """
         loop = asyncio.get_running_loop()
-        self._waiting_count += image_count
-        try:
-            await self._places.acquire()
-        finally:
-            self._waiting_count -= image_count
+        await self._queue.acquire(
+            image_count, deadline=terms.deadline, priority=terms.priority, caller=terms.caller
+        )
         try:
             future = self._threads.submit(work)
         except RuntimeError:  # the threads were shut down
-            self._places.release()
+            self._queue.release()
             raise DrainingError from None
 
         def give_place_back(_: Future[T]) -> None:
             with contextlib.suppress(RuntimeError):  # the loop was closed before the thread was done
-                loop.call_soon_threadsafe(self._places.release)
+                loop.call_soon_threadsafe(self._queue.release)
 
         future.add_done_callback(give_place_back)
         return await asyncio.wrap_future(future)

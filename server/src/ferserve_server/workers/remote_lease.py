@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
+from ferserve_server.domain.caller import UNKNOWN_CALLER, CallerId
 from ferserve_server.domain.ports import Priority
 
 if TYPE_CHECKING:
@@ -13,7 +14,6 @@ if TYPE_CHECKING:
     from ferserve_server.domain.face import CropBatch
     from ferserve_server.domain.prediction import ScoredFaces
     from ferserve_server.domain.servable import ModelDescription, ModelSpec, ServableId
-    from ferserve_server.workers.remote_scorer import RemoteScorer
 
 
 class Route(NamedTuple):
@@ -32,6 +32,24 @@ class Route(NamedTuple):
     shared_faces: int
 
 
+class LeaseScorer(Protocol):
+    """Scores faces for leases on another process's versions. `remote_scorer.RemoteScorer` implements it."""
+
+    def score(
+        self,
+        lease: RemoteLease,
+        crops: CropBatch,
+        *,
+        deadline: float | None,
+        priority: Priority,
+        caller: CallerId,
+    ) -> Coroutine[Any, Any, ScoredFaces]:
+        """Scores faces for a lease; see `domain.ports.ScoresFaces`."""
+
+    def end_lease(self, number: int) -> None:
+        """Tells the primary that no more faces come for a lease that it keeps."""
+
+
 class RemoteLease:
     """Implements `domain.models.Lease` and `domain.ports.ScoresFaces`.
 
@@ -46,7 +64,7 @@ class RemoteLease:
 
     __slots__ = ("_remote", "_used", "description", "id", "kept", "number", "way")
 
-    def __init__(self, remote: RemoteScorer, way: Route, number: int, *, kept: bool) -> None:
+    def __init__(self, remote: LeaseScorer, way: Route, number: int, *, kept: bool) -> None:
         self._remote = remote
         self._used = False
         self.way = way
@@ -70,11 +88,16 @@ class RemoteLease:
             self._remote.end_lease(self.number)
 
     def score(
-        self, crops: CropBatch, *, deadline: float | None = None, priority: Priority = Priority.INTERACTIVE
+        self,
+        crops: CropBatch,
+        *,
+        deadline: float | None = None,
+        priority: Priority = Priority.INTERACTIVE,
+        caller: CallerId = UNKNOWN_CALLER,
     ) -> Coroutine[Any, Any, ScoredFaces]:
         """Scores faces; see `domain.ports.ScoresFaces`."""
         self._used = True
-        return self._remote.score(self, crops, deadline=deadline, priority=priority)
+        return self._remote.score(self, crops, deadline=deadline, priority=priority, caller=caller)
 
     def answered_by(self, servable: ServableId, description: ModelDescription | None) -> None:
         """Notes which version scored."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
+from ferserve_server.domain.caller import UNKNOWN_CALLER, CallerId
 from ferserve_server.domain.canary import CanaryMode, CanaryReport
 from ferserve_server.domain.errors import (
     DeadlineUnmeetableError,
@@ -205,14 +206,19 @@ class CanaryLease(Lease):
         super().__exit__(kind, error, trace)
 
     async def score(
-        self, crops: CropBatch, *, deadline: float | None = None, priority: Priority = Priority.INTERACTIVE
+        self,
+        crops: CropBatch,
+        *,
+        deadline: float | None = None,
+        priority: Priority = Priority.INTERACTIVE,
+        caller: CallerId = UNKNOWN_CALLER,
     ) -> ScoredFaces:
         """Scores faces; see `domain.ports.ScoresFaces`."""
         self._used = True
         if self._standby is not None and self._stands_in:
-            return await self._standby.scorer.score(crops, deadline=deadline, priority=priority)
+            return await self._standby.scorer.score(crops, deadline=deadline, priority=priority, caller=caller)
         try:
-            faces = await self._version.scorer.score(crops, deadline=deadline, priority=priority)
+            faces = await self._version.scorer.score(crops, deadline=deadline, priority=priority, caller=caller)
         except DrainingError:
             raise
         except FerserveError as error:
@@ -225,4 +231,4 @@ class CanaryLease(Lease):
                 return faces
         self._stands_in = True
         self.id, self.description = self._standby.id, self._standby.description
-        return await self._standby.scorer.score(crops, deadline=deadline, priority=priority)
+        return await self._standby.scorer.score(crops, deadline=deadline, priority=priority, caller=caller)

@@ -11,13 +11,12 @@ from ferserve.v1 import emotion_service_pb2 as emotion_pb2
 from ferserve.v1 import face_pb2, failure_pb2, servable_pb2
 from ferserve_server.domain.errors import FerserveError, InvalidRequestError
 from ferserve_server.domain.face import FACE_SIDE_PIXELS
+from ferserve_server.domain.names import MODEL_NAME, is_alias
 from ferserve_server.domain.ports import Priority
 from ferserve_server.domain.servable import ModelSpec, ServableId
-from ferserve_server.models.aliases import is_alias
-from ferserve_server.models.source import MODEL_NAME
 from ferserve_server.pipeline.stream_window import OverloadPolicy
 from ferserve_server.services.limits import MAX_CROP_SIDE_PIXELS, RequestLimits
-from ferserve_server.services.status import code_number
+from ferserve_server.services.status import code_number, metadata_of
 
 if TYPE_CHECKING:
     from ferserve_server.domain.face import CropBatch, DetectionOptions
@@ -181,7 +180,7 @@ def parse_detection(
 def format_failure(error: FerserveError) -> failure_pb2.Failure:
     """Writes why one part of an answer is missing."""
     return failure_pb2.Failure(
-        code=code_number(error), reason=error.reason, message=error.message, metadata=error.metadata
+        code=code_number(error), reason=error.reason, message=error.message, metadata=metadata_of(error)
     )
 
 
