@@ -127,7 +127,7 @@ async def test_health_follows_the_drain_and_knows_no_strangers(server: LocalServ
 
 
 @pytest.mark.parametrize("grpc_server", GRPC_SERVERS)
-async def test_calls_are_counted_alike_at_both_doors(models: Path, grpc_server: str) -> None:
+async def test_calls_are_counted_alike_at_both_servers(models: Path, grpc_server: str) -> None:
     settings = {"metrics_listen": "127.0.0.1:0", "grpc_server": grpc_server}
     async with local_server(models, **settings) as server:
         await server.emotion.ClassifyFaces(_request(1))

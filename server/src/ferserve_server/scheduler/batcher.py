@@ -213,14 +213,14 @@ class Batcher:
 
     def _cancel(self, entry: Entry) -> None:
         """Drops a caller's waiting rows at once; the scores of its running ones go to nobody."""
-        expired = _expired_in_queue(entry)
-        if entry.deadline is not None and not expired:
+        rejected = _rejected_in_queue(entry)
+        if entry.deadline is not None and not rejected:
             self._estimate.record_answer(in_vain=True)
         if entry.remaining:
             self._observer.cancelled("queued")
             self._queue.drop(entry)
             self._schedule()
-        elif expired:
+        elif rejected:
             self._observer.cancelled("queued")
         else:
             self._observer.cancelled("running")
@@ -407,7 +407,8 @@ class Batcher:
         self._schedule()
 
 
-def _expired_in_queue(entry: Entry) -> bool:
-    """Tells if its deadline was noticed here first, and the caller's own timer came before it had the result."""
+def _rejected_in_queue(entry: Entry) -> bool:
+    """Tells if it lost its place for its deadline, and the caller's own timer came before it had that result."""
     future = entry.future
-    return future.done() and not future.cancelled() and isinstance(future.exception(), DeadlineExpiredError)
+    error = future.exception() if future.done() and not future.cancelled() else None
+    return isinstance(error, DeadlineExpiredError | DeadlineUnmeetableError)
