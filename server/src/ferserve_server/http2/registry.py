@@ -134,8 +134,11 @@ class ConnectionRegistry:
                 connection.leave()
             await asyncio.sleep(0.01)
         self._closed = True
-        for task in list(self._tasks):
+        tasks = list(self._tasks)
+        for task in tasks:
             task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
         for connection in list(self._established):
             connection.abort()
         await asyncio.sleep(0)  # for the sockets to close and the calls to end
