@@ -34,6 +34,7 @@ STAGES: Final = {
     "decode": "decode_seconds_bucket",
     "detect": "detect_seconds_bucket",
     "inference": 'inference_seconds_bucket{model=~"$model"}',
+    "stream frame": "stream_frame_age_seconds_bucket",
 }
 
 
@@ -130,6 +131,22 @@ def traffic() -> list[Panel]:
             [(rate("rejections_total", "reason"), "{{reason}}")],
             "suffix: /s",
             stack="normal",
+        ),
+        lines(
+            "Frames dropped by reason",
+            "Frames that were not analysed, since a newer one came or they were too old.",
+            [(rate("stream_frames_dropped_total", "reason"), "{{reason}}")],
+            "suffix: /s",
+            stack="normal",
+        ),
+        lines(
+            "Connections by port",
+            "Open connections, and those that were rejected beyond a port's limits.",
+            [
+                ("sum by (port) (ferserve_connections)", "{{port}} open"),
+                (rate("connections_rejected_total", "port"), "{{port}} rejected/s"),
+            ],
+            "none",
         ),
         lines(
             "Cancellations by stage",

@@ -138,9 +138,9 @@ async def test_a_model_that_is_not_there_is_not_found(
         (emotion_pb2.AnalyzeImagesRequest(), "images", "IMAGES_REQUIRED"),
         (
             emotion_pb2.AnalyzeImagesRequest(
-                images=[b"x"], detection=face_pb2.DetectionOptions(min_neighbors=101)
+                images=[b"x"], detection=face_pb2.DetectionOptions(haar=face_pb2.HaarOptions(min_neighbors=101))
             ),
-            "detection.min_neighbors",
+            "detection.haar.min_neighbors",
             "OPTION_OUT_OF_RANGE",
         ),
     ],

@@ -103,7 +103,6 @@ def test_a_prediction_keeps_its_scores_through_the_wire(case) -> None:
         min_face_pixels=st.none() | st.integers(16, 4096),
         scale_factor=st.none() | st.floats(1.0625, 2.0, width=32),
         min_neighbors=st.none() | st.integers(1, 100),
-        crop_margin=st.none() | st.floats(0, 1, width=32),
     )
 )
 def test_detection_options_that_are_set_arrive(options: DetectionOptions) -> None:
@@ -111,9 +110,10 @@ def test_detection_options_that_are_set_arrive(options: DetectionOptions) -> Non
 
     sent = emotion_pb2.AnalyzeImagesRequest.FromString(request.SerializeToString()).detection
 
-    for name in ("detection_side_pixels", "min_face_pixels", "scale_factor", "min_neighbors"):
+    for name in ("detection_side_pixels", "min_face_pixels"):
         assert (getattr(sent, name) or None) == getattr(options, name)
-    assert (sent.crop_margin if sent.HasField("crop_margin") else None) == options.crop_margin
+    for name in ("scale_factor", "min_neighbors"):
+        assert (getattr(sent.haar, name) or None) == getattr(options, name)
 
 
 @given(st.lists(st.integers(0, 40)), st.integers(1, 8), st.integers(1, 100))

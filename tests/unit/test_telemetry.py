@@ -1,7 +1,6 @@
 """Metrics, what is written into them, and logs."""
 
 import json
-import socket
 
 import numpy as np
 import pytest
@@ -10,7 +9,6 @@ import structlog
 from ferserve_server.domain.canary import CanaryResult, ShadowStatistics, Verdict
 from ferserve_server.domain.ports import DispatchReason, ExecutedBatch, FoundFaces
 from ferserve_server.domain.servable import Precision, ServableId, ServableState
-from ferserve_server.telemetry.exposition import MetricsAddressError, MetricsServer
 from ferserve_server.telemetry.logging import set_up_logging
 from ferserve_server.telemetry.metrics import DURATION_BUCKETS_S, Metrics
 from ferserve_server.telemetry.recorder import (
@@ -27,6 +25,7 @@ CLASSES = ("calm", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 
 EXPORTED = {
     "batch_failures", "batch_size_faces", "batches", "build_info", "cancellations", "canary_requests",
+    "connections", "connections_rejected", "stream_frame_age_seconds", "stream_frames_dropped",
     "canary_shadow_difference", "canary_shadow_faces", "canary_share", "canary_verdicts", "confidence_sum",
     "decode_seconds", "detect_seconds", "detected_faces", "engine_healthy",
     "engine_resident_bytes", "engine_restarts", "faces", "image_failures",
@@ -179,20 +178,6 @@ def test_pictures_taken_as_one_face_do_not_count_as_searched(metrics):
     assert value("ferserve_detect_seconds_count") == 0
     assert value("ferserve_decode_seconds_count") == 1
     assert value("ferserve_image_failures_total", {"reason": "IMAGE_UNREADABLE"}) == 1
-
-
-@pytest.mark.parametrize("address", ["nowhere", "127.0.0.1:port", "127.0.0.1:99999"])
-def test_an_address_that_is_none_is_refused_with_what_to_do(metrics, address):
-    with pytest.raises(MetricsAddressError, match="--metrics-listen"):
-        MetricsServer(metrics.registry, address)
-
-
-def test_a_taken_address_is_refused_with_what_to_do(metrics):
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        with pytest.raises(MetricsAddressError, match="--metrics-listen"):
-            MetricsServer(metrics.registry, f"127.0.0.1:{taken.getsockname()[1]}")
 
 
 @pytest.fixture

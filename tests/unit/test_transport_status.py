@@ -52,6 +52,11 @@ EXAMPLES = {
         "PERMISSION_DENIED",
         "CONTROL_DISABLED",
     ),
+    control_errors.OriginNotAllowedError: (
+        control_errors.OriginNotAllowedError("http://evil.example"),
+        "PERMISSION_DENIED",
+        "ORIGIN_NOT_ALLOWED",
+    ),
     control_errors.ControlUnauthenticatedError: (
         control_errors.ControlUnauthenticatedError(),
         "UNAUTHENTICATED",

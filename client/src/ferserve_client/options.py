@@ -50,8 +50,6 @@ class DetectionOptions:
     """Step between the sizes that the Haar cascade searches, 1.05 to 2.0. Smaller finds more, costs more."""
     min_neighbors: int | None = None
     """Overlapping hits of the Haar cascade that make a face, 1 to 100. Higher invents fewer and misses more."""
-    crop_margin: float | None = None
-    """Border added around the box before the crop is classified, as a share of its side, 0 to 1."""
     detector: Detector | None = None
     """Detector to use."""
     score_threshold: float | None = None

@@ -13,7 +13,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ferserve_server.domain.canary import ShadowStatistics, Verdict
-    from ferserve_server.domain.face import BoundingBox, CropBatch, DetectionOptions, FaceCrop, Scores
+    from ferserve_server.domain.face import (
+        BoundingBox,
+        CropBatch,
+        DetectionOptions,
+        FaceCrop,
+        FaceLocation,
+        Scores,
+    )
     from ferserve_server.domain.prediction import ScoredFaces
     from ferserve_server.domain.servable import ModelDescription, Precision, ServableId, ServableState
 
@@ -162,15 +169,20 @@ class FaceScorer(ScoresFaces, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class FoundFaces:
-    """The faces of one picture, largest first: `crops[i]` (uint8 [H, W]) is what `boxes[i]` holds."""
+    """The faces of one picture, largest first: `crops[i]` (uint8 [48, 48]) is the face at `locations[i]`."""
 
     width: int
     height: int
-    boxes: tuple[BoundingBox, ...]
+    locations: tuple[FaceLocation, ...]
     crops: tuple[FaceCrop, ...]
     omitted_face_count: int
     decode_s: float
     detect_s: float
+
+    @property
+    def boxes(self) -> tuple[BoundingBox, ...]:
+        """Boxes of `locations`."""
+        return tuple(location.box for location in self.locations)
 
 
 class Vision(Protocol):
@@ -217,8 +229,12 @@ class Vision(Protocol):
             QueueFullError: Too many pictures wait already.
         """
 
-    def resize(self, crops: CropBatch) -> CropBatch:
-        """Resizes raw crops, uint8 [N, H, W, 1], to uint8 [N, 48, 48, 1]."""
+    async def resize(self, crops: CropBatch) -> CropBatch:
+        """Resizes raw crops, uint8 [N, H, W, 1], to uint8 [N, 48, 48, 1].
+
+        Raises:
+            QueueFullError: Too many pictures wait already.
+        """
 
 
 class DispatchReason(Enum):
@@ -312,4 +328,4 @@ class CallObserver(Protocol):
         """It ended with a status code's name; `seconds` is None for streams."""
 
     def stream_answered(self, method: str, outcome: str) -> None:
-        """A message of a stream was answered: `result`, `dropped` or `failed`."""
+        """A message of a stream was answered: `result`, `unchanged`, `dropped` or `failed`."""

@@ -15,8 +15,10 @@ from ferserve_server.domain.errors import (
     ImageUnreadableError,
     InvalidRequestError,
 )
+from ferserve_server.domain.face import NotAFacePolicy
 from ferserve_server.domain.ports import Priority
 from ferserve_server.domain.prediction import Analyses, ImageAnalysis, ScoredFaces
+from ferserve_server.pipeline.decisions import decide, kept_rows, with_rows, without_marks
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
@@ -93,14 +95,18 @@ class AnalyzeImages:
             return FerserveError("The server failed on this picture. Its log tells more.")
         if found.crops:
             crops = np.stack(found.crops)[..., np.newaxis]
-            faces = await lease.scorer.score(crops, deadline=deadline, priority=priority, caller=caller)
+            scored = await lease.scorer.score(crops, deadline=deadline, priority=priority, caller=caller)
+            faces = decide(scored, lease.description)
         else:
             faces = ScoredFaces(np.zeros((0, len(lease.description.labels)), np.float32))
+        # A picture that was sent as one face is answered as one: it is marked at most.
+        policy = options.not_a_face_policy
+        rows = kept_rows(faces, NotAFacePolicy.MARK if options.whole_image else policy)
         return ImageAnalysis(
             found.width,
             found.height,
-            found.boxes,
-            faces,
+            tuple(found.locations[row] for row in rows),
+            without_marks(with_rows(faces, rows), policy),
             found.omitted_face_count,
             found.decode_s,
             found.detect_s,

@@ -10,6 +10,7 @@ from ferserve_server.domain.caller import UNKNOWN_CALLER, CallerId
 from ferserve_server.domain.errors import FerserveError, InferenceFailedError
 from ferserve_server.domain.ports import Priority
 from ferserve_server.domain.prediction import Classification, ScoredFaces
+from ferserve_server.pipeline.decisions import decide
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,9 +52,9 @@ class ClassifyFaces:
         with self._acquire(spec, once=True) as lease:
             wanted = lease.description.input
             if crops.shape[1:3] != (wanted.height, wanted.width):
-                crops = self._vision.resize(crops)
+                crops = await self._vision.resize(crops)
             faces = await lease.scorer.score(crops, deadline=deadline, priority=priority, caller=caller)
-            return Classification(faces, lease.description.labels, lease.id)
+            return Classification(decide(faces, lease.description), lease.description.labels, lease.id)
 
     async def encoded(
         self,
@@ -91,11 +92,11 @@ class ClassifyFaces:
                 none = np.zeros((len(crops), len(labels)), np.float32)
                 return Classification(ScoredFaces(none, failures), labels, lease.id)
             batch = np.stack(list(readable.values()))[..., np.newaxis]
-            faces = await lease.scorer.score(batch, deadline=deadline, priority=priority, caller=caller)
+            scored = await lease.scorer.score(batch, deadline=deadline, priority=priority, caller=caller)
+            faces = decide(scored, lease.description)
             # Only now it is known which version scored, where another process says so.
             scores = np.zeros((len(crops), faces.scores.shape[1]), np.float32)
             scores[rows] = faces.scores
             failures |= {rows[row]: failure for row, failure in faces.failures.items()}
-            return Classification(
-                ScoredFaces(scores, failures, faces.queue_s, faces.inference_s), lease.description.labels, lease.id
-            )
+            faces = faces._replace(scores=scores, failures=failures, not_a_face=None)
+            return Classification(faces, lease.description.labels, lease.id)

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ferserve_server.domain.errors import DeadlineExpiredError, DeadlineUnmeetableError, QueueFullError
+
+if TYPE_CHECKING:
+    from ferserve_server.scheduler.entry import Entry
+    from ferserve_server.scheduler.queue import FairQueue
 
 _SMOOTHING: Final = 0.1
 """Weight of the newest batch in the running mean: about the last 20 batches count."""
@@ -211,3 +215,26 @@ def rows_to_displace(own: int, largest: int, wanted: int, missing: int) -> int:
         missing: Faces, or their equivalent in bytes, that there is no room for.
     """
     return missing if 0 < missing <= largest - (own + wanted) else 0
+
+
+def displaced_by(entry: Entry, queue: FairQueue, limits: QueueLimits) -> list[Entry]:
+    """Lists the waiting requests whose places a request takes: the newest of the caller that fills the queue.
+
+    Empty where there is room, and where that caller would be left with less than its share.
+    """
+    face_count = len(entry.crops)
+    over_bytes = queue.byte_count + entry.crops.nbytes - limits.max_bytes
+    missing = max(
+        queue.face_count + face_count - limits.max_faces, -(-over_bytes * face_count // entry.crops.nbytes)
+    )
+    if missing <= 0 or not queue:
+        return []
+    caller, largest = queue.largest_backlog()
+    given_up = rows_to_displace(queue.faces_of(entry.caller), largest, face_count, missing)
+    displaced: list[Entry] = []
+    for each in queue.newest_of(caller):
+        if given_up <= 0:
+            break
+        displaced.append(each)
+        given_up -= each.remaining
+    return displaced if given_up <= 0 else []

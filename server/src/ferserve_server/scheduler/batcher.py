@@ -105,7 +105,7 @@ class Batcher:
         """Scores faces; see `domain.ports.FaceScorer`."""
         now = self._clock.now()
         self._keep_executors_busy(now)
-        label_count = len(self._servable.description.labels)
+        label_count = self._servable.description.score_column_count
         entry = Entry(crops, label_count, self._loop.create_future(), priority, now, deadline, caller)
         try:
             self._admit(now, entry)
@@ -154,7 +154,7 @@ class Batcher:
         if self._runner.failing:
             raise EngineLostError(executed=False)
         queue = self._queue
-        displaced = self._displaced_by(entry)
+        displaced = admission.displaced_by(entry, queue, self._limits)
         own_faces = queue.faces_of(entry.caller)
         admission.check_admission(
             face_count=len(entry.crops),
@@ -175,26 +175,6 @@ class Batcher:
             for each in displaced:
                 queue.drop(each)
                 self._reject(each, error)
-
-    def _displaced_by(self, entry: Entry) -> list[Entry]:
-        """Lists the requests whose places a request takes: of the caller that fills the queue."""
-        queue, face_count = self._queue, len(entry.crops)
-        over_bytes = queue.byte_count + entry.crops.nbytes - self._limits.max_bytes
-        missing = max(
-            queue.face_count + face_count - self._limits.max_faces,
-            -(-over_bytes * face_count // entry.crops.nbytes),
-        )
-        if missing <= 0 or not queue:
-            return []
-        caller, largest = queue.largest_backlog()
-        given_up = admission.rows_to_displace(queue.faces_of(entry.caller), largest, face_count, missing)
-        displaced: list[Entry] = []
-        for each in queue.newest_of(caller):
-            if given_up <= 0:
-                break
-            displaced.append(each)
-            given_up -= each.remaining
-        return displaced if given_up <= 0 else []
 
     def _isolate(self, entry: Entry, now: float) -> bool:
         """Puts a request with suspects in it into quarantine; returns whether there are any."""
@@ -374,7 +354,7 @@ class Batcher:
         future = self._loop.create_future()
         future.add_done_callback(lambda future: future.exception())  # a failure is logged where it happens
         blank = description.input.blank(1)
-        entry = Entry(blank, len(description.labels), future, Priority.INTERACTIVE, now)
+        entry = Entry(blank, description.score_column_count, future, Priority.INTERACTIVE, now)
         self._run(Batch([entry.take(1)], DispatchReason.EXECUTOR_IDLE, now))
 
     def _on_runner_change(self) -> None:

@@ -52,6 +52,7 @@ _CODES: Final[dict[type[errors.FerserveError], grpc.StatusCode]] = {
     control_errors.NoCanaryError: grpc.StatusCode.FAILED_PRECONDITION,
     control_errors.NoOlderVersionError: grpc.StatusCode.FAILED_PRECONDITION,
     control_errors.ControlDisabledError: grpc.StatusCode.PERMISSION_DENIED,
+    control_errors.OriginNotAllowedError: grpc.StatusCode.PERMISSION_DENIED,
     control_errors.ControlUnauthenticatedError: grpc.StatusCode.UNAUTHENTICATED,
     errors.UnsupportedError: grpc.StatusCode.UNIMPLEMENTED,
     errors.FerserveError: grpc.StatusCode.INTERNAL,

@@ -83,7 +83,8 @@ class _VersionSeries:
         self.uncounted: _Uncounted[ExecutedBatch] = _Uncounted(self._count)
 
     def _count(self, batches: list[ExecutedBatch]) -> None:
-        scores = np.concatenate([batch.scores for batch in batches])
+        # Without the column for what is no face.
+        scores = np.concatenate([batch.scores[:, : len(self.predictions)] for batch in batches])
         self.faces.inc(len(scores))
         self.padding_faces.inc(sum(batch.padded_count for batch in batches) - len(scores))
         for reason, batch_count in Counter(batch.dispatch_reason for batch in batches).items():
@@ -217,6 +218,30 @@ class CallMetrics:
     def _count_answered(self, answers: list[tuple[str, str]]) -> None:
         for labels, count in Counter(answers).items():
             self._stream_answers(*labels).inc(count)
+
+
+class StreamMetrics:
+    """Implements `pipeline.stream_frames.FrameObserver`. Event loop only."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._age_seconds = cache(metrics.stream_frame_age_seconds.labels)
+        self._dropped = cache(metrics.stream_frames_dropped.labels)
+        self._answered: _Uncounted[tuple[str, float]] = _Uncounted(self._count)
+        metrics.before_reading(self._answered.count_now)
+
+    def frame_answered(self, outcome: str, age_s: float) -> None:
+        """Counts an answer; see `pipeline.stream_frames.FrameObserver`."""
+        self._answered.add((outcome, age_s))
+
+    def _count(self, answers: list[tuple[str, float]]) -> None:
+        ages: defaultdict[str, list[float]] = defaultdict(list)
+        for outcome, age_s in answers:
+            kind, _, reason = outcome.partition("_")
+            ages[kind].append(age_s)
+            if reason:
+                self._dropped(reason).inc()
+        for kind, each in ages.items():
+            self._age_seconds(kind).observe_all(each)
 
 
 class VisionMetrics:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from ferserve_server.domain.caller import CallerId
 
-_FIRST_PICTURE_S: Final = 0.08
+_FIRST_PICTURE_S: Final = 0.015
 """Expected time of a picture until some were read: 640x480 takes about that with the default options."""
 
 _NEWEST_SHARE: Final = 0.1
@@ -66,6 +66,11 @@ class PictureQueue:
         self._tickets: OrderedDict[CallerId, deque[_Ticket]] = OrderedDict()
         self._picture_s = _FIRST_PICTURE_S
         self.waiting_count = 0
+
+    @property
+    def expected_wait_s(self) -> float:
+        """Expected time until the pictures that wait have been read, in seconds."""
+        return self._picture_s * max(1, self.waiting_count) / self._thread_count
 
     def record(self, picture_s: float) -> None:
         """Takes in how long a picture took, in seconds."""
@@ -176,5 +181,5 @@ class PictureQueue:
             queued=self.waiting_count,
             limit=self._max_images,
             setting="max_queue_images",
-            retry_after_s=self._picture_s * max(1, self.waiting_count) / self._thread_count,
+            retry_after_s=self.expected_wait_s,
         )

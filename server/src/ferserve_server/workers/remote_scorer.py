@@ -139,7 +139,7 @@ class RemoteScorer:
         callers, first = group.callers, group.callers[0]
         lease, (_, height, width, _) = first.lease, first.crops.shape
         byte_count = group.face_count * height * width
-        group.room = max(byte_count, group.face_count * len(lease.description.labels) * 4)
+        group.room = max(byte_count, group.face_count * lease.description.score_column_count * 4)
         offset = self._arena.take(group.room)
         if offset is None:
             self._refuse(group)

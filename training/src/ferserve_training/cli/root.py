@@ -9,6 +9,7 @@ import typer
 
 from ferserve_training.cli.audit import audit
 from ferserve_training.cli.compare import compare
+from ferserve_training.cli.crop import crop
 from ferserve_training.cli.data_check import data_check
 from ferserve_training.cli.evaluate import evaluate
 from ferserve_training.cli.export import export
@@ -46,6 +47,7 @@ app = typer.Typer(
 )
 app.command("list")(list_recipes)
 app.command("data-check")(data_check)
+app.command("crop")(crop)
 app.command("train")(train)
 app.command("evaluate")(evaluate)
 app.command("export")(export)

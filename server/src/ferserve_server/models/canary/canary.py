@@ -101,10 +101,10 @@ class CanaryRun:
 
     def answered(self, version: LiveVersion, crops: CropBatch, faces: ScoredFaces) -> None:
         """Counts an answer, and has the shadow look at it."""
-        self.tallies[version.id].answered(faces)
+        self.tallies[version.id].answered(faces, len(version.description.labels))
         self._observer.canary_answered(version.id, "failed" if faces.failures else "answered")
         if self._rules.mode is CanaryMode.SHADOW and not faces.failures:
-            self._offer(crops, faces.scores)
+            self._offer(crops, faces.scores[:, : len(self.stable.description.labels)])
 
     def failed(self, version: LiveVersion) -> None:
         """Counts a request that got no scores."""
@@ -168,10 +168,10 @@ class CanaryRun:
             return
         finally:
             self._shadowing = None
-        self.tallies[self.canary.id].answered(faces)
+        self.tallies[self.canary.id].answered(faces, len(self.canary.description.labels))
         self._observer.canary_answered(self.canary.id, "failed" if faces.failures else "answered")
         if not faces.failures:
-            agreed = self._shadow.compared(faces.scores, answered)
+            agreed = self._shadow.compared(faces.scores[:, : answered.shape[1]], answered)
             differed = len(answered) - agreed
             self._observer.shadow_compared(self.canary.id, agreed=agreed, differed=differed, dropped=0)
 
