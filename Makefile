@@ -86,6 +86,13 @@ proto-check: dev ## Lint the proto and compare the committed stubs with fresh on
 	@cmp build/proto/descriptors.binpb $(COMPAT) \
 	  || { echo "The committed descriptors differ from the proto: run 'make proto'."; exit 1; }
 
+# Seconds and the first seed of `make fuzz`.
+FUZZ ?= 60 0
+
+.PHONY: fuzz
+fuzz: dev ## Play mutated HTTP/2 conversations against the gRPC front (FUZZ="SECONDS FIRST_SEED").
+	PYTHONPATH=tests:benchmarks $(BIN)/python tests/protocol/fuzz.py $(FUZZ)
+
 # ---------------------------------------------------------------- use
 
 SERVE_FLAGS ?=

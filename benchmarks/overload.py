@@ -2,7 +2,7 @@
 
 Two engines: one whose batches take a set time without the processor, as a GPU's do, so that the rate of the
 calls takes nothing from it; and the largest bundled net, which shares the cores with the load and with the
-refusals, asked at either door. Every call has a deadline. The peak is measured before and after each round, and
+refusals, asked at either server. Every call has a deadline. The peak is measured before and after each round, and
 their mean is what the round is compared with, so that a change of the machine's pace meets both. Prints a table
 and writes benchmarks/results/overload.json. Run with `make bench`.
 """
@@ -127,14 +127,14 @@ def main() -> None:
             paced = null_ferserve(small, work / "null.log", flags, batch_ms=BATCH_MS, executors=1)
             engines[name] = beyond_peak(stack.enter_context(paced), part, options)
         net, part = HEAVY.parent.name, replace(unary(32, 1), lanes=4)
-        for name, door in (
-            (f"{net} on these cores, calls of 32 faces", "express"),
-            ("the same, --door grpc", "grpc"),
+        for name, grpc_server in (
+            (f"{net} on these cores, calls of 32 faces", "native"),
+            ("the same, --grpc-server grpcio", "grpcio"),
         ):
             if options.only not in name:
                 continue
-            flags = ["--door", door, *options.server_flag]
-            with ferserve(heavy, work / f"{door}.log", flags, model=net) as real:
+            flags = ["--grpc-server", grpc_server, *options.server_flag]
+            with ferserve(heavy, work / f"{grpc_server}.log", flags, model=net) as real:
                 engines[name] = beyond_peak(real, part, options)
     shares = [step["other_work_share"] for found in engines.values() for step in found["steps"]]
     document = {

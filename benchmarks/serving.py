@@ -23,7 +23,7 @@ RESULTS = Path(__file__).resolve().parent / "results"
 BASE = "default"
 VARIANTS = (
     f"{BASE}=",
-    "gRPC's server=--door grpc",
+    "gRPC's server=--grpc-server grpcio",
     "batches untuned=--tune fixed",
     "2 processes=--processes 2",
 )

@@ -2,10 +2,11 @@
 
 The bare server parses nothing and answers with bytes of the same sizes, so that no Python gRPC server does less
 for a call; what ferserve takes more is its own: parsing, admission, batching, metrics. A second one has gRPC poll
-as ferserve's own does (docs/adr/0023), which is what answers with `--door grpc` (docs/adr/0024). All get the same
-loads in short turns, so that a machine that changes its pace changes them all. Processor time does not count what
-other work takes: its ratios hold on a busy machine, give or take the caches, throughput and latency do not. Prints
-a table and writes benchmarks/results/transport.json. Run with `make bench`.
+as ferserve's own does (docs/adr/0023), which is what answers with `--grpc-server grpcio` (docs/adr/0027). All get
+the same loads in short turns, so that a machine that changes its pace changes them all. Processor time does not
+count what other work takes: its ratios hold on a busy machine, give or take the caches, throughput and latency do
+not. Prints a table and writes benchmarks/results/transport.json. Run with `make bench`; `--beside FOLDER` measures
+another checkout, such as that of the commit before, in the same turns.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from servers import copy_model, echo, null_ferserve
 from serving_tables import transport_table
 
 RESULTS = Path(__file__).resolve().parent / "results"
-ECHO, ALIKE, OURS, GRPC = "bare gRPC", "bare gRPC that polls alike", "ferserve", "ferserve, --door grpc"
+ECHO, ALIKE, OURS, GRPC = "bare gRPC", "bare gRPC that polls alike", "ferserve", "ferserve, --grpc-server grpcio"
+BEFORE = "the checkout beside"
 CPU = "cpu_s_per_1000_faces"
 
 
@@ -38,17 +40,24 @@ def measure(options: argparse.Namespace, work: Path) -> dict[str, Any]:
             ALIKE: stack.enter_context(echo(work / "alike.log", polls_as_ferserve=True)),
             OURS: stack.enter_context(null_ferserve(repository, work / "null.log", options.server_flag)),
             GRPC: stack.enter_context(
-                null_ferserve(repository, work / "grpc.log", ["--door", "grpc", *options.server_flag])
+                null_ferserve(repository, work / "grpc.log", ["--grpc-server", "grpcio", *options.server_flag])
             ),
         }
+        if options.beside:
+            servers[BEFORE] = stack.enter_context(
+                null_ferserve(repository, work / "before.log", options.server_flag, checkout=options.beside)
+            )
+        if options.servers:
+            servers = {name: server for name, server in servers.items() if name in options.servers.split(";")}
         found = in_turns(servers, loads, rounds=options.rounds, warm_s=options.warm_s, measure_s=options.measure_s)
+    first = next(iter(servers))
     figures = {
         load: {
             name: {
                 **medians(by_server[name]),
-                "throughput_ratio": ratio(by_server[name], by_server[ECHO], "faces_per_s"),
-                "cpu_ratio": ratio(by_server[name], by_server[ECHO], CPU),
-                "cpu_ratio_quartiles": quartiles(by_server[name], by_server[ECHO], CPU),
+                "throughput_ratio": ratio(by_server[name], by_server[first], "faces_per_s"),
+                "cpu_ratio": ratio(by_server[name], by_server[first], CPU),
+                "cpu_ratio_quartiles": quartiles(by_server[name], by_server[first], CPU),
             }
             for name in servers
         }
@@ -63,6 +72,8 @@ def main() -> None:
     add_time_options(parser, rounds=3, measure_s=0.6, warm_s=0.4)
     parser.add_argument("--only", default="", help="loads whose name begins so")
     parser.add_argument("--server-flag", action="append", default=[], help="a flag of ferserve; repeat")
+    parser.add_argument("--beside", type=Path, help="checkout of another commit to measure in the same turns")
+    parser.add_argument("--servers", default="", help="names of the servers, with ; between; default: all")
     parser.add_argument("--output", type=Path, default=RESULTS / "transport.json")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as work:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from ferserve_server.transport.express.frames import (
+from load.frames import (
     END_STREAM,
     PREFACE,
     Kind,
     Setting,
+    literal,  # MERGE
     write_frame,
     write_headers,
+    write_prefix,  # MERGE
     write_settings,
     write_window_update,
 )
-from ferserve_server.transport.express.messages import write_prefix
-from ferserve_server.transport.express.trailers import literal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

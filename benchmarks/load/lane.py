@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Final
 import grpc
 from load.answer_blocks import AnswerBlocks
 from load.call_frames import FIRST_WINDOW, LARGEST_WINDOW, beginning
-
-from ferserve_server.transport.express.frames import (
+from load.frames import (
     ACK,
     END_HEADERS,
     END_STREAM,

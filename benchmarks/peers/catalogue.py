@@ -147,12 +147,12 @@ def ferserve_ways(flags: tuple[str, ...] = ()) -> tuple[Peer, ...]:
             partial(_ferserve, "--listen", flags),
         ),
         Peer(
-            "ferserve, --door grpc",
+            "ferserve, --grpc-server grpcio",
             "",
             "gRPC, ClassifyFaces",
             wire_forms.classify_faces,
             wire_forms.read_classify_faces,
-            partial(_ferserve, "--listen", ("--door", "grpc", *flags)),
+            partial(_ferserve, "--listen", ("--grpc-server", "grpcio", *flags)),
         ),
         Peer(
             "ferserve, Open Inference",

@@ -1,4 +1,4 @@
-"""gRPC clients of other makes make every kind of call at both doors, and get what our own client gets."""
+"""gRPC clients of other makes make every kind of call at both servers, and get what our own client gets."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ferserve_client import EmotionClient
 from support.certificates import make_certificates
 from support.grpc_clients import grpc_go, grpc_js
 from support.grpc_proxies import PROXIES, proxied
-from support.local_server import DOORS
+from support.local_server import GRPC_SERVERS
 from support.server_process import run_server
 
 if TYPE_CHECKING:
@@ -28,18 +28,18 @@ if TYPE_CHECKING:
 
 OK, CANCELLED, INVALID_ARGUMENT, DEADLINE_EXCEEDED, NOT_FOUND, UNIMPLEMENTED, UNAVAILABLE = 0, 1, 3, 4, 5, 12, 14
 MAKERS: dict[str, Callable[[], GrpcClient]] = {"node": grpc_js, "go": grpc_go}
-EVERYDAY = ("node", "express")
+EVERYDAY = ("node", "native")
 """The one that runs with all tests; the others run with `make conformance`."""
 
 
 @pytest.fixture(scope="module")
 def server_behind(tiny_model_repo: Path) -> Iterator[Callable[[str], ServerProcess]]:
-    """Gives a running server behind a door, the same one each time."""
+    """Gives a running server of a kind, the same one each time."""
     with contextlib.ExitStack() as stack:
 
         @functools.cache
-        def server(door: str) -> ServerProcess:
-            return stack.enter_context(run_server(tiny_model_repo, "--door", door))
+        def server(grpc_server: str) -> ServerProcess:
+            return stack.enter_context(run_server(tiny_model_repo, "--grpc-server", grpc_server))
 
         yield server
 
@@ -50,7 +50,7 @@ def own_scores(server_behind: Callable[[str], ServerProcess]) -> np.ndarray:
     at = np.arange(48 * 48)
     faces = [(at * at) % (2 + 29 * face % 254) for face in range(520)]
     crops = np.array(faces).reshape(-1, 48, 48).astype(np.uint8)
-    with EmotionClient(server_behind("express").address) as client:
+    with EmotionClient(server_behind("native").address) as client:
         found = [client.classify(crops[:260], timeout_s=60), client.classify(crops[260:], timeout_s=60)]
     return np.array([list(each.scores.values()) for batch in found for each in batch])
 
@@ -60,7 +60,8 @@ def own_scores(server_behind: Callable[[str], ServerProcess]) -> np.ndarray:
     params=[
         pytest.param((maker, *way), marks=() if (maker, *way) == EVERYDAY else pytest.mark.conformance)
         for maker in MAKERS
-        for way in [(door,) for door in DOORS] + [(proxy, door) for proxy in PROXIES for door in DOORS]
+        for way in [(grpc_server,) for grpc_server in GRPC_SERVERS]
+        + [(proxy, grpc_server) for proxy in PROXIES for grpc_server in GRPC_SERVERS]
     ],
     ids="-".join,
 )
@@ -69,9 +70,9 @@ def play(
     server_behind: Callable[[str], ServerProcess],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Callable[[str], Any]]:
-    """Plays a scenario with one of the clients at one of the doors, or at a proxy in front of it."""
-    maker, *proxy, door = request.param
-    client, server = MAKERS[maker](), server_behind(door)
+    """Plays a scenario with one of the clients at one of the servers, or at a proxy in front of it."""
+    maker, *proxy, grpc_server = request.param
+    client, server = MAKERS[maker](), server_behind(grpc_server)
     address = server.address
     with contextlib.ExitStack() as stack:
         for name in proxy:
@@ -193,12 +194,12 @@ def test_a_channel_that_was_idle_is_used_again(play, own_scores):
 
 
 @pytest.mark.conformance
-@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("grpc_server", GRPC_SERVERS)
 @pytest.mark.parametrize("maker", MAKERS)
-def test_a_server_that_goes_answers_what_it_took_and_says_why(tiny_model_repo, own_scores, maker, door):
+def test_a_server_that_goes_answers_what_it_took_and_says_why(tiny_model_repo, own_scores, maker, grpc_server):
     client = MAKERS[maker]()
     with (
-        run_server(tiny_model_repo, "--door", door) as server,
+        run_server(tiny_model_repo, "--grpc-server", grpc_server) as server,
         client.start(server.address, "drained") as program,
     ):
         try:
@@ -214,13 +215,13 @@ def test_a_server_that_goes_answers_what_it_took_and_says_why(tiny_model_repo, o
 
 
 @pytest.mark.conformance
-@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("grpc_server", GRPC_SERVERS)
 @pytest.mark.parametrize("maker", MAKERS)
-def test_with_tls_they_are_answered_too(tiny_model_repo, own_scores, tmp_path, maker, door):
+def test_with_tls_they_are_answered_too(tiny_model_repo, own_scores, tmp_path, maker, grpc_server):
     certificates = make_certificates(tmp_path)
     files = ("--tls-cert-file", certificates / "server.pem", "--tls-key-file", certificates / "server.key")
     client = MAKERS[maker]()
-    with run_server(tiny_model_repo, "--door", door, *map(str, files), ready=False) as server:
+    with run_server(tiny_model_repo, "--grpc-server", grpc_server, *map(str, files), ready=False) as server:
         server.wait_for_event("version ready")
         for at, answer in enumerate(client.run(server.address, "long_messages", certificates / "ca.pem")):
             assert_scores(answer, own_scores[at : at + 512])

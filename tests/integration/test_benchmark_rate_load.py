@@ -16,7 +16,7 @@ from ferserve.v1 import emotion_service_pb2 as emotion_pb2
 from ferserve.v1 import face_pb2
 from ferserve_server.backends.fake import FakeLoader
 from support.fake_models import publish_fake
-from support.local_server import DEADLINE_S, DOORS, eventually, local_server, packed
+from support.local_server import DEADLINE_S, GRPC_SERVERS, eventually, local_server, packed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -55,24 +55,24 @@ async def _until(condition: Callable[[], bool]) -> None:
     await eventually(holds)
 
 
-@pytest.mark.parametrize("door", DOORS)
-async def test_calls_are_answered_and_refused_as_by_any_client(tmp_path: Path, door: str) -> None:
+@pytest.mark.parametrize("grpc_server", GRPC_SERVERS)
+async def test_calls_are_answered_and_refused_as_by_any_client(tmp_path: Path, grpc_server: str) -> None:
     """One face, as many as exceed every window that a server begins with, and a model that there is not."""
     publish_fake(tmp_path)
-    async with local_server(tmp_path, door=door) as server:
+    async with local_server(tmp_path, grpc_server=grpc_server) as server:
         assert await _codes(server.address, _part(packed(3))) == {""}
         assert await _codes(server.address, _part(packed(*([3] * 200)))) == {""}
         unknown = _part(packed(3), model={"name": "nobody"})
         assert await _codes(server.address, unknown) == {"NOT_FOUND"}
 
 
-@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("grpc_server", GRPC_SERVERS)
 async def test_what_cannot_be_answered_in_time_is_refused_at_once_beside_what_can(
-    tmp_path: Path, door: str
+    tmp_path: Path, grpc_server: str
 ) -> None:
     publish_fake(tmp_path)
     loader = FakeLoader(batch_s=0.2)
-    async with local_server(tmp_path, loader, door=door, bucket_sizes=(1,)) as server:
+    async with local_server(tmp_path, loader, grpc_server=grpc_server, bucket_sizes=(1,)) as server:
         part = replace(_part(packed(3)), timeout_s=1.0)
         async with _sending(server.address, part) as seen:
             await _until(lambda: {"", "DEADLINE_EXCEEDED"} <= set(seen.codes))

@@ -12,7 +12,7 @@ import pytest
 from ferserve.v1 import emotion_service_pb2 as emotion_pb2
 from support.certificates import make_certificates
 from support.fake_models import publish_fake
-from support.local_server import DOORS, LocalServer, Stubs, classes_of, local_server, packed, refusal_of
+from support.local_server import GRPC_SERVERS, LocalServer, Stubs, classes_of, local_server, packed, refusal_of
 from support.worker_server import callers, metric, worker_server
 
 if TYPE_CHECKING:
@@ -62,13 +62,13 @@ async def rejected(task: asyncio.Task[Any]) -> str:
     return refusal.metadata["setting"]
 
 
-@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("grpc_server", GRPC_SERVERS)
 async def test_the_connection_that_fills_the_queue_gives_its_newest_places_to_another(
-    tmp_path: Path, door: str
+    tmp_path: Path, grpc_server: str
 ) -> None:
     publish_fake(tmp_path)
     async with (
-        local_server(tmp_path, door=door, **HELD) as server,
+        local_server(tmp_path, grpc_server=grpc_server, **HELD) as server,
         connection(server) as hog,
         connection(server) as neighbour,
     ):
@@ -86,8 +86,8 @@ async def test_the_connection_that_fills_the_queue_gives_its_newest_places_to_an
         assert classes_of(await last) == [4]
 
 
-@pytest.mark.parametrize("door", DOORS)
-async def test_connections_with_one_certificate_are_one_caller(tmp_path: Path, door: str) -> None:
+@pytest.mark.parametrize("grpc_server", GRPC_SERVERS)
+async def test_connections_with_one_certificate_are_one_caller(tmp_path: Path, grpc_server: str) -> None:
     (tmp_path / "certificates").mkdir()
     folder = make_certificates(tmp_path / "certificates")
     publish_fake(tmp_path / "models")
@@ -101,7 +101,7 @@ async def test_connections_with_one_certificate_are_one_caller(tmp_path: Path, d
     credentials = grpc.ssl_channel_credentials(*((folder / name).read_bytes() for name in names))
     limits = {**HELD, "max_queue_faces_per_caller": 4}
     async with (
-        local_server(tmp_path / "models", door=door, **limits, **tls) as server,
+        local_server(tmp_path / "models", grpc_server=grpc_server, **limits, **tls) as server,
         connection(server, credentials) as first,
         connection(server, credentials) as second,
     ):
@@ -113,12 +113,12 @@ async def test_connections_with_one_certificate_are_one_caller(tmp_path: Path, d
         await asyncio.wait([waiting])
 
 
-@pytest.mark.parametrize("door", DOORS)
-async def test_connections_without_certificates_are_callers_of_their_own(tmp_path: Path, door: str) -> None:
+@pytest.mark.parametrize("grpc_server", GRPC_SERVERS)
+async def test_connections_without_certificates_are_callers_of_their_own(tmp_path: Path, grpc_server: str) -> None:
     publish_fake(tmp_path)
     limits = {**HELD, "max_queue_faces_per_caller": 4}
     async with (
-        local_server(tmp_path, door=door, **limits) as server,
+        local_server(tmp_path, grpc_server=grpc_server, **limits) as server,
         connection(server) as first,
         connection(server) as second,
     ):

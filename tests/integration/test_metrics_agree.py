@@ -14,7 +14,7 @@ from ferserve.v1 import emotion_service_pb2 as emotion_pb2
 from ferserve.v1 import model_service_pb2 as model_pb2
 from ferserve.v1 import servable_pb2
 from support.fake_models import publish_fake
-from support.local_server import DOORS, LocalServer, Stubs, local_server, packed, refusal_of
+from support.local_server import GRPC_SERVERS, LocalServer, Stubs, local_server, packed, refusal_of
 from support.worker_server import callers, scrape, worker_server
 
 if TYPE_CHECKING:
@@ -129,12 +129,16 @@ def merged(seen: Counter[tuple[str, str]]) -> Counter[tuple[str, str]]:
     return found
 
 
-@pytest.mark.parametrize("door", DOORS)
-async def test_callers_and_the_server_count_the_same(tmp_path: Path, door: str) -> None:
+@pytest.mark.parametrize("grpc_server", GRPC_SERVERS)
+async def test_callers_and_the_server_count_the_same(tmp_path: Path, grpc_server: str) -> None:
     publish_fake(tmp_path)
     async with (
         local_server(
-            tmp_path, door=door, metrics_listen="127.0.0.1:0", max_queue_faces=32, max_faces_per_request=32
+            tmp_path,
+            grpc_server=grpc_server,
+            metrics_listen="127.0.0.1:0",
+            max_queue_faces=32,
+            max_faces_per_request=32,
         ) as server,
         callers(server, 6) as connections,
     ):
@@ -152,13 +156,13 @@ async def test_callers_and_the_server_count_the_same_over_front_processes(tmp_pa
         await check(server, connections)
 
 
-@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("grpc_server", GRPC_SERVERS)
 @pytest.mark.parametrize("method", METHODS)
 async def test_an_unreadable_message_is_an_invalid_argument_and_counted(
-    tmp_path: Path, door: str, method: str
+    tmp_path: Path, grpc_server: str, method: str
 ) -> None:
     publish_fake(tmp_path)
-    async with local_server(tmp_path, door=door, metrics_listen="127.0.0.1:0") as server:
+    async with local_server(tmp_path, grpc_server=grpc_server, metrics_listen="127.0.0.1:0") as server:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await server.channel.unary_unary(METHODS[method])(NO_MESSAGE, timeout=20)
 
@@ -168,13 +172,13 @@ async def test_an_unreadable_message_is_an_invalid_argument_and_counted(
         assert counted[method, "INVALID_ARGUMENT"] == 1
 
 
-@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("grpc_server", GRPC_SERVERS)
 @pytest.mark.parametrize("method", STREAMS)
 async def test_an_unreadable_message_ends_a_stream_with_invalid_argument(
-    tmp_path: Path, door: str, method: str
+    tmp_path: Path, grpc_server: str, method: str
 ) -> None:
     publish_fake(tmp_path)
-    async with local_server(tmp_path, door=door, metrics_listen="127.0.0.1:0") as server:
+    async with local_server(tmp_path, grpc_server=grpc_server, metrics_listen="127.0.0.1:0") as server:
         call: Any = server.channel.stream_stream(STREAMS[method])(timeout=20)
         await call.write(NO_MESSAGE)
         with pytest.raises(grpc.aio.AioRpcError) as caught:

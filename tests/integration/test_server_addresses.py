@@ -18,7 +18,7 @@ from ferserve_server.config.settings import Settings
 from ferserve_server.runtime.addresses import ListenError, ReservedPort
 from ferserve_server.services.health import check_health
 from support.fake_models import publish_fake
-from support.local_server import DOORS, Stubs, classes_of, emotion_pb2, packed
+from support.local_server import GRPC_SERVERS, Stubs, classes_of, emotion_pb2, packed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,13 +44,13 @@ def _is_socket(path: Path) -> bool:
     return path.is_socket()
 
 
-@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("grpc_server", GRPC_SERVERS)
 @pytest.mark.parametrize("form", ["unix:{}", "unix://{}"])
 async def test_a_server_answers_on_a_file_and_takes_it_away_at_the_end(
-    models: Path, place: Path, form: str, door: str
+    models: Path, place: Path, form: str, grpc_server: str
 ) -> None:
     address = form.format(place)
-    async with running_server(_settings(models, address, door=door), FakeLoader()) as running:
+    async with running_server(_settings(models, address, grpc_server=grpc_server), FakeLoader()) as running:
         assert running.port is None
         assert _is_socket(place)
         async with grpc.aio.insecure_channel(address) as channel:
@@ -106,28 +106,30 @@ async def test_the_client_and_the_health_check_reach_a_socket(models: Path, plac
         assert await asyncio.to_thread(ask) == (True, 2)
 
 
-@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("grpc_server", GRPC_SERVERS)
 @pytest.mark.parametrize("address", ["nonsense", "127.0.0.1:port", "127.0.0.1:99999", "unix:/no/such/folder/x"])
-async def test_what_is_no_address_is_told_with_the_flag(models: Path, address: str, door: str) -> None:
+async def test_what_is_no_address_is_told_with_the_flag(models: Path, address: str, grpc_server: str) -> None:
     with pytest.raises(ListenError, match="--listen"):
-        async with running_server(_settings(models, address, door=door), FakeLoader()):
+        async with running_server(_settings(models, address, grpc_server=grpc_server), FakeLoader()):
             pass
 
 
-@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("grpc_server", GRPC_SERVERS)
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "0.0.0.0", "[::]"])
-async def test_the_address_of_another_server_is_refused(models: Path, door: str, host: str) -> None:
-    async with running_server(_settings(models, f"{host}:0", door=door), FakeLoader()) as running:
-        for other in DOORS:
+async def test_the_address_of_another_server_is_refused(models: Path, grpc_server: str, host: str) -> None:
+    async with running_server(_settings(models, f"{host}:0", grpc_server=grpc_server), FakeLoader()) as running:
+        for other in GRPC_SERVERS:
             with pytest.raises(ListenError, match="--listen"):
-                async with running_server(_settings(models, f"{host}:{running.port}", door=other), FakeLoader()):
+                async with running_server(
+                    _settings(models, f"{host}:{running.port}", grpc_server=other), FakeLoader()
+                ):
                     pass
 
 
-@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("grpc_server", GRPC_SERVERS)
 @pytest.mark.parametrize("host", ["0.0.0.0", "[::]"])
-async def test_all_addresses_are_those_of_both_families(models: Path, host: str, door: str) -> None:
-    async with running_server(_settings(models, f"{host}:0", door=door), FakeLoader()) as running:
+async def test_all_addresses_are_those_of_both_families(models: Path, host: str, grpc_server: str) -> None:
+    async with running_server(_settings(models, f"{host}:0", grpc_server=grpc_server), FakeLoader()) as running:
         for name in ("127.0.0.1", *(["[::1]"] if _has_ipv6() else [])):
             async with grpc.aio.insecure_channel(f"{name}:{running.port}") as channel:
                 await Stubs(channel).wait_for()
@@ -142,11 +144,11 @@ def _has_ipv6() -> bool:
         return True
 
 
-def test_a_file_is_for_one_process_where_grpc_listens_and_for_several_at_the_express_door() -> None:
+def test_a_file_is_for_one_process_where_grpc_listens_and_for_several_with_the_native_server() -> None:
     wanted = ["--model-repo", "models", "--listen", "unix:/tmp/x", "--processes", "2"]
     assert load_settings(wanted).processes == 2
-    with pytest.raises(SettingsError, match="for one process with door grpc: set door to express"):
-        load_settings([*wanted, "--door", "grpc"])
+    with pytest.raises(SettingsError, match="for one process with grpc_server grpcio: set grpc_server to native"):
+        load_settings([*wanted, "--grpc-server", "grpcio"])
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "localhost"])

@@ -18,7 +18,7 @@ from support.engine_server import ENGINES, engine_server
 from support.fake_models import publish_fake
 from support.local_server import (
     DEADLINE_S,
-    DOORS,
+    GRPC_SERVERS,
     LocalServer,
     Refusal,
     classes_of,
@@ -39,15 +39,15 @@ SLOW_BATCH_S = 0.4
 """Long enough that an answer at once cannot be mistaken for one after a batch."""
 
 
-@pytest.fixture(params=DOORS)
-def door(request: pytest.FixtureRequest) -> str:
+@pytest.fixture(params=GRPC_SERVERS)
+def grpc_server(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
 @pytest.fixture
-async def server(tmp_path: Path, door: str) -> AsyncIterator[LocalServer]:
+async def server(tmp_path: Path, grpc_server: str) -> AsyncIterator[LocalServer]:
     publish_fake(tmp_path, version=3)
-    async with local_server(tmp_path, door=door) as running:
+    async with local_server(tmp_path, grpc_server=grpc_server) as running:
         yield running
 
 
@@ -166,17 +166,17 @@ async def _send_raw(server: LocalServer, method: str, message: bytes) -> bytes:
 
 @pytest.mark.parametrize("method", ["ClassifyFaces", "ClassifyStream"])
 async def test_bytes_that_are_no_message_or_too_many_are_refused_and_the_next_call_is_answered(
-    tmp_path: Path, method: str, door: str
+    tmp_path: Path, method: str, grpc_server: str
 ) -> None:
     publish_fake(tmp_path)
-    async with local_server(tmp_path, door=door, max_message_bytes=30_000) as server:
+    async with local_server(tmp_path, grpc_server=grpc_server, max_message_bytes=30_000) as server:
         for message, reason in ((b"\xff\xff", "MESSAGE_UNREADABLE"), (bytes(30_001), "MESSAGE_TOO_LARGE")):
             refusal = await _refused(_send_raw(server, method, message))
             assert (refusal.code, refusal.reason) == (grpc.StatusCode.INVALID_ARGUMENT, reason)
         assert classes_of(await server.emotion.ClassifyFaces(_request(1))) == [1]
 
 
-async def test_each_limit_of_a_request_names_its_setting(tmp_path: Path, door: str) -> None:
+async def test_each_limit_of_a_request_names_its_setting(tmp_path: Path, grpc_server: str) -> None:
     publish_fake(tmp_path)
     limits = {
         "max_message_bytes": 30_000,
@@ -186,7 +186,7 @@ async def test_each_limit_of_a_request_names_its_setting(tmp_path: Path, door: s
         "max_image_pixels": 100,
     }
     picture = encode(np.zeros((10, 10), np.uint8), "PNG")
-    async with local_server(tmp_path, door=door, **limits) as server:
+    async with local_server(tmp_path, grpc_server=grpc_server, **limits) as server:
         too_many_encoded = emotion_pb2.ClassifyFacesRequest(encoded=face_pb2.EncodedFaces(images=[picture] * 5))
         calls = {
             "max_message_bytes": server.emotion.AnalyzeImages(
@@ -212,25 +212,25 @@ async def test_each_limit_of_a_request_names_its_setting(tmp_path: Path, door: s
         assert analyzed.results[0].failure.metadata["setting"] == "max_image_pixels"
 
 
-async def test_a_message_far_beyond_the_limit_is_refused_unread(tmp_path: Path, door: str) -> None:
+async def test_a_message_far_beyond_the_limit_is_refused_unread(tmp_path: Path, grpc_server: str) -> None:
     publish_fake(tmp_path)
-    async with local_server(tmp_path, door=door, max_message_bytes=30_000) as server:
+    async with local_server(tmp_path, grpc_server=grpc_server, max_message_bytes=30_000) as server:
         refusal = await _refused(
             server.emotion.AnalyzeImages(emotion_pb2.AnalyzeImagesRequest(images=[bytes(100_000)]))
         )
         # gRPC's own server refuses it by itself.
-        codes = {"express": grpc.StatusCode.INVALID_ARGUMENT, "grpc": grpc.StatusCode.RESOURCE_EXHAUSTED}
-        assert refusal.code is codes[door]
+        codes = {"native": grpc.StatusCode.INVALID_ARGUMENT, "grpcio": grpc.StatusCode.RESOURCE_EXHAUSTED}
+        assert refusal.code is codes[grpc_server]
         assert classes_of(await server.emotion.ClassifyFaces(_request(1))) == [1]
 
 
 @pytest.mark.parametrize("engine", ENGINES)
 async def test_a_full_queue_refuses_at_once_and_tells_when_to_come_again(
-    tmp_path: Path, engine: str, door: str
+    tmp_path: Path, engine: str, grpc_server: str
 ) -> None:
     publish_fake(tmp_path)
     settings = {"max_queue_faces": 8, "max_faces_per_request": 8, "hold_until_queued": 8}
-    async with engine_server(tmp_path, engine, door=door, **settings) as server:
+    async with engine_server(tmp_path, engine, grpc_server=grpc_server, **settings) as server:
         calls = [asyncio.ensure_future(server.emotion.ClassifyFaces(_request(*[3] * 5))) for _ in range(2)]
         done, pending = await asyncio.wait(calls, timeout=DEADLINE_S, return_when=asyncio.FIRST_COMPLETED)
         (refused,), (waiting,) = done, pending
@@ -249,9 +249,9 @@ async def test_a_full_queue_refuses_at_once_and_tells_when_to_come_again(
         assert classes_of(await waiting) == [3] * 5
 
 
-async def test_a_deadline_that_cannot_be_met_is_refused_before_it_passes(tmp_path: Path, door: str) -> None:
+async def test_a_deadline_that_cannot_be_met_is_refused_before_it_passes(tmp_path: Path, grpc_server: str) -> None:
     publish_fake(tmp_path)
-    settings = {"door": door, "bucket_sizes": (1,)}
+    settings = {"grpc_server": grpc_server, "bucket_sizes": (1,)}
     async with local_server(tmp_path, FakeLoader(batch_s=SLOW_BATCH_S), **settings) as server:
         await server.emotion.ClassifyFaces(_request(1))  # now it is known how long a batch takes
         running = asyncio.ensure_future(server.emotion.ClassifyFaces(_request(2, 3)))
@@ -266,17 +266,19 @@ async def test_a_deadline_that_cannot_be_met_is_refused_before_it_passes(tmp_pat
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-async def test_a_deadline_that_passes_frees_the_callers_place(tmp_path: Path, engine: str, door: str) -> None:
+async def test_a_deadline_that_passes_frees_the_callers_place(
+    tmp_path: Path, engine: str, grpc_server: str
+) -> None:
     publish_fake(tmp_path)
     settings = {"max_queue_faces": 4, "max_faces_per_request": 4, "hold_until_queued": 4}
-    async with engine_server(tmp_path, engine, door=door, **settings) as server:
+    async with engine_server(tmp_path, engine, grpc_server=grpc_server, **settings) as server:
         refusal = await _refused(server.emotion.ClassifyFaces(_request(1, 1, 1), timeout=0.2))
         assert refusal.code is grpc.StatusCode.DEADLINE_EXCEEDED
         await eventually(lambda: taken_in(server, _request(2, 3, 4, 5)))
 
 
-async def test_before_the_first_model_calls_are_told_to_come_again(tmp_path: Path, door: str) -> None:
-    async with local_server(tmp_path, door=door, ready=False) as server:
+async def test_before_the_first_model_calls_are_told_to_come_again(tmp_path: Path, grpc_server: str) -> None:
+    async with local_server(tmp_path, grpc_server=grpc_server, ready=False) as server:
         refusal = await _refused(server.emotion.ClassifyFaces(_request(1)))
         assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "MODEL_NOT_READY")
         assert refusal.retry_delay_ms == 1000

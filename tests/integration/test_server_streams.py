@@ -15,7 +15,7 @@ from ferserve_server.backends.fake import FakeLoader
 from support.fake_models import publish_fake
 from support.local_server import (
     DEADLINE_S,
-    DOORS,
+    GRPC_SERVERS,
     LocalServer,
     classes_of,
     eventually,
@@ -36,15 +36,15 @@ if TYPE_CHECKING:
 WHOLE = face_pb2.DetectionOptions(face_source=face_pb2.FACE_SOURCE_WHOLE_IMAGE)
 
 
-@pytest.fixture(params=DOORS)
-def door(request: pytest.FixtureRequest) -> str:
+@pytest.fixture(params=GRPC_SERVERS)
+def grpc_server(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
 @pytest.fixture
-async def server(tmp_path: Path, door: str) -> AsyncIterator[LocalServer]:
+async def server(tmp_path: Path, grpc_server: str) -> AsyncIterator[LocalServer]:
     publish_fake(tmp_path)
-    async with asyncio.timeout(60), local_server(tmp_path, door=door) as running:
+    async with asyncio.timeout(60), local_server(tmp_path, grpc_server=grpc_server) as running:
         yield running
 
 
@@ -184,7 +184,7 @@ async def test_a_bad_crop_request_fails_in_its_place_and_the_stream_goes_on(serv
     assert all(not answer.predictions and not answer.HasField("servable") for answer in answers[1:4])
 
 
-async def test_no_more_is_read_of_a_stream_than_may_be_unanswered(tmp_path: Path, door: str) -> None:
+async def test_no_more_is_read_of_a_stream_than_may_be_unanswered(tmp_path: Path, grpc_server: str) -> None:
     publish_fake(tmp_path)
     everything = 1000
     settings = {
@@ -193,7 +193,7 @@ async def test_no_more_is_read_of_a_stream_than_may_be_unanswered(tmp_path: Path
         "max_faces_per_request": everything,
         "hold_until_queued": everything,
     }
-    async with local_server(tmp_path, door=door, **settings) as server:
+    async with local_server(tmp_path, grpc_server=grpc_server, **settings) as server:
 
         async def queued() -> str:
             """Tells how many faces wait, by asking for more than there is room for."""
@@ -216,10 +216,12 @@ async def test_no_more_is_read_of_a_stream_than_may_be_unanswered(tmp_path: Path
         assert [answer.sequence_id async for answer in call] == [0, 1, 2, 3, 4]
 
 
-async def test_a_client_that_leaves_in_the_midst_of_a_stream_harms_nobody(tmp_path: Path, door: str) -> None:
+async def test_a_client_that_leaves_in_the_midst_of_a_stream_harms_nobody(
+    tmp_path: Path, grpc_server: str
+) -> None:
     publish_fake(tmp_path)
     settings = {"max_queue_faces": 8, "max_faces_per_request": 8, "hold_until_queued": 8}
-    async with local_server(tmp_path, door=door, **settings) as server:
+    async with local_server(tmp_path, grpc_server=grpc_server, **settings) as server:
         for _ in range(3):
             async with grpc.aio.insecure_channel(server.address) as channel:
                 stub = emotion_service_pb2_grpc.EmotionServiceStub(channel)
@@ -234,10 +236,10 @@ async def test_a_client_that_leaves_in_the_midst_of_a_stream_harms_nobody(tmp_pa
 
 
 async def test_a_drain_answers_what_a_stream_sent_and_ends_it_with_the_last_number(
-    tmp_path: Path, door: str
+    tmp_path: Path, grpc_server: str
 ) -> None:
     publish_fake(tmp_path)
-    async with asyncio.timeout(DEADLINE_S), local_server(tmp_path, door=door) as server:
+    async with asyncio.timeout(DEADLINE_S), local_server(tmp_path, grpc_server=grpc_server) as server:
         frames, crops, silent = (
             server.emotion.StreamFrames(),
             server.emotion.ClassifyStream(),

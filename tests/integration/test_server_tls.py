@@ -17,7 +17,7 @@ from ferserve.v1 import model_service_pb2 as model_pb2
 from ferserve_server.runtime.addresses import ListenError
 from support.certificates import make_certificates
 from support.fake_models import publish_fake
-from support.local_server import DOORS, Stubs, classes_of, eventually, local_server, packed, refusal_of
+from support.local_server import GRPC_SERVERS, Stubs, classes_of, eventually, local_server, packed, refusal_of
 from support.tiers import detection_tier
 
 if TYPE_CHECKING:
@@ -61,24 +61,24 @@ def _trusting(certificates: Path, *, known: bool = False) -> grpc.ChannelCredent
     return grpc.ssl_channel_credentials(authorities, key, chain)
 
 
-@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("grpc_server", GRPC_SERVERS)
 async def test_with_tls_a_caller_that_trusts_the_authority_is_answered(
-    tmp_path: Path, certificates: Path, door: str
+    tmp_path: Path, certificates: Path, grpc_server: str
 ) -> None:
     publish_fake(tmp_path)
-    async with local_server(tmp_path, door=door, **_settings(certificates, mutual=False)) as server:
+    async with local_server(tmp_path, grpc_server=grpc_server, **_settings(certificates, mutual=False)) as server:
         assert await _classify(server, _trusting(certificates)) == [1, 2]
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await _classify(server, None)
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
 
 
-@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("grpc_server", GRPC_SERVERS)
 async def test_with_mutual_tls_only_known_callers_are_answered(
-    tmp_path: Path, certificates: Path, door: str
+    tmp_path: Path, certificates: Path, grpc_server: str
 ) -> None:
     publish_fake(tmp_path)
-    async with local_server(tmp_path, door=door, **_settings(certificates, mutual=True)) as server:
+    async with local_server(tmp_path, grpc_server=grpc_server, **_settings(certificates, mutual=True)) as server:
         assert await _classify(server, _trusting(certificates, known=True)) == [1, 2]
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await _classify(server, _trusting(certificates))
@@ -118,12 +118,15 @@ async def test_many_long_messages_side_by_side_come_through_tls(tmp_path: Path, 
         assert [classes_of(answer) for answer in answers] == [[kind] * 300 for kind in range(7)]
 
 
-@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("grpc_server", GRPC_SERVERS)
 @pytest.mark.parametrize("broken", ["tls_cert_file", "tls_key_file", "tls_client_ca_file"])
 async def test_a_tls_file_that_is_not_there_is_told_by_its_path(
-    tmp_path: Path, certificates: Path, broken: str, door: str
+    tmp_path: Path, certificates: Path, broken: str, grpc_server: str
 ) -> None:
-    settings = _settings(certificates, mutual=True) | {broken: tmp_path / "nowhere.pem", "door": door}
+    settings = _settings(certificates, mutual=True) | {
+        broken: tmp_path / "nowhere.pem",
+        "grpc_server": grpc_server,
+    }
     with pytest.raises(ListenError, match=r"nowhere\.pem"):
         async with local_server(tmp_path, **settings):
             pass

@@ -193,7 +193,7 @@ async def test_several_processes_answer_on_a_file(models: Path, tmp_path: Path) 
 
 
 async def test_grpcs_server_listens_in_front_processes_and_the_owner_takes_nothing(models: Path) -> None:
-    settings = {"door": "grpc", "processes": 2, "owner_share": 1.0}
+    settings = {"grpc_server": "grpcio", "processes": 2, "owner_share": 1.0}
     async with worker_server(models, **settings) as server, callers(server, 6) as stubs:
         assert len(fronts_of(server).pids) == 2
         for row, each in enumerate(stubs):

@@ -13,7 +13,7 @@ from ferserve.v1 import emotion_service_pb2 as emotion_pb2
 from ferserve.v1 import face_pb2
 from ferserve_server.backends.fake import FakeLoader
 from support.fake_models import publish_fake
-from support.local_server import DOORS, LocalServer, eventually, local_server, refusal_of
+from support.local_server import GRPC_SERVERS, LocalServer, eventually, local_server, refusal_of
 from support.pictures import ASTRONAUT, encode
 from support.tiers import detection_tier
 from support.worker_server import callers, metric, worker_server
@@ -27,10 +27,10 @@ TRACKING = emotion_pb2.TrackingOptions(enabled=True)
 APPEARED, CHANGED = emotion_pb2.TRACK_EVENT_TYPE_APPEARED, emotion_pb2.TRACK_EVENT_TYPE_CHANGED
 
 
-@pytest.fixture(params=DOORS)
+@pytest.fixture(params=GRPC_SERVERS)
 async def server(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[LocalServer]:
     publish_fake(tmp_path)
-    chosen = {"door": str(request.param), "metrics_listen": "127.0.0.1:0"}
+    chosen = {"grpc_server": str(request.param), "metrics_listen": "127.0.0.1:0"}
     async with asyncio.timeout(60), local_server(tmp_path, **chosen) as running:
         yield running
 

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 DEADLINE_S = 20.0
-DOORS = ("express", "grpc")
-"""What takes gRPC calls in."""
+GRPC_SERVERS = ("native", "grpcio")
+"""The servers of gRPC calls."""
 
 
 @dataclass

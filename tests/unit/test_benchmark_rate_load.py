@@ -6,10 +6,7 @@ import pytest
 from hpack import Decoder, Encoder
 from load.answer_blocks import AnswerBlocks, plain_status
 from load.call_frames import FIRST_WINDOW, LARGEST_WINDOW, CallFrames, beginning, header_block
-from load.lane import Lane, OpenCall
-
-from ferserve_server.domain.errors import DeadlineUnmeetableError
-from ferserve_server.transport.express.frames import (
+from load.frames import (
     ACK,
     END_STREAM,
     PREFACE,
@@ -17,6 +14,7 @@ from ferserve_server.transport.express.frames import (
     FrameReader,
     Kind,
     Setting,
+    literal,
     write_frame,
     write_go_away,
     write_headers,
@@ -24,13 +22,23 @@ from ferserve_server.transport.express.frames import (
     write_settings,
     write_window_update,
 )
-from ferserve_server.transport.express.trailers import BEGIN_BLOCK, OK_BLOCK, error_block
-from support.express import message_bytes
+from load.lane import Lane, OpenCall
+
+from ferserve_server.domain.errors import DeadlineUnmeetableError
+from ferserve_server.grpc.trailers import OK, RESPONSE_HEADERS, error_trailers
+from support.http2 import message_bytes
 
 MESSAGE = bytes(range(256)) * 300
 BODY_BYTES = len(MESSAGE) + 5
 BLOCK = header_block("127.0.0.1:50051", "/ferserve.v1.EmotionService/ClassifyFaces", 1.5)
-REFUSED = BEGIN_BLOCK + error_block(DeadlineUnmeetableError(remaining_s=1, expected_s=2))
+
+
+def _block(headers: tuple[tuple[bytes, bytes], ...]) -> bytes:
+    return b"".join(literal(name, value) for name, value in headers)
+
+
+BEGIN_BLOCK, OK_BLOCK = _block(RESPONSE_HEADERS), _block(OK)
+REFUSED = _block(RESPONSE_HEADERS + error_trailers(DeadlineUnmeetableError(remaining_s=1, expected_s=2)))
 
 
 def test_the_headers_of_a_call_say_what_grpc_asks_for_and_leave_no_trace():

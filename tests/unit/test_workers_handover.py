@@ -28,7 +28,7 @@ class Served:
     def count(self) -> int:
         return len(self.sockets)
 
-    def adopt(self, accepted: socket.socket) -> None:
+    def accept(self, accepted: socket.socket) -> None:
         self.sockets.append(accepted)
 
     def end_one(self) -> None:

@@ -17,6 +17,7 @@ from ferserve_server.app.services import build_service, build_vision, follow_hea
 from ferserve_server.app.upstream import running_upstream
 from ferserve_server.app.workers import running_workers
 from ferserve_server.grpc.control_server import listening_control
+from ferserve_server.http2.listener import accepting
 from ferserve_server.interop.statistics import Statistics
 from ferserve_server.runtime.addresses import ListenError, ReservedPort, bound, port_of, sibling_address
 from ferserve_server.runtime.background_tasks import background
@@ -28,7 +29,6 @@ from ferserve_server.services.control import ControlExposedError, TokenFileError
 from ferserve_server.telemetry.aggregation import MergedRegistry
 from ferserve_server.telemetry.exposition import MetricsServer
 from ferserve_server.telemetry.metrics import Metrics
-from ferserve_server.transport.express.accepting import accepting
 from ferserve_server.upstream.channel import UpstreamFilesError
 from ferserve_server.workers.supervisor import BroadcastingModels
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from ferserve_server.config.settings import Settings
     from ferserve_server.domain.models import Models
     from ferserve_server.domain.ports import Loader
-    from ferserve_server.transport.express.connections import Connections
+    from ferserve_server.http2.registry import ConnectionRegistry
     from ferserve_server.workers.supervisor import WorkerSupervisor
 
 log = structlog.get_logger(__name__)
@@ -227,14 +227,14 @@ async def running_server(settings: Settings, loader: Loader | None) -> AsyncIter
 
 async def _bind_for_several(
     settings: Settings, service: Service, clock: MonotonicClock, stack: contextlib.AsyncExitStack
-) -> tuple[Settings, Connections | None, list[socket.socket], int | None]:
+) -> tuple[Settings, ConnectionRegistry | None, list[socket.socket], int | None]:
     """Binds the address of several processes until the stack is left.
 
     Returns:
         The settings of the worker processes; the server of connections in this process and its listening sockets,
         None and no sockets where workers listen themselves, as grpcio's server has to; the port.
     """
-    if settings.door == "grpc":
+    if settings.grpc_server == "grpcio":
         reserved = stack.enter_context(ReservedPort(settings.listen, "--listen"))
         return settings.model_copy(update={"listen": reserved.address}), None, [], reserved.port
     own = await stack.enter_async_context(service.connections(settings, clock.now))

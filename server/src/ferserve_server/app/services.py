@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ferserve_server.backends.processor import cpu_count
 from ferserve_server.domain.face import DetectorName
 from ferserve_server.grpc.grpcio_server import TlsFiles, listening_grpc, new_server, register_services
+from ferserve_server.grpc.router import EmotionCalls, Router
+from ferserve_server.grpc.stream import GrpcStream
+from ferserve_server.http2.listener import accepting
+from ferserve_server.http2.registry import ConnectionLimits, ConnectionRegistry, serving
 from ferserve_server.interop.services import build_interop, compat_names
 from ferserve_server.pipeline.analyze_images import AnalyzeImages
 from ferserve_server.pipeline.classify_faces import ClassifyFaces
 from ferserve_server.pipeline.stream_frames import StreamFrames, StreamLimits
 from ferserve_server.runtime.addresses import bound, port_of
+from ferserve_server.runtime.background_tasks import background
 from ferserve_server.services.calls import Calls
 from ferserve_server.services.control import build_control
 from ferserve_server.services.emotion import EmotionServicer
@@ -21,10 +27,6 @@ from ferserve_server.services.health import HealthReporter
 from ferserve_server.services.limits import RequestLimits
 from ferserve_server.services.models import ModelServicer
 from ferserve_server.telemetry.recorder import CallMetrics, StreamMetrics, VisionMetrics
-from ferserve_server.transport.express.accepting import accepting
-from ferserve_server.transport.express.connections import Connections, open_connections
-from ferserve_server.transport.express.door import Door
-from ferserve_server.transport.express.method_table import MethodTable
 from ferserve_server.vision.limits import VisionLimits
 from ferserve_server.vision.picture_reader import installed_detectors
 from ferserve_server.vision.pool import VisionPool
@@ -87,9 +89,9 @@ class Service:
         Raises:
             ListenError: The address cannot be listened on.
         """
-        if settings.door == "express":
+        if settings.grpc_server == "native":
             async with self.connections(settings, now) as own:
-                with bound(settings.listen, "--listen") as sockets, accepting(sockets, own.adopt):
+                with bound(settings.listen, "--listen") as sockets, accepting(sockets, own.accept):
                     yield port_of(sockets)
             return
         server = new_server(self.limits, share_port=share_port, max_connection_age_s=settings.max_connection_age_s)
@@ -98,20 +100,32 @@ class Service:
             yield port
 
     @contextlib.asynccontextmanager
-    async def connections(self, settings: Settings, now: Callable[[], float]) -> AsyncIterator[Connections]:
-        """The same at the express door, on the connections that it is given.
+    async def connections(self, settings: Settings, now: Callable[[], float]) -> AsyncIterator[ConnectionRegistry]:
+        """Answers calls on the connections that the registry is given, until the block is left.
 
         Raises:
             ListenError: The TLS files cannot be used.
         """
-        others = MethodTable()
-        self._register(others, settings)
-        door = Door(self.calls, self.emotion, self.health, others)
-        age_s = settings.max_connection_age_s
-        async with open_connections(door, self.limits, self.tls, now, max_connection_age_s=age_s) as connections:
-            yield connections
+        router = Router(self.limits)
+        self._register(router, settings)
+        emotion = EmotionCalls(router, self.calls, self.emotion, self.health)
+        context = None
+        if self.tls is not None:
+            context = self.tls.context()
+            context.set_alpn_protocols(["h2"])
+        limits = ConnectionLimits(
+            max_connections=settings.max_connections,
+            max_connections_per_peer=settings.max_connections_per_peer,
+            max_age_s=settings.max_connection_age_s,
+            max_message_bytes=settings.max_message_bytes,
+            max_header_list_bytes=settings.max_metadata_bytes * 2,
+        )
+        registry = ConnectionRegistry(partial(GrpcStream, router), limits, context, now)
+        with background(emotion.drain_streams()):
+            async with serving(registry):
+                yield registry
 
-    def _register(self, server: grpc.aio.Server | MethodTable, settings: Settings) -> None:
+    def _register(self, server: grpc.aio.Server | Router, settings: Settings) -> None:
         register_services(
             server,
             self.emotion,

@@ -160,7 +160,7 @@ async def _answer_calls(
         stack.enter_context(background("metrics", keep_telling, metrics.background_failed))
         # A stack of its own, so that a drain can close it.
         main = await stack.enter_async_context(contextlib.AsyncExitStack())
-        if settings.door == "grpc":
+        if settings.grpc_server == "grpcio":
             await main.enter_async_context(service.listening(settings, clock.now, share_port=True))
         else:
             own = await main.enter_async_context(service.connections(settings, clock.now))

@@ -65,7 +65,7 @@ async def running_workers(
         takers = fronts.takers
         index = worker_for_next(own.count, [front.connection_count for front in takers], share)
         if index is None or not takers[index].hand_over(accepted):
-            own.adopt(accepted)
+            own.accept(accepted)
 
     plan = WorkerPlan(
         _MODULE,

@@ -63,16 +63,25 @@ class Settings(UpstreamSettings):
     listen: str = Field(
         "0.0.0.0:50051", description="HOST:PORT or unix:PATH of the gRPC service; port 0 picks a free one"
     )
-    door: Literal["express", "grpc"] = Field(
-        "express",
-        description="what takes gRPC calls in: express, HTTP/2 of ferserve's own with less work for each call, or "
-        "grpc, gRPC's server; clients notice no difference",
+    grpc_server: Literal["native", "grpcio"] = Field(
+        "native",
+        description="server that answers gRPC calls: native, ferserve's own on libnghttp2 with less work for each "
+        "call, or grpcio, gRPC's server; clients notice no difference",
+    )
+    max_connections: int = Field(
+        10_000, ge=1, le=1_000_000, description="gRPC connections of a process; further ones are closed at once"
+    )
+    max_connections_per_peer: int = Field(
+        4_000,
+        ge=0,
+        le=1_000_000,
+        description="gRPC connections of a process from one address; 0: as many as in all, for a proxy in front",
     )
     processes: int = Field(
         1,
         ge=1,
         le=64,
-        description="processes that take gRPC calls in; one of them owns the models, with door grpc one more",
+        description="processes that take gRPC calls in; one owns the models, with grpc_server grpcio one more",
     )
     owner_share: float | Literal["auto"] = Field(
         "auto",
@@ -314,10 +323,10 @@ class Settings(UpstreamSettings):
 
     @model_validator(mode="after")
     def _check_processes(self) -> Self:
-        if self.processes > 1 and self.door == "grpc" and self.listen.startswith("unix:"):
+        if self.processes > 1 and self.grpc_server == "grpcio" and self.listen.startswith("unix:"):
             raise ValueError(
-                "a unix: address in listen is for one process with door grpc: "
-                "set door to express, processes to 1, or a HOST:PORT"
+                "a unix: address in listen is for one process with grpc_server grpcio: "
+                "set grpc_server to native, processes to 1, or a HOST:PORT"
             )
         if self.processes > 1 and self.upstream:
             raise ValueError("processes must be 1 with upstream: start several such servers instead")

@@ -19,7 +19,7 @@
 
 Those of the last three steps are in `control_errors` and `upstream_errors`.
 
-Each class names its cause and holds its facts; `transport.status` alone knows their gRPC codes. The text is
+Each class names its cause and holds its facts; `services.status` alone knows their gRPC codes. The text is
 meant for callers: it says what to do and holds nothing internal.
 """
 

@@ -1,1 +1,1 @@
-"""Implements gRPC servers."""
+"""gRPC over `http2`: messages, statuses, deadlines and the calls of handlers."""

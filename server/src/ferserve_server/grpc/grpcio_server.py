@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
     from pathlib import Path
 
+    from ferserve_server.grpc.router import Router
     from ferserve_server.services.emotion import EmotionServicer
     from ferserve_server.services.health import HealthReporter
     from ferserve_server.services.limits import RequestLimits
     from ferserve_server.services.models import ModelServicer
-    from ferserve_server.transport.express.method_table import MethodTable
 
 _TRANSPORT_SLACK: Final = 2
 """gRPC itself refuses messages and metadata of this many times the limits, with a text that names no setting;
@@ -80,7 +80,7 @@ class TlsFiles:
 
 
 def register_services(
-    server: grpc.aio.Server | MethodTable,
+    server: grpc.aio.Server | Router,
     emotion: EmotionServicer,
     models: ModelServicer,
     health_reporter: HealthReporter,

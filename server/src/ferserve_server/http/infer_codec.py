@@ -2,7 +2,7 @@
 
 An inference request of the Open Inference Protocol, from JSON and binary tensors to its message. Pure.
 
-The message is read by the rules of `transport.oip`; here is only what differs: JSON, and where the bytes lie.
+The message is read by the rules of `interop.open_inference`; what differs is here: JSON, and where the bytes lie.
 Source: the protocol's REST document and Triton's binary tensor data extension.
 
 A message of the Open Inference Protocol as JSON, and tensors behind it where they are asked for so. Pure.

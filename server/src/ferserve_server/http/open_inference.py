@@ -1,6 +1,6 @@
 """Implements the REST form of the Open Inference Protocol.
 
-The REST form of the Open Inference Protocol, as Triton speaks it; what it means is told by `transport.oip`.
+The REST form of the Open Inference Protocol, as Triton speaks it. `interop.open_inference` gives it its meaning.
 
 The REST form of the Open Inference Protocol's calls that load and unload.
 """

@@ -29,18 +29,24 @@ class EagerTask:
         ended: Called when it has ended; before the constructor returns if it never waits.
     """
 
-    __slots__ = ("_cancelled", "_coroutine", "_ended", "_future")
+    __slots__ = ("_cancelled", "_coroutine", "_ended", "_future", "_reason")
 
     def __init__(self, coroutine: Coroutine[Any, Any, None], ended: Callable[[], None]) -> None:
         self._coroutine = coroutine
         self._ended = ended
         self._future: asyncio.Future[Any] | None = None
         self._cancelled = False
+        self._reason: str | None = None
         self._step(None)
 
-    def cancel(self) -> None:
-        """Cancels what it waits for, and so the coroutine, as `Task.cancel` does."""
-        if self._future is None or not self._future.cancel():
+    def cancel(self, reason: str | None = None) -> None:
+        """Cancels what it waits for, and so the coroutine, as `Task.cancel` does.
+
+        Args:
+            reason: Argument of the CancelledError.
+        """
+        self._reason = reason
+        if self._future is None or not self._future.cancel(reason):
             self._cancelled = True
 
     def _step(self, future: asyncio.Future[Any] | None) -> None:
@@ -48,7 +54,9 @@ class EagerTask:
         try:
             if self._cancelled:
                 self._cancelled = False
-                future = self._coroutine.throw(asyncio.CancelledError())
+                future = self._coroutine.throw(
+                    asyncio.CancelledError(*(() if self._reason is None else (self._reason,)))
+                )
             else:
                 future = self._coroutine.send(None)
         except (StopIteration, asyncio.CancelledError):

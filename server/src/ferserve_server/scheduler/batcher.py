@@ -193,12 +193,15 @@ class Batcher:
 
     def _cancel(self, entry: Entry) -> None:
         """Drops a caller's waiting rows at once; the scores of its running ones go to nobody."""
-        if entry.deadline is not None:
+        rejected = _rejected_in_queue(entry)
+        if entry.deadline is not None and not rejected:
             self._estimate.record_answer(in_vain=True)
         if entry.remaining:
             self._observer.cancelled("queued")
             self._queue.drop(entry)
             self._schedule()
+        elif rejected:
+            self._observer.cancelled("queued")
         else:
             self._observer.cancelled("running")
 
@@ -383,3 +386,10 @@ class Batcher:
         self._timer, self._timer_at = None, float("inf")
         self._check_stalls()
         self._schedule()
+
+
+def _rejected_in_queue(entry: Entry) -> bool:
+    """Tells if it lost its place for its deadline, and the caller's own timer came before it had that result."""
+    future = entry.future
+    error = future.exception() if future.done() and not future.cancelled() else None
+    return isinstance(error, DeadlineExpiredError | DeadlineUnmeetableError)

@@ -148,7 +148,7 @@ class FairQueue:
         """Takes out the requests with waiting rows whose deadline has passed."""
         while self._deadlines and self._deadlines[0][0] <= now:
             _, _, entry = heapq.heappop(self._deadlines)
-            if entry.remaining:
+            if entry.remaining and not entry.done:  # one that was cancelled leaves by itself
                 self.drop(entry)
                 yield entry
 

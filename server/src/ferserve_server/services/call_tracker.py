@@ -21,13 +21,22 @@ log = structlog.get_logger(__name__)
 OK: Final = grpc.StatusCode.OK.name
 CANCELLED: Final = grpc.StatusCode.CANCELLED.name
 DEADLINE_EXCEEDED: Final = grpc.StatusCode.DEADLINE_EXCEEDED.name
-"""Enumerations make their names anew at every look."""
+"""Enumerations make their names again at every look."""
+
+EXPIRED: Final = "deadline expired"
+"""Argument of the CancelledError in a call whose deadline passed."""
+
+
+def cancelled_code(error: BaseException) -> str:
+    """Returns the status of a call that was cancelled: by its caller, or by its deadline."""
+    return DEADLINE_EXCEEDED if error.args == (EXPIRED,) else CANCELLED
 
 
 def known(method: str, error: Exception) -> FerserveError:
     """The error that a caller is told; one that nobody foresaw is logged, and told as the server's failure."""
     if isinstance(error, FerserveError):
-        return error
+        # Kept in a frame of its own traceback it would keep the call's messages until garbage is collected.
+        return error.with_traceback(None)
     log.error("call failed", method=method, exc_info=error)
     return FerserveError("The server failed on this call. Its log tells more.")
 

@@ -21,19 +21,21 @@ if TYPE_CHECKING:
 _NAMELESS: Final = itertools.count()
 """Numbers for connections whose peers have no address, which are those over a socket's file."""
 
-_known: WeakKeyDictionary[asyncio.BaseTransport, CallerId] = WeakKeyDictionary()
+_known: WeakKeyDictionary[asyncio.BaseTransport | ssl.SSLObject, CallerId] = WeakKeyDictionary()
+"""By connection: by its TLS where it has that, because uvloop's transports over TLS take no weak references."""
 
 
 def caller_of_transport(transport: asyncio.BaseTransport) -> CallerId:
     """Identifies the caller behind a connection on Python's own sockets. Event loop only."""
-    known = _known.get(transport)
+    tls: ssl.SSLObject | None = transport.get_extra_info("ssl_object")
+    connection = transport if tls is None else tls
+    known = _known.get(connection)
     if known is None:
-        known = _known[transport] = _identified(transport)
+        known = _known[connection] = _identified(transport, tls)
     return known
 
 
-def _identified(transport: asyncio.BaseTransport) -> CallerId:
-    tls: ssl.SSLObject | None = transport.get_extra_info("ssl_object")
+def _identified(transport: asyncio.BaseTransport, tls: ssl.SSLObject | None) -> CallerId:
     if tls is not None and (names := _certificate_names(tls.getpeercert() or {})):
         return CallerId(CallerKind.CERTIFICATE, _joined(names))
     peer = transport.get_extra_info("peername")

@@ -17,7 +17,7 @@ import grpc
 
 from ferserve_server.domain.errors import FerserveError
 from ferserve_server.services.arrivals import Arrivals
-from ferserve_server.services.call_tracker import CANCELLED, DEADLINE_EXCEEDED, OK, Intake, known
+from ferserve_server.services.call_tracker import CANCELLED, DEADLINE_EXCEEDED, OK, Intake, cancelled_code, known
 from ferserve_server.services.reading import check_readable
 from ferserve_server.services.status import code_of, trailers_of
 
@@ -82,9 +82,14 @@ def _protobuf_length(message: Any) -> int:  # noqa: ANN401 - any protobuf messag
     return length
 
 
-def _code_of_cancelled(remaining_s: float | None) -> str:
-    """The code of a call that was cancelled, with so many seconds left until its deadline."""
-    return CANCELLED if remaining_s is None or remaining_s > _SAME_MOMENT_S else DEADLINE_EXCEEDED
+def _code_of_cancelled(error: BaseException, remaining_s: float | None) -> str:
+    """Returns the code of a call that was cancelled, with so many seconds left until its deadline.
+
+    grpcio cancels at the deadline as if the caller had done it; the native server says why it cancels.
+    """
+    if remaining_s is not None and remaining_s <= _SAME_MOMENT_S:
+        return DEADLINE_EXCEEDED
+    return cancelled_code(error)
 
 
 class Calls(Intake):
@@ -134,8 +139,8 @@ class Calls(Intake):
                 check_readable(request)
                 self._limits.check_message(length(request))
                 return await handle(request, context)
-            except asyncio.CancelledError:
-                code = _code_of_cancelled(context.time_remaining())
+            except asyncio.CancelledError as error:
+                code = _code_of_cancelled(error, context.time_remaining())
                 raise
             except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets a status
                 refusal = known(method, error)
@@ -176,8 +181,8 @@ class Calls(Intake):
             try:
                 self.check_in(metadata)
                 outcome = await handle()
-            except asyncio.CancelledError:
-                code = CANCELLED
+            except asyncio.CancelledError as error:
+                code = cancelled_code(error)
                 raise
             except Exception as error:  # noqa: BLE001 - as above
                 outcome = known(method, error)
@@ -230,8 +235,8 @@ class Calls(Intake):
                 async with contextlib.aclosing(handle(checked, context)) as answers:
                     async for answer in answers:
                         yield answer
-            except (asyncio.CancelledError, GeneratorExit):
-                code = _code_of_cancelled(context.time_remaining())
+            except (asyncio.CancelledError, GeneratorExit) as error:
+                code = _code_of_cancelled(error, context.time_remaining())
                 raise
             except Exception as error:  # noqa: BLE001 - as above
                 refusal = known(method, error)

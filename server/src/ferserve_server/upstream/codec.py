@@ -2,7 +2,7 @@
 
 Batches as messages, and the answers to them. Pure.
 
-Models out of messages of ModelService; the other way round: `transport.model_messages`. Pure.
+Models out of messages of ModelService; the other way round: `services.models`. Pure.
 
 How a canary does is not read: the tier judges it, and tells whoever asks there.
 """

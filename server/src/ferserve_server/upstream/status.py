@@ -1,4 +1,4 @@
-"""What another ferserve server refused, as the error that it was. The other way round: `transport.status`."""
+"""What another ferserve server refused, as the error that it was. The other way round: `services.status`."""
 
 from __future__ import annotations
 

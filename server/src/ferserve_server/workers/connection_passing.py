@@ -98,7 +98,7 @@ class Intake(Protocol):
     def count(self) -> int:
         """Connections that it has."""
 
-    def adopt(self, accepted: socket.socket) -> None:
+    def accept(self, accepted: socket.socket) -> None:
         """Takes over a connected socket that does not block; never raises."""
 
 
@@ -195,7 +195,7 @@ class ConnectionReceiver:
         for fd in fds:
             connection = socket.socket(fileno=fd)
             connection.setblocking(False)
-            self._intake.adopt(connection)
+            self._intake.accept(connection)
 
     def _ended(self) -> None:
         if not self._telling:  # once for all that end in a turn

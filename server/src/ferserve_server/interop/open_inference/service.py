@@ -38,7 +38,7 @@ class RepositoryControl:
         """Loads a version; without one, what the model's policy wants of what is in the folder by now.
 
         Raises:
-            FerserveError: See `transport.control.ModelControl`.
+            FerserveError: See `services.control.ModelControl`.
         """
         if version is None:
             await self._control.look(metadata, model)
@@ -50,7 +50,7 @@ class RepositoryControl:
 
         Raises:
             InvalidRequestError: OPTION_OUT_OF_RANGE: no version is named.
-            FerserveError: See `transport.control.ModelControl`.
+            FerserveError: See `services.control.ModelControl`.
         """
         # Without a version it is told who may call before what is missing.
         await self._control.unload(metadata, model, version or 0)

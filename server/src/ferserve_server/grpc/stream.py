@@ -1,0 +1,330 @@
+"""One call as a stream of HTTP/2: messages in order and in turn, one answer, time limits."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING, Protocol
+
+from ferserve_server.domain.caller import UNKNOWN_CALLER, CallerId
+from ferserve_server.domain.errors import FerserveError
+from ferserve_server.grpc.compression import MAX_RATIO, inflate, inflate_large
+from ferserve_server.grpc.errors import MessageError
+from ferserve_server.grpc.messages import PREFIX_BYTES, Message, MessageReader, framed, whole_message
+from ferserve_server.grpc.request import read_request
+from ferserve_server.grpc.trailers import (
+    DEADLINE_EXCEEDED,
+    INTERNAL,
+    OK,
+    RESOURCE_EXHAUSTED,
+    RESPONSE_HEADERS,
+    metadata_headers,
+)
+from ferserve_server.http2.flow_control import OversizeWindow
+from ferserve_server.http2.limits import MESSAGE_S, OVERSIZE_S
+from ferserve_server.http2.stream import Stream
+from ferserve_server.services.callers import caller_of_transport
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from ferserve_server.grpc.errors import ReceiveError
+    from ferserve_server.grpc.request import RequestHead
+    from ferserve_server.http2.engine import Headers
+    from ferserve_server.http2.stream import Connection
+    from ferserve_server.services.limits import RequestLimits
+
+
+class Call(Protocol):
+    """Answers a call. Event loop only. Nothing is called after `on_cancel`, or after the end of the answer."""
+
+    @property
+    def is_unary(self) -> bool:
+        """Whether the request is one message, which must come in time; else it may pause between messages."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether the next message may come; when that changes, the call calls `GrpcStream.deliver`."""
+
+    def on_message(self, message: bytes) -> None:
+        """Takes a message."""
+
+    def on_half_close(self) -> None:
+        """Notes that no message follows."""
+
+    def on_error(self, error: ReceiveError) -> None:
+        """Notes that what follows cannot be processed."""
+
+    def on_writable(self) -> None:
+        """Notes that the peer takes more."""
+
+    def on_cancel(self) -> None:
+        """Stops: the caller is gone, and nothing is to be sent any more."""
+
+
+class CallOpener(Protocol):
+    """Begins calls. Event loop only."""
+
+    @property
+    def limits(self) -> RequestLimits:
+        """Bounds of a request."""
+
+    @property
+    def inflated(self) -> OversizeWindow:
+        """Bounds large messages that were compressed, all calls together."""
+
+    def open(self, stream: GrpcStream, head: RequestHead, /) -> Call | None:
+        """Begins a call; None if it is rejected, and so answered."""
+
+
+class GrpcStream(Stream):
+    """Event loop only.
+
+    Args of the constructor:
+        router: Finds what answers the call.
+
+    Attributes:
+        call: Answers; None before it has begun, and after the end of the answer.
+        head: The beginning of the call.
+    """
+
+    head: RequestHead
+    call: Call | None = None
+    _reader: MessageReader | None = None
+    _begun = False
+    _pending: deque[Message]
+    _message_since: float | None = None
+    _error: ReceiveError | None = None
+    _half_closed = False
+    _delivering = False
+    _inflating: asyncio.Task[None] | None = None
+
+    def __init__(  # sets what `Stream.__init__` does: calling that would take a hundredth of a call
+        self, router: CallOpener, connection: Connection, stream_id: int, opened_at: float, *, ended: bool
+    ) -> None:
+        self.connection = connection
+        self.id = stream_id
+        self.opened_at = opened_at
+        self.remote_ended = ended
+        self._router = router
+
+    # Called by calls
+
+    @property
+    def caller(self) -> CallerId:
+        """Whose call it is."""
+        transport = self.connection.transport
+        return UNKNOWN_CALLER if transport is None else caller_of_transport(transport)
+
+    def begin(self, metadata: Iterable[tuple[str, str | bytes]] = ()) -> None:
+        """Sends the headers of the response if they are not sent."""
+        if not self._begun:
+            self._begun = True
+            self.connection.send_headers(self, RESPONSE_HEADERS + metadata_headers(metadata))
+
+    def answer(self, message: bytes) -> None:
+        """Ends the call with its only message."""
+        self.call = None
+        if self._begun:
+            self.connection.send_data(self, framed(message))
+            self.connection.send_trailers(self, OK)
+        else:
+            self.connection.respond(self, RESPONSE_HEADERS, framed(message), OK)
+
+    def send(self, message: bytes) -> None:
+        """Sends a message. If the stream is `blocked` then, wait for `Call.on_writable`."""
+        self.begin()
+        self.connection.send_data(self, framed(message))
+
+    def finish(self, trailers: Headers, *, free: bool = False) -> None:
+        """Ends the call; `free`: the request cost its caller next to nothing, and many such are slowed down."""
+        self.call = None
+        if free:
+            self.connection.charge_answer()
+        if self._begun:
+            self.connection.send_trailers(self, trailers)
+        else:
+            self.connection.send_headers(self, RESPONSE_HEADERS + trailers, end=True)
+
+    def reject(self, headers: Headers) -> None:
+        """Ends the call with headers that are not gRPC's."""
+        self.connection.charge_answer()
+        self.connection.send_headers(self, headers, end=True)
+
+    def deliver(self) -> None:
+        """Gives the call what it is ready for."""
+        if self._reader is None or self._delivering:
+            return
+        self._delivering = True
+        while self._pending and self._inflating is None and self.call is not None and self.call.ready:
+            self._deliver(self._pending.popleft())
+        self._delivering = False
+        if self._pending or self._inflating is not None or self.call is None:
+            return
+        if self._error is not None:
+            error, self._error = self._error, None
+            self._half_closed = False
+            self.call.on_error(error)
+        elif self._half_closed:
+            self._half_closed = False
+            self.call.on_half_close()
+
+    # Implements Stream
+
+    def on_headers(self, headers: Headers) -> None:
+        """Begins the call."""
+        head = self.head = read_request(headers)
+        if head.timeout_s is not None:
+            self.deadline = self.opened_at + head.timeout_s
+        call = self._router.open(self, head)
+        if call is not None and not self.local_ended:  # else it is answered already
+            self.call = call
+            if self.remote_ended:
+                call.on_half_close()
+
+    def on_data(self, data: bytes, *, ended: bool) -> bool:
+        """Takes a frame; the usual one is a whole message and all of the request."""
+        call = self.call
+        if ended and self._reader is None and call is not None:
+            message = whole_message(data, self._router.limits.max_message_bytes)
+            if message is not None:
+                self.connection.consume_later(self.id, len(data))
+                call.on_message(message)
+                if self.call is not None:
+                    call.on_half_close()
+                return True
+        return self._on_part(data, ended=ended)
+
+    def on_end(self) -> None:
+        """Ends the request."""
+        reader = self._reader
+        if reader is None:
+            if self.call is not None:
+                self.call.on_half_close()
+            return
+        if reader.partial and reader.error is None:
+            self._error = MessageError(INTERNAL, "The stream ended within a message.")
+        self._half_closed = True
+        self.deliver()
+
+    def on_writable(self) -> None:
+        """Passes it on."""
+        if self.call is not None:
+            self.call.on_writable()
+
+    def on_closed(self) -> None:
+        """Cancels the call."""
+        call, self.call = self.call, None
+        if self._reader is not None:
+            self._pending.clear()
+            if self._inflating is not None:
+                self._inflating.cancel()
+            self._router.inflated.give_back(self)
+        if call is not None:
+            call.on_cancel()
+
+    def on_shed(self) -> None:
+        """Fails the call."""
+        self._fail(MessageError(RESOURCE_EXHAUSTED, "Too many bytes of incomplete messages. Try again later."))
+
+    def check_times(self, now: float) -> None:
+        """Fails a call whose message takes too long."""
+        super().check_times(now)
+        if self.call is None or self.remote_ended:
+            return
+        since = self._message_since if self._reader is not None else None
+        limit_s = MESSAGE_S
+        if self.has_oversize_window:
+            since = self.window_granted_at  # not before it is its turn
+            limit_s = OVERSIZE_S if self.connection.memory.oversize.contended else MESSAGE_S
+        elif self.call.is_unary:
+            since = self.opened_at
+        if since is not None and now - since > limit_s:
+            self._fail(MessageError(DEADLINE_EXCEEDED, f"The message did not come within {limit_s:g} s."))
+
+    # Implementation
+
+    def _on_part(self, data: bytes, *, ended: bool) -> bool:
+        reader = self._reader
+        if reader is None:
+            reader = self._reader = MessageReader(self._router.limits, self.head.encoding)
+            self._pending = deque()
+        if reader.error is not None:
+            self.connection.consume(self.id, len(data))
+            return ended
+        self.hold(len(data))
+        if self.local_ended:  # shed
+            return True
+        messages = reader.feed(data)
+        if messages:
+            self._message_since = None
+            self.narrow(renews=self.call is None or not self.call.is_unary)
+            self._pending += messages
+        if reader.error is not None:
+            self._error = reader.error
+        elif reader.partial:
+            if self._message_since is None:
+                self._message_since = self.connection.bytes_at
+            if reader.missing:
+                self.ask_for_window(reader.missing)
+        if ended:
+            self.on_end()
+        else:
+            self.deliver()
+        return ended or bool(messages)
+
+    def _fail(self, error: MessageError) -> None:
+        if self._reader is not None:
+            self._reader.error = error
+            self._pending.clear()
+        self._message_since = None
+        if self.call is not None:
+            self.call.on_error(error)
+
+    def _deliver(self, message: Message) -> None:
+        # A unary call has had its message: a wider window would only cost a frame.
+        self.release(PREFIX_BYTES + len(message.data), renew=self.call is None or not self.call.is_unary)
+        if not message.compressed:
+            self._on_message(message.data)
+            return
+        limits = self._router.limits
+        try:
+            inflated = inflate(message.data, self.head.encoding, limits)
+        except (FerserveError, MessageError) as error:
+            self._fail_message(error)
+            return
+        if inflated is not None:
+            self._on_message(inflated)
+            return
+        self._inflating = asyncio.get_running_loop().create_task(self._inflate_large(message.data))
+
+    async def _inflate_large(self, data: bytes) -> None:
+        limits, memory = self._router.limits, self._router.inflated
+        memory.give_back(self)  # what the message before took
+        granted = asyncio.get_running_loop().create_future()
+        memory.ask(self, min(limits.max_message_bytes, MAX_RATIO * len(data)), granted.set_result)
+        await granted
+        try:
+            inflated = await inflate_large(data, self.head.encoding, limits)
+        except (FerserveError, MessageError) as error:
+            self._fail_message(error)
+        else:
+            self._on_message(inflated)
+        self._inflating = None
+        self.deliver()
+
+    def _on_message(self, message: bytes) -> None:
+        if self.call is not None:
+            self.call.on_message(message)
+
+    def _fail_message(self, error: ReceiveError) -> None:
+        """Notes the error, which the call gets behind the messages before, and drops what follows."""
+        if self._reader is not None:
+            self._reader.error = self._error = error.with_traceback(None)
+            self._pending.clear()
+            self.release(self.held_bytes)
+
+
+def new_inflated_window(max_message_bytes: int) -> OversizeWindow:
+    """Makes the bound on large inflated messages of a process: they are inflated as there is room, in turn."""
+    return OversizeWindow(max(32 * 2**20, max_message_bytes))

@@ -1,0 +1,106 @@
+"""Memory that peers may make a process hold while they send: shared by all its connections. Pure."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Holder(Protocol):
+    """A connection that holds received bytes."""
+
+    held_bytes: int
+
+    def shed(self) -> None:
+        """Fails the stream that holds most; its bytes are released before this returns."""
+
+
+class ReceiveBuffer:
+    """Accounts for the bytes of incomplete messages. Event loop only.
+
+    Args of the constructor:
+        max_bytes: Bound on them. Beyond, the connection that holds most has to shed.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._holders: set[Holder] = set()
+        self.held_bytes = 0
+
+    def add(self, holder: Holder, byte_count: int) -> None:
+        """Adds received bytes, or takes released ones away if the number is negative."""
+        self.held_bytes += byte_count
+        holder.held_bytes += byte_count
+        if holder.held_bytes:
+            self._holders.add(holder)
+        else:
+            self._holders.discard(holder)
+        while self.held_bytes > self._max_bytes:
+            before = self.held_bytes
+            max(self._holders, key=lambda each: each.held_bytes).shed()
+            if self.held_bytes >= before:
+                return
+
+
+class OversizeWindow:
+    """Grants windows for messages that are longer than a stream's window, in turn. Event loop only.
+
+    Without it either every stream could fill the memory of the longest message, or streams that each have received
+    a part of theirs would wait for each other indefinitely.
+
+    Args of the constructor:
+        max_bytes: Bound on what is granted at once; at least what one message may ask for.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self._left = max_bytes
+        self._granted: dict[object, int] = {}
+        self._waiting: deque[tuple[object, int, Callable[[int], None]]] = deque()
+
+    @property
+    def contended(self) -> bool:
+        """Whether messages wait."""
+        return bool(self._waiting)
+
+    def granted(self, owner: object) -> int:
+        """Returns the bytes that an owner was granted."""
+        return self._granted.get(owner, 0)
+
+    def ask(self, owner: object, byte_count: int, grant: Callable[[int], None]) -> None:
+        """Calls `grant` with the number of bytes when it is the owner's turn; once until it gives them back."""
+        self._waiting.append((owner, byte_count, grant))
+        self._grant()
+
+    def give_back(self, owner: object) -> int:
+        """Takes back what an owner was granted, or its request; returns the number of bytes."""
+        byte_count = self._granted.pop(owner, 0)
+        if byte_count:
+            self._left += byte_count
+        elif self._waiting:
+            self._waiting = deque(each for each in self._waiting if each[0] is not owner)
+        if self._waiting:
+            self._grant()
+        return byte_count
+
+    def _grant(self) -> None:
+        while self._waiting and self._waiting[0][1] <= self._left:
+            owner, byte_count, grant = self._waiting.popleft()
+            self._left -= byte_count
+            self._granted[owner] = byte_count
+            grant(byte_count)
+
+
+class ReceiveMemory:
+    """Bounds what all connections of a process hold. Event loop only.
+
+    Args of the constructor:
+        buffer_bytes: Bound on incomplete messages within their windows.
+        oversize_bytes: Bound on windows beyond those.
+    """
+
+    def __init__(self, buffer_bytes: int, oversize_bytes: int) -> None:
+        self.buffer = ReceiveBuffer(buffer_bytes)
+        self.oversize = OversizeWindow(oversize_bytes)

@@ -1,0 +1,119 @@
+"""Bounds of one connection and of all connections of a process, each with its reason."""
+
+from __future__ import annotations
+
+from typing import Final
+
+MAX_STREAMS: Final = 256
+"""Concurrent streams of a connection. Clients queue further calls or open another connection."""
+
+STREAM_WINDOW_BYTES: Final = 256 * 1024
+"""Receive window of a stream: 113 faces of 48 x 48."""
+
+CONNECTION_WINDOW_BYTES: Final = 2**30
+"""Receive window of a connection. Never the bound: stream windows and `RECEIVE_BUFFER_BYTES` are."""
+
+DATA_FRAME_BYTES: Final = 128 * 1024
+"""Maximum frame size: 56 faces of 48 x 48. A message in one frame costs half of what it costs in five of 16 KiB.
+Half of a stream's window, so that a window update is on its way while the second half arrives."""
+
+HEADER_LIST_BYTES: Final = 256 * 1024
+"""Maximum decoded header list (RFC 9113, 6.5.2). Longer ones end the connection, because only references to long
+entries of the HPACK table reach it; what is below and above the limit of metadata fails its stream alone."""
+
+HEADER_COUNT: Final = 4096
+"""Maximum fields of a header block: creating 4,096 takes about 1 ms."""
+
+SETTINGS_PER_FRAME: Final = 32
+"""Maximum entries of a SETTINGS frame; six are defined, and 2,700 fit into one of 16 KiB."""
+
+OUTBOUND_ACKS: Final = 1000
+"""Maximum queued acknowledgements of PING and SETTINGS (CVE-2019-9512, CVE-2019-9515)."""
+
+CONTINUATIONS: Final = 8
+"""Maximum CONTINUATION frames of a header block (CVE-2024-27316)."""
+
+RESET_RATE: Final = (10_000, 6_000)
+"""Burst and rate per second of RST_STREAM. Wide, because deadlines that pass reset calls: 256 streams of 50 ms are
+5,120 a second. Resets of younger streams are charged to the abuse budget."""
+
+GLITCH_RATE: Final = (20_000, 2_000)
+"""Burst and rate per second of what nghttp2 finds suspicious, such as frames on closed streams. Wide, because
+calls that are answered early leave up to a window of frames on their way."""
+
+ABUSE_CAPACITY: Final = 1000.0
+"""Frames without use that a peer may send at once: a client may reset all its calls, some times over."""
+
+ABUSE_REFILL_PER_S: Final = 200.0
+"""Frames without use that a peer may send per second. Clients ping and probe the bandwidth some ten times."""
+
+ABUSE_REFILL_PER_ANSWER: Final = 4.0
+"""Frames without use that belong to an answer: a window update or two and a ping."""
+
+FREE_ANSWER_CAPACITY: Final = 500.0
+"""Answers at once to requests that cost their peer next to nothing, such as an unknown method."""
+
+FREE_ANSWERS_PER_S: Final = 500.0
+"""Such answers per second; beyond, the connection is read more slowly. A prober asks once a second or so."""
+
+EARLY_RESET_S: Final = 0.05
+"""Age of a stream up to which its reset is charged. Later ones are deadlines or impatience, not a flood."""
+
+SLICE_BYTES: Final = 16 * 1024
+"""Bytes parsed before the clock is looked at: 1,000 requests of 16 bytes take about 1.5 ms."""
+
+LARGE_FRAME_BYTES: Final = 512
+"""Mean size above which frames count as large: a call of one face has 1,150 bytes a frame, a flood 10 to 30."""
+
+MAX_SLICE_BYTES: Final = 128 * 1024
+"""The same while frames are large."""
+
+EVENTS_PER_CHECK: Final = 32
+"""Events handled before the clock is looked at: requests that are answered at once take about 10 us each."""
+
+ITERATION_S: Final = 0.003
+"""Time of one connection per event-loop iteration; then others have theirs. 128 single-face calls fit."""
+
+QUEUED_ANSWER_BYTES: Final = 64 * 1024
+"""Unsent bytes of a stream above which its handler has to wait."""
+
+QUEUED_BYTES: Final = 256 * 1024
+"""Unsent bytes of a connection above which all its handlers have to wait."""
+
+RECEIVE_BUFFER_BYTES: Final = 24 * 2**20
+"""Bytes of incomplete messages, all connections together and within their windows. Beyond, the connection that
+holds most loses the stream that holds most."""
+
+OVERSIZE_WINDOW_BYTES: Final = 32 * 2**20
+"""Window of all messages together that are longer than a stream's window, granted in turn. If one message may be
+longer, that."""
+
+OVERSIZE_S: Final = 20.0
+"""Time in which a message with an oversize window must be complete while others wait for theirs."""
+
+HANDSHAKE_S: Final = 10.0
+"""Time in which a connection must have begun, and its bytes must have become whole frames before it is pinged."""
+
+MESSAGE_S: Final = 60.0
+"""Time in which a message that has begun, and the only message of a unary call, must be complete."""
+
+UNSENT_S: Final = 60.0
+"""Time in which a peer must take an answer: by its windows per stream, by reading its socket per connection."""
+
+IDLE_S: Final = 60.0
+"""Time without a frame after which a peer is pinged, as gRPC's server does."""
+
+PING_S: Final = 20.0
+"""Time in which it must send any whole frame, such as the acknowledgement."""
+
+GOAWAY_S: Final = 10.0
+"""Time between the announcement of a shutdown and the last GOAWAY if the peer acknowledges nothing."""
+
+LINGER_S: Final = 2.0
+"""Time for which the input of a closed connection is discarded, because a reset would destroy its GOAWAY."""
+
+LINGER_BYTES: Final = 1024 * 1024
+"""Maximum input that is so discarded."""
+
+SHUTDOWN_S: Final = 1.0
+"""Time in which peers may leave by themselves when the server stops, as with gRPC's server."""

@@ -1,0 +1,196 @@
+"""One stream of a connection; the layer above derives from it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from ferserve_server.http2.engine import ErrorCode
+from ferserve_server.http2.limits import STREAM_WINDOW_BYTES, UNSENT_S
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+    from ferserve_server.http2.engine import Engine, Headers
+    from ferserve_server.http2.flow_control import ReceiveMemory
+
+
+class Connection(Protocol):
+    """Implements what streams use of `connection.H2Connection`, where it is described. Event loop only."""
+
+    held_bytes: int
+
+    @property
+    def engine(self) -> Engine:
+        """The protocol engine."""
+
+    @property
+    def memory(self) -> ReceiveMemory:
+        """Bounds what all connections hold."""
+
+    @property
+    def now(self) -> Callable[[], float]:
+        """Returns the time, in seconds."""
+
+    @property
+    def bytes_at(self) -> float:
+        """When the last bytes came, in seconds."""
+
+    @property
+    def transport(self) -> asyncio.BaseTransport | None:
+        """Carries the bytes, and knows the peer."""
+
+    def shed(self) -> None:
+        """Fails the request that holds most."""
+
+    def respond(self, stream: Stream, headers: Headers, body: bytes, trailers: Headers, /) -> None:
+        """Sends a whole response."""
+
+    def send_headers(self, stream: Stream, headers: Headers, /, *, end: bool = False) -> None:
+        """Sends headers."""
+
+    def send_data(self, stream: Stream, data: bytes, /) -> None:
+        """Sends data, as the peer takes it."""
+
+    def send_trailers(self, stream: Stream, trailers: Headers, /) -> None:
+        """Ends the response when its data is sent."""
+
+    def reset(self, stream: Stream, code: ErrorCode, /) -> None:
+        """Ends the stream at once."""
+
+    def consume(self, stream_id: int, byte_count: int, /) -> None:
+        """Lets the peer send more."""
+
+    def consume_later(self, stream_id: int, byte_count: int, /) -> None:
+        """Lets the peer send more on the connection, with the next output."""
+
+    def set_window(self, stream_id: int, byte_count: int, /) -> None:
+        """Sets the size of a stream's window."""
+
+    def charge_answer(self) -> None:
+        """Counts an answer to a request that cost its caller next to nothing."""
+
+
+class Stream:
+    """Receives a request and sends a response. Event loop only.
+
+    Attributes:
+        connection: Carries it.
+        id: Its number.
+        opened_at: When its headers came, in seconds.
+        deadline: When it is reset if the peer has not taken the response, in seconds, or None.
+        remote_ended: Whether the request is complete.
+        local_ended: Whether the response is complete, sent or not.
+        blocked: Whether the peer takes no more for now: wait for `on_writable`.
+        unsent_since: Since when a part of the response waits for the peer, in seconds, or None.
+        held_bytes: Received bytes that are not released.
+        unconsumed_bytes: Released bytes in whose place the peer need not send more.
+        has_oversize_window: Whether it asked for a wider window, which it has since `window_granted_at`.
+    """
+
+    # Defaults of the class, because few streams ever set them.
+    deadline: float | None = None
+    local_ended = False
+    blocked = False
+    unsent_since: float | None = None
+    held_bytes = 0
+    unconsumed_bytes = 0
+    has_oversize_window = False
+    window_bytes = STREAM_WINDOW_BYTES
+    window_granted_at: float | None = None
+
+    def __init__(self, connection: Connection, stream_id: int, opened_at: float, *, ended: bool) -> None:
+        self.connection = connection
+        self.id = stream_id
+        self.opened_at = opened_at
+        self.remote_ended = ended
+
+    # For the layer above to implement
+
+    def on_headers(self, headers: Headers) -> None:
+        """Begins the request."""
+        raise NotImplementedError
+
+    def on_data(self, data: bytes, *, ended: bool) -> bool:
+        """Takes a DATA frame of an open stream, and consumes or holds its bytes; returns whether it was of use."""
+        raise NotImplementedError
+
+    def on_end(self) -> None:
+        """Notes that trailers ended the request."""
+        raise NotImplementedError
+
+    def on_writable(self) -> None:
+        """Notes that the stream is no longer blocked."""
+        raise NotImplementedError
+
+    def on_closed(self) -> None:
+        """Stops all work: the stream is closed, completely answered or not. Called once."""
+        raise NotImplementedError
+
+    def on_shed(self) -> None:
+        """Fails the request, because too many bytes of incomplete messages are held."""
+        raise NotImplementedError
+
+    # For the layer above to call
+
+    def hold(self, byte_count: int) -> None:
+        """Holds received bytes: the peer cannot send more in their place."""
+        self.held_bytes += byte_count
+        self.connection.memory.buffer.add(self.connection, byte_count)
+
+    def release(self, byte_count: int, *, renew: bool = True) -> None:
+        """Releases held bytes; `renew`: the peer may send more in their place."""
+        byte_count = min(byte_count, self.held_bytes)
+        if byte_count:
+            self.held_bytes -= byte_count
+            self.connection.memory.buffer.add(self.connection, -byte_count)
+            if renew:
+                self.connection.consume(self.id, byte_count)
+            else:
+                self.unconsumed_bytes += byte_count
+
+    def ask_for_window(self, missing_bytes: int) -> None:
+        """Widens the window, when it is the stream's turn, so that a message with so many bytes to come fits."""
+        oversize = self.connection.memory.oversize
+        # One byte is left, because nghttp2 clients, and so Node's, send the end only while they may send data.
+        more = missing_bytes + 1 - self.connection.engine.window_left(self.id)
+        if more <= 0:
+            return
+        if self.window_granted_at is not None:  # padding took a part, which is not held
+            self._widen(more)
+        elif not self.has_oversize_window:
+            self.has_oversize_window = True
+            oversize.ask(self, more, self._grant)
+
+    def narrow(self, *, renews: bool) -> None:
+        """Returns the window that `ask_for_window` got; `renews`: received bytes will be consumed."""
+        if self.has_oversize_window:
+            self.has_oversize_window, self.window_granted_at = False, None
+            self.connection.memory.oversize.give_back(self)
+            if renews:
+                self._widen(STREAM_WINDOW_BYTES - self.window_bytes)
+        if not self.remote_ended and not self.connection.engine.window_left(self.id):
+            self._widen(1)  # as above: padding took what was left for the end
+
+    def closed(self) -> None:
+        """Releases everything; for the connection to call."""
+        if self.held_bytes or self.unconsumed_bytes or self.has_oversize_window:
+            self.release(self.held_bytes, renew=False)
+            self.connection.consume_later(self.id, self.unconsumed_bytes)
+            self.connection.memory.oversize.give_back(self)
+        self.on_closed()
+
+    def check_times(self, now: float) -> None:
+        """Resets the stream if the peer does not take the response in time."""
+        if self.unsent_since is None:
+            return
+        if now - self.unsent_since > UNSENT_S or (self.deadline is not None and now > self.deadline):
+            self.connection.reset(self, ErrorCode.CANCEL)
+
+    def _grant(self, byte_count: int) -> None:
+        self.window_granted_at = self.connection.now()
+        self._widen(byte_count)
+
+    def _widen(self, byte_count: int) -> None:
+        self.window_bytes += byte_count
+        self.connection.set_window(self.id, self.window_bytes)

@@ -1,0 +1,87 @@
+"""How much a client may send ahead."""
+
+from __future__ import annotations
+
+import pytest
+from load.frames import PADDED, ErrorCode, Kind, write_frame
+
+from ferserve_server.http2 import limits
+from support.http2 import H2Bench, message_bytes
+
+
+@pytest.fixture
+def bench() -> H2Bench:
+    return H2Bench()
+
+
+def test_a_long_message_gets_the_room_it_needs_and_no_more(bench: H2Bench) -> None:
+    call = bench.open(1)
+    message = message_bytes(bytes(900_000))
+    granted, sent = limits.STREAM_WINDOW_BYTES, 0
+    while sent < len(message):
+        assert granted > sent
+        part = message[sent : min(granted, sent + 16_000)]
+        sent += len(part)
+        frames = bench.send(bench.data(1, part))
+        granted += sum(int.from_bytes(f.payload) for f in frames if f.kind == Kind.WINDOW_UPDATE and f.stream_id)
+    assert granted == len(message) + 1  # nghttp2 looks for the end only while it may send something
+    assert call.messages == [bytes(900_000)]
+
+
+@pytest.mark.parametrize("byte_count", [limits.STREAM_WINDOW_BYTES - 5, limits.STREAM_WINDOW_BYTES, 900_000])
+@pytest.mark.parametrize("padding", [0, 1, 255])
+def test_a_message_leaves_something_of_the_window_for_its_end(
+    bench: H2Bench, byte_count: int, padding: int
+) -> None:
+    call = bench.open(1)
+    message = message_bytes(bytes(byte_count))
+    left = limits.STREAM_WINDOW_BYTES
+    while message and left > 0:
+        extra = min(1 + padding, left - 1) if padding else 0
+        part = message[: min(left - extra, 15_000)]
+        message = message[len(part) :]
+        left -= len(part) + extra
+        payload = bytes([extra - 1]) + part + bytes(extra - 1) if extra else part
+        frames = bench.send(write_frame(Kind.DATA, PADDED if extra else 0, 1, payload))
+        left += sum(int.from_bytes(f.payload) for f in frames if f.kind == Kind.WINDOW_UPDATE and f.stream_id)
+    assert call.messages == [bytes(byte_count)]
+    assert left > 0
+
+
+def test_long_messages_get_their_room_in_turn(bench: H2Bench) -> None:
+    """Two of them do not fit at once, and do not wait for each other for ever."""
+    message = message_bytes(bytes(900_000))
+    granted = {1: limits.STREAM_WINDOW_BYTES, 3: limits.STREAM_WINDOW_BYTES}
+    sent = {1: 0, 3: 0}
+    bench.send(bench.headers(1), bench.headers(3))
+    order = []
+    while min(sent.values()) < len(message):
+        before = dict(sent)
+        for stream_id, at in before.items():
+            part = message[at : min(granted[stream_id], at + 16_000)]
+            sent[stream_id] += len(part)
+            for frame in bench.send(bench.data(stream_id, part)) if part else []:
+                if frame.kind == Kind.WINDOW_UPDATE and frame.stream_id:
+                    granted[frame.stream_id] += int.from_bytes(frame.payload)
+                    order.append(frame.stream_id)
+        assert sent != before
+    assert order == [1, 3]
+    assert [len(call.messages) for call in bench.calls] == [1, 1]
+
+
+def test_a_stream_may_send_on_only_as_its_messages_are_taken(bench: H2Bench) -> None:
+    call = bench.open(1)
+    call.is_unary = call.ready = False
+    message = message_bytes(bytes(15_000))
+    count = limits.STREAM_WINDOW_BYTES // len(message)
+    frames = bench.send(*(bench.data(1, message) for _ in range(count)))
+    assert ([frame for frame in frames if frame.stream_id == 1], call.messages) == ([], [])
+    call.ready = True
+    call.stream.deliver()
+    assert len(call.messages) == count
+    (update,) = [frame for frame in bench.read() if frame.stream_id == 1]
+    assert update.kind == Kind.WINDOW_UPDATE
+    assert int.from_bytes(update.payload) >= limits.STREAM_WINDOW_BYTES // 2
+    call.ready = False
+    bench.send(*(bench.data(1, message) for _ in range(5 + count)))
+    assert bench.error_code() == ErrorCode.FLOW_CONTROL_ERROR

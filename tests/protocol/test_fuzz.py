@@ -1,0 +1,12 @@
+"""A few hundred mutated conversations; `make fuzz` plays more."""
+
+from __future__ import annotations
+
+from protocol.fuzz import converse
+
+_COUNT = 300
+
+
+async def test_mutated_conversations_harm_nobody() -> None:
+    for seed in range(_COUNT):
+        converse(seed)
