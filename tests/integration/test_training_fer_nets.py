@@ -1,4 +1,4 @@
-"""What only nets of convolutions have: fused norms, bfloat16, growing views, votes of FER+, several teachers."""
+"""Tests what nets of convolutions alone have: fused norms, bfloat16, growing views, more heads, teachers."""
 
 import json
 from dataclasses import replace
@@ -17,6 +17,7 @@ from ferserve_training.evaluation.record import read_evaluation
 from ferserve_training.export.drawn_faces import draw_faces
 from ferserve_training.export.export import export_version
 from ferserve_training.labels import VOTE_COUNT, VOTES
+from ferserve_training.loop.inputs import LessonInputs
 from ferserve_training.loop.learner import Lesson, new_learner
 from ferserve_training.loop.precision import faster_precision
 from ferserve_training.loop.records import RunSettings
@@ -150,7 +151,7 @@ def run_with_votes(tmp_path_factory, faces, votes):
     )
     directory = RunDirectory(folder / "run")
     directory.create(settings)
-    train(recipe, data, settings, directory, lambda _record, _left: None, votes=shares)
+    train(recipe, data, settings, directory, lambda _record, _left: None, LessonInputs(votes=shares))
     result = CliRunner().invoke(
         app, ["evaluate", str(folder / "run"), "--data", str(folder / "faces")], catch_exceptions=False
     )
@@ -158,14 +159,14 @@ def run_with_votes(tmp_path_factory, faces, votes):
     return folder / "run"
 
 
-def test_a_net_that_learnt_votes_is_exported_with_its_doubt_that_there_is_a_face(run_with_votes, tmp_path):
+def test_a_version_answers_with_the_probability_that_the_image_is_no_face(run_with_votes, tmp_path):
     trained = load_trained(RunDirectory(run_with_votes))
 
     version = export_version(trained, read_evaluation(run_with_votes), tmp_path)
 
     faces = draw_faces(8)
     outputs = tf.saved_model.load(str(version)).signatures["serving_default"](faces=tf.constant(faces))
-    expected = tf.nn.softmax(trained.model(faces.astype(np.float32), training=False)[1])[:, -1]
+    expected = tf.sigmoid(trained.model(faces.astype(np.float32), training=False)[-1])[:, 0]
     assert outputs["not_a_face"].shape == (8,)
     assert np.asarray(outputs["not_a_face"]) == pytest.approx(np.asarray(expected), abs=1e-5)
     manifest = json.loads((version / "assets.extra" / "manifest.json").read_text("utf-8"))

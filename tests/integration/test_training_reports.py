@@ -16,6 +16,7 @@ from ferserve_training.errors import TrainingError
 from ferserve_training.export.drawn_faces import draw_faces
 from ferserve_training.export.saved_model import run_saved_model
 from ferserve_training.labels import LABELS
+from ferserve_training.loop.inputs import LessonInputs
 from ferserve_training.loop.request import RunRequest
 from ferserve_training.loop.run_directory import RunDirectory
 from ferserve_training.loop.scoring import score
@@ -48,7 +49,7 @@ def _train(path, data_path, name, overrides=(), teacher=None):
     settings = request.settle(recipe, data.sha256, len(data.training), "tensorflow")
     directory.create(settings)
     taught = [load_teacher(teacher)] if teacher else []
-    return train(recipe, data, settings, directory, lambda _record, _left: None, teachers=taught)
+    return train(recipe, data, settings, directory, lambda _record, _left: None, LessonInputs(teachers=taught))
 
 
 @pytest.fixture(scope="module")

@@ -28,7 +28,8 @@ PLAIN_NET = ChainSpec((Conv(4), Pool(), Flatten(), Dense(7, relu=False)))
 
 def plain_recipe(**changes: object) -> Recipe:
     """A net without batch norm or dropout, averaged and decayed."""
-    optimisation = replace(smoke_version(RECIPES["fer-nano"]).optimisation, grows=False, **changes)
+    changes = {"grows": False, "not_a_face_share": 0.0} | changes
+    optimisation = replace(smoke_version(RECIPES["fer-nano"]).optimisation, **changes)
     return Recipe("plain", "", PLAIN_NET, RECIPES["fer-nano"].augmentation, optimisation, 1)
 
 

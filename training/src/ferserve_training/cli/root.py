@@ -8,6 +8,7 @@ from typing import Final
 import typer
 
 from ferserve_training.cli.audit import audit
+from ferserve_training.cli.bank import bank
 from ferserve_training.cli.compare import compare
 from ferserve_training.cli.data_check import data_check
 from ferserve_training.cli.evaluate import evaluate
@@ -25,6 +26,9 @@ from ferserve_training.errors import TrainingError
 _ENVIRONMENT: Final = MappingProxyType(
     {
         "KERAS_BACKEND": "tensorflow",
+        # TensorFlow turns oneDNN on by itself only where there is AVX-512. Training steps on an AMD EPYC with AVX2
+        # took 1.3 (fer-base) to 1.5 (fer-nano) times as much processor time without it.
+        "TF_ENABLE_ONEDNN_OPTS": "1",
         "TF_CPP_MIN_LOG_LEVEL": "2",
     }
 )
@@ -47,6 +51,7 @@ app = typer.Typer(
 )
 app.command("list")(list_recipes)
 app.command("data-check")(data_check)
+app.command("bank")(bank)
 app.command("train")(train)
 app.command("evaluate")(evaluate)
 app.command("export")(export)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from ferserve_training.errors import RunError
-from ferserve_training.labels import FACE_SIZE, VOTES
+from ferserve_training.labels import FACE_SIZE
 from ferserve_training.nets.folded import apply_head, folded_features
 from ferserve_training.nets.folding import FoldedNet
 
@@ -29,8 +29,8 @@ def write_saved_model(net: FoldedNet | keras.Model, temperature: float, folder: 
     """Write a SavedModel whose `serving_default` takes raw faces.
 
     The signature maps `faces`, uint8 [None, 48, 48, 1], to `probabilities`, float32 [None, 7] (softmax of the
-    logits over the temperature), and `logits`, float32 [None, 7] (before the temperature). A net that learnt from
-    FER+ also gives `not_a_face`, float32 [None]: the share of taggers that it expects to see no face.
+    logits over the temperature), and `logits`, float32 [None, 7] (before the temperature). A net with a
+    head for it also gives `not_a_face`, float32 [None]: the probability that the image shows no face.
 
     Args:
         net: What to serve: a folded net, or a Keras model from grey levels to logits.
@@ -74,13 +74,16 @@ def _folded_outputs(module: tf.Module, net: FoldedNet) -> _Outputs:
     if net.vote_kernel is not None:
         module.vote_kernel = tf.Variable(net.vote_kernel, trainable=False, name="vote_kernel")
         module.vote_bias = tf.Variable(net.vote_bias, trainable=False, name="vote_bias")
+    if net.not_a_face_kernel is not None:
+        module.not_a_face_kernel = tf.Variable(net.not_a_face_kernel, trainable=False, name="not_a_face_kernel")
+        module.not_a_face_bias = tf.Variable(net.not_a_face_bias, trainable=False, name="not_a_face_bias")
 
     def outputs_of(images: tf.Tensor) -> dict[str, tf.Tensor]:
         features = folded_features(net.spec, module.kernels, module.biases, images)
         outputs = {LOGITS_NAME: apply_head(features, module.kernels[-1], module.biases[-1])}
-        if net.vote_kernel is not None:
-            votes = tf.nn.softmax(apply_head(features, module.vote_kernel, module.vote_bias))
-            outputs[NOT_A_FACE_NAME] = votes[:, VOTES.index("NF")]
+        if net.not_a_face_kernel is not None:
+            logit = apply_head(features, module.not_a_face_kernel, module.not_a_face_bias)
+            outputs[NOT_A_FACE_NAME] = tf.sigmoid(logit)[:, 0]
         return outputs
 
     return outputs_of

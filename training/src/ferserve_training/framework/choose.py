@@ -40,6 +40,9 @@ class Framework(Protocol):
     def gamma(self, shape: Sequence[Any], seed: Tensor, stream: int, alpha: float) -> Tensor:
         """Draw float32 numbers from the gamma distribution of rate 1, likewise."""
 
+    def normal(self, shape: Sequence[Any], seed: Tensor, stream: int) -> Tensor:
+        """Draw float32 numbers from the standard normal distribution, likewise."""
+
     def warp(self, images: Tensor, transforms: Tensor, fill: str) -> Tensor:
         """Sample float32 images [N, H, W, 1] where `transforms`, float32 [N, 8], send each pixel, bilinearly.
 

@@ -35,6 +35,11 @@ def gamma(shape: Sequence[Any], seed: jax.Array, stream: int, alpha: float) -> j
     return jax.random.gamma(_key(seed, stream), alpha, shape, jnp.float32)
 
 
+def normal(shape: Sequence[Any], seed: jax.Array, stream: int) -> jax.Array:
+    """Draw float32 numbers from the standard normal distribution; see `Framework`."""
+    return jax.random.normal(_key(seed, stream), shape, jnp.float32)
+
+
 def warp(images: jax.Array, transforms: jax.Array, fill: str) -> jax.Array:
     """Sample images at other places; see `Framework`.
 

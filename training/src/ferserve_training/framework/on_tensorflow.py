@@ -47,6 +47,11 @@ def gamma(shape: Sequence[Any], seed: tf.Tensor, stream: int, alpha: float) -> t
     return tf.random.stateless_gamma(shape, seed + tf.constant([stream, 0]), alpha)
 
 
+def normal(shape: Sequence[Any], seed: tf.Tensor, stream: int) -> tf.Tensor:
+    """Draw float32 numbers from the standard normal distribution; see `Framework`."""
+    return tf.random.stateless_normal(shape, seed + tf.constant([stream, 0]))
+
+
 def warp(images: tf.Tensor, transforms: tf.Tensor, fill: str) -> tf.Tensor:
     """Sample images at other places; see `Framework`."""
     return tf.raw_ops.ImageProjectiveTransformV3(

@@ -30,6 +30,10 @@ class RunSettings:
         votes: File of the votes of FER+ that a second head learnt from, or None.
         precision: Of the maps while training: 'float32' or 'bfloat16'.
         start: Folder of the run or version whose weights it went on from, or None.
+        bank: Folder of the view bank that it learnt from, or None.
+        bank_rounds: Rounds of it that were finished when the run began; later ones are not used.
+        bank_sha256: Digest of these.
+        non_faces: Folder of pictures without people that non-faces were cut from, or None.
     """
 
     recipe: str
@@ -45,6 +49,10 @@ class RunSettings:
     votes: str | None = None
     precision: Precision = "float32"
     start: str | None = None
+    bank: str | None = None
+    bank_rounds: int = 0
+    bank_sha256: str | None = None
+    non_faces: str | None = None
 
     @property
     def budget(self) -> Budget:

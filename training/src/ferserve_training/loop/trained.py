@@ -24,7 +24,7 @@ class Trained:
         settings: Of the run.
         history: All epochs.
         model: From grey levels, float32 [N, 48, 48, 1], to logits, float32 [N, 7], and of FER+'s votes, float32
-            [N, 10], where the run learnt from them.
+            [N, 10], where the run learnt from them, and of no face, float32 [N, 1], where it has that head.
         weights_sha256: Digest of the weights.
     """
 
@@ -52,7 +52,13 @@ def load_trained(directory: RunDirectory) -> Trained:
     if checkpoint is None:
         raise RunError(f"{directory.path}: has not finished its first epoch")
     recipe = resolve_recipe(settings.recipe, settings.overrides, smoke=settings.smoke)
-    model = build_net(recipe.net, seed=0, pretrained=False, with_votes=settings.votes is not None)
+    model = build_net(
+        recipe.net,
+        seed=0,
+        pretrained=False,
+        with_votes=settings.votes is not None,
+        with_not_a_face=recipe.optimisation.not_a_face_share > 0,
+    )
     digest = hashlib.sha256()
     try:
         part = next(name for name in ("best", "averaged", "weights") if f"{name}/0" in checkpoint.state)

@@ -35,6 +35,13 @@ def augment(images: Tensor, seed: Tensor, ranges: Augmentation) -> Tensor:
     return views_of(images, [*draws, *more], ranges)
 
 
+def mirror(images: Tensor, seed: Tensor, probability: float) -> Tensor:
+    """Mirror some of the images, uint8 [N, 48, 48, 1], and give them as float32; the seed alone decides which."""
+    views = ops.cast(images, "float32")
+    draws = framework().uniform([ops.shape(images)[0]], seed, 0)
+    return ops.where((draws < probability)[:, None, None, None], ops.flip(views, axis=2), views)
+
+
 def views_of(images: Tensor, draws: list[Tensor], ranges: Augmentation) -> Tensor:
     """Make the views that some draws ask for.
 
