@@ -19,6 +19,7 @@ from ferserve_training.cli.quantize import quantize
 from ferserve_training.cli.recipes import list_recipes
 from ferserve_training.cli.report import report
 from ferserve_training.cli.results import results
+from ferserve_training.cli.robustness import robustness
 from ferserve_training.cli.train import train
 from ferserve_training.errors import TrainingError
 
@@ -54,6 +55,7 @@ app.command("data-check")(data_check)
 app.command("bank")(bank)
 app.command("train")(train)
 app.command("evaluate")(evaluate)
+app.command("robustness")(robustness)
 app.command("export")(export)
 app.command("merge")(merge)
 app.command("publish-ensemble")(publish_ensemble)
@@ -64,11 +66,24 @@ app.command("audit")(audit)
 app.command("results")(results)
 
 
+def _check_backend(name: str) -> None:
+    """Reject a framework that no net is trained with, before Keras tries to import it.
+
+    Raises:
+        TrainingError: `name` is neither of the two.
+    """
+    if name not in ("tensorflow", "jax"):
+        raise TrainingError(
+            f"KERAS_BACKEND is {name}; nets are trained with tensorflow or jax: set one of them, or leave it out"
+        )
+
+
 def main() -> None:
     """Run the command line; a `TrainingError` becomes one line on stderr and exit code 1."""
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     try:
+        _check_backend(os.environ["KERAS_BACKEND"])
         app()
     except TrainingError as error:
         print(f"ferserve-train: {error}", file=sys.stderr)

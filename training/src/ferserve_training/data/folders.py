@@ -1,4 +1,4 @@
-"""The folder layout of the usual FER-2013 download: `train/<emotion>/*` and `test/<emotion>/*`."""
+"""Reads the folder layout of the usual FER-2013 download: `train/<emotion>/*` and `test/<emotion>/*`."""
 
 import hashlib
 from pathlib import Path, PurePosixPath
@@ -66,7 +66,7 @@ def load_faces(source: Path, on_fault: OnFault = refuse) -> FaceData:
             on_fault(fault)
             continue
         splits[split].add(image, label, path.name)
-        digest.update(f"{split}/{LABELS[label]}/{path.name}\0".encode())
+        digest.update(f"{split}/{LABELS[label]}/{path.name}\0".encode("utf-8", "surrogateescape"))
         digest.update(image.tobytes())
     for name, faces in splits.items():
         for label in range(CLASS_COUNT):

@@ -1,4 +1,4 @@
-"""A set of the user's own: `<emotion>/*`, or `train/<emotion>/*` with `validation/<emotion>/*`."""
+"""Reads a set of the user's own: `<emotion>/*`, or `train/<emotion>/*` with `validation/<emotion>/*`."""
 
 import hashlib
 from pathlib import Path, PurePosixPath
@@ -41,7 +41,7 @@ def load_own(
             on_fault(fault)
             continue
         splits[split].add(image, label, path.name)
-        digest.update(f"{split}/{LABELS[label]}/{path.name}\0".encode())
+        digest.update(f"{split}/{LABELS[label]}/{path.name}\0".encode("utf-8", "surrogateescape"))
         digest.update(image.tobytes())
     if splits[""].names and (splits["train"].names or splits["validation"].names):
         raise DataError(source, "holds faces both inside and outside of train and validation")

@@ -20,6 +20,11 @@ def softmax(logits: npt.NDArray[np.floating], temperature: float = 1.0) -> npt.N
     return np.asarray(powers / powers.sum(axis=1, keepdims=True))
 
 
+def sigmoid(logits: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+    """Turn logits of any shape into probabilities, float64, without overflow."""
+    return np.asarray(0.5 * (1.0 + np.tanh(0.5 * np.asarray(logits, np.float64))))
+
+
 def negative_log_likelihood(
     logits: npt.NDArray[np.floating], labels: npt.NDArray[np.integer], temperature: float = 1.0
 ) -> float:

@@ -8,6 +8,7 @@ from typing import Final
 import numpy as np
 
 from ferserve_training.errors import RunError
+from ferserve_training.evaluation.robustness import Robustness
 from ferserve_training.evaluation.scores import Evaluation
 from ferserve_training.export.complete import complete_version
 from ferserve_training.export.drawn_faces import draw_faces
@@ -44,6 +45,8 @@ def export_version(
     model_repo: Path,
     *,
     onnx: OnnxWeights | None = OnnxWeights.FLOAT32,
+    robustness: Robustness | None = None,
+    parent: Robustness | None = None,
 ) -> Path:
     """Publish a net as the next version of the model that its recipe names.
 
@@ -52,6 +55,8 @@ def export_version(
         evaluation: Its figures.
         model_repo: Root of the model repository.
         onnx: What `model.onnx` stores weights as; None writes no such file.
+        robustness: Figures on degraded faces for the card, of the same weights; None where not measured.
+        parent: The same of the version before, or None.
 
     Returns:
         The folder of the version.
@@ -83,13 +88,19 @@ def export_version(
             write_onnx(onnx_model_of(served, evaluation.temperature, trained.recipe.name, onnx), path)
             difference = check_onnx(path, faces[:GOLDEN_COUNT], probabilities[:GOLDEN_COUNT], onnx)
             onnx_facts = OnnxFacts(onnx, difference)
-        facts = replace(_facts(trained, evaluation, draft.version), onnx=onnx_facts)
+        facts = replace(
+            _facts(trained, evaluation, draft.version),
+            onnx=onnx_facts,
+            robustness=robustness,
+            parent=parent,
+        )
         complete_version(facts, draft.folder, faces, probabilities)
     return model_folder / str(draft.version)
 
 
 def _facts(trained: Trained, evaluation: Evaluation, version: int) -> VersionFacts:
     settings = trained.settings
+    has_not_a_face = trained.recipe.optimisation.not_a_face_share > 0
     seconds = sum(record.seconds for record in trained.history)
     # What trained it and what exported it may differ; both are said.
     made_by, versions = settings.framework, framework().versions()
@@ -111,7 +122,7 @@ def _facts(trained: Trained, evaluation: Evaluation, version: int) -> VersionFac
             _PROTOCOL.format(split=evaluation.split, kept=_kept_text(trained)),
             made_by,
         ),
-        outputs=(PROBABILITIES_NAME, LOGITS_NAME, *([NOT_A_FACE_NAME] if settings.votes is not None else [])),
+        outputs=(PROBABILITIES_NAME, LOGITS_NAME, *([NOT_A_FACE_NAME] if has_not_a_face else [])),
     )
 
 

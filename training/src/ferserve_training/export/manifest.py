@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ferserve_training.errors import RunError
+from ferserve_training.evaluation.robustness import Robustness
 from ferserve_training.evaluation.scores import Evaluation
 from ferserve_training.export.onnx_weights import OnnxWeights
 from ferserve_training.labels import FACE_SIZE, LABELS
@@ -129,6 +130,8 @@ class VersionFacts:
         provenance: How it came about.
         outputs: What the signature answers with, by name.
         onnx: Of its ONNX file, if it has one.
+        robustness: Figures on degraded faces and non-faces, if they were measured.
+        parent: The same of the version before, if they are to be shown beside them.
     """
 
     name: str
@@ -139,6 +142,8 @@ class VersionFacts:
     provenance: Provenance
     outputs: tuple[str, ...] = ("probabilities", "logits")
     onnx: OnnxFacts | None = None
+    robustness: Robustness | None = None
+    parent: Robustness | None = None
 
 
 def manifest_of(facts: VersionFacts, files: dict[str, str]) -> dict[str, Any]:
@@ -161,6 +166,7 @@ def manifest_of(facts: VersionFacts, files: dict[str, str]) -> dict[str, Any]:
         "mac_count": facts.net.mac_count,
         "parameter_count": facts.net.parameter_count,
         "temperature": facts.evaluation.temperature,
+        "decisions": asdict(facts.evaluation.decisions),
         "metrics": facts.evaluation.metrics,
         "training": {
             "recipe": made.recipe,

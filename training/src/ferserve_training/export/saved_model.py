@@ -96,16 +96,18 @@ def _model_outputs(module: tf.Module, model: keras.Model) -> _Outputs:
 
 
 Scores = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
+Outputs = dict[str, npt.NDArray[np.float32]]
+"""What a version answers with, by name; one row a face each."""
 
 
-def load_saved_model(folder: Path) -> Callable[[npt.NDArray[np.uint8]], Scores]:
-    """Load a version anew.
+def load_outputs(folder: Path) -> Callable[[npt.NDArray[np.uint8]], Outputs]:
+    """Load a version from its files.
 
     Args:
         folder: The version.
 
     Returns:
-        A function from faces, uint8 [N, 48, 48, 1], to probabilities and logits, float32 [N, 7] each.
+        A function from faces, uint8 [N, 48, 48, 1], to all outputs; many faces are asked about in batches.
 
     Raises:
         RunError: The version has no SavedModel.
@@ -114,19 +116,28 @@ def load_saved_model(folder: Path) -> Callable[[npt.NDArray[np.uint8]], Scores]:
         raise RunError(f"{folder}: has no SavedModel; name the version that it was made of")
     loaded = tf.saved_model.load(str(folder))
 
-    def run(faces: npt.NDArray[np.uint8]) -> Scores:
-        outputs = loaded.signatures["serving_default"](**{INPUT_NAME: tf.constant(faces)})
-        return np.asarray(outputs[PROBABILITIES_NAME]), np.asarray(outputs[LOGITS_NAME])
+    def run(faces: npt.NDArray[np.uint8]) -> Outputs:
+        parts = [
+            loaded.signatures["serving_default"](**{INPUT_NAME: tf.constant(faces[at : at + _BATCH])})
+            for at in range(0, len(faces), _BATCH)
+        ]
+        return {name: np.concatenate([np.asarray(part[name]) for part in parts]) for name in parts[0]}
 
     return run
 
 
 def run_saved_model(folder: Path, faces: npt.NDArray[np.uint8]) -> Scores:
-    """Load a version anew and score faces, uint8 [N, 48, 48, 1], with it: probabilities and logits."""
-    return load_saved_model(folder)(faces)
+    """Load a version from its files and score faces with it.
 
+    Args:
+        folder: The version.
+        faces: uint8 [N, 48, 48, 1].
 
-def score_in_batches(folder: Path, faces: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    """Load a version anew and give the logits of many faces, uint8 [N, 48, 48, 1]: float32 [N, 7]."""
-    run = load_saved_model(folder)
-    return np.concatenate([run(faces[start : start + _BATCH])[1] for start in range(0, len(faces), _BATCH)])
+    Returns:
+        Probabilities and logits, float32 [N, 7] each.
+
+    Raises:
+        RunError: The version has no SavedModel.
+    """
+    outputs = load_outputs(folder)(faces)
+    return outputs[PROBABILITIES_NAME], outputs[LOGITS_NAME]

@@ -1,4 +1,4 @@
-"""The one place that asks which framework computes."""
+"""Asks which framework computes; nothing else does."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -49,6 +49,17 @@ class Framework(Protocol):
         The first six map an output pixel (x, y) to the input's (a0 x + a1 y + a2, b0 x + b1 y + b2), the last two
         are 0. Beyond the edge lies the picture mirrored ('REFLECT') or its outermost pixel ('NEAREST').
         """
+
+
+def _pin_keras_settings() -> None:
+    """Set what a user's keras.json may have changed; the nets are written for these values."""
+    keras.config.set_image_data_format("channels_last")
+    keras.config.set_floatx("float32")
+    keras.config.set_epsilon(1e-7)
+    keras.config.set_dtype_policy("float32")
+
+
+_pin_keras_settings()
 
 
 @cache  # also keeps AutoGraph from looking inside

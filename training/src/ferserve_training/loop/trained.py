@@ -10,7 +10,7 @@ from ferserve_training.errors import RunError
 from ferserve_training.loop.records import EpochRecord, RunSettings
 from ferserve_training.loop.run_directory import RunDirectory
 from ferserve_training.nets.build import build_net
-from ferserve_training.nets.trainable import logits_only
+from ferserve_training.nets.trainable import logits_only, not_a_face_output
 from ferserve_training.recipes.recipe import Recipe
 from ferserve_training.recipes.resolve import resolve_recipe
 
@@ -38,6 +38,16 @@ class Trained:
     def classifier(self) -> keras.Model:
         """The part that answers with the seven logits."""
         return logits_only(self.model)
+
+    @property
+    def answering(self) -> keras.Model:
+        """The part that answers with the seven logits and, where there is that head, the logit of no face."""
+        not_a_face = not_a_face_output(self.model)
+        if not_a_face is None:
+            return self.classifier
+        logits = self.model.outputs[0]
+        columns = keras.layers.Concatenate()([logits, not_a_face.outputs[0]])
+        return keras.Model(self.model.inputs[0], columns)
 
 
 def load_trained(directory: RunDirectory) -> Trained:
