@@ -10,6 +10,7 @@ import typer
 from ferserve_training.cli.audit import audit
 from ferserve_training.cli.bank import bank
 from ferserve_training.cli.compare import compare
+from ferserve_training.cli.crop import crop
 from ferserve_training.cli.data_check import data_check
 from ferserve_training.cli.evaluate import evaluate
 from ferserve_training.cli.export import export
@@ -51,6 +52,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("list")(list_recipes)
+app.command("crop")(crop)
 app.command("data-check")(data_check)
 app.command("bank")(bank)
 app.command("train")(train)

@@ -25,6 +25,7 @@ from ferserve_training.export.saved_model import (
     run_saved_model,
     write_saved_model,
 )
+from ferserve_training.export.smoke_repository import check_takes_smoke_runs
 from ferserve_training.framework.choose import framework
 from ferserve_training.loop.scoring import score
 from ferserve_training.loop.trained import Trained
@@ -62,12 +63,15 @@ def export_version(
         The folder of the version.
 
     Raises:
-        RunError: The run is unfinished, the figures are those of other weights, or the exported net computes
+        RunError: The run is unfinished, a smoke run is to go beside real models, the figures are those of other
+            weights, or the exported net computes
             other logits than the trained one, or the ONNX file other probabilities than the exported net.
         TrainingError: The repository cannot be written, or the net has a layer that no ONNX is written for.
     """
     if evaluation.weights_sha256 != trained.weights_sha256:
         raise RunError("the evaluation is of an earlier checkpoint: run 'ferserve-train evaluate' again")
+    if trained.settings.smoke:
+        check_takes_smoke_runs(model_repo)
     progress = trained.history[-1].progress
     if progress < 1:
         raise RunError(f"the run stands at {progress:.0%}: finish it with 'ferserve-train train --resume'")
@@ -121,6 +125,7 @@ def _facts(trained: Trained, evaluation: Evaluation, version: int) -> VersionFac
             settings.training_count,
             _PROTOCOL.format(split=evaluation.split, kept=_kept_text(trained)),
             made_by,
+            smoke=settings.smoke,
         ),
         outputs=(PROBABILITIES_NAME, LOGITS_NAME, *([NOT_A_FACE_NAME] if has_not_a_face else [])),
     )

@@ -32,6 +32,7 @@ class Provenance:
         train_count: Faces learnt from.
         evaluation: How the figures were measured, in words.
         framework: What computed it.
+        smoke: Whether it is of a run that only proves the machinery.
     """
 
     recipe: str
@@ -42,6 +43,7 @@ class Provenance:
     train_count: int
     evaluation: str
     framework: str
+    smoke: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +179,7 @@ def manifest_of(facts: VersionFacts, files: dict[str, str]) -> dict[str, Any]:
             "train_count": made.train_count,
             "evaluation": made.evaluation,
             "framework": made.framework,
+            **({"smoke": True} if made.smoke else {}),
         },
         **({"onnx": asdict(facts.onnx)} if facts.onnx else {}),
         **_quantized(facts.net),
