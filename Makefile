@@ -65,7 +65,7 @@ PROTOC = $(BIN)/python -m grpc_tools.protoc -I proto --python_out=$(1) --pyi_out
 	$(BIN)/python -m grpc_tools.protoc -I proto --grpc_python_out=$(1) $(SERVICES)
 
 # Interfaces of other servers: no stubs, one file of descriptors for a pool of our own (docs/adr/0011).
-COMPAT := server/src/ferserve_server/transport/compat/descriptors.binpb
+COMPAT := server/src/ferserve_server/interop/descriptors.binpb
 # $(call DESCRIBE,FILE) writes the descriptors to FILE.
 DESCRIBE = $(BIN)/python -m grpc_tools.protoc -I proto --include_imports --descriptor_set_out=$(1) \
 	$(sort $(wildcard proto/compat/*.proto))
@@ -136,11 +136,19 @@ lint: dev ## ruff: style and formatting.
 .PHONY: types
 types: dev ## mypy, strict, over all rooms.
 	$(BIN)/mypy -p ferserve_client -p ferserve_server -p ferserve_training
-	$(BIN)/mypy demo benchmarks
+	$(BIN)/mypy demo benchmarks scripts
 
 .PHONY: walls
 walls: dev ## import-linter: the walls between the rooms.
 	$(BIN)/lint-imports
+
+.PHONY: release-check
+release-check: setup ## Build wheels and sdists into dist/, install them in an empty environment, and serve from there.
+	$(BIN)/python scripts/release_check.py
+
+.PHONY: tree-report
+tree-report: dev ## Measure the server's tree: files, lines, cycles, files that one crop passes.
+	$(BIN)/python scripts/tree_report.py
 
 .PHONY: format
 format: dev ## Format the code and mend what ruff can.
@@ -189,9 +197,8 @@ bench-peers: setup ## Measure other servers with the same net, installed below .
 	$(BIN)/python benchmarks/performance_tables.py
 
 .PHONY: bench-flame
-bench-flame: setup ## Record flame graphs of the server with py-spy; writes docs/images/flame-*.svg and docs/performance.md.
+bench-flame: setup ## Record flame graphs of the server with py-spy; writes build/flame/*.svg.
 	$(BIN)/python benchmarks/flame.py $(BENCH_FLAGS)
-	$(BIN)/python benchmarks/performance_tables.py
 
 BENCH_SWAPS ?= 20
 BENCH_CYCLES ?= 50

@@ -20,12 +20,12 @@ from load.seen import load_figures
 from loads import MODEL, golden_faces
 from machine import OtherWork
 
-from ferserve_server.backends.saved_model import SavedModelLoader
+from ferserve_server.backends.tensorflow import SavedModelLoader
 from ferserve_server.domain.servable import ServableId
-from ferserve_server.observability.logging import set_up_logging
-from ferserve_server.repository.gate import GateLimits, read_golden
-from ferserve_server.repository.manifest import read_manifest
-from ferserve_server.repository.precision import settle_precision
+from ferserve_server.models.manifest import read_manifest
+from ferserve_server.models.precision import settle_precision
+from ferserve_server.models.validation import ValidationLimits, read_golden
+from ferserve_server.telemetry.logging import set_up_logging
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -85,7 +85,7 @@ def loaded(face_count: int, executor_count: int) -> Servable:
     manifest = read_manifest(MODEL)
     loader = SavedModelLoader(executor_count=executor_count, intra_op_thread_count=1, gpu_memory_limit_mib=0)
     exact = loader.load(ServableId(MODEL.parent.name, int(MODEL.name)), MODEL, manifest.description)
-    limits = GateLimits((face_count,), golden_tolerance=1e-3, precision=None)
+    limits = ValidationLimits((face_count,), golden_tolerance=1e-3, precision=None)
     picked = settle_precision(exact, read_golden(MODEL, manifest.description.input), limits).servable
     picked.warm_executors((face_count,), executor_count)
     return picked

@@ -18,15 +18,15 @@ import numpy as np
 import uvloop
 from machine import OtherWork, machine_facts
 
-from ferserve_server.backends.saved_model import SavedModelLoader
-from ferserve_server.batching.batcher import Batcher
-from ferserve_server.batching.settings import BatcherSettings
-from ferserve_server.clock import MonotonicClock
+from ferserve_server.backends.tensorflow import SavedModelLoader
 from ferserve_server.domain.servable import ServableId
-from ferserve_server.observability.metrics import Metrics
-from ferserve_server.observability.observers import InferenceMetrics
-from ferserve_server.repository.gate import warm
-from ferserve_server.repository.manifest import read_manifest
+from ferserve_server.models.manifest import read_manifest
+from ferserve_server.models.validation import warm
+from ferserve_server.runtime.clock import MonotonicClock
+from ferserve_server.scheduler.batcher import Batcher
+from ferserve_server.scheduler.settings import BatcherSettings
+from ferserve_server.telemetry.metrics import Metrics
+from ferserve_server.telemetry.recorder import InferenceMetrics
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from machine import OtherWork, machine_facts
 
-from ferserve_server.backends.saved_model import SavedModelLoader
+from ferserve_server.backends.tensorflow import SavedModelLoader
 from ferserve_server.domain.servable import Precision, ServableId
-from ferserve_server.repository.gate import GateLimits, read_golden
-from ferserve_server.repository.manifest import read_manifest
-from ferserve_server.repository.precision import settle_precision
+from ferserve_server.models.manifest import read_manifest
+from ferserve_server.models.precision import settle_precision
+from ferserve_server.models.validation import ValidationLimits, read_golden
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,7 +71,7 @@ def main() -> None:
     manifest = read_manifest(MODEL)
     loader = SavedModelLoader(executor_count=CALLERS, intra_op_thread_count=1, gpu_memory_limit_mib=0)
     exact = loader.load(ServableId("fer-nano", 2), MODEL, manifest.description)
-    limits = GateLimits(BATCH_SIZES, golden_tolerance=1e-3, precision=None)
+    limits = ValidationLimits(BATCH_SIZES, golden_tolerance=1e-3, precision=None)
     # A second one, since the server closes the one that it does not pick.
     beside = loader.load(ServableId("fer-nano", 2), MODEL, manifest.description)
     trial = settle_precision(beside, read_golden(MODEL, manifest.description.input), limits)

@@ -24,9 +24,9 @@ from machine import OtherWork, machine_facts
 from versions import MODEL, MODEL_NAME, publish, telling_faces, withdraw
 
 from ferserve_client import AsyncEmotionClient
-from ferserve_server.app import running_server
-from ferserve_server.loader_assembly import default_loader
-from ferserve_server.settings_reading import load_settings
+from ferserve_server.app.models import default_loader
+from ferserve_server.app.primary_main import running_server
+from ferserve_server.config.reading import load_settings
 
 RESULTS = Path(__file__).resolve().parent / "results"
 PATIENCE_S = 300.0

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ferserve_server.app import run
+from ferserve_server.app.primary_main import run
 from ferserve_server.backends.fake import FakeLoader, FakeServable
-from ferserve_server.observability.logging import set_up_logging
-from ferserve_server.settings_reading import load_settings
+from ferserve_server.config.reading import load_settings
+from ferserve_server.telemetry.logging import set_up_logging
 
 if TYPE_CHECKING:
     from pathlib import Path

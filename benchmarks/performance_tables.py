@@ -1,6 +1,6 @@
 """Writes the tables of docs/performance.md from benchmarks/results/; with --check, tells whether they are right.
 
-Run as a part of `make bench`, `make bench-peers`, `make bench-flame` and `make bench-lifecycle`.
+Run as a part of `make bench`, `make bench-peers` and `make bench-lifecycle`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from scaling import scaling_table
 from serving_tables import (
     batcher_table,
     engine_table,
-    hottest_table,
     overload_table,
     serving_table,
     start_table,
@@ -84,7 +83,6 @@ BLOCKS: dict[str, Callable[[dict[str, Any]], list[str]]] = {
     "overload": plain(overload_table),
     "start_time": plain(start_table),
     "peers": plain(peer_table),
-    "flame": plain(hottest_table),
     "swaps": swap_text,
     "load_cycles": cycle_text,
 }

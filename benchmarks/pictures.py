@@ -23,7 +23,7 @@ import numpy as np
 from machine import OtherWork, machine_facts
 from picture_agreement import Faces, agreement
 
-from ferserve_server.domain.detection import DetectionOptions
+from ferserve_server.domain.face import DetectionOptions
 from ferserve_server.vision.crop import crop_face
 from ferserve_server.vision.decode import decode_grey, decode_pixels, read_bounded_header
 from ferserve_server.vision.haar import HaarDetector

@@ -1,8 +1,8 @@
 """What several processes would gain with a core each: simulated with pinned processes, where there are few cores.
 
-The model takes no time. Calls come in at one process alone, and then all at a front process, which is held on one
+The model takes no time. Calls come in at one process alone, and then all at a worker process, which is held on one
 core and the owner of the models on the other: that is what a call costs at the owner, and what it costs either of
-them if it comes in at a front process. A process is one event loop, so a core is its limit, and N processes carry
+them if it comes in at a worker process. A process is one event loop, so a core is its limit, and N processes carry
 what the fullest of them allows, the owner with its share of the connections. Prints a table and writes
 benchmarks/results/scaling.json. Run with `make bench`.
 """
@@ -25,7 +25,7 @@ from rounds import add_time_options, how_run
 from servers import copy_model, null_ferserve
 from serving_tables import number, table
 
-from ferserve_server.fronts.placement import share_of_owner
+from ferserve_server.workers.connection_passing import share_of_owner
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -48,13 +48,13 @@ def owners_share(processes: int) -> float:
 
 
 def load_of_each(own_cpu_s: float, front_cpu_s: float, owner_cpu_s: float, processes: int) -> tuple[float, float]:
-    """Processor time that a call takes of the owner, and of each front process, on average, in seconds.
+    """Processor time that a call takes of the owner, and of each worker process, on average, in seconds.
 
     Args:
         own_cpu_s: What a call costs the owner that comes in there.
-        front_cpu_s: What one costs the front process that it comes in at.
+        front_cpu_s: What one costs the worker process that it comes in at.
         owner_cpu_s: What that one costs the owner.
-        processes: The owner and the front processes.
+        processes: The owner and the worker processes.
     """
     share = owners_share(processes)
     front_load_s = (1 - share) * front_cpu_s / (processes - 1) if processes > 1 else 0.0
@@ -62,7 +62,7 @@ def load_of_each(own_cpu_s: float, front_cpu_s: float, owner_cpu_s: float, proce
 
 
 def pin(server: RunningServer, owner_cores: set[int], front_cores: set[int]) -> set[int]:
-    """Holds every thread of the owner, and of its front process, on these cores; returns the latter."""
+    """Holds every thread of the owner, and of its worker process, on these cores; returns the latter."""
     fronts = processes_of(server.pid, server.tag) - {server.pid}
     for pid in (server.pid, *fronts):
         for thread in Path(f"/proc/{pid}/task").iterdir():
@@ -71,7 +71,7 @@ def pin(server: RunningServer, owner_cores: set[int], front_cores: set[int]) -> 
 
 
 def measure(processes: int, options: argparse.Namespace, work: Path) -> list[dict[str, Any]]:
-    """Runs the server with so many processes, calls coming in at front processes; returns the figures by round."""
+    """Measures a server with that many processes, all calls arriving at workers; returns the figures by round."""
     cores = sorted(os.sched_getaffinity(0))
     flags = ["--processes", str(processes), "--owner-share", "0", *options.server_flag]
     found = []

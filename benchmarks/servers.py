@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 from load.process_tree import SERVER_TAG, processes_of, start_ticks
 from load.running import with_benchmarks_on_path
 
-from ferserve_server.transport.health import check_health
-from ferserve_server.transport.polling import choose_polling
+from ferserve_server.grpc.polling import choose_polling
+from ferserve_server.services.health import check_health
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -147,12 +147,3 @@ def batcher_table(document: Mapping[str, Any]) -> list[str]:
     }
     rows = [[label, f"{document[name]:.3f} ms"] for name, label in labels.items()]
     return table(heads, rows)
-
-
-def hottest_table(document: Mapping[str, Any]) -> list[str]:
-    """Of benchmarks/results/flame.json: the functions in which most samples were taken."""
-    rows = []
-    for load, functions in document["hottest"].items():
-        for at, each in enumerate(functions[:5]):
-            rows.append(["" if at else load, f"`{each['function']}`", f"{each['share']:.0%}"])
-    return table(["load", "function", "share of samples"], rows)

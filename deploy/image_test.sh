@@ -123,7 +123,7 @@ try_server() {
     "$((SECONDS - started))" "$(awk '/VmRSS/ {print int($2 / 1024)}' "/proc/$pid/status")"
   grep -q '^CapBnd:[[:space:]]*0*$' "/proc/$pid/status" || fail "the server has capabilities"
 
-  store run --isolation chroot "$container" -- python -m ferserve_server.healthcheck "$address" \
+  store run --isolation chroot "$container" -- python -m ferserve_server.app.healthcheck "$address" \
     || fail "the health check of the image fails"
   .venv/bin/ferserve classify --server "$address" tests/media/astronaut.jpg || fail "the classify call failed"
   [[ $(metric ferserve_faces_total) == *' 1.0' ]] || fail "the metrics do not count the face"

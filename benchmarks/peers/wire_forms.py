@@ -11,7 +11,7 @@ from load.plan import Part
 from loads import SIDE, golden_faces
 
 from ferserve.v1 import emotion_service_pb2 as emotion_pb2
-from ferserve_server.transport.compat.messages import message_class
+from ferserve_server.interop.messages import message_class
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -1,6 +1,6 @@
 """The panels of the dashboard, row by row.
 
-Names and labels of metrics are those of server/src/ferserve_server/observability/metrics.py; tests hold both.
+Names and labels of metrics are those of server/src/ferserve_server/telemetry/metrics.py; tests hold both.
 """  # noqa: INP001 - beside a script
 
 from __future__ import annotations
@@ -416,11 +416,11 @@ def models_and_process() -> list[Panel]:
             stack="normal",
         ),
         lines(
-            "Front processes",
+            "Worker processes",
             "Processes that take calls in beside the owner of the models, and how many ended unasked.",
             [
-                ("sum(ferserve_front_processes)", "running"),
-                ("sum(increase(ferserve_front_restarts_total[$__rate_interval]))", "replaced"),
+                ("sum(ferserve_worker_processes)", "running"),
+                ("sum(increase(ferserve_worker_restarts_total[$__rate_interval]))", "replaced"),
             ],
             "none",
             width=6,

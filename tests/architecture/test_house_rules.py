@@ -49,14 +49,14 @@ def test_names_say_what_is_inside():
 
 
 def test_files_stay_short_enough_to_read():
-    """300 lines of code; 450 of tests, which are lists of sentences."""
+    """400 lines of code; 450 of tests, which are lists of sentences."""
     tables = {"deploy/grafana/rows.py"}  # one panel after the other
     long = []
     for path in tracked_files():
         name = str(path.relative_to(ROOT))
         if path.suffix != ".py" or "_pb2" in name or name in tables:
             continue
-        allowed = 450 if name.startswith("tests/") else 300
+        allowed = 450 if name.startswith("tests/") else 400
         if len(path.read_text().splitlines()) > allowed:
             long.append(name)
 

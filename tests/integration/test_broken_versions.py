@@ -178,7 +178,7 @@ async def test_in_engine_processes_they_are_refused_for_the_same_reasons_and_a_g
         _put_in(tmp_path / "staging", repository, 5)
         ready = await _outcome_of(server, 5)
         assert ready.state == model_pb2.SERVABLE_STATE_READY
-        assert ready.gate.comparison.version == 1
+        assert ready.validation.comparison.version == 1
         assert (await _answer(server))[0] == 5
 
 
@@ -202,7 +202,7 @@ async def test_a_good_version_is_told_beside_the_one_it_replaced(repository: Pat
         _put_in(tmp_path / "staging", repository, 2)
         ready = await _outcome_of(server, 2)
         assert ready.state == model_pb2.SERVABLE_STATE_READY
-        comparison = ready.gate.comparison
+        comparison = ready.validation.comparison
         assert comparison.version == 1
         assert 0 <= comparison.agreement <= 1
         assert comparison.largest_difference > 0

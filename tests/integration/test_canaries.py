@@ -12,7 +12,7 @@ from ferserve.v1 import emotion_service_pb2 as emotion_pb2
 from ferserve.v1 import face_pb2, servable_pb2
 from ferserve.v1 import model_service_pb2 as model_pb2
 from ferserve_server.backends.fake import FakeLoader, FakeServable
-from ferserve_server.backends.saved_model import SavedModelLoader
+from ferserve_server.backends.tensorflow import SavedModelLoader
 from support.engine_server import ENGINES, tensorflow_server
 from support.fake_models import publish_fake
 from support.local_server import LocalServer, eventually, local_server, packed

@@ -209,7 +209,7 @@ async def test_the_asyncio_twin_tries_again_and_gives_up_alike(server: ScriptedS
 async def test_closing_the_asyncio_client_ends_its_calls_with_an_error_and_not_a_cancellation(
     server: ScriptedServer,
 ) -> None:
-    server.gate.clear()
+    server.validation.clear()
     client = AsyncEmotionClient(server.address)
     stream = client.stream_frames([b"\x01"])
     answer = asyncio.create_task(anext(stream))
@@ -222,7 +222,7 @@ async def test_closing_the_asyncio_client_ends_its_calls_with_an_error_and_not_a
 
 
 async def test_a_cancelled_task_stays_cancelled(server: ScriptedServer) -> None:
-    server.gate.clear()
+    server.validation.clear()
     async with AsyncEmotionClient(server.address) as client:
         stream = client.stream_frames([b"\x01"])
         answer = asyncio.create_task(anext(stream))

@@ -259,7 +259,7 @@ def test_watch_without_opencv_says_what_to_install(server: ScriptedServer, video
 
 def test_ctrl_c_ends_watch_cleanly(server: ScriptedServer, video: str) -> None:
     program = "from ferserve_client.cli import main\nmain()\n"
-    server.gate.clear()
+    server.validation.clear()
     with subprocess.Popen(
         [sys.executable, "-c", program, "watch", video, "--json"],
         env={**os.environ, "FERSERVE_SERVER": server.address},

@@ -82,7 +82,7 @@ def test_many_more_frames_than_credit_all_get_through(client: EmotionClient) -> 
 
 
 def test_no_more_frames_are_taken_than_may_be_unanswered(client: EmotionClient, server: ScriptedServer) -> None:
-    server.gate.clear()
+    server.validation.clear()
     camera = Camera()
     answers = client.stream_frames(camera, max_unanswered_frames=4)
     first: list[int] = []
@@ -91,7 +91,7 @@ def test_no_more_frames_are_taken_than_may_be_unanswered(client: EmotionClient, 
 
     assert camera.wait_for(4)
     assert camera.taken == 4
-    server.gate.set()
+    server.validation.set()
     reader.join(10.0)
     answers.close()
 
@@ -112,7 +112,7 @@ def test_a_reader_that_stops_early_ends_the_call_and_the_sender(
 
 
 def test_closing_the_client_frees_a_sender_that_waits_for_credit(server: ScriptedServer) -> None:
-    server.gate.clear()
+    server.validation.clear()
     camera = Camera()
     client = EmotionClient(server.address)
     answers = client.stream_frames(camera, max_unanswered_frames=2)

@@ -14,9 +14,9 @@ import pytest
 
 from ferserve.v1 import model_service_pb2 as model_pb2
 from ferserve_server.backends.fake import FakeLoader, FakeServable
-from ferserve_server.settings import Settings
-from ferserve_server.transport.compat.messages import message_class
-from ferserve_server.transport.control import TokenFileError, read_token
+from ferserve_server.config.settings import Settings
+from ferserve_server.interop.messages import message_class
+from ferserve_server.services.control import TokenFileError, read_token
 from support.fake_models import publish_fake
 from support.local_server import LocalServer, Refusal, Stubs, eventually, local_server, refusal_of
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ferserve_server.backends.engine.loader import EngineLoader
-from ferserve_server.backends.engine.options import EngineOptions
 from ferserve_server.domain.servable import ServableId
+from ferserve_server.engine.loader import EngineLoader
+from ferserve_server.engine.process import EngineOptions
 from support.fake_models import DESCRIPTION
 from support.process_memory import resident_mib
 

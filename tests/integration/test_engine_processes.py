@@ -19,7 +19,6 @@ from ferserve.v1 import model_service_pb2 as model_pb2
 from support.engine_children import CRASH, CRASHING, HANG, RAISE, RAISING, REJECTED, SLOW, special_face
 from support.engine_server import ENGINES, engine_server
 from support.fake_models import publish_fake
-from support.front_server import metric
 from support.local_server import (
     NOT_SERVING,
     SERVING,
@@ -31,6 +30,7 @@ from support.local_server import (
     refusal_of,
 )
 from support.processes import ENGINE, children
+from support.worker_server import metric
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable

@@ -22,7 +22,6 @@ from ferserve_server.backends.fake import FakeLoader, FakeServable
 from ferserve_server.transport.express.frames import END_STREAM, PREFACE, Setting, write_headers, write_settings
 from support.express import call_headers, h2_peer
 from support.fake_models import publish_fake
-from support.front_server import metric
 from support.local_server import (
     DEADLINE_S,
     DOORS,
@@ -37,6 +36,7 @@ from support.local_server import (
     refusal_of,
 )
 from support.server_process import run_server
+from support.worker_server import metric
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -167,11 +167,11 @@ async def test_a_caller_who_gives_up_is_counted_and_leaves(models: Path) -> None
 
 
 async def test_a_drain_answers_what_was_taken_refuses_the_rest_and_lets_go(models: Path) -> None:
-    gate = threading.Event()
-    gate.set()
+    validation = threading.Event()
+    validation.set()
     settings = {"inline_ms": 0, "metrics_listen": "127.0.0.1:0"}
-    async with asyncio.timeout(60), local_server(models, _GatedLoader(gate), **settings) as server:
-        gate.clear()
+    async with asyncio.timeout(60), local_server(models, _GatedLoader(validation), **settings) as server:
+        validation.clear()
         async with h2_peer(server.running.port or 0) as peer:
             waiting = peer.call(_request(1).SerializeToString())
             stream = server.emotion.ClassifyStream()
@@ -183,7 +183,7 @@ async def test_a_drain_answers_what_was_taken_refuses_the_rest_and_lets_go(model
             refused = await peer.answer(peer.call(_request(1).SerializeToString()))
             assert (refused.status, "draining" in refused.headers["grpc-message"]) == ("14", True)
             assert not drained.done()
-            gate.set()
+            validation.set()
             assert (await peer.answer(waiting)).status == "0"
             assert (await stream.read()).sequence_id == 4
             with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -200,11 +200,11 @@ async def _both_taken(server: LocalServer) -> bool:
 
 
 class _GatedLoader(FakeLoader):
-    """Its versions answer while the gate is open."""
+    """Its versions answer while the validation is open."""
 
-    def __init__(self, gate: threading.Event) -> None:
+    def __init__(self, validation: threading.Event) -> None:
         super().__init__()
-        self._gate = gate
+        self._gate = validation
 
     def load(self, servable_id: ServableId, directory: Path, description: ModelDescription) -> FakeServable:
         return FakeServable(servable_id, description, before_predict=lambda _: self._gate.wait(DEADLINE_S))

@@ -202,7 +202,7 @@ async def test_a_full_queue_is_answered_at_once_with_a_time_to_come_back(tmp_pat
     loader = GatedLoader()
     full = {"max_queue_faces": 1, "max_faces_per_request": 1, "bucket_sizes": (1,), "executor_count": 1}
     async with http_server(tmp_path, loader, **full) as server:
-        loader.gate.clear()
+        loader.validation.clear()
         waiting = [asyncio.ensure_future(server.ask(WHOLE, FACE)) for _ in range(8)]
         refused, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         for each in refused:
@@ -210,18 +210,18 @@ async def test_a_full_queue_is_answered_at_once_with_a_time_to_come_back(tmp_pat
             assert answer.refusal == (429, "QUEUE_FULL")
             assert int(answer.headers["Retry-After"]) >= 1
             assert answer.json["retry_after_ms"] > 0
-        loader.gate.set()
+        loader.validation.set()
         assert 200 in {answer.status for answer in await asyncio.gather(*waiting)}
 
 
 async def test_a_caller_who_waits_no_longer_gets_504(tmp_path: Path) -> None:
     loader = GatedLoader()
     async with http_server(tmp_path, loader) as server:
-        loader.gate.clear()
+        loader.validation.clear()
         answer = await server.ask(WHOLE + "&timeout_ms=300", FACE)
         assert answer.refusal == (504, "DEADLINE_EXPIRED")
         assert await server.metric("requests_total", method="HTTP/analyze", code="DEADLINE_EXCEEDED") == 1
-        loader.gate.set()
+        loader.validation.set()
 
 
 async def test_a_caller_who_leaves_cancels_the_work(tmp_path: Path) -> None:

@@ -17,8 +17,8 @@ import pytest
 
 from ferserve_server.domain.errors import DrainingError, ModelNotReadyError
 from ferserve_server.domain.upstream_errors import UpstreamUnavailableError
-from ferserve_server.transport.addresses import ListenError
-from ferserve_server.transport.http.health import why_not_ready
+from ferserve_server.http.health import why_not_ready
+from ferserve_server.runtime.addresses import ListenError
 from support.fake_models import publish_fake
 from support.http import GatedLoader, http_server
 from support.local_server import eventually, local_server
@@ -62,7 +62,7 @@ def test_draining_is_told_before_a_model_that_is_not_ready() -> None:
 async def test_a_drain_turns_readiness_off_refuses_what_is_new_and_answers_what_was_taken(tmp_path: Path) -> None:
     loader = GatedLoader()
     async with http_server(tmp_path, loader) as server:
-        loader.gate.clear()
+        loader.validation.clear()
         taken = asyncio.ensure_future(server.ask(WHOLE, FACE))
         await server.wait_for_metric(1, "requests_in_progress", method="HTTP/analyze")
         drained = server.server.running.drain()
@@ -73,7 +73,7 @@ async def test_a_drain_turns_readiness_off_refuses_what_is_new_and_answers_what_
         assert late.refusal == (503, "DRAINING")
         assert late.headers["Connection"] == "close"
         assert not drained.done()
-        loader.gate.set()
+        loader.validation.set()
         assert (await taken).status == 200
         assert await drained
         with pytest.raises(OSError):  # noqa: PT011 - refused or reset, as the system has it
@@ -109,7 +109,7 @@ async def test_turned_off_it_listens_nowhere(tmp_path: Path) -> None:
 
 
 def test_who_turns_it_off_does_not_load_the_library() -> None:
-    code = "import sys, ferserve_server.app; raise SystemExit('aiohttp' in sys.modules)"
+    code = "import sys, ferserve_server.app.primary_main; raise SystemExit('aiohttp' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr
 

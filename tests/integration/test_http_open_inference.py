@@ -156,10 +156,10 @@ async def test_a_model_that_is_not_there_is_not_ready(server: HttpServer) -> Non
 async def test_a_caller_who_waits_no_longer_gets_504(tmp_path: Path) -> None:
     loader = GatedLoader()
     async with http_server(tmp_path, loader) as server:
-        loader.gate.clear()
+        loader.validation.clear()
         answer = await _infer(server, {"inputs": [_pixels(1)]}, path=INFER + "?timeout_ms=300")
         assert answer.refusal == (504, "DEADLINE_EXPIRED")
-        loader.gate.set()
+        loader.validation.set()
 
 
 async def test_it_is_turned_off_with_its_grpc_form(tmp_path: Path) -> None:

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ferserve_server.backends.choice import EngineSettings, engine_loader
+from ferserve_server.backends.selection import EngineSettings, engine_loader
 from ferserve_server.domain.errors import ModelRejectedError
 from ferserve_server.domain.servable import Precision, ServableId
-from ferserve_server.repository.gate import GateLimits, read_golden
-from ferserve_server.repository.manifest import read_manifest, verify_files
-from ferserve_server.repository.precision import settle_precision
+from ferserve_server.models.manifest import read_manifest, verify_files
+from ferserve_server.models.precision import settle_precision
+from ferserve_server.models.validation import ValidationLimits, read_golden
 from ferserve_training.data.folders import load_faces
 from ferserve_training.errors import RunError, TrainingError
 from ferserve_training.export.drawn_faces import draw_faces
@@ -78,11 +78,11 @@ def test_it_is_served_in_int8_whatever_precision_others_are_run_in(made, backend
     )
 
     # Engines and processors round differently: 0.009 between these two.
-    trial = settle_precision(loaded, golden, GateLimits((1, 8), golden_tolerance=1e-3, precision=wanted))
+    trial = settle_precision(loaded, golden, ValidationLimits((1, 8), golden_tolerance=1e-3, precision=wanted))
 
     assert trial.servable.precision is Precision.INT8
     with pytest.raises(ModelRejectedError, match="published in int8"):
-        trial.servable.recast(Precision.BFLOAT16)
+        trial.servable.with_precision(Precision.BFLOAT16)
     trial.servable.close()
 
 

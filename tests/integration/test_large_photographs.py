@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from ferserve.v1 import emotion_service_pb2 as emotion_pb2
-from ferserve_server.domain.detection import DetectionOptions
-from ferserve_server.transport.oip.tensors import join_elements
+from ferserve_server.domain.face import DetectionOptions
+from ferserve_server.interop.open_inference.tensors import join_elements
 from ferserve_server.vision.reduction import reduction_for
 from ferserve_server.vision.sniff import read_header
 from support.compat import ask, oip

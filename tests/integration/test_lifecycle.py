@@ -14,7 +14,7 @@ from ferserve.v1 import emotion_service_pb2 as emotion_pb2
 from ferserve.v1 import model_service_pb2 as model_pb2
 from ferserve.v1 import servable_pb2
 from ferserve_client import AsyncEmotionClient, ModelNotFoundError, ModelNotReadyError
-from ferserve_server.transport.compat.messages import message_class
+from ferserve_server.interop.messages import message_class
 from support.fake_models import GOLDEN_FACES, publish_fake
 from support.local_server import LocalServer, eventually, local_server, packed, refusal_of
 
@@ -110,10 +110,10 @@ async def test_the_client_names_aliases_as_it_names_versions(tmp_path: Path) -> 
         assert model.version_policy == "latest:1"
         assert model.versions[0].error is not None
         assert model.versions[0].error.reason == "VERSION_MISSING"
-        gate = model.versions[1].gate
-        assert gate is not None
-        assert gate.in_force_version == 1
-        assert gate.agreement == 1.0
+        validation = model.versions[1].validation
+        assert validation is not None
+        assert validation.in_force_version == 1
+        assert validation.agreement == 1.0
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,7 @@ def swap_to(version: int, repository: Path, server: ServerProcess, client: Emoti
 def test_versions_that_were_replaced_are_gone_from_the_list_and_from_memory(tmp_path: Path, mode: Mode) -> None:
     last = 2 + mode.cycles
     publish_model(tmp_path, ballast_mib=BALLAST_MIB)
-    flags = ["--engine", mode.engine, "--gate-latency-factor", "0"]
+    flags = ["--engine", mode.engine, "--validation-latency-factor", "0"]
     with run_server(tmp_path, *flags) as server, EmotionClient(server.address) as client:
         swap_to(2, tmp_path, server, client)  # what only the first versions take
         before_mib = resident_mib(server.process.pid)

@@ -18,7 +18,6 @@ from ferserve.v1 import model_service_pb2 as model_pb2
 from ferserve_server.backends.fake import FakeLoader, FakeServable, fake_scores
 from support.compat import ask, crops, infer_request, labels_of
 from support.fake_models import GOLDEN_FACES, publish_fake
-from support.front_server import metric
 from support.loaders import KeptLoader
 from support.local_server import (
     NOT_SERVING,
@@ -34,6 +33,7 @@ from support.local_server import (
 from support.model_factory import LABELS
 from support.pictures import ASTRONAUT
 from support.tiers import detection_tier
+from support.worker_server import metric
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable
@@ -115,7 +115,7 @@ async def test_streams_are_answered_in_order(tier: LocalServer) -> None:
         answers = [answer async for answer in crop_stream]
         assert [answer.predictions[0].label_index for answer in answers] == [number % 7 for number in range(20)]
         frame_stream = server.emotion.StreamFrames(timeout=TIMEOUT_S)
-        config = emotion_pb2.FrameStreamConfig(overload_policy=emotion_pb2.OVERLOAD_POLICY_BLOCK)
+        config = emotion_pb2.FrameStreamConfig(overload_policy=emotion_pb2.OVERLOAD_POLICY_EVERY_FRAME)
         await frame_stream.write(emotion_pb2.StreamFramesRequest(config=config))
         for number in range(3):
             frame = emotion_pb2.Frame(sequence_id=number, image=ASTRONAUT.read_bytes())

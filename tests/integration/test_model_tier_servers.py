@@ -12,7 +12,6 @@ import pytest
 
 from ferserve.v1 import emotion_service_pb2 as emotion_pb2
 from support.fake_models import publish_fake
-from support.front_server import metric
 from support.local_server import (
     SERVING,
     LocalServer,
@@ -23,6 +22,7 @@ from support.local_server import (
     refusal_of,
 )
 from support.tiers import detection_tier
+from support.worker_server import metric
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -14,13 +14,13 @@ import pytest
 from ferserve.v1 import emotion_service_pb2 as emotion_pb2
 from ferserve.v1 import emotion_service_pb2_grpc, face_pb2
 from ferserve.v1 import model_service_pb2 as model_pb2
-from ferserve_server.backends.choice import EngineSettings, engine_loader
 from ferserve_server.backends.processor import multiplies_bfloat16, read_cpuinfo
+from ferserve_server.backends.selection import EngineSettings, engine_loader
 from ferserve_server.domain.errors import ModelRejectedError
 from ferserve_server.domain.servable import InputSpec, ModelDescription, Precision, ServableId
-from ferserve_server.repository.gate import GateLimits, check_golden, read_golden, score_all, warm
-from ferserve_server.repository.manifest import read_manifest, verify_files
-from ferserve_server.repository.precision import settle_precision
+from ferserve_server.models.manifest import read_manifest, verify_files
+from ferserve_server.models.precision import settle_precision
+from ferserve_server.models.validation import ValidationLimits, check_golden, read_golden, score_all, warm
 from support.local_server import local_server
 from support.model_factory import LABELS, publish_model, tiny_onnx
 from support.server_process import run_server
@@ -67,7 +67,7 @@ def test_the_bundled_model_scores_as_tensorflow_did(servable):
 
 def test_batches_that_run_at_once_do_not_disturb_each_other(servable, strangers):
     servable.warm_executors((1, 32), 2)
-    servable.add_spare((1, 32))
+    servable.reserve_session((1, 32))
     alone = np.concatenate([servable.predict(strangers[at : at + 1]) for at in range(len(strangers))])
 
     def work(seed):
@@ -100,7 +100,7 @@ def test_scores_stay_the_callers_own_and_faces_may_be_bytes_that_nobody_may_writ
 def test_bfloat16_is_run_by_openvino_where_the_processor_has_it():
     loaded = load("openvino", BUNDLED)
     golden = read_golden(BUNDLED, loaded.description.input)
-    limits = GateLimits((1, 32), golden_tolerance=1e-3, precision=Precision.BFLOAT16)
+    limits = ValidationLimits((1, 32), golden_tolerance=1e-3, precision=Precision.BFLOAT16)
     if not multiplies_bfloat16(read_cpuinfo()):
         with pytest.raises(ModelRejectedError, match="neither avx512_bf16 nor amx_bf16"):
             settle_precision(loaded, golden, limits)
@@ -118,11 +118,13 @@ def test_float32_is_what_onnx_runtime_computes_in_and_what_auto_leaves_it_at():
     loaded = load("onnxruntime", BUNDLED)
     golden = read_golden(BUNDLED, loaded.description.input)
 
-    trial = settle_precision(loaded, golden, GateLimits((1, 8), golden_tolerance=1e-3, precision=None))
+    trial = settle_precision(loaded, golden, ValidationLimits((1, 8), golden_tolerance=1e-3, precision=None))
 
     assert (trial.servable.precision, trial.bfloat16_speedup) == (Precision.FLOAT32, None)
     with pytest.raises(ModelRejectedError, match="ONNX Runtime computes no bfloat16") as refused:
-        settle_precision(loaded, golden, GateLimits((1,), golden_tolerance=1e-3, precision=Precision.BFLOAT16))
+        settle_precision(
+            loaded, golden, ValidationLimits((1,), golden_tolerance=1e-3, precision=Precision.BFLOAT16)
+        )
     assert refused.value.reason == "PRECISION_UNSUPPORTED"
 
 

@@ -13,7 +13,7 @@ import pytest
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from ferserve_server.backends.fake import FakeLoader
-from ferserve_server.transport.oip.tensors import join_elements
+from ferserve_server.interop.open_inference.tensors import join_elements
 from support.compat import (
     INFERENCE,
     MODEL_STATUS,
@@ -308,7 +308,7 @@ async def test_both_interfaces_can_be_turned_off(tmp_path):
 
 def test_the_messages_leave_the_default_pool_alone():
     code = (
-        "import ferserve_server.app\n"
+        "import ferserve_server.app.primary_main\n"
         "from google.protobuf import descriptor_pool\n"
         "for name in ('inference.ServerLiveRequest', 'tensorflow.TensorProto'):\n"
         "    try: descriptor_pool.Default().FindMessageTypeByName(name)\n"

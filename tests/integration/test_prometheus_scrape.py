@@ -82,7 +82,7 @@ def _call_everything(address: str) -> None:
 
 
 def _frames(picture: bytes):
-    yield pb2.StreamFramesRequest(config=pb2.FrameStreamConfig(overload_policy=pb2.OVERLOAD_POLICY_BLOCK))
+    yield pb2.StreamFramesRequest(config=pb2.FrameStreamConfig(overload_policy=pb2.OVERLOAD_POLICY_EVERY_FRAME))
     for number in range(3):
         yield pb2.StreamFramesRequest(frame=pb2.Frame(sequence_id=number, image=picture))
 

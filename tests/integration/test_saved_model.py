@@ -12,13 +12,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ferserve_server.backends.processor import multiplies_bfloat16, read_cpuinfo
-from ferserve_server.backends.saved_model import SavedModelLoader
-from ferserve_server.backends.tensorflow_core import TensorFlowCore
+from ferserve_server.backends.tensorflow import SavedModelLoader, TensorFlowCore
 from ferserve_server.domain.errors import ModelRejectedError
 from ferserve_server.domain.servable import InputSpec, ModelDescription, Precision, ServableId
-from ferserve_server.repository.gate import GateLimits, check_golden, read_golden, score_all, warm
-from ferserve_server.repository.manifest import read_manifest, verify_files
-from ferserve_server.repository.precision import settle_precision
+from ferserve_server.models.manifest import read_manifest, verify_files
+from ferserve_server.models.precision import settle_precision
+from ferserve_server.models.validation import ValidationLimits, check_golden, read_golden, score_all, warm
 from support.model_factory import publish_model
 
 BUNDLED = Path(__file__).parents[2] / "model_repo" / "fer-nano" / "2"
@@ -101,9 +100,9 @@ def in_precision(request, servable):
         return
     if not multiplies_bfloat16(read_cpuinfo()):
         pytest.skip("this processor has no instructions for bfloat16")
-    recast = servable.recast(Precision.BFLOAT16)
-    yield recast, BFLOAT16_TOLERANCE
-    recast.close()
+    with_precision = servable.with_precision(Precision.BFLOAT16)
+    yield with_precision, BFLOAT16_TOLERANCE
+    with_precision.close()
 
 
 def test_batches_that_run_at_once_do_not_disturb_each_other(in_precision, strangers):
@@ -132,7 +131,7 @@ def test_bfloat16_is_run_where_the_processor_has_it_and_refused_elsewhere():
     """Forced; the servable in float32 is closed either way."""
     loaded = load(BUNDLED)
     golden = read_golden(BUNDLED, loaded.description.input)
-    limits = GateLimits((1, 32), golden_tolerance=1e-3, precision=Precision.BFLOAT16)
+    limits = ValidationLimits((1, 32), golden_tolerance=1e-3, precision=Precision.BFLOAT16)
     if multiplies_bfloat16(read_cpuinfo()):
         trial = settle_precision(loaded, golden, limits)
         assert trial.servable.precision is Precision.BFLOAT16
@@ -149,7 +148,7 @@ def test_bfloat16_is_run_where_the_processor_has_it_and_refused_elsewhere():
 def test_a_precision_chosen_by_measurement_scores_as_published_whichever_it_is():
     loaded = load(BUNDLED)
     golden = read_golden(BUNDLED, loaded.description.input)
-    trial = settle_precision(loaded, golden, GateLimits((1, 32), golden_tolerance=1e-3, precision=None))
+    trial = settle_precision(loaded, golden, ValidationLimits((1, 32), golden_tolerance=1e-3, precision=None))
     limit = 0.03 if trial.servable.precision is Precision.BFLOAT16 else 1e-3
     assert trial.difference <= limit
     assert (trial.bfloat16_speedup is not None) == multiplies_bfloat16(read_cpuinfo())
@@ -198,7 +197,7 @@ def test_a_trial_beside_live_batches_has_a_session_that_no_request_made(servable
     tried = load(BUNDLED)
     tried.warm_executors((1,), 1)
     for _ in range(2):
-        tried.add_spare((1,))
+        tried.reserve_session((1,))
     made = len(tried._sessions)
 
     # As many batches at once as there are sessions: each takes one, and none is made.

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from ferserve_client import EmotionClient
-from ferserve_server.app import running_server
+from ferserve_server.app.primary_main import running_server
 from ferserve_server.backends.fake import FakeLoader
-from ferserve_server.settings import Settings
-from ferserve_server.settings_reading import SettingsError, load_settings
-from ferserve_server.transport.addresses import ListenError, ReservedPort
-from ferserve_server.transport.health import check_health
+from ferserve_server.config.reading import SettingsError, load_settings
+from ferserve_server.config.settings import Settings
+from ferserve_server.runtime.addresses import ListenError, ReservedPort
+from ferserve_server.services.health import check_health
 from support.fake_models import publish_fake
 from support.local_server import DOORS, Stubs, classes_of, emotion_pb2, packed
 

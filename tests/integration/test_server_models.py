@@ -12,7 +12,7 @@ from grpc_health.v1 import health_pb2
 
 from ferserve.v1 import emotion_service_pb2 as emotion_pb2
 from ferserve.v1 import model_service_pb2 as model_pb2
-from ferserve_server.transport.health import EMOTION_SERVICE, MODEL_SERVICE
+from ferserve_server.services.health import EMOTION_SERVICE, MODEL_SERVICE
 from support.engine_server import ENGINES, engine_server
 from support.fake_models import publish_fake
 from support.local_server import (

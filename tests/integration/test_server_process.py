@@ -154,7 +154,7 @@ def test_calls_batches_and_faces_are_counted(either_server: ServerProcess, eithe
 
 
 def test_the_health_check_command_tells_by_its_exit_code(running_server: ServerProcess) -> None:
-    command = [sys.executable, "-m", "ferserve_server.healthcheck"]
+    command = [sys.executable, "-m", "ferserve_server.app.healthcheck"]
     assert subprocess.run([*command, running_server.address], check=False, timeout=60).returncode == 0
     assert subprocess.run([*command, "127.0.0.1:1"], check=False, timeout=60).returncode == 1
 

@@ -48,7 +48,9 @@ async def server(tmp_path: Path, door: str) -> AsyncIterator[LocalServer]:
         yield running
 
 
-def _config(policy: int = emotion_pb2.OVERLOAD_POLICY_BLOCK, **rest: object) -> emotion_pb2.StreamFramesRequest:
+def _config(
+    policy: int = emotion_pb2.OVERLOAD_POLICY_EVERY_FRAME, **rest: object
+) -> emotion_pb2.StreamFramesRequest:
     return emotion_pb2.StreamFramesRequest(
         config=emotion_pb2.FrameStreamConfig(overload_policy=policy, detection=WHOLE, **rest)
     )

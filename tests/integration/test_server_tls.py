@@ -12,7 +12,7 @@ import pytest
 
 from ferserve.v1 import emotion_service_pb2 as emotion_pb2
 from ferserve.v1 import model_service_pb2 as model_pb2
-from ferserve_server.transport.addresses import ListenError
+from ferserve_server.runtime.addresses import ListenError
 from support.certificates import make_certificates
 from support.fake_models import publish_fake
 from support.local_server import DOORS, Stubs, classes_of, eventually, local_server, packed, refusal_of

@@ -17,14 +17,13 @@ import pytest
 from ferserve.v1 import emotion_service_pb2 as emotion_pb2
 from ferserve.v1 import model_service_pb2 as model_pb2
 from ferserve.v1 import servable_pb2
-from ferserve_server.app import running_server
+from ferserve_server.app.primary_main import running_server
 from ferserve_server.backends.fake import FakeLoader
-from ferserve_server.fronts.heartbeat import BEAT_S, LONGEST_SILENCE_BEATS
-from ferserve_server.settings import Settings
+from ferserve_server.config.settings import Settings
+from ferserve_server.workers.process import BEAT_S, LONGEST_SILENCE_BEATS
 from support.certificates import make_certificates
 from support.compat import ask, crops, infer_request, oip
 from support.fake_models import publish_fake
-from support.front_server import callers, front_server, fronts_of, metric
 from support.loaders import KeptLoader
 from support.local_server import (
     DEADLINE_S,
@@ -37,6 +36,7 @@ from support.local_server import (
     refusal_of,
 )
 from support.processes import served_connections
+from support.worker_server import callers, fronts_of, metric, worker_server
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 HANG_S = BEAT_S * (LONGEST_SILENCE_BEATS + 2)
 
 HALF: dict[str, Any] = {"processes": 2, "owner_share": 0.5}
-"""The first connection is the owner's, that of the server's own stubs; the next the front process's, and so on."""
+"""The primary gets the first connection, that of the server's own stubs; the worker the next, and so on."""
 
 
 @pytest.fixture
@@ -79,8 +79,8 @@ def _fd_counts(server: LocalServer) -> list[int]:
 
 @contextlib.asynccontextmanager
 async def _at_owner_and_front(models: Path, **more: object) -> AsyncIterator[tuple[LocalServer, Stubs, Stubs]]:
-    """A server of two processes, a caller at its owner, and one at its front process."""
-    async with front_server(models, **(HALF | more)) as server, callers(server, 1) as (there,):
+    """A server of two processes, a caller at its owner, and one at its worker process."""
+    async with worker_server(models, **(HALF | more)) as server, callers(server, 1) as (there,):
         await _serve(server, [1, 1])
         yield server, server, there
 
@@ -92,14 +92,17 @@ async def _at_owner_and_front(models: Path, **more: object) -> AsyncIterator[tup
 async def test_nine_connections_are_spread_by_count(
     models: Path, processes: int, share: float, expected: list[int]
 ) -> None:
-    async with front_server(models, processes=processes, owner_share=share) as server, callers(server, 8) as stubs:
+    async with (
+        worker_server(models, processes=processes, owner_share=share) as server,
+        callers(server, 8) as stubs,
+    ):
         await _serve(server, expected)
         for row, each in enumerate(stubs):
             assert classes_of(await each.emotion.ClassifyFaces(_faces(row % 7), timeout=60)) == [row % 7]
 
 
 async def test_places_of_connections_that_ended_are_given_to_the_next(models: Path) -> None:
-    async with front_server(models, **HALF) as server:
+    async with worker_server(models, **HALF) as server:
         for _ in range(3):
             async with callers(server, 3):
                 await _serve(server, [2, 2])
@@ -111,7 +114,7 @@ async def test_places_of_connections_that_ended_are_given_to_the_next(models: Pa
 
 
 async def test_two_hundred_short_connections_leave_no_file_descriptor_behind(models: Path) -> None:
-    async with front_server(models, **HALF) as server:
+    async with worker_server(models, **HALF) as server:
 
         async def call() -> None:
             async with callers(server, 1) as (stubs,):
@@ -133,7 +136,7 @@ async def test_what_is_no_call_is_let_go_by_whoever_gets_it(models: Path, tmp_pa
     """Such as the knocks of a load balancer, with and without TLS."""
     tls = _tls(tmp_path)
     for settings in ({}, tls):
-        async with front_server(models, **(HALF | settings), ready=False) as server:
+        async with worker_server(models, **(HALF | settings), ready=False) as server:
             for data in (b"", b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01nonsense") * 4:
                 with socket.create_connection(("127.0.0.1", server.running.port or 0), timeout=5) as knock:
                     knock.sendall(data)
@@ -156,7 +159,7 @@ async def test_tls_begins_in_the_process_that_serves_the_connection(models: Path
     trusted = grpc.ssl_channel_credentials((tmp_path / "ca.pem").read_bytes())
     options = [("grpc.use_local_subchannel_pool", 1)]
     async with (
-        front_server(models, **(HALF | settings), ready=False) as server,
+        worker_server(models, **(HALF | settings), ready=False) as server,
         contextlib.AsyncExitStack() as stack,
     ):
         address = f"localhost:{server.running.port}"
@@ -191,7 +194,7 @@ async def test_several_processes_answer_on_a_file(models: Path, tmp_path: Path) 
 
 async def test_grpcs_server_listens_in_front_processes_and_the_owner_takes_nothing(models: Path) -> None:
     settings = {"door": "grpc", "processes": 2, "owner_share": 1.0}
-    async with front_server(models, **settings) as server, callers(server, 6) as stubs:
+    async with worker_server(models, **settings) as server, callers(server, 6) as stubs:
         assert len(fronts_of(server).pids) == 2
         for row, each in enumerate(stubs):
             assert classes_of(await each.emotion.ClassifyFaces(_faces(row), timeout=60)) == [row]
@@ -217,7 +220,7 @@ async def test_whoever_is_at_the_owner_notices_nothing_of_a_killed_front_process
             return fronts.running_count == 1 and victim not in fronts.pids
 
         await asyncio.gather(eventually(lost), eventually(replaced, 2 * DEADLINE_S))
-        await there.wait_for()  # at the owner, where it went at once, or at the next front process
+        await there.wait_for()  # at the owner, where it went at once, or at the next worker process
         async with callers(server, 4) as anew:
             for each in anew:
                 assert classes_of(await each.emotion.ClassifyFaces(_faces(3), timeout=60)) == [3]
@@ -257,10 +260,10 @@ async def test_connections_that_a_stopped_front_process_does_not_take_are_served
 
 async def test_a_drain_answers_what_the_owner_and_its_front_process_have_taken(models: Path) -> None:
     loader = KeptLoader()
-    gate = threading.Event()
+    validation = threading.Event()
     settings = {"metrics_listen": "127.0.0.1:0", "inline_ms": 0}
-    async with front_server(models, loader, **(HALF | settings)) as server, callers(server, 3) as stubs:
-        loader.before_predict = lambda _: gate.wait(60)
+    async with worker_server(models, loader, **(HALF | settings)) as server, callers(server, 3) as stubs:
+        loader.before_predict = lambda _: validation.wait(60)
         everybody = [server, *stubs]
         calls = [asyncio.ensure_future(each.emotion.ClassifyFaces(_faces(4), timeout=60)) for each in everybody]
 
@@ -285,7 +288,7 @@ async def test_a_drain_answers_what_the_owner_and_its_front_process_have_taken(m
             for each in late:
                 assert await each.state() == NOT_SERVING
         assert not draining.done()
-        gate.set()
+        validation.set()
         assert [classes_of(answer) for answer in await asyncio.gather(*calls)] == [[4]] * 4
         assert await draining
 
@@ -344,5 +347,5 @@ async def test_counts_are_those_of_the_owner_and_its_front_process_together(mode
             return found == [3, 3] and statistics == [(3, 9), (3, 9)]
 
         await eventually(all_counted)
-        assert await metric(server, "front_processes") == 1
+        assert await metric(server, "worker_processes") == 1
         assert await metric(server, "requests_in_progress", method="ClassifyFaces") == 0

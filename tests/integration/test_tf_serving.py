@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import grpc
 import pytest
 
-from ferserve_server.transport.compat.messages import message_class
+from ferserve_server.interop.messages import message_class
 from support.compat import MODEL_STATUS, PREDICTION, call, crops, tfs
 from support.fake_models import publish_fake
 from support.local_server import LocalServer, local_server, refusal_of

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 from typer.testing import CliRunner
 
-from ferserve_server.repository.manifest import read_manifest, verify_files
+from ferserve_server.models.manifest import read_manifest, verify_files
 from ferserve_training.cli import app
 from ferserve_training.data.folders import load_faces
 from ferserve_training.errors import RunError, TrainingError

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ferserve_server.repository.buckets import (
+from ferserve_server.models.tuning import (
     BucketRules,
     between,
     choose_buckets,

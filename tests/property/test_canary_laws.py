@@ -9,11 +9,11 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ferserve_server.domain.canary import CanaryMode, CanaryResult, Spread, VersionFigures
-from ferserve_server.repository.canary_figures import RunningSpread
-from ferserve_server.repository.canary_rules import CanaryRules
-from ferserve_server.repository.canary_verdict import judge, wilson
-from ferserve_server.repository.trial import CanaryTrial
+from ferserve_server.domain.canary import CanaryMode, CanaryResult, Spread, VersionStatistics
+from ferserve_server.models.canary.canary import CanaryRun
+from ferserve_server.models.canary.rules import CanaryRules
+from ferserve_server.models.canary.statistics import RunningSpread
+from ferserve_server.models.canary.verdict import judge, wilson
 from support.canaries import live_version
 from support.fake_clock import FakeClock
 from support.recorder import Recorder
@@ -23,11 +23,11 @@ _counts = st.integers(0, 10_000)
 
 
 @st.composite
-def _figures(draw: st.DrawFn) -> VersionFigures:
+def _figures(draw: st.DrawFn) -> VersionStatistics:
     requests = draw(_counts)
     spreads = st.builds(Spread, _counts, st.floats(0, 1), st.floats(0, 0.25))
     times = st.builds(Spread, _counts, st.floats(math.log(1e-5), math.log(10)), st.floats(0, 4))
-    return VersionFigures(
+    return VersionStatistics(
         requests,
         draw(st.integers(0, requests)),
         draw(spreads),
@@ -37,7 +37,7 @@ def _figures(draw: st.DrawFn) -> VersionFigures:
 
 @given(_figures(), _figures(), st.floats(0, 1000))
 def test_a_verdict_always_has_a_reason_and_figures(
-    canary: VersionFigures, stable: VersionFigures, elapsed_s: float
+    canary: VersionStatistics, stable: VersionStatistics, elapsed_s: float
 ) -> None:
     verdict = judge(canary, stable, RULES, elapsed_s=elapsed_s)
     assert verdict.reason
@@ -48,13 +48,15 @@ def test_a_verdict_always_has_a_reason_and_figures(
 
 
 @given(_figures(), st.floats(0, 1000))
-def test_a_version_is_never_rolled_back_for_being_like_itself(figures: VersionFigures, elapsed_s: float) -> None:
+def test_a_version_is_never_rolled_back_for_being_like_itself(
+    figures: VersionStatistics, elapsed_s: float
+) -> None:
     assert judge(figures, figures, RULES, elapsed_s=elapsed_s).result is not CanaryResult.ROLL_BACK
 
 
 @given(_figures(), _figures(), st.floats(0, 1000), st.integers(0, 100))
 def test_more_failures_never_make_a_canary_better(
-    canary: VersionFigures, stable: VersionFigures, elapsed_s: float, more: int
+    canary: VersionStatistics, stable: VersionStatistics, elapsed_s: float, more: int
 ) -> None:
     rank = [CanaryResult.PROMOTE, CanaryResult.WAIT, CanaryResult.ROLL_BACK].index
     worse = replace(canary, failed_count=min(canary.request_count, canary.failed_count + more))
@@ -85,7 +87,7 @@ def test_a_canary_gets_its_share_to_within_one_request_and_idle_leases_take_none
 ) -> None:
     rules = replace(RULES, share=share, mode=CanaryMode.SPLIT)
     stable, canary = live_version(1), live_version(2)
-    trial = CanaryTrial(stable, canary, rules, clock=FakeClock(), observer=Recorder())
+    trial = CanaryRun(stable, canary, rules, clock=FakeClock(), observer=Recorder())
     diverted = 0
     for _ in range(count):
         for _ in range(idle):

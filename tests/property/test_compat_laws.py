@@ -9,11 +9,11 @@ from hypothesis.extra import numpy as st_numpy
 
 from ferserve_server.domain.errors import FerserveError
 from ferserve_server.domain.servable import InputSpec
-from ferserve_server.transport.compat.messages import message_class
-from ferserve_server.transport.limits import RequestLimits
-from ferserve_server.transport.oip import tensors as oip_tensors
-from ferserve_server.transport.oip.outputs import best_classes
-from ferserve_server.transport.tfs import tensors as tfs_tensors
+from ferserve_server.interop.messages import message_class
+from ferserve_server.interop.open_inference import tensors as oip_tensors
+from ferserve_server.interop.open_inference.outputs import best_classes
+from ferserve_server.interop.tensorflow_serving import tensors as tfs_tensors
+from ferserve_server.services.limits import RequestLimits
 from support.compat import infer_request, oip, tfs
 
 WANTED = InputSpec("faces", 2, 3)

@@ -12,15 +12,15 @@ from hypothesis import strategies as st
 from ferserve.v1 import emotion_service_pb2 as emotion_pb2
 from ferserve.v1 import face_pb2, servable_pb2
 from ferserve_server.domain.errors import FerserveError, InvalidRequestError
-from ferserve_server.transport import wire
-from ferserve_server.transport.crop_requests import (
+from ferserve_server.services.codec import messages
+from ferserve_server.services.codec.requests import (
     CropRequest,
     CropRequests,
     PictureRequest,
     find_pixels,
     leading_sequence_id,
 )
-from ferserve_server.transport.limits import RequestLimits
+from ferserve_server.services.limits import RequestLimits
 
 if TYPE_CHECKING:
     from ferserve_server.pipeline.classify_stream import CropMessage
@@ -174,6 +174,6 @@ def test_a_form_keeps_what_wire_says_of_it() -> None:
         packed=face_pb2.PackedFaces(pixels=bytes(18), face_count=2, height=3, width=3),
     ).SerializeToString()
     first, again = requests.read_call(sent), requests.read_call(sent)
-    expected = wire.parse_spec(servable_pb2.ModelSpec(name="net", version=2))
+    expected = messages.parse_spec(servable_pb2.ModelSpec(name="net", version=2))
     assert first.spec == again.spec == expected
-    assert first.priority is again.priority is wire.parse_priority(emotion_pb2.PRIORITY_BULK)
+    assert first.priority is again.priority is messages.parse_priority(emotion_pb2.PRIORITY_BULK)

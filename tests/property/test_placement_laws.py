@@ -7,14 +7,14 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ferserve_server.fronts.placement import front_for_next, share_of_owner
+from ferserve_server.workers.connection_passing import share_of_owner, worker_for_next
 
 SHARES = st.floats(0, 1)
 FRONT_COUNTS = st.lists(st.integers(0, 1000), max_size=16)
 
 
 def _place(own: int, fronts: list[int], share: float) -> tuple[int, list[int]]:
-    index = front_for_next(own, fronts, share)
+    index = worker_for_next(own, fronts, share)
     if index is None:
         return own + 1, fronts
     return own, [count + (at == index) for at, count in enumerate(fronts)]
@@ -35,7 +35,7 @@ def test_of_those_that_stay_the_owner_has_its_share_and_the_others_are_level(
 def test_whatever_there_is_one_process_gets_it_and_no_front_process_that_has_more_than_another(
     own: int, fronts: list[int], share: float
 ) -> None:
-    index = front_for_next(own, fronts, share)
+    index = worker_for_next(own, fronts, share)
     if index is None:
         assert not fronts or own < share * (own + sum(fronts) + 1)
     else:
@@ -49,7 +49,7 @@ def test_a_new_front_process_gets_all_that_front_processes_get_until_it_is_level
 ) -> None:
     fronts = [*fronts, 0]
     others = fronts[:-1]
-    # With a share of 0.95 the owner gets 19 for each that a front process has: 19 * (5 * 50 + 50) at the end.
+    # With a share of 0.95 the owner gets 19 for each that a worker process has: 19 * (5 * 50 + 50) at the end.
     while fronts[-1] < min(others) and own < 10_000:
         own, fronts = _place(own, fronts, share)
         assert fronts[:-1] == others

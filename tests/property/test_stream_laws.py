@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ferserve_server.domain.detection import DetectionOptions
 from ferserve_server.domain.errors import DrainingError, ImageUnreadableError
+from ferserve_server.domain.face import DetectionOptions
 from ferserve_server.domain.servable import ModelSpec
 from ferserve_server.pipeline.analyze_images import AnalyzeImages
 from ferserve_server.pipeline.stream_frames import (
@@ -101,8 +101,8 @@ class Play:
 
     async def let_all_finish(self) -> None:
         while not self.task.done():
-            for gate in self.vision.gates.values():
-                gate.set()
+            for validation in self.vision.gates.values():
+                validation.set()
             await settle(15)
 
 
@@ -119,7 +119,7 @@ def test_every_frame_gets_one_answer_in_order(
         await stream.task
         assert [answer.sequence_id for answer in stream.answers] == list(range(stream.sent))
         dropped = [answer for answer in stream.answers if isinstance(answer.outcome, Dropped)]
-        if policy is OverloadPolicy.BLOCK:
+        if policy is OverloadPolicy.EVERY_FRAME:
             assert dropped == []
         assert all(answer.outcome.newer_sequence_id > answer.sequence_id for answer in dropped)
         if stream.answers:

@@ -11,8 +11,6 @@ from ferserve_server.domain.errors import InferenceFailedError, ModelRejectedErr
 from ferserve_server.domain.ports import Priority
 from ferserve_server.domain.prediction import Classification, ScoredFaces
 from ferserve_server.domain.servable import (
-    GateComparison,
-    GateFigures,
     InputSpec,
     ModelDescription,
     ModelSpec,
@@ -21,14 +19,15 @@ from ferserve_server.domain.servable import (
     ServableId,
     ServableState,
     Tuning,
+    ValidationComparison,
+    ValidationFigures,
     VersionStatus,
 )
-from ferserve_server.transport import wire
-from ferserve_server.transport.answers import format_call_answer
-from ferserve_server.transport.limits import RequestLimits
-from ferserve_server.transport.model_messages import format_model
-from ferserve_server.transport.upstream.messages import read_batch_answer, write_batch
-from ferserve_server.transport.upstream.model_reading import read_model
+from ferserve_server.services.codec import messages
+from ferserve_server.services.codec.responses import format_call_answer
+from ferserve_server.services.limits import RequestLimits
+from ferserve_server.services.models import format_model
+from ferserve_server.upstream.codec import read_batch_answer, read_model, write_batch
 from ferserve_server.upstream.target import parse_target
 
 LIMITS = RequestLimits(2**30, 2**14, 512, 32, 1920)
@@ -45,8 +44,8 @@ SPECS = st.one_of(
 def test_a_batch_arrives_as_it_was_sent(count, height, width, spec, priority, random) -> None:
     crops = np.frombuffer(random.randbytes(count * height * width), np.uint8).reshape(count, height, width, 1)
     request = emotion_pb2.ClassifyFacesRequest.FromString(write_batch(crops, spec, priority).SerializeToString())
-    np.testing.assert_array_equal(wire.parse_packed(request.packed, LIMITS, "packed"), crops)
-    assert (wire.parse_spec(request.model), wire.parse_priority(request.priority)) == (spec, priority)
+    np.testing.assert_array_equal(messages.parse_packed(request.packed, LIMITS, "packed"), crops)
+    assert (messages.parse_spec(request.model), messages.parse_priority(request.priority)) == (spec, priority)
 
 
 @given(
@@ -94,9 +93,9 @@ STATUSES = st.builds(
     st.none() | st.builds(ModelRejectedError, st.just("FILE_CHANGED"), NAMES, file=NAMES),
     st.none()
     | st.builds(
-        GateFigures,
+        ValidationFigures,
         SHARES,
-        st.none() | st.builds(GateComparison, VERSIONS, st.none() | SHARES, st.none() | SHARES),
+        st.none() | st.builds(ValidationComparison, VERSIONS, st.none() | SHARES, st.none() | SHARES),
     ),
     st.none()
     | st.builds(
@@ -125,17 +124,19 @@ def test_a_detection_tier_tells_of_models_what_their_tier_tells(model: ModelStat
 
 def test_times_of_batches_are_told_too() -> None:
     tuning = Tuning(Precision.FLOAT32, (1, 8), latency_s={1: 0.001, 8: 0.004})
-    gate = GateFigures(0.0, GateComparison(1, latency_s={8: (0.004, 0.003)}))
+    validation = ValidationFigures(0.0, ValidationComparison(1, latency_s={8: (0.004, 0.003)}))
     model = ModelStatus(
-        "net", True, (VersionStatus(ServableId("net", 2), ServableState.READY, gate=gate, tuning=tuning),)
+        "net",
+        True,
+        (VersionStatus(ServableId("net", 2), ServableState.READY, validation=validation, tuning=tuning),),
     )
     (read,) = read_model(format_model(model)).versions
     assert read.tuning is not None
     assert {size: round(each, 9) for size, each in read.tuning.latency_s.items()} == tuning.latency_s
-    assert read.gate is not None
-    assert read.gate.comparison is not None
+    assert read.validation is not None
+    assert read.validation.comparison is not None
     assert {
-        size: tuple(round(each, 9) for each in both) for size, both in read.gate.comparison.latency_s.items()
+        size: tuple(round(each, 9) for each in both) for size, both in read.validation.comparison.latency_s.items()
     } == {8: (0.004, 0.003)}
 
 

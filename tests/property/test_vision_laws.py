@@ -8,9 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from ferserve_server.domain.detection import DetectionOptions
 from ferserve_server.domain.errors import FerserveError
-from ferserve_server.domain.face import FACE_SIDE_PIXELS, BoundingBox
+from ferserve_server.domain.face import FACE_SIDE_PIXELS, BoundingBox, DetectionOptions
 from ferserve_server.vision.crop import crop_face, to_model_inputs
 from ferserve_server.vision.decode import decode_grey
 from ferserve_server.vision.exif import read_orientation

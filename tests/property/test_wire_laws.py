@@ -10,12 +10,12 @@ from hypothesis.extra import numpy as stn
 
 from ferserve.v1 import emotion_service_pb2 as emotion_pb2
 from ferserve.v1 import face_pb2, servable_pb2
-from ferserve_server.domain.detection import DetectionOptions
 from ferserve_server.domain.errors import FerserveError, ImageUnreadableError, InvalidRequestError
+from ferserve_server.domain.face import DetectionOptions
 from ferserve_server.domain.prediction import Classification, ScoredFaces
 from ferserve_server.domain.servable import ModelSpec, ServableId
-from ferserve_server.transport import answers, wire
-from ferserve_server.transport.limits import RequestLimits
+from ferserve_server.services.codec import messages, responses
+from ferserve_server.services.limits import RequestLimits
 
 LIMITS = RequestLimits(
     max_message_bytes=2**25,
@@ -34,14 +34,14 @@ def test_packed_faces_arrive_as_they_were_sent(crops: np.ndarray) -> None:
     count, height, width, _ = crops.shape
     sent = face_pb2.PackedFaces(pixels=crops.tobytes(), face_count=count, height=height, width=width)
     received = face_pb2.PackedFaces.FromString(sent.SerializeToString())
-    np.testing.assert_array_equal(wire.parse_packed(received, LIMITS, "packed"), crops)
+    np.testing.assert_array_equal(messages.parse_packed(received, LIMITS, "packed"), crops)
 
 
 @given(st.binary(max_size=300), st.integers(-3, 12), st.integers(-3, 2000), st.integers(-3, 2000))
 def test_any_packed_faces_are_read_or_refused_by_field(pixels: bytes, count: int, height: int, width: int) -> None:
     message = face_pb2.PackedFaces(pixels=pixels, face_count=count, height=height, width=width)
     try:
-        crops = wire.parse_packed(message, LIMITS, "packed")
+        crops = messages.parse_packed(message, LIMITS, "packed")
     except InvalidRequestError as error:
         assert error.field.startswith("packed")  # noqa: PT017 - either way is right
     else:
@@ -54,7 +54,9 @@ def test_scores_arrive_with_the_index_of_the_largest(scores: np.ndarray, failed:
     failures: dict[int, FerserveError] = {
         row: ImageUnreadableError(f"row {row}") for row in failed if row < len(scores)
     }
-    message = emotion_pb2.ClassifyFacesResponse(results=wire.format_face_results(ScoredFaces(scores, failures)))
+    message = emotion_pb2.ClassifyFacesResponse(
+        results=messages.format_face_results(ScoredFaces(scores, failures))
+    )
     results = emotion_pb2.ClassifyFacesResponse.FromString(message.SerializeToString()).results
     assert len(results) == len(scores)
     for row, result in enumerate(results):
@@ -90,20 +92,20 @@ def test_detection_options_arrive_as_they_were_sent_whatever_the_servers_own(
         crop_margin=options.crop_margin,
     )
     received = face_pb2.DetectionOptions.FromString(sent.SerializeToString())
-    assert wire.parse_detection(received, defaults, LIMITS) == options
+    assert messages.parse_detection(received, defaults, LIMITS) == options
 
 
 @given(OPTIONS)
 def test_a_stream_that_says_nothing_gets_the_servers_own_options(defaults: DetectionOptions) -> None:
     assume(not defaults.whole_image)  # no setting makes that a default
-    assert wire.parse_detection(face_pb2.DetectionOptions(), defaults, LIMITS) == defaults
+    assert messages.parse_detection(face_pb2.DetectionOptions(), defaults, LIMITS) == defaults
 
 
 @given(st.text(st.characters(codec="utf-8"), max_size=140), st.none() | st.integers(-5, 2**63 - 1))
 def test_any_model_spec_is_read_or_refused_by_field(name: str, version: int | None) -> None:
     message = servable_pb2.ModelSpec(name=name, **({} if version is None else {"version": version}))
     try:
-        spec = wire.parse_spec(message)
+        spec = messages.parse_spec(message)
     except InvalidRequestError as error:
         assert error.field in {"model.name", "model.version"}  # noqa: PT017 - either way is right
     else:
@@ -123,12 +125,12 @@ def test_an_answer_written_as_bytes_is_what_protobuf_would_write_field_by_field(
     failures = {row: ImageUnreadableError(f"row {row}") for row in failed if row < len(scores)}
     faces = ScoredFaces(scores, failures, queue_s, inference_s)
     message = emotion_pb2.ClassifyFacesResponse(
-        results=wire.format_face_results(faces),
+        results=messages.format_face_results(faces),
         labels=labels,
-        servable=wire.format_servable(SERVABLE),
+        servable=messages.format_servable(SERVABLE),
         timing=face_pb2.Timing(total_ms=total_s * 1e3, queue_ms=queue_s * 1e3, inference_ms=inference_s * 1e3),
     )
-    written = answers.format_call_answer(Classification(faces, labels, SERVABLE), total_s)
+    written = responses.format_call_answer(Classification(faces, labels, SERVABLE), total_s)
     assert emotion_pb2.ClassifyFacesResponse.FromString(written) == message
 
 
@@ -140,12 +142,12 @@ def test_an_answer_on_a_stream_written_as_bytes_is_what_protobuf_would_write_fie
     faces = ScoredFaces(scores)
     message = emotion_pb2.ClassifyStreamResponse(
         sequence_id=sequence_id,
-        predictions=wire.format_predictions(faces),
+        predictions=messages.format_predictions(faces),
         labels=labels if with_labels else (),
-        servable=wire.format_servable(SERVABLE),
+        servable=messages.format_servable(SERVABLE),
     )
     classification = Classification(faces, labels, SERVABLE)
-    written = answers.format_stream_answer(sequence_id, classification, with_labels=with_labels)
+    written = responses.format_stream_answer(sequence_id, classification, with_labels=with_labels)
     assert emotion_pb2.ClassifyStreamResponse.FromString(written) == message
 
 
@@ -153,9 +155,9 @@ def test_an_answer_on_a_stream_written_as_bytes_is_what_protobuf_would_write_fie
 def test_any_number_of_classes_is_written(class_count: int) -> None:
     scores = np.eye(class_count, dtype=np.float32)
     answer = Classification(ScoredFaces(scores), ("x",) * class_count, SERVABLE)
-    called = emotion_pb2.ClassifyFacesResponse.FromString(answers.format_call_answer(answer, 0.0)).results
+    called = emotion_pb2.ClassifyFacesResponse.FromString(responses.format_call_answer(answer, 0.0)).results
     streamed = emotion_pb2.ClassifyStreamResponse.FromString(
-        answers.format_stream_answer(1, answer, with_labels=True)
+        responses.format_stream_answer(1, answer, with_labels=True)
     ).predictions
     for predictions in ([result.prediction for result in called], streamed):
         assert [each.label_index for each in predictions] == list(range(class_count))
@@ -164,6 +166,6 @@ def test_any_number_of_classes_is_written(class_count: int) -> None:
 
 def test_scores_that_are_a_part_of_a_batch_are_written_as_they_are() -> None:
     batch = np.asfortranarray(np.eye(9, dtype=np.float32))
-    written = answers.format_call_answer(Classification(ScoredFaces(batch[2:4]), ("x",) * 9, SERVABLE), 0.0)
+    written = responses.format_call_answer(Classification(ScoredFaces(batch[2:4]), ("x",) * 9, SERVABLE), 0.0)
     results = emotion_pb2.ClassifyFacesResponse.FromString(written).results
     np.testing.assert_array_equal([each.prediction.scores for each in results], batch[2:4])

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ferserve_server.backends.fake import FakeServable
-from ferserve_server.batching.batcher import Batcher
-from ferserve_server.batching.settings import BatcherSettings
 from ferserve_server.domain.servable import InputSpec, ModelDescription, ServableId
+from ferserve_server.scheduler.batcher import Batcher
+from ferserve_server.scheduler.settings import BatcherSettings
 from support.fake_clock import FakeClock
 from support.model_factory import LABELS
 from support.recorder import Recorder
@@ -47,13 +47,13 @@ class Gate:
 
     def __call__(self, crops: np.ndarray) -> None:
         self.entered.release()
-        assert self._open.wait(30), "nobody opened the gate"
+        assert self._open.wait(30), "nobody opened the validation"
 
     def open(self) -> None:
         self._open.set()
 
     async def wait_entered(self) -> None:
-        """Returns when an execution has come to the gate."""
+        """Returns when an execution has come to the validation."""
         import asyncio  # noqa: PLC0415 - only here
 
         assert await asyncio.to_thread(self.entered.acquire, timeout=30)

@@ -9,13 +9,13 @@ import numpy as np
 from ferserve_server.backends.fake import FakeServable
 from ferserve_server.domain.ports import CutReason, ExecutedBatch
 from ferserve_server.domain.servable import ModelSpec, ServableId
-from ferserve_server.repository.lease import LiveVersion
+from ferserve_server.models.leases import LiveVersion
 from support.fake_models import DESCRIPTION, GOLDEN_FACES
 from support.pipeline_fakes import FakeScorer
 
 if TYPE_CHECKING:
     from ferserve_server.domain.prediction import ScoredFaces
-    from ferserve_server.repository.trials import Trials
+    from ferserve_server.models.canary.traffic_split import Canaries
     from support.manager_bench import Shop
 
 ANY = ModelSpec()
@@ -56,7 +56,7 @@ async def ask(shop: Shop, count: int = 1, spec: ModelSpec = ANY) -> list[int]:
     return versions
 
 
-def time_batches(trials: Trials, version: int, batch_s: float, count: int = 20) -> None:
+def time_batches(trials: Canaries, version: int, batch_s: float, count: int = 20) -> None:
     """Tells of batches that took so long, give or take a twentieth."""
     for number in range(count):
         servable = ServableId("fer-nano", version)

@@ -7,9 +7,9 @@ import signal
 import sys
 import threading
 
-from ferserve_server.interprocess.channel import Channel, ChannelClosedError
-from ferserve_server.interprocess.child import call_when_parent_gone, give_way, ignore_stop_signals
-from ferserve_server.interprocess.memory import SharedBlock, SlotLayout
+from ferserve_server.ipc.channel import Channel, ChannelClosedError
+from ferserve_server.ipc.child_process import call_when_parent_gone, give_way, ignore_stop_signals
+from ferserve_server.ipc.shared_memory import SharedBlock, SlotLayout
 
 
 def main(fd: int, mode: str) -> None:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ferserve_server.transport.compat.messages import message_class
-from ferserve_server.transport.oip.tensors import split_elements
+from ferserve_server.interop.messages import message_class
+from ferserve_server.interop.open_inference.tensors import split_elements
 
 if TYPE_CHECKING:
     import grpc

@@ -15,8 +15,8 @@ from ferserve_server.domain.errors import ModelRejectedError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ferserve_server.backends.engine.options import EngineOptions
     from ferserve_server.domain.servable import ModelDescription, ServableId
+    from ferserve_server.engine.process import EngineOptions
 
 RAISE, CRASH, HANG, SLOW = 201, 202, 203, 204
 """First two pixels of a face that does so."""

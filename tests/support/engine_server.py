@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any, Final
 
-from ferserve_server.backends.engine.loader import EngineLoader
-from ferserve_server.backends.engine.options import EngineOptions
-from ferserve_server.loader_assembly import opened_loader
-from ferserve_server.settings import Settings
+from ferserve_server.app.models import opened_loader
+from ferserve_server.config.settings import Settings
+from ferserve_server.engine.loader import EngineLoader
+from ferserve_server.engine.process import EngineOptions
 from support import engine_children
 from support.local_server import local_server
 from support.processes import ENGINE, children

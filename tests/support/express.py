@@ -14,6 +14,7 @@ import h2.exceptions
 import h2.settings
 from hpack import Decoder, Encoder
 
+from ferserve_server.services.limits import RequestLimits
 from ferserve_server.transport.express.frames import (
     ACK,
     END_HEADERS,
@@ -28,7 +29,6 @@ from ferserve_server.transport.express.frames import (
 )
 from ferserve_server.transport.express.messages import write_prefix
 from ferserve_server.transport.express.session import Session
-from ferserve_server.transport.limits import RequestLimits
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable

@@ -1,4 +1,4 @@
-"""An engine process played by the test: what `EngineRunner` talks to, without a process."""
+"""An engine process played by the test: what `EngineExecutor` talks to, without a process."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from ferserve_server.backends.fake import fake_scores
 from ferserve_server.domain.servable import ServableId
-from ferserve_server.interprocess.channel import Channel, ChannelClosedError
-from ferserve_server.interprocess.memory import SharedBlock, SlotLayout
-from ferserve_server.interprocess.messages import BATCH_MESSAGE_BYTES, BatchKind, BatchMessage, pack, unpack
+from ferserve_server.engine.messages import BATCH_MESSAGE_BYTES, BatchKind, BatchMessage, pack, unpack
+from ferserve_server.ipc.channel import Channel, ChannelClosedError
+from ferserve_server.ipc.shared_memory import SharedBlock, SlotLayout
 from support.batching import DESCRIPTION
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""What tests of JSON over HTTP share: a server with a gate in its engine, and ways to speak to it."""
+"""What tests of JSON over HTTP share: a server with a validation in its engine, and ways to speak to it."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
 
 
 class GatedLoader(FakeLoader):
-    """Its models predict while `gate` is set."""
+    """Its models predict while `validation` is set."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.gate = threading.Event()
-        self.gate.set()
+        self.validation = threading.Event()
+        self.validation.set()
 
     def load(self, servable_id, directory, description) -> FakeServable:
-        return FakeServable(servable_id, description, before_predict=lambda _: self.gate.wait(30))
+        return FakeServable(servable_id, description, before_predict=lambda _: self.validation.wait(30))
 
 
 @dataclass

@@ -15,9 +15,9 @@ from grpc_status import rpc_status
 
 from ferserve.v1 import emotion_service_pb2 as emotion_pb2
 from ferserve.v1 import emotion_service_pb2_grpc, face_pb2, model_service_pb2_grpc
-from ferserve_server.app import RunningServer, running_server
+from ferserve_server.app.primary_main import RunningServer, running_server
 from ferserve_server.backends.fake import FakeLoader
-from ferserve_server.settings import Settings
+from ferserve_server.config.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 from ferserve_server.backends.fake import FakeLoader, FakeServable
 from ferserve_server.domain.servable import ModelSpec, ServableId, ServableState
-from ferserve_server.repository.aliases import Aliases
-from ferserve_server.repository.gate import GateLimits
-from ferserve_server.repository.manager import ModelManager
-from ferserve_server.repository.preparation import VersionPreparer
-from ferserve_server.repository.source import RepositorySource
-from ferserve_server.repository.version_policy import Latest, Policies
+from ferserve_server.models.aliases import Aliases
+from ferserve_server.models.preparation import VersionPreparer
+from ferserve_server.models.registry import ModelManager
+from ferserve_server.models.source import RepositorySource
+from ferserve_server.models.validation import ValidationLimits
+from ferserve_server.models.version_policy import Latest, Policies
 from support.pipeline_fakes import FakeScorer
 from support.recorder import Recorder
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
     from ferserve_server.domain.ports import Loader
     from ferserve_server.domain.servable import ModelDescription, Tuning
-    from ferserve_server.repository.state_file import LifecycleState, Refusal
-    from ferserve_server.repository.trials import Trials
-    from ferserve_server.repository.version_policy import VersionPolicy
+    from ferserve_server.models.canary.traffic_split import Canaries
+    from ferserve_server.models.state_file import LifecycleState, Refusal
+    from ferserve_server.models.version_policy import VersionPolicy
 
 NEWEST = ModelSpec()
 
@@ -57,7 +57,7 @@ class Shop:
         *,
         policies: Mapping[str, VersionPolicy] | None = None,
         aliases: Aliases | None = None,
-        trials: Trials | None = None,
+        trials: Canaries | None = None,
         refused: Mapping[ServableId, Refusal] | None = None,
     ) -> None:
         self.observer = Recorder()
@@ -69,7 +69,7 @@ class Shop:
         source = RepositorySource(root)
         self.manager = ModelManager(
             source,
-            VersionPreparer(source, loader, GateLimits((1, 4), golden_tolerance=1e-3)),
+            VersionPreparer(source, loader, ValidationLimits((1, 4), golden_tolerance=1e-3)),
             self._make_scorer,
             observer=self.observer,
             routing_observer=self.observer,

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from ferserve_server.observability.metrics import Metrics
+from ferserve_server.telemetry.metrics import Metrics
 
 ROOT = Path(__file__).parents[2]
 PROMETHEUS_FOLDER = ROOT / "deploy" / "prometheus"

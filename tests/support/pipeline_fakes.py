@@ -12,18 +12,17 @@ from ferserve_server.domain.face import BoundingBox
 from ferserve_server.domain.ports import FoundFaces, Priority
 from ferserve_server.domain.prediction import ScoredFaces
 from ferserve_server.domain.servable import ServableId
-from ferserve_server.repository.lease import LiveVersion
+from ferserve_server.models.leases import LiveVersion
 from support.fake_models import DESCRIPTION
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ferserve_server.domain.detection import DetectionOptions
     from ferserve_server.domain.errors import FerserveError
-    from ferserve_server.domain.face import CropBatch, FaceCrop
+    from ferserve_server.domain.face import CropBatch, DetectionOptions, FaceCrop
     from ferserve_server.domain.ports import Servable
     from ferserve_server.domain.servable import ModelSpec
-    from ferserve_server.repository.lease import Lease
+    from ferserve_server.models.leases import Lease
 
 SERVABLE = ServableId("fer-nano", 3)
 

@@ -7,8 +7,8 @@ import os
 import time
 from pathlib import Path
 
-FRONT = "ferserve_server.front"
-ENGINE = "ferserve_server.engine_process"
+FRONT = "ferserve_server.app.worker_main"
+ENGINE = "ferserve_server.app.engine_main"
 
 END_S = 60.0
 """A process whose parent has ended takes milliseconds to end; test machines are busy."""

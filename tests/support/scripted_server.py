@@ -99,7 +99,7 @@ class ScriptedServer(emotion_service_pb2_grpc.EmotionServiceServicer, model_serv
         refusals: Failures of the next calls, by method name, first to last.
         drop: Numbers of frames that are answered as dropped.
         end_stream_after: Answers after which a stream ends with `stream_refusal`.
-        gate: While it is not set, streams answer nothing.
+        validation: While it is not set, streams answer nothing.
         stream_began: Set when a stream's first message is there.
         stream_ended: Set when a stream's handler is over.
     """
@@ -111,8 +111,8 @@ class ScriptedServer(emotion_service_pb2_grpc.EmotionServiceServicer, model_serv
         self.drop: set[int] = set()
         self.end_stream_after: int | None = None
         self.stream_refusal = DRAINING
-        self.gate = threading.Event()
-        self.gate.set()
+        self.validation = threading.Event()
+        self.validation.set()
         self.stream_began = threading.Event()
         self.stream_ended = threading.Event()
 
@@ -183,7 +183,7 @@ class ScriptedServer(emotion_service_pb2_grpc.EmotionServiceServicer, model_serv
             )
 
     def _wait(self, count: int, context: grpc.ServicerContext) -> None:
-        while not self.gate.wait(0.02):
+        while not self.validation.wait(0.02):
             if not context.is_active():
                 raise TimeoutError("the client is gone")
         if count == self.end_stream_after:
@@ -261,5 +261,5 @@ def serve(credentials: grpc.ServerCredentials | None = None) -> Iterator[Scripte
     try:
         yield scripted
     finally:
-        scripted.gate.set()
+        scripted.validation.set()
         server.stop(grace=None).wait()

@@ -11,7 +11,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Self
 
-from ferserve_server.transport.health import check_health
+from ferserve_server.services.health import check_health
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

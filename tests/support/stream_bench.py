@@ -6,20 +6,14 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Any
 
-from ferserve_server.domain.detection import DetectionOptions
 from ferserve_server.domain.errors import FerserveError
+from ferserve_server.domain.face import DetectionOptions
 from ferserve_server.domain.prediction import Analyses, Classification
 from ferserve_server.domain.servable import ModelSpec
 from ferserve_server.pipeline.analyze_images import AnalyzeImages
 from ferserve_server.pipeline.classify_faces import ClassifyFaces
 from ferserve_server.pipeline.classify_stream import CropSequence, CropStream
-from ferserve_server.pipeline.stream_frames import (
-    Dropped,
-    Frame,
-    FrameStream,
-    FrameStreamConfig,
-    StreamLimits,
-)
+from ferserve_server.pipeline.stream_frames import Dropped, Frame, FrameStream, FrameStreamConfig, StreamLimits
 from support.fake_clock import settle
 from support.pipeline_fakes import FakeModels, FakeScorer, FakeVision
 

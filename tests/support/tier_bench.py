@@ -5,13 +5,12 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any
 
-from ferserve_server.batching.batcher import Batcher
-from ferserve_server.batching.settings import BatcherSettings
 from ferserve_server.domain.servable import ModelSpec
+from ferserve_server.scheduler.batcher import Batcher
+from ferserve_server.scheduler.settings import BatcherSettings
+from ferserve_server.upstream.executor import UpstreamExecutor, UpstreamServable
+from ferserve_server.upstream.leases import ScorerKey, Scorers
 from ferserve_server.upstream.models import UpstreamModels
-from ferserve_server.upstream.runner import UpstreamRunner
-from ferserve_server.upstream.scorers import ScorerKey, Scorers
-from ferserve_server.upstream.servable import UpstreamServable
 from support.fake_clock import FakeClock
 from support.fake_tier import FakeTier, net
 from support.recorder import Recorder
@@ -64,7 +63,7 @@ class TierBench:
             self._settings,
             clock=self.clock,
             observer=self.observer,
-            make_runner=lambda servable, _, clock, listener: UpstreamRunner(
+            make_runner=lambda servable, _, clock, listener: UpstreamExecutor(
                 self.tier,
                 key.spec,
                 key.priority,

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from ferserve_server.app import running_server
-from ferserve_server.settings import Settings
+from ferserve_server.app.primary_main import running_server
+from ferserve_server.config.settings import Settings
 from support.local_server import SERVING, LocalServer
 
 if TYPE_CHECKING:

@@ -7,8 +7,7 @@ import threading
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from ferserve_server.domain.detection import DetectionOptions
-from ferserve_server.domain.face import BoundingBox
+from ferserve_server.domain.face import BoundingBox, DetectionOptions
 from ferserve_server.vision.pool import FaceDetector, VisionObserver, VisionPool
 from support.pictures import plain
 
@@ -26,7 +25,7 @@ class GatedDetector:
     """Finds nothing, and not before it is let: tells which pictures (by width) it was shown."""
 
     def __init__(self) -> None:
-        self.gate = threading.Event()
+        self.validation = threading.Event()
         self.entered = threading.Semaphore(0)
         self.widths: list[int] = []
         self.threads: set[int] = set()
@@ -37,7 +36,7 @@ class GatedDetector:
         self.widths.append(grey.shape[1])
         self.threads.add(threading.get_ident())
         self.entered.release()
-        assert self.gate.wait(10)
+        assert self.validation.wait(10)
         return []
 
 
@@ -109,4 +108,4 @@ async def busy_pool(*, max_queue_images: int) -> AsyncIterator[tuple[VisionPool,
         try:
             yield pool, detector, running
         finally:
-            detector.gate.set()
+            detector.validation.set()

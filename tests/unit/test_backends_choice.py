@@ -1,14 +1,14 @@
-"""Which engine a setting names, where packages are missing."""
+"""Selects engines where packages are missing."""
 
 import sys
 
 import pytest
 
-from ferserve_server.backends.choice import BackendMissingError, EngineSettings, engine_loader
-from ferserve_server.backends.signature import TensorSpec, check_signature
+from ferserve_server.backends.selection import BackendMissingError, EngineSettings, engine_loader
+from ferserve_server.backends.sessions import TensorSpec, check_signature
+from ferserve_server.config.settings import Settings
 from ferserve_server.domain.errors import ModelRejectedError
 from ferserve_server.domain.servable import InputSpec, ModelDescription
-from ferserve_server.settings import Settings
 
 DESCRIPTION = ModelDescription(("a", "b", "c"), InputSpec("faces", 48, 40))
 INPUTS = {"faces": TensorSpec("uint8", (-1, 48, 40, 1))}
@@ -16,7 +16,7 @@ OUTPUTS = {"probabilities": TensorSpec("float32", (-1, 3)), "logits": TensorSpec
 
 
 def _choices():
-    return Settings.model_fields["backend"].annotation.__args__
+    return [name for name in Settings.model_fields["backend"].annotation.__args__ if name != "auto"]
 
 
 @pytest.mark.parametrize("backend", _choices())
@@ -39,6 +39,12 @@ def test_a_package_that_is_missing_is_named_with_what_brings_it_and_what_there_i
     assert extra in text
     there = text.partition("installed: ")[2]
     assert {name for name in _choices() if name in there} == set(_choices()) - {backend}
+
+
+def test_auto_takes_the_first_installed_engine(monkeypatch):
+    assert Settings().backend == "tensorflow"
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    assert Settings().backend == "onnxruntime"
 
 
 def test_a_package_that_a_finder_refuses_counts_as_missing(monkeypatch):

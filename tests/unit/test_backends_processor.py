@@ -4,10 +4,10 @@ import os
 
 import pytest
 
+from ferserve_server.app.services import build_vision
 from ferserve_server.backends.processor import cpu_count, describe_machine, multiplies_bfloat16
-from ferserve_server.observability.metrics import Metrics
-from ferserve_server.service_assembly import build_vision
-from ferserve_server.settings import Settings
+from ferserve_server.config.settings import Settings
+from ferserve_server.telemetry.metrics import Metrics
 
 CPUINFO = """processor\t: 0
 model name\t: A Processor @ 2.00GHz

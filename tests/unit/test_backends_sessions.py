@@ -8,8 +8,7 @@ import weakref
 import numpy as np
 import pytest
 
-from ferserve_server.backends.freed_memory import return_freed_memory
-from ferserve_server.backends.sessions import Session, SessionServable
+from ferserve_server.backends.sessions import Session, SessionServable, return_freed_memory
 from ferserve_server.domain.servable import InputSpec, ModelDescription, Precision, ServableId
 
 DESCRIPTION = ModelDescription(("calm", "angry"), InputSpec("faces", 48, 48), "probabilities")
@@ -38,7 +37,7 @@ def test_a_closed_version_has_closed_every_session_that_it_opened():
     weights = Weights()
     servable = opened(weights)
     servable.warm_executors([1, 8], thread_count=1)
-    servable.add_spare([1, 8])
+    servable.reserve_session([1, 8])
     servable.close()
     assert weights.closed_sessions == 3
     servable.close()
@@ -49,7 +48,7 @@ def test_nothing_of_a_version_stays_after_the_last_servable_of_it_was_closed():
     weights = Weights()
     gone = weakref.ref(weights)
     exact = opened(weights)
-    rounded = exact.recast(Precision.BFLOAT16)
+    rounded = exact.with_precision(Precision.BFLOAT16)
     del weights
 
     exact.close()

@@ -4,7 +4,6 @@ import asyncio
 import os
 
 import pytest
-from flame_graph import self_shares, svg_of, tree_of
 from load.grpc_callers import sequence_prefix
 from load.http_callers import read_response
 from load.plan import Part, Plan
@@ -216,21 +215,3 @@ def test_a_peer_that_could_not_be_measured_is_named_with_its_reason_and_the_othe
 
     assert any(line.startswith("| mosec | 10 ") for line in lines)
     assert "- Triton: no Python" in lines
-
-
-def test_a_flame_graph_has_the_wide_boxes_and_leaves_out_the_narrow_ones():
-    root = tree_of(["main (a.py:1);work <x> 999", "main (a.py:1);rare 1", "not a stack"])
-
-    svg = svg_of(root, "title")
-
-    assert "work &lt;x&gt; 99.9%" in svg
-    assert "rare" not in svg
-    assert self_shares(root, 1) == [("work <x>", 0.999)]
-
-
-def test_a_flame_graph_names_processes_by_what_they_run():
-    command = '/somewhere/bin/python -P -m ferserve_server.engine_process 4 6 {"model_repo": "/a/folder"}'
-
-    tree = tree_of([f'process 24116:"{command}";main (a.py:1) 3', "other (b.py:2) 1"])
-
-    assert set(tree.callees) == {"process ferserve_server.engine_process", "other (b.py:2)"}

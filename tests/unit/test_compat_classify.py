@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from ferserve_server.domain.detection import DetectionOptions
 from ferserve_server.domain.errors import (
     ImageUnreadableError,
     InferenceFailedError,
@@ -12,12 +11,13 @@ from ferserve_server.domain.errors import (
     ModelNotFoundError,
     QueueFullError,
 )
+from ferserve_server.domain.face import DetectionOptions
 from ferserve_server.domain.ports import Priority
 from ferserve_server.domain.servable import ModelSpec
+from ferserve_server.interop.classification import Question, WholeTensors
+from ferserve_server.interop.statistics import Statistics
 from ferserve_server.pipeline.analyze_images import AnalyzeImages
 from ferserve_server.pipeline.classify_faces import ClassifyFaces
-from ferserve_server.transport.compat.classify import Question, WholeTensors
-from ferserve_server.transport.compat.statistics import Statistics
 from support.compat import crops
 from support.fake_clock import FakeClock
 from support.pipeline_fakes import SERVABLE, FakeModels, FakeScorer, FakeVision, class_of

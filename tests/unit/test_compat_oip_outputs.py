@@ -8,10 +8,10 @@ import pytest
 from ferserve_server.domain.errors import FerserveError
 from ferserve_server.domain.prediction import Classification, ScoredFaces
 from ferserve_server.domain.servable import ServableId
-from ferserve_server.transport.compat.faces import PICTURE_OUTPUTS
-from ferserve_server.transport.compat.pictures import PictureFaces
-from ferserve_server.transport.oip.outputs import best_classes, format_response, parse_outputs
-from ferserve_server.transport.oip.tensors import split_elements
+from ferserve_server.interop.faces import PICTURE_OUTPUTS
+from ferserve_server.interop.open_inference.outputs import best_classes, format_response, parse_outputs
+from ferserve_server.interop.open_inference.tensors import split_elements
+from ferserve_server.interop.pictures import PictureFaces
 from support.compat import labels_of, oip
 
 LABELS = ("angry", "happy", "neutral")

@@ -8,10 +8,10 @@ import pytest
 from ferserve_server.domain.errors import FerserveError, LimitExceededError, UnsupportedError
 from ferserve_server.domain.ports import Priority
 from ferserve_server.domain.servable import InputSpec, ModelSpec
-from ferserve_server.transport.compat.faces import parse_spec
-from ferserve_server.transport.limits import RequestLimits
-from ferserve_server.transport.oip.parameters import parse_deadline, parse_flag, parse_priority
-from ferserve_server.transport.oip.tensors import join_elements, parse_faces, split_elements
+from ferserve_server.interop.faces import parse_spec
+from ferserve_server.interop.open_inference.parameters import parse_deadline, parse_flag, parse_priority
+from ferserve_server.interop.open_inference.tensors import join_elements, parse_faces, split_elements
+from ferserve_server.services.limits import RequestLimits
 from support.compat import crops, infer_request, oip
 
 WANTED = InputSpec("faces", 48, 48)

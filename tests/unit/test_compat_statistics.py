@@ -6,9 +6,9 @@ import numpy as np
 
 from ferserve_server.domain.ports import CutReason, ExecutedBatch
 from ferserve_server.domain.servable import ServableId, ServableState
-from ferserve_server.observability.tee import InferenceTee
-from ferserve_server.transport.compat.statistics import Statistics
-from ferserve_server.transport.oip.metadata import format_statistics
+from ferserve_server.interop.open_inference.metadata import format_statistics
+from ferserve_server.interop.statistics import Statistics
+from ferserve_server.telemetry.recorder import InferenceTee
 from support.recorder import Recorder
 
 ONE, TWO = ServableId("fer", 1), ServableId("fer", 2)

@@ -8,9 +8,9 @@ import pytest
 from ferserve_server.domain.errors import FerserveError
 from ferserve_server.domain.prediction import Classification, ScoredFaces
 from ferserve_server.domain.servable import InputSpec, ServableId
-from ferserve_server.transport.compat.messages import message_class
-from ferserve_server.transport.limits import RequestLimits
-from ferserve_server.transport.tfs.tensors import check_outputs, format_output, parse_faces
+from ferserve_server.interop.messages import message_class
+from ferserve_server.interop.tensorflow_serving.tensors import check_outputs, format_output, parse_faces
+from ferserve_server.services.limits import RequestLimits
 from support.compat import crops, tfs
 
 WANTED = InputSpec("faces", 48, 48)

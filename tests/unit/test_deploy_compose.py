@@ -10,7 +10,7 @@ import pytest
 import yaml
 from typer.main import get_command
 
-from ferserve_server.settings import Settings
+from ferserve_server.config.settings import Settings
 from ferserve_training.cli import app as training_app
 
 ROOT = Path(__file__).parents[2]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ferserve_server.settings import Settings
+from ferserve_server.config.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 ROOMS = ("server", "training")
@@ -96,7 +96,7 @@ def test_the_image_says_what_it_is(room):
 
 
 def test_the_server_image_asks_for_health_over_grpc():
-    assert '"python", "-m", "ferserve_server.healthcheck"' in _only("server", "HEALTHCHECK")
+    assert '"python", "-m", "ferserve_server.app.healthcheck"' in _only("server", "HEALTHCHECK")
 
 
 def test_the_server_image_sets_only_settings_that_exist():

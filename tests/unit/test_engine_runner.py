@@ -4,11 +4,7 @@ from contextlib import asynccontextmanager, suppress
 import numpy as np
 import pytest
 
-from ferserve_server.backends.engine.revival import Revivals
-from ferserve_server.backends.engine.runner import EngineRunner
 from ferserve_server.backends.fake import fake_scores
-from ferserve_server.batching.batcher import Batcher
-from ferserve_server.batching.settings import BatcherSettings
 from ferserve_server.domain.errors import (
     DeadlineExpiredError,
     EngineLostError,
@@ -16,6 +12,9 @@ from ferserve_server.domain.errors import (
     InferenceFailedError,
     ModelRejectedError,
 )
+from ferserve_server.engine.executor import EngineExecutor, RestartBackoff
+from ferserve_server.scheduler.batcher import Batcher
+from ferserve_server.scheduler.settings import BatcherSettings
 from support.batching import faces
 from support.fake_clock import FakeClock, settle
 from support.fake_engine import FakeEngine
@@ -33,7 +32,7 @@ class Bench:
             BatcherSettings(**{"bucket_sizes": (1, 2, 4, 8), **settings}),
             clock=self.clock,
             observer=self.observer,
-            make_runner=lambda *args: EngineRunner(*args, on_restart=self._count_restart),
+            make_runner=lambda *args: EngineExecutor(*args, on_restart=self._count_restart),
         )
 
     def _count_restart(self):
@@ -261,12 +260,12 @@ async def test_closing_while_the_engine_is_away_fails_what_waits():
 
 
 def test_the_first_loss_is_met_at_once_and_a_crash_loop_ever_later():
-    revivals = Revivals()
+    revivals = RestartBackoff()
 
     assert [revivals.lost(3600.0), revivals.lost(5.0)] == [0.0, 0.5]
-    assert not revivals.hopeless
+    assert not revivals.crash_looping
     assert [revivals.lost(0.0) for _ in range(8)] == [1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0]
-    assert revivals.hopeless
+    assert revivals.crash_looping
     assert max(revivals.lost(0.0) for _ in range(5000)) == 30.0
     assert revivals.lost(61.0) == 0.0
-    assert not revivals.hopeless
+    assert not revivals.crash_looping

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ferserve_server.transport.addresses import ListenError, bound, port_of
+from ferserve_server.runtime.addresses import ListenError, bound, port_of
 from ferserve_server.transport.express.accepting import accepting
 from ferserve_server.transport.express.connections import Connections
 

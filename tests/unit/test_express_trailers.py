@@ -12,9 +12,9 @@ from ferserve_server.domain.errors import (
     InvalidRequestError,
     QueueFullError,
 )
+from ferserve_server.services.status import code_number, trailers_of
 from ferserve_server.transport.express import trailers
 from ferserve_server.transport.express.trailers import error_block, status_block
-from ferserve_server.transport.status import code_number, trailers_of
 
 if TYPE_CHECKING:
     import pytest

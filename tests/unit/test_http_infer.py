@@ -11,10 +11,15 @@ import pytest
 from ferserve_server.domain.errors import InvalidRequestError
 from ferserve_server.domain.prediction import Classification, ScoredFaces
 from ferserve_server.domain.servable import ServableId
-from ferserve_server.transport.http.infer_request import HEADER_LENGTH, LONGEST_JSON_BYTES, parse_infer
-from ferserve_server.transport.http.infer_response import as_document, infer_reply
-from ferserve_server.transport.oip.metadata import format_metadata
-from ferserve_server.transport.oip.outputs import format_response, parse_outputs
+from ferserve_server.http.infer_codec import (
+    HEADER_LENGTH,
+    LONGEST_JSON_BYTES,
+    as_document,
+    infer_reply,
+    parse_infer,
+)
+from ferserve_server.interop.open_inference.metadata import format_metadata
+from ferserve_server.interop.open_inference.outputs import format_response, parse_outputs
 from support.fake_models import DESCRIPTION
 from support.model_factory import LABELS
 

@@ -4,18 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from ferserve_server.domain.detection import DetectionOptions
 from ferserve_server.domain.errors import InvalidRequestError
+from ferserve_server.domain.face import DetectionOptions
 from ferserve_server.domain.ports import Priority
 from ferserve_server.domain.servable import ModelSpec
-from ferserve_server.transport.http.query import (
-    ANALYZE_OPTIONS,
-    AnalyzeOptions,
-    parse_analyze,
-    parse_options,
-    parse_timeout,
-)
-from ferserve_server.transport.limits import RequestLimits
+from ferserve_server.http.query import ANALYZE_OPTIONS, AnalyzeOptions, parse_analyze, parse_options, parse_timeout
+from ferserve_server.services.limits import RequestLimits
 
 LIMITS = RequestLimits(1000, 1000, 4, 4, max_detection_side_pixels=640)
 DEFAULTS = DetectionOptions(min_face_pixels=50, crop_margin=0.2)

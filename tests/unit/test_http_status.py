@@ -7,9 +7,15 @@ import json
 import pytest
 
 from ferserve_server.domain import errors
-from ferserve_server.transport.http.reply import error_reply, json_reply
-from ferserve_server.transport.http.status import HTTP_STATUS, REASON_STATUS, http_status, method_not_allowed
-from ferserve_server.transport.status import _CODES, code_of
+from ferserve_server.http.responses import (
+    HTTP_STATUS,
+    REASON_STATUS,
+    error_reply,
+    http_status,
+    json_reply,
+    method_not_allowed,
+)
+from ferserve_server.services.status import _CODES, code_of
 
 QUEUE_FULL = errors.QueueFullError(what="faces", queued=8, limit=8, setting="max_queue_faces", retry_after_s=0.012)
 

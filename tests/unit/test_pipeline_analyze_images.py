@@ -6,7 +6,6 @@ import asyncio
 
 import pytest
 
-from ferserve_server.domain.detection import DetectionOptions
 from ferserve_server.domain.errors import (
     DrainingError,
     FerserveError,
@@ -16,6 +15,7 @@ from ferserve_server.domain.errors import (
     ModelNotReadyError,
     QueueFullError,
 )
+from ferserve_server.domain.face import DetectionOptions
 from ferserve_server.domain.ports import Priority
 from ferserve_server.domain.prediction import ImageAnalysis
 from ferserve_server.domain.servable import ModelSpec

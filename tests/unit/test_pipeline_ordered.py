@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ferserve_server.pipeline.ordered import OrderedAnswers
+from ferserve_server.pipeline.ordered_responses import OrderedResponses
 from support.fake_clock import settle
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ class Bench:
         self.futures: dict[int, asyncio.Future[str]] = {}
         self.answered: list[str] = []
         self.refuse_from = 1000
-        self.answers = OrderedAnswers(self._begin, max_unanswered=max_unanswered, draining=self.draining)
+        self.answers = OrderedResponses(self._begin, max_unanswered=max_unanswered, draining=self.draining)
         self.task = asyncio.create_task(self._run())
 
     def _begin(self, message: int) -> asyncio.Future[str]:

@@ -6,7 +6,7 @@ import pytest
 
 from ferserve_server.pipeline.stream_window import OverloadPolicy, StreamWindow
 
-LATEST, BLOCK = OverloadPolicy.LATEST, OverloadPolicy.BLOCK
+LATEST, EVERY_FRAME = OverloadPolicy.LATEST, OverloadPolicy.EVERY_FRAME
 
 
 def _play(policy: OverloadPolicy, max_running: int, events: str) -> str:
@@ -37,9 +37,9 @@ def _play(policy: OverloadPolicy, max_running: int, events: str) -> str:
         pytest.param(LATEST, 1, "0 . 1 . 2", "0 1 2", id="a slow sender loses nothing"),
         pytest.param(LATEST, 2, "0 1 2 3", "0 1 -2", id="two at once, one waits"),
         pytest.param(LATEST, 2, "0 1 2 3 . .", "0 1 -2 3", id="a free hand takes the newest"),
-        pytest.param(BLOCK, 1, "0 1 2 . . .", "0 1 2", id="blocking analyses all, in order"),
-        pytest.param(BLOCK, 2, "0 1 2 3 . .", "0 1 2 3", id="blocking with two at once"),
-        pytest.param(BLOCK, 1, "0 1 2 3", "0", id="blocking keeps what waits"),
+        pytest.param(EVERY_FRAME, 1, "0 1 2 . . .", "0 1 2", id="blocking analyses all, in order"),
+        pytest.param(EVERY_FRAME, 2, "0 1 2 3 . .", "0 1 2 3", id="blocking with two at once"),
+        pytest.param(EVERY_FRAME, 1, "0 1 2 3", "0", id="blocking keeps what waits"),
         pytest.param(LATEST, 1, "3 90 1000 .", "3 -90 1000", id="numbers may skip"),
     ],
 )

@@ -17,9 +17,7 @@ from ferserve_server.domain.errors import (
 from ferserve_server.domain.ports import Priority
 from ferserve_server.domain.servable import ModelSpec
 from ferserve_server.pipeline.classify_stream import CropMessage
-from ferserve_server.pipeline.stream_frames import (
-    Frame,
-)
+from ferserve_server.pipeline.stream_frames import Frame
 from ferserve_server.pipeline.stream_window import OverloadPolicy
 from support.fake_clock import settle
 from support.stream_bench import Bench
@@ -39,7 +37,7 @@ def _crops(sequence_id: int, *classes: int) -> CropMessage:
 
 
 async def test_frames_are_answered_in_order_although_a_later_one_is_ready_first(bench: Bench) -> None:
-    task = bench.open_frames(OverloadPolicy.BLOCK, max_running=2)
+    task = bench.open_frames(OverloadPolicy.EVERY_FRAME, max_running=2)
     bench.vision.hold(b"\0", b"\1")
     await bench.send_frames(0, 1)
     await bench.finish(1)
@@ -51,7 +49,7 @@ async def test_frames_are_answered_in_order_although_a_later_one_is_ready_first(
 
 
 async def test_blocking_analyses_every_frame(bench: Bench) -> None:
-    task = bench.open_frames(OverloadPolicy.BLOCK)
+    task = bench.open_frames(OverloadPolicy.EVERY_FRAME)
     await bench.send_frames(*range(20))
     await bench.send(None)
     await task
@@ -70,7 +68,7 @@ async def test_latest_skips_what_gave_way_to_a_newer_frame_and_says_to_which(ben
 
 
 async def test_no_more_frames_run_at_once_than_may(bench: Bench) -> None:
-    task = bench.open_frames(OverloadPolicy.BLOCK, max_running=2)
+    task = bench.open_frames(OverloadPolicy.EVERY_FRAME, max_running=2)
     bench.vision.hold(*(bytes([number]) for number in range(4)))
     await bench.send_frames(0, 1, 2, 3)
     assert bench.vision.began == [b"\0", b"\1"]
@@ -82,7 +80,7 @@ async def test_no_more_frames_run_at_once_than_may(bench: Bench) -> None:
 
 
 async def test_frames_are_not_read_beyond_the_bound(bench: Bench) -> None:
-    task = bench.open_frames(OverloadPolicy.BLOCK, max_unanswered=2)
+    task = bench.open_frames(OverloadPolicy.EVERY_FRAME, max_unanswered=2)
     bench.vision.hold(b"\0")
     await bench.send_frames(0, 1, 2, 3)
     assert bench.inbox.qsize() == 2
@@ -93,7 +91,7 @@ async def test_frames_are_not_read_beyond_the_bound(bench: Bench) -> None:
 
 
 async def test_a_broken_frame_fails_in_its_place_and_the_stream_goes_on(bench: Bench) -> None:
-    task = bench.open_frames(OverloadPolicy.BLOCK)
+    task = bench.open_frames(OverloadPolicy.EVERY_FRAME)
     bench.vision.errors = {b"\1": ImageUnreadableError("cut")}
     await bench.send_frames(0, 1, 2)
     await bench.send(None)
@@ -102,7 +100,7 @@ async def test_a_broken_frame_fails_in_its_place_and_the_stream_goes_on(bench: B
 
 
 async def test_a_refusal_of_the_server_fails_the_frame_and_the_stream_goes_on(bench: Bench) -> None:
-    task = bench.open_frames(OverloadPolicy.BLOCK)
+    task = bench.open_frames(OverloadPolicy.EVERY_FRAME)
     bench.models.refuse_with = ModelNotReadyError("x")
     await bench.send_frames(0)
     bench.models.refuse_with = None
@@ -116,7 +114,7 @@ async def test_a_refusal_of_the_server_fails_the_frame_and_the_stream_goes_on(be
 
 
 async def test_an_unforeseen_error_on_a_frame_fails_it_alone_and_is_hidden(bench: Bench) -> None:
-    task = bench.open_frames(OverloadPolicy.BLOCK)
+    task = bench.open_frames(OverloadPolicy.EVERY_FRAME)
     bench.vision.errors = {b"\1": RuntimeError("/secret/path")}
     await bench.send_frames(0, 1, 2)
     await bench.send(None)
@@ -128,7 +126,7 @@ async def test_an_unforeseen_error_on_a_frame_fails_it_alone_and_is_hidden(bench
 
 @pytest.mark.parametrize("second", [4, 3, -1])
 async def test_numbers_must_rise_and_what_came_before_is_answered(bench: Bench, second: int) -> None:
-    task = bench.open_frames(OverloadPolicy.BLOCK)
+    task = bench.open_frames(OverloadPolicy.EVERY_FRAME)
     bench.vision.hold(b"\4")
     await bench.send(Frame(4, b"\4"), Frame(second, b"\5"))
     await bench.finish(4)
@@ -147,7 +145,7 @@ async def test_the_first_number_may_not_be_negative(bench: Bench) -> None:
 
 
 async def test_draining_answers_the_frames_it_took_and_tells_the_last(bench: Bench) -> None:
-    task = bench.open_frames(OverloadPolicy.BLOCK)
+    task = bench.open_frames(OverloadPolicy.EVERY_FRAME)
     bench.vision.hold(b"\2")
     await bench.send_frames(0, 2, 4)
     bench.draining.set()
@@ -170,7 +168,7 @@ async def test_draining_before_any_frame_tells_minus_one(bench: Bench) -> None:
 
 
 async def test_a_stream_whose_sender_was_done_ends_well_also_while_draining(bench: Bench) -> None:
-    task = bench.open_frames(OverloadPolicy.BLOCK)
+    task = bench.open_frames(OverloadPolicy.EVERY_FRAME)
     bench.vision.hold(b"\0")
     await bench.send_frames(0)
     await bench.send(None)
@@ -181,7 +179,7 @@ async def test_a_stream_whose_sender_was_done_ends_well_also_while_draining(benc
 
 
 async def test_leaving_cancels_the_frames_that_are_analysed_and_returns_their_leases(bench: Bench) -> None:
-    task = bench.open_frames(OverloadPolicy.BLOCK, max_running=2)
+    task = bench.open_frames(OverloadPolicy.EVERY_FRAME, max_running=2)
     bench.vision.hold(b"\0", b"\1")
     await bench.send_frames(0, 1, 2)
     assert bench.models.is_leased

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from ferserve_server.config.reading import SettingsError, format_settings, load_settings
+from ferserve_server.config.settings import Settings
 from ferserve_server.domain.canary import CanaryMode
-from ferserve_server.repository.canary_rules import CanaryRules
-from ferserve_server.settings import Settings
-from ferserve_server.settings_reading import SettingsError, format_settings, load_settings
+from ferserve_server.models.canary.rules import CanaryRules
 
 NAMES = [name for name in Settings.model_fields if name not in {"config", "print_config"}]
 
@@ -297,7 +297,7 @@ def test_without_canaries_there_is_no_window() -> None:
 
 
 def test_another_process_reads_the_settings_as_they_are() -> None:
-    """Front processes are told theirs as JSON."""
+    """Worker processes are told theirs as JSON."""
     flags = [
         "--bucket-sizes", "1,8", "--alias", "fer-nano:beta=3", "--version-policy", "a=specific:1,2",
         "--version-policy", "b=all", "--canary-share", "0.2", "--canary-mode", "shadow", "--processes", "3",

@@ -11,8 +11,8 @@ from google.rpc import status_pb2
 
 from ferserve.v1 import face_pb2
 from ferserve_server.domain.errors import ModelNotFoundError
-from ferserve_server.transport.calls import Calls
-from ferserve_server.transport.limits import RequestLimits
+from ferserve_server.services.calls import Calls
+from ferserve_server.services.limits import RequestLimits
 from support.fake_clock import FakeClock, settle
 from support.recorder import Recorder
 
@@ -216,17 +216,17 @@ async def test_the_server_is_idle_when_the_last_call_has_ended(bench: Bench) -> 
 
 
 async def test_it_is_quiet_when_no_call_is_open_and_none_came_meanwhile(bench: Bench) -> None:
-    gate = asyncio.Event()
+    validation = asyncio.Event()
 
     async def wait(request: Any, context: Any) -> None:
-        await gate.wait()
+        await validation.wait()
 
     call = asyncio.create_task(bench.call(wait))
     await settle()
     quiet = asyncio.create_task(bench.calls.wait_quiet(0))
     await settle()
     assert not quiet.done()
-    gate.set()
+    validation.set()
     for _ in range(20):
         await bench.call(_answer)
         await asyncio.sleep(0)

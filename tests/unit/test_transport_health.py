@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from grpc_health.v1 import health_pb2
 
-from ferserve_server.transport.health import EMOTION_SERVICE, MODEL_SERVICE, WHOLE_SERVER, HealthReporter
+from ferserve_server.services.health import EMOTION_SERVICE, MODEL_SERVICE, WHOLE_SERVER, HealthReporter
 
 SERVICES = (WHOLE_SERVER, EMOTION_SERVICE, MODEL_SERVICE)
 NOTHING = [False, False, False]

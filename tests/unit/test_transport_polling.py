@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from ferserve_server.transport.polling import choose_polling
+from ferserve_server.grpc.polling import choose_polling
 
 CHOSEN = {"GRPC_EXPERIMENTS": "-event_engine_poller_for_python"}
 
@@ -29,7 +29,7 @@ def test_what_the_environment_says_holds() -> None:
 
 def test_it_is_chosen_before_grpc_is_there() -> None:
     code = (
-        "import sys; import ferserve_server.transport; assert 'grpc' not in sys.modules; "
-        "import ferserve_server.app; assert 'grpc' in sys.modules"
+        "import sys; import ferserve_server; assert 'grpc' not in sys.modules; "
+        "import ferserve_server.app.primary_main; assert 'grpc' in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

@@ -12,7 +12,7 @@ from google.rpc import error_details_pb2, status_pb2
 
 from ferserve_server.domain import control_errors, errors, upstream_errors
 from ferserve_server.domain.servable import ServableId
-from ferserve_server.transport.status import code_number, code_of, status_of, trailers_of
+from ferserve_server.services.status import code_number, code_of, status_of, trailers_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

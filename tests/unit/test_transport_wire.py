@@ -9,20 +9,19 @@ import pytest
 
 from ferserve.v1 import emotion_service_pb2 as emotion_pb2
 from ferserve.v1 import face_pb2, servable_pb2
-from ferserve_server.domain.detection import DetectionOptions
 from ferserve_server.domain.errors import (
     ImageUnreadableError,
     InferenceFailedError,
     InvalidRequestError,
     LimitExceededError,
 )
-from ferserve_server.domain.face import BoundingBox
+from ferserve_server.domain.face import BoundingBox, DetectionOptions
 from ferserve_server.domain.ports import Priority
 from ferserve_server.domain.prediction import Analyses, ImageAnalysis, ScoredFaces
 from ferserve_server.domain.servable import ModelSpec, ServableId
 from ferserve_server.pipeline.stream_window import OverloadPolicy
-from ferserve_server.transport import wire
-from ferserve_server.transport.limits import RequestLimits
+from ferserve_server.services.codec import messages
+from ferserve_server.services.limits import RequestLimits
 
 LIMITS = RequestLimits(
     max_message_bytes=10_000,
@@ -52,7 +51,7 @@ def _packed(
     ],
 )
 def test_a_model_spec_is_read(spec: servable_pb2.ModelSpec, expected: ModelSpec) -> None:
-    assert wire.parse_spec(spec) == expected
+    assert messages.parse_spec(spec) == expected
 
 
 @pytest.mark.parametrize(
@@ -68,23 +67,23 @@ def test_a_model_spec_is_read(spec: servable_pb2.ModelSpec, expected: ModelSpec)
 )
 def test_a_bad_model_spec_is_refused_by_field(spec: servable_pb2.ModelSpec, field: str, reason: str) -> None:
     with pytest.raises(InvalidRequestError) as caught:
-        wire.parse_spec(spec)
+        messages.parse_spec(spec)
     assert (caught.value.field, caught.value.reason) == (field, reason)
     assert field in caught.value.message
 
 
 def test_priorities_and_policies_have_defaults_and_refuse_unknown_numbers() -> None:
-    assert [wire.parse_priority(number) for number in range(3)] == [
+    assert [messages.parse_priority(number) for number in range(3)] == [
         Priority.INTERACTIVE,
         Priority.INTERACTIVE,
         Priority.BULK,
     ]
-    assert [wire.parse_policy(number) for number in range(3)] == [
+    assert [messages.parse_policy(number) for number in range(3)] == [
         OverloadPolicy.LATEST,
         OverloadPolicy.LATEST,
-        OverloadPolicy.BLOCK,
+        OverloadPolicy.EVERY_FRAME,
     ]
-    for parse, field in [(wire.parse_priority, "priority"), (wire.parse_policy, "overload_policy")]:
+    for parse, field in [(messages.parse_priority, "priority"), (messages.parse_policy, "overload_policy")]:
         for number in (3, -1):
             with pytest.raises(InvalidRequestError) as caught:
                 parse(number)
@@ -93,7 +92,7 @@ def test_priorities_and_policies_have_defaults_and_refuse_unknown_numbers() -> N
 
 def test_packed_faces_are_read_without_a_copy() -> None:
     pixels = np.arange(2 * 3 * 4, dtype=np.uint8).tobytes()
-    crops = wire.parse_packed(
+    crops = messages.parse_packed(
         face_pb2.PackedFaces(pixels=pixels, face_count=2, height=3, width=4), LIMITS, "packed"
     )
     assert crops.shape == (2, 3, 4, 1)
@@ -102,8 +101,8 @@ def test_packed_faces_are_read_without_a_copy() -> None:
 
 
 def test_sides_of_zero_stand_for_48() -> None:
-    assert wire.parse_packed(_packed(2), LIMITS, "packed").shape == (2, 48, 48, 1)
-    assert wire.parse_packed(_packed(2, width=10), LIMITS, "packed").shape == (2, 48, 10, 1)
+    assert messages.parse_packed(_packed(2), LIMITS, "packed").shape == (2, 48, 48, 1)
+    assert messages.parse_packed(_packed(2, width=10), LIMITS, "packed").shape == (2, 48, 10, 1)
 
 
 @pytest.mark.parametrize(
@@ -124,7 +123,7 @@ def test_sides_of_zero_stand_for_48() -> None:
 )
 def test_bad_packed_faces_are_refused_by_field(faces: face_pb2.PackedFaces, field: str, reason: str) -> None:
     with pytest.raises(InvalidRequestError) as caught:
-        wire.parse_packed(faces, LIMITS, "packed")
+        messages.parse_packed(faces, LIMITS, "packed")
     assert (caught.value.field, caught.value.reason) == (field, reason)
 
 
@@ -155,7 +154,7 @@ DEFAULTS = DetectionOptions(False, 320, 30, 1.25, 4, 0.125)
 
 
 def test_detection_options_at_zero_keep_the_servers_own() -> None:
-    assert wire.parse_detection(face_pb2.DetectionOptions(), DEFAULTS, LIMITS) == DEFAULTS
+    assert messages.parse_detection(face_pb2.DetectionOptions(), DEFAULTS, LIMITS) == DEFAULTS
 
 
 def test_detection_options_are_read() -> None:
@@ -167,7 +166,7 @@ def test_detection_options_are_read() -> None:
         min_neighbors=7,
         crop_margin=0.0,
     )
-    assert wire.parse_detection(message, DEFAULTS, LIMITS) == DetectionOptions(True, 100, 20, 1.5, 7, 0.0)
+    assert messages.parse_detection(message, DEFAULTS, LIMITS) == DetectionOptions(True, 100, 20, 1.5, 7, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -193,12 +192,12 @@ def test_detection_options_are_read() -> None:
 )
 def test_a_detection_option_out_of_range_is_refused_by_field(name: str, value: float) -> None:
     with pytest.raises(InvalidRequestError) as caught:
-        wire.parse_detection(face_pb2.DetectionOptions(**{name: value}), DEFAULTS, LIMITS)
+        messages.parse_detection(face_pb2.DetectionOptions(**{name: value}), DEFAULTS, LIMITS)
     assert (caught.value.field, caught.value.reason) == (f"detection.{name}", "OPTION_OUT_OF_RANGE")
 
 
 def test_a_failure_carries_what_the_status_of_a_call_would() -> None:
-    failure = wire.format_failure(ImageUnreadableError("cut"))
+    failure = messages.format_failure(ImageUnreadableError("cut"))
     assert (failure.code, failure.reason) == (3, "IMAGE_UNREADABLE")
     assert "cut" in failure.message
     assert dict(failure.metadata) == {"why": "cut"}
@@ -206,7 +205,7 @@ def test_a_failure_carries_what_the_status_of_a_call_would() -> None:
 
 def test_each_face_gets_a_prediction_or_its_failure() -> None:
     scores = np.array([[0.2, 0.8], [0, 0], [0.9, 0.1]], np.float32)
-    results = wire.format_face_results(ScoredFaces(scores, {1: InferenceFailedError()}))
+    results = messages.format_face_results(ScoredFaces(scores, {1: InferenceFailedError()}))
     assert [result.WhichOneof("outcome") for result in results] == ["prediction", "failure", "prediction"]
     assert [results[row].prediction.label_index for row in (0, 2)] == [1, 0]
     assert list(results[0].prediction.scores) == pytest.approx([0.2, 0.8])
@@ -220,7 +219,7 @@ def _analysis(failures: dict, decode_s: float = 0.0, queue_s: float = 0.0) -> Im
 
 
 def test_an_analysis_is_written_with_boxes_and_outcomes() -> None:
-    message = wire.format_analysis(_analysis({1: InferenceFailedError()}))
+    message = messages.format_analysis(_analysis({1: InferenceFailedError()}))
     assert (message.width, message.height, message.omitted_face_count) == (640, 480, 2)
     first, second = message.faces
     assert first.box == face_pb2.BoundingBox(left=1, top=2, width=30, height=40)
@@ -232,23 +231,23 @@ def test_timing_is_the_longest_of_each_step() -> None:
     analyses = Analyses(
         (_analysis({}, 0.001, 0.5), ImageUnreadableError("cut"), _analysis({}, 0.004)), ("a", "b"), SERVABLE
     )
-    timing = wire.format_timing(analyses, 0.6)
+    timing = messages.format_timing(analyses, 0.6)
     got = (timing.total_ms, timing.decode_ms, timing.detect_ms, timing.queue_ms, timing.inference_ms)
     assert got == pytest.approx((600, 4, 2, 500, 3))
-    assert wire.format_timing(analyses, None).total_ms == pytest.approx(509)
+    assert messages.format_timing(analyses, None).total_ms == pytest.approx(509)
 
 
 def test_timing_of_nothing_but_failures_is_zero() -> None:
-    timing = wire.format_timing(Analyses((ImageUnreadableError("cut"),), ("a", "b"), SERVABLE), None)
+    timing = messages.format_timing(Analyses((ImageUnreadableError("cut"),), ("a", "b"), SERVABLE), None)
     assert timing == face_pb2.Timing()
 
 
 def test_the_version_that_answered_is_written() -> None:
-    assert wire.format_servable(SERVABLE) == servable_pb2.ServableId(name="fer-nano", version=3)
+    assert messages.format_servable(SERVABLE) == servable_pb2.ServableId(name="fer-nano", version=3)
 
 
 def test_every_priority_and_policy_of_the_proto_can_be_read() -> None:
     for number in emotion_pb2.Priority.values():
-        wire.parse_priority(number)
+        messages.parse_priority(number)
     for number in emotion_pb2.OverloadPolicy.values():
-        wire.parse_policy(number)
+        messages.parse_policy(number)

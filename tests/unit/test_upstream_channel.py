@@ -7,12 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ferserve_server.transport.upstream.channel import (
-    UpstreamFilesError,
-    UpstreamTls,
-    channel_options,
-    service_config,
-)
+from ferserve_server.upstream.channel import UpstreamFilesError, UpstreamTls, channel_options, service_config
 from ferserve_server.upstream.target import parse_target
 
 if TYPE_CHECKING:

@@ -15,9 +15,9 @@ from ferserve_server.domain.errors import (
 )
 from ferserve_server.domain.servable import ModelSpec, ServableId
 from ferserve_server.domain.upstream_errors import UpstreamUnavailableError, VersionChangedError
-from ferserve_server.fronts.error_form import read_error, write_error
-from ferserve_server.upstream.following import follow_tier
-from ferserve_server.upstream.servable import UpstreamServable
+from ferserve_server.upstream.executor import UpstreamServable
+from ferserve_server.upstream.models import follow_tier
+from ferserve_server.workers.json_codec import read_error, write_error
 from support.batching import faces
 from support.fake_clock import settle
 from support.fake_models import DESCRIPTION
@@ -186,7 +186,7 @@ def test_a_version_elsewhere_cannot_be_run_here() -> None:
     with pytest.raises(UnsupportedError, match="model tier"):
         servable.predict(faces(1))
     with pytest.raises(UnsupportedError, match="model tier"):
-        servable.recast(servable.precision)
+        servable.with_precision(servable.precision)
 
 
 async def test_a_tier_that_is_back_is_asked_at_once() -> None:

@@ -11,9 +11,9 @@ from grpc.aio import Metadata
 from ferserve.v1 import failure_pb2
 from ferserve_server.domain import errors
 from ferserve_server.domain.upstream_errors import UpstreamUnavailableError
-from ferserve_server.transport.status import code_of, trailers_of
-from ferserve_server.transport.upstream.refusals import read_failure, read_refusal
-from ferserve_server.transport.wire import format_failure
+from ferserve_server.services.codec.messages import format_failure
+from ferserve_server.services.status import code_of, trailers_of
+from ferserve_server.upstream.status import read_failure, read_refusal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,12 +9,7 @@ import numpy as np
 import pytest
 
 from ferserve_server.backends.fake import fake_scores
-from ferserve_server.domain.errors import (
-    DeadlineExpiredError,
-    FerserveError,
-    InferenceFailedError,
-    QueueFullError,
-)
+from ferserve_server.domain.errors import DeadlineExpiredError, FerserveError, InferenceFailedError, QueueFullError
 from ferserve_server.domain.ports import Priority
 from ferserve_server.domain.servable import ModelSpec, ServableId
 from ferserve_server.domain.upstream_errors import UpstreamUnavailableError, VersionChangedError

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ferserve_server.settings_reading import SettingsError, format_settings, load_settings
+from ferserve_server.config.reading import SettingsError, format_settings, load_settings
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,8 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from ferserve_server.domain.detection import DetectionOptions
-from ferserve_server.domain.face import BoundingBox
+from ferserve_server.domain.face import BoundingBox, DetectionOptions
 from ferserve_server.vision.decode import decode_grey
 from ferserve_server.vision.haar import HaarDetector
 from support.pictures import Pixels, astronaut, noise, turned_astronaut

@@ -5,13 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ferserve_server.domain.detection import DetectionOptions
-from ferserve_server.domain.errors import (
-    ImageFormatError,
-    ImageUnreadableError,
-    LimitExceededError,
-)
-from ferserve_server.domain.face import BoundingBox
+from ferserve_server.domain.errors import ImageFormatError, ImageUnreadableError, LimitExceededError
+from ferserve_server.domain.face import BoundingBox, DetectionOptions
 from ferserve_server.vision.pool import CROPS_PER_TURN
 from support.pictures import astronaut, bomb_png, corner_mark, encode, noise, plain, turned_astronaut
 from support.vision_pools import BrokenDetector, ManyFaces, Told, pool_of

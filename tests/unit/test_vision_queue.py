@@ -7,11 +7,8 @@ import itertools
 
 import pytest
 
-from ferserve_server.domain.detection import DetectionOptions
-from ferserve_server.domain.errors import (
-    DrainingError,
-    QueueFullError,
-)
+from ferserve_server.domain.errors import DrainingError, QueueFullError
+from ferserve_server.domain.face import DetectionOptions
 from ferserve_server.vision.pool import CROPS_PER_TURN
 from support.pictures import plain
 from support.vision_pools import GatedDetector, busy_pool, pool_of
@@ -30,7 +27,7 @@ async def test_a_full_queue_refuses_at_once_and_names_its_setting():
             await pool.read_crops([plain(13)])
         assert raised.value.retry_after_s is not None
         assert raised.value.retry_after_s > 0
-        detector.gate.set()
+        detector.validation.set()
         await asyncio.gather(running, *waiting)
         assert pool.waiting_count == 0
         await pool.find_faces(plain(14), OPTIONS)
@@ -41,7 +38,7 @@ async def test_without_a_queue_an_idle_thread_takes_a_picture_and_a_busy_one_doe
     async with busy_pool(max_queue_images=0) as (pool, detector, running):
         with pytest.raises(QueueFullError):
             await pool.find_faces(plain(11), OPTIONS)
-        detector.gate.set()
+        detector.validation.set()
         await running
         await pool.find_faces(plain(12), OPTIONS)
     assert detector.widths == [10, 12]
@@ -57,7 +54,7 @@ async def test_a_cancelled_picture_gives_up_its_place_and_is_never_decoded():
         assert pool.waiting_count == 0
         stays = asyncio.create_task(pool.find_faces(plain(12), OPTIONS))
         await asyncio.sleep(0)
-        detector.gate.set()
+        detector.validation.set()
         await asyncio.gather(running, stays)
     assert detector.widths == [10, 12]
 
@@ -72,7 +69,7 @@ async def test_cancelled_crops_give_up_their_places():
         with pytest.raises(asyncio.CancelledError):
             await left
         assert pool.waiting_count == 0
-        detector.gate.set()
+        detector.validation.set()
         await running
 
 
@@ -86,7 +83,7 @@ async def test_a_picture_that_is_cancelled_while_read_keeps_its_thread_until_it_
         assert pool.waiting_count == 1
         with pytest.raises(QueueFullError):
             await pool.find_faces(plain(12), OPTIONS)
-        detector.gate.set()
+        detector.validation.set()
         await waits
     assert detector.widths == [10, 11]
 
@@ -103,7 +100,7 @@ async def test_pictures_are_read_at_once_in_as_many_threads_as_asked_for_each_wi
         for detector in detectors:
             assert await asyncio.to_thread(detector.entered.acquire, timeout=10)
         for detector in detectors:
-            detector.gate.set()
+            detector.validation.set()
         await asyncio.gather(*pictures)
     assert len(detectors) == 3
     assert sorted(itertools.chain.from_iterable(detector.widths for detector in detectors)) == [10, 11, 12]
@@ -119,7 +116,7 @@ async def test_a_longer_queue_asks_to_come_back_later():
             with pytest.raises(QueueFullError) as raised:
                 await pool.find_faces(plain(12), OPTIONS)
             waits_s.append(raised.value.retry_after_s)
-            detector.gate.set()
+            detector.validation.set()
             await asyncio.gather(running, *waiting)
     assert waits_s[1] == pytest.approx(4 * waits_s[0])
 

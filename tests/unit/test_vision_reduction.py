@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ferserve_server.domain.detection import DetectionOptions
 from ferserve_server.domain.errors import ImageUnreadableError
-from ferserve_server.domain.face import BoundingBox
+from ferserve_server.domain.face import BoundingBox, DetectionOptions
 from ferserve_server.vision.crop import crop_face
 from ferserve_server.vision.decode import decode_grey, decode_pixels, read_bounded_header
 from ferserve_server.vision.haar import HaarDetector

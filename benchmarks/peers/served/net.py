@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ferserve_server.backends.processor import multiplies_bfloat16, read_cpuinfo
-from ferserve_server.backends.saved_model import SavedModelLoader
-from ferserve_server.batching.settings import BUCKET_SIZES
+from ferserve_server.backends.tensorflow import SavedModelLoader
 from ferserve_server.domain.servable import Precision, ServableId
-from ferserve_server.repository.manifest import read_manifest
+from ferserve_server.models.manifest import read_manifest
+from ferserve_server.scheduler.settings import BUCKET_SIZES
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -36,7 +36,7 @@ class Net:
         loader = SavedModelLoader(executor_count=1, intra_op_thread_count=1, gpu_memory_limit_mib=0)
         servable = loader.load(ServableId(manifest.name, manifest.version), folder, manifest.description)
         if multiplies_bfloat16(read_cpuinfo()):
-            servable = servable.recast(Precision.BFLOAT16)
+            servable = servable.with_precision(Precision.BFLOAT16)
         self._servable = servable
         self._lock = threading.Lock()
         for size in BUCKET_SIZES:

@@ -78,7 +78,7 @@ class ModelVersionInfo:
     """Batch sizes that are warmed and used, smallest first, in faces."""
     aliases: tuple[str, ...] = ()
     """Aliases that name it, sorted."""
-    gate: GateInfo | None = None
+    validation: GateInfo | None = None
     """What it showed before it was made ready. None before."""
     precision: str | None = None
     """What it computes in, `float32` or `bfloat16`. None: it is not ready, or the server does not say."""

@@ -1,3 +1,7 @@
-"""The gRPC server of ferserve: facial expressions from face crops, pictures and video streams."""
+"""Serves facial expressions over gRPC: from face crops, pictures and video streams."""
+
+from ferserve_server.grpc.polling import choose_polling
 
 __version__ = "0.1.0"
+
+choose_polling()  # before any module imports grpcio

@@ -6,10 +6,10 @@ import contextlib
 import os
 import sys
 
-from ferserve_server.backends.choice import BackendMissingError
-from ferserve_server.loader_assembly import opened_loader
-from ferserve_server.observability.logging import set_up_logging
-from ferserve_server.settings_reading import SettingsError, format_settings, load_settings
+from ferserve_server.app.models import opened_loader
+from ferserve_server.backends.selection import BackendMissingError
+from ferserve_server.config.reading import SettingsError, format_settings, load_settings
+from ferserve_server.telemetry.logging import set_up_logging
 
 EXIT_USAGE = 2
 """Exit code for settings that cannot be used, as argparse has it."""
@@ -40,11 +40,11 @@ def main() -> None:
             code = EXIT_SYSTEM
         else:
             # Here, since it takes most of a second, and the first engine process comes up meanwhile.
-            from ferserve_server import app  # noqa: PLC0415
+            from ferserve_server.app import primary_main  # noqa: PLC0415
 
             try:
-                code = app.run(settings, loader)
-            except app.START_ERRORS as error:
+                code = primary_main.run(settings, loader)
+            except primary_main.START_ERRORS as error:
                 code = _complain(str(error))
     sys.stdout.flush()
     sys.stderr.flush()

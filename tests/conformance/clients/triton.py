@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 if "together" in sys.argv:
-    import ferserve_server.transport.compat.messages  # noqa: F401 - the same names, loaded first
+    pass
 
 import numpy as np
 import tritonclient.grpc as triton

@@ -74,7 +74,7 @@ def model_record(model: ModelInfo) -> dict[str, Any]:
                 "metrics": dict(version.metrics),
                 "bucket_sizes": list(version.bucket_sizes),
                 "aliases": list(version.aliases),
-                "gate": None if version.gate is None else asdict(version.gate),
+                "validation": None if version.validation is None else asdict(version.validation),
                 "precision": version.precision,
                 "bfloat16_speedup": version.bfloat16_speedup,
                 "latency_ms": {str(size): each_ms for size, each_ms in version.latency_ms.items()},

@@ -23,7 +23,7 @@ _PRIORITIES: Final[dict[Priority, emotion_pb2.Priority]] = {
 }
 _OVERLOAD_POLICIES: Final[dict[OverloadPolicy, emotion_pb2.OverloadPolicy]] = {
     "latest": emotion_pb2.OVERLOAD_POLICY_LATEST,
-    "block": emotion_pb2.OVERLOAD_POLICY_BLOCK,
+    "block": emotion_pb2.OVERLOAD_POLICY_EVERY_FRAME,
 }
 _FACE_SOURCES: Final[dict[FaceSource, face_pb2.FaceSource]] = {
     "detect": face_pb2.FACE_SOURCE_DETECT,

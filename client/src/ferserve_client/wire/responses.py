@@ -187,7 +187,7 @@ def _read_version(version: model_service_pb2.ModelVersion) -> ModelVersionInfo:
         metrics=dict(version.metrics),
         bucket_sizes=tuple(version.bucket_sizes),
         aliases=tuple(version.aliases),
-        gate=_read_gate(version.gate) if version.HasField("gate") else None,
+        validation=_read_validation(version.validation) if version.HasField("validation") else None,
         precision=_PRECISIONS.get(version.precision),
         bfloat16_speedup=version.bfloat16_speedup if version.HasField("bfloat16_speedup") else None,
         latency_ms=dict(sorted(version.latency_ms.items())),
@@ -212,12 +212,12 @@ def _read_canary(canary: model_service_pb2.Canary) -> CanaryInfo:
     )
 
 
-def _read_gate(gate: model_service_pb2.GateFigures) -> GateInfo:
-    if not gate.HasField("comparison"):
-        return GateInfo(gate.golden_difference)
-    found = gate.comparison
+def _read_validation(validation: model_service_pb2.ValidationFigures) -> GateInfo:
+    if not validation.HasField("comparison"):
+        return GateInfo(validation.golden_difference)
+    found = validation.comparison
     return GateInfo(
-        golden_difference=gate.golden_difference,
+        golden_difference=validation.golden_difference,
         in_force_version=found.version,
         agreement=found.agreement if found.HasField("agreement") else None,
         largest_difference=found.largest_difference if found.HasField("largest_difference") else None,

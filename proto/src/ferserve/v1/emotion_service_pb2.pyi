@@ -10,6 +10,13 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class TrackEventType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    TRACK_EVENT_TYPE_UNSPECIFIED: _ClassVar[TrackEventType]
+    TRACK_EVENT_TYPE_APPEARED: _ClassVar[TrackEventType]
+    TRACK_EVENT_TYPE_CHANGED: _ClassVar[TrackEventType]
+    TRACK_EVENT_TYPE_LEFT: _ClassVar[TrackEventType]
+
 class Priority(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     PRIORITY_UNSPECIFIED: _ClassVar[Priority]
@@ -20,13 +27,19 @@ class OverloadPolicy(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     OVERLOAD_POLICY_UNSPECIFIED: _ClassVar[OverloadPolicy]
     OVERLOAD_POLICY_LATEST: _ClassVar[OverloadPolicy]
-    OVERLOAD_POLICY_BLOCK: _ClassVar[OverloadPolicy]
+    OVERLOAD_POLICY_EVERY_FRAME: _ClassVar[OverloadPolicy]
+    OVERLOAD_POLICY_MAX_AGE: _ClassVar[OverloadPolicy]
+TRACK_EVENT_TYPE_UNSPECIFIED: TrackEventType
+TRACK_EVENT_TYPE_APPEARED: TrackEventType
+TRACK_EVENT_TYPE_CHANGED: TrackEventType
+TRACK_EVENT_TYPE_LEFT: TrackEventType
 PRIORITY_UNSPECIFIED: Priority
 PRIORITY_INTERACTIVE: Priority
 PRIORITY_BULK: Priority
 OVERLOAD_POLICY_UNSPECIFIED: OverloadPolicy
 OVERLOAD_POLICY_LATEST: OverloadPolicy
-OVERLOAD_POLICY_BLOCK: OverloadPolicy
+OVERLOAD_POLICY_EVERY_FRAME: OverloadPolicy
+OVERLOAD_POLICY_MAX_AGE: OverloadPolicy
 
 class ClassifyFacesRequest(_message.Message):
     __slots__ = ("model", "priority", "packed", "encoded")
@@ -113,40 +126,90 @@ class StreamFramesRequest(_message.Message):
     def __init__(self, config: _Optional[_Union[FrameStreamConfig, _Mapping]] = ..., frame: _Optional[_Union[Frame, _Mapping]] = ...) -> None: ...
 
 class FrameStreamConfig(_message.Message):
-    __slots__ = ("model", "overload_policy", "detection")
+    __slots__ = ("model", "overload_policy", "detection", "max_age_ms", "tracking", "events_only", "resumed_after_sequence_id")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     OVERLOAD_POLICY_FIELD_NUMBER: _ClassVar[int]
     DETECTION_FIELD_NUMBER: _ClassVar[int]
+    MAX_AGE_MS_FIELD_NUMBER: _ClassVar[int]
+    TRACKING_FIELD_NUMBER: _ClassVar[int]
+    EVENTS_ONLY_FIELD_NUMBER: _ClassVar[int]
+    RESUMED_AFTER_SEQUENCE_ID_FIELD_NUMBER: _ClassVar[int]
     model: _servable_pb2.ModelSpec
     overload_policy: OverloadPolicy
     detection: _face_pb2.DetectionOptions
-    def __init__(self, model: _Optional[_Union[_servable_pb2.ModelSpec, _Mapping]] = ..., overload_policy: _Optional[_Union[OverloadPolicy, str]] = ..., detection: _Optional[_Union[_face_pb2.DetectionOptions, _Mapping]] = ...) -> None: ...
+    max_age_ms: int
+    tracking: TrackingOptions
+    events_only: bool
+    resumed_after_sequence_id: int
+    def __init__(self, model: _Optional[_Union[_servable_pb2.ModelSpec, _Mapping]] = ..., overload_policy: _Optional[_Union[OverloadPolicy, str]] = ..., detection: _Optional[_Union[_face_pb2.DetectionOptions, _Mapping]] = ..., max_age_ms: _Optional[int] = ..., tracking: _Optional[_Union[TrackingOptions, _Mapping]] = ..., events_only: bool = ..., resumed_after_sequence_id: _Optional[int] = ...) -> None: ...
+
+class TrackingOptions(_message.Message):
+    __slots__ = ("enabled", "smoothing_half_life_s", "max_lost_s", "full_search_interval_s")
+    ENABLED_FIELD_NUMBER: _ClassVar[int]
+    SMOOTHING_HALF_LIFE_S_FIELD_NUMBER: _ClassVar[int]
+    MAX_LOST_S_FIELD_NUMBER: _ClassVar[int]
+    FULL_SEARCH_INTERVAL_S_FIELD_NUMBER: _ClassVar[int]
+    enabled: bool
+    smoothing_half_life_s: float
+    max_lost_s: float
+    full_search_interval_s: float
+    def __init__(self, enabled: bool = ..., smoothing_half_life_s: _Optional[float] = ..., max_lost_s: _Optional[float] = ..., full_search_interval_s: _Optional[float] = ...) -> None: ...
 
 class Frame(_message.Message):
-    __slots__ = ("sequence_id", "image")
+    __slots__ = ("sequence_id", "image", "time_s")
     SEQUENCE_ID_FIELD_NUMBER: _ClassVar[int]
     IMAGE_FIELD_NUMBER: _ClassVar[int]
+    TIME_S_FIELD_NUMBER: _ClassVar[int]
     sequence_id: int
     image: bytes
-    def __init__(self, sequence_id: _Optional[int] = ..., image: _Optional[bytes] = ...) -> None: ...
+    time_s: float
+    def __init__(self, sequence_id: _Optional[int] = ..., image: _Optional[bytes] = ..., time_s: _Optional[float] = ...) -> None: ...
 
 class StreamFramesResponse(_message.Message):
-    __slots__ = ("sequence_id", "analysis", "dropped", "failure", "labels", "servable", "timing")
+    __slots__ = ("sequence_id", "analysis", "dropped", "failure", "unchanged", "labels", "servable", "timing", "time_s", "age_ms", "events", "tracks_restarted")
     SEQUENCE_ID_FIELD_NUMBER: _ClassVar[int]
     ANALYSIS_FIELD_NUMBER: _ClassVar[int]
     DROPPED_FIELD_NUMBER: _ClassVar[int]
     FAILURE_FIELD_NUMBER: _ClassVar[int]
+    UNCHANGED_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
     SERVABLE_FIELD_NUMBER: _ClassVar[int]
     TIMING_FIELD_NUMBER: _ClassVar[int]
+    TIME_S_FIELD_NUMBER: _ClassVar[int]
+    AGE_MS_FIELD_NUMBER: _ClassVar[int]
+    EVENTS_FIELD_NUMBER: _ClassVar[int]
+    TRACKS_RESTARTED_FIELD_NUMBER: _ClassVar[int]
     sequence_id: int
     analysis: ImageAnalysis
     dropped: FrameDropped
     failure: _failure_pb2.Failure
+    unchanged: FrameUnchanged
     labels: _containers.RepeatedScalarFieldContainer[str]
     servable: _servable_pb2.ServableId
     timing: _face_pb2.Timing
-    def __init__(self, sequence_id: _Optional[int] = ..., analysis: _Optional[_Union[ImageAnalysis, _Mapping]] = ..., dropped: _Optional[_Union[FrameDropped, _Mapping]] = ..., failure: _Optional[_Union[_failure_pb2.Failure, _Mapping]] = ..., labels: _Optional[_Iterable[str]] = ..., servable: _Optional[_Union[_servable_pb2.ServableId, _Mapping]] = ..., timing: _Optional[_Union[_face_pb2.Timing, _Mapping]] = ...) -> None: ...
+    time_s: float
+    age_ms: float
+    events: _containers.RepeatedCompositeFieldContainer[TrackEvent]
+    tracks_restarted: bool
+    def __init__(self, sequence_id: _Optional[int] = ..., analysis: _Optional[_Union[ImageAnalysis, _Mapping]] = ..., dropped: _Optional[_Union[FrameDropped, _Mapping]] = ..., failure: _Optional[_Union[_failure_pb2.Failure, _Mapping]] = ..., unchanged: _Optional[_Union[FrameUnchanged, _Mapping]] = ..., labels: _Optional[_Iterable[str]] = ..., servable: _Optional[_Union[_servable_pb2.ServableId, _Mapping]] = ..., timing: _Optional[_Union[_face_pb2.Timing, _Mapping]] = ..., time_s: _Optional[float] = ..., age_ms: _Optional[float] = ..., events: _Optional[_Iterable[_Union[TrackEvent, _Mapping]]] = ..., tracks_restarted: bool = ...) -> None: ...
+
+class FrameUnchanged(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class TrackEvent(_message.Message):
+    __slots__ = ("event", "track_id", "time_s", "duration_s", "prediction")
+    EVENT_FIELD_NUMBER: _ClassVar[int]
+    TRACK_ID_FIELD_NUMBER: _ClassVar[int]
+    TIME_S_FIELD_NUMBER: _ClassVar[int]
+    DURATION_S_FIELD_NUMBER: _ClassVar[int]
+    PREDICTION_FIELD_NUMBER: _ClassVar[int]
+    event: TrackEventType
+    track_id: int
+    time_s: float
+    duration_s: float
+    prediction: _face_pb2.Prediction
+    def __init__(self, event: _Optional[_Union[TrackEventType, str]] = ..., track_id: _Optional[int] = ..., time_s: _Optional[float] = ..., duration_s: _Optional[float] = ..., prediction: _Optional[_Union[_face_pb2.Prediction, _Mapping]] = ...) -> None: ...
 
 class FrameDropped(_message.Message):
     __slots__ = ("newer_sequence_id",)

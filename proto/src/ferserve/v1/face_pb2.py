@@ -25,27 +25,37 @@ _sym_db = _symbol_database.Default()
 from ferserve.v1 import failure_pb2 as ferserve_dot_v1_dot_failure__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x66\x65rserve/v1/face.proto\x12\x0b\x66\x65rserve.v1\x1a\x19\x66\x65rserve/v1/failure.proto\"P\n\x0bPackedFaces\x12\x0e\n\x06pixels\x18\x01 \x01(\x0c\x12\x12\n\nface_count\x18\x02 \x01(\x05\x12\x0e\n\x06height\x18\x03 \x01(\x05\x12\r\n\x05width\x18\x04 \x01(\x05\"\x1e\n\x0c\x45ncodedFaces\x12\x0e\n\x06images\x18\x01 \x03(\x0c\"1\n\nPrediction\x12\x13\n\x0blabel_index\x18\x01 \x01(\x05\x12\x0e\n\x06scores\x18\x02 \x03(\x02\"\x98\x01\n\x0c\x44\x65tectedFace\x12%\n\x03\x62ox\x18\x01 \x01(\x0b\x32\x18.ferserve.v1.BoundingBox\x12-\n\nprediction\x18\x02 \x01(\x0b\x32\x17.ferserve.v1.PredictionH\x00\x12\'\n\x07\x66\x61ilure\x18\x03 \x01(\x0b\x32\x14.ferserve.v1.FailureH\x00\x42\t\n\x07outcome\"G\n\x0b\x42oundingBox\x12\x0c\n\x04left\x18\x01 \x01(\x05\x12\x0b\n\x03top\x18\x02 \x01(\x05\x12\r\n\x05width\x18\x03 \x01(\x05\x12\x0e\n\x06height\x18\x04 \x01(\x05\"\xcf\x01\n\x10\x44\x65tectionOptions\x12,\n\x0b\x66\x61\x63\x65_source\x18\x01 \x01(\x0e\x32\x17.ferserve.v1.FaceSource\x12\x1d\n\x15\x64\x65tection_side_pixels\x18\x02 \x01(\x05\x12\x17\n\x0fmin_face_pixels\x18\x03 \x01(\x05\x12\x14\n\x0cscale_factor\x18\x04 \x01(\x02\x12\x15\n\rmin_neighbors\x18\x05 \x01(\x05\x12\x18\n\x0b\x63rop_margin\x18\x06 \x01(\x02H\x00\x88\x01\x01\x42\x0e\n\x0c_crop_margin\"h\n\x06Timing\x12\x10\n\x08total_ms\x18\x01 \x01(\x02\x12\x11\n\tdecode_ms\x18\x02 \x01(\x02\x12\x11\n\tdetect_ms\x18\x03 \x01(\x02\x12\x10\n\x08queue_ms\x18\x04 \x01(\x02\x12\x14\n\x0cinference_ms\x18\x05 \x01(\x02*^\n\nFaceSource\x12\x1b\n\x17\x46\x41\x43\x45_SOURCE_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46\x41\x43\x45_SOURCE_DETECT\x10\x01\x12\x1b\n\x17\x46\x41\x43\x45_SOURCE_WHOLE_IMAGE\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x66\x65rserve/v1/face.proto\x12\x0b\x66\x65rserve.v1\x1a\x19\x66\x65rserve/v1/failure.proto\"P\n\x0bPackedFaces\x12\x0e\n\x06pixels\x18\x01 \x01(\x0c\x12\x12\n\nface_count\x18\x02 \x01(\x05\x12\x0e\n\x06height\x18\x03 \x01(\x05\x12\r\n\x05width\x18\x04 \x01(\x05\"\x1e\n\x0c\x45ncodedFaces\x12\x0e\n\x06images\x18\x01 \x03(\x0c\"D\n\nPrediction\x12\x13\n\x0blabel_index\x18\x01 \x01(\x05\x12\x0e\n\x06scores\x18\x02 \x03(\x02\x12\x11\n\tuncertain\x18\x03 \x01(\x08\"\x9e\x02\n\x0c\x44\x65tectedFace\x12%\n\x03\x62ox\x18\x01 \x01(\x0b\x32\x18.ferserve.v1.BoundingBox\x12-\n\nprediction\x18\x02 \x01(\x0b\x32\x17.ferserve.v1.PredictionH\x00\x12\'\n\x07\x66\x61ilure\x18\x03 \x01(\x0b\x32\x14.ferserve.v1.FailureH\x00\x12\r\n\x05score\x18\x04 \x01(\x02\x12)\n\tlandmarks\x18\x05 \x01(\x0b\x32\x16.ferserve.v1.Landmarks\x12\x12\n\nnot_a_face\x18\x06 \x01(\x08\x12$\n\x03raw\x18\x07 \x01(\x0b\x32\x17.ferserve.v1.Prediction\x12\x10\n\x08track_id\x18\x08 \x01(\x03\x42\t\n\x07outcome\"\xcb\x01\n\tLandmarks\x12$\n\x08left_eye\x18\x01 \x01(\x0b\x32\x12.ferserve.v1.Point\x12%\n\tright_eye\x18\x02 \x01(\x0b\x32\x12.ferserve.v1.Point\x12 \n\x04nose\x18\x03 \x01(\x0b\x32\x12.ferserve.v1.Point\x12&\n\nleft_mouth\x18\x04 \x01(\x0b\x32\x12.ferserve.v1.Point\x12\'\n\x0bright_mouth\x18\x05 \x01(\x0b\x32\x12.ferserve.v1.Point\"\x1d\n\x05Point\x12\t\n\x01x\x18\x01 \x01(\x02\x12\t\n\x01y\x18\x02 \x01(\x02\"G\n\x0b\x42oundingBox\x12\x0c\n\x04left\x18\x01 \x01(\x05\x12\x0b\n\x03top\x18\x02 \x01(\x05\x12\r\n\x05width\x18\x03 \x01(\x05\x12\x0e\n\x06height\x18\x04 \x01(\x05\"\xbd\x03\n\x10\x44\x65tectionOptions\x12,\n\x0b\x66\x61\x63\x65_source\x18\x01 \x01(\x0e\x32\x17.ferserve.v1.FaceSource\x12\x1d\n\x15\x64\x65tection_side_pixels\x18\x02 \x01(\x05\x12\x17\n\x0fmin_face_pixels\x18\x03 \x01(\x05\x12\x14\n\x0cscale_factor\x18\x04 \x01(\x02\x12\x15\n\rmin_neighbors\x18\x05 \x01(\x05\x12\x18\n\x0b\x63rop_margin\x18\x06 \x01(\x02H\x00\x88\x01\x01\x12\'\n\x08\x64\x65tector\x18\x07 \x01(\x0e\x32\x15.ferserve.v1.Detector\x12\x17\n\x0fscore_threshold\x18\x08 \x01(\x02\x12\x11\n\tmax_faces\x18\t \x01(\x05\x12(\n\x06region\x18\n \x01(\x0b\x32\x18.ferserve.v1.BoundingBox\x12\r\n\x05tiles\x18\x0b \x01(\x08\x12\x36\n\x11not_a_face_policy\x18\x0c \x01(\x0e\x32\x1b.ferserve.v1.NotAFacePolicy\x12&\n\x04haar\x18\r \x01(\x0b\x32\x18.ferserve.v1.HaarOptionsB\x0e\n\x0c_crop_margin\":\n\x0bHaarOptions\x12\x14\n\x0cscale_factor\x18\x01 \x01(\x02\x12\x15\n\rmin_neighbors\x18\x02 \x01(\x05\"h\n\x06Timing\x12\x10\n\x08total_ms\x18\x01 \x01(\x02\x12\x11\n\tdecode_ms\x18\x02 \x01(\x02\x12\x11\n\tdetect_ms\x18\x03 \x01(\x02\x12\x10\n\x08queue_ms\x18\x04 \x01(\x02\x12\x14\n\x0cinference_ms\x18\x05 \x01(\x02*K\n\x08\x44\x65tector\x12\x18\n\x14\x44\x45TECTOR_UNSPECIFIED\x10\x00\x12\x11\n\rDETECTOR_HAAR\x10\x01\x12\x12\n\x0e\x44\x45TECTOR_YUNET\x10\x02*\x89\x01\n\x0eNotAFacePolicy\x12!\n\x1dNOT_A_FACE_POLICY_UNSPECIFIED\x10\x00\x12\x1a\n\x16NOT_A_FACE_POLICY_DROP\x10\x01\x12\x1a\n\x16NOT_A_FACE_POLICY_MARK\x10\x02\x12\x1c\n\x18NOT_A_FACE_POLICY_IGNORE\x10\x03*^\n\nFaceSource\x12\x1b\n\x17\x46\x41\x43\x45_SOURCE_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46\x41\x43\x45_SOURCE_DETECT\x10\x01\x12\x1b\n\x17\x46\x41\x43\x45_SOURCE_WHOLE_IMAGE\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'ferserve.v1.face_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_FACESOURCE']._serialized_start=775
-  _globals['_FACESOURCE']._serialized_end=869
+  _globals['_DETECTOR']._serialized_start=1463
+  _globals['_DETECTOR']._serialized_end=1538
+  _globals['_NOTAFACEPOLICY']._serialized_start=1541
+  _globals['_NOTAFACEPOLICY']._serialized_end=1678
+  _globals['_FACESOURCE']._serialized_start=1680
+  _globals['_FACESOURCE']._serialized_end=1774
   _globals['_PACKEDFACES']._serialized_start=66
   _globals['_PACKEDFACES']._serialized_end=146
   _globals['_ENCODEDFACES']._serialized_start=148
   _globals['_ENCODEDFACES']._serialized_end=178
   _globals['_PREDICTION']._serialized_start=180
-  _globals['_PREDICTION']._serialized_end=229
-  _globals['_DETECTEDFACE']._serialized_start=232
-  _globals['_DETECTEDFACE']._serialized_end=384
-  _globals['_BOUNDINGBOX']._serialized_start=386
-  _globals['_BOUNDINGBOX']._serialized_end=457
-  _globals['_DETECTIONOPTIONS']._serialized_start=460
-  _globals['_DETECTIONOPTIONS']._serialized_end=667
-  _globals['_TIMING']._serialized_start=669
-  _globals['_TIMING']._serialized_end=773
+  _globals['_PREDICTION']._serialized_end=248
+  _globals['_DETECTEDFACE']._serialized_start=251
+  _globals['_DETECTEDFACE']._serialized_end=537
+  _globals['_LANDMARKS']._serialized_start=540
+  _globals['_LANDMARKS']._serialized_end=743
+  _globals['_POINT']._serialized_start=745
+  _globals['_POINT']._serialized_end=774
+  _globals['_BOUNDINGBOX']._serialized_start=776
+  _globals['_BOUNDINGBOX']._serialized_end=847
+  _globals['_DETECTIONOPTIONS']._serialized_start=850
+  _globals['_DETECTIONOPTIONS']._serialized_end=1295
+  _globals['_HAAROPTIONS']._serialized_start=1297
+  _globals['_HAAROPTIONS']._serialized_end=1355
+  _globals['_TIMING']._serialized_start=1357
+  _globals['_TIMING']._serialized_end=1461
 # @@protoc_insertion_point(module_scope)

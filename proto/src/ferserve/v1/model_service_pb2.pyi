@@ -209,13 +209,13 @@ class Canary(_message.Message):
     mode: CanaryMode
     share: float
     elapsed_seconds: float
-    figures: TrialFigures
-    stable_figures: TrialFigures
-    shadow: ShadowFigures
+    figures: VersionStatistics
+    stable_figures: VersionStatistics
+    shadow: ShadowStatistics
     verdict: CanaryVerdict
-    def __init__(self, version: _Optional[int] = ..., stable_version: _Optional[int] = ..., mode: _Optional[_Union[CanaryMode, str]] = ..., share: _Optional[float] = ..., elapsed_seconds: _Optional[float] = ..., figures: _Optional[_Union[TrialFigures, _Mapping]] = ..., stable_figures: _Optional[_Union[TrialFigures, _Mapping]] = ..., shadow: _Optional[_Union[ShadowFigures, _Mapping]] = ..., verdict: _Optional[_Union[CanaryVerdict, _Mapping]] = ...) -> None: ...
+    def __init__(self, version: _Optional[int] = ..., stable_version: _Optional[int] = ..., mode: _Optional[_Union[CanaryMode, str]] = ..., share: _Optional[float] = ..., elapsed_seconds: _Optional[float] = ..., figures: _Optional[_Union[VersionStatistics, _Mapping]] = ..., stable_figures: _Optional[_Union[VersionStatistics, _Mapping]] = ..., shadow: _Optional[_Union[ShadowStatistics, _Mapping]] = ..., verdict: _Optional[_Union[CanaryVerdict, _Mapping]] = ...) -> None: ...
 
-class TrialFigures(_message.Message):
+class VersionStatistics(_message.Message):
     __slots__ = ("request_count", "failed_count", "mean_confidence", "latencies")
     REQUEST_COUNT_FIELD_NUMBER: _ClassVar[int]
     FAILED_COUNT_FIELD_NUMBER: _ClassVar[int]
@@ -224,10 +224,10 @@ class TrialFigures(_message.Message):
     request_count: int
     failed_count: int
     mean_confidence: float
-    latencies: _containers.RepeatedCompositeFieldContainer[TrialLatency]
-    def __init__(self, request_count: _Optional[int] = ..., failed_count: _Optional[int] = ..., mean_confidence: _Optional[float] = ..., latencies: _Optional[_Iterable[_Union[TrialLatency, _Mapping]]] = ...) -> None: ...
+    latencies: _containers.RepeatedCompositeFieldContainer[LatencyStatistics]
+    def __init__(self, request_count: _Optional[int] = ..., failed_count: _Optional[int] = ..., mean_confidence: _Optional[float] = ..., latencies: _Optional[_Iterable[_Union[LatencyStatistics, _Mapping]]] = ...) -> None: ...
 
-class TrialLatency(_message.Message):
+class LatencyStatistics(_message.Message):
     __slots__ = ("bucket_size", "batch_count", "latency_ms")
     BUCKET_SIZE_FIELD_NUMBER: _ClassVar[int]
     BATCH_COUNT_FIELD_NUMBER: _ClassVar[int]
@@ -237,7 +237,7 @@ class TrialLatency(_message.Message):
     latency_ms: float
     def __init__(self, bucket_size: _Optional[int] = ..., batch_count: _Optional[int] = ..., latency_ms: _Optional[float] = ...) -> None: ...
 
-class ShadowFigures(_message.Message):
+class ShadowStatistics(_message.Message):
     __slots__ = ("face_count", "agreed_count", "largest_difference", "mean_difference", "dropped_count")
     FACE_COUNT_FIELD_NUMBER: _ClassVar[int]
     AGREED_COUNT_FIELD_NUMBER: _ClassVar[int]
@@ -262,7 +262,7 @@ class CanaryVerdict(_message.Message):
     def __init__(self, result: _Optional[_Union[CanaryResult, str]] = ..., reason: _Optional[str] = ..., text: _Optional[str] = ...) -> None: ...
 
 class ModelVersion(_message.Message):
-    __slots__ = ("version", "state", "failure", "labels", "input_height", "input_width", "mac_count", "parameter_count", "metrics", "bucket_sizes", "aliases", "gate", "precision", "bfloat16_speedup", "latency_ms")
+    __slots__ = ("version", "state", "failure", "labels", "input_height", "input_width", "mac_count", "parameter_count", "metrics", "bucket_sizes", "aliases", "validation", "precision", "bfloat16_speedup", "latency_ms")
     class MetricsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -288,7 +288,7 @@ class ModelVersion(_message.Message):
     METRICS_FIELD_NUMBER: _ClassVar[int]
     BUCKET_SIZES_FIELD_NUMBER: _ClassVar[int]
     ALIASES_FIELD_NUMBER: _ClassVar[int]
-    GATE_FIELD_NUMBER: _ClassVar[int]
+    VALIDATION_FIELD_NUMBER: _ClassVar[int]
     PRECISION_FIELD_NUMBER: _ClassVar[int]
     BFLOAT16_SPEEDUP_FIELD_NUMBER: _ClassVar[int]
     LATENCY_MS_FIELD_NUMBER: _ClassVar[int]
@@ -303,21 +303,21 @@ class ModelVersion(_message.Message):
     metrics: _containers.ScalarMap[str, float]
     bucket_sizes: _containers.RepeatedScalarFieldContainer[int]
     aliases: _containers.RepeatedScalarFieldContainer[str]
-    gate: GateFigures
+    validation: ValidationFigures
     precision: Precision
     bfloat16_speedup: float
     latency_ms: _containers.ScalarMap[int, float]
-    def __init__(self, version: _Optional[int] = ..., state: _Optional[_Union[ServableState, str]] = ..., failure: _Optional[_Union[_failure_pb2.Failure, _Mapping]] = ..., labels: _Optional[_Iterable[str]] = ..., input_height: _Optional[int] = ..., input_width: _Optional[int] = ..., mac_count: _Optional[int] = ..., parameter_count: _Optional[int] = ..., metrics: _Optional[_Mapping[str, float]] = ..., bucket_sizes: _Optional[_Iterable[int]] = ..., aliases: _Optional[_Iterable[str]] = ..., gate: _Optional[_Union[GateFigures, _Mapping]] = ..., precision: _Optional[_Union[Precision, str]] = ..., bfloat16_speedup: _Optional[float] = ..., latency_ms: _Optional[_Mapping[int, float]] = ...) -> None: ...
+    def __init__(self, version: _Optional[int] = ..., state: _Optional[_Union[ServableState, str]] = ..., failure: _Optional[_Union[_failure_pb2.Failure, _Mapping]] = ..., labels: _Optional[_Iterable[str]] = ..., input_height: _Optional[int] = ..., input_width: _Optional[int] = ..., mac_count: _Optional[int] = ..., parameter_count: _Optional[int] = ..., metrics: _Optional[_Mapping[str, float]] = ..., bucket_sizes: _Optional[_Iterable[int]] = ..., aliases: _Optional[_Iterable[str]] = ..., validation: _Optional[_Union[ValidationFigures, _Mapping]] = ..., precision: _Optional[_Union[Precision, str]] = ..., bfloat16_speedup: _Optional[float] = ..., latency_ms: _Optional[_Mapping[int, float]] = ...) -> None: ...
 
-class GateFigures(_message.Message):
+class ValidationFigures(_message.Message):
     __slots__ = ("golden_difference", "comparison")
     GOLDEN_DIFFERENCE_FIELD_NUMBER: _ClassVar[int]
     COMPARISON_FIELD_NUMBER: _ClassVar[int]
     golden_difference: float
-    comparison: GateComparison
-    def __init__(self, golden_difference: _Optional[float] = ..., comparison: _Optional[_Union[GateComparison, _Mapping]] = ...) -> None: ...
+    comparison: ValidationComparison
+    def __init__(self, golden_difference: _Optional[float] = ..., comparison: _Optional[_Union[ValidationComparison, _Mapping]] = ...) -> None: ...
 
-class GateComparison(_message.Message):
+class ValidationComparison(_message.Message):
     __slots__ = ("version", "agreement", "largest_difference", "latencies")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     AGREEMENT_FIELD_NUMBER: _ClassVar[int]

@@ -71,14 +71,14 @@ class FakeServable:
             time.sleep(self._batch_s)
         return fake_scores(crops, len(self.description.labels))
 
-    def recast(self, precision: Precision) -> FakeServable:
+    def with_precision(self, precision: Precision) -> FakeServable:
         """Computes nothing, so in no other precision either."""
         raise ModelRejectedError("PRECISION_UNSUPPORTED", f"{self.id} cannot compute in {precision.value}.")
 
     def warm_executors(self, bucket_sizes: Sequence[int], thread_count: int) -> None:
         """There is nothing to warm."""
 
-    def add_spare(self, bucket_sizes: Sequence[int]) -> None:
+    def reserve_session(self, bucket_sizes: Sequence[int]) -> None:
         """Any number of batches may run at once."""
 
     def close(self) -> None:

@@ -11,7 +11,7 @@ from ferserve_server.backends.processor import cpu_count
 from ferserve_server.backends.sessions import Session, SessionServable
 from ferserve_server.domain.errors import ModelRejectedError
 from ferserve_server.domain.servable import ModelDescription, Precision
-from ferserve_server.repository.manifest import ONNX_PATH
+from ferserve_server.models.manifest import ONNX_PATH
 
 if TYPE_CHECKING:
     from pathlib import Path

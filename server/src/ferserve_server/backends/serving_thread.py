@@ -31,7 +31,7 @@ def make_on(on_thread: OnThread) -> None:
     _on_thread = on_thread
 
 
-def made_to_serve(make: Callable[[], Made]) -> Made:
+def run_at_serving_priority(make: Callable[[], Made]) -> Made:
     """What `make` returns on that thread; on this one, if none was named."""
     made: list[Made] = []
     _on_thread(lambda: made.append(make()))

@@ -32,7 +32,7 @@ class Spread:
 
 
 @dataclass(frozen=True, slots=True)
-class VersionFigures:
+class VersionStatistics:
     """What a version showed while it was tried.
 
     Attributes:
@@ -49,7 +49,7 @@ class VersionFigures:
 
 
 @dataclass(frozen=True, slots=True)
-class ShadowFigures:
+class ShadowStatistics:
     """How a shadow's answers compare with those that callers got.
 
     Attributes:
@@ -97,7 +97,7 @@ class CanaryReport:
     mode: CanaryMode
     share: float
     elapsed_s: float
-    canary: VersionFigures
-    stable: VersionFigures
-    shadow: ShadowFigures | None
+    canary: VersionStatistics
+    stable: VersionStatistics
+    shadow: ShadowStatistics | None
     verdict: Verdict

@@ -10,9 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from ferserve_server.domain.canary import ShadowFigures, Verdict
-    from ferserve_server.domain.detection import DetectionOptions
-    from ferserve_server.domain.face import BoundingBox, CropBatch, FaceCrop, Scores
+    from ferserve_server.domain.canary import ShadowStatistics, Verdict
+    from ferserve_server.domain.face import BoundingBox, CropBatch, DetectionOptions, FaceCrop, Scores
     from ferserve_server.domain.prediction import ScoredFaces
     from ferserve_server.domain.servable import ModelDescription, Precision, ServableId, ServableState
 
@@ -76,7 +75,7 @@ class Servable(Protocol):
         tried beside the one in force.
         """
 
-    def recast(self, precision: Precision) -> Servable:
+    def with_precision(self, precision: Precision) -> Servable:
         """Makes the same version in another precision, beside this one; both are closed by whoever has them.
 
         Raises:
@@ -92,7 +91,7 @@ class Servable(Protocol):
             thread_count: Cores to take for it, 1 or more.
         """
 
-    def add_spare(self, bucket_sizes: Sequence[int]) -> None:
+    def reserve_session(self, bucket_sizes: Sequence[int]) -> None:
         """Makes ready for one `predict` more than `executor_count` at once. Slow and blocking.
 
         Done again, it does nothing.
@@ -267,7 +266,7 @@ class CanaryObserver(Protocol):
     def shadow_compared(self, servable: ServableId, *, agreed: int, differed: int, dropped: int) -> None:
         """A shadow scored faces, or dropped them."""
 
-    def shadow_figures(self, servable: ServableId, figures: ShadowFigures) -> None:
+    def shadow_figures(self, servable: ServableId, figures: ShadowStatistics) -> None:
         """How a shadow's answers compare by now."""
 
 

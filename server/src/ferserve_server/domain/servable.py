@@ -70,19 +70,6 @@ class InputSpec:
 
 
 @dataclass(frozen=True, slots=True)
-class EnsembleMember:
-    """A version that an ensemble averages, as it was when the ensemble was published.
-
-    Attributes:
-        id: The version.
-        manifest_sum: SHA-256 of its manifest, in hex; the manifest in turn holds the sums of all its other files.
-    """
-
-    id: ServableId
-    manifest_sum: str
-
-
-@dataclass(frozen=True, slots=True)
 class ModelDescription:
     """What a version's manifest says of it.
 
@@ -93,7 +80,6 @@ class ModelDescription:
         mac_count: Multiply-accumulate operations per face, 0 if not known.
         parameter_count: Number of weights, 0 if not known.
         metrics: What was measured of it when it was made, by name.
-        members: The versions whose probabilities are averaged, if it is an ensemble; else empty.
         precision: What it was published in, float32 or int8.
     """
 
@@ -103,12 +89,11 @@ class ModelDescription:
     mac_count: int = 0
     parameter_count: int = 0
     metrics: Mapping[str, float] = field(default_factory=dict)
-    members: tuple[EnsembleMember, ...] = ()
     precision: Precision = Precision.FLOAT32
 
 
 @dataclass(frozen=True, slots=True)
-class GateComparison:
+class ValidationComparison:
     """A version beside the one in force when it was loaded.
 
     Attributes:
@@ -127,7 +112,7 @@ class GateComparison:
 
 
 @dataclass(frozen=True, slots=True)
-class GateFigures:
+class ValidationFigures:
     """What a version showed before it was made ready.
 
     Attributes:
@@ -136,7 +121,7 @@ class GateFigures:
     """
 
     golden_difference: float
-    comparison: GateComparison | None = None
+    comparison: ValidationComparison | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,13 +145,13 @@ class Tuning:
 
 @dataclass(frozen=True, slots=True)
 class VersionStatus:
-    """A version as it stands: `description`, `gate` and `tuning` are None until it was loaded."""
+    """A version as it stands: `description`, `validation` and `tuning` are None until it was loaded."""
 
     id: ServableId
     state: ServableState
     description: ModelDescription | None = None
     failure: FerserveError | None = None
-    gate: GateFigures | None = None
+    validation: ValidationFigures | None = None
     tuning: Tuning | None = None
 
     @property

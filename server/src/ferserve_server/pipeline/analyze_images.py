@@ -20,7 +20,7 @@ from ferserve_server.domain.prediction import Analyses, ImageAnalysis, ScoredFac
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
 
-    from ferserve_server.domain.detection import DetectionOptions
+    from ferserve_server.domain.face import DetectionOptions
     from ferserve_server.domain.models import Acquire, Lease
     from ferserve_server.domain.ports import Vision
     from ferserve_server.domain.servable import ModelSpec

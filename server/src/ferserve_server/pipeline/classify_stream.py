@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 from ferserve_server.domain.errors import DrainingError, FerserveError
 from ferserve_server.domain.ports import Priority
 from ferserve_server.domain.servable import ModelSpec
-from ferserve_server.pipeline.ordered import OrderedAnswers
-from ferserve_server.pipeline.outcome import outcome_of
+from ferserve_server.pipeline.ordered_responses import OrderedResponses, outcome_of
 from ferserve_server.pipeline.stream_frames import check_rising
 
 if TYPE_CHECKING:
@@ -112,7 +111,7 @@ class CropStream(Generic[Sent, Written]):
     ) -> None:
         self._sequence = sequence
         self._loop = asyncio.get_running_loop()
-        self._answers = OrderedAnswers(self._begin, max_unanswered=max_unanswered, draining=draining)
+        self._answers = OrderedResponses(self._begin, max_unanswered=max_unanswered, draining=draining)
 
     async def run(self, messages: AsyncIterator[Sent]) -> AsyncGenerator[Written, None]:
         """Yields the answer to each request, in the order they came.

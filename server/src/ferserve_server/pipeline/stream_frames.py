@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ferserve_server.domain.errors import DrainingError, FerserveError, InvalidRequestError
-from ferserve_server.pipeline.ordered import OrderedAnswers
-from ferserve_server.pipeline.outcome import outcome_of
+from ferserve_server.pipeline.ordered_responses import OrderedResponses, outcome_of
 from ferserve_server.pipeline.stream_window import OverloadPolicy, StreamWindow
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
 
-    from ferserve_server.domain.detection import DetectionOptions
+    from ferserve_server.domain.face import DetectionOptions
     from ferserve_server.domain.prediction import Analyses
     from ferserve_server.domain.servable import ModelSpec
     from ferserve_server.pipeline.analyze_images import AnalyzeImages
@@ -75,7 +74,7 @@ class FrameStream:
         self._analyze = analyze
         self._config = config
         self._window = StreamWindow(config.policy, limits.max_running)
-        self._answers = OrderedAnswers(self._begin, max_unanswered=limits.max_unanswered, draining=draining)
+        self._answers = OrderedResponses(self._begin, max_unanswered=limits.max_unanswered, draining=draining)
         self._frames: dict[int, tuple[Frame, asyncio.Future[FrameAnswer]]] = {}
         self._running: set[asyncio.Task[None]] = set()
         self._last_read = -1

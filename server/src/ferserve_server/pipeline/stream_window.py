@@ -10,14 +10,14 @@ class OverloadPolicy(Enum):
     """What happens to frames that arrive faster than they can be answered."""
 
     LATEST = "latest"
-    BLOCK = "block"
+    EVERY_FRAME = "block"
 
 
 class StreamWindow:
     """The frames of one stream that were taken and are not finished, by their sequence numbers.
 
     Args of the constructor:
-        policy: LATEST keeps at most one frame waiting, the newest; BLOCK keeps all.
+        policy: LATEST keeps at most one frame waiting, the newest; EVERY_FRAME keeps all.
         max_running: Frames that may be analysed at once, 1 or more.
     """
 

@@ -1,5 +1,1 @@
-"""gRPC: the only room that knows protobuf and status codes."""
-
-from ferserve_server.transport.polling import choose_polling
-
-choose_polling()  # before any file of this room imports gRPC
+"""Holds the native gRPC server."""

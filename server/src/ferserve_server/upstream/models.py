@@ -1,22 +1,30 @@
-"""The models of a model tier, as the pipelines see them. Implements `domain.models.Models`."""
+"""Presents the models of upstream servers.
+
+The models of a model tier, as the pipelines see them. Implements `domain.models.Models`.
+
+Keeps what is known of the model tier fresh: who is there, and what models it has.
+"""
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Final, Protocol
 
-from ferserve_server.domain.errors import UnsupportedError
+import structlog
+
+from ferserve_server.domain.errors import FerserveError, UnsupportedError
 from ferserve_server.domain.face import FACE_SIDE_PIXELS
 from ferserve_server.domain.servable import InputSpec, ModelDescription, ModelSpec, ServableState
 from ferserve_server.domain.upstream_errors import UpstreamUnavailableError
-from ferserve_server.repository.directory import Directory, ServiceState
-from ferserve_server.upstream.lease import UpstreamLease
+from ferserve_server.models.catalog import CatalogSnapshot, ServiceState
+from ferserve_server.upstream.leases import UpstreamLease
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from ferserve_server.domain.servable import ModelStatus, ServableId
     from ferserve_server.domain.upstream import TierAnswer
-    from ferserve_server.upstream.scorers import ScorerKey, Scorers
+    from ferserve_server.upstream.leases import ScorerKey, Scorers
 
 
 _MOST_MET: Final = 64
@@ -51,7 +59,7 @@ class UpstreamModels:
         self._scorers = scorers
         self._observer = observer
         self._on_change = on_change
-        self._directory: Directory | None = None
+        self._directory: CatalogSnapshot | None = None
         self.reachable = False
         self._states: dict[ServableId, ServableState] = {}
         self._met: dict[ServableId, ModelDescription] = {}
@@ -126,7 +134,7 @@ class UpstreamModels:
             return
         default = next((model for model in models if model.default), None)
         ready = default is not None and default.serving_version is not None
-        self._directory = Directory(ServiceState(default.name if default else "", ready, models))
+        self._directory = CatalogSnapshot(ServiceState(default.name if default else "", ready, models))
         self._scorers.keep(self._leads_there)
         self._tell(models)
         self._on_change()
@@ -163,3 +171,48 @@ class UpstreamModels:
     @staticmethod
     def _elsewhere(*_asked: object) -> UnsupportedError:
         return UnsupportedError("This server runs no models. Send control calls to the servers of the model tier.")
+
+
+if TYPE_CHECKING:
+    from ferserve_server.domain.upstream import ModelTier
+
+log = structlog.get_logger(__name__)
+
+
+async def follow_tier(tier: ModelTier, models: UpstreamModels, refresh_s: float) -> None:
+    """Asks the tier for its models every `refresh_s` seconds, and at once when it is back. Cancel to stop."""
+    back = asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(_watch(tier, models, back))
+        group.create_task(_keep_asking(tier, models, refresh_s, back))
+
+
+async def _watch(tier: ModelTier, models: UpstreamModels, back: asyncio.Event) -> None:
+    known: bool | None = None
+    async for reachable in tier.reachable():
+        models.reached(reachable=reachable)
+        if reachable:
+            back.set()
+            log.info("model tier answers")
+        elif known:
+            log.error("model tier lost: no server of it can be reached, or none is ready")
+        known = reachable
+
+
+async def _keep_asking(tier: ModelTier, models: UpstreamModels, refresh_s: float, back: asyncio.Event) -> None:
+    failing = False
+    while True:
+        back.clear()
+        try:
+            models.told(await tier.models())
+            failing = False
+        except FerserveError as error:
+            if not failing:
+                log.warning("model tier does not tell its models", reason=error.reason, text=error.message)
+            failing = True
+        except Exception:  # whatever is wrong with what it tells: it may be right the next time
+            log.exception("model tier tells what cannot be read")
+        try:
+            await asyncio.wait_for(back.wait(), refresh_s)
+        except TimeoutError:
+            continue

@@ -9,7 +9,7 @@ from ferserve_server.domain.face import BoundingBox
 from ferserve_server.vision.opencv import GreyImage, cv2
 
 if TYPE_CHECKING:
-    from ferserve_server.domain.detection import DetectionOptions
+    from ferserve_server.domain.face import DetectionOptions
 
 FRONTAL_FACE_CASCADE: Final = Path(cv2.__file__).parent / "data" / "haarcascade_frontalface_default.xml"
 """Frontal faces, turned by some 20 degrees at most."""

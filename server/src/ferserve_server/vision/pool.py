@@ -21,8 +21,7 @@ from ferserve_server.vision.reduction import reduction_for
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from ferserve_server.domain.detection import DetectionOptions
-    from ferserve_server.domain.face import CropBatch, FaceCrop
+    from ferserve_server.domain.face import CropBatch, DetectionOptions, FaceCrop
     from ferserve_server.vision.opencv import GreyImage
 
 T = TypeVar("T")

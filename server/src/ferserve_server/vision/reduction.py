@@ -13,7 +13,7 @@ from ferserve_server.domain.face import FACE_SIDE_PIXELS
 from ferserve_server.vision.header import ImageFormat
 
 if TYPE_CHECKING:
-    from ferserve_server.domain.detection import DetectionOptions
+    from ferserve_server.domain.face import DetectionOptions
     from ferserve_server.vision.header import ImageHeader
 
 HEADROOM: Final = 2

@@ -15,7 +15,6 @@ from ferserve_training.cli.data_check import data_check
 from ferserve_training.cli.evaluate import evaluate
 from ferserve_training.cli.export import export
 from ferserve_training.cli.merge import merge
-from ferserve_training.cli.publish_ensemble import publish_ensemble
 from ferserve_training.cli.quantize import quantize
 from ferserve_training.cli.recipes import list_recipes
 from ferserve_training.cli.report import report
@@ -60,7 +59,6 @@ app.command("evaluate")(evaluate)
 app.command("robustness")(robustness)
 app.command("export")(export)
 app.command("merge")(merge)
-app.command("publish-ensemble")(publish_ensemble)
 app.command("quantize")(quantize)
 app.command("report")(report)
 app.command("compare")(compare)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +17,9 @@ from ferserve_training.nets.chain import ChainSpec
 from ferserve_training.nets.spec import NetSpec
 
 MANIFEST_PATH: Final = "assets.extra/manifest.json"
+MODEL_NAME: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
+"""Model names that the server accepts. Hidden folders are excluded: versions are written there first."""
+
 _FORMAT_VERSION: Final = 1
 
 

@@ -18,6 +18,7 @@ from ferserve_training.export.drawn_faces import draw_faces
 from ferserve_training.export.golden import GOLDEN_COUNT
 from ferserve_training.export.manifest import (
     MANIFEST_PATH,
+    MODEL_NAME,
     MergedNet,
     Provenance,
     Source,
@@ -25,7 +26,6 @@ from ferserve_training.export.manifest import (
     digest_files,
     read_manifest,
 )
-from ferserve_training.export.members import MODEL_NAME
 from ferserve_training.export.publish import publish_version
 from ferserve_training.export.saved_model import (
     INPUT_NAME,

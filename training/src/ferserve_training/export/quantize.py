@@ -21,6 +21,7 @@ from ferserve_training.export.drawn_faces import draw_faces
 from ferserve_training.export.golden import GOLDEN_COUNT
 from ferserve_training.export.manifest import (
     MANIFEST_PATH,
+    MODEL_NAME,
     Provenance,
     QuantizedNet,
     Source,
@@ -28,7 +29,6 @@ from ferserve_training.export.manifest import (
     digest_files,
     read_manifest,
 )
-from ferserve_training.export.members import MODEL_NAME
 from ferserve_training.export.onnx_model import ONNX_PATH, run_onnx
 from ferserve_training.export.publish import publish_version
 from ferserve_training.export.saved_model import INPUT_NAME, LOGITS_NAME, NOT_A_FACE_NAME, PROBABILITIES_NAME

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from ferserve_server.transport.addresses import ListenError
+from ferserve_server.runtime.addresses import ListenError
 
 if TYPE_CHECKING:
     import socket

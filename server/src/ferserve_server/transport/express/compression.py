@@ -10,7 +10,7 @@ from ferserve_server.transport.express.faults import MessageFault
 from ferserve_server.transport.express.trailers import INTERNAL, UNIMPLEMENTED
 
 if TYPE_CHECKING:
-    from ferserve_server.transport.limits import RequestLimits
+    from ferserve_server.services.limits import RequestLimits
 
 _WINDOW_BITS: Final = MappingProxyType({"gzip": 31, "deflate": 15})
 """What zlib calls the formats; gRPC's deflate is that of zlib (RFC 1950)."""

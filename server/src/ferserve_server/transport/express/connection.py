@@ -11,9 +11,9 @@ from ferserve_server.transport.express.session import Session
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ferserve_server.services.limits import RequestLimits
     from ferserve_server.transport.express.request_head import RequestHead
     from ferserve_server.transport.express.stream import Call, Stream
-    from ferserve_server.transport.limits import RequestLimits
 
 
 class OpenOnes(Protocol):

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import AsyncIterator, Callable
 
+    from ferserve_server.grpc.grpcio_server import TlsFiles
+    from ferserve_server.services.limits import RequestLimits
     from ferserve_server.transport.express.door import Door
-    from ferserve_server.transport.limits import RequestLimits
-    from ferserve_server.transport.server import TlsFiles
 
 _GOODBYE_S: Final = 1.0
 """In which peers may go by themselves, as with the gRPC server."""

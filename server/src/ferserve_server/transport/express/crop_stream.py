@@ -7,8 +7,8 @@ from collections import deque
 from typing import TYPE_CHECKING, ClassVar
 
 from ferserve_server.domain.errors import DeadlineExpiredError
-from ferserve_server.driven import Driven
-from ferserve_server.pipeline.ordered import AnswerLine
+from ferserve_server.pipeline.ordered_responses import ResponseQueue
+from ferserve_server.runtime.eager_task import EagerTask
 from ferserve_server.transport.express.faults import MessageFault
 from ferserve_server.transport.express.trailers import OK_BLOCK, error_block
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ferserve_server.pipeline.classify_stream import CropAnswer, CropSequence
+    from ferserve_server.services.calls import OpenStream
     from ferserve_server.transport.express.faults import Fault
     from ferserve_server.transport.express.stream import Stream
-    from ferserve_server.transport.open_stream import OpenStream
 
 
 class _Due:
@@ -28,7 +28,7 @@ class _Due:
     __slots__ = ("answer", "run")
 
     def __init__(self) -> None:
-        self.run: Driven | None = None
+        self.run: EagerTask | None = None
         self.answer: CropAnswer | None = None
 
 
@@ -59,7 +59,7 @@ class CropStreamCall:
         self._stream = stream
         self._opened = opened
         self._sequence = sequence
-        self._line: AnswerLine[_Due] = AnswerLine(max_unanswered)
+        self._line: ResponseQueue[_Due] = ResponseQueue(max_unanswered)
         self._inbox: deque[bytes | Fault] = deque()
         self._sender_done = False
         self._is_open = True
@@ -142,7 +142,7 @@ class CropStreamCall:
             return
         due = _Due()
         self._line.due.append(due)
-        due.run = Driven(self._answer(due, work), self._go_on)
+        due.run = EagerTask(self._answer(due, work), self._go_on)
 
     @staticmethod
     async def _answer(due: _Due, work: Coroutine[Any, Any, CropAnswer]) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from grpc_health.v1.health import SERVICE_NAME
 
+from ferserve_server.services.health import EMOTION_SERVICE
 from ferserve_server.transport.express.crop_stream import CropStreamCall
 from ferserve_server.transport.express.handler_call import HandlerCall
 from ferserve_server.transport.express.health import HealthCall
@@ -17,17 +18,16 @@ from ferserve_server.transport.express.trailers import (
     status_block,
 )
 from ferserve_server.transport.express.unary import UnaryCall
-from ferserve_server.transport.health import EMOTION_SERVICE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ferserve_server.transport.calls import Calls
-    from ferserve_server.transport.emotion_servicer import EmotionServicer
+    from ferserve_server.services.calls import Calls
+    from ferserve_server.services.emotion import EmotionServicer
+    from ferserve_server.services.health import HealthReporter
     from ferserve_server.transport.express.method_table import MethodTable
     from ferserve_server.transport.express.request_head import RequestHead
     from ferserve_server.transport.express.stream import Call, Stream
-    from ferserve_server.transport.health import HealthReporter
 
 
 class Door:

@@ -11,9 +11,9 @@ from ferserve_server.transport.express.faults import MessageFault
 from ferserve_server.transport.express.trailers import INTERNAL, NOT_FOUND, RESOURCE_EXHAUSTED, status_block
 
 if TYPE_CHECKING:
+    from ferserve_server.services.health import HealthReporter
     from ferserve_server.transport.express.faults import Fault
     from ferserve_server.transport.express.stream import Stream
-    from ferserve_server.transport.health import HealthReporter
 
 
 class HealthCall:

@@ -10,8 +10,8 @@ from ferserve_server.transport.express.compression import check_encoding, inflat
 from ferserve_server.transport.express.faults import MessageFault
 
 if TYPE_CHECKING:
+    from ferserve_server.services.limits import RequestLimits
     from ferserve_server.transport.express.faults import Fault
-    from ferserve_server.transport.limits import RequestLimits
 
 PREFIX_BYTES: Final = 5
 

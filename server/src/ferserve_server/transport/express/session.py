@@ -41,9 +41,9 @@ from ferserve_server.transport.express.streams import Streams
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ferserve_server.services.limits import RequestLimits
     from ferserve_server.transport.express.request_head import RequestHead
     from ferserve_server.transport.express.stream import Call, Stream
-    from ferserve_server.transport.limits import RequestLimits
 
 log = structlog.get_logger(__name__)
 

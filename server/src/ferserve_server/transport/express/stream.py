@@ -11,10 +11,10 @@ from ferserve_server.transport.express.messages import MessageReader
 if TYPE_CHECKING:
     from collections import deque
 
+    from ferserve_server.services.limits import RequestLimits
     from ferserve_server.transport.express.faults import Fault
     from ferserve_server.transport.express.output import Output
     from ferserve_server.transport.express.streams import Streams
-    from ferserve_server.transport.limits import RequestLimits
 
 
 class Call(Protocol):

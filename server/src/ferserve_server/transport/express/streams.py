@@ -22,12 +22,12 @@ from ferserve_server.transport.express.trailers import DEADLINE_EXCEEDED, INTERN
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ferserve_server.services.limits import RequestLimits
     from ferserve_server.transport.express.credit import Credit
     from ferserve_server.transport.express.frames import Frame
     from ferserve_server.transport.express.output import Output
     from ferserve_server.transport.express.request_head import RequestHead
     from ferserve_server.transport.express.stream import Call
-    from ferserve_server.transport.limits import RequestLimits
 
 _SMALL_BYTES = 256
 """DATA frames below this that complete no message are work without use."""

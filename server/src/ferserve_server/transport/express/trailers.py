@@ -10,7 +10,7 @@ import base64
 from functools import cache
 from typing import TYPE_CHECKING, Final
 
-from ferserve_server.transport.status import code_number, trailers_of
+from ferserve_server.services.status import code_number, trailers_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

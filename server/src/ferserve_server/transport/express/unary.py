@@ -6,14 +6,14 @@ import asyncio
 from typing import TYPE_CHECKING, ClassVar
 
 from ferserve_server.domain.errors import DeadlineExpiredError, FerserveError
-from ferserve_server.driven import Driven
+from ferserve_server.runtime.eager_task import EagerTask
 from ferserve_server.transport.express.faults import MessageFault
 from ferserve_server.transport.express.trailers import UNIMPLEMENTED, error_block, status_block
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from ferserve_server.transport.calls import Calls
+    from ferserve_server.services.calls import Calls
     from ferserve_server.transport.express.faults import Fault
     from ferserve_server.transport.express.request_head import RequestHead
     from ferserve_server.transport.express.stream import Stream
@@ -47,7 +47,7 @@ class UnaryCall:
         self._stream = stream
         self._head = head
         self._message: bytes | None = None
-        self._run: Driven | None = None
+        self._run: EagerTask | None = None
         self._deadline: float | None = None
         self._timer: asyncio.TimerHandle | None = None
         if head.timeout_s is not None:
@@ -89,7 +89,7 @@ class UnaryCall:
             self._run.cancel()
 
     def _begin(self, handle: Callable[[], Awaitable[bytes]]) -> None:
-        self._run = Driven(
+        self._run = EagerTask(
             self._calls.carried(self._method, self._head.metadata, handle, self._send), self._stop_timer
         )
 

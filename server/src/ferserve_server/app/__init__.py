@@ -1,0 +1,1 @@
+"""Builds, starts, drains and stops the processes of a server."""

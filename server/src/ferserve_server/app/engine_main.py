@@ -1,0 +1,72 @@
+"""Runs an engine process; the server starts `python -m ferserve_server.app.engine_main FD FD OPTIONS`."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import threading
+import traceback
+from typing import Any, Final
+
+from ferserve_server.engine.messages import BATCH_MESSAGE_BYTES
+from ferserve_server.engine.process import EngineOptions
+from ferserve_server.ipc.channel import Channel
+from ferserve_server.ipc.child_process import MainThread, call_when_parent_gone, give_way, ignore_stop_signals
+
+EXIT_BROKEN: Final = 70
+"""Exit code of an engine that cannot even answer: EX_SOFTWARE of sysexits.h."""
+
+
+def main(arguments: list[str]) -> None:
+    """Runs until the server closes the channels, or ends.
+
+    Args:
+        arguments: File descriptors of the channels for requests and for batches, and the options as JSON.
+    """
+    ignore_stop_signals()
+    requests = Channel.from_fd(int(arguments[0]))
+    batches = Channel.from_fd(int(arguments[1]), BATCH_MESSAGE_BYTES)
+    # Straight to the end: there is nothing to keep, and TensorFlow's threads may abort an orderly one.
+    _start("watch", call_when_parent_gone, requests, lambda: os._exit(0))
+
+    main_thread = MainThread()
+    _start("requests", _answer, EngineOptions.from_json(arguments[2]), main_thread, requests, batches)
+    main_thread.run()
+
+
+def _answer(options: EngineOptions, main_thread: MainThread, requests: Channel, batches: Channel) -> None:
+    """Brings the engine up and answers requests. On a thread, since it may have to give way to live traffic."""
+    if options.gives_way:
+        give_way()
+    try:
+        _bring_up(options, main_thread, requests, batches)
+    except BaseException:  # noqa: BLE001 - whatever it is, the server must not wait for an answer
+        traceback.print_exc()
+        os._exit(EXIT_BROKEN)
+
+
+def _bring_up(options: EngineOptions, main_thread: MainThread, requests: Channel, batches: Channel) -> None:
+    # Not before giving way: all of this takes a while.
+    import structlog  # noqa: PLC0415
+
+    from ferserve_server.backends.serving_thread import make_on  # noqa: PLC0415
+    from ferserve_server.engine.worker import Worker  # noqa: PLC0415
+    from ferserve_server.telemetry.logging import set_up_logging  # noqa: PLC0415
+
+    set_up_logging(options.log_level, options.log_format)
+    make_on(main_thread.do)
+    loading: Any = importlib.import_module(options.loader_module)
+    try:
+        loading.bring_up(options)
+    except Exception:  # noqa: BLE001 - loading a version meets the same, and says so where it is seen
+        structlog.get_logger(__name__).exception("engine not brought up")
+    Worker(loading.make_loader(options), main_thread, requests, batches).answer_requests()
+
+
+def _start(name: str, target: Any, *args: object) -> None:  # noqa: ANN401 - any function
+    threading.Thread(target=target, args=args, name=name, daemon=True).start()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

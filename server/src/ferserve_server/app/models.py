@@ -1,0 +1,284 @@
+"""Wires the model registry, its schedulers and its loaders.
+
+Wiring of what loads versions: into this process, or into engine processes.
+
+It imports little: with it the first engine process is started, which comes up while the rest is imported.
+
+Wiring of the models: the validation, the batchers and the manager, as the settings want them.
+
+Work on models that goes on beside the service: keeping them, judging canaries, and unloading at the end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from ferserve_server.backends.processor import describe_machine
+from ferserve_server.backends.selection import make_loader
+from ferserve_server.domain.servable import Precision
+from ferserve_server.engine.executor import EngineExecutor
+from ferserve_server.engine.loader import EngineLoader, EngineServable
+from ferserve_server.engine.process import EngineOptions
+from ferserve_server.models.aliases import Aliases, parse_aliases
+from ferserve_server.models.canary.traffic_split import Canaries
+from ferserve_server.models.preparation import VersionPreparer
+from ferserve_server.models.registry import ModelManager
+from ferserve_server.models.source import RepositorySource, changes
+from ferserve_server.models.state_file import read_state, write_state
+from ferserve_server.models.tuning import BucketRules
+from ferserve_server.models.tuning_cache import TuneCache
+from ferserve_server.models.validation import ValidationLimits
+from ferserve_server.models.version_policy import Latest, Policies, parse_policies
+from ferserve_server.runtime.background_tasks import background
+from ferserve_server.scheduler.batcher import Batcher
+from ferserve_server.scheduler.company import few_rows
+from ferserve_server.scheduler.runner import ThreadRunner
+from ferserve_server.scheduler.settings import BatcherSettings
+from ferserve_server.telemetry.recorder import CanaryMetrics, InferenceMetrics, InferenceTee, RoutingMetrics
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from ferserve_server.config.settings import Settings
+    from ferserve_server.domain.ports import Clock, Loader, Servable
+    from ferserve_server.domain.servable import Tuning
+    from ferserve_server.interop.statistics import Statistics
+    from ferserve_server.runtime.clock import MonotonicClock
+    from ferserve_server.scheduler.runner import RunnerListener, RunnerMaker
+    from ferserve_server.telemetry.metrics import Metrics
+
+
+def default_loader(settings: Settings) -> Loader:
+    """Builds the loader that loads versions into this process.
+
+    Raises:
+        BackendMissingError: Its package is not installed.
+    """
+    return make_loader(settings)
+
+
+@contextlib.contextmanager
+def opened_loader(settings: Settings) -> Iterator[Loader | None]:
+    """Loads versions where the settings want them; on leaving, whatever was started for them has ended.
+
+    Yields:
+        The loader; None if the models run in a model tier.
+
+    Raises:
+        BackendMissingError: The engine's package is not installed.
+        OSError: The system cannot start another process.
+    """
+    if settings.upstream:
+        yield None
+        return
+    if settings.engine == "thread":
+        yield default_loader(settings)
+        return
+    default_loader(settings)  # refuses here what no engine process could use
+    with contextlib.closing(EngineLoader(_engine_options(settings), settings.bucket_sizes[-1])) as loader:
+        loader.start()
+        yield loader
+
+
+def _engine_options(settings: Settings) -> EngineOptions:
+    return EngineOptions(
+        model_repo=settings.model_repo,
+        backend=settings.backend,
+        executor_count=settings.executor_count,
+        intra_op_threads=settings.intra_op_threads,
+        gpu_memory_limit_mib=settings.gpu_memory_limit_mib,
+        gpu_xla=settings.gpu_xla,
+        log_level=settings.log_level,
+        log_format=settings.log_format,
+    )
+
+
+def build_manager(
+    settings: Settings,
+    loader: Loader,
+    clock: MonotonicClock,
+    metrics: Metrics,
+    statistics: Statistics,
+    on_change: Callable[[], None],
+) -> ModelManager:
+    """Makes the manager of a server's models, with nothing loaded yet.
+
+    Args:
+        settings: The settings.
+        loader: Loads versions.
+        clock: The time.
+        metrics: What batches, versions and aliases are counted in.
+        statistics: What the Open Inference Protocol tells of batches.
+        on_change: Called when a version, its engine's health, or the way of requests changed.
+    """
+    inference_metrics = InferenceMetrics(metrics)
+    trials = _trials(settings, clock, metrics)
+    observer = InferenceTee(inference_metrics, statistics, *([trials] if trials else []))
+    batcher_settings = _batcher_settings(settings)
+
+    def make_batcher(servable: Servable, tuning: Tuning) -> Batcher:
+        few = few_rows(tuning.latency_s)
+        chosen = replace(batcher_settings, bucket_sizes=tuning.bucket_sizes, few_rows=few)
+        make_runner: RunnerMaker = ThreadRunner
+        if isinstance(servable, EngineServable):
+            chosen = replace(chosen, inline_s=0.0)  # nothing can run in place
+            count_restart = metrics.watch_engine_process(servable.id, servable.engine.resident_bytes)
+            make_runner = partial(_engine_runner, servable, count_restart)
+        batcher = Batcher(
+            servable, chosen, clock=clock, observer=observer, on_health_change=on_change, make_runner=make_runner
+        )
+        inference_metrics.engine_started(servable.id, servable.description.labels, servable.precision)
+        metrics.watch_engine(
+            servable.id,
+            depth_faces=lambda: batcher.depth_faces,
+            oldest_age_s=lambda: batcher.oldest_age_s,
+            healthy=lambda: batcher.healthy,
+        )
+        return batcher
+
+    source = RepositorySource(settings.model_repo)
+    rules = BucketRules(
+        drop_unpaid=settings.tune == "auto",
+        target_s=settings.target_p99_ms / 1e3,
+        delay_s=settings.max_queue_delay_ms / 1e3,
+    )
+    state = read_state(settings.lifecycle_state_file)
+    cache = TuneCache(settings.tune_cache, _conditions(settings)) if settings.tune_cache else TuneCache()
+    return ModelManager(
+        source,
+        VersionPreparer(source, loader, _validation_limits(settings), rules, cache),
+        make_batcher,
+        observer=observer,
+        routing_observer=_BroadcastingRoutes(RoutingMetrics(metrics), on_change),
+        default_model=settings.default_model,
+        policies=Policies(Latest(settings.versions_per_model), parse_policies(settings.version_policy)),
+        aliases=Aliases(parse_aliases(settings.alias), state.aliases),
+        refused=state.refused,
+        trials=trials,
+        save_state=partial(write_state, settings.lifecycle_state_file),
+        on_change=on_change,
+    )
+
+
+class _BroadcastingRoutes:
+    """Implements `domain.ports.RoutingObserver`: calls back after telling another one."""
+
+    def __init__(self, observer: RoutingMetrics, on_change: Callable[[], None]) -> None:
+        self._observer = observer
+        self._on_change = on_change
+
+    def routed(self, model: str, aliases: Mapping[str, int], serving_version: int | None) -> None:
+        self._observer.routed(model, aliases, serving_version)
+        self._on_change()
+
+
+def _engine_runner(
+    servable: EngineServable,
+    on_restart: Callable[[], None],
+    _: Servable,
+    bucket_sizes: Sequence[int],
+    clock: Clock,
+    listener: RunnerListener,
+) -> EngineExecutor:
+    return EngineExecutor(servable, bucket_sizes, clock, listener, on_restart=on_restart)
+
+
+def _trials(settings: Settings, clock: MonotonicClock, metrics: Metrics) -> Canaries | None:
+    if settings.canaries.shortest_window_s is None:
+        return None
+    return Canaries(settings.canaries, clock=clock, observer=CanaryMetrics(metrics))
+
+
+def _batcher_settings(settings: Settings) -> BatcherSettings:
+    return BatcherSettings(
+        bucket_sizes=settings.bucket_sizes,
+        max_queue_faces=settings.max_queue_faces,
+        max_queue_bytes=settings.max_queue_mib * 2**20,
+        max_queue_delay_s=settings.max_queue_delay_ms / 1e3,
+        bulk_promotion_s=settings.bulk_promotion_ms / 1e3,
+        execution_timeout_s=settings.execution_timeout_s,
+        inline_s=settings.inline_ms / 1e3,
+        hold_until_queued=settings.hold_until_queued,
+    )
+
+
+def _validation_limits(settings: Settings) -> ValidationLimits:
+    return ValidationLimits(
+        settings.bucket_sizes,
+        settings.golden_tolerance,
+        settings.gate_latency_factor,
+        precision=None if settings.precision == "auto" else Precision(settings.precision),
+        bfloat16_tolerance=settings.bfloat16_tolerance,
+    )
+
+
+def _conditions(settings: Settings) -> str:
+    """What measured times hold for."""
+    sizes = ",".join(map(str, settings.bucket_sizes))
+    return (
+        f"{describe_machine(settings.backend)}; precision {settings.precision}; bucket_sizes {sizes}; "
+        f"intra_op_threads {settings.intra_op_threads}; executor_count {settings.executor_count}; "
+        f"gpu_xla {settings.gpu_xla}"
+    )
+
+
+log = structlog.get_logger(__name__)
+
+_LONGEST_UNLOAD_S: Final = 10.0
+"""Draining is over by then; unloading itself takes milliseconds."""
+
+_LOOKS_PER_WINDOW: Final = 20
+_LONGEST_BETWEEN_LOOKS_S: Final = 1.0
+"""A canary is judged 20 times in its window, and every second in a long one: a bad one does harm until then."""
+
+
+@contextlib.contextmanager
+def kept(manager: ModelManager | None, settings: Settings) -> Iterator[None]:
+    """Keeps models loaded, and canaries judged, beside the block; None: no models run here."""
+    with contextlib.ExitStack() as stack:
+        if manager is not None:
+            stack.enter_context(background(keep_models(manager, settings)))
+            if (window_s := settings.canaries.shortest_window_s) is not None:
+                stack.enter_context(background(judge_canaries(manager, window_s)))
+        yield
+
+
+async def close_models(manager: ModelManager | None) -> None:
+    """Unloads what can be unloaded; an engine that hangs would hold the exit up for its whole timeout."""
+    if manager is None:
+        return
+    try:
+        async with asyncio.timeout(_LONGEST_UNLOAD_S):
+            await manager.close()
+    except TimeoutError:
+        log.error("models not unloaded in time", timeout_s=_LONGEST_UNLOAD_S)  # noqa: TRY400 - no trace to show
+
+
+async def keep_models(manager: ModelManager, settings: Settings) -> None:
+    """Loads what is there, and keeps looking for more."""
+    await manager.refresh()
+    if not manager.default_ready:
+        log.error(
+            "the default model is not ready; put it into the model folder or name another with --default-model",
+            model=settings.default_model,
+            model_repo=str(settings.model_repo),
+        )
+    if settings.repository_poll_s:
+        async with contextlib.aclosing(changes(settings.model_repo, settings.repository_poll_s)) as moments:
+            await manager.watch(moments)
+
+
+async def judge_canaries(manager: ModelManager, shortest_window_s: float) -> None:
+    """Looks at the figures of canaries again and again, as often as the shortest window of a model wants it."""
+    while True:
+        await asyncio.sleep(min(shortest_window_s / _LOOKS_PER_WINDOW, _LONGEST_BETWEEN_LOOKS_S))
+        try:
+            await manager.judge_canaries()
+        except Exception:
+            log.exception("canaries not judged")

@@ -1,0 +1,258 @@
+"""Wiring: what a server is made of, and the order in which things start and end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import structlog
+import uvloop
+
+from ferserve_server import __version__
+from ferserve_server.app.drain import DRAIN_SLACK_S, drain
+from ferserve_server.app.models import build_manager, close_models, kept
+from ferserve_server.app.services import build_service, build_vision, follow_health
+from ferserve_server.app.upstream import running_upstream
+from ferserve_server.app.workers import running_workers
+from ferserve_server.grpc.control_server import listening_control
+from ferserve_server.interop.statistics import Statistics
+from ferserve_server.runtime.addresses import ListenError, ReservedPort, bound, port_of
+from ferserve_server.runtime.background_tasks import background
+from ferserve_server.runtime.clock import MonotonicClock
+from ferserve_server.runtime.garbage_collection import freeze_startup_objects
+from ferserve_server.services.control import TokenFileError
+from ferserve_server.telemetry.aggregation import MergedRegistry
+from ferserve_server.telemetry.exposition import MetricsAddressError, MetricsServer
+from ferserve_server.telemetry.metrics import Metrics
+from ferserve_server.transport.express.accepting import accepting
+from ferserve_server.upstream.channel import UpstreamFilesError
+from ferserve_server.workers.supervisor import BroadcastingModels
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from ferserve_server.app.services import Service
+    from ferserve_server.config.settings import Settings
+    from ferserve_server.domain.models import Models
+    from ferserve_server.domain.ports import Loader
+    from ferserve_server.transport.express.connections import Connections
+    from ferserve_server.workers.supervisor import WorkerSupervisor
+
+log = structlog.get_logger(__name__)
+
+START_ERRORS: Final = (ListenError, MetricsAddressError, TokenFileError, UpstreamFilesError)
+"""What keeps a server from starting; their texts say what to change."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunningServer:
+    """A server that answers.
+
+    Attributes:
+        port: Port of the gRPC service, or None if it listens on a Unix-domain socket.
+        http_port: Port of JSON over HTTP, or None.
+        metrics_port: Port of /metrics, or None.
+        control_port: Port of control calls' own address, or None.
+        drain: Goes down in good order: health first, then intake, then what was taken. Returns whether all of it
+            was answered in time.
+        fronts: The other processes that take calls in, or None if there is only this one.
+    """
+
+    port: int | None
+    http_port: int | None
+    metrics_port: int | None
+    control_port: int | None
+    drain: Callable[[], asyncio.Future[bool]]
+    fronts: WorkerSupervisor | None = None
+
+
+def run(settings: Settings, loader: Loader | None) -> int:
+    """Serves until SIGTERM or SIGINT, and drains. Main thread only.
+
+    Args:
+        settings: The settings.
+        loader: Loads versions; None if the models run in a model tier.
+
+    Returns:
+        The exit code: 0 if everything that was taken was answered, 1 if the drain ran out of time.
+
+    Raises:
+        ListenError, MetricsAddressError, TokenFileError, UpstreamFilesError: See `START_ERRORS`.
+    """
+    return uvloop.run(_serve(settings, loader))
+
+
+async def _serve(settings: Settings, loader: Loader | None) -> int:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with running_server(settings, loader) as server:
+        freeze_startup_objects()
+        await stop.wait()
+        return 0 if await server.drain() else 1
+
+
+@contextlib.asynccontextmanager
+async def running_server(settings: Settings, loader: Loader | None) -> AsyncIterator[RunningServer]:
+    """Starts a server; on leaving it is stopped, drained or not.
+
+    It listens before the models are loaded: health says NOT_SERVING and calls get MODEL_NOT_READY until they are.
+
+    Args:
+        settings: The settings.
+        loader: Loads versions; None if the models run in a model tier, which the settings then name.
+    """
+    clock = MonotonicClock()
+    metrics = Metrics()
+    metrics.build_info.labels(__version__).set(1)
+    merged = MergedRegistry(metrics.registry)
+    statistics = Statistics()
+    changed = asyncio.Event()
+    fronts: WorkerSupervisor | None = None
+
+    def on_change() -> None:
+        changed.set()
+        if fronts is not None:
+            fronts.state_changed()
+
+    async def told() -> None:
+        if fronts is not None:
+            await fronts.told()
+
+    manager = None if loader is None else build_manager(settings, loader, clock, metrics, statistics, on_change)
+
+    async with contextlib.AsyncExitStack() as stack:
+        upstream = running_upstream(settings, clock, metrics, statistics, on_change)
+        models: Models = await stack.enter_async_context(upstream) if manager is None else manager
+        vision = build_vision(settings, metrics)
+        stack.callback(vision.close)
+        service = build_service(settings, BroadcastingModels(models, told), vision, statistics, metrics, clock)
+        metrics_port = _listen_metrics(settings, merged, stack)
+        stack.push_async_callback(close_models, manager)
+        await service.health.report(ready=False)
+        # Stacks of their own, so that a drain can close them, and side by side.
+        main = await stack.enter_async_context(contextlib.AsyncExitStack())
+        port = None
+        if settings.processes == 1:
+            port = await main.enter_async_context(service.listening(settings, clock.now))
+        others = await stack.enter_async_context(contextlib.AsyncExitStack())
+        http_port = await _listen_http(settings, service, clock, others)
+        control_port = await others.enter_async_context(
+            listening_control(
+                settings.control_listen,
+                service.own_models,
+                service.limits,
+                service.interop.control_handlers,
+                service.tls,
+            )
+        )
+        stack.enter_context(background(follow_health(models, service.health, changed)))
+        if settings.processes > 1:
+            chosen, own, sockets, port = await _bind_for_several(settings, service, clock, main)
+            running = running_workers(chosen, own, models, vision, statistics, metrics, merged)
+            fronts, place = await stack.enter_async_context(running)
+            on_change()  # a control call may have come while they started
+            # After them, since connections that come before stay here.
+            main.enter_context(accepting(sockets, place))
+        log.info(
+            "listening",
+            port=port,
+            address=settings.listen,
+            control_port=control_port,
+            http_port=http_port,
+            metrics_port=metrics_port,
+            processes=settings.processes,
+            upstream=settings.upstream,
+            version=__version__,
+        )
+        stack.enter_context(kept(manager, settings))
+
+        async def stop() -> None:
+            await asyncio.gather(main.aclose(), others.aclose())
+
+        yield RunningServer(
+            port,
+            http_port,
+            metrics_port,
+            control_port,
+            lambda: asyncio.ensure_future(_drain(settings, service, fronts, stop)),
+            fronts,
+        )
+
+
+async def _bind_for_several(
+    settings: Settings, service: Service, clock: MonotonicClock, stack: contextlib.AsyncExitStack
+) -> tuple[Settings, Connections | None, list[socket.socket], int | None]:
+    """Binds the address of several processes until the stack is left.
+
+    Returns:
+        The settings of the worker processes; the server of connections in this process and its listening sockets,
+        None and no sockets where workers listen themselves, as grpcio's server has to; the port.
+    """
+    if settings.door == "grpc":
+        reserved = stack.enter_context(ReservedPort(settings.listen, "--listen"))
+        return settings.model_copy(update={"listen": reserved.address}), None, [], reserved.port
+    own = await stack.enter_async_context(service.connections(settings, clock.now))
+    sockets = stack.enter_context(bound(settings.listen, "--listen"))
+    return settings, own, sockets, port_of(sockets)
+
+
+def _listen_metrics(settings: Settings, registry: MergedRegistry, stack: contextlib.AsyncExitStack) -> int | None:
+    """Serves /metrics, if the settings ask for it, until the stack is left; returns the port."""
+    if settings.metrics_listen == "off":
+        return None
+    return stack.enter_context(MetricsServer(registry, settings.metrics_listen)).port
+
+
+async def _listen_http(
+    settings: Settings, service: Service, clock: MonotonicClock, stack: contextlib.AsyncExitStack
+) -> int | None:
+    """Answers JSON over HTTP, if the settings ask for it, until the stack is left; returns the port."""
+    if settings.http_listen == "off":
+        return None
+    # Here, because who turns it off shall not pay 7 MiB and 0.5 s for the library.
+    from ferserve_server.http.server import build_http, listening_http  # noqa: PLC0415
+
+    application = build_http(
+        service.calls,
+        service.analyze,
+        service.interop.open_inference,
+        service.interop.repository,
+        service.health,
+        default_model="" if settings.upstream else settings.default_model,
+        limits=service.limits,
+        body_timeout_s=settings.http_body_timeout_s,
+        detection=settings.detection,
+        clock=clock,
+    )
+    return await stack.enter_async_context(listening_http(application, settings.http_listen, service.tls))
+
+
+async def _drain(
+    settings: Settings, service: Service, fronts: WorkerSupervisor | None, stop: Callable[[], Awaitable[None]]
+) -> bool:
+    """Goes down in good order, all processes at once; returns whether all that was taken was answered in time."""
+    log.info("draining", timeout_s=settings.drain_timeout_s)
+    ending: Awaitable[bool] = asyncio.ensure_future(_drain_workers(settings, fronts))
+
+    async def stop_last() -> None:
+        # Whoever comes while worker processes are at it is told here that the service goes down.
+        await ending
+        await stop()
+
+    draining = [drain(settings, service.health, service.calls, stop_last), ending]
+    if not all(await asyncio.gather(*draining)):
+        return False
+    log.info("drained")
+    return True
+
+
+async def _drain_workers(settings: Settings, fronts: WorkerSupervisor | None) -> bool:
+    if fronts is None:
+        return True
+    return await fronts.drain(settings.lame_duck_s + settings.drain_timeout_s + DRAIN_SLACK_S)

@@ -1,0 +1,195 @@
+"""Wiring of what answers calls, whichever process loads the models."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ferserve_server.backends.processor import cpu_count
+from ferserve_server.grpc.grpcio_server import TlsFiles, listening_grpc, new_server, register_services
+from ferserve_server.interop.services import build_interop, compat_names
+from ferserve_server.pipeline.analyze_images import AnalyzeImages
+from ferserve_server.pipeline.classify_faces import ClassifyFaces
+from ferserve_server.pipeline.stream_frames import StreamLimits
+from ferserve_server.runtime.addresses import bound, port_of
+from ferserve_server.services.calls import Calls
+from ferserve_server.services.control import build_control
+from ferserve_server.services.emotion import EmotionServicer
+from ferserve_server.services.health import HealthReporter
+from ferserve_server.services.limits import RequestLimits
+from ferserve_server.services.models import ModelServicer
+from ferserve_server.telemetry.recorder import CallMetrics, VisionMetrics
+from ferserve_server.transport.express.accepting import accepting
+from ferserve_server.transport.express.connections import Connections, open_connections
+from ferserve_server.transport.express.door import Door
+from ferserve_server.transport.express.method_table import MethodTable
+from ferserve_server.vision.pool import VisionPool
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import AsyncIterator, Callable
+
+    import grpc
+
+    from ferserve_server.config.settings import Settings
+    from ferserve_server.domain.models import Models
+    from ferserve_server.interop.services import Interop
+    from ferserve_server.interop.statistics import KeptStatistics
+    from ferserve_server.runtime.clock import MonotonicClock
+    from ferserve_server.telemetry.metrics import Metrics
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What answers calls.
+
+    Attributes:
+        calls: Takes calls in and sees them out.
+        limits: Bounds of a request.
+        health: What health checks are told.
+        analyze: Finds and scores the faces of pictures.
+        own_models: ModelService for the address of control calls.
+        interop: The interfaces of other servers.
+        tls: For TLS, or None.
+    """
+
+    calls: Calls
+    limits: RequestLimits
+    health: HealthReporter
+    analyze: AnalyzeImages
+    own_models: ModelServicer
+    interop: Interop
+    tls: TlsFiles | None
+    _emotion: EmotionServicer
+    _models: ModelServicer
+
+    @contextlib.asynccontextmanager
+    async def listening(
+        self, settings: Settings, now: Callable[[], float], *, share_port: bool = False
+    ) -> AsyncIterator[int | None]:
+        """Answers calls at the address of the service until the block is left, which gives callers a second to go.
+
+        Args:
+            settings: The settings.
+            now: The time, in seconds.
+            share_port: Whether this is one of several processes that listen on the same port, with gRPC's server.
+
+        Yields:
+            The port; None for a socket's file.
+
+        Raises:
+            ListenError: The address cannot be listened on.
+        """
+        if settings.door == "express":
+            async with self.connections(settings, now) as own:
+                with bound(settings.listen, "--listen") as sockets, accepting(sockets, own.adopt):
+                    yield port_of(sockets)
+            return
+        server = new_server(self.limits, share_port=share_port, max_connection_age_s=settings.max_connection_age_s)
+        self._register(server, settings)
+        async with listening_grpc(server, settings.listen, self.tls, "--listen") as port:
+            yield port
+
+    @contextlib.asynccontextmanager
+    async def connections(self, settings: Settings, now: Callable[[], float]) -> AsyncIterator[Connections]:
+        """The same at the express door, on the connections that it is given.
+
+        Raises:
+            ListenError: The TLS files cannot be used.
+        """
+        others = MethodTable()
+        self._register(others, settings)
+        door = Door(self.calls, self._emotion, self.health, others)
+        age_s = settings.max_connection_age_s
+        async with open_connections(door, self.limits, self.tls, now, max_connection_age_s=age_s) as connections:
+            yield connections
+
+    def _register(self, server: grpc.aio.Server | MethodTable, settings: Settings) -> None:
+        register_services(
+            server,
+            self._emotion,
+            self._models,
+            self.health,
+            self.interop.handlers,
+            with_reflection=settings.reflection,
+        )
+
+
+def build_service(
+    settings: Settings,
+    models: Models,
+    vision: VisionPool,
+    statistics: KeptStatistics,
+    metrics: Metrics,
+    clock: MonotonicClock,
+) -> Service:
+    """Makes what answers calls.
+
+    Raises:
+        TokenFileError: The file of the token for control calls cannot be used.
+    """
+    call_metrics = CallMetrics(metrics)
+    limits = RequestLimits(
+        settings.max_message_bytes,
+        settings.max_metadata_bytes,
+        settings.max_faces_per_request,
+        settings.max_images_per_request,
+        settings.max_detection_side_pixels,
+    )
+    calls = Calls(limits, call_metrics, clock)
+    classify = ClassifyFaces(models.acquire, vision)
+    analyze = AnalyzeImages(models.acquire, vision)
+    emotion = EmotionServicer(
+        calls,
+        classify,
+        analyze,
+        limits=limits,
+        stream_limits=StreamLimits(settings.max_unanswered_messages, settings.max_running_frames),
+        detection=settings.detection,
+        observer=call_metrics,
+        clock=clock,
+    )
+    control, own_control = build_control(settings, models)
+    interop = build_interop(
+        settings,
+        calls,
+        classify,
+        analyze,
+        models,
+        statistics,
+        control=control,
+        own_control=own_control,
+        limits=limits,
+        clock=clock,
+    )
+    return Service(
+        calls,
+        limits,
+        HealthReporter(compat_names(settings)),
+        analyze,
+        ModelServicer(calls, models.models, models.model, own_control),
+        interop,
+        TlsFiles.named(settings.tls_cert_file, settings.tls_key_file, settings.tls_client_ca_file),
+        emotion,
+        ModelServicer(calls, models.models, models.model, control),
+    )
+
+
+def build_vision(settings: Settings, metrics: Metrics) -> VisionPool:
+    """Starts the threads that read pictures; whoever asks for them closes them."""
+    return VisionPool(
+        thread_count=settings.vision_threads or cpu_count(),
+        max_image_pixels=settings.max_image_pixels,
+        max_faces_per_image=settings.max_faces_per_image,
+        max_queue_images=settings.max_queue_images,
+        observer=VisionMetrics(metrics),
+    )
+
+
+async def follow_health(models: Models, health: HealthReporter, changed: asyncio.Event) -> None:
+    """Says whether faces can be classified, again after every change. Cancel to stop."""
+    while True:
+        await health.report(ready=models.default_ready)
+        await changed.wait()
+        changed.clear()

@@ -1,0 +1,189 @@
+"""Wiring of a server that runs no models: the channel to the model tier, and the batchers before it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import defaultdict
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from ferserve_server.domain.servable import Precision, ServableState
+from ferserve_server.runtime.background_tasks import background
+from ferserve_server.scheduler.batcher import Batcher
+from ferserve_server.scheduler.settings import BatcherSettings
+from ferserve_server.telemetry.recorder import InferenceMetrics, InferenceTee, RoutingMetrics
+from ferserve_server.upstream.channel import UpstreamTls, open_channel
+from ferserve_server.upstream.client import GrpcModelTier
+from ferserve_server.upstream.executor import UpstreamExecutor, UpstreamServable
+from ferserve_server.upstream.leases import Scorers
+from ferserve_server.upstream.models import UpstreamModels, follow_tier
+from ferserve_server.upstream.target import parse_target
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+
+    from ferserve_server.config.settings import Settings
+    from ferserve_server.domain.ports import Clock, FaceScorer, Servable
+    from ferserve_server.domain.servable import ModelDescription, ServableId
+    from ferserve_server.domain.upstream import ModelTier, TierAnswer
+    from ferserve_server.interop.statistics import Statistics
+    from ferserve_server.runtime.clock import MonotonicClock
+    from ferserve_server.scheduler.runner import RunnerListener
+    from ferserve_server.telemetry.metrics import Metrics
+    from ferserve_server.upstream.leases import ScorerKey
+
+_LONGEST_CLOSE_S: Final = 5.0
+"""Draining is over by then: what is still under way is for callers who left."""
+
+
+@contextlib.asynccontextmanager
+async def running_upstream(
+    settings: Settings,
+    clock: MonotonicClock,
+    metrics: Metrics,
+    statistics: Statistics,
+    on_change: Callable[[], None],
+) -> AsyncIterator[UpstreamModels]:
+    """Connects to the model tier, and yields its models; on leaving, what was sent is answered or has failed.
+
+    Args:
+        settings: The settings; `upstream` names the tier.
+        clock: The time.
+        metrics: What batches, versions and aliases are counted in.
+        statistics: What the Open Inference Protocol tells of batches.
+        on_change: Called when a version, the way of requests, or the tier's health changed.
+
+    Raises:
+        UpstreamFilesError: A file for TLS cannot be read.
+    """
+    channel = open_channel(parse_target(settings.upstream), settings.upstream_attempts, _tls(settings))
+    async with channel:
+        tier = GrpcModelTier(channel)
+        observer = _TierMetrics(metrics, statistics)
+        workshop = _Workshop(settings, tier, clock, metrics, observer)
+        scorers = Scorers(workshop.make_scorer, workshop.closed)
+        models = UpstreamModels(scorers, observer, on_change)
+        workshop.answered, workshop.reachable = models.answered, lambda: models.reachable
+        with background(follow_tier(tier, models, settings.upstream_refresh_s)):
+            try:
+                yield models
+            finally:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_LONGEST_CLOSE_S):
+                        await scorers.close()
+
+
+class _TierMetrics:
+    """Counts what other servers run; implements `upstream.models.TierObserver`. Event loop only."""
+
+    def __init__(self, metrics: Metrics, statistics: Statistics) -> None:
+        self._metrics = metrics
+        self._inference = InferenceMetrics(metrics)
+        self._routing = RoutingMetrics(metrics)
+        self.batches = InferenceTee(self._inference, statistics)
+        self._started: set[ServableId] = set()
+
+    def started(self, servable: ServableId, labels: tuple[str, ...]) -> None:
+        """Makes the series of a version before its first batch, if there are none."""
+        if servable not in self._started:
+            self._started.add(servable)
+            self._inference.engine_started(servable, labels, Precision.FLOAT32)
+            self._metrics.show_precision(servable, None)  # that is for the server to tell which runs it
+
+    def state_changed(self, servable: ServableId, state: ServableState) -> None:
+        """Keeps the state of a version."""
+        if state is ServableState.UNLOADED:
+            self._started.discard(servable)
+        self.batches.state_changed(servable, state)
+
+    def routed(self, model: str, aliases: Mapping[str, int], serving_version: int | None) -> None:
+        """Keeps where requests for a model go."""
+        self._routing.routed(model, aliases, serving_version)
+
+
+class _Workshop:
+    """Makes the batchers, and shows their queues: one series for a version, however many batchers lead to it."""
+
+    def __init__(
+        self, settings: Settings, tier: ModelTier, clock: Clock, metrics: Metrics, observer: _TierMetrics
+    ) -> None:
+        self._settings = settings
+        self._tier = tier
+        self._clock = clock
+        self._metrics = metrics
+        self._observer = observer
+        self._batchers: dict[ServableId, dict[ScorerKey, Batcher]] = defaultdict(dict)
+        self.answered: Callable[[TierAnswer], None] = lambda _: None
+        self.reachable: Callable[[], bool] = lambda: False
+
+    def make_scorer(self, key: ScorerKey, description: ModelDescription) -> Batcher:
+        """Makes what gathers the faces of requests that have `key` in common."""
+        batcher = Batcher(
+            UpstreamServable(key.servable, description, self._settings.upstream_batches),
+            _batcher_settings(self._settings),
+            clock=self._clock,
+            observer=self._observer.batches,
+            make_runner=partial(self._make_runner, key),
+        )
+        self._observer.started(key.servable, description.labels)
+        mine = self._batchers[key.servable]
+        if not mine:
+            self._metrics.watch_engine(
+                key.servable,
+                depth_faces=lambda: sum(each.depth_faces for each in list(mine.values())),
+                oldest_age_s=lambda: max((each.oldest_age_s for each in list(mine.values())), default=0.0),
+                healthy=lambda: self.reachable(),  # noqa: PLW0108 - set later
+            )
+        mine[key] = batcher
+        return batcher
+
+    def closed(self, key: ScorerKey, scorer: FaceScorer) -> None:
+        """A batcher is gone; another may have its key by now."""
+        mine = self._batchers[key.servable]
+        if mine.get(key) is not scorer:
+            return
+        del mine[key]
+        if not mine:
+            del self._batchers[key.servable]
+            self._metrics.forget_engine(key.servable)
+
+    def _make_runner(
+        self, key: ScorerKey, servable: Servable, _: Sequence[int], clock: Clock, listener: RunnerListener
+    ) -> UpstreamExecutor:
+        def answered(answer: TierAnswer) -> None:
+            self._observer.started(answer.servable, answer.labels)
+            self.answered(answer)
+
+        return UpstreamExecutor(
+            self._tier,
+            key.spec,
+            key.priority,
+            thread_count=servable.executor_count,
+            timeout_s=self._settings.execution_timeout_s,
+            clock=clock,
+            listener=listener,
+            answered=answered,
+            refused=self._observer.batches.rejected,
+        )
+
+
+def _batcher_settings(settings: Settings) -> BatcherSettings:
+    return BatcherSettings(
+        bucket_sizes=(settings.upstream_batch_faces,),
+        max_queue_faces=settings.max_queue_faces,
+        max_queue_bytes=settings.max_queue_mib * 2**20,
+        max_queue_delay_s=settings.max_queue_delay_ms / 1e3,
+        bulk_promotion_s=settings.bulk_promotion_ms / 1e3,
+        # The runner gives up first.
+        execution_timeout_s=2 * settings.execution_timeout_s,
+        inline_s=0.0,
+        hold_until_queued=settings.hold_until_queued,
+    )
+
+
+def _tls(settings: Settings) -> UpstreamTls | None:
+    authorities = settings.upstream_ca_file
+    if authorities is None:
+        return None
+    return UpstreamTls(authorities, settings.upstream_cert_file, settings.upstream_key_file)

@@ -1,0 +1,171 @@
+"""A worker process: takes calls in, reads pictures, finds faces, and has its starter score them.
+
+It is started by `front_assembly` with the file descriptors of two channels: one to talk with the owner, the other
+brings connections. It ends when the first closes, and never imports TensorFlow.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import sys
+import threading
+from typing import TYPE_CHECKING, Any, Final
+
+import structlog
+import uvloop
+
+from ferserve_server.app.drain import drain
+from ferserve_server.app.services import build_service, build_vision, follow_health
+from ferserve_server.config.settings import Settings
+from ferserve_server.interop.statistics import RemoteStatistics
+from ferserve_server.ipc.channel import Channel, ChannelClosedError
+from ferserve_server.ipc.child_process import call_when_parent_gone, ignore_stop_signals
+from ferserve_server.ipc.framed_channel import MESSAGE_BYTES
+from ferserve_server.ipc.shared_memory import BlockAllocator, SharedBlock
+from ferserve_server.runtime.addresses import ListenError
+from ferserve_server.runtime.background_tasks import background
+from ferserve_server.runtime.clock import MonotonicClock
+from ferserve_server.runtime.garbage_collection import freeze_startup_objects
+from ferserve_server.services.control import TokenFileError
+from ferserve_server.telemetry.aggregation import write_series
+from ferserve_server.telemetry.logging import set_up_logging
+from ferserve_server.telemetry.metrics import Metrics
+from ferserve_server.workers import connection_passing
+from ferserve_server.workers.process import layout_of
+from ferserve_server.workers.remote_models import RemoteModels
+from ferserve_server.workers.rpc_channel import RpcChannel
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from ferserve_server.workers.json_codec import Json
+
+log = structlog.get_logger(__name__)
+
+_NEWS_S: Final = 0.25
+"""How often counts are sent to the owner. A killed process takes with it what it counted since."""
+
+
+def main() -> None:
+    """Runs until the channel closes."""
+    ignore_stop_signals()
+    channel = Channel.from_fd(int(sys.argv[1]), MESSAGE_BYTES)
+    doorway = Channel.from_fd(int(sys.argv[2]), connection_passing.MESSAGE_BYTES)
+    try:
+        hello, (memory_fd,) = channel.receive_with_fds()
+    except ChannelClosedError:
+        return
+    # Whatever becomes of the owner, and however busy the event loop here is.
+    watch = threading.Thread(target=call_when_parent_gone, args=(channel, lambda: os._exit(0)), daemon=True)
+    watch.start()
+    memory_bytes = json.loads(hello)["memory_bytes"]
+    block = SharedBlock(memory_fd, layout_of(memory_bytes))
+    memory = block.faces(0, (memory_bytes,))
+    block.close()
+    uvloop.run(_serve(channel, doorway, memory))
+    # gRPC keeps native threads; see `cli`.
+    os._exit(0)
+
+
+async def _serve(channel: Channel, doorway: Channel, memory: npt.NDArray[np.uint8]) -> None:
+    loop = asyncio.get_running_loop()
+    begin: asyncio.Future[dict[str, Any]] = loop.create_future()
+    models_changed, told_to_drain, owner_gone = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    metrics, clock = Metrics(), MonotonicClock()
+
+    def take_state(form: Json) -> None:
+        models.state_told(form)
+        models_changed.set()
+
+    conversation = RpcChannel(
+        channel,
+        score_message=lambda message: models.score_message(message),  # noqa: PLW0108 - made below
+        news={"begin": begin.set_result, "state": take_state, "drain": lambda _: told_to_drain.set()},
+        questions={"told": _know},
+        closed=owner_gone.set,
+    )
+    models = RemoteModels(
+        memory,
+        BlockAllocator(len(memory)),
+        post=conversation.post,
+        ask=conversation.ask,
+        clock=clock,
+        rejected=lambda reason: metrics.rejections.labels(reason).inc(),
+        cancelled=lambda stage: metrics.cancellations.labels(stage).inc(),
+    )
+    told = await begin
+    settings = Settings(**told["settings"])
+    models.process_count = settings.processes
+    take_state(told["state"])
+    set_up_logging(settings.log_level, settings.log_format)
+    structlog.contextvars.bind_contextvars(pid=os.getpid())
+    try:
+        await _answer_calls(settings, models, conversation, doorway, metrics, models_changed, told_to_drain)
+    except (ListenError, TokenFileError) as error:
+        conversation.tell("failed", str(error))
+    await conversation.flush()
+    await owner_gone.wait()
+
+
+async def _know(_: object) -> None:
+    """News come in order: when this is asked, those before are known."""
+
+
+async def _answer_calls(
+    settings: Settings,
+    models: RemoteModels,
+    conversation: RpcChannel,
+    doorway: Channel,
+    metrics: Metrics,
+    models_changed: asyncio.Event,
+    told_to_drain: asyncio.Event,
+) -> None:
+    """Answers calls until it is told to drain, and then goes down in good order."""
+    clock = MonotonicClock()
+    statistics = RemoteStatistics(conversation.tell, conversation.ask)
+    told: list[Any] = []
+
+    def tell_counts() -> None:
+        statistics.flush()
+        series = write_series(metrics)
+        if series != told:
+            told[:] = series
+            conversation.tell("metrics", series)
+
+    async def keep_telling() -> None:
+        while True:
+            await asyncio.sleep(_NEWS_S)
+            tell_counts()
+
+    async with contextlib.AsyncExitStack() as stack:
+        vision = build_vision(settings, metrics)
+        stack.callback(vision.close)
+        service = build_service(settings, models, vision, statistics, metrics, clock)
+        await service.health.report(ready=models.default_ready)
+        stack.enter_context(background(follow_health(models, service.health, models_changed)))
+        stack.enter_context(background(keep_telling()))
+        # A stack of its own, so that a drain can close it.
+        main = await stack.enter_async_context(contextlib.AsyncExitStack())
+        if settings.door == "grpc":
+            await main.enter_async_context(service.listening(settings, clock.now, share_port=True))
+        else:
+            own = await main.enter_async_context(service.connections(settings, clock.now))
+            taking = connection_passing.ConnectionReceiver(
+                doorway, own, lambda *counts: conversation.tell("connections", counts)
+            )
+            main.callback(taking.close)
+        freeze_startup_objects()
+        conversation.tell("listening", None)
+        await told_to_drain.wait()
+        in_time = await drain(settings, service.health, service.calls, main.aclose)
+        tell_counts()
+        conversation.tell("drained", in_time)
+        await conversation.flush()
+
+
+if __name__ == "__main__":
+    main()

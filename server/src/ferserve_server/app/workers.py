@@ -1,0 +1,127 @@
+"""Wiring of the worker processes, in the process that owns the models."""
+
+from __future__ import annotations
+
+import contextlib
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from ferserve_server.backends.processor import cpu_count
+from ferserve_server.interop.statistics import COUNTED, take_counted, tell_counts
+from ferserve_server.runtime.addresses import ListenError
+from ferserve_server.workers.connection_passing import share_of_owner, worker_for_next
+from ferserve_server.workers.process import WorkerPlan, WorkerStartError
+from ferserve_server.workers.supervisor import WorkerSupervisor
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import AsyncIterator, Callable, Hashable
+
+    from ferserve_server.config.settings import Settings
+    from ferserve_server.domain.models import Models
+    from ferserve_server.domain.ports import Vision
+    from ferserve_server.interop.statistics import Statistics
+    from ferserve_server.telemetry.aggregation import MergedRegistry
+    from ferserve_server.telemetry.metrics import Metrics
+    from ferserve_server.workers.connection_passing import Intake
+    from ferserve_server.workers.json_codec import Json
+
+_MODULE: Final = "ferserve_server.app.worker_main"
+
+
+@contextlib.asynccontextmanager
+async def running_workers(
+    settings: Settings,
+    own: Intake | None,
+    models: Models,
+    vision: Vision,
+    statistics: Statistics,
+    metrics: Metrics,
+    merged: MergedRegistry,
+) -> AsyncIterator[tuple[WorkerSupervisor, Callable[[socket.socket], None]]]:
+    """Starts the worker processes, and yields them when all take calls in; on leaving they end.
+
+    Args:
+        settings: The settings; with `own` None, each worker process listens at `listen` itself.
+        own: Serves the connections of this process.
+        models: The models.
+        vision: Resizes faces.
+        statistics: The counts of the service.
+        metrics: The metrics of this process.
+        merged: Those of all.
+
+    Yields:
+        The processes, and what gives a connection to one of them, or to this one.
+
+    Raises:
+        ListenError: A worker process cannot take calls in.
+    """
+    count = settings.processes if own is None else settings.processes - 1
+    share = owner_share(settings)
+
+    def place(accepted: socket.socket) -> None:
+        if own is None:
+            accepted.close()
+            return
+        takers = fronts.takers
+        index = worker_for_next(own.count, [front.connection_count for front in takers], share)
+        if index is None or not takers[index].hand_over(accepted):
+            own.adopt(accepted)
+
+    plan = WorkerPlan(
+        _MODULE,
+        settings_of_one_worker(settings).model_dump(mode="json"),
+        settings.max_queue_mib * 2**20,
+        models.acquire,
+        vision.resize,
+        place,
+    )
+
+    def gone(process: Hashable) -> None:
+        merged.ended(process)
+        metrics.worker_restarts.inc()
+
+    def take_series(process: Hashable, series: Json) -> None:
+        merged.update(process, series)
+
+    fronts = WorkerSupervisor(
+        plan,
+        count,
+        models,
+        default_model=settings.default_model,
+        news={"metrics": take_series, COUNTED: lambda _, rows: take_counted(statistics, rows)},
+        questions={COUNTED: partial(tell_counts, statistics)},
+        gone=gone,
+    )
+    metrics.worker_processes.set_function(lambda: fronts.running_count)
+    try:
+        await fronts.start()
+        yield fronts, place
+    except WorkerStartError as error:
+        raise ListenError(str(error)) from error
+    finally:
+        await fronts.close()
+
+
+def owner_share(settings: Settings) -> float:
+    """The owner's share of the connections, 0 to 1."""
+    if settings.owner_share == "auto":
+        return share_of_owner(settings.processes, cpu_count())
+    return settings.owner_share
+
+
+def settings_of_one_worker(settings: Settings) -> Settings:
+    """The settings of one worker process: threads and the queue for pictures are divided among all processes.
+
+    Of the threads each has twice its share, at most all: pictures come unevenly, and with no more than its share a
+    process that has most of them leaves cores idle. The owner has the whole, for HTTP and where most connections
+    are its own.
+    """
+    count = settings.processes
+    threads = settings.vision_threads or cpu_count()
+    return settings.model_copy(
+        update={
+            "vision_threads": min(threads, max(1, 2 * threads // count)),
+            "max_queue_images": max(settings.max_images_per_request, settings.max_queue_images // count),
+        }
+    )

@@ -1,1 +1,0 @@
-"""The dynamic batcher: groups the crops of all callers into batches."""

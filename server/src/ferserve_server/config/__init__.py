@@ -1,0 +1,1 @@
+"""Declares, reads and prints the settings."""

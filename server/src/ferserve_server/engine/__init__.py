@@ -1,0 +1,1 @@
+"""Runs versions in engine processes."""

@@ -1,0 +1,50 @@
+"""The address of control calls, apart from that of the service."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+from ferserve.v1 import model_service_pb2_grpc
+from ferserve_server.grpc.grpcio_server import listening_grpc, new_server
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from ferserve_server.grpc.grpcio_server import TlsFiles
+    from ferserve_server.interop.messages import GenericHandler
+    from ferserve_server.services.limits import RequestLimits
+    from ferserve_server.services.models import ModelServicer
+
+
+@contextlib.asynccontextmanager
+async def listening_control(
+    address: str,
+    models: ModelServicer,
+    limits: RequestLimits,
+    compat: Sequence[GenericHandler],
+    tls: TlsFiles | None,
+) -> AsyncIterator[int | None]:
+    """Answers control calls until the block is left, which gives those that run a second.
+
+    Args:
+        address: HOST:PORT or unix:PATH; "off" for nothing.
+        models: ModelService with an open door.
+        limits: Bounds of a request.
+        compat: Services of other servers' interfaces, with an open door.
+        tls: For TLS, or None.
+
+    Yields:
+        The port; None for a socket's file, or if nothing listens.
+
+    Raises:
+        ListenError: The address cannot be listened on.
+    """
+    if address == "off":
+        yield None
+        return
+    server = new_server(limits)
+    model_service_pb2_grpc.add_ModelServiceServicer_to_server(models, server)  # type: ignore[no-untyped-call]  # generated
+    server.add_generic_rpc_handlers(tuple(compat))
+    async with listening_grpc(server, address, tls, "--control-listen") as port:
+        yield port

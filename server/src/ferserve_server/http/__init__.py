@@ -1,0 +1,1 @@
+"""Serves REST and pages over HTTP."""

@@ -1,0 +1,112 @@
+"""Builds HTTP responses and maps errors to HTTP statuses.
+
+Which HTTP status each error becomes, by its gRPC code. The only table of its kind. Pure.
+
+What goes back: a status, headers and bytes. Pure.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+import grpc
+
+from ferserve_server.domain.errors import InvalidRequestError
+from ferserve_server.services.status import code_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ferserve_server.domain.errors import FerserveError
+
+
+HTTP_STATUS: Final = {
+    grpc.StatusCode.INVALID_ARGUMENT: 400,
+    grpc.StatusCode.FAILED_PRECONDITION: 400,
+    grpc.StatusCode.UNAUTHENTICATED: 401,
+    grpc.StatusCode.PERMISSION_DENIED: 403,
+    grpc.StatusCode.NOT_FOUND: 404,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: 429,
+    grpc.StatusCode.INTERNAL: 500,
+    grpc.StatusCode.UNIMPLEMENTED: 501,
+    grpc.StatusCode.UNAVAILABLE: 503,
+    grpc.StatusCode.DEADLINE_EXCEEDED: 504,
+}
+"""The mapping that google/rpc/code.proto tells beside each code."""
+
+REASON_STATUS: Final = {
+    "PATH_NOT_FOUND": 404,
+    "METHOD_NOT_ALLOWED": 405,
+    "BODY_TOO_SLOW": 408,
+    "MESSAGE_TOO_LARGE": 413,
+    "JSON_TOO_LARGE": 413,
+    "CONTENT_TYPE_UNSUPPORTED": 415,
+    "METADATA_TOO_LARGE": 431,
+}
+"""Reasons for which HTTP has a word of its own, where gRPC has INVALID_ARGUMENT alone (RFC 9110, RFC 6585)."""
+
+
+def http_status(error: FerserveError) -> int:
+    """The HTTP status of an error, 400 to 504."""
+    return REASON_STATUS.get(error.reason) or HTTP_STATUS[code_of(error)]
+
+
+def error_headers(error: FerserveError) -> dict[str, str]:
+    """The headers of an error: Retry-After where waiting helps, in whole seconds, 1 or more (RFC 9110, 10.2.3)."""
+    if error.retry_after_s is None:
+        return {}
+    return {"Retry-After": str(max(1, math.ceil(error.retry_after_s)))}
+
+
+def format_error(error: FerserveError) -> dict[str, object]:
+    """The JSON of an error. `error` is a text, as the Open Inference Protocol has it; programs read `reason`."""
+    document: dict[str, object] = {
+        "error": error.message,
+        "reason": error.reason,
+        "status": code_of(error).name,
+        "metadata": error.metadata,
+    }
+    if error.field:
+        document["field"] = error.field
+    if error.retry_after_s is not None:
+        document["retry_after_ms"] = round(error.retry_after_s * 1e3)
+    return document
+
+
+def no_such_path(path: str) -> InvalidRequestError:
+    """The error of a path that nothing answers."""
+    return InvalidRequestError(
+        "PATH_NOT_FOUND",
+        f"There is nothing at {path[:80]!r}. Use POST /v1/analyze, GET /healthz, GET /readyz or GET /v2.",
+        field="",
+    )
+
+
+def method_not_allowed(method: str, allowed: str) -> InvalidRequestError:
+    """The error of a method that a path does not take."""
+    return InvalidRequestError(
+        "METHOD_NOT_ALLOWED", f"{method[:20]} is not answered here; use {allowed}.", field=""
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer to a request."""
+
+    body: bytes
+    status: int = 200
+    content_type: str = "application/json"
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+def json_reply(document: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Reply:
+    """A JSON document, ended by a line feed so that a terminal shows it well."""
+    return Reply(json.dumps(document, ensure_ascii=False).encode() + b"\n", status, headers=headers or {})
+
+
+def error_reply(error: FerserveError, headers: Mapping[str, str] | None = None) -> Reply:
+    """An error, with its status and what a program needs to act on it."""
+    return json_reply(format_error(error), http_status(error), {**error_headers(error), **(headers or {})})

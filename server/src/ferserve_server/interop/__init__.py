@@ -1,0 +1,1 @@
+"""Implements the interfaces of other inference servers."""

@@ -1,0 +1,1 @@
+"""Implements the Open Inference Protocol."""

@@ -1,0 +1,109 @@
+"""Which interfaces of other servers are answered, and their services."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from ferserve_server import __version__
+from ferserve_server.interop.classification import WholeTensors
+from ferserve_server.interop.messages import MODEL_STATUS_SERVICE, OPEN_INFERENCE_SERVICE, PREDICTION_SERVICE
+from ferserve_server.interop.open_inference.handlers import OpenInference
+from ferserve_server.interop.open_inference.service import OpenInferenceServicer, RepositoryControl
+from ferserve_server.interop.tensorflow_serving.service import TensorFlowServingServicer
+
+if TYPE_CHECKING:
+    from ferserve_server.domain.face import DetectionOptions
+    from ferserve_server.domain.models import Models
+    from ferserve_server.domain.ports import Clock
+    from ferserve_server.interop.messages import GenericHandler
+    from ferserve_server.interop.statistics import KeptStatistics
+    from ferserve_server.pipeline.analyze_images import AnalyzeImages
+    from ferserve_server.pipeline.classify_faces import ClassifyFaces
+    from ferserve_server.services.calls import Calls
+    from ferserve_server.services.control import ModelControl
+    from ferserve_server.services.limits import RequestLimits
+
+
+class CompatSettings(Protocol):
+    """The settings that matter here, named as there."""
+
+    @property
+    def open_inference(self) -> bool:
+        """Whether the Open Inference Protocol is answered."""
+
+    @property
+    def tf_serving(self) -> bool:
+        """Whether TensorFlow Serving's interface is answered."""
+
+    @property
+    def max_unanswered_messages(self) -> int:
+        """Messages a stream reads ahead of its answers."""
+
+    @property
+    def detection(self) -> DetectionOptions:
+        """How faces are looked for."""
+
+
+def compat_names(settings: CompatSettings) -> list[str]:
+    """The full names of the services."""
+    open_inference = [OPEN_INFERENCE_SERVICE] if settings.open_inference else []
+    return open_inference + ([PREDICTION_SERVICE, MODEL_STATUS_SERVICE] if settings.tf_serving else [])
+
+
+@dataclass(frozen=True, slots=True)
+class Interop:
+    """The interfaces of other servers that are answered.
+
+    Attributes:
+        handlers: Their services, in the form that a gRPC server takes.
+        control_handlers: The same for the address of control calls.
+        open_inference: What answers the Open Inference Protocol, or None if it is turned off.
+        repository: What loads and unloads by its calls at the addresses of the service.
+    """
+
+    handlers: list[GenericHandler]
+    control_handlers: list[GenericHandler]
+    open_inference: OpenInference | None
+    repository: RepositoryControl
+
+
+def build_interop(  # noqa: PLR0913 - the collaborators of two services
+    settings: CompatSettings,
+    calls: Calls,
+    classify: ClassifyFaces,
+    analyze: AnalyzeImages,
+    models: Models,
+    statistics: KeptStatistics,
+    *,
+    control: ModelControl,
+    own_control: ModelControl,
+    limits: RequestLimits,
+    clock: Clock,
+) -> Interop:
+    """Makes what the settings ask for: `control` for the addresses of the service, `own_control` for its own."""
+    tensors = WholeTensors(
+        models.acquire, classify, analyze, detection=settings.detection, statistics=statistics, clock=clock
+    )
+    handlers: list[GenericHandler] = []
+    control_handlers: list[GenericHandler] = []
+    repository = RepositoryControl(control)
+    open_inference: OpenInference | None = None
+    if settings.open_inference:
+        open_inference = OpenInference(
+            tensors,
+            statistics,
+            models=models.models,
+            model=models.model,
+            default_ready=lambda: models.default_ready,
+            limits=limits,
+            version=__version__,
+        )
+        most = settings.max_unanswered_messages
+        handlers.append(OpenInferenceServicer(calls, open_inference, repository, max_unanswered=most).handler())
+        own_repository = RepositoryControl(own_control)
+        own = OpenInferenceServicer(calls, open_inference, own_repository, max_unanswered=most)
+        control_handlers.append(own.handler())
+    if settings.tf_serving:
+        handlers.extend(TensorFlowServingServicer(calls, tensors, models.model, limits).handlers())
+    return Interop(handlers, control_handlers, open_inference, repository)

@@ -1,0 +1,235 @@
+"""Counts requests per version over all processes.
+
+Cumulative counts of each version, as clients of other servers ask for them.
+
+The counts of a service whose calls come in through several processes.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, Protocol
+
+from ferserve_server.domain.servable import ServableId, ServableState
+from ferserve_server.workers.json_codec import read_value, write_value
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from ferserve_server.domain.ports import ExecutedBatch
+
+
+@dataclass(slots=True)
+class Span:
+    """How often something happened, and how long it took in all."""
+
+    count: int = 0
+    seconds: float = 0.0
+
+    def add(self, seconds: float) -> None:
+        """Counts one."""
+        self.count += 1
+        self.seconds += max(0.0, seconds)
+
+    @property
+    def ns(self) -> int:
+        """The time in nanoseconds."""
+        return round(self.seconds * 1e9)
+
+
+@dataclass(slots=True)
+class VersionCounts:
+    """Counts of one version since it was loaded.
+
+    Attributes:
+        face_count: Faces of executed batches, whoever sent them.
+        batches: Executed batches and their time, by their number of faces.
+        success: Answered requests of the interfaces that are counted here. Each adds one to `queue`, `input`,
+            `inference` and `output` as well, so these five counts are always the same.
+        fail: Requests that were not answered.
+        last_at_s: When the last batch came back, in seconds since 1970; 0: none did.
+    """
+
+    face_count: int = 0
+    batches: dict[int, Span] = field(default_factory=dict)
+    success: Span = field(default_factory=Span)
+    fail: Span = field(default_factory=Span)
+    queue: Span = field(default_factory=Span)
+    input: Span = field(default_factory=Span)
+    inference: Span = field(default_factory=Span)
+    output: Span = field(default_factory=Span)
+    last_at_s: float = 0.0
+
+
+class RequestStatistics(Protocol):
+    """Counts requests. Event loop only; must not raise or block."""
+
+    def answered(
+        self,
+        servable: ServableId,
+        *,
+        total_s: float,
+        queue_s: float,
+        input_s: float,
+        inference_s: float,
+        output_s: float,
+    ) -> None:
+        """Counts a request that was answered, with the parts of its time in seconds."""
+
+    def failed(self, servable: ServableId, total_s: float) -> None:
+        """Counts a request that was not answered."""
+
+
+class KeptStatistics(RequestStatistics, Protocol):
+    """Counts requests, and tells the counts of the whole service. Event loop only."""
+
+    async def counts_of(self, servables: Sequence[ServableId]) -> list[VersionCounts]:
+        """The counts of each version, all 0 where nothing happened."""
+
+
+class Statistics:
+    """Keeps the counts. Implements `domain.ports.InferenceObserver` and `KeptStatistics`.
+
+    Event loop only, and no method awaits: what `of` returns is one moment's counts.
+    """
+
+    def __init__(self, wall_clock: Callable[[], float] = time.time) -> None:
+        self._wall_clock = wall_clock
+        self._counts: dict[ServableId, VersionCounts] = {}
+
+    def of(self, servable: ServableId) -> VersionCounts:
+        """The counts of a version, all 0 if nothing happened."""
+        return self._counts.get(servable) or VersionCounts()
+
+    async def counts_of(self, servables: Sequence[ServableId]) -> list[VersionCounts]:
+        """See `KeptStatistics`."""
+        return [self.of(servable) for servable in servables]
+
+    def answered(
+        self,
+        servable: ServableId,
+        *,
+        total_s: float,
+        queue_s: float,
+        input_s: float,
+        inference_s: float,
+        output_s: float,
+    ) -> None:
+        """See `RequestStatistics`."""
+        counts = self._at(servable)
+        counts.success.add(total_s)
+        counts.queue.add(queue_s)
+        counts.input.add(input_s)
+        counts.inference.add(inference_s)
+        counts.output.add(output_s)
+
+    def failed(self, servable: ServableId, total_s: float) -> None:
+        """See `RequestStatistics`."""
+        self._at(servable).fail.add(total_s)
+
+    def batch_executed(self, batch: ExecutedBatch) -> None:
+        """Counts a batch; see `domain.ports.InferenceObserver`."""
+        counts, face_count = self._at(batch.servable), len(batch.scores)
+        counts.face_count += face_count
+        span = counts.batches.get(face_count)
+        if span is None:
+            span = counts.batches[face_count] = Span()
+        span.add(batch.inference_s)
+        counts.last_at_s = self._wall_clock()
+
+    def batch_failed(self, servable: ServableId, *, face_count: int) -> None:
+        """Nothing to count: the requests are."""
+
+    def rejected(self, reason: str) -> None:
+        """Nothing to count: the requests are."""
+
+    def cancelled(self, stage: str) -> None:
+        """Nothing to count: the requests are."""
+
+    def state_changed(self, servable: ServableId, state: ServableState) -> None:
+        """Forgets a version that is gone."""
+        if state is ServableState.UNLOADED:
+            self._counts.pop(servable, None)
+
+    def _at(self, servable: ServableId) -> VersionCounts:
+        counts = self._counts.get(servable)
+        if counts is None:
+            counts = self._counts[servable] = VersionCounts()
+        return counts
+
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from ferserve_server.workers.json_codec import Json
+
+COUNTED: Final = "statistics"
+"""Name of the news that requests were counted, and of the question for the counts."""
+
+
+class RemoteStatistics:
+    """Counts that another process keeps. Implements `statistics.KeptStatistics`. Event loop only.
+
+    Args of the constructor:
+        tell: Sends what was counted.
+        ask: Asks for the counts.
+    """
+
+    def __init__(self, tell: Callable[[str, object], None], ask: Callable[[str, object], Awaitable[Json]]) -> None:
+        self._tell = tell
+        self._ask = ask
+        self._pending: list[list[object]] = []
+
+    def answered(
+        self,
+        servable: ServableId,
+        *,
+        total_s: float,
+        queue_s: float,
+        input_s: float,
+        inference_s: float,
+        output_s: float,
+    ) -> None:
+        """See `statistics.RequestStatistics`."""
+        self._pending.append([servable.name, servable.version, total_s, queue_s, input_s, inference_s, output_s])
+
+    def failed(self, servable: ServableId, total_s: float) -> None:
+        """See `statistics.RequestStatistics`."""
+        self._pending.append([servable.name, servable.version, total_s])
+
+    def flush(self) -> None:
+        """Sends what was counted since."""
+        if self._pending:
+            self._tell(COUNTED, self._pending)
+            self._pending = []
+
+    async def counts_of(self, servables: Sequence[ServableId]) -> list[VersionCounts]:
+        """See `statistics.KeptStatistics`. What other processes counted arrives within a fraction of a second."""
+        self.flush()
+        answer = await self._ask(COUNTED, write_value(tuple(servables)))
+        return [read_value(form, VersionCounts) for form in answer]
+
+
+def take_counted(statistics: Statistics, rows: Json) -> None:
+    """Counts what `RemoteStatistics` sent."""
+    for name, version, total_s, *parts in rows:
+        servable = ServableId(name, version)
+        if not parts:
+            statistics.failed(servable, total_s)
+            continue
+        queue_s, input_s, inference_s, output_s = parts
+        statistics.answered(
+            servable,
+            total_s=total_s,
+            queue_s=queue_s,
+            input_s=input_s,
+            inference_s=inference_s,
+            output_s=output_s,
+        )
+
+
+async def tell_counts(statistics: Statistics, servables: Json) -> object:
+    """Answers what `RemoteStatistics` asks."""
+    counts = await statistics.counts_of(read_value(servables, tuple[ServableId, ...]))
+    return write_value(counts)

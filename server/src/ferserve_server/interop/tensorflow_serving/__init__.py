@@ -1,0 +1,1 @@
+"""Implements TensorFlow Serving's interface."""

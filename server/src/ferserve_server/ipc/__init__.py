@@ -1,0 +1,1 @@
+"""Connects processes: channels, child processes, shared memory."""

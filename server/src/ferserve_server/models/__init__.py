@@ -1,0 +1,1 @@
+"""Manages the lifecycle of model versions."""

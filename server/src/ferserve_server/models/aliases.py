@@ -1,0 +1,105 @@
+"""Names that stand for versions, such as `stable` and `canary`. Pure values."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from ferserve_server.domain.servable import ServableId
+from ferserve_server.models.source import MODEL_NAME, VERSION
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+
+STABLE: Final = "stable"
+"""The alias that requests get which name neither version nor alias."""
+
+CANARY: Final = "canary"
+"""The alias of a version that is tried on a share of the requests, where the settings ask for that."""
+
+_ALIAS: Final = re.compile(r"(?=.*[A-Za-z])[A-Za-z0-9._-]{1,64}")
+"""With a letter, so no number: where a request has one field for both, a number is a version."""
+
+
+def is_alias(text: str) -> bool:
+    """Whether an alias may be called so: 1 to 64 of A-Z, a-z, 0-9, `.`, `_`, `-`, with a letter in it."""
+    return _ALIAS.fullmatch(text) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Aliases:
+    """The aliases of all models, each mapping model to alias to version.
+
+    Attributes:
+        fixed: Those of the settings. They win, and do not change while the server runs.
+        chosen: Those that were set while a server ran.
+    """
+
+    fixed: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    chosen: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+
+    def of(self, model: str) -> dict[str, int]:
+        """The version behind each alias of a model, by alias."""
+        return dict(sorted({**self.chosen.get(model, {}), **self.fixed.get(model, {})}.items()))
+
+    def is_fixed(self, model: str, alias: str) -> bool:
+        """Whether the settings hold this alias."""
+        return alias in self.fixed.get(model, {})
+
+    def models(self) -> set[str]:
+        """The models that have one."""
+        return {model for each in (self.fixed, self.chosen) for model, aliases in each.items() if aliases}
+
+    def named(self) -> set[ServableId]:
+        """Every version with an alias."""
+        return {ServableId(model, version) for model in self.models() for version in self.of(model).values()}
+
+    def changed(self, model: str, alias: str, version: int | None) -> Aliases:
+        """These aliases with one of `chosen` changed, or without it if `version` is None."""
+        kept = {name: held for name, held in self.chosen.get(model, {}).items() if name != alias}
+        if version is not None:
+            kept[alias] = version
+        others = {name: held for name, held in self.chosen.items() if name != model}
+        return Aliases(self.fixed, {**others, model: kept} if kept else others)
+
+
+def unpinned_version(ready: Collection[int], stable: int | None) -> int | None:
+    """The version of a model that answers requests which name none.
+
+    It is the stable one. While that is not ready, the newest older one stands in, but never a newer one: keeping
+    newer versions from everybody is what the alias is for. Without the alias it is the newest.
+
+    Args:
+        ready: Versions that answer requests.
+        stable: The version behind the alias `stable`, or None.
+
+    Returns:
+        The version, or None if there is none that may answer.
+    """
+    return max((version for version in ready if stable is None or version <= stable), default=None)
+
+
+def parse_aliases(lines: Sequence[str]) -> dict[str, dict[str, int]]:
+    """Reads `MODEL:NAME=VERSION`, one a line.
+
+    Returns:
+        Version by alias by model.
+
+    Raises:
+        ValueError: A line is not that, or sets an alias again.
+    """
+    found: dict[str, dict[str, int]] = {}
+    for line in lines:
+        target, _, version = (part.strip() for part in line.partition("="))
+        model, colon, alias = (part.strip() for part in target.partition(":"))
+        if not (colon and MODEL_NAME.fullmatch(model) and VERSION.fullmatch(version)):
+            raise ValueError(f"{line!r} is not MODEL:NAME=VERSION, such as fer-nano:stable=3")
+        if not is_alias(alias):
+            raise ValueError(
+                f"{line!r}: an alias is 1 to 64 of A-Z, a-z, 0-9, '.', '_', '-', with a letter, not {alias!r}"
+            )
+        if alias in found.get(model, {}):
+            raise ValueError(f"alias {alias} of {model} is set twice; set it once")
+        found.setdefault(model, {})[alias] = int(version)
+    return found

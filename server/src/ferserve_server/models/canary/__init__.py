@@ -1,0 +1,1 @@
+"""Tries new versions on live traffic."""

@@ -1,0 +1,228 @@
+"""A canary on trial: which requests it gets, what is counted of them, and who stands in for it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from ferserve_server.domain.canary import CanaryMode, CanaryReport
+from ferserve_server.domain.errors import (
+    DeadlineUnmeetableError,
+    DrainingError,
+    EngineLostError,
+    EngineStalledError,
+    FerserveError,
+    QueueFullError,
+)
+from ferserve_server.domain.ports import Priority
+from ferserve_server.models.canary.statistics import ShadowTally, VersionTally
+from ferserve_server.models.canary.verdict import judge
+from ferserve_server.models.leases import Lease
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from ferserve_server.domain.canary import ShadowStatistics, Verdict
+    from ferserve_server.domain.face import CropBatch, Scores
+    from ferserve_server.domain.ports import CanaryObserver, Clock
+    from ferserve_server.domain.prediction import ScoredFaces
+    from ferserve_server.models.canary.rules import CanaryRules
+    from ferserve_server.models.leases import LiveVersion
+
+log = structlog.get_logger(__name__)
+
+_STOOD_IN_FOR: Final = (EngineStalledError, EngineLostError, QueueFullError, DeadlineUnmeetableError)
+"""Refusals of the canary that the stable version may well not share. A deadline that has passed, it does."""
+
+
+class CanaryRun:
+    """One canary beside the stable version. Event loop only.
+
+    Attributes:
+        model: Name of the model.
+        stable: The version that other requests get.
+        canary: The version on trial.
+    """
+
+    def __init__(
+        self,
+        stable: LiveVersion,
+        canary: LiveVersion,
+        rules: CanaryRules,
+        *,
+        clock: Clock,
+        observer: CanaryObserver,
+    ) -> None:
+        self.model = stable.id.name
+        self.stable = stable
+        self.canary = canary
+        self.tallies = {stable.id: VersionTally(), canary.id: VersionTally()}
+        self._rules = rules
+        self._clock = clock
+        self._observer = observer
+        self._started_at = clock.now()
+        self._owed = 0.0
+        self._shadow = ShadowTally()
+        self._shadowing: asyncio.Task[None] | None = None
+        mine, theirs = canary.description, stable.description
+        self._alike = (mine.labels, mine.input.height, mine.input.width) == (
+            theirs.labels,
+            theirs.input.height,
+            theirs.input.width,
+        )
+        if not self._alike:
+            log.warning(
+                "the canary has other classes or another input than the stable version: nothing stands in for it, "
+                "and as a shadow it is compared with nothing",
+                servable=str(canary.id),
+                stable=stable.id.version,
+            )
+
+    @property
+    def auto(self) -> bool:
+        """Whether verdicts on it are carried out, or only told."""
+        return self._rules.auto
+
+    def lease(self) -> Lease:
+        """A lease on one of the two, for a request that names no version."""
+        if self._rules.mode is CanaryMode.SHADOW or not self._turn():
+            return CanaryLease(self, self.stable, None, took_turn=False)
+        if not self.canary.scorer.healthy:
+            return CanaryLease(self, self.stable, None, took_turn=False)
+        return CanaryLease(self, self.canary, self.stable if self._alike else None, took_turn=True)
+
+    def give_back(self, *, took_turn: bool) -> None:
+        """Undoes a choice: the lease scored nothing, as when a caller only asks what the model is like."""
+        if self._rules.mode is CanaryMode.SPLIT:
+            self._owed += took_turn - self._rules.share
+
+    def answered(self, version: LiveVersion, crops: CropBatch, faces: ScoredFaces) -> None:
+        """Counts an answer, and has the shadow look at it."""
+        self.tallies[version.id].answered(faces)
+        self._observer.canary_answered(version.id, "failed" if faces.failures else "answered")
+        if self._rules.mode is CanaryMode.SHADOW and not faces.failures:
+            self._offer(crops, faces.scores)
+
+    def failed(self, version: LiveVersion) -> None:
+        """Counts a request that got no scores."""
+        self.tallies[version.id].failed()
+        self._observer.canary_answered(version.id, "failed")
+
+    def judge(self) -> Verdict:
+        """What the figures say by now."""
+        return judge(
+            self.tallies[self.canary.id].figures(),
+            self.tallies[self.stable.id].figures(),
+            self._rules,
+            elapsed_s=self._clock.now() - self._started_at,
+            healthy=self.canary.scorer.healthy,
+            shadow=self._shadow_figures(),
+        )
+
+    def report(self) -> CanaryReport:
+        """The canary as it stands."""
+        return CanaryReport(
+            self.canary.id.version,
+            self.stable.id.version,
+            self._rules.mode,
+            self._rules.share,
+            self._clock.now() - self._started_at,
+            self.tallies[self.canary.id].figures(),
+            self.tallies[self.stable.id].figures(),
+            self._shadow_figures(),
+            self.judge(),
+        )
+
+    def _shadow_figures(self) -> ShadowStatistics | None:
+        return self._shadow.figures() if self._rules.mode is CanaryMode.SHADOW else None
+
+    def _turn(self) -> bool:
+        """Whether this one is the canary's: as error diffusion has it, evenly spread and without dice."""
+        self._owed += self._rules.share
+        if self._owed < 1.0:
+            return False
+        self._owed -= 1.0
+        return True
+
+    def _offer(self, crops: CropBatch, answered: Scores) -> None:
+        if not (self._alike and self._turn()):
+            return
+        if self._shadowing is not None:  # one at a time: a slow shadow must not take more than one batch's room
+            self._shadow.dropped_count += 1
+            self._observer.shadow_compared(self.canary.id, agreed=0, differed=0, dropped=len(crops))
+            return
+        # Copies: where the faces lie may be used again once the caller has its answer.
+        self._shadowing = asyncio.get_running_loop().create_task(self._compare(crops.copy(), answered.copy()))
+
+    async def _compare(self, crops: CropBatch, answered: Scores) -> None:
+        try:
+            with self.canary.lease() as lease:
+                faces = await lease.scorer.score(crops, priority=Priority.BULK)
+        except DrainingError:
+            return
+        except Exception:  # noqa: BLE001 - whatever the shadow's failure is, it is a count and nobody's answer
+            self.failed(self.canary)
+            return
+        finally:
+            self._shadowing = None
+        self.tallies[self.canary.id].answered(faces)
+        self._observer.canary_answered(self.canary.id, "failed" if faces.failures else "answered")
+        if not faces.failures:
+            agreed = self._shadow.compared(faces.scores, answered)
+            differed = len(answered) - agreed
+            self._observer.shadow_compared(self.canary.id, agreed=agreed, differed=differed, dropped=0)
+
+
+class CanaryLease(Lease):
+    """A lease on one of two versions, whose scores are counted.
+
+    If the canary fails, the stable version answers in its place, and `id` says so from then on.
+    """
+
+    __slots__ = ("_standby", "_stands_in", "_took_turn", "_trial", "_used")
+
+    def __init__(
+        self, trial: CanaryRun, version: LiveVersion, standby: LiveVersion | None, *, took_turn: bool
+    ) -> None:
+        super().__init__(version)
+        self._trial = trial
+        self._standby = None if standby is None else standby.lease()
+        self._took_turn = took_turn
+        self._used = False
+        self._stands_in = False
+        self.scorer = self  # a circle, undone on leaving
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.scorer = self._version.scorer
+        if not self._used:
+            self._trial.give_back(took_turn=self._took_turn)
+        if self._standby is not None:
+            self._standby.__exit__(kind, error, trace)
+        super().__exit__(kind, error, trace)
+
+    async def score(
+        self, crops: CropBatch, *, deadline: float | None = None, priority: Priority = Priority.INTERACTIVE
+    ) -> ScoredFaces:
+        """Scores faces; see `domain.ports.ScoresFaces`."""
+        self._used = True
+        if self._standby is not None and self._stands_in:
+            return await self._standby.scorer.score(crops, deadline=deadline, priority=priority)
+        try:
+            faces = await self._version.scorer.score(crops, deadline=deadline, priority=priority)
+        except DrainingError:
+            raise
+        except FerserveError as error:
+            self._trial.failed(self._version)
+            if self._standby is None or not isinstance(error, _STOOD_IN_FOR):
+                raise
+        else:
+            self._trial.answered(self._version, crops, faces)
+            if self._standby is None or not faces.failures:
+                return faces
+        self._stands_in = True
+        self.id, self.description = self._standby.id, self._standby.description
+        return await self._standby.scorer.score(crops, deadline=deadline, priority=priority)

@@ -1,0 +1,160 @@
+"""Which precision a version runs in: bfloat16 where that is clearly faster and says the same."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import structlog
+
+from ferserve_server.domain.errors import ModelRejectedError
+from ferserve_server.domain.servable import Precision
+from ferserve_server.models.tuning import measure_batches, speedup
+from ferserve_server.models.validation import check_golden, score_all, warm
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ferserve_server.domain.face import Scores
+    from ferserve_server.domain.ports import Servable
+    from ferserve_server.models.validation import GoldenSet, ValidationLimits
+
+log = structlog.get_logger(__name__)
+
+_CLEARLY_FASTER: Final = 1.1
+"""Below this bfloat16 is not worth its rounding; beside other work a measurement errs by half of that."""
+
+_COMPARED_SIZE: Final = 32
+"""Faces of the batch that the two are compared on, at most: 2 to 4 ms, so that of twenty runs or more one is
+undisturbed also where other work takes the cores for a scheduler's turn of 3 ms each."""
+
+_COMPARED_S: Final = 0.3
+"""The two are compared for so long: the choice stays until the version is loaded again."""
+
+
+@dataclass(frozen=True, slots=True)
+class PrecisionTrial:
+    """A version that scores its golden faces as it should.
+
+    Attributes:
+        servable: The version, warm, in one precision.
+        scores: What it says of the golden faces, float32 [N, K].
+        difference: Largest difference from the scores it was published with, as a probability.
+        bfloat16_speedup: See `domain.servable.Tuning`.
+    """
+
+    servable: Servable
+    scores: Scores
+    difference: float
+    bfloat16_speedup: float | None = None
+
+
+def settle_precision(
+    servable: Servable,
+    golden: GoldenSet,
+    limits: ValidationLimits,
+    *,
+    known_speedup: float | None = None,
+    now: Callable[[], float] = time.perf_counter,
+    rest: Callable[[float], None] = lambda _: None,
+) -> PrecisionTrial:
+    """Warms and tries a version in float32, and where it may be in bfloat16, and keeps one of the two.
+
+    Float32 is tried whatever the setting: what is wrong in it must not pass by the wider limit of bfloat16.
+
+    Args:
+        servable: The version in what it was published in. It is closed if it is not the one that is kept, also by
+            an error.
+        golden: What it was published with.
+        limits: What it must show.
+        known_speedup: That of an earlier load on the same machine, to save measuring it.
+        now: A clock, in seconds.
+        rest: See `latency.measure_batches`.
+
+    Raises:
+        ModelRejectedError: It does not score as published in float32; or `limits.precision` is bfloat16, and that
+            is not to be had (PRECISION_UNSUPPORTED) or scores too differently (GOLDEN_MISMATCH).
+    """
+    with contextlib.ExitStack() as opened:
+        opened.callback(servable.close)
+        exact = _try(servable, golden, limits)
+        kept = exact
+        if limits.precision is not Precision.FLOAT32 and servable.precision is Precision.FLOAT32:
+            try:
+                kept = _try_bfloat16(exact, golden, limits, known_speedup, now, rest)
+            except ModelRejectedError as error:
+                if limits.precision is Precision.BFLOAT16:
+                    raise
+                log.info("float32 stays", servable=str(servable.id), reason=error.reason, cause=error.message)
+        if kept.servable is servable:
+            opened.pop_all()
+    return kept
+
+
+def check_rounded(scores: Scores, golden: GoldenSet, tolerance: float) -> float:
+    """Compares scores in bfloat16 or int8 with those that the version was published with.
+
+    Args:
+        scores: What the version says of the golden faces, float32 [N, K].
+        golden: What it was published with; in int8 that is what another engine or processor said, which round
+            elsewhere.
+        tolerance: Largest difference allowed, as a probability. A face whose two most probable classes are further
+            apart than that must keep its class.
+
+    Returns:
+        The largest difference.
+
+    Raises:
+        ModelRejectedError: SCORES_NOT_FINITE or GOLDEN_MISMATCH.
+    """
+    difference = check_golden(scores, golden, tolerance)
+    first = np.sort(golden.scores, axis=1)
+    clear = first[:, -1] - first[:, -2] > tolerance
+    turned = int((clear & (scores.argmax(axis=1) != golden.scores.argmax(axis=1))).sum())
+    if turned:
+        raise ModelRejectedError(
+            "GOLDEN_MISMATCH",
+            f"Rounded, {turned} golden faces get another class, though their own leads by more than "
+            f"{tolerance:.2g}.",
+            faces=turned,
+            tolerance=tolerance,
+        )
+    return difference
+
+
+def _try(servable: Servable, golden: GoldenSet, limits: ValidationLimits) -> PrecisionTrial:
+    warm(servable, limits.tried_sizes)
+    scores = score_all(servable, golden.faces, limits.tried_sizes)
+    if servable.precision is not Precision.FLOAT32:
+        return PrecisionTrial(servable, scores, check_rounded(scores, golden, limits.bfloat16_tolerance))
+    return PrecisionTrial(servable, scores, check_golden(scores, golden, limits.golden_tolerance))
+
+
+def _try_bfloat16(
+    exact: PrecisionTrial,
+    golden: GoldenSet,
+    limits: ValidationLimits,
+    known_speedup: float | None,
+    now: Callable[[], float],
+    rest: Callable[[float], None],
+) -> PrecisionTrial:
+    """The version in bfloat16 if it is wanted or clearly faster, else `exact`."""
+    with contextlib.ExitStack() as opened:
+        servable = exact.servable.with_precision(Precision.BFLOAT16)
+        opened.callback(servable.close)
+        fast = _try(servable, golden, limits)
+        factor = known_speedup
+        if limits.precision is None and factor is None:
+            sizes = limits.tried_sizes
+            size = max((each for each in sizes if each <= _COMPARED_SIZE), default=sizes[0])
+            both = [exact.servable, servable]
+            times = measure_batches(both, golden.faces, size, at_least_s=_COMPARED_S, now=now, rest=rest)
+            factor = speedup(*times)
+        wanted = limits.precision is Precision.BFLOAT16 or (factor or 0.0) >= _CLEARLY_FASTER
+        kept = fast if wanted else exact
+        if wanted:
+            opened.pop_all()
+        return PrecisionTrial(kept.servable, kept.scores, kept.difference, factor)

@@ -1,0 +1,171 @@
+"""Makes a servable out of a folder, or tells why not: verified, loaded, warmed, tried and tuned."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import sys
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from ferserve_server.domain.errors import ModelRejectedError
+from ferserve_server.domain.servable import Tuning, ValidationFigures
+from ferserve_server.models.manifest import MANIFEST_PATH, read_manifest, verify_files
+from ferserve_server.models.precision import settle_precision
+from ferserve_server.models.tuning import BucketRules, choose_buckets, measure_curve
+from ferserve_server.models.tuning_cache import Measured, TuneCache
+from ferserve_server.models.validation import check_labels, compare, read_golden
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from ferserve_server.domain.ports import Loader, Servable
+    from ferserve_server.domain.servable import ServableId
+    from ferserve_server.models.precision import PrecisionTrial
+    from ferserve_server.models.source import RepositorySource
+    from ferserve_server.models.validation import GoldenSet, ValidationLimits
+
+log = structlog.get_logger(__name__)
+
+_SWITCH_INTERVAL_S: Final = 0.5e-3
+"""How long the loading thread keeps the interpreter while others wait for it. TensorFlow reads a SavedModel in
+Python for some 0.1 s, and an answer goes through several threads: at Python's 5 ms it would wait that long at
+each."""
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedVersion:
+    """A version that may answer requests, with what it showed and how it runs."""
+
+    servable: Servable
+    validation: ValidationFigures
+    tuning: Tuning
+
+
+class VersionPreparer:
+    """Loads and tries versions on a thread. Event loop only.
+
+    It takes one core from live traffic, not more: one thread, one version and one batch at a time. Within a batch
+    the engine uses as many threads as its own settings give it, 1 by default. While no version is in force there
+    is no traffic to spare, and it takes as many cores as the version will have executors.
+
+    Args of the constructor:
+        source: Where versions lie.
+        loader: Loads them.
+        limits: What they must show.
+        bucket_rules: Which batch sizes they use.
+        cache: Keeps what was measured.
+    """
+
+    def __init__(
+        self,
+        source: RepositorySource,
+        loader: Loader,
+        limits: ValidationLimits,
+        bucket_rules: BucketRules | None = None,
+        cache: TuneCache | None = None,
+    ) -> None:
+        self._limits = limits
+        self._source = source
+        self._loader = loader
+        self._bucket_rules = bucket_rules or BucketRules()
+        self._cache = cache or TuneCache()
+
+    async def prepare(self, servable_id: ServableId, in_force: Servable | None) -> PreparedVersion:
+        """Verifies, loads, warms and tries a version. Takes seconds; await one before the next.
+
+        Args:
+            servable_id: The version.
+            in_force: The version that answers requests now, leased for as long as this takes; None if none does.
+
+        Raises:
+            ModelRejectedError: It may not be served.
+            Exception: Whatever the engine raised.
+        """
+        with _giving_way():
+            return await asyncio.to_thread(self._prepare, servable_id, in_force)
+
+    def _prepare(self, servable_id: ServableId, in_force: Servable | None) -> PreparedVersion:
+        directory = self._source.directory(servable_id)
+        manifest = read_manifest(directory)
+        if (manifest.name, manifest.version) != (servable_id.name, servable_id.version):
+            raise ModelRejectedError(
+                "MANIFEST_MISMATCH", f"The manifest is that of {manifest.name}/{manifest.version}."
+            )
+        check_labels(manifest.description.labels, in_force.description.labels if in_force else None)
+        verify_files(directory, manifest)
+        golden = read_golden(directory, manifest.description.input)
+        known = self._cache.read(_manifest_sum(directory))
+        servable = self._loader.load(servable_id, directory, manifest.description)
+        rest = time.sleep if in_force else _no_rest
+        trial = settle_precision(servable, golden, self._limits, known_speedup=known.bfloat16_speedup, rest=rest)
+        try:
+            tuning = self._tune(trial, golden, known, in_force)
+            validation = self._compare(trial, golden, in_force)
+        except BaseException:
+            trial.servable.close()
+            raise
+        found = Measured(tuning.bfloat16_speedup, tuning.latency_s)
+        if found != known:
+            self._cache.write(_manifest_sum(directory), found)
+        return PreparedVersion(trial.servable, validation, tuning)
+
+    def _tune(
+        self, trial: PrecisionTrial, golden: GoldenSet, known: Measured, in_force: Servable | None
+    ) -> Tuning:
+        sizes, servable = self._limits.bucket_sizes, trial.servable
+        latency_s = dict(known.latency_s)
+        measured = self._limits.tried_sizes
+        if self._bucket_rules.needs_times and set(latency_s) != set(measured):
+            latency_s = measure_curve(servable, golden.faces, measured, rest=time.sleep if in_force else _no_rest)
+        used = choose_buckets(sizes, latency_s, self._bucket_rules)
+        servable.warm_executors(used, 1 if in_force else servable.executor_count)
+        log.info(
+            "version tuned",
+            servable=str(servable.id),
+            precision=servable.precision.value,
+            bfloat16_speedup=trial.bfloat16_speedup,
+            bucket_sizes=used,
+            latency_ms={size: round(seconds * 1e3, 3) for size, seconds in latency_s.items()},
+        )
+        return Tuning(servable.precision, used, trial.bfloat16_speedup, latency_s)
+
+    def _compare(self, trial: PrecisionTrial, golden: GoldenSet, in_force: Servable | None) -> ValidationFigures:
+        if in_force is None:
+            return ValidationFigures(trial.difference)
+        limits = self._limits
+        return ValidationFigures(
+            trial.difference,
+            compare(
+                trial.servable,
+                in_force,
+                golden.faces,
+                trial.scores,
+                limits.bucket_sizes,
+                latency_factor=limits.latency_factor,
+            ),
+        )
+
+
+def _manifest_sum(directory: Path) -> str:
+    return hashlib.sha256((directory / MANIFEST_PATH).read_bytes()).hexdigest()
+
+
+def _no_rest(_: float) -> None:
+    """There is no live traffic to leave time to."""
+
+
+@contextlib.contextmanager
+def _giving_way() -> Iterator[None]:
+    """Has threads hand the interpreter over sooner than they usually do."""
+    usual_s = sys.getswitchinterval()
+    sys.setswitchinterval(min(usual_s, _SWITCH_INTERVAL_S))
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(usual_s)

@@ -1,0 +1,193 @@
+"""Brings new versions in by way of a trial, and takes them back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from ferserve_server.domain.canary import CanaryResult, Verdict
+from ferserve_server.domain.control_errors import NoCanaryError, NoOlderVersionError
+from ferserve_server.domain.errors import AliasFixedError, VersionNotReadyError
+from ferserve_server.domain.servable import ServableId
+from ferserve_server.models.aliases import CANARY, STABLE
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from ferserve_server.models.canary.canary import CanaryRun
+    from ferserve_server.models.canary.traffic_split import Canaries
+    from ferserve_server.models.version_loader import VersionLoader
+
+log = structlog.get_logger(__name__)
+
+ROLLED_BACK: Final = "CANARY_ROLLED_BACK"
+"""Reason of a version that was taken back, by itself or by an operator."""
+
+
+class Rollout:
+    """Moves the aliases `stable` and `canary`. Event loop only.
+
+    Args of the constructor:
+        fleet: The versions.
+        trials: The canaries, or None if new versions are in force at once.
+        load: Loads a version and keeps it; see `ModelManager.load`.
+        save: Keeps what was decided.
+    """
+
+    def __init__(
+        self,
+        fleet: VersionLoader,
+        trials: Canaries | None,
+        load: Callable[[ServableId], Awaitable[None]],
+        save: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._fleet = fleet
+        self._routes = fleet.routes
+        self._trials = trials
+        self._load = load
+        self._save = save
+        self._last: dict[str, tuple[int, Verdict]] = {}
+
+    def admit(self, servable_id: ServableId) -> None:
+        """Makes a version that has passed the validation the canary, if it is newer than the stable one.
+
+        Without the alias `stable`, what answers now gets it, and the first version of a model at once.
+        """
+        name, version = servable_id.name, servable_id.version
+        if self._trials is None or not self._trials.tries(name):
+            return
+        aliases = self._routes.aliases.of(name)
+        serving = self._routes.serving(name)
+        if STABLE not in aliases:
+            aliases[STABLE] = serving.id.version if serving else version
+            self._routes.set_alias(name, STABLE, aliases[STABLE])
+        if version > max(aliases[STABLE], aliases.get(CANARY, 0)):
+            self._routes.set_alias(name, CANARY, version)
+            log.info("canary on trial", model=name, version=version, stable=aliases[STABLE])
+
+    async def look(self) -> None:
+        """Judges every trial, and carries the verdicts out if the settings say so."""
+        if self._trials is None:
+            return
+        decided = False
+        for trial in self._trials.running():
+            report = trial.report()
+            verdict = report.verdict
+            if report.shadow is not None:
+                self._trials.observer.shadow_figures(trial.canary.id, report.shadow)
+            self._note(trial, verdict)
+            if verdict.result is CanaryResult.WAIT or not trial.auto:
+                continue
+            decided = True
+            if verdict.result is CanaryResult.PROMOTE:
+                self._promote(trial.model, trial.canary.id.version)
+            else:
+                self._refuse(trial.canary.id, f"It was tried and rolled back, {verdict.reason}: {verdict.text}.")
+        if decided:
+            await self._save()
+
+    async def promote(self, name: str, version: int | None) -> None:
+        """Makes the canary the stable version.
+
+        Args:
+            name: The model.
+            version: Which version the caller takes for the canary; None: whichever it is. One that is stable
+                already is left so.
+
+        Raises:
+            NoCanaryError: There is no canary, or it is another version.
+            AliasFixedError: The settings hold one of the aliases.
+            VersionNotReadyError: The canary is not in force.
+        """
+        aliases = self._free_aliases(name)
+        canary = aliases.get(CANARY)
+        if version is not None and version == aliases.get(STABLE):
+            return
+        if canary is None or version not in {None, canary}:
+            raise NoCanaryError(name, version, canary)
+        if not self._fleet.is_ready(ServableId(name, canary)):
+            raise VersionNotReadyError(name, canary, CANARY)
+        self._tell(name, canary, Verdict(CanaryResult.PROMOTE, "OPERATOR", "an operator promoted it"))
+        self._promote(name, canary)
+        await self._save()
+
+    async def roll_back(self, name: str, version: int | None, usable: Mapping[ServableId, float]) -> None:
+        """Takes the canary back; without one, the version that answers, and puts the one before it in force.
+
+        Args:
+            name: The model.
+            version: Which version the caller wants gone; None: whichever it is. One that was taken back already
+                is left so.
+            usable: The versions in the model folder.
+
+        Raises:
+            NoCanaryError: It is neither the canary nor what answers.
+            NoOlderVersionError: There is no version to go back to.
+            AliasFixedError: The settings hold one of the aliases.
+            FerserveError: The older version may not be served.
+        """
+        aliases = self._free_aliases(name)
+        canary = aliases.get(CANARY)
+        if version is not None and ServableId(name, version) in self._fleet.refused:
+            return
+        text = "An operator rolled it back. It comes again when its manifest changes or it is loaded by call."
+        if canary is not None and version in {None, canary}:
+            self._tell(name, canary, Verdict(CanaryResult.ROLL_BACK, "OPERATOR", "an operator rolled it back"))
+            self._refuse(ServableId(name, canary), text)
+            await self._save()
+            return
+        serving = self._routes.serving(name)
+        if serving is None or version not in {None, serving.id.version}:
+            raise NoCanaryError(name, version, canary)
+        bad = serving.id
+        older = [each for each in usable if each.name == name and each.version < bad.version]
+        older = [each for each in older if self._fleet.failed.get(each) != usable[each]]
+        older += [ServableId(name, each) for each in self._routes.ready_versions(name) if each < bad.version]
+        if not older:
+            raise NoOlderVersionError(name, bad.version)
+        previous = max(older)
+        await self._load(previous)
+        self._routes.set_alias(name, STABLE, previous.version)
+        log.info("stable rolled back", model=name, version=previous.version, refused=bad.version)
+        self._refuse(bad, text)
+        await self._save()
+
+    def _promote(self, name: str, version: int) -> None:
+        self._routes.set_alias(name, STABLE, version)
+        self._routes.set_alias(name, CANARY, None)
+        self._last.pop(name, None)
+        log.info("canary promoted", model=name, version=version)
+
+    def _refuse(self, servable_id: ServableId, message: str) -> None:
+        if self._routes.aliases.of(servable_id.name).get(CANARY) == servable_id.version:
+            self._routes.set_alias(servable_id.name, CANARY, None)
+            self._last.pop(servable_id.name, None)
+        self._fleet.refuse(servable_id, ROLLED_BACK, message)
+        log.warning("version rolled back", servable=str(servable_id), why=message)
+
+    def _free_aliases(self, name: str) -> dict[str, int]:
+        for alias in (STABLE, CANARY):
+            if self._routes.aliases.is_fixed(name, alias):
+                raise AliasFixedError(name, alias)
+        return self._routes.aliases.of(name)
+
+    def _note(self, trial: CanaryRun, verdict: Verdict) -> None:
+        """Tells of a verdict when it is another than at the last look."""
+        version = trial.canary.id.version
+        last = self._last.get(trial.model)
+        if last is None or (last[0], last[1].result, last[1].reason) != (version, verdict.result, verdict.reason):
+            self._last[trial.model] = version, verdict
+            self._tell(trial.model, version, verdict)
+
+    def _tell(self, model: str, version: int, verdict: Verdict) -> None:
+        log.info(
+            "canary judged",
+            model=model,
+            version=version,
+            result=verdict.result.value,
+            reason=verdict.reason,
+            figures=verdict.text,
+        )
+        if self._trials is not None:
+            self._trials.observer.canary_judged(model, verdict)

@@ -1,0 +1,137 @@
+"""Which of the versions in force a request gets."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+from ferserve_server.domain.errors import (
+    AliasNotFoundError,
+    FerserveError,
+    ModelNotFoundError,
+    ModelNotReadyError,
+    VersionNotFoundError,
+    VersionNotReadyError,
+)
+from ferserve_server.models.aliases import CANARY, STABLE, unpinned_version
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ferserve_server.domain.ports import RoutingObserver
+    from ferserve_server.domain.servable import ModelSpec, ServableId
+    from ferserve_server.models.aliases import Aliases
+    from ferserve_server.models.canary.traffic_split import TrafficSplit
+    from ferserve_server.models.leases import Lease, LiveVersion
+
+
+class Routes:
+    """The versions in force and the aliases that lead to them. Event loop only.
+
+    Args of the constructor:
+        default_model: Model of requests that name none.
+        aliases: Those in force at first.
+        observer: Is told of every change.
+        is_known: Whether there is a model of that name, with or without a version in force.
+        entrance: Given a model, what serves requests for it that name no version, and the one behind the alias
+            `canary`, each None if it is not ready: what such requests go through.
+    """
+
+    def __init__(
+        self,
+        default_model: str,
+        aliases: Aliases,
+        observer: RoutingObserver,
+        is_known: Callable[[str], bool],
+        *,
+        entrance: Callable[[str, LiveVersion | None, LiveVersion | None], TrafficSplit | None] = (
+            lambda _model, serving, _canary: serving
+        ),
+    ) -> None:
+        self.aliases = aliases
+        self._default_model = default_model
+        self._observer = observer
+        self._is_known = is_known
+        self._entrance = entrance
+        self._live: dict[str, dict[int, LiveVersion]] = {}
+        self._serving: dict[str, LiveVersion] = {}
+        # What unpinned requests get, by model: looked up at every request, so worked out at every change instead.
+        self._unpinned: dict[str, TrafficSplit] = {}
+
+    def acquire(self, spec: ModelSpec) -> Lease:
+        """Takes a lease on the version that `spec` asks for; see `ModelManager.acquire`."""
+        name = spec.name or self._default_model
+        if spec.version is None and not spec.alias:
+            entrance = self._unpinned.get(name)
+            if entrance is None:
+                raise self._absence(name)
+            return entrance.lease()
+        return self._pinned(name, spec).lease()
+
+    def serving(self, model: str) -> LiveVersion | None:
+        """The version that requests for a model get which name none, but for a canary's share of them."""
+        return self._serving.get(model)
+
+    def ready(self) -> list[ServableId]:
+        """Every version in force."""
+        return [version.id for versions in self._live.values() for version in versions.values()]
+
+    def ready_versions(self, model: str) -> list[int]:
+        """The versions of a model in force."""
+        return list(self._live.get(model, ()))
+
+    def add(self, version: LiveVersion) -> None:
+        """Puts a version in force."""
+        self._live.setdefault(version.id.name, {})[version.id.version] = version
+        self._changed(version.id.name)
+
+    def remove(self, servable_id: ServableId) -> LiveVersion:
+        """Takes a version out of force: nobody gets a lease on it any more."""
+        version = self._live[servable_id.name].pop(servable_id.version)
+        self._changed(servable_id.name)
+        return version
+
+    def set_alias(self, model: str, alias: str, version: int | None) -> None:
+        """Makes an alias name a version, or removes it (None)."""
+        self.aliases = self.aliases.changed(model, alias, version)
+        self._changed(model)
+
+    def _changed(self, model: str) -> None:
+        versions = self._live.get(model, {})
+        aliases = self.aliases.of(model)
+        number = unpinned_version(versions, aliases.get(STABLE))
+        serving = None if number is None else versions[number]
+        entrance = self._entrance(model, serving, versions.get(aliases.get(CANARY, 0)))
+        if serving is None or entrance is None:
+            self._serving.pop(model, None)
+            self._unpinned.pop(model, None)
+        else:
+            self._serving[model] = serving
+            self._unpinned[model] = entrance
+        with contextlib.suppress(Exception):
+            self._observer.routed(model, aliases, number)
+
+    def _pinned(self, name: str, spec: ModelSpec) -> LiveVersion:
+        number = spec.version
+        if number is None:
+            aliases = self.aliases.of(name)
+            number = aliases.get(spec.alias)
+            if number is None:
+                raise (
+                    AliasNotFoundError(name, spec.alias, aliases) if self._is_known(name) else self._absence(name)
+                )
+        versions = self._live.get(name)
+        version = versions.get(number) if versions else None
+        if version is not None:
+            return version
+        if spec.alias:
+            raise VersionNotReadyError(name, number, spec.alias)
+        raise VersionNotFoundError(name, number) if versions else self._absence(name)
+
+    def _absence(self, name: str) -> FerserveError:
+        stable = self.aliases.of(name).get(STABLE)
+        if self._live.get(name) and stable is not None:
+            return VersionNotReadyError(name, stable, STABLE)
+        # Before the first look at the repository nobody knows; the default model is the one to wait for.
+        known = self._is_known(name) or name == self._default_model
+        return ModelNotReadyError(name) if known else ModelNotFoundError(name)

@@ -1,0 +1,70 @@
+"""What state every version is in, as told to callers and to the metrics."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+from ferserve_server.domain.errors import ModelRejectedError
+from ferserve_server.domain.servable import ServableState, VersionStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+    from ferserve_server.domain.ports import InferenceObserver
+    from ferserve_server.domain.servable import ServableId
+
+
+class StatusStore:
+    """The status of every version that is known. Event loop only."""
+
+    def __init__(self, observer: InferenceObserver, on_change: Callable[[], None]) -> None:
+        self._observer = observer
+        self._on_change = on_change
+        self._status: dict[ServableId, VersionStatus] = {}
+
+    def __getitem__(self, servable_id: ServableId) -> VersionStatus:
+        """The status of a version that is known."""
+        return self._status[servable_id]
+
+    def set(self, status: VersionStatus) -> None:
+        """Notes a version's status and tells of it."""
+        self._status[status.id] = status
+        self._tell(status.id, status.state)
+
+    def set_missing(self, servable_id: ServableId) -> None:
+        """Notes that a version is wanted and not there."""
+        status = self._status.get(servable_id)
+        if status is None or status.state is not ServableState.FAILED:
+            failure = ModelRejectedError(
+                "VERSION_MISSING",
+                "It is named by the setting version_policy or by an alias, and is not in the model folder.",
+            )
+            self.set(VersionStatus(servable_id, ServableState.FAILED, failure=failure))
+
+    def forget_gone(self, present: Collection[ServableId]) -> list[ServableId]:
+        """Drops what is neither in memory nor in `present`, and tells which that was."""
+        gone = [
+            servable_id
+            for servable_id, status in self._status.items()
+            if servable_id not in present and status.state in {ServableState.FAILED, ServableState.UNLOADED}
+        ]
+        for servable_id in gone:
+            state = self._status.pop(servable_id).state
+            if state is ServableState.FAILED:
+                self._tell(servable_id, ServableState.UNLOADED)  # so that no failure is shown for ever
+        return gone
+
+    def names(self) -> list[str]:
+        """The models, sorted."""
+        return sorted({servable_id.name for servable_id in self._status})
+
+    def versions(self, model: str) -> tuple[VersionStatus, ...]:
+        """The versions of a model, newest first; none if it is not known."""
+        found = [status for servable_id, status in self._status.items() if servable_id.name == model]
+        return tuple(sorted(found, key=lambda status: -status.id.version))
+
+    def _tell(self, servable_id: ServableId, state: ServableState) -> None:
+        with contextlib.suppress(Exception):
+            self._observer.state_changed(servable_id, state)
+        self._on_change()

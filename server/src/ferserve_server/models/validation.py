@@ -1,0 +1,286 @@
+"""Validates a loaded version against its golden scores and its predecessor.
+
+What a version must show before it answers requests: it runs at every batch size and scores as published.
+
+A new version beside the one in force: does it say the same, and is it not far slower?
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+from zipfile import BadZipFile
+
+import numpy as np
+
+from ferserve_server.domain.errors import ModelRejectedError
+from ferserve_server.domain.face import FER_2013_LABELS
+from ferserve_server.domain.servable import Precision, ValidationComparison
+from ferserve_server.models.manifest import GOLDEN_PATH
+from ferserve_server.models.tuning import landmarks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from ferserve_server.domain.face import CropBatch, Scores
+    from ferserve_server.domain.ports import Servable
+    from ferserve_server.domain.servable import InputSpec
+
+
+@dataclass(frozen=True, slots=True)
+class ValidationLimits:
+    """What a version must show.
+
+    Attributes:
+        bucket_sizes: Batch sizes it may be used in, rising.
+        golden_tolerance: Largest difference from its golden scores in float32, as a probability.
+        latency_factor: How many times as long as the version in force a batch may take; 0: any.
+        precision: What it must run in; None: bfloat16 where that is clearly faster and says the same.
+        bfloat16_tolerance: Largest difference from its golden scores in bfloat16, as a probability.
+    """
+
+    bucket_sizes: tuple[int, ...]
+    golden_tolerance: float
+    latency_factor: float = 0.0
+    precision: Precision | None = Precision.FLOAT32
+    bfloat16_tolerance: float = 0.03
+
+    @property
+    def tried_sizes(self) -> tuple[int, ...]:
+        """Batch sizes it is tried at."""
+        return landmarks(self.bucket_sizes)
+
+
+@dataclass(frozen=True, slots=True)
+class GoldenSet:
+    """What a version was published with: `faces` uint8 [N, H, W, 1], N >= 1, and its `scores` float32 [N, K]."""
+
+    faces: CropBatch
+    scores: Scores
+
+
+def check_labels(labels: Sequence[str], labels_in_force: Sequence[str] | None) -> None:
+    """Refuses the known classes in another order, which would give every face a wrong name without an error.
+
+    Clients know the seven classes of FER-2013 in their canonical order, and those of a model in the order of the
+    version that they have seen. Other classes than before are another matter: a client reads their names.
+
+    Args:
+        labels: Names of the classes, in the order of the scores.
+        labels_in_force: Those of the version in force, or None if there is none.
+
+    Raises:
+        ModelRejectedError: LABELS_MISMATCH.
+    """
+    for known in (FER_2013_LABELS, tuple(labels_in_force or ())):
+        if set(labels) == set(known) and tuple(labels) != known:
+            raise ModelRejectedError(
+                "LABELS_MISMATCH",
+                f"The labels are {', '.join(labels)}; the order must be {', '.join(known)}.",
+                labels=",".join(labels),
+                expected=",".join(known),
+            )
+
+
+def warm(servable: Servable, bucket_sizes: Sequence[int]) -> None:
+    """Runs every batch size once, so that no request pays for a first run.
+
+    Raises:
+        ModelRejectedError: OUTPUT_MISMATCH, if scores do not come as one column per label; SCORES_NOT_FINITE.
+    """
+    for size in bucket_sizes:
+        scores = servable.predict(servable.description.input.blank(size))
+        expected = (size, len(servable.description.labels))
+        if scores.shape != expected:
+            raise ModelRejectedError(
+                "OUTPUT_MISMATCH", f"{size} faces gave scores of shape {scores.shape}, not {expected}."
+            )
+        _check_finite(scores)
+
+
+def read_golden(directory: Path, spec: InputSpec) -> GoldenSet:
+    """Reads the golden set of the version in `directory`: `faces` and `probabilities` of its golden.npz.
+
+    Raises:
+        ModelRejectedError: GOLDEN_MISSING or GOLDEN_INVALID.
+    """
+    try:
+        # Opened here: numpy leaves a file open that turns out to be no archive.
+        with (directory / GOLDEN_PATH).open("rb") as stream, np.load(stream, allow_pickle=False) as golden:
+            faces, expected = golden["faces"], golden["probabilities"]
+    except FileNotFoundError:
+        raise ModelRejectedError("GOLDEN_MISSING", f"There is no {GOLDEN_PATH}.") from None
+    except (OSError, EOFError, ValueError, KeyError, TypeError, BadZipFile) as error:
+        raise ModelRejectedError("GOLDEN_INVALID", f"{GOLDEN_PATH} cannot be read.") from error
+    if faces.dtype != np.uint8 or faces.shape[1:] != (spec.height, spec.width, 1) or len(faces) == 0:
+        raise ModelRejectedError("GOLDEN_INVALID", f"{GOLDEN_PATH} holds no faces of the model's size.")
+    return GoldenSet(faces, expected)
+
+
+def score_all(servable: Servable, faces: CropBatch, bucket_sizes: Sequence[int]) -> Scores:
+    """Scores any number of faces, one or more, in batches of a warmed size."""
+    size = max(size for size in bucket_sizes if size <= max(len(faces), bucket_sizes[0]))
+    rows = np.concatenate([faces, np.zeros((-len(faces) % size, *faces.shape[1:]), np.uint8)])
+    scores = np.concatenate([servable.predict(rows[at : at + size]) for at in range(0, len(rows), size)])
+    return scores[: len(faces)]
+
+
+def check_golden(scores: Scores, golden: GoldenSet, tolerance: float) -> float:
+    """Compares scores with those that the version was published with.
+
+    Args:
+        scores: What the version says of the golden faces, float32 [N, K].
+        golden: What it was published with.
+        tolerance: Largest difference allowed, as a probability.
+
+    Returns:
+        The largest difference.
+
+    Raises:
+        ModelRejectedError: GOLDEN_INVALID, SCORES_NOT_FINITE or GOLDEN_MISMATCH.
+    """
+    if golden.scores.shape != scores.shape:
+        raise ModelRejectedError("GOLDEN_INVALID", f"{GOLDEN_PATH} has scores of shape {golden.scores.shape}.")
+    _check_finite(scores)
+    difference = float(np.abs(scores - golden.scores).max())
+    if not difference <= tolerance:  # also when it is NaN
+        raise ModelRejectedError(
+            "GOLDEN_MISMATCH",
+            f"Scores differ from the golden ones by {difference:.2g}; {tolerance:.2g} is allowed.",
+            difference=difference,
+            tolerance=tolerance,
+        )
+    return difference
+
+
+def _check_finite(scores: Scores) -> None:
+    if not np.isfinite(scores).all():
+        raise ModelRejectedError(
+            "SCORES_NOT_FINITE", "Some scores are not numbers or infinite. The weights are probably broken."
+        )
+
+
+_LOOKS: Final = 3
+"""A version is too slow only if it is so at each of these: a burst of other work rarely lasts through three."""
+
+_ROUNDS_PER_LOOK: Final = 5
+_LOOK_S: Final = 0.5
+"""A look ends after this long, though never before both versions ran once."""
+
+UNNOTICED_S: Final = 0.5e-3
+"""A batch that takes this much longer is not refused, whatever the factor: beside a call's own milliseconds nobody
+sees it, and the clock of a busy machine errs by as much."""
+
+
+def compare(  # noqa: PLR0913 - two versions, what they are tried with, the limit and the time
+    candidate: Servable,
+    in_force: Servable,
+    faces: CropBatch,
+    scores: Scores,
+    bucket_sizes: Sequence[int],
+    *,
+    latency_factor: float,
+    now: Callable[[], float] = time.perf_counter,
+    rest: Callable[[float], None] = time.sleep,
+) -> ValidationComparison:
+    """Holds a version against the one in force. What they say may differ, that is only told.
+
+    Args:
+        candidate: The new version, warm.
+        in_force: The version that answers now. Its requests run beside this.
+        faces: The golden faces of the candidate, uint8 [N, H, W, 1].
+        scores: What the candidate says of them, float32 [N, K].
+        bucket_sizes: Batch sizes that may be used; both are warm at their landmarks.
+        latency_factor: How many times as long a batch of any size may take; 0 does not look.
+        now: A clock, in seconds.
+        rest: Waits that many seconds. Between two rounds it waits as long as a round took, so that the many runs
+            take half a core from live traffic.
+
+    Raises:
+        ModelRejectedError: TOO_SLOW, with the figures.
+    """
+    # Without it, a request that comes while a batch is measured makes that session itself: 50 ms, once a swap.
+    in_force.reserve_session(bucket_sizes)
+    tried = landmarks(bucket_sizes)
+    latency_s = _measure(candidate, in_force, tried, latency_factor, now, rest) if latency_factor else {}
+    agreement = largest_difference = None
+    mine, theirs = candidate.description, in_force.description
+    sides = [(spec.height, spec.width) for spec in (mine.input, theirs.input)]
+    if mine.labels == theirs.labels and sides[0] == sides[1]:
+        others = score_all(in_force, faces, tried)
+        agreement = float((scores.argmax(axis=1) == others.argmax(axis=1)).mean())
+        largest_difference = float(np.abs(scores - others).max())
+    return ValidationComparison(in_force.id.version, agreement, largest_difference, latency_s)
+
+
+def is_too_slow(latency_s: float, in_force_s: float, factor: float) -> bool:
+    """Whether a batch takes more than `factor` times as long, by more than the clock's error."""
+    return latency_s > factor * in_force_s and latency_s - in_force_s > UNNOTICED_S
+
+
+def _measure(
+    candidate: Servable,
+    in_force: Servable,
+    bucket_sizes: Sequence[int],
+    factor: float,
+    now: Callable[[], float],
+    rest: Callable[[float], None],
+) -> Mapping[int, tuple[float, float]]:
+    """Least time of a batch of both versions, in seconds, by batch size.
+
+    The two take turns, so that other work on the machine meets both. Such work can only make a run longer, so the
+    least of a version's runs is what it is told to take. For a refusal that is not enough: of a few runs on a busy
+    machine one version may have had a quiet one and the other none. So the least time of the new one is held
+    against the median of the other: no bad luck of the one nor good luck of the other makes it too slow. The
+    clock is that of the wall. The scheduler's account of waits for a core cannot be taken off it: the thread that
+    calls an engine often waits for the core on which the engine's own thread computes the batch, and a batch of
+    3 ms then seemed to take 0.4.
+    """
+    found: dict[int, tuple[float, float]] = {}
+    for size in bucket_sizes:
+        batches = [_blank(each, size) for each in (candidate, in_force)]
+        mine: list[float] = []
+        theirs: list[float] = []
+        for _ in range(_LOOKS):
+            ends_at = now() + _LOOK_S
+            for round_number in range(_ROUNDS_PER_LOOK):
+                # The one that runs first after a rest finds its core cold, so each is first in turn.
+                first, second = (in_force, candidate) if round_number % 2 else (candidate, in_force)
+                started_at = now()
+                first.predict(batches[first is in_force])
+                between = now()
+                second.predict(batches[second is in_force])
+                ended_at = now()
+                spans = (between - started_at, ended_at - between)
+                mine.append(spans[first is in_force])
+                theirs.append(spans[first is candidate])
+                rest(ended_at - started_at)
+                if ended_at > ends_at:
+                    break
+            if not is_too_slow(min(mine), statistics.median(theirs), factor):
+                break
+        else:
+            raise _too_slow(size, min(mine), statistics.median(theirs), in_force.id.version, factor)
+        found[size] = (min(mine), min(theirs))
+    return found
+
+
+def _too_slow(size: int, mine_s: float, theirs_s: float, in_force: int, factor: float) -> ModelRejectedError:
+    return ModelRejectedError(
+        "TOO_SLOW",
+        f"A batch of {size} takes {mine_s * 1e3:.2f} ms or more, with version {in_force} in force "
+        f"{theirs_s * 1e3:.2f} ms; {factor:g} times as long is allowed (setting gate_latency_factor).",
+        bucket_size=size,
+        latency_ms=round(mine_s * 1e3, 3),
+        in_force_latency_ms=round(theirs_s * 1e3, 3),
+        in_force_version=in_force,
+        factor=factor,
+    )
+
+
+def _blank(servable: Servable, size: int) -> CropBatch:
+    spec = servable.description.input
+    return np.zeros((size, spec.height, spec.width, 1), np.uint8)

@@ -1,0 +1,167 @@
+"""Which versions should be in memory. Pure, stateless and idempotent, as TensorFlow Serving's policies are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from ferserve_server.domain.servable import ServableId
+from ferserve_server.models.source import MODEL_NAME, VERSION
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping, Sequence
+
+_MOST_VERSIONS: Final = 16
+"""Versions that a policy may name: each costs memory and a warm-up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Latest:
+    """The newest `count` usable versions, 1 to 16."""
+
+    count: int = 1
+
+    def __str__(self) -> str:
+        return f"latest:{self.count}"
+
+
+@dataclass(frozen=True, slots=True)
+class Specific:
+    """These versions, rising, and no others."""
+
+    versions: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return f"specific:{','.join(map(str, self.versions))}"
+
+
+@dataclass(frozen=True, slots=True)
+class All:
+    """Every usable version."""
+
+    def __str__(self) -> str:
+        return "all"
+
+
+VersionPolicy = Latest | Specific | All
+
+
+@dataclass(frozen=True, slots=True)
+class Policies:
+    """The policy of each model: its own in `by_model`, or `default`."""
+
+    default: VersionPolicy = field(default_factory=Latest)
+    by_model: Mapping[str, VersionPolicy] = field(default_factory=dict)
+
+    def of(self, model: str) -> VersionPolicy:
+        """The policy of a model."""
+        return self.by_model.get(model, self.default)
+
+
+def parse_policies(lines: Sequence[str]) -> dict[str, VersionPolicy]:
+    """Reads `MODEL=latest:2`, `MODEL=specific:1,3` and `MODEL=all`, one a line.
+
+    Raises:
+        ValueError: A line is none of these, or names a model again.
+    """
+    policies: dict[str, VersionPolicy] = {}
+    for line in lines:
+        model, equals, text = (part.strip() for part in line.partition("="))
+        if not equals or not MODEL_NAME.fullmatch(model):
+            raise ValueError(f"{line!r} is not MODEL=POLICY, such as fer-nano=latest:2")
+        if model in policies:
+            raise ValueError(f"model {model} has two policies; give it one")
+        policies[model] = _parse_policy(line, text)
+    return policies
+
+
+def _parse_policy(line: str, text: str) -> VersionPolicy:
+    kind, _, given = text.partition(":")
+    numbers = [part.strip() for part in given.split(",")]
+    if text == "all":
+        return All()
+    if all(VERSION.fullmatch(each) for each in numbers):
+        versions = sorted(set(map(int, numbers)))
+        if kind == "latest" and len(numbers) == 1 and versions[0] <= _MOST_VERSIONS:
+            return Latest(versions[0])
+        if kind == "specific" and len(versions) <= _MOST_VERSIONS:
+            return Specific(tuple(versions))
+    raise ValueError(
+        f"{line!r}: use latest:N with N from 1 to {_MOST_VERSIONS}, "
+        f"specific:V,... with at most {_MOST_VERSIONS} versions from 1, or all"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to do next: load `load`, in order; then let go of `unload`. `missing` is wanted and not on disk."""
+
+    load: tuple[ServableId, ...] = ()
+    unload: tuple[ServableId, ...] = ()
+    missing: tuple[ServableId, ...] = ()
+
+
+def plan(
+    on_disk: Mapping[ServableId, float],
+    ready: Collection[ServableId],
+    failed: Mapping[ServableId, float],
+    policies: Policies,
+    *,
+    held: Collection[ServableId] = (),
+    shunned: Collection[ServableId] = (),
+) -> Plan:
+    """Says which versions to load and which to let go.
+
+    Wanted are the usable versions that a model's policy names, and those in `held`, which are loaded first. A
+    version that failed is tried again only when its manifest has changed since. A version in force is let go only
+    when as many others as the policy wants are ready, or when it is gone from disk and another one is ready: the
+    last good version of a model stays, and what is in `held` always does.
+
+    Args:
+        on_disk: Versions in the repository and when their manifests changed, in seconds since 1970.
+        ready: Versions that answer requests.
+        failed: Versions that could not be loaded, and their manifests' time when that was tried.
+        policies: Which versions each model keeps.
+        held: Versions that are wanted whatever the policy says: those with an alias, or asked for by an operator.
+        shunned: Versions that the policy may not bring in: those an operator let go. `held` wins over it.
+    """
+    load: list[ServableId] = []
+    unload: list[ServableId] = []
+    missing = {each for each in held if each not in on_disk and each not in ready}
+    for model in sorted({each.name for each in [*on_disk, *ready, *held]} | set(policies.by_model)):
+        policy = policies.of(model)
+        if isinstance(policy, Specific):
+            named = {ServableId(model, version) for version in policy.versions}
+            missing |= {each for each in named - set(shunned) if each not in on_disk and each not in ready}
+        usable = [
+            each for each in _newest_first(model, on_disk) if each in ready or failed.get(each) != on_disk[each]
+        ]
+        first = [each for each in usable if each in held]
+        chosen = _chosen(policy, [each for each in usable if each not in shunned])
+        load += [each for each in dict.fromkeys([*first, *chosen]) if each not in ready]
+        kept = {each for each in ready if each.name == model and (each in chosen or each in held)}
+        room = policy.count - len(kept.intersection(chosen)) if isinstance(policy, Latest) else 0
+        stays, spare = bool(kept), []
+        for each in _newest_first(model, ready):
+            if each in kept:
+                continue
+            if room > 0 and each not in shunned and (each in on_disk or not kept):
+                room -= 1
+                stays = True
+            else:
+                spare.append(each)
+        unload += spare if stays else spare[1:]
+    return Plan(tuple(load), tuple(unload), tuple(sorted(missing)))
+
+
+def _chosen(policy: VersionPolicy, usable: Sequence[ServableId]) -> Sequence[ServableId]:
+    """What a policy takes of a model's usable versions, which come newest first."""
+    if isinstance(policy, Latest):
+        return usable[: policy.count]
+    if isinstance(policy, Specific):
+        return [each for each in usable if each.version in policy.versions]
+    return usable
+
+
+def _newest_first(model: str, servables: Iterable[ServableId]) -> list[ServableId]:
+    return sorted((each for each in servables if each.name == model), key=lambda each: -each.version)

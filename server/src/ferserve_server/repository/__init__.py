@@ -1,1 +1,0 @@
-"""What models there are, and which versions of them are in force."""

@@ -1,0 +1,1 @@
+"""Provides clock, tasks and sockets of a process."""

@@ -1,0 +1,1 @@
+"""Schedules requests into batches."""

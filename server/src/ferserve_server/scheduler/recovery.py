@@ -1,0 +1,72 @@
+"""How scores come back to their requests, and what to do when an execution fails, hangs, or returns nonsense."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ferserve_server.domain.errors import InferenceFailedError
+
+if TYPE_CHECKING:
+    from ferserve_server.domain.errors import FerserveError
+    from ferserve_server.domain.face import Scores
+    from ferserve_server.domain.servable import ServableId
+    from ferserve_server.scheduler.entry import Batch
+
+
+def worth_halving(batch: Batch, largest_batch: int) -> bool:
+    """Whether a failed batch is tried again in halves, to find the row at fault.
+
+    One bad row in n costs log2(n) failed runs, and as many good ones beside them. Twice as many failures without a
+    single success are not one bad row: the engine is broken, and 2n more runs would only keep it from others.
+    """
+    crash_looping = batch.attempts.succeeded == 0 and batch.attempts.failed > 2 * math.ceil(
+        math.log2(largest_batch + 1)
+    )
+    return batch.row_count > 1 and not crash_looping
+
+
+def stalled(batch: Batch, now: float, execution_timeout_s: float) -> bool:
+    """Whether a batch has run, in seconds, longer than it may."""
+    return batch.started_at is not None and now - batch.started_at >= execution_timeout_s
+
+
+def hand_out(batch: Batch, scores: Scores, inference_s: float, servable: ServableId | None = None) -> None:
+    """Gives every request its rows; rows that are no numbers fail, each alone.
+
+    Args:
+        batch: What was executed.
+        scores: float32 [rows of the batch, K].
+        inference_s: How long the execution took, in seconds.
+        servable: The version that scored, where another server chose it.
+    """
+    finite = np.isfinite(scores)
+    all_finite = bool(finite.all())
+    row = 0
+    for part in batch.slices:
+        entry = part.entry
+        entry.inference_s = max(entry.inference_s, inference_s)
+        if all_finite:
+            entry.answer(part.start, scores[row : row + part.count], servable)
+        else:
+            for offset in range(part.count):
+                if finite[row + offset].all():
+                    entry.answer(part.start + offset, scores[row + offset : row + offset + 1], servable)
+                else:
+                    entry.fail_row(part.start + offset, InferenceFailedError())
+        row += part.count
+
+
+def fail_rows(batch: Batch) -> None:
+    """Fails every row of a batch that will not be tried again."""
+    for part in batch.slices:
+        for row in range(part.start, part.start + part.count):
+            part.entry.fail_row(row, InferenceFailedError())
+
+
+def fail_requests(batch: Batch, error: FerserveError) -> None:
+    """Fails all requests that have rows in a batch which got no answer at all."""
+    for part in batch.slices:
+        part.entry.fail(error)

@@ -1,0 +1,1 @@
+"""Implements the project's RPCs independently of the server that carries them."""

@@ -1,0 +1,108 @@
+"""Calls come in and go, whatever carries them: counted, and refused when the server goes down."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+import grpc
+import structlog
+
+from ferserve_server.domain.errors import DrainingError, FerserveError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from ferserve_server.domain.ports import CallObserver
+    from ferserve_server.services.limits import RequestLimits
+
+log = structlog.get_logger(__name__)
+
+OK: Final = grpc.StatusCode.OK.name
+CANCELLED: Final = grpc.StatusCode.CANCELLED.name
+"""Enumerations make their names anew at every look."""
+
+
+def known(method: str, error: Exception) -> FerserveError:
+    """The error that a caller is told; one that nobody foresaw is logged, and told as the server's failure."""
+    if isinstance(error, FerserveError):
+        return error
+    log.error("call failed", method=method, exc_info=error)
+    return FerserveError("The server failed on this call. Its log tells more.")
+
+
+class Intake:
+    """The calls of a process. Event loop only.
+
+    Args of the constructor:
+        limits: Bounds of a request.
+        observer: Counts calls.
+
+    Attributes:
+        draining: Set when nothing new may be taken.
+    """
+
+    def __init__(self, limits: RequestLimits, observer: CallObserver) -> None:
+        self._limits = limits
+        self._observer = observer
+        self.draining = asyncio.Event()
+        self._open_count = 0
+        self._taken_count = 0
+        self._idle = asyncio.Event()
+
+    def opened(self, method: str) -> None:
+        """Counts a call that begins."""
+        self._observer.call_started(method)
+        self._open_count += 1
+        self._taken_count += 1
+
+    def check_in(self, metadata: Iterable[tuple[str, str | bytes]]) -> None:
+        """Takes a call in that has begun.
+
+        Args:
+            metadata: Names and values of its headers.
+
+        Raises:
+            DrainingError: Nothing new may be taken.
+            LimitExceededError: There is too much of the metadata.
+        """
+        if self.draining.is_set():
+            raise DrainingError
+        # 32 bytes an entry on top of name and value is HTTP/2's own way to count (RFC 9113, 6.5.2).
+        byte_count = 0
+        for name, value in metadata:
+            byte_count += len(name) + len(value) + 32
+        self._limits.check_metadata(byte_count)
+
+    def ended(self, method: str, code: str, seconds: float | None) -> None:
+        """Counts a call's end, before the caller is told: whoever has seen it finds it counted.
+
+        Args:
+            method: Its name in the metrics.
+            code: Name of its status.
+            seconds: How long it took; None for a stream, which takes as long as its caller likes.
+        """
+        self._observer.call_ended(method, code, seconds)
+
+    def closed(self) -> None:
+        """Lets go of a call, when its caller is told how it ended."""
+        self._open_count -= 1
+        if self._open_count == 0:
+            self._idle.set()
+
+    async def wait_idle(self) -> None:
+        """Returns when no call is open."""
+        if self._open_count:
+            self._idle.clear()
+            await self._idle.wait()
+
+    async def wait_quiet(self, quiet_s: float) -> None:
+        """Returns when no call is open and none came for `quiet_s` seconds.
+
+        gRPC cancels calls that reach it while it stops. Until callers have heard of the drain, calls come.
+        """
+        taken_count = -1
+        while self._open_count or taken_count != self._taken_count:
+            taken_count = self._taken_count
+            await self.wait_idle()
+            await asyncio.sleep(quiet_s)

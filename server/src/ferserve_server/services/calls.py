@@ -1,0 +1,245 @@
+"""Runs the handlers of calls with deadlines, metrics and drain.
+
+A stream of another protocol than gRPC, from intake to its end, without a coroutine that runs with it.
+
+What handlers of calls have in common: intake, deadline, metrics, and errors that become a status.
+
+Plain wrappers around the handlers rather than gRPC interceptors: those cost a chain of calls on every request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import grpc
+
+from ferserve_server.domain.errors import FerserveError
+from ferserve_server.services.call_tracker import CANCELLED, OK, Intake, known
+from ferserve_server.services.status import code_of, trailers_of
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
+
+    from ferserve_server.domain.ports import CallObserver, Clock
+    from ferserve_server.services.limits import RequestLimits
+
+
+class OpenStream:
+    """Event loop only.
+
+    Args of the constructor:
+        intake: Has counted that it begins.
+        method: Its name in the metrics.
+        refusal: See below.
+
+    Attributes:
+        refusal: Why it is to end at once, or None.
+    """
+
+    def __init__(self, intake: Intake, method: str, refusal: FerserveError | None) -> None:
+        self._intake = intake
+        self._method = method
+        self.refusal = refusal
+
+    def count(self, error: BaseException | None) -> FerserveError | None:
+        """Counts how it ends, before the caller is told: with an error, CancelledError if it is gone, or well.
+
+        Returns:
+            The error that the caller is told, or None.
+        """
+        code, told = OK, None
+        if isinstance(error, asyncio.CancelledError):
+            code = CANCELLED
+        elif isinstance(error, Exception):
+            told = known(self._method, error)
+            code = code_of(told).name
+        self._intake.ended(self._method, code, None)
+        return told
+
+    def close(self) -> None:
+        """Lets go of it, when the caller is told."""
+        self._intake.closed()
+
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+Request = TypeVar("Request")
+Response = TypeVar("Response")
+Answer = TypeVar("Answer")
+Sent = TypeVar("Sent")
+
+
+def _protobuf_length(message: Any) -> int:  # noqa: ANN401 - any protobuf message
+    length: int = message.ByteSize()
+    return length
+
+
+class Calls(Intake):
+    """Takes calls in and sees them out. Event loop only.
+
+    Args of the constructor:
+        limits: Bounds of a request.
+        observer: Counts calls.
+        clock: Tells how long they take.
+    """
+
+    def __init__(self, limits: RequestLimits, observer: CallObserver, clock: Clock) -> None:
+        super().__init__(limits, observer)
+        self._clock = clock
+
+    def deadline(self, context: Context) -> float | None:
+        """When the caller stops waiting, on the server's clock, in seconds, or None."""
+        remaining_s = context.time_remaining()
+        # The stubs do not tell that a call without a deadline has none.
+        return None if remaining_s is None else self.deadline_in(remaining_s)  # type: ignore[redundant-expr]
+
+    def deadline_in(self, remaining_s: float) -> float:
+        """The deadline of a caller who waits for so many seconds from now on."""
+        return self._clock.now() + remaining_s
+
+    def unary(
+        self,
+        method: str,
+        handle: Callable[[Request, Context], Awaitable[Response]],
+        *,
+        length: Callable[[Request], int] = _protobuf_length,
+    ) -> Callable[[Request, Context], Awaitable[Response]]:
+        """Wraps the handler of a unary RPC; `length` tells the bytes of a message."""
+
+        async def run(request: Request, context: Context) -> Response:
+            started_at = self._clock.now()
+            self.opened(method)
+            code = OK
+            refusal: FerserveError | None = None
+            try:
+                self.check_in(context.invocation_metadata() or ())
+                self._limits.check_message(length(request))
+                return await handle(request, context)
+            except asyncio.CancelledError:
+                code = CANCELLED
+                raise
+            except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets a status
+                refusal = known(method, error)
+                code = code_of(refusal).name
+            finally:
+                # Before a status is sent, so that whoever has seen it finds it counted.
+                self.ended(method, code, self._clock.now() - started_at)
+                if refusal is None:
+                    self.closed()
+            await self._refuse(context, refusal)
+            raise refusal
+
+        return run
+
+    async def carried(
+        self,
+        method: str,
+        metadata: Iterable[tuple[str, str]],
+        handle: Callable[[], Awaitable[Answer]],
+        send: Callable[[Answer | FerserveError], Awaitable[Sent]],
+    ) -> Sent:
+        """Runs a call that another protocol than gRPC carries.
+
+        Args:
+            method: Its name in the metrics.
+            metadata: Names and values of its headers.
+            handle: Answers; called unless the call is refused.
+            send: Writes the answer, or the error in its place. The call is open until that is done.
+
+        Returns:
+            What `send` returns.
+        """
+        started_at = self._clock.now()
+        self.opened(method)
+        try:
+            code = OK
+            outcome: Answer | FerserveError
+            try:
+                self.check_in(metadata)
+                outcome = await handle()
+            except asyncio.CancelledError:
+                code = CANCELLED
+                raise
+            except Exception as error:  # noqa: BLE001 - as above
+                outcome = known(method, error)
+                code = code_of(outcome).name
+            finally:
+                self.ended(method, code, self._clock.now() - started_at)
+            return await send(outcome)
+        finally:
+            self.closed()
+
+    def open_stream(self, method: str, metadata: Iterable[tuple[str, str]]) -> OpenStream:
+        """Takes in a stream that another protocol than gRPC carries, without a coroutine that runs with it.
+
+        The stream is open, and counted, also if it is refused: see `OpenStream.refusal`.
+
+        Args:
+            method: Its name in the metrics.
+            metadata: Names and values of its headers.
+        """
+        self.opened(method)
+        refusal = None
+        try:
+            self.check_in(metadata)
+        except FerserveError as error:
+            refusal = error
+        return OpenStream(self, method, refusal)
+
+    def stream(
+        self,
+        method: str,
+        handle: Callable[[AsyncIterator[Request], Context], AsyncGenerator[Response, None]],
+        *,
+        length: Callable[[Request], int] | None = _protobuf_length,
+    ) -> Callable[[AsyncIterator[Request], Context], AsyncGenerator[Response, None]]:
+        """Wraps the handler of a bidirectional RPC.
+
+        Args:
+            method: Its name.
+            handle: Answers its messages.
+            length: Tells the bytes of a message; None if `handle` refuses long ones itself.
+        """
+
+        async def run(requests: AsyncIterator[Request], context: Context) -> AsyncGenerator[Response, None]:
+            self.opened(method)
+            code = OK
+            refusal: FerserveError | None = None
+            try:
+                self.check_in(context.invocation_metadata() or ())
+                checked = self._checked(requests, length) if length else requests
+                async with contextlib.aclosing(handle(checked, context)) as answers:
+                    async for answer in answers:
+                        yield answer
+            except (asyncio.CancelledError, GeneratorExit):
+                code = CANCELLED
+                raise
+            except Exception as error:  # noqa: BLE001 - as above
+                refusal = known(method, error)
+                code = code_of(refusal).name
+            finally:
+                self.ended(method, code, None)
+                if refusal is None:
+                    self.closed()
+            if refusal is not None:
+                await self._refuse(context, refusal)
+
+        return run
+
+    async def _checked(
+        self, requests: AsyncIterator[Request], length: Callable[[Request], int]
+    ) -> AsyncIterator[Request]:
+        async for request in requests:
+            self._limits.check_message(length(request))
+            yield request
+
+    async def _refuse(self, context: Context, refusal: FerserveError) -> None:
+        """Sends the status of a call that failed, and only then lets go of it; raises gRPC's AbortError."""
+        try:
+            trailers = tuple(trailers_of(refusal))
+            await context.abort(code_of(refusal), refusal.message, trailing_metadata=trailers)
+        finally:
+            self.closed()

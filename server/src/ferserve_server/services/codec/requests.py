@@ -1,0 +1,233 @@
+"""Requests with face crops, read from their bytes.
+
+A caller sends the same message again and again with other pixels in it. What protobuf has read of such a message
+once is known of all of the same length with the same bytes before the pixels and behind them: a parser comes to
+the same end. Such messages are recognised by these few bytes, and their pixels are used where they lie. Protobuf
+reads all others, and its pixels are two copies away.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
+
+import numpy as np
+from google.protobuf.message import DecodeError
+
+from ferserve.v1 import emotion_service_pb2 as emotion_pb2
+from ferserve.v1 import face_pb2
+from ferserve_server.domain.errors import FerserveError, InvalidRequestError
+from ferserve_server.domain.servable import ModelSpec
+from ferserve_server.pipeline.classify_stream import CropMessage
+from ferserve_server.services.codec import messages
+
+if TYPE_CHECKING:
+    from ferserve_server.domain.face import CropBatch
+    from ferserve_server.domain.ports import Priority
+    from ferserve_server.services.limits import RequestLimits
+
+_DEFAULT_MODEL: Final = ModelSpec()
+
+_MOST_FORMS: Final = 64
+"""Forms that are remembered; with one more all others are forgotten. A caller has one for each number of faces."""
+
+_MOST_FORMS_OF_A_LENGTH: Final = 4
+"""Those that a message may be compared with."""
+
+_LONGEST_FORM_BYTES: Final = 256
+"""Bytes around the pixels; the longest usual ones hold a model's name of 128 characters."""
+
+_VARINT, _LENGTH_DELIMITED = 0, 2
+"""Wire types (https://protobuf.dev/programming-guides/encoding/#structure)."""
+
+_SEQUENCE_ID_TAG: Final = bytes([emotion_pb2.ClassifyStreamRequest.SEQUENCE_ID_FIELD_NUMBER << 3 | _VARINT])
+
+Parsed = TypeVar("Parsed", emotion_pb2.ClassifyFacesRequest, emotion_pb2.ClassifyStreamRequest)
+
+
+class CropRequest(NamedTuple):
+    """What a request with packed crops asks for: `crops` is uint8 [N, H, W, 1], read-only."""
+
+    crops: CropBatch
+    spec: ModelSpec
+    priority: Priority
+
+
+class PictureRequest(NamedTuple):
+    """What a request with crops as encoded pictures asks for."""
+
+    images: list[bytes]
+    spec: ModelSpec
+    priority: Priority
+
+
+class _Form(NamedTuple):
+    """All of a message but its pixels, and what it says."""
+
+    head: bytes
+    tail: bytes
+    shape: tuple[int, ...]
+    spec: ModelSpec
+    priority: Priority
+
+
+class _KnownForms:
+    """The forms of messages that were read before. Event loop only."""
+
+    def __init__(self, faces_field: int, *, above: int = 0) -> None:
+        """Knows none.
+
+        Args:
+            faces_field: Number of the field that holds a PackedFaces.
+            above: Number of the last field that is read apart, before `start`; forms are without it.
+        """
+        self._faces_field = faces_field
+        self._above = above
+        self._by_length: dict[int, list[_Form]] = {}
+        self._count = 0
+
+    def read(self, message: bytes, start: int) -> CropRequest | None:
+        """Reads a message, from `start` on, if it has a known form."""
+        for form in self._by_length.get(len(message) - start, ()):
+            if message.startswith(form.head, start) and message.endswith(form.tail):
+                crops: CropBatch = np.ndarray(form.shape, np.uint8, message, start + len(form.head))
+                return CropRequest(crops, form.spec, form.priority)
+        return None
+
+    def learn(self, message: bytes, start: int, request: CropRequest) -> None:
+        """Remembers the form of a message that was read, if it is a usual one."""
+        pixels = find_pixels(message, start, self._faces_field, above=self._above)
+        if pixels is None:
+            return
+        head, tail = message[start : pixels[0]], message[pixels[1] :]
+        if len(head) + len(tail) > _LONGEST_FORM_BYTES:
+            return
+        length = len(message) - start
+        if self._count >= _MOST_FORMS or len(self._by_length.get(length, ())) >= _MOST_FORMS_OF_A_LENGTH:
+            self._by_length.clear()
+            self._count = 0
+        form = _Form(head, tail, request.crops.shape, request.spec, request.priority)
+        self._by_length.setdefault(length, []).append(form)
+        self._count += 1
+
+
+class CropRequests:
+    """Reads ClassifyFacesRequest and ClassifyStreamRequest. Event loop only."""
+
+    def __init__(self, limits: RequestLimits) -> None:
+        self._limits = limits
+        self._calls = _KnownForms(emotion_pb2.ClassifyFacesRequest.PACKED_FIELD_NUMBER)
+        self._stream_messages = _KnownForms(
+            emotion_pb2.ClassifyStreamRequest.FACES_FIELD_NUMBER,
+            above=emotion_pb2.ClassifyStreamRequest.SEQUENCE_ID_FIELD_NUMBER,
+        )
+
+    def read_call(self, message: bytes) -> CropRequest | PictureRequest:
+        """Reads a ClassifyFacesRequest.
+
+        Raises:
+            InvalidRequestError: MESSAGE_UNREADABLE, or what `wire` says of its fields.
+        """
+        known = self._calls.read(message, 0)
+        if known is not None:
+            return known
+        request = self._parse_call(message)
+        if isinstance(request, CropRequest):
+            self._calls.learn(message, 0, request)
+        return request
+
+    def read_stream_message(self, message: bytes) -> CropMessage:
+        """Reads a ClassifyStreamRequest; one that says nothing of use is refused in its place.
+
+        Raises:
+            LimitExceededError: MESSAGE_TOO_LARGE.
+            InvalidRequestError: MESSAGE_UNREADABLE; not even its place is known.
+        """
+        self._limits.check_message(len(message))
+        sequence_id, start = leading_sequence_id(message)
+        request = self._stream_messages.read(message, start)
+        if request is not None:
+            return CropMessage(sequence_id, *request)
+        parsed = _parsed(emotion_pb2.ClassifyStreamRequest, message)
+        try:
+            crops = messages.parse_packed(parsed.faces, self._limits, "faces")
+            request = CropRequest(crops, _spec_of(parsed), messages.parse_priority(parsed.priority))
+        except FerserveError as error:
+            return CropMessage.refused(parsed.sequence_id, error)
+        self._stream_messages.learn(message, start, request)
+        return CropMessage(parsed.sequence_id, *request)
+
+    def _parse_call(self, message: bytes) -> CropRequest | PictureRequest:
+        parsed = _parsed(emotion_pb2.ClassifyFacesRequest, message)
+        spec, priority = _spec_of(parsed), messages.parse_priority(parsed.priority)
+        if parsed.WhichOneof("faces") == "encoded":
+            images = list(parsed.encoded.images)
+            self._limits.check_face_count(len(images), "encoded.images")
+            return PictureRequest(images, spec, priority)
+        return CropRequest(messages.parse_packed(parsed.packed, self._limits, "packed"), spec, priority)
+
+
+def find_pixels(message: bytes, start: int, faces_field: int, *, above: int = 0) -> tuple[int, int] | None:
+    """Where the pixels of a message lie.
+
+    Args:
+        message: What protobuf has read without an error.
+        start: Where the fields begin that are searched.
+        faces_field: Number of the field that holds a PackedFaces.
+        above: Their numbers must be above this one.
+
+    Returns:
+        Their first byte and the one behind the last; None if the fields, of the message or of PackedFaces, do not
+        stand in rising order, each once, as all libraries write them, or if there are no pixels.
+    """
+    faces = _find(message, start, len(message), faces_field, above=above)
+    return faces and _find(message, *faces, face_pb2.PackedFaces.PIXELS_FIELD_NUMBER)
+
+
+def leading_sequence_id(message: bytes) -> tuple[int, int]:
+    """The number that a ClassifyStreamRequest begins with, and where the rest begins; 0 and 0 without one."""
+    if message[:1] != _SEQUENCE_ID_TAG:
+        return 0, 0
+    try:
+        sequence_id, start = _varint(message, 1)
+    except IndexError:
+        return 0, 0
+    # Ten bytes and more are of numbers below 0, or of none at all: protobuf knows.
+    return (sequence_id, start) if start <= 10 else (0, 0)
+
+
+def _find(message: bytes, at: int, end: int, wanted: int, *, above: int = 0) -> tuple[int, int] | None:
+    found = None
+    while at < end:
+        tag, at = _varint(message, at)
+        number, wire_type = tag >> 3, tag & 7
+        if number <= above or wire_type not in {_VARINT, _LENGTH_DELIMITED}:
+            return None
+        value, begin = _varint(message, at)
+        at = begin if wire_type == _VARINT else begin + value
+        if number == wanted and wire_type == _LENGTH_DELIMITED:
+            found = begin, at
+        above = number
+    return found
+
+
+def _varint(message: bytes, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while (byte := message[at]) >= 0x80:
+        value |= (byte & 0x7F) << shift
+        shift += 7
+        at += 1
+    return value | byte << shift, at + 1
+
+
+def _parsed(kind: type[Parsed], message: bytes) -> Parsed:
+    try:
+        return kind.FromString(message)
+    except DecodeError:
+        name = kind.DESCRIPTOR.full_name
+        raise InvalidRequestError(
+            "MESSAGE_UNREADABLE", f"These bytes are no {name}. Send one as the service's proto has it.", field=""
+        ) from None
+
+
+def _spec_of(parsed: emotion_pb2.ClassifyFacesRequest | emotion_pb2.ClassifyStreamRequest) -> ModelSpec:
+    return messages.parse_spec(parsed.model) if parsed.HasField("model") else _DEFAULT_MODEL

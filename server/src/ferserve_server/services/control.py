@@ -1,0 +1,203 @@
+"""Calls that change what is in force: who may make them, and what each does."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+from typing import TYPE_CHECKING, Final, Protocol
+
+import structlog
+
+from ferserve_server.domain.control_errors import ControlDisabledError, ControlUnauthenticatedError
+from ferserve_server.domain.errors import InvalidRequestError
+from ferserve_server.services.codec import messages
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Iterable
+    from pathlib import Path
+
+    from ferserve_server.domain.models import ModelChanges
+    from ferserve_server.domain.servable import ModelStatus
+
+    Metadata = Iterable[tuple[str, str | bytes]]
+
+log = structlog.get_logger(__name__)
+
+_SCHEME: Final = b"bearer "
+
+
+class TokenFileError(Exception):
+    """The file of the token cannot be used; the text says why."""
+
+
+def read_token(path: Path | None) -> bytes | None:
+    """Reads the token that control calls must carry, without space around it; None if no file is named.
+
+    Raises:
+        TokenFileError: It cannot be read, or holds nothing.
+    """
+    if path is None:
+        return None
+    try:
+        token = path.read_bytes().strip()
+    except OSError as error:
+        raise TokenFileError(f"control_token_file {path} cannot be read: {error.strerror}") from error
+    if not token:
+        raise TokenFileError(f"control_token_file {path} is empty; put a token into it")
+    return token
+
+
+class ControlAuthorizer:
+    """Who may make control calls at one address. Thread-safe.
+
+    Args of the constructor:
+        is_open: Whether such calls are taken at all.
+        elsewhere: Whether they are taken at another address; callers are told.
+        token: What they must carry, or None for nothing.
+    """
+
+    def __init__(self, *, is_open: bool, elsewhere: bool = False, token: bytes | None = None) -> None:
+        self._is_open = is_open
+        self._elsewhere = elsewhere
+        self._token = token
+
+    def check(self, metadata: Metadata) -> None:
+        """Lets a call in.
+
+        Args:
+            metadata: Names and values of the call's metadata, or of its HTTP headers.
+
+        Raises:
+            ControlDisabledError: Such calls are not taken here.
+            ControlUnauthenticatedError: The token is missing or another.
+        """
+        if not self._is_open:
+            raise ControlDisabledError(elsewhere=self._elsewhere)
+        if self._token is None:
+            return
+        for name, value in metadata:
+            if name.lower() != "authorization":
+                continue
+            shown = value if isinstance(value, bytes) else value.encode("utf-8", "surrogateescape")
+            # Takes as long for a token that is nearly right as for one that is not.
+            token = shown[len(_SCHEME) :].strip()
+            if shown[: len(_SCHEME)].lower() == _SCHEME and hmac.compare_digest(token, self._token):
+                return
+        raise ControlUnauthenticatedError
+
+
+class ControlSettings(Protocol):
+    """The settings that matter here, named as there."""
+
+    @property
+    def control_listen(self) -> str:
+        """The address of control calls, or "off"."""
+
+    @property
+    def control_on_main(self) -> bool:
+        """Whether they are taken at the addresses of the service."""
+
+    @property
+    def control_token_file(self) -> Path | None:
+        """The file with the token that they must carry."""
+
+
+def build_control(settings: ControlSettings, models: ModelChanges) -> tuple[ModelControl, ModelControl]:
+    """Makes control for the addresses of the service, and for the address of its own.
+
+    Raises:
+        TokenFileError: The file of the token cannot be used.
+    """
+    token = read_token(settings.control_token_file)
+    own_address = settings.control_listen != "off"
+    main = ControlAuthorizer(is_open=settings.control_on_main, elsewhere=own_address, token=token)
+    own = ControlAuthorizer(is_open=own_address, token=token)
+    return ModelControl(models, main), ModelControl(models, own)
+
+
+class ModelControl:
+    """Executes control calls of every interface. Event loop only.
+
+    Every method takes the call's metadata first, raises the errors of `ControlAuthorizer.check`, and returns the
+    model as it is afterwards.
+    """
+
+    def __init__(self, models: ModelChanges, door: ControlAuthorizer) -> None:
+        self._models = models
+        self._door = door
+        self._running: set[asyncio.Task[object]] = set()
+
+    async def load(self, metadata: Metadata, name: str, version: int) -> ModelStatus:
+        """Loads a version; see `ModelManager.load`."""
+        self._admit(metadata, "load", name, version=_version(version))
+        return await self._done(name, self._models.load(name, version))
+
+    async def look(self, metadata: Metadata, name: str) -> ModelStatus:
+        """Looks into the model folder now, and loads what the policies want.
+
+        Raises:
+            ModelNotFoundError: There is no such model afterwards.
+            FerserveError: None of its versions is ready; that of the newest one.
+        """
+        self._admit(metadata, "look", name)
+        model = await self._done(name, self._models.refresh())
+        if model.serving_version is None and model.versions and model.versions[0].failure is not None:
+            raise model.versions[0].failure
+        return model
+
+    async def unload(self, metadata: Metadata, name: str, version: int) -> ModelStatus:
+        """Lets a version go; see `ModelManager.unload`."""
+        self._admit(metadata, "unload", name, version=_version(version))
+        return await self._done(name, self._models.unload(name, version))
+
+    async def set_alias(self, metadata: Metadata, name: str, alias: str, version: int | None) -> ModelStatus:
+        """Sets an alias, or removes it (None); see `ModelManager.set_alias`."""
+        if version is not None:
+            _version(version)
+        self._admit(metadata, "set_alias", name, alias=messages.parse_alias(alias, "alias"), version=version)
+        return await self._done(name, self._models.set_alias(name, alias, version))
+
+    async def promote(self, metadata: Metadata, name: str, version: int) -> ModelStatus:
+        """Promotes the canary; 0 is whichever it is. See `ModelManager.promote`."""
+        wanted = _version(version) if version else None
+        self._admit(metadata, "promote", name, version=wanted)
+        return await self._done(name, self._models.promote(name, wanted))
+
+    async def roll_back(self, metadata: Metadata, name: str, version: int) -> ModelStatus:
+        """Takes a version back; 0 is whichever is to go. See `ModelManager.roll_back`."""
+        wanted = _version(version) if version else None
+        self._admit(metadata, "roll_back", name, version=wanted)
+        return await self._done(name, self._models.roll_back(name, wanted))
+
+    def _admit(self, metadata: Metadata, action: str, name: str, **facts: object) -> None:
+        try:
+            self._door.check(metadata)
+        except (ControlDisabledError, ControlUnauthenticatedError) as error:
+            log.warning("control call refused", action=action, reason=error.reason)
+            raise
+        messages.parse_model_name(name, "name")
+        log.info("control call", action=action, model=name, **facts)
+
+    async def _done(self, name: str, work: Coroutine[object, object, None]) -> ModelStatus:
+        """Sees work to its end, also if the caller leaves: half a load would be one for ever."""
+        task: asyncio.Task[object] = asyncio.get_running_loop().create_task(work)
+        self._running.add(task)
+        task.add_done_callback(self._ended)
+        await asyncio.shield(task)
+        return self._models.model(name)
+
+    def _ended(self, task: asyncio.Task[object]) -> None:
+        self._running.discard(task)
+        if not task.cancelled():
+            task.exception()  # the caller has it, or has left
+
+
+def _version(version: int) -> int:
+    if version < 1:
+        raise InvalidRequestError(
+            "OPTION_OUT_OF_RANGE",
+            f"version: {version} is not allowed; use 1 or more.",
+            field="version",
+            value=version,
+        )
+    return version

@@ -1,0 +1,246 @@
+"""EmotionService: from messages to use cases and back."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING
+
+import grpc
+
+from ferserve.v1 import emotion_service_pb2 as emotion_pb2
+from ferserve_server.domain.errors import DrainingError, FerserveError, InvalidRequestError
+from ferserve_server.pipeline.classify_stream import CropSequence, CropStream
+from ferserve_server.pipeline.stream_frames import Dropped, Frame, FrameStream, FrameStreamConfig
+from ferserve_server.services.codec import messages, responses
+from ferserve_server.services.codec.requests import CropRequest, CropRequests
+from ferserve_server.services.health import EMOTION_SERVICE
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
+
+    from ferserve_server.domain.face import DetectionOptions
+    from ferserve_server.domain.ports import CallObserver, Clock
+    from ferserve_server.domain.servable import ServableId
+    from ferserve_server.pipeline.analyze_images import AnalyzeImages
+    from ferserve_server.pipeline.classify_faces import ClassifyFaces
+    from ferserve_server.pipeline.classify_stream import CropAnswer
+    from ferserve_server.pipeline.stream_frames import FrameAnswer, StreamLimits
+    from ferserve_server.services.calls import Calls, Context
+    from ferserve_server.services.limits import RequestLimits
+
+
+class EmotionServicer:
+    """Implements `ferserve.v1.EmotionService`. Event loop only."""
+
+    def __init__(  # noqa: PLR0913 - its collaborators, each a port or a value
+        self,
+        calls: Calls,
+        classify: ClassifyFaces,
+        analyze: AnalyzeImages,
+        *,
+        limits: RequestLimits,
+        stream_limits: StreamLimits,
+        detection: DetectionOptions,
+        observer: CallObserver,
+        clock: Clock,
+    ) -> None:
+        self._calls = calls
+        self._classify = classify
+        self._analyze = analyze
+        self._limits = limits
+        self._stream_limits = stream_limits
+        self._detection = detection
+        self._observer = observer
+        self._clock = clock
+        self._requests = CropRequests(limits)
+        self.ClassifyFaces = calls.unary("ClassifyFaces", self._classify_faces, length=len)
+        self.AnalyzeImages = calls.unary("AnalyzeImages", self._analyze_images)
+        self.StreamFrames = calls.stream("StreamFrames", self._stream_frames)
+        self.ClassifyStream = calls.stream("ClassifyStream", self._classify_stream, length=None)
+
+    def handlers(self) -> grpc.GenericRpcHandler:
+        """Its RPCs for a gRPC server; those that classify crops take and give bytes."""
+        unary, stream = grpc.unary_unary_rpc_method_handler, grpc.stream_stream_rpc_method_handler
+        return grpc.method_handlers_generic_handler(
+            EMOTION_SERVICE,
+            {
+                "ClassifyFaces": unary(self.ClassifyFaces),
+                "ClassifyStream": stream(self.ClassifyStream),
+                "AnalyzeImages": unary(
+                    self.AnalyzeImages,
+                    emotion_pb2.AnalyzeImagesRequest.FromString,
+                    emotion_pb2.AnalyzeImagesResponse.SerializeToString,
+                ),
+                "StreamFrames": stream(
+                    self.StreamFrames,
+                    emotion_pb2.StreamFramesRequest.FromString,
+                    emotion_pb2.StreamFramesResponse.SerializeToString,
+                ),
+            },
+        )
+
+    async def classify_faces(self, message: bytes, deadline: float | None) -> bytes:
+        """Answers a ClassifyFacesRequest with a ClassifyFacesResponse.
+
+        Args:
+            message: The request.
+            deadline: When the answer must be there, on the server's clock, in seconds, or None.
+
+        Raises:
+            FerserveError: It cannot be read, or the faces were not taken.
+        """
+        started_at = self._clock.now()
+        request = self._requests.read_call(message)
+        spec, priority = request.spec, request.priority
+        if isinstance(request, CropRequest):
+            answer = await self._classify.packed(request.crops, spec, deadline=deadline, priority=priority)
+        else:
+            answer = await self._classify.encoded(request.images, spec, deadline=deadline, priority=priority)
+        return responses.format_call_answer(answer, self._clock.now() - started_at)
+
+    def _classify_faces(self, message: bytes, context: Context) -> Awaitable[bytes]:
+        return self.classify_faces(message, self._calls.deadline(context))
+
+    async def _analyze_images(
+        self, request: emotion_pb2.AnalyzeImagesRequest, context: Context
+    ) -> emotion_pb2.AnalyzeImagesResponse:
+        started_at = self._clock.now()
+        spec = messages.parse_spec(request.model)
+        priority = messages.parse_priority(request.priority)
+        options = messages.parse_detection(request.detection, self._detection, self._limits)
+        images = list(request.images)
+        self._limits.check_image_count(len(images))
+        answer = await self._analyze(
+            images, spec, options, deadline=self._calls.deadline(context), priority=priority
+        )
+        response = emotion_pb2.AnalyzeImagesResponse(
+            labels=answer.labels, servable=messages.format_servable(answer.servable)
+        )
+        for result in answer.results:
+            if isinstance(result, FerserveError):
+                response.results.add(failure=messages.format_failure(result))
+            else:
+                response.results.add(analysis=messages.format_analysis(result))
+        response.timing.CopyFrom(messages.format_timing(answer, self._clock.now() - started_at))
+        return response
+
+    async def _stream_frames(
+        self, requests: AsyncIterator[emotion_pb2.StreamFramesRequest], context: Context
+    ) -> AsyncGenerator[emotion_pb2.StreamFramesResponse, None]:
+        del context
+        config = await self._read_config(requests)
+        stream = FrameStream(self._analyze, config, self._stream_limits, self._calls.draining)
+        last: ServableId | None = None
+        async with contextlib.aclosing(stream.run(_frames(requests))) as answered:
+            async for answer in answered:
+                response, last = self._format_frame(answer, last)
+                yield response
+
+    async def _read_config(self, requests: AsyncIterator[emotion_pb2.StreamFramesRequest]) -> FrameStreamConfig:
+        first = await self._first(requests)
+        if first is None or first.WhichOneof("message") != "config":
+            raise InvalidRequestError(
+                "STREAM_CONFIG_REQUIRED", "The first message of the stream must be its config.", field="config"
+            )
+        try:
+            return FrameStreamConfig(
+                messages.parse_spec(first.config.model),
+                messages.parse_policy(first.config.overload_policy),
+                messages.parse_detection(first.config.detection, self._detection, self._limits),
+            )
+        except InvalidRequestError as error:
+            error.field = f"config.{error.field}"
+            raise
+
+    async def _first(
+        self, requests: AsyncIterator[emotion_pb2.StreamFramesRequest]
+    ) -> emotion_pb2.StreamFramesRequest | None:
+        """Waits for the first message, but not longer than the server takes any."""
+        reading = asyncio.ensure_future(anext(aiter(requests), None))
+        draining = asyncio.ensure_future(self._calls.draining.wait())
+        try:
+            await asyncio.wait((reading, draining), return_when=asyncio.FIRST_COMPLETED)
+            if not reading.done():
+                raise DrainingError(last_sequence_id=-1)
+            return reading.result()
+        finally:
+            reading.cancel()
+            draining.cancel()
+
+    def _format_frame(
+        self, answer: FrameAnswer, last: ServableId | None
+    ) -> tuple[emotion_pb2.StreamFramesResponse, ServableId | None]:
+        response = emotion_pb2.StreamFramesResponse(sequence_id=answer.sequence_id)
+        match answer.outcome:
+            case Dropped(newer_sequence_id=newer):
+                response.dropped.newer_sequence_id = newer
+                self._observer.stream_answered("StreamFrames", "dropped")
+            case FerserveError() as error:
+                response.failure.CopyFrom(messages.format_failure(error))
+                self._observer.stream_answered("StreamFrames", "failed")
+            case analyses:
+                (result,) = analyses.results
+                if isinstance(result, FerserveError):
+                    response.failure.CopyFrom(messages.format_failure(result))
+                    self._observer.stream_answered("StreamFrames", "failed")
+                    return response, last
+                response.analysis.CopyFrom(messages.format_analysis(result))
+                response.servable.CopyFrom(messages.format_servable(analyses.servable))
+                response.timing.CopyFrom(messages.format_timing(analyses, None))
+                if analyses.servable != last:
+                    response.labels.extend(analyses.labels)
+                    last = analyses.servable
+                self._observer.stream_answered("StreamFrames", "result")
+        return response, last
+
+    @property
+    def max_unanswered(self) -> int:
+        """Bound on the answers of a stream that are due."""
+        return self._stream_limits.max_unanswered
+
+    def crop_sequence(self) -> CropSequence[bytes, bytes]:
+        """Reads the messages of one ClassifyStream, and writes their answers."""
+        return CropSequence(
+            self._classify,
+            read=self._requests.read_stream_message,
+            write=_CropAnswerWriter(self._observer).write,
+        )
+
+    def _classify_stream(self, messages: AsyncIterator[bytes], context: Context) -> AsyncGenerator[bytes, None]:
+        del context
+        stream = CropStream(
+            self.crop_sequence(),
+            max_unanswered=self.max_unanswered,
+            draining=self._calls.draining,
+        )
+        return stream.run(messages)
+
+
+class _CropAnswerWriter:
+    """Writes the answers of one ClassifyStream; the names of the classes when they are new to the caller."""
+
+    def __init__(self, observer: CallObserver) -> None:
+        self._observer = observer
+        self._last: ServableId | None = None
+
+    def write(self, answer: CropAnswer) -> bytes:
+        outcome = answer.outcome
+        if not isinstance(outcome, FerserveError) and outcome.faces.failures:
+            outcome = next(iter(outcome.faces.failures.values()))
+        if isinstance(outcome, FerserveError):
+            self._observer.stream_answered("ClassifyStream", "failed")
+            return responses.format_stream_failure(answer.sequence_id, outcome)
+        self._observer.stream_answered("ClassifyStream", "result")
+        changed = outcome.servable != self._last
+        self._last = outcome.servable
+        return responses.format_stream_answer(answer.sequence_id, outcome, with_labels=changed)
+
+
+async def _frames(requests: AsyncIterator[emotion_pb2.StreamFramesRequest]) -> AsyncIterator[Frame]:
+    async for request in requests:
+        if request.WhichOneof("message") != "frame":
+            raise InvalidRequestError(
+                "STREAM_CONFIG_REPEATED", "After the config every message must be a frame.", field="frame"
+            )
+        yield Frame(request.frame.sequence_id, request.frame.image)

@@ -1,0 +1,1 @@
+"""Records and exports metrics and logs."""

@@ -1,0 +1,120 @@
+"""The metrics of several processes as one: counts of calls and pictures are sums over all of them."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import Metric
+from prometheus_client.registry import RestrictedRegistry
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterable, Iterator
+
+    from ferserve_server.telemetry.metrics import Metrics
+
+    Row = list[Any]
+    Key = tuple[str, tuple[tuple[str, str], ...]]
+
+
+def write_series(metrics: Metrics) -> list[Row]:
+    """What a process that takes calls in has counted so far: rows of family, is a gauge, name, labels, value."""
+    metrics.write_held_back()
+    collectors = (
+        metrics.requests,
+        metrics.request_seconds,
+        metrics.requests_in_progress,
+        metrics.rejections,
+        metrics.stream_answers,
+        metrics.decode_seconds,
+        metrics.detect_seconds,
+        metrics.detected_faces,
+        metrics.image_failures,
+    )
+    return [
+        [family.name, family.type == "gauge", sample.name, sample.labels, sample.value]
+        for collector in collectors
+        for family in collector.collect()
+        for sample in family.samples
+    ]
+
+
+class MergedRegistry(CollectorRegistry):
+    """A registry's metrics with those of other processes added. Thread-safety: any thread.
+
+    What a process counted stays in the sums when it is gone, so that no counter goes backwards; its gauges do not.
+    """
+
+    def __init__(self, base: CollectorRegistry) -> None:
+        super().__init__()
+        self._base = base
+        self._lock = threading.Lock()
+        self._live: dict[Hashable, list[Row]] = {}
+        self._gone: dict[str, dict[Key, float]] = {}
+
+    def update(self, process: Hashable, series: list[Row]) -> None:
+        """Takes in all that a process has counted so far, as `write_series` has it."""
+        with self._lock:
+            self._live[process] = series
+
+    def ended(self, process: Hashable) -> None:
+        """A process is gone."""
+        with self._lock:
+            for family, is_gauge, name, labels, value in self._live.pop(process, ()):
+                if not is_gauge:
+                    sums = self._gone.setdefault(family, {})
+                    key = _key(name, labels)
+                    sums[key] = sums.get(key, 0.0) + value
+
+    def collect(self) -> Iterator[Metric]:
+        """All metrics, summed."""
+        others = self._others()
+        for family in self._base.collect():
+            added = others.get(family.name)
+            yield family if added is None else _sum(family, added)
+
+    def restricted_registry(self, names: Iterable[str]) -> _Restricted:
+        """The samples of these names alone, as a scrape with `name[]` asks for."""
+        return _Restricted(self, frozenset(names))
+
+    def _others(self) -> dict[str, dict[Key, float]]:
+        with self._lock:
+            others = {family: dict(sums) for family, sums in self._gone.items()}
+            for series in self._live.values():
+                for family, _, name, labels, value in series:
+                    sums = others.setdefault(family, {})
+                    key = _key(name, labels)
+                    sums[key] = sums.get(key, 0.0) + value
+        return others
+
+
+class _Restricted(RestrictedRegistry):
+    def __init__(self, registry: MergedRegistry, names: frozenset[str]) -> None:
+        super().__init__(names, registry)
+        self._merged = registry
+        self._wanted = names
+
+    def collect(self) -> Iterator[Metric]:
+        for family in self._merged.collect():
+            kept = [sample for sample in family.samples if sample.name in self._wanted]
+            if kept:
+                restricted = Metric(family.name, family.documentation, family.type)
+                restricted.samples = kept
+                yield restricted
+
+
+def _key(name: str, labels: dict[str, str]) -> Key:
+    return name, tuple(sorted(labels.items()))
+
+
+def _sum(family: Metric, added: dict[Key, float]) -> Metric:
+    # In the order in which they came: the buckets of one histogram belong together, rising.
+    sums = {_key(sample.name, sample.labels): (sample.labels, sample.value) for sample in family.samples}
+    for key, value in added.items():
+        labels, own = sums.get(key, (dict(key[1]), 0.0))
+        sums[key] = labels, own + value
+    summed = Metric(family.name, family.documentation, family.type)
+    for (name, _), (labels, value) in sums.items():
+        summed.add_sample(name, labels, value)
+    return summed

@@ -1,1 +1,0 @@
-"""What the interfaces of others share: their messages, the faces in their tensors, their statistics."""

@@ -1,1 +1,0 @@
-"""JSON over HTTP: pictures for people with curl, probes, and the REST form of the Open Inference Protocol."""

@@ -1,1 +1,0 @@
-"""TensorFlow Serving's interface, for face crops."""

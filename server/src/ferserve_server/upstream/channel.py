@@ -1,0 +1,125 @@
+"""The channel to a model tier: load balancing, health and tries again are gRPC's own."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import grpc
+
+from ferserve_server.services.health import EMOTION_SERVICE, MODEL_SERVICE
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_KEEPALIVE_MS: Final = (20_000, 10_000)
+"""Pause after which a server is asked whether it lives, and how long it has to say so, which gRPC does on threads
+of its own. Servers of ours allow a question every 10 s. While data flow gRPC asks by itself, to measure the line,
+and waits a minute for that answer, in which it asks nothing else: so that time is set as well."""
+
+_RECONNECT_MS: Final = (100, 1_000)
+"""First and longest wait between two tries to connect. gRPC's own longest is two minutes."""
+
+_CONNECT_MS: Final = 5_000
+"""How long one try may take. A server that is there answers in two round trips, four with TLS."""
+
+_RETRY_BUFFER_BYTES: Final = 256 * 2**20
+"""A call whose message does not fit is never tried again. gRPC's own 256 KiB are fewer than 128 faces have."""
+
+
+class UpstreamFilesError(Exception):
+    """A PEM file for the connection to the model tier cannot be used; the text says which."""
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamTls:
+    """PEM files: the authorities that vouch for the tier's servers, and this server's identity, if they ask."""
+
+    authorities: Path
+    certificate: Path | None = None
+    key: Path | None = None
+
+    def credentials(self) -> grpc.ChannelCredentials:
+        """Reads the files.
+
+        Raises:
+            UpstreamFilesError: One cannot be read.
+        """
+        try:
+            return grpc.ssl_channel_credentials(
+                self.authorities.read_bytes(),
+                self.key.read_bytes() if self.key else None,
+                self.certificate.read_bytes() if self.certificate else None,
+            )
+        except OSError as error:
+            raise UpstreamFilesError(f"TLS file {error.filename} cannot be read: {error.strerror}") from error
+
+
+def open_channel(target: str, max_attempts: int, tls: UpstreamTls | None) -> grpc.aio.Channel:
+    """Opens the channel; whoever asks for it closes it. It connects by itself.
+
+    Args:
+        target: A gRPC target.
+        max_attempts: Tries of one call, the first included, 1 to 5.
+        tls: For TLS, or None.
+
+    Raises:
+        UpstreamFilesError: A file of `tls` cannot be read.
+    """
+    options = channel_options(max_attempts)
+    if tls is None:
+        return grpc.aio.insecure_channel(target, options)
+    return grpc.aio.secure_channel(target, tls.credentials(), options)
+
+
+def channel_options(max_attempts: int) -> list[tuple[str, Any]]:
+    """The channel's arguments. Pure."""
+    every_ms, answer_ms = _KEEPALIVE_MS
+    first_ms, longest_ms = _RECONNECT_MS
+    return [
+        ("grpc.service_config", json.dumps(service_config(max_attempts))),
+        # What DNS says of a service counts, not what it may have put beside it for clients of others.
+        ("grpc.service_config_disable_resolution", 1),
+        ("grpc.enable_retries", 1),
+        ("grpc.per_rpc_retry_buffer_size", _RETRY_BUFFER_BYTES),
+        ("grpc.use_local_subchannel_pool", 1),
+        ("grpc.max_send_message_length", -1),
+        ("grpc.max_receive_message_length", -1),
+        ("grpc.keepalive_time_ms", every_ms),
+        ("grpc.keepalive_timeout_ms", answer_ms),
+        ("grpc.http2.ping_timeout_ms", answer_ms),
+        ("grpc.initial_reconnect_backoff_ms", first_ms),
+        ("grpc.min_reconnect_backoff_ms", _CONNECT_MS),
+        ("grpc.max_reconnect_backoff_ms", longest_ms),
+        # A server that was replaced has another address; DNS is asked when a connection ends, at most so often.
+        ("grpc.dns_min_time_between_resolutions_ms", longest_ms),
+    ]
+
+
+def service_config(max_attempts: int) -> dict[str, Any]:
+    """How calls are spread and tried again (https://github.com/grpc/grpc/blob/master/doc/service_config.md). Pure.
+
+    Only UNAVAILABLE is tried again: a full queue must not get the same work twice. When 50 tries more have failed
+    than succeeded no call is tried again until that is made up, so that a tier in trouble does not get all calls
+    several times.
+    """
+    config: dict[str, Any] = {
+        "loadBalancingConfig": [{"round_robin": {}}],
+        "healthCheckConfig": {"serviceName": EMOTION_SERVICE},
+    }
+    if max_attempts > 1:
+        config["methodConfig"] = [
+            {
+                "name": [{"service": EMOTION_SERVICE}, {"service": MODEL_SERVICE}],
+                "retryPolicy": {
+                    "maxAttempts": max_attempts,
+                    "initialBackoff": "0.02s",
+                    "maxBackoff": "0.5s",
+                    "backoffMultiplier": 2,
+                    "retryableStatusCodes": ["UNAVAILABLE"],
+                },
+            }
+        ]
+        config["retryThrottling"] = {"maxTokens": 100, "tokenRatio": 1}
+    return config

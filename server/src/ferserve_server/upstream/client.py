@@ -1,0 +1,90 @@
+"""The servers of a model tier over gRPC. Implements `domain.upstream.ModelTier`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import grpc
+import structlog
+
+from ferserve.v1 import emotion_service_pb2_grpc, model_service_pb2_grpc
+from ferserve.v1 import model_service_pb2 as model_pb2
+from ferserve_server.domain.errors import FerserveError
+from ferserve_server.upstream.codec import read_batch_answer, read_model, write_batch
+from ferserve_server.upstream.status import read_refusal
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable
+
+    from ferserve_server.domain.face import CropBatch
+    from ferserve_server.domain.ports import Priority
+    from ferserve_server.domain.servable import ModelSpec, ModelStatus
+    from ferserve_server.domain.upstream import TierAnswer
+
+log = structlog.get_logger(__name__)
+
+_ASK_TIMEOUT_S: Final = 5.0
+"""Longest wait for a page of models: they are told from memory."""
+
+_DOWN: Final = (grpc.ChannelConnectivity.TRANSIENT_FAILURE, grpc.ChannelConnectivity.SHUTDOWN)
+
+
+class GrpcModelTier:
+    """Calls the servers behind one channel; the channel spreads the calls. Event loop only.
+
+    Args of the constructor:
+        channel: As `channel.open_channel` opens it; closed by whoever opened it.
+    """
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._channel = channel
+        self._emotion: Any = emotion_service_pb2_grpc.EmotionServiceStub(channel)  # type: ignore[no-untyped-call]  # generated
+        self._models: Any = model_service_pb2_grpc.ModelServiceStub(channel)  # type: ignore[no-untyped-call]  # as above
+
+    async def classify(
+        self, crops: CropBatch, spec: ModelSpec, priority: Priority, timeout_s: float
+    ) -> TierAnswer:
+        """Has a batch scored; see `domain.upstream.ModelTier`."""
+        request = write_batch(crops, spec, priority)
+        return read_batch_answer(await _answer(self._emotion.ClassifyFaces(request, timeout=timeout_s)))
+
+    async def models(self) -> tuple[ModelStatus, ...]:
+        """Every model; see `domain.upstream.ModelTier`."""
+        found: dict[str, ModelStatus] = {}
+        token = ""
+        while True:
+            request = model_pb2.ListModelsRequest(page_token=token)
+            page = await _answer(self._models.ListModels(request, timeout=_ASK_TIMEOUT_S))
+            for model in page.models:
+                found[model.name] = read_model(model)
+            token = page.next_page_token
+            if not token:
+                return tuple(found[name] for name in sorted(found))
+
+    async def reachable(self) -> AsyncIterator[bool]:
+        """Tells whether the channel has a server that says it is ready; see `domain.upstream.ModelTier`.
+
+        While it connects, what was said last holds: a connection that is made anew in a moment is no news.
+        """
+        said: bool | None = None
+        while True:
+            state = self._channel.get_state(try_to_connect=True)
+            now = state is grpc.ChannelConnectivity.READY
+            if now is not said and (now or said is None or state in _DOWN):
+                yield now
+                said = now
+            if state is grpc.ChannelConnectivity.SHUTDOWN:
+                return
+            await self._channel.wait_for_state_change(state)
+
+
+async def _answer(call: Awaitable[Any]) -> Any:  # noqa: ANN401 - a message, which the stubs leave untyped
+    try:
+        return await call
+    except grpc.aio.AioRpcError as error:
+        refusal = read_refusal(error)
+        if type(refusal) is FerserveError:  # the caller is told that the log tells more
+            log.error(  # noqa: TRY400 - no trace to show: it happened there
+                "model tier failed", code=error.code().name, details=error.details()
+            )
+        raise refusal from None

@@ -1,0 +1,206 @@
+"""Executes batches on upstream servers.
+
+A version that other servers run, as the batcher sees it.
+
+Runs batches on other servers: each is one call to the model tier, several at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from typing import TYPE_CHECKING, NoReturn
+
+import numpy as np
+import structlog
+
+from ferserve_server.domain.errors import DeadlineExpiredError, FerserveError, UnsupportedError
+from ferserve_server.domain.upstream_errors import UpstreamUnavailableError
+from ferserve_server.scheduler import recovery
+from ferserve_server.scheduler.gathering import BatchOutcome, copy_rows, leave_out_unwanted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from ferserve_server.domain.face import CropBatch
+    from ferserve_server.domain.ports import Clock, Priority
+    from ferserve_server.domain.servable import ModelDescription, ModelSpec, Precision, ServableId
+    from ferserve_server.domain.upstream import ModelTier, TierAnswer
+    from ferserve_server.scheduler.entry import Batch
+    from ferserve_server.scheduler.runner import RunnerListener
+
+
+class UpstreamServable:
+    """Implements `domain.ports.Servable` as far as there is anything of it here: who it is, and what it takes.
+
+    Batches go through `runner.UpstreamExecutor`. `executor_count` is how many may be under way at once.
+    """
+
+    def __init__(self, servable_id: ServableId, description: ModelDescription, executor_count: int) -> None:
+        self.id = servable_id
+        self.description = description
+        self.executor_count = executor_count
+        self.precision = description.precision
+
+    def predict(self, crops: CropBatch) -> NoReturn:
+        """Not here.
+
+        Raises:
+            UnsupportedError: Always; so with the methods below that return something.
+        """
+        raise self._elsewhere(crops)
+
+    def with_precision(self, precision: Precision) -> NoReturn:  # noqa: D102 - see `predict`
+        raise self._elsewhere(precision)
+
+    def warm_executors(self, bucket_sizes: Sequence[int], thread_count: int) -> None:
+        """Nothing to warm."""
+
+    def reserve_session(self, bucket_sizes: Sequence[int]) -> None:
+        """Nothing to make ready."""
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+    def _elsewhere(self, *_asked: object) -> UnsupportedError:
+        return UnsupportedError(f"{self.id} runs in the model tier, not in this server.")
+
+
+log = structlog.get_logger(__name__)
+
+
+class UpstreamExecutor:
+    """Implements `batching.runner.Runner` on a model tier; event loop only, but for `join`.
+
+    A call takes the time that its most patient caller has; those with less leave when theirs is over. What the
+    tier refuses fails the requests of the batch with the tier's own words: no row is at fault, so none is sought.
+    A batch is never run longer than `timeout_s`, so it never counts as stalled: `started_at` is not set.
+
+    Args of the constructor:
+        tier: What runs batches.
+        spec: The model that they are for, by its name.
+        priority: How urgent all of them are.
+        thread_count: Batches that are under way at once.
+        timeout_s: Longest wait for an answer, in seconds.
+        clock: The time.
+        listener: Is told what happens.
+        answered: Is given every answer, before the listener.
+        refused: Is told the reason of every batch that was not scored.
+    """
+
+    available = True
+    failing = False
+
+    def __init__(  # noqa: PLR0913 - its collaborators, each a port or a value
+        self,
+        tier: ModelTier,
+        spec: ModelSpec,
+        priority: Priority,
+        *,
+        thread_count: int,
+        timeout_s: float,
+        clock: Clock,
+        listener: RunnerListener,
+        answered: Callable[[TierAnswer], None],
+        refused: Callable[[str], None],
+    ) -> None:
+        self._tier = tier
+        self._spec = spec
+        self._priority = priority
+        self.thread_count = thread_count
+        self._timeout_s = timeout_s
+        self._clock = clock
+        self._listener = listener
+        self._answered = answered
+        self._refused = refused
+        self._line: deque[Batch] = deque()
+        self._running: set[asyncio.Task[None]] = set()
+        self._closing = False
+        self._ended = threading.Event()
+
+    def submit(self, batch: Batch) -> None:
+        """Puts a batch at the end of the line."""
+        self._line.append(batch)
+        self._send_what_may()
+
+    def replace_stalled(self) -> None:
+        """Nothing stalls here."""
+
+    def close(self) -> None:
+        """Ends when what it has is answered. Does not wait."""
+        self._closing = True
+        self._end_if_done()
+
+    def join(self, timeout_s: float) -> None:
+        """Waits, after `close`, until the last batch is answered, but not for ever. Blocking; any thread."""
+        self._ended.wait(timeout_s)
+
+    def _send_what_may(self) -> None:
+        while self._line and len(self._running) < self.thread_count:
+            task = asyncio.get_running_loop().create_task(self._run(self._line.popleft()))
+            self._running.add(task)
+            task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        self._send_what_may()
+        self._end_if_done()
+
+    async def _run(self, batch: Batch) -> None:
+        outcome = BatchOutcome(batch)
+        started_at = self._clock.now()
+        if leave_out_unwanted(outcome, started_at):
+            try:
+                await self._score(outcome, started_at)
+            except FerserveError as error:
+                self._refuse(batch, error)
+            except Exception:
+                log.exception("batch failed", servable=str(self._spec), faces=batch.row_count)
+                self._refuse(batch, FerserveError("The server failed on this call. Its log tells more."))
+        self._listener.came_back(outcome)
+
+    async def _score(self, outcome: BatchOutcome, started_at: float) -> None:
+        crops = gathered_rows(outcome.batch)
+        remaining_s = patience_s(outcome.batch, started_at)
+        in_time = remaining_s is not None and remaining_s <= self._timeout_s
+        timeout_s = remaining_s if remaining_s is not None and in_time else self._timeout_s
+        try:
+            answer = await self._tier.classify(crops, self._spec, self._priority, timeout_s)
+        except DeadlineExpiredError:
+            if in_time:
+                raise
+            raise UpstreamUnavailableError(f"no answer within {self._timeout_s:g} s") from None
+        if len(answer.scores) != len(crops):
+            raise ValueError(f"{answer.servable} answered {len(crops)} faces with {len(answer.scores)} results")
+        outcome.scores, outcome.servable = answer.scores, answer.servable
+        outcome.padded_count = len(crops)
+        outcome.inference_s = self._clock.now() - started_at
+        self._answered(answer)
+
+    def _refuse(self, batch: Batch, error: FerserveError) -> None:
+        self._refused(error.reason)
+        recovery.fail_requests(batch, error)
+
+    def _end_if_done(self) -> None:
+        if self._closing and not self._running and not self._line:
+            self._ended.set()
+
+
+def gathered_rows(batch: Batch) -> CropBatch:
+    """The rows of a batch in one piece, uint8 [N, H, W, 1]; not copied if they are one request's."""
+    if len(batch.slices) == 1:
+        return batch.slices[0].rows
+    crops = np.empty((batch.row_count, *batch.slices[0].rows.shape[1:]), np.uint8)
+    copy_rows(batch, crops)
+    return crops
+
+
+def patience_s(batch: Batch, now: float) -> float | None:
+    """Time until the last caller of a batch stops waiting, in seconds; None if one of them waits for ever."""
+    longest_s = 0.0
+    for part in batch.slices:
+        if part.entry.deadline is None:
+            return None
+        longest_s = max(longest_s, part.entry.deadline - now)
+    return longest_s

@@ -1,0 +1,190 @@
+"""Leases versions of upstream servers.
+
+What scores faces, by what callers asked for: a batch never mixes models, versions, aliases or priorities.
+
+What one caller's faces are scored through: all of them by one version, whichever the model tier chose.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
+
+from ferserve_server.domain.errors import VersionNotFoundError
+from ferserve_server.domain.ports import Priority
+from ferserve_server.domain.servable import ModelSpec
+from ferserve_server.domain.upstream_errors import VersionChangedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ferserve_server.domain.ports import FaceScorer
+    from ferserve_server.domain.servable import ModelDescription, ServableId
+
+
+class ScorerKey(NamedTuple):
+    """What the requests of a scorer have in common.
+
+    Attributes:
+        spec: What they asked for, the model by its name.
+        priority: How urgent they are.
+        servable: The version that this is expected to lead to. The model tier may choose another.
+    """
+
+    spec: ModelSpec
+    priority: Priority
+    servable: ServableId
+
+
+class ScorerMaker(Protocol):
+    """Makes a scorer."""
+
+    def __call__(self, key: ScorerKey, description: ModelDescription) -> FaceScorer:
+        """Makes a scorer; `description` is that of the version that is expected."""
+
+
+class Scorers:
+    """The scorers that are in use. Event loop only.
+
+    Args of the constructor:
+        make: Makes one.
+        closed: Is told of every one that is gone.
+    """
+
+    def __init__(self, make: ScorerMaker, closed: Callable[[ScorerKey, FaceScorer], None]) -> None:
+        self._make = make
+        self._closed = closed
+        self._scorers: dict[ScorerKey, FaceScorer] = {}
+        self._retiring: set[asyncio.Task[None]] = set()
+
+    def scorer(self, key: ScorerKey, description: ModelDescription) -> FaceScorer:
+        """The scorer of such requests; made if there is none."""
+        scorer = self._scorers.get(key)
+        if scorer is None:
+            scorer = self._scorers[key] = self._make(key, description)
+        return scorer
+
+    def keep(self, is_wanted: Callable[[ScorerKey], bool]) -> None:
+        """Lets those go that are not wanted any more; what they have is answered."""
+        for key in [key for key in self._scorers if not is_wanted(key)]:
+            task = asyncio.get_running_loop().create_task(self._retire(key, self._scorers.pop(key)))
+            self._retiring.add(task)
+            task.add_done_callback(self._retiring.discard)
+
+    async def close(self) -> None:
+        """Lets all go, and waits for that."""
+        self.keep(lambda _: False)
+        await asyncio.gather(*self._retiring)
+
+    async def _retire(self, key: ScorerKey, scorer: FaceScorer) -> None:
+        try:
+            await scorer.drain()
+        finally:
+            self._closed(key, scorer)
+            await scorer.close()
+
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+    from ferserve_server.domain.face import CropBatch
+    from ferserve_server.domain.prediction import ScoredFaces
+    from ferserve_server.domain.servable import ModelDescription, ServableId
+
+
+class UpstreamLease:
+    """Implements `domain.models.Lease` and `domain.ports.ScoresFaces`. Event loop only.
+
+    Faces are sent with what the caller asked for, so the tier resolves aliases and canaries. Its choice may change
+    between the batches of one caller. Then the first answer holds, and what another version scored is sent again
+    with that version named.
+
+    Attributes:
+        id: The version: until faces were scored the one that the tier told of last, then the one that scored them.
+        description: What its manifest says.
+    """
+
+    __slots__ = ("_answered", "_describe", "_expected", "_scorers", "_spec", "description", "id")
+
+    def __init__(
+        self,
+        scorers: Scorers,
+        spec: ModelSpec,
+        servable: ServableId,
+        description: ModelDescription,
+        describe: Callable[[ServableId], ModelDescription],
+    ) -> None:
+        """Notes what is asked for.
+
+        Args:
+            scorers: What scores.
+            spec: What the caller asked for, the model by its name.
+            servable: The version that it leads to, by what the tier told last.
+            description: What its manifest says.
+            describe: The same for another version.
+        """
+        self._scorers = scorers
+        self._spec = spec
+        self._describe = describe
+        self._answered = False
+        self._expected = servable, description
+        self.id, self.description = servable, description
+
+    @property
+    def scorer(self) -> Self:
+        """The lease itself."""
+        return self
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Nothing is held."""
+
+    async def score(
+        self, crops: CropBatch, *, deadline: float | None = None, priority: Priority = Priority.INTERACTIVE
+    ) -> ScoredFaces:
+        """Scores faces; see `domain.ports.ScoresFaces`.
+
+        Raises:
+            VersionChangedError: The version that answered first is gone.
+            FerserveError: What the tier said, or the queue here.
+        """
+        try:
+            faces = await self._score(self._spec, *self._expected, crops, deadline, priority)
+        except VersionChangedError as error:
+            if error.servable is None:
+                raise
+            self._answered_by(error.servable)
+        else:
+            if faces.servable is None or self._answered_by(faces.servable):
+                return faces
+        pinned = ModelSpec(self.id.name, self.id.version)
+        try:
+            return await self._score(pinned, self.id, self.description, crops, deadline, priority)
+        except VersionNotFoundError:
+            raise VersionChangedError(self.id) from None
+
+    async def _score(
+        self,
+        spec: ModelSpec,
+        servable: ServableId,
+        description: ModelDescription,
+        crops: CropBatch,
+        deadline: float | None,
+        priority: Priority,
+    ) -> ScoredFaces:
+        scorer = self._scorers.scorer(ScorerKey(spec, priority, servable), description)
+        return await scorer.score(crops, deadline=deadline, priority=priority)
+
+    def _answered_by(self, servable: ServableId) -> bool:
+        """Notes which version scored, if it is the first answer; returns whether it is that version."""
+        if not self._answered:
+            self._answered = True
+            if servable != self.id:
+                self.id = servable
+                self.description = self._describe(servable)
+        return servable == self.id

@@ -1,0 +1,1 @@
+"""Runs several worker processes beside the primary one."""

@@ -1,0 +1,112 @@
+"""Requests of several callers that go to the owner as one. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from ferserve_server.domain.face import CropBatch
+    from ferserve_server.domain.ports import Priority
+    from ferserve_server.domain.prediction import ScoredFaces
+    from ferserve_server.workers.remote_lease import RemoteLease
+
+MOST_FACES: Final = 32
+"""Larger requests gain nothing by company, and what befalls one request of a group befalls all."""
+
+_SAME_DEADLINE_S: Final = 2e-3
+"""Deadlines this close count as one, the earliest: callers who wait equally long and come in one turn of the event
+loop differ by less."""
+
+
+class PendingRequest:
+    """One request, and where it waits.
+
+    Attributes:
+        lease: Its lease.
+        crops: Its faces, uint8 [N, H, W, 1].
+        deadline: When its answer must be there, in seconds, or None.
+        priority: How urgent it is.
+        future: Gets its scores.
+        group: What it goes with.
+    """
+
+    __slots__ = ("crops", "deadline", "future", "group", "lease", "priority")
+
+    group: CoalescedRequest
+
+    def __init__(
+        self,
+        lease: RemoteLease,
+        crops: CropBatch,
+        deadline: float | None,
+        priority: Priority,
+        future: asyncio.Future[ScoredFaces],
+    ) -> None:
+        self.lease = lease
+        self.crops = crops
+        self.deadline = deadline
+        self.priority = priority
+        self.future = future
+
+
+class CoalescedRequest:
+    """Requests that are one to the owner. Their faces follow each other, in the order of `callers`.
+
+    Attributes:
+        callers: Who waits; one or more.
+        face_count: Faces of all of them.
+        deadline: The earliest of theirs, in seconds, or None.
+        number: The request's number, 0 before it is sent.
+        offset: Where it is in the shared memory, in bytes.
+        room: Bytes there.
+        sent_at: When it was sent, in seconds.
+        left_count: How many of `callers` have left since.
+    """
+
+    __slots__ = ("callers", "deadline", "face_count", "left_count", "number", "offset", "room", "sent_at")
+
+    def __init__(self, caller: PendingRequest) -> None:
+        self.callers = [caller]
+        self.face_count = len(caller.crops)
+        self.deadline = caller.deadline
+        self.number = 0
+        self.offset = self.room = 0
+        self.sent_at = 0.0
+        self.left_count = 0
+        caller.group = self
+
+    def takes(self, caller: PendingRequest) -> bool:
+        """Whether the owner would do the same with another request as with those that are here."""
+        first = self.callers[0]
+        if first.deadline is None or caller.deadline is None:
+            same_deadline = first.deadline is caller.deadline
+        else:
+            same_deadline = abs(caller.deadline - first.deadline) <= _SAME_DEADLINE_S
+        return (
+            same_deadline
+            and caller.lease.way is first.lease.way
+            and not caller.lease.kept
+            and caller.priority is first.priority
+            and caller.crops.shape[1:] == first.crops.shape[1:]
+            and self.face_count + len(caller.crops) <= MOST_FACES
+        )
+
+    def add(self, caller: PendingRequest) -> None:
+        """Takes in another request."""
+        self.callers.append(caller)
+        self.face_count += len(caller.crops)
+        if caller.deadline is not None and self.deadline is not None:
+            self.deadline = min(self.deadline, caller.deadline)
+        caller.group = self
+
+    def leave_out_gone(self) -> None:
+        """Lets those go who have left before the group is sent. Without any it need not be."""
+        self.callers = self.waiting
+        self.face_count = sum(len(caller.crops) for caller in self.callers)
+
+    @property
+    def waiting(self) -> list[PendingRequest]:
+        """Those who have not left."""
+        return [caller for caller in self.callers if not caller.future.done()]

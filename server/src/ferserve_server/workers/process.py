@@ -1,0 +1,291 @@
+"""Starts, watches and stops one worker process.
+
+One worker process, as the owner of the models sees it: started, served, and gone.
+
+Notices a worker process that hangs: one that has not ended, and gives no sign of life.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import structlog
+
+from ferserve_server.ipc.channel import Channel, ChannelClosedError
+from ferserve_server.ipc.child_process import Child
+from ferserve_server.ipc.framed_channel import MESSAGE_BYTES
+from ferserve_server.ipc.shared_memory import SharedBlock, SlotLayout
+from ferserve_server.workers import connection_passing
+from ferserve_server.workers.handler import WorkerHandler
+from ferserve_server.workers.rpc_channel import RpcChannel
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
+
+    from ferserve_server.domain.face import CropBatch
+    from ferserve_server.domain.models import Acquire
+    from ferserve_server.workers.rpc_channel import News, Questions
+
+
+_GRACE_S: Final = 2.0
+"""A worker process that is told to end by closing its channel ends within milliseconds."""
+
+
+class WorkerStartError(Exception):
+    """A worker process ended before it listened; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerPlan:
+    """How worker processes are started, and what they are served with.
+
+    Attributes:
+        module: Python module that a worker process runs.
+        settings: What it is told to begin with, as JSON.
+        memory_bytes: Memory shared with each, for the faces that are on their way.
+        acquire: Hands out leases.
+        resize: See `WorkerHandler`.
+        returned: See `handover.ConnectionSender`.
+    """
+
+    module: str
+    settings: dict[str, Any]
+    memory_bytes: int
+    acquire: Acquire
+    resize: Callable[[CropBatch], CropBatch]
+    returned: Callable[[socket.socket], None]
+
+
+def layout_of(memory_bytes: int) -> SlotLayout:
+    """The shared memory of a worker process: one piece, divided by `BlockAllocator`."""
+    return SlotLayout(1, memory_bytes, 0)
+
+
+class WorkerProcess:
+    """Event loop only.
+
+    Attributes:
+        listening: Done when it takes calls in; fails with `WorkerStartError` if it ends before.
+        drained: Done when it has answered all it took, with whether it was in time; False if it ends before.
+        ended: Set when it is gone.
+    """
+
+    def __init__(
+        self, plan: WorkerPlan, news: News, questions: Questions, before_answer: Callable[[], None]
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        self._plan = plan
+        self._news = news
+        self._questions = questions
+        self._before_answer = before_answer
+        self.listening: asyncio.Future[None] = loop.create_future()
+        self.drained: asyncio.Future[bool] = loop.create_future()
+        self.ended = asyncio.Event()
+        self._fault = ""
+        self._child: Child | None = None
+        self._conversation: RpcChannel | None = None
+        self._desk: WorkerHandler | None = None
+        self._handing_over: connection_passing.ConnectionSender | None = None
+
+    @property
+    def pid(self) -> int:
+        """Its process id, 0 before it is started."""
+        return self._child.pid if self._child else 0
+
+    @property
+    def face_count(self) -> int:
+        """Its faces that are not answered."""
+        return self._desk.face_count if self._desk else 0
+
+    @property
+    def takes_connections(self) -> bool:
+        """Whether it takes calls in, and goes on to."""
+        return self.listening.done() and not self.drained.done() and not self.ended.is_set()
+
+    @property
+    def connection_count(self) -> int:
+        """Connections that it has, or is about to get."""
+        return self._handing_over.count if self._handing_over else 0
+
+    def hand_over(self, accepted: socket.socket) -> bool:
+        """Gives it a connection; False: it takes none, and the socket is still the caller's."""
+        return self._handing_over is not None and self._handing_over.hand_over(accepted)
+
+    @property
+    def heard_count(self) -> int:
+        """How often it was heard so far, whatever it said."""
+        return self._conversation.heard_count if self._conversation else 0
+
+    async def start(self, state: object) -> None:
+        """Starts the process and tells it its settings and the `state` of the models; it will say when it listens.
+
+        Raises:
+            OSError: The system cannot start another process.
+        """
+        block = SharedBlock.create(layout_of(self._plan.memory_bytes))
+        try:
+            memory = block.faces(0, (self._plan.memory_bytes,))
+            ours, theirs = Channel.pair(MESSAGE_BYTES)
+            way_in, way_out = Channel.pair(connection_passing.MESSAGE_BYTES)
+            handing_over = self._handing_over = connection_passing.ConnectionSender(way_in, self._plan.returned)
+            try:
+                self._child = await asyncio.to_thread(Child, self._plan.module, (), (theirs, way_out))
+                with contextlib.suppress(ChannelClosedError):  # it has ended already: told when it is read
+                    ours.send(json.dumps({"memory_bytes": self._plan.memory_bytes}).encode(), [block.fd])
+            except BaseException:
+                ours.close()
+                handing_over.close()
+                raise
+        finally:
+            block.close()  # `memory` keeps it mapped
+        news: News = {
+            **self._news,
+            "listening": lambda _: self._settle(self.listening, None),
+            "failed": self._failed,
+            "drained": self._drained,
+            "connections": lambda counts: handing_over.told(*counts),
+        }
+        self._conversation = RpcChannel(
+            ours,
+            score_message=self._score_message,
+            news=news,
+            questions=self._questions,
+            closed=self._closed,
+        )
+        self._desk = WorkerHandler(
+            self._plan.acquire,
+            memory,
+            self._conversation.post,
+            resize=self._plan.resize,
+            before_answer=self._before_answer,
+        )
+        self.tell("begin", {"settings": self._plan.settings, "state": state})
+
+    def tell(self, name: str, value: object) -> None:
+        """Sends it news; nothing happens when it is gone."""
+        if self._conversation is not None and not self.ended.is_set():
+            self._conversation.tell(name, value)
+
+    async def told(self) -> None:
+        """Returns when it has taken in all news so far, or is gone."""
+        if self._conversation is not None and not self.ended.is_set():
+            with contextlib.suppress(ConnectionError):
+                await self._conversation.ask("told", None)
+
+    def kill(self, why: str) -> None:
+        """Ends it at once, whatever it does; its requests leave the queues. `end` will tell why. Does not wait."""
+        self._fault = why
+        if self._child is not None:
+            self._child.kill()
+        self._closed()
+
+    async def end(self) -> str:
+        """Ends it, if it has not ended, and tells how it did. Its requests leave the queues."""
+        self._closed()
+        if self._conversation is not None:
+            self._conversation.close()
+        if self._child is None:
+            return "not started"
+        await asyncio.to_thread(self._child.end, _GRACE_S)
+        return self._fault or self._child.describe_end()
+
+    def _score_message(self, message: bytes) -> None:
+        if self._desk is not None:
+            self._desk.score_message(message)
+
+    def _drained(self, in_time: bool) -> None:
+        self._settle(self.drained, in_time)
+        self._take_back()
+
+    def _take_back(self) -> None:
+        """Has others serve the connections that it has not taken. It counts as one that takes none by then."""
+        if self._handing_over is not None:
+            self._handing_over.close()
+
+    def _failed(self, text: str) -> None:
+        self._fault = text
+        self._settle_error(WorkerStartError(text))
+        self._closed()  # it waits to be ended
+
+    def _closed(self) -> None:
+        if self.ended.is_set():
+            return
+        self.ended.set()
+        if self._desk is not None:
+            self._desk.close()
+        self._settle_error(WorkerStartError("a worker process ended before it listened"))
+        self._settle(self.drained, False)
+        self._take_back()
+
+    def _settle_error(self, error: WorkerStartError) -> None:
+        if not self.listening.done():
+            self.listening.set_exception(error)
+            with contextlib.suppress(WorkerStartError):
+                self.listening.exception()  # nobody may be waiting for it
+
+    @staticmethod
+    def _settle(future: asyncio.Future[Any], value: object) -> None:
+        if not future.done():
+            future.set_result(value)
+
+
+log = structlog.get_logger(__name__)
+
+BEAT_S: Final = 1.0
+"""How often a worker process is asked for a sign of life."""
+
+LONGEST_SILENCE_BEATS: Final = 10
+"""So many without one, and a worker process hangs. Nothing on its event loop takes seconds, and on a full machine
+what waits for a core waits for less than this."""
+
+LONGEST_START_S: Final = 120.0
+"""The same for one that does not listen yet, in seconds: it imports for 2 s on an idle core."""
+
+
+class Heartbeat:
+    """Counts the beats since a worker process gave a sign of life. Pure.
+
+    Beats of the owner's are counted, not seconds: an owner that was itself held up, in a container that was paused
+    or on a machine that slept, has counted none meanwhile, and takes nobody for hung who was held up with it.
+
+    Attributes:
+        silent_beats: Beats without a sign of life.
+    """
+
+    def __init__(self) -> None:
+        self.silent_beats = 0
+        self._heard_count = 0
+
+    def beat(self, heard_count: int, *, listens: bool) -> bool:
+        """Counts a beat; returns whether the process hangs.
+
+        Args:
+            heard_count: How often it was heard so far.
+            listens: Whether it has got so far as to take calls in.
+        """
+        self.silent_beats = 0 if heard_count != self._heard_count else self.silent_beats + 1
+        self._heard_count = heard_count
+        return self.silent_beats >= (LONGEST_SILENCE_BEATS if listens else LONGEST_START_S / BEAT_S)
+
+
+async def watch_process(front: WorkerProcess, beat_s: float = BEAT_S) -> None:
+    """Returns when a worker process has ended; kills one that hangs."""
+    loop = asyncio.get_running_loop()
+    heartbeat = Heartbeat()
+    question: asyncio.Task[None] | None = None
+    while not front.ended.is_set():
+        if heartbeat.beat(front.heard_count, listens=front.listening.done()):
+            silent_s = heartbeat.silent_beats * beat_s
+            log.error("worker process hangs; it is killed", pid=front.pid, silent_s=silent_s)
+            front.kill(f"it hung for {silent_s:g} s and was killed")
+            return
+        if question is None or question.done():
+            question = loop.create_task(front.told())  # whatever it says counts; it may have nothing else to say
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(beat_s):
+                await front.ended.wait()

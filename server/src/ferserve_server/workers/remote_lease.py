@@ -1,0 +1,93 @@
+"""A lease on a version that another process has. Event loop only."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
+
+from ferserve_server.domain.ports import Priority
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+    from types import TracebackType
+
+    from ferserve_server.domain.face import CropBatch
+    from ferserve_server.domain.prediction import ScoredFaces
+    from ferserve_server.domain.servable import ModelDescription, ModelSpec, ServableId
+
+
+class Route(NamedTuple):
+    """Where requests that ask for the same lead, by what the owner told last.
+
+    Attributes:
+        spec: What they ask for.
+        servable: The version.
+        description: What its manifest says.
+        shared_faces: How many faces may be unanswered for requests to go in groups; 0: they never do.
+    """
+
+    spec: ModelSpec
+    servable: ServableId
+    description: ModelDescription
+    shared_faces: int
+
+
+class LeaseScorer(Protocol):
+    """Scores faces for leases on another process's versions. `remote_scorer.RemoteScorer` implements it."""
+
+    def score(
+        self, lease: RemoteLease, crops: CropBatch, *, deadline: float | None, priority: Priority
+    ) -> Coroutine[Any, Any, ScoredFaces]:
+        """Scores faces for a lease; see `domain.ports.ScoresFaces`."""
+
+    def end_lease(self, number: int) -> None:
+        """Tells the primary that no more faces come for a lease that it keeps."""
+
+
+class RemoteLease:
+    """Implements `domain.models.Lease` and `domain.ports.ScoresFaces`.
+
+    Attributes:
+        id: The version: until faces were scored the one that is in force by what the owner told, then the one
+            that scored them.
+        description: What its manifest says.
+        way: What was asked for, and where it leads.
+        number: The owner's number for it.
+        kept: Whether the owner keeps it until it is told.
+    """
+
+    __slots__ = ("_remote", "_used", "description", "id", "kept", "number", "way")
+
+    def __init__(self, remote: LeaseScorer, way: Route, number: int, *, kept: bool) -> None:
+        self._remote = remote
+        self._used = False
+        self.way = way
+        self.id = way.servable
+        self.description = way.description
+        self.number = number
+        self.kept = kept
+
+    @property
+    def scorer(self) -> Self:
+        """The lease itself."""
+        return self
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.kept and self._used:
+            self._remote.end_lease(self.number)
+
+    def score(
+        self, crops: CropBatch, *, deadline: float | None = None, priority: Priority = Priority.INTERACTIVE
+    ) -> Coroutine[Any, Any, ScoredFaces]:
+        """Scores faces; see `domain.ports.ScoresFaces`."""
+        self._used = True
+        return self._remote.score(self, crops, deadline=deadline, priority=priority)
+
+    def answered_by(self, servable: ServableId, description: ModelDescription | None) -> None:
+        """Notes which version scored."""
+        self.id = servable
+        self.description = description or self.description

@@ -1,0 +1,131 @@
+"""The models of another process, as a worker process sees them. Implements `domain.models.Models`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from ferserve_server.models.catalog import CatalogSnapshot, ServiceState
+from ferserve_server.workers.json_codec import read_value
+from ferserve_server.workers.remote_lease import RemoteLease, Route
+from ferserve_server.workers.remote_scorer import RemoteScorer
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    import numpy as np
+    import numpy.typing as npt
+
+    from ferserve_server.domain.ports import Clock
+    from ferserve_server.domain.servable import ModelDescription, ModelSpec, ModelStatus, ServableId
+    from ferserve_server.ipc.shared_memory import BlockAllocator
+    from ferserve_server.workers.json_codec import Json
+
+_NUMBERS: Final = 2**32
+
+_BATCHES_ON_THEIR_WAY: Final = 2
+"""While faces wait, a batch runs: of so many batches' faces that are unanswered, those that wait are one batch."""
+
+
+class RemoteModels:
+    """Sends faces to the owner of the models, and knows what the owner told of them. Event loop only.
+
+    Args of the constructor:
+        memory: uint8 [bytes], shared with the owner.
+        arena: Which places of it are taken.
+        post: Sends a message of a request.
+        ask: Asks the owner; see `RpcChannel.ask`.
+        clock: The time.
+        rejected: Is told why a request was not taken here.
+        cancelled: See `RemoteScorer`.
+
+    Attributes:
+        process_count: Worker processes beside this one, and it.
+        score_message: Takes in what the owner says of a request.
+    """
+
+    def __init__(
+        self,
+        memory: npt.NDArray[np.uint8],
+        arena: BlockAllocator,
+        *,
+        post: Callable[[bytes], None],
+        ask: Callable[[str, object], Awaitable[Json]],
+        clock: Clock,
+        rejected: Callable[[str], None],
+        cancelled: Callable[[str], None],
+    ) -> None:
+        self._ask = ask
+        self._directory = CatalogSnapshot(ServiceState("", default_ready=False))
+        self._ways: dict[ModelSpec, Route] = {}
+        self._scorer = RemoteScorer(
+            memory,
+            arena,
+            post=post,
+            clock=clock,
+            describe=self._describe,
+            rejected=rejected,
+            cancelled=cancelled,
+        )
+        self._last_lease = 0
+        self.process_count = 1
+        self.score_message = self._scorer.score_message
+
+    @property
+    def default_ready(self) -> bool:
+        """Whether the default model answers requests that name no version."""
+        return self._directory.state.default_ready
+
+    def acquire(self, spec: ModelSpec, *, once: bool = False) -> RemoteLease:
+        """Takes a lease, which the owner holds from the first faces on; see `domain.models.Acquire`."""
+        way = self._ways.get(spec)
+        if way is None:  # as many as there are versions and aliases
+            way = self._ways[spec] = self._way(spec)
+        self._last_lease = (self._last_lease + 1) % _NUMBERS
+        return RemoteLease(self._scorer, way, self._last_lease, kept=not once)
+
+    def models(self) -> tuple[ModelStatus, ...]:
+        """Every model with its versions, by name, as the owner told last."""
+        return self._directory.state.models
+
+    def model(self, name: str) -> ModelStatus:
+        """One model, as the owner told last; "" is the default one.
+
+        Raises:
+            ModelNotFoundError: No such model.
+        """
+        return self._directory.model(name)
+
+    async def refresh(self) -> None:
+        """See `domain.models.ModelChanges`; so for the following ones."""
+        await self._ask("change", ["refresh"])
+
+    async def load(self, name: str, version: int) -> None:  # noqa: D102 - see `refresh`
+        await self._ask("change", ["load", name, version])
+
+    async def unload(self, name: str, version: int) -> None:  # noqa: D102 - see `refresh`
+        await self._ask("change", ["unload", name, version])
+
+    async def set_alias(self, name: str, alias: str, version: int | None) -> None:  # noqa: D102 - see `refresh`
+        await self._ask("change", ["set_alias", name, alias, version])
+
+    async def promote(self, name: str, version: int | None = None) -> None:  # noqa: D102 - see `refresh`
+        await self._ask("change", ["promote", name, version])
+
+    async def roll_back(self, name: str, version: int | None = None) -> None:  # noqa: D102 - see `refresh`
+        await self._ask("change", ["roll_back", name, version])
+
+    def state_told(self, form: Json) -> None:
+        """Takes in what the owner tells of its models: a `ServiceState` as JSON."""
+        self._directory = CatalogSnapshot(read_value(form, ServiceState))
+        self._ways = {}
+
+    def _way(self, spec: ModelSpec) -> Route:
+        servable, description = self._directory.resolve(spec)
+        model = self._directory.model(servable.name)
+        # Which requests a canary gets is decided, and counted, request by request.
+        sizes = () if model.canary else next(each.bucket_sizes for each in model.versions if each.id == servable)
+        largest = sizes[-1] if sizes else 0
+        return Route(spec, servable, description, _BATCHES_ON_THEIR_WAY * largest // self.process_count)
+
+    def _describe(self, servable: ServableId) -> ModelDescription | None:
+        return self._directory.description(servable)

@@ -1,0 +1,223 @@
+"""Faces that another process scores: they go there in groups, through shared memory, and the scores come back."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from ferserve_server.domain.errors import DeadlineUnmeetableError, QueueFullError
+from ferserve_server.domain.prediction import ScoredFaces
+from ferserve_server.workers import score_messages as wire
+from ferserve_server.workers.coalescing import MOST_FACES, CoalescedRequest, PendingRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy.typing as npt
+
+    from ferserve_server.domain.errors import FerserveError
+    from ferserve_server.domain.face import CropBatch
+    from ferserve_server.domain.ports import Clock, Priority
+    from ferserve_server.domain.servable import ModelDescription, ServableId
+    from ferserve_server.ipc.shared_memory import BlockAllocator
+    from ferserve_server.workers.remote_lease import RemoteLease
+
+_NEWEST_SHARE: Final = 0.1
+"""Weight of the newest answer in the running mean of how long one takes: about the last 20 count."""
+
+_RETRY_RANGE_S: Final = (0.005, 5.0)
+"""Shortest and longest wait that a refused caller is told, in seconds, as in `batching.admission`."""
+
+_MOST_NUMBER: Final = 2**32 - 1
+
+_FOR_ITS_SIZE: Final = (QueueFullError, DeadlineUnmeetableError)
+"""What a group may be refused with whose requests would be taken one by one."""
+
+
+class RemoteScorer:
+    """Sends faces to the owner of the models. Event loop only.
+
+    Requests that begin in one turn of the event loop, and that the owner would treat alike, go as one, which costs
+    little more than one of them. Nobody waits longer for that while all faces that wait fit into one batch. When
+    there are more (`Route.shared_faces`) they go one by one: the owner's queue is fair to requests, and would run
+    some faces of every group in each batch.
+
+    Args of the constructor:
+        memory: uint8 [bytes], shared with the owner.
+        arena: Which places of it are taken.
+        post: Sends a message of a request.
+        clock: The time.
+        describe: What is known of a version, if anything is.
+        rejected: Is told why a request was not taken here.
+        cancelled: Is told of callers who left others of their group behind: their faces `running` for nobody.
+    """
+
+    def __init__(
+        self,
+        memory: npt.NDArray[np.uint8],
+        arena: BlockAllocator,
+        *,
+        post: Callable[[bytes], None],
+        clock: Clock,
+        describe: Callable[[ServableId], ModelDescription | None],
+        rejected: Callable[[str], None],
+        cancelled: Callable[[str], None],
+    ) -> None:
+        self._memory = memory
+        self._arena = arena
+        self._post = post
+        self._clock = clock
+        self._describe = describe
+        self._rejected = rejected
+        self._cancelled = cancelled
+        self._loop = asyncio.get_running_loop()
+        self._open: CoalescedRequest | None = None
+        self._sent: dict[int, CoalescedRequest] = {}
+        self._unanswered_faces = 0
+        self._last_number = 0
+        self._answer_s = 0.0
+
+    async def score(
+        self, lease: RemoteLease, crops: CropBatch, *, deadline: float | None, priority: Priority
+    ) -> ScoredFaces:
+        """Has faces scored for a lease; see `domain.ports.ScoresFaces`."""
+        caller = PendingRequest(lease, crops, deadline, priority, self._loop.create_future())
+        self._begin(caller)
+        try:
+            return await caller.future
+        except asyncio.CancelledError:
+            self._left(caller)
+            raise
+
+    def end_lease(self, number: int) -> None:
+        """Tells the owner that no more faces come for a lease that it keeps."""
+        self._post(wire.write_numbered(wire.CLOSE, number))
+
+    def score_message(self, message: bytes) -> None:
+        """Takes in what the owner says of a request."""
+        kind = wire.kind_of(message)
+        if kind == wire.ANSWER:
+            self._answered(wire.read_answer(message))
+        elif kind == wire.REFUSED:
+            self._refused(*wire.read_refusal(message))
+        else:
+            self._done(wire.read_number(message))
+
+    def _begin(self, caller: PendingRequest) -> None:
+        faces, way = len(caller.crops), caller.lease.way
+        group = self._open
+        if group is not None:
+            room = way.shared_faces - self._unanswered_faces - group.face_count
+            if faces <= room and group.takes(caller):
+                group.add(caller)
+                return
+            self._send_open()
+        group = CoalescedRequest(caller)
+        if caller.lease.kept or faces >= MOST_FACES or self._unanswered_faces + faces >= way.shared_faces:
+            self._send(group)
+        else:
+            self._open = group
+            self._loop.call_soon(self._send_open)
+
+    def _send_open(self) -> None:
+        group, self._open = self._open, None
+        if group is not None:
+            group.leave_out_gone()
+            if group.callers:
+                self._send(group)
+
+    def _send(self, group: CoalescedRequest) -> None:
+        callers, first = group.callers, group.callers[0]
+        lease, (_, height, width, _) = first.lease, first.crops.shape
+        byte_count = group.face_count * height * width
+        group.room = max(byte_count, group.face_count * len(lease.description.labels) * 4)
+        offset = self._arena.take(group.room)
+        if offset is None:
+            self._refuse(group)
+            return
+        group.offset, group.sent_at = offset, self._clock.now()
+        place = self._memory[offset : offset + byte_count].reshape(group.face_count, height, width, 1)
+        if len(callers) == 1:
+            place[...] = first.crops
+        else:
+            np.concatenate([caller.crops for caller in callers], out=place)
+        self._last_number = group.number = self._last_number % _MOST_NUMBER + 1
+        self._sent[group.number] = group
+        self._unanswered_faces += group.face_count
+        request = wire.ScoreRequest(
+            group.number,
+            lease.number,
+            lease.kept,
+            offset,
+            group.room,
+            (group.face_count, height, width),
+            group.deadline,
+            first.priority,
+            lease.way.spec,
+        )
+        self._post(wire.write_score(request))
+
+    def _left(self, caller: PendingRequest) -> None:
+        group = caller.group
+        if group.number not in self._sent or caller not in group.callers:
+            return  # it was not sent yet, or the answer crossed the caller's leaving
+        group.left_count += 1
+        if group.left_count == len(group.callers):
+            self._post(wire.write_numbered(wire.CANCEL, group.number))
+        else:
+            self._cancelled("running")
+
+    def _answered(self, answer: wire.ScoreAnswer) -> None:
+        group = self._done(answer.number)
+        self._answer_s += _NEWEST_SHARE * (self._clock.now() - group.sent_at - self._answer_s)
+        count, label_count = answer.face_count, answer.label_count
+        place = self._memory[group.offset : group.offset + count * label_count * 4]
+        scores = place.view(np.float32).reshape(count, label_count).copy()
+        description = self._describe(answer.servable)
+        start = 0
+        for caller in group.callers:
+            end = start + len(caller.crops)
+            if not caller.future.done():
+                caller.lease.answered_by(answer.servable, description)
+                failures = answer.failures and {
+                    row - start: error for row, error in answer.failures.items() if start <= row < end
+                }
+                faces = ScoredFaces(scores[start:end], failures, answer.queue_s, answer.inference_s)
+                caller.future.set_result(faces)
+            start = end
+
+    def _refused(self, number: int, error: FerserveError) -> None:
+        group = self._done(number)
+        if len(group.callers) > 1 and isinstance(error, _FOR_ITS_SIZE):
+            self._send_one_by_one(group)
+            return
+        for caller in group.waiting:
+            caller.future.set_exception(error)
+
+    def _refuse(self, group: CoalescedRequest) -> None:
+        """There is no place for it in the memory."""
+        if len(group.callers) > 1:
+            self._send_one_by_one(group)
+            return
+        self._rejected(QueueFullError.reason)
+        low, high = _RETRY_RANGE_S
+        error = QueueFullError(
+            what="MiB of faces",
+            queued=self._arena.taken // 2**20,
+            limit=self._arena.size // 2**20,
+            setting="max_queue_mib",
+            retry_after_s=min(high, max(low, self._answer_s / 2)),
+        )
+        group.callers[0].future.set_exception(error)
+
+    def _send_one_by_one(self, group: CoalescedRequest) -> None:
+        for caller in group.waiting:
+            self._send(CoalescedRequest(caller))
+
+    def _done(self, number: int) -> CoalescedRequest:
+        group = self._sent.pop(number)
+        self._arena.give_back(group.offset, group.room)
+        self._unanswered_faces -= group.face_count
+        return group

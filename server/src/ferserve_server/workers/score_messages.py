@@ -1,0 +1,202 @@
+"""The messages of one request between a worker process and the owner of the models. Pure.
+
+::
+
+    front -> owner    SCORE     these faces, in this place of the shared memory
+                      CANCEL    the caller has left
+                      CLOSE     a lease that was kept for more faces ends
+    owner -> front    ANSWER    the scores are in the place where the faces were
+                      REFUSED   the error
+                      LEFT      the answer to CANCEL: nobody writes to the place any more
+
+Every SCORE gets exactly one of the last three, and its place belongs to the owner until then. Numbers are
+little-endian; the first byte is the kind.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from ferserve_server.domain.ports import Priority
+from ferserve_server.domain.servable import ModelSpec, ServableId
+from ferserve_server.workers.json_codec import read_error, write_error
+
+if TYPE_CHECKING:
+    from ferserve_server.domain.errors import FerserveError
+
+SCORE: Final = 1
+CANCEL: Final = 2
+CLOSE: Final = 3
+ANSWER: Final = 4
+REFUSED: Final = 5
+LEFT: Final = 6
+
+_SCORE: Final = struct.Struct("<BBIIQQIHHd")
+_ANSWER: Final = struct.Struct("<BIIHddH")
+_NUMBERED: Final = struct.Struct("<BI")
+_VERSION: Final = struct.Struct("<q")
+_NO_DEADLINE: Final = -1.0
+_BULK: Final = 1
+_KEPT: Final = 2
+
+
+class ScoreRequest(NamedTuple):
+    """Faces to score.
+
+    Attributes:
+        number: The request's, unique among those that are not answered.
+        lease: The lease's number, for faces of one call that are to meet one version.
+        kept: Whether the lease is kept until CLOSE.
+        offset: Where the faces start in the shared memory, in bytes.
+        room: Bytes there; the scores must fit in too.
+        shape: Faces, height, width.
+        deadline: When the answer must be there, on the machine's monotonic clock, in seconds, or None.
+        priority: How urgent it is.
+        spec: The model.
+    """
+
+    number: int
+    lease: int
+    kept: bool
+    offset: int
+    room: int
+    shape: tuple[int, int, int]
+    deadline: float | None
+    priority: Priority
+    spec: ModelSpec
+
+
+class ScoreAnswer(NamedTuple):
+    """The scores of a request are there: float32 [face_count, label_count], where its faces were.
+
+    Attributes:
+        number: The request's.
+        face_count: Rows.
+        label_count: Columns.
+        servable: The version that scored.
+        queue_s: See `domain.prediction.ScoredFaces`.
+        inference_s: The same.
+        failures: The same.
+    """
+
+    number: int
+    face_count: int
+    label_count: int
+    servable: ServableId
+    queue_s: float
+    inference_s: float
+    failures: dict[int, FerserveError]
+
+
+def kind_of(message: bytes) -> int:
+    """Which message it is."""
+    return message[0]
+
+
+def write_score(request: ScoreRequest) -> bytes:
+    """A SCORE message."""
+    flags = (_BULK if request.priority is Priority.BULK else 0) | (_KEPT if request.kept else 0)
+    deadline = _NO_DEADLINE if request.deadline is None else max(0.0, request.deadline)
+    head = _SCORE.pack(
+        SCORE, flags, request.number, request.lease, request.offset, request.room, *request.shape, deadline
+    )
+    return head + _spec_bytes(request.spec)
+
+
+def read_score(message: bytes) -> ScoreRequest:
+    """What a SCORE message says."""
+    _, flags, number, lease, offset, room, count, height, width, deadline = _SCORE.unpack_from(message)
+    return ScoreRequest(
+        number,
+        lease,
+        bool(flags & _KEPT),
+        offset,
+        room,
+        (count, height, width),
+        None if deadline == _NO_DEADLINE else deadline,
+        Priority.BULK if flags & _BULK else Priority.INTERACTIVE,
+        _spec_of(message[_SCORE.size :]),
+    )
+
+
+def write_answer(answer: ScoreAnswer) -> bytes:
+    """An ANSWER message."""
+    servable = _servable_bytes(answer.servable)
+    head = _ANSWER.pack(
+        ANSWER,
+        answer.number,
+        answer.face_count,
+        answer.label_count,
+        answer.queue_s,
+        answer.inference_s,
+        len(servable),
+    )
+    return head + servable + _failure_bytes(answer.failures) if answer.failures else head + servable
+
+
+def read_answer(message: bytes) -> ScoreAnswer:
+    """What an ANSWER message says."""
+    _, number, count, labels, queue_s, inference_s, length = _ANSWER.unpack_from(message)
+    end = _ANSWER.size + length
+    servable = _servable_of(message[_ANSWER.size : end])
+    failures = _failures_of(message[end:]) if len(message) > end else {}
+    return ScoreAnswer(number, count, labels, servable, queue_s, inference_s, failures)
+
+
+def write_refusal(number: int, error: FerserveError) -> bytes:
+    """A REFUSED message."""
+    return _NUMBERED.pack(REFUSED, number) + json.dumps(write_error(error)).encode()
+
+
+def read_refusal(message: bytes) -> tuple[int, FerserveError]:
+    """The number of the request, and why it has no scores."""
+    return read_number(message), read_error(json.loads(message[_NUMBERED.size :]))
+
+
+def write_numbered(kind: int, number: int) -> bytes:
+    """A CANCEL or LEFT message with a request's number, or a CLOSE message with a lease's."""
+    return _NUMBERED.pack(kind, number)
+
+
+def read_number(message: bytes) -> int:
+    """The number in a CANCEL, CLOSE, LEFT or REFUSED message."""
+    number: int = _NUMBERED.unpack_from(message)[1]
+    return number
+
+
+@lru_cache(maxsize=256)
+def _spec_bytes(spec: ModelSpec) -> bytes:
+    # The wire lets no 0 character into names and aliases, and no version below 1.
+    return _VERSION.pack(spec.version or 0) + f"{spec.name}\0{spec.alias}".encode()
+
+
+@lru_cache(maxsize=256)
+def _spec_of(form: bytes) -> ModelSpec:
+    (version,) = _VERSION.unpack_from(form)
+    name, _, alias = form[_VERSION.size :].decode().partition("\0")
+    return ModelSpec(name, version or None, alias)
+
+
+@lru_cache(maxsize=256)
+def _servable_bytes(servable: ServableId) -> bytes:
+    return _VERSION.pack(servable.version) + servable.name.encode()
+
+
+@lru_cache(maxsize=256)
+def _servable_of(form: bytes) -> ServableId:
+    return ServableId(form[_VERSION.size :].decode(), _VERSION.unpack_from(form)[0])
+
+
+def _failure_bytes(failures: dict[int, FerserveError]) -> bytes:
+    """Rows of one cause together: a whole batch may fail for the same one."""
+    rows: dict[str, list[int]] = {}
+    for row, error in failures.items():
+        rows.setdefault(json.dumps(write_error(error)), []).append(row)
+    return json.dumps([[json.loads(form), numbers] for form, numbers in rows.items()]).encode()
+
+
+def _failures_of(form: bytes) -> dict[int, FerserveError]:
+    return {row: read_error(error) for error, rows in json.loads(form) for row in rows}

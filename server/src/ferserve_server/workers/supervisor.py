@@ -1,0 +1,268 @@
+"""Supervises all worker processes and broadcasts model changes to them.
+
+Keeps the worker processes of a service running, and tells them of the models.
+
+The models of a service with worker processes: a change is told to all of them before it counts as made.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from ferserve_server.models.catalog import ServiceState
+from ferserve_server.workers.json_codec import write_value
+from ferserve_server.workers.process import LONGEST_START_S, WorkerProcess, WorkerStartError, watch_process
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine, Hashable, Mapping
+
+    from ferserve_server.domain.models import Acquire, Models
+    from ferserve_server.domain.servable import ModelStatus
+    from ferserve_server.workers.json_codec import Json
+    from ferserve_server.workers.process import WorkerPlan
+
+
+log = structlog.get_logger(__name__)
+
+CHANGES: Final = frozenset({"refresh", "load", "unload", "set_alias", "promote", "roll_back"})
+"""What worker processes may ask to be changed; methods of `domain.models.ModelChanges`."""
+
+_RESTART_RANGE_S: Final = (0.1, 5.0)
+"""First and longest pause before a worker process is started again; doubled at each start that did not last."""
+
+_LASTING_S: Final = 10.0
+"""A worker process that lived this long did not fail for want of something at its start."""
+
+_CANARY_NEWS_S: Final = 1.0
+"""How often the figures of canaries are told: as often as they are judged."""
+
+
+_LONGEST_TELLING_S: Final = 1.0
+"""Whoever asked for a change is answered by then, also if a worker process has not heard of it."""
+
+
+class WorkerSupervisor:
+    """The worker processes of a service. Event loop only.
+
+    Args of the constructor:
+        plan: How they are started.
+        count: How many there are.
+        models: The models.
+        default_model: Name of the one for requests that name none.
+        news: What to do with their news, by name: called with the process's key and the value.
+        questions: What answers their questions, by name, beside those for changes.
+        gone: Called with the key of a process that has ended.
+    """
+
+    def __init__(
+        self,
+        plan: WorkerPlan,
+        count: int,
+        models: Models,
+        *,
+        default_model: str,
+        news: Mapping[str, Callable[[Hashable, Json], None]],
+        questions: Mapping[str, Callable[[Json], Awaitable[object]]],
+        gone: Callable[[Hashable], None],
+    ) -> None:
+        self._plan = plan
+        self._count = count
+        self._models = models
+        self._default_model = default_model
+        self._news = news
+        self._questions = {**questions, "change": self._change}
+        self._gone = gone
+        self._loop = asyncio.get_running_loop()
+        self._fronts: dict[int, WorkerProcess] = {}
+        self._keepers: list[asyncio.Task[None]] = []
+        self._ending = False
+        self._stale = False
+        self.restart_count = 0
+
+    @property
+    def running_count(self) -> int:
+        """Worker processes that take calls in."""
+        return sum(front.listening.done() and not front.ended.is_set() for front in self._fronts.values())
+
+    @property
+    def takers(self) -> list[WorkerProcess]:
+        """Those that a connection can be given to."""
+        return [front for front in self._fronts.values() if front.takes_connections]
+
+    @property
+    def face_count(self) -> int:
+        """Faces of all of them that are not answered."""
+        return sum(front.face_count for front in self._fronts.values())
+
+    @property
+    def pids(self) -> list[int]:
+        """Process ids of those that run."""
+        return [front.pid for front in self._fronts.values() if not front.ended.is_set()]
+
+    async def start(self) -> None:
+        """Starts them all, and returns when all take calls in.
+
+        Raises:
+            WorkerStartError: One did not get that far.
+        """
+        first = await asyncio.gather(*(self._start(index) for index in range(self._count)))
+        try:
+            async with asyncio.timeout(LONGEST_START_S):
+                await asyncio.gather(*(front.listening for front in first))
+        except TimeoutError as error:
+            raise WorkerStartError(
+                f"a worker process did not take calls in within {LONGEST_START_S:g} s"
+            ) from error
+        self._keepers = [self._loop.create_task(self._keep(index, front)) for index, front in enumerate(first)]
+        self._keepers.append(self._loop.create_task(self._tell_canaries()))
+
+    def state_changed(self) -> None:
+        """Tells all of them of the models, once for all changes of a turn of the event loop."""
+        if not self._stale:
+            self._stale = True
+            self._loop.call_soon(self.tell_changes)
+
+    def tell_changes(self) -> None:
+        """Tells them now what is not told yet."""
+        if self._stale:
+            self._stale = False
+            state = self._state()
+            for front in self._fronts.values():
+                front.tell("state", state)
+
+    async def told(self) -> None:
+        """Returns when every worker process knows the models as they stand."""
+        self._stale = True
+        self.tell_changes()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LONGEST_TELLING_S):
+                await asyncio.gather(*(front.told() for front in self._fronts.values()))
+
+    async def drain(self, timeout_s: float) -> bool:
+        """Has them refuse what is new and answer what they took; returns whether all did within the time."""
+        self._ending = True
+        running = [front for front in self._fronts.values() if not front.ended.is_set()]
+        for front in running:
+            front.tell("drain", None)
+        waiting = [front.drained for front in running]
+        done, late = await asyncio.wait(waiting, timeout=timeout_s) if waiting else (set(), set())
+        return not late and all(future.result() for future in done)
+
+    async def close(self) -> None:
+        """Ends them."""
+        self._ending = True
+        for keeper in self._keepers:
+            keeper.cancel()
+        await asyncio.gather(*self._keepers, return_exceptions=True)
+        await asyncio.gather(*(front.end() for front in self._fronts.values()))
+
+    def _state(self) -> object:
+        models = self._models
+        return write_value(ServiceState(self._default_model, models.default_ready, models.models()))
+
+    async def _start(self, index: int) -> WorkerProcess:
+        serial = self.restart_count
+        news = {name: partial(take, (index, serial)) for name, take in self._news.items()}
+        front = WorkerProcess(self._plan, news, self._questions, self.tell_changes)
+        # Noted before it runs, so that it misses no change.
+        self._fronts[index] = front
+        await front.start(self._state())
+        log.info("worker process started", front=index, pid=front.pid)
+        return front
+
+    async def _keep(self, index: int, front: WorkerProcess) -> None:
+        """Starts another worker process whenever one has ended, or hangs."""
+        pause_s, longest_s = _RESTART_RANGE_S
+        key = (index, 0)
+        while True:
+            started_at = self._loop.time()
+            await watch_process(front)
+            how = await front.end()
+            self._gone(key)
+            if self._ending:
+                return
+            log.error("worker process ended; another is started", front=index, pid=front.pid, how=how)
+            lasted = self._loop.time() - started_at > _LASTING_S
+            pause_s = _RESTART_RANGE_S[0] if lasted else pause_s
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, longest_s)
+            self.restart_count += 1
+            key = (index, self.restart_count)
+            try:
+                front = await self._start(index)
+            except OSError as error:
+                log.error("worker process cannot be started", front=index, error=str(error))  # noqa: TRY400 - no trace
+                front = self._fronts[index]
+                await front.end()
+
+    async def _change(self, words: Json) -> None:
+        name, *arguments = words
+        if name not in CHANGES:
+            raise ValueError(f"no change is called {name!r}")
+        await getattr(self._models, name)(*arguments)
+        # Who asked reads the models next.
+        await self.told()
+
+    async def _tell_canaries(self) -> None:
+        """Figures of a trial change with every request; those who look at them get the newest of each second."""
+        while True:
+            await asyncio.sleep(_CANARY_NEWS_S)
+            if any(model.canary is not None for model in self._models.models()):
+                self.state_changed()
+
+
+class BroadcastingModels:
+    """Implements `domain.models.Models` on another. Event loop only.
+
+    Args of the constructor:
+        models: The models.
+        told: Awaited after every change; returns when whoever takes calls in knows of it.
+    """
+
+    def __init__(self, models: Models, told: Callable[[], Awaitable[None]]) -> None:
+        self._models = models
+        self._told = told
+
+    @property
+    def default_ready(self) -> bool:
+        """See `domain.models.Models`; so for the following ones."""
+        return self._models.default_ready
+
+    @property
+    def acquire(self) -> Acquire:  # noqa: D102 - see `default_ready`
+        return self._models.acquire
+
+    def models(self) -> tuple[ModelStatus, ...]:  # noqa: D102 - see `default_ready`
+        return self._models.models()
+
+    def model(self, name: str) -> ModelStatus:  # noqa: D102 - see `default_ready`
+        return self._models.model(name)
+
+    async def refresh(self) -> None:  # noqa: D102 - see `default_ready`
+        await self._change(self._models.refresh())
+
+    async def load(self, name: str, version: int) -> None:  # noqa: D102 - see `default_ready`
+        await self._change(self._models.load(name, version))
+
+    async def unload(self, name: str, version: int) -> None:  # noqa: D102 - see `default_ready`
+        await self._change(self._models.unload(name, version))
+
+    async def set_alias(self, name: str, alias: str, version: int | None) -> None:  # noqa: D102 - see `default_ready`
+        await self._change(self._models.set_alias(name, alias, version))
+
+    async def promote(self, name: str, version: int | None = None) -> None:  # noqa: D102 - see `default_ready`
+        await self._change(self._models.promote(name, version))
+
+    async def roll_back(self, name: str, version: int | None = None) -> None:  # noqa: D102 - see `default_ready`
+        await self._change(self._models.roll_back(name, version))
+
+    async def _change(self, work: Coroutine[object, object, None]) -> None:
+        try:
+            await work
+        finally:
+            await self._told()  # a load that failed has changed what there is to tell, too

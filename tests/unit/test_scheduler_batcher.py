@@ -1,0 +1,403 @@
+"""The batcher with a real event loop and real threads, on a fake clock."""
+
+import asyncio
+
+import numpy as np
+import pytest
+
+from ferserve_server.backends.fake import fake_scores
+from ferserve_server.domain.errors import (
+    DeadlineExpiredError,
+    DeadlineUnmeetableError,
+    DrainingError,
+    EngineStalledError,
+    InferenceFailedError,
+    QueueFullError,
+)
+from ferserve_server.domain.ports import Priority
+from support.batching import Gate, bench, faces, poison, raise_on_poison
+from support.fake_clock import settle
+
+
+def is_right(answer, crops):
+    return np.array_equal(answer.scores, fake_scores(crops, 7)) and not answer.failures
+
+
+async def start(coroutine):
+    """Runs a request up to where it waits."""
+    task = asyncio.ensure_future(coroutine)
+    await settle()
+    return task
+
+
+async def test_cancelling_one_request_of_a_running_batch_leaves_the_others_answered():
+    validation = Gate()
+    async with bench(validation, hold_until_queued=3) as made:
+        requests = [await start(made.batcher.score(faces(1, first=i))) for i in range(3)]
+        await validation.wait_entered()
+
+        requests[0].cancel()
+        validation.open()
+        others = await asyncio.wait_for(asyncio.gather(*requests[1:]), 10)
+
+        assert all(is_right(answer, faces(1, first=i + 1)) for i, answer in enumerate(others))
+        assert requests[0].cancelled()
+        assert made.observer.batch_sizes == [3]
+        assert made.observer.cancellations == ["running"]
+
+
+async def test_a_face_is_scored_alone_when_nobody_else_waits():
+    async with bench() as made:
+        answer = await made.batcher.score(faces(1, first=9))
+
+        await settle()
+        assert is_right(answer, faces(1, first=9))
+        assert made.observer.cut_reasons == ["executor_idle"]
+
+
+async def test_faces_of_all_callers_share_a_batch_when_the_executor_is_free_again():
+    validation = Gate()
+    async with bench(validation) as made:
+        first = await start(made.batcher.score(faces(1)))
+        await validation.wait_entered()
+        others = [await start(made.batcher.score(faces(2, first=10 * i))) for i in range(3)]
+        validation.open()
+        answers = await asyncio.gather(first, *others)
+
+        assert made.observer.batch_sizes == [1, 6]
+        assert made.observer.padded_counts == [1, 8]
+        assert all(is_right(answer, faces(2, first=10 * i)) for i, answer in enumerate(answers[1:]))
+
+
+async def test_one_full_batch_is_kept_ready_while_the_executor_is_busy():
+    validation = Gate()
+    async with bench(validation) as made:
+        first = await start(made.batcher.score(faces(1)))
+        await validation.wait_entered()
+        full = await start(made.batcher.score(faces(8)))
+        waiting = await start(made.batcher.score(faces(8)))
+
+        assert made.batcher.depth_faces == 8
+        validation.open()
+        await asyncio.gather(first, full, waiting)
+        assert made.observer.batch_sizes == [1, 8, 8]
+
+
+async def test_a_large_request_is_answered_whole_and_in_order_from_many_batches():
+    crops = faces(50)
+    async with bench(executor_count=2) as made:
+        answer = await made.batcher.score(crops)
+
+        await settle()
+        assert is_right(answer, crops)
+        assert sum(made.observer.batch_sizes) == 50
+
+
+async def test_512_faces_from_one_caller_do_not_hold_up_a_single_one():
+    validation = Gate()
+    async with bench(validation, max_queue_faces=1024) as made:
+        big = await start(made.batcher.score(faces(512)))
+        await validation.wait_entered()
+        single = await start(made.batcher.score(faces(1, first=77)))
+        validation.open()
+        await single
+
+        # One batch ran when it came and one full batch was cut ahead; it travels in the third of 65. Its caller
+        # may be woken a few batches later.
+        assert len(made.observer.batch_sizes) <= 8
+        assert not big.done()
+        assert is_right(await big, faces(512))
+
+
+async def test_interactive_work_goes_before_bulk_work_that_came_first():
+    validation = Gate()
+    async with bench(validation) as made:
+        first = await start(made.batcher.score(faces(1)))
+        await validation.wait_entered()
+        ahead = await start(made.batcher.score(faces(8)))
+        order = []
+        bulk = await start(made.batcher.score(faces(7), priority=Priority.BULK))
+        urgent = await start(made.batcher.score(faces(8)))
+        bulk.add_done_callback(lambda _: order.append("bulk"))
+        urgent.add_done_callback(lambda _: order.append("urgent"))
+        validation.open()
+        await asyncio.gather(first, ahead, bulk, urgent)
+
+        assert made.observer.batch_sizes == [1, 8, 8, 7]
+        assert order == ["urgent", "bulk"]
+
+
+async def test_a_full_queue_refuses_at_once_and_says_when_to_try_again():
+    validation = Gate()
+    async with bench(validation, max_queue_faces=8) as made:
+        running = await start(made.batcher.score(faces(1)))
+        await validation.wait_entered()
+        ahead = await start(made.batcher.score(faces(8)))
+        waiting = await start(made.batcher.score(faces(7)))
+
+        with pytest.raises(QueueFullError, match="max_queue_faces") as refused:
+            await made.batcher.score(faces(2))
+
+        assert refused.value.retry_after_s > 0
+        assert made.observer.rejections == ["QUEUE_FULL"]
+        validation.open()
+        await asyncio.gather(running, ahead, waiting)
+
+
+async def test_a_queue_full_of_bytes_refuses_too():
+    validation = Gate()
+    async with bench(validation, max_queue_bytes=2 * 48 * 48) as made:
+        running = await start(made.batcher.score(faces(1)))
+        await validation.wait_entered()
+        waiting = await start(made.batcher.score(faces(2)))
+
+        with pytest.raises(QueueFullError, match="max_queue_mib"):
+            await made.batcher.score(faces(1))
+        validation.open()
+        await asyncio.gather(running, waiting)
+
+
+async def test_a_cancelled_request_makes_room_and_is_never_executed():
+    validation = Gate()
+    async with bench(validation, max_queue_faces=4) as made:
+        running = await start(made.batcher.score(faces(1)))
+        await validation.wait_entered()
+        left = await start(made.batcher.score(faces(4)))
+        left.cancel()
+        await settle()
+        assert made.batcher.depth_faces == 0
+
+        stayed = await start(made.batcher.score(faces(3)))
+        validation.open()
+        await asyncio.gather(running, stayed)
+
+        assert made.observer.batch_sizes == [1, 3]
+        assert made.observer.cancellations == ["queued"]
+
+
+async def test_an_expired_request_is_answered_when_its_deadline_passes_and_never_executed():
+    validation = Gate()
+    async with bench(validation) as made:
+        running = await start(made.batcher.score(faces(1)))
+        await validation.wait_entered()
+        late = await start(made.batcher.score(faces(2), deadline=made.clock.now() + 0.5))
+
+        made.clock.advance(0.5)
+        with pytest.raises(DeadlineExpiredError):
+            await late
+        validation.open()
+        await running
+
+        assert made.observer.batch_sizes == [1]
+        assert made.observer.rejections == ["DEADLINE_EXPIRED"]
+
+
+async def test_rows_that_expire_in_the_batch_kept_ready_are_not_executed():
+    validation = Gate()
+    async with bench(validation) as made:
+        running = await start(made.batcher.score(faces(1)))
+        await validation.wait_entered()
+        late = await start(made.batcher.score(faces(3), deadline=made.clock.now() + 0.5))
+        patient = await start(made.batcher.score(faces(5)))
+        assert made.batcher.depth_faces == 0
+
+        made.clock.advance(1.0)
+        validation.open()
+
+        with pytest.raises(DeadlineExpiredError):
+            await late
+        assert is_right(await patient, faces(5))
+        await running
+        assert made.observer.batch_sizes == [1, 5]
+
+
+async def test_a_deadline_that_has_passed_is_refused():
+    async with bench() as made:
+        with pytest.raises(DeadlineExpiredError):
+            await made.batcher.score(faces(1), deadline=made.clock.now())
+
+
+async def test_a_deadline_that_the_queue_cannot_meet_is_refused_at_once():
+    clock_moves = []
+
+    def take_a_second(_):
+        clock_moves.append(made.clock.advance(1.0))
+
+    async with bench(take_a_second) as made:
+        await made.batcher.score(faces(1))  # the batcher learns that a batch takes a second
+        validation = Gate()
+        made.servable._before_predict = validation
+        running = await start(made.batcher.score(faces(1)))
+        await validation.wait_entered()
+
+        with pytest.raises(DeadlineUnmeetableError, match="cannot be met"):
+            await made.batcher.score(faces(1), deadline=made.clock.now() + 0.5)
+        validation.open()
+        await running
+
+
+async def test_an_idle_executor_takes_a_deadline_however_slow_the_last_batches_were():
+    async with bench(lambda _: made.clock.advance(1.0)) as made:
+        await made.batcher.score(faces(1))
+        made.servable._before_predict = lambda _: None
+
+        assert is_right(await made.batcher.score(faces(1), deadline=made.clock.now() + 0.5), faces(1))
+
+
+@pytest.mark.parametrize("position", [0, 3, 7])
+async def test_a_poison_face_fails_alone(position):
+    async with bench(raise_on_poison, hold_until_queued=8) as made:
+        crops = [poison() if i == position else faces(1, first=i) for i in range(8)]
+        answers = await asyncio.gather(*(made.batcher.score(each) for each in crops))
+
+        failed = [i for i, answer in enumerate(answers) if answer.failures]
+        assert failed == [position]
+        assert isinstance(answers[position].failures[0], InferenceFailedError)
+        assert all(is_right(answers[i], crops[i]) for i in range(8) if i != position)
+
+
+async def test_a_poison_face_within_a_request_fails_its_row_only():
+    crops = np.concatenate([faces(3), poison(), faces(4, first=50)])
+    async with bench(raise_on_poison) as made:
+        answer = await made.batcher.score(crops)
+
+        assert list(answer.failures) == [3]
+        good = [0, 1, 2, 4, 5, 6, 7]
+        assert np.array_equal(answer.scores[good], fake_scores(crops[good], 7))
+
+
+async def test_a_broken_engine_is_not_run_for_every_face():
+    def always_raise(_):
+        raise ArithmeticError("broken")
+
+    async with bench(always_raise, bucket_sizes=(64,)) as made:
+        answer = await made.batcher.score(faces(64))
+
+        assert len(answer.failures) == 64
+        assert len(made.servable.batch_sizes) < 64
+
+
+async def test_scores_that_are_no_numbers_fail_their_row_only():
+    async with bench(hold_until_queued=2) as made:
+        real = made.servable.predict
+
+        def predict(crops):
+            scores = real(crops)
+            scores[1] = np.nan
+            return scores
+
+        made.servable.predict = predict
+        good, bad = await asyncio.gather(made.batcher.score(faces(1)), made.batcher.score(faces(1, first=5)))
+
+        assert is_right(good, faces(1))
+        assert isinstance(bad.failures[0], InferenceFailedError)
+
+
+async def test_a_hung_executor_fails_its_batch_is_replaced_and_health_comes_back():
+    validation = Gate()
+    async with bench(validation, execution_timeout_s=30.0) as made:
+        hung = await start(made.batcher.score(faces(2)))
+        await validation.wait_entered()
+        made.servable._before_predict = lambda _: None
+
+        made.clock.advance(31.0)
+        with pytest.raises(EngineStalledError):
+            await hung
+        assert made.health_changes[0] is False
+
+        assert is_right(await asyncio.wait_for(made.batcher.score(faces(1)), 10), faces(1))
+        assert made.health_changes[-1] is True
+        validation.open()  # the old thread returns; nobody listens
+        assert is_right(await made.batcher.score(faces(3)), faces(3))
+
+
+async def test_the_probe_alone_brings_health_back():
+    validation = Gate()
+    async with bench(validation, execution_timeout_s=30.0) as made:
+        hung = await start(made.batcher.score(faces(1)))
+        await validation.wait_entered()
+        recovered = asyncio.Event()
+        made.batcher._on_health_change = lambda: recovered.set() if made.batcher.healthy else None
+        made.servable._before_predict = lambda _: None
+
+        made.clock.advance(31.0)
+        await asyncio.wait_for(recovered.wait(), 10)
+
+        with pytest.raises(EngineStalledError):
+            await hung
+        validation.open()
+
+
+async def test_a_long_run_of_batches_is_not_a_hang():
+    async with bench(execution_timeout_s=30.0) as made:
+        for _ in range(5):
+            await made.batcher.score(faces(1))
+            made.clock.advance(20.0)
+
+        assert made.health_changes == []
+
+
+async def test_draining_answers_what_was_taken_and_refuses_the_rest():
+    validation = Gate()
+    async with bench(validation) as made:
+        taken = [await start(made.batcher.score(faces(1, first=i))) for i in range(5)]
+        await validation.wait_entered()
+        draining = await start(made.batcher.drain())
+
+        with pytest.raises(DrainingError):
+            await made.batcher.score(faces(1))
+        assert not draining.done()
+        validation.open()
+        await asyncio.wait_for(draining, 10)
+
+        assert all(is_right(task.result(), faces(1, first=i)) for i, task in enumerate(taken))
+
+
+async def test_draining_an_idle_batcher_returns_at_once():
+    async with bench() as made:
+        await asyncio.wait_for(made.batcher.drain(), 10)
+
+
+async def test_draining_ends_when_the_last_waiting_caller_leaves():
+    validation = Gate()
+    async with bench(hold_until_queued=8) as made:
+        waiting = await start(made.batcher.score(faces(1)))
+        waiting.cancel()
+        await asyncio.wait_for(made.batcher.drain(), 10)
+    validation.open()
+
+
+async def test_closing_unloads_the_servable_once_its_threads_are_done():
+    async with bench(executor_count=3) as made:
+        await made.batcher.score(faces(1))
+
+    assert made.servable.closed
+
+
+async def test_a_delay_gathers_company_and_then_goes():
+    async with bench(max_queue_delay_s=0.005) as made:
+        first = await start(made.batcher.score(faces(1)))
+        second = await start(made.batcher.score(faces(1, first=3)))
+        assert made.observer.batch_sizes == []
+
+        made.clock.advance(0.005)
+        await asyncio.gather(first, second)
+
+        assert made.observer.batch_sizes == [2]
+        assert made.observer.cut_reasons == ["delay"]
+
+
+async def test_the_depth_and_age_of_the_queue_are_told():
+    validation = Gate()
+    async with bench(validation) as made:
+        running = await start(made.batcher.score(faces(1)))
+        await validation.wait_entered()
+        assert made.batcher.oldest_age_s == 0.0
+        waiting = await start(made.batcher.score(faces(3)))
+        made.clock.advance(2.0)
+
+        assert made.batcher.oldest_age_s == pytest.approx(2.0)
+        assert made.batcher.depth_faces == 3
+        validation.open()
+        await asyncio.gather(running, waiting)
+        assert made.batcher.depth_faces == 0

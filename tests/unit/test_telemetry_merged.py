@@ -1,0 +1,97 @@
+"""The metrics of several processes as one."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from prometheus_client import generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from ferserve_server.telemetry.aggregation import MergedRegistry, write_series
+from ferserve_server.telemetry.metrics import Metrics
+from ferserve_server.telemetry.recorder import CallMetrics
+
+
+def _values(registry) -> dict[str, float]:
+    text = generate_latest(registry).decode()
+    return {
+        sample.name + str(sorted(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def _calls(metrics: Metrics, *seconds: float, open_count: int = 0) -> None:
+    calls = CallMetrics(metrics)
+    for each in seconds:
+        calls.call_started("ClassifyFaces")
+        calls.call_ended("ClassifyFaces", "OK", each)
+    for _ in range(open_count):
+        calls.call_started("ClassifyFaces")
+
+
+def _series(metrics: Metrics) -> list:
+    return json.loads(json.dumps(write_series(metrics)))
+
+
+@pytest.fixture
+def owner() -> Metrics:
+    return Metrics()
+
+
+OK = "ferserve_requests_total[('code', 'OK'), ('method', 'ClassifyFaces')]"
+COUNT = "ferserve_request_seconds_count[('method', 'ClassifyFaces')]"
+FAST = "ferserve_request_seconds_bucket[('le', '0.001'), ('method', 'ClassifyFaces')]"
+OPEN = "ferserve_requests_in_progress[('method', 'ClassifyFaces')]"
+
+
+def test_counts_histograms_and_gauges_are_sums(owner: Metrics) -> None:
+    merged = MergedRegistry(owner.registry)
+    one, other = Metrics(), Metrics()
+    _calls(owner, 0.0005)
+    _calls(one, 0.0005, 5.0, open_count=2)
+    _calls(other, 5.0, open_count=1)
+    merged.update("one", _series(one))
+    merged.update("other", _series(other))
+    values = _values(merged)
+    assert (values[OK], values[COUNT], values[FAST], values[OPEN]) == (4, 4, 2, 3)
+
+
+def test_a_process_that_is_gone_leaves_its_counts_and_takes_its_gauges(owner: Metrics) -> None:
+    merged = MergedRegistry(owner.registry)
+    one = Metrics()
+    _calls(one, 0.0005, open_count=2)
+    merged.update("one", _series(one))
+    merged.ended("one")
+    merged.ended("never seen")
+    merged.update("its follower", _series(one))
+    values = _values(merged)
+    assert (values[OK], values[COUNT], values[OPEN]) == (2, 2, 2)
+
+
+def test_without_other_processes_nothing_is_changed(owner: Metrics) -> None:
+    _calls(owner, 0.0005, 5.0)
+    alone = {name: value for name, value in _values(owner.registry).items() if name.startswith("ferserve_")}
+    merged = _values(MergedRegistry(owner.registry))
+    assert {name: merged[name] for name in alone} == alone
+
+
+def test_a_histogram_of_another_process_alone_is_whole_and_rises(owner: Metrics) -> None:
+    merged = MergedRegistry(owner.registry)
+    one = Metrics()
+    _calls(one, 0.0005)
+    merged.update("one", _series(one))
+    text = generate_latest(merged).decode()
+    buckets = [line for line in text.splitlines() if line.startswith("ferserve_request_seconds_bucket")]
+    counts = [float(line.rsplit(" ", 1)[1]) for line in buckets]
+    assert counts == sorted(counts)
+    assert buckets[-1].startswith('ferserve_request_seconds_bucket{le="+Inf"')
+
+
+def test_a_scrape_may_ask_for_names(owner: Metrics) -> None:
+    merged = MergedRegistry(owner.registry)
+    one = Metrics()
+    _calls(one, 0.0005)
+    merged.update("one", _series(one))
+    assert _values(merged.restricted_registry(["ferserve_requests_total"])) == {OK: 1}
