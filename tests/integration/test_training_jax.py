@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 from ferserve_training.cli import app
 from ferserve_training.export.drawn_faces import draw_faces
 from ferserve_training.export.saved_model import run_saved_model
-from ferserve_training.loop.learner import Lesson, new_learner
+from ferserve_training.loop.learner import new_learner
+from ferserve_training.loop.lesson import Lesson
 from ferserve_training.loop.run_directory import RunDirectory
 from support.training_devices import drawn_faces, steps
 from support.training_faces import write_face_folder

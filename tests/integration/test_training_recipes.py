@@ -10,7 +10,8 @@ import tensorflow as tf
 from ferserve_training.data.faces import LabelledFaces
 from ferserve_training.errors import RunError, TrainingError
 from ferserve_training.export.drawn_faces import draw_faces
-from ferserve_training.loop.learner import Lesson, backbone_weights, new_learner
+from ferserve_training.loop.learner import backbone_weights, new_learner
+from ferserve_training.loop.lesson import Lesson
 from ferserve_training.loop.targets import class_weights, label_loss, mix, smooth_targets, teacher_loss
 from ferserve_training.loop.teacher import load_teacher
 from ferserve_training.nets.build import build_net

@@ -10,7 +10,8 @@ from ferserve_training.data.faces import LabelledFaces
 from ferserve_training.errors import RunError, TrainingError
 from ferserve_training.export.drawn_faces import draw_faces
 from ferserve_training.export.saved_model import run_saved_model
-from ferserve_training.loop.learner import Lesson, new_learner
+from ferserve_training.loop.learner import new_learner
+from ferserve_training.loop.lesson import Lesson
 from ferserve_training.loop.scoring import score
 from ferserve_training.loop.start import starting_weights
 from ferserve_training.recipes.catalog import RECIPES

@@ -14,7 +14,8 @@ from ferserve_training.data.faces import LabelledFaces
 from ferserve_training.data.non_faces import CROPS_PER_PICTURE, cut_non_faces
 from ferserve_training.errors import DataError, RunError
 from ferserve_training.export.drawn_faces import draw_faces
-from ferserve_training.loop.learner import Lesson, new_learner
+from ferserve_training.loop.learner import new_learner
+from ferserve_training.loop.lesson import Lesson
 from ferserve_training.loop.run_directory import RunDirectory
 from ferserve_training.nets.trainable import not_a_face_output
 from ferserve_training.recipes.catalog import RECIPES

@@ -14,7 +14,8 @@ from ferserve_training.data.faces import LabelledFaces
 from ferserve_training.export.drawn_faces import draw_faces
 from ferserve_training.framework.choose import framework
 from ferserve_training.labels import VOTE_COUNT
-from ferserve_training.loop.learner import Lesson, new_learner
+from ferserve_training.loop.learner import new_learner
+from ferserve_training.loop.lesson import Lesson
 from ferserve_training.nets.chain import ChainSpec
 from ferserve_training.nets.layers import Conv, Dense, Flatten, Pool
 from ferserve_training.recipes.catalog import RECIPES

@@ -12,7 +12,8 @@ from keras import ops
 
 from ferserve_training.errors import TrainingError
 from ferserve_training.export.drawn_faces import draw_faces
-from ferserve_training.loop.learner import Lesson, new_learner
+from ferserve_training.loop.learner import new_learner
+from ferserve_training.loop.lesson import Lesson
 from ferserve_training.loop.run_directory import RunDirectory
 from ferserve_training.loop.scoring import score
 from ferserve_training.loop.teacher import load_teacher

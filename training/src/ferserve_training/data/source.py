@@ -60,7 +60,7 @@ def list_files(source: Path) -> list[PurePosixPath]:
 
 def _walk(source: Path) -> Iterator[tuple[str, Path]]:
     """Yield the wanted files of a folder by their names inside it; links to a folder above are not followed."""
-    waiting = [(source, (source.resolve(),))]
+    waiting: list[tuple[Path, tuple[Path, ...]]] = [(source, (source.resolve(),))]
     while waiting:
         folder, above = waiting.pop()
         try:

@@ -35,8 +35,8 @@ def add_folded(graph: OnnxGraph, net: FoldedNet, images: str) -> tuple[str, str 
     logits = graph.add("Gemm", means, graph.weights(net.kernels[-1], 1), graph.constant(net.biases[-1]))
     if net.not_a_face_kernel is None or net.not_a_face_bias is None:
         return logits, None
-    kernel, bias = graph.weights(net.not_a_face_kernel, 1), graph.constant(net.not_a_face_bias)
-    return logits, graph.add("Gemm", means, kernel, bias)
+    weights, offset = graph.weights(net.not_a_face_kernel, 1), graph.constant(net.not_a_face_bias)
+    return logits, graph.add("Gemm", means, weights, offset)
 
 
 def _standardised(graph: OnnxGraph, images: str) -> str:

@@ -12,7 +12,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ferserve_training.framework.choose import Tensor
 from ferserve_training.labels import FACE_SIZE
-from ferserve_training.loop.learner import STEPS_PER_CALL, Learner, Lesson, Shown
+from ferserve_training.loop.learner import STEPS_PER_CALL, Learner
+from ferserve_training.loop.lesson import Lesson, Shown
 
 _AXIS = "batch"
 

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 
 import keras
@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 from keras import ops
 
-from ferserve_training.data.faces import LabelledFaces
 from ferserve_training.framework.choose import Device, Tensor, framework
 from ferserve_training.labels import CLASS_COUNT, FACE_SIZE, VOTE_COUNT
+from ferserve_training.loop.lesson import Lesson, Shown
 from ferserve_training.loop.records import State
 from ferserve_training.loop.targets import (
     class_weights,
@@ -23,12 +23,10 @@ from ferserve_training.loop.targets import (
     teacher_loss,
     vote_loss,
 )
-from ferserve_training.loop.teacher import Teacher
 from ferserve_training.nets.build import build_net
 from ferserve_training.nets.trainable import logits_only
-from ferserve_training.recipes.recipe import Optimisation, Recipe
+from ferserve_training.recipes.recipe import Optimisation
 from ferserve_training.views.augmentation import augment, mirror
-from ferserve_training.views.bank import ViewBank
 from ferserve_training.views.degradation import degrade
 from ferserve_training.views.non_faces import count_non_faces, non_faces
 
@@ -38,48 +36,6 @@ STEPS_PER_CALL = 32
 _LEAST_PROBABILITY = 1e-8
 """Keeps the logarithm of a bank's probabilities finite."""
 _CROP_DRAWS = 1 << 23
-
-
-@dataclass(frozen=True, slots=True)
-class Lesson:
-    """What a net is to learn, and from whom.
-
-    Attributes:
-        recipe: What to train and how; its precision is 'float32' or 'bfloat16'.
-        faces: The training split; kept in memory as uint8.
-        seed: Seed of the initial weights and of all draws.
-        teachers: Whose mean answer counts beside the labels, if there are any.
-        votes: Shares of FER+'s votes, float32 [N, 10], for a second head; None: no such head.
-        start: Weights to go on from, in the order of the Keras model; None: random ones.
-        bank: Views with their teachers' answers, which take the place of `faces.images` and of teachers; None:
-            views are drawn as the steps go.
-        non_face_crops: Crops of pictures without people, uint8 [M, 48, 48, 1]; None: non-faces are made of faces
-            and noise alone.
-    """
-
-    recipe: Recipe
-    faces: LabelledFaces
-    seed: int
-    teachers: Sequence[Teacher] = ()
-    votes: npt.NDArray[np.float32] | None = None
-    start: Sequence[npt.NDArray[np.float32]] | None = None
-    bank: ViewBank | None = None
-    non_face_crops: npt.NDArray[np.uint8] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """Holds what an epoch's batches are picked from.
-
-    Attributes:
-        images: uint8 [N, 48, 48, 1].
-        targets: Shares of the classes, then of FER+'s votes where they are given, float32 [N, any].
-        answers: Logits of a bank's teachers, float32 [N, 7]; None without a bank.
-    """
-
-    images: npt.NDArray[np.uint8]
-    targets: npt.NDArray[np.float32]
-    answers: npt.NDArray[np.float32] | None
 
 
 class Learner(ABC):
@@ -100,13 +56,15 @@ class Learner(ABC):
         settings = recipe.optimisation
         self._class_weights = class_weights(lesson.faces.labels, balanced=settings.balances_classes)
         self._head_steps = settings.head_epochs * (len(lesson.faces) // settings.batch_size)
-        heads = {"with_votes": self._has_votes, "with_not_a_face": self._has_not_a_face}
-        self._model = build_net(recipe.net, seed, precision=settings.precision, **heads)
+        build = partial(
+            build_net, recipe.net, seed, with_votes=self._has_votes, with_not_a_face=self._has_not_a_face
+        )
+        self._model = build(precision=settings.precision)
         if lesson.start is not None:
             self._model.set_weights(list(lesson.start))
         self._averaged = self._model
         if settings.ema_decay or settings.precision != "float32":
-            self._averaged = build_net(recipe.net, seed, **heads)
+            self._averaged = build()
             self._averaged.set_weights(self._model.get_weights())
         self._classifier = logits_only(self._averaged)
         self._best: list[npt.NDArray[np.float32]] = []

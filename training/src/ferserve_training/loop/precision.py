@@ -10,7 +10,8 @@ import numpy as np
 from ferserve_training.data.faces import LabelledFaces
 from ferserve_training.framework.choose import Device
 from ferserve_training.labels import CLASS_COUNT, FACE_SIZE
-from ferserve_training.loop.learner import Lesson, new_learner
+from ferserve_training.loop.learner import new_learner
+from ferserve_training.loop.lesson import Lesson
 from ferserve_training.recipes.recipe import Precision, Recipe
 
 _STEPS: Final = 4

@@ -9,7 +9,8 @@ import tensorflow as tf
 
 from ferserve_training.framework.on_tensorflow import strategy_on
 from ferserve_training.labels import FACE_SIZE
-from ferserve_training.loop.learner import STEPS_PER_CALL, Learner, Lesson, Shown
+from ferserve_training.loop.learner import STEPS_PER_CALL, Learner
+from ferserve_training.loop.lesson import Lesson, Shown
 
 _Tensors = tuple[Any, ...]
 """Tensors of one row a face, and a list of such."""

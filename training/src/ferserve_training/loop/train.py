@@ -11,7 +11,8 @@ from ferserve_training.errors import RunError
 from ferserve_training.evaluation.calibration import negative_log_likelihood
 from ferserve_training.framework.choose import Device
 from ferserve_training.loop.inputs import LessonInputs
-from ferserve_training.loop.learner import Learner, Lesson, new_learner
+from ferserve_training.loop.learner import Learner, new_learner
+from ferserve_training.loop.lesson import Lesson
 from ferserve_training.loop.progress import is_best, must_stop, needs_every_epoch, rate_after
 from ferserve_training.loop.records import Checkpoint, EpochRecord, RunSettings
 from ferserve_training.loop.run_directory import RunDirectory
