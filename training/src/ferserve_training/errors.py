@@ -1,4 +1,4 @@
-"""What can go wrong through no fault of the code; the command line prints it as one line and exits with 1."""
+"""Defines the errors that a user can act on; the command line prints one line and exits with 1."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""`ferserve-train audit`."""
+"""Defines `ferserve-train audit`."""
 
 from pathlib import Path
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""`ferserve-train compare`."""
+"""Defines `ferserve-train compare`."""
 
 from rich.console import Console
 from rich.table import Table

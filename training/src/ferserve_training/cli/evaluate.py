@@ -1,4 +1,4 @@
-"""`ferserve-train evaluate`."""
+"""Defines `ferserve-train evaluate`."""
 
 from pathlib import Path
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""`ferserve-train export`."""
+"""Defines `ferserve-train export`."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -14,7 +14,7 @@ from ferserve_training.export.onnx_weights import OnnxWeights
 
 
 class OnnxChoice(StrEnum):
-    """What `--onnx` takes."""
+    """Values of `--onnx`."""
 
     FLOAT32 = OnnxWeights.FLOAT32.value
     INT16 = OnnxWeights.INT16.value

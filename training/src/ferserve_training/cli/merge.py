@@ -1,4 +1,4 @@
-"""`ferserve-train merge`."""
+"""Defines `ferserve-train merge`."""
 
 from pathlib import Path
 from typing import Annotated

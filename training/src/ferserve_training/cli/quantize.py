@@ -1,4 +1,4 @@
-"""`ferserve-train quantize`."""
+"""Defines `ferserve-train quantize`."""
 
 from pathlib import Path
 from typing import Annotated

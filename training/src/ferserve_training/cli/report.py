@@ -1,4 +1,4 @@
-"""`ferserve-train report`."""
+"""Defines `ferserve-train report`."""
 
 from pathlib import Path
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""`ferserve-train results`."""
+"""Defines `ferserve-train results`."""
 
 from pathlib import Path
 from typing import Annotated

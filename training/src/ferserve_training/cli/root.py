@@ -1,4 +1,4 @@
-"""The table of sub-commands, and the one place that turns known errors into messages."""
+"""Registers the sub-commands, and turns known errors into messages."""
 
 import os
 import sys

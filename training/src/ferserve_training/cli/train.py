@@ -1,4 +1,4 @@
-"""`ferserve-train train`."""
+"""Defines `ferserve-train train`."""
 
 from collections.abc import Sequence
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""What a loader does with a file that is not what it should be."""
+"""Decides what a loader does with a file that is not as it should be."""
 
 from collections.abc import Callable
 

@@ -17,7 +17,7 @@ _PICTURES: Final = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".pgm", 
 
 @dataclass(frozen=True, slots=True)
 class DataChoice:
-    """Which data, and which part of it is scored.
+    """Names a data set and the part of it that is scored.
 
     Attributes:
         source: A zip or tar archive, a folder, or the competition's csv file.

@@ -1,4 +1,4 @@
-"""Cuts crops out of pictures without people, to learn from or to be tested with as images that are no faces."""
+"""Cuts crops out of pictures without people, to learn from or to test with as non-faces."""
 
 from pathlib import Path
 from typing import Final

@@ -24,7 +24,7 @@ _LEAST_SHARE: Final = 0.05
 
 @dataclass(frozen=True, slots=True)
 class CutPhotographs:
-    """What became of the photographs of a folder.
+    """Lists what became of the photographs of a folder.
 
     Attributes:
         written: Files written.

@@ -1,4 +1,4 @@
-"""Probabilities from logits: temperature scaling and the expected calibration error (Guo et al. 2017)."""
+"""Computes probabilities from logits, temperatures and calibration errors (Guo et al. 2017)."""
 
 import math
 from typing import Final

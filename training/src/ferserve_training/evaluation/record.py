@@ -1,4 +1,4 @@
-"""`evaluation.json` in the folder of a run."""
+"""Reads and writes `evaluation.json` in the folder of a run."""
 
 import json
 from dataclasses import asdict

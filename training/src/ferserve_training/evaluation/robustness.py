@@ -42,7 +42,7 @@ class DegradedFigures:
 
 @dataclass(frozen=True, slots=True)
 class NonFaceFigures:
-    """How well `not_a_face` tells one kind of non-faces from the scored faces.
+    """Holds how well `not_a_face` tells one kind of non-faces from the scored faces.
 
     Attributes:
         name: Of the kind.

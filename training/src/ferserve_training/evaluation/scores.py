@@ -1,4 +1,4 @@
-"""The figures of one net on the faces that models are selected on: PublicTest, or the user's own."""
+"""Computes the figures of a net on the faces that models are selected on: PublicTest, or the user's own."""
 
 import re
 from dataclasses import dataclass, field
@@ -38,7 +38,7 @@ class Evaluation:
 
     @property
     def prefix(self) -> str:
-        """What the names of its figures begin with."""
+        """Prefix of the names of its figures."""
         return metric_prefix(self.split)
 
 

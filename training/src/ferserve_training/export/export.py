@@ -1,4 +1,4 @@
-"""Export: fold, check, write, describe, publish."""
+"""Exports a run: folds, checks, writes, describes and publishes its net."""
 
 from dataclasses import replace
 from datetime import UTC, datetime

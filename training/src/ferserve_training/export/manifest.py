@@ -1,4 +1,4 @@
-"""`assets.extra/manifest.json`: what the server needs to know of a version, and what it tells its clients."""
+"""Writes `assets.extra/manifest.json`: the facts about a version for the server and its clients."""
 
 import hashlib
 import json
@@ -25,7 +25,7 @@ _FORMAT_VERSION: Final = 1
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """How a version came about.
+    """Records how a version came about.
 
     Attributes:
         recipe: Its name.
@@ -81,7 +81,7 @@ class MergedNet:
 
     @property
     def preprocessing(self) -> str:
-        """What the graph does, as a sentence."""
+        """Preprocessing inside the graph, as a sentence."""
         names = ", ".join(f"{source.name}/{source.version}" for source in self.sources)
         return (
             f"the mean of the calibrated probabilities of {names}, each with its own preprocessing, in one graph"
@@ -106,13 +106,13 @@ class QuantizedNet:
 
     @property
     def preprocessing(self) -> str:
-        """What the graph does, as a sentence."""
+        """Preprocessing inside the graph, as a sentence."""
         return f"what {self.source.name}/{self.source.version} does, with its convolutions in int8"
 
 
 @dataclass(frozen=True, slots=True)
 class OnnxFacts:
-    """What is known of a version's ONNX file.
+    """Describes a version's ONNX file.
 
     Attributes:
         weights: What they are stored as.

@@ -1,4 +1,4 @@
-"""Several exported versions merged into one: the mean of their calibrated probabilities in one SavedModel."""
+"""Merges exported versions: the mean of their calibrated probabilities in one SavedModel."""
 
 import hashlib
 from collections.abc import Sequence

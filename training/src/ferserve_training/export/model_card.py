@@ -1,4 +1,4 @@
-"""`assets.extra/MODEL_CARD.md`: what a version is for, what it is not for, and how good it is."""
+"""Writes `assets.extra/MODEL_CARD.md`: intended use, limits and figures of a version."""
 
 from collections.abc import Sequence
 from typing import Final

@@ -1,4 +1,4 @@
-"""A folded net as ONNX nodes: Conv, Add, Relu, GlobalAveragePool, Gemm."""
+"""Writes a folded net as ONNX nodes: Conv, Add, Relu, GlobalAveragePool, Gemm."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""An ONNX graph under construction: every tensor is known by its name."""
+"""Builds an ONNX graph, in which every tensor is known by its name."""
 
 from typing import Any, Final
 

@@ -1,4 +1,4 @@
-"""`assets.extra/model.onnx`: the version for programs that run ONNX, with the SavedModel's inputs and outputs."""
+"""Writes `assets.extra/model.onnx`, with the SavedModel's inputs and outputs."""
 
 import importlib.util
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A version in int8: the ONNX file of an exported version with its convolutions and sums in 8 bits."""
+"""Quantises an exported version: convolutions and sums of its ONNX file in 8 bits."""
 
 import hashlib
 from dataclasses import dataclass
@@ -44,7 +44,7 @@ nothing, and the head's rounding would show in the probabilities."""
 
 @dataclass(frozen=True, slots=True)
 class QuantizedVersion:
-    """What came out.
+    """Holds a published version and what it lost.
 
     Attributes:
         folder: Of the version.

@@ -1,4 +1,4 @@
-"""The recipe of a run in words."""
+"""Names the recipe of a run in words."""
 
 from ferserve_training.loop.records import RunSettings
 

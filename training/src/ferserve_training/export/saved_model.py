@@ -1,4 +1,4 @@
-"""The SavedModel that the server loads."""
+"""Writes and loads the SavedModel that the server loads."""
 
 import shutil
 from collections.abc import Callable

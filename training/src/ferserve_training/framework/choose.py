@@ -21,7 +21,7 @@ Device = Any
 
 
 class Framework(Protocol):
-    """What Keras leaves to the framework under it. Draws depend on nothing but what is passed."""
+    """Defines what Keras leaves to the framework under it. Draws depend on nothing but what is passed."""
 
     NAME: str
 
@@ -79,7 +79,7 @@ def require_tensorflow(purpose: str) -> None:
     """Refuse what only TensorFlow can do.
 
     Args:
-        purpose: Such as 'exporting', the subject of the message.
+        purpose: Such as 'exporting', the beginning of the message.
 
     Raises:
         TrainingError: Another framework computes.

@@ -1,4 +1,4 @@
-"""JAX as the commands want it: named in the records, drawing from seeds alone; TensorFlow need not be there."""
+"""Adapts JAX: named in the records, drawing from seeds alone; TensorFlow need not be installed."""
 
 from collections.abc import Sequence
 from typing import Any, Final

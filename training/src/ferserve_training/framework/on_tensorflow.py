@@ -1,4 +1,4 @@
-"""TensorFlow as the commands want it: modest with threads, named in the records, drawing from seeds alone."""
+"""Adapts TensorFlow: few threads, named in the records, drawing from seeds alone."""
 
 from collections.abc import Sequence
 from functools import cache

@@ -1,4 +1,4 @@
-"""The learner on JAX: one compiled scan over the steps, each batch spread over the devices."""
+"""Trains on JAX: one compiled scan over the steps, each batch spread over the devices."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -28,7 +28,7 @@ class _Faces(NamedTuple):
 
 
 class _Values(NamedTuple):
-    """What a step changes: the trained weights, all else of the net, the optimiser's, the averaged weights."""
+    """Holds what a step changes: trained weights, the rest of the net, the optimiser, averaged weights."""
 
     trained: list[jax.Array]
     others: list[jax.Array]

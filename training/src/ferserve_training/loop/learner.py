@@ -1,4 +1,4 @@
-"""A net in training, whatever computes it: its weights, its optimiser, its averaged weights, what it is asked."""
+"""Holds a net in training on either framework: weights, optimiser, averaged weights, loss."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence

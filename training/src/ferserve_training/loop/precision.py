@@ -1,4 +1,4 @@
-"""Whether a net trains faster in bfloat16 on this machine."""
+"""Measures whether a net trains faster in bfloat16 on this machine."""
 
 import time
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""What a run writes down: its settings once, its history and its state epoch by epoch."""
+"""Defines the records of a run: settings, history and state, epoch by epoch."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ State = dict[str, npt.NDArray[np.generic]]
 
 @dataclass(frozen=True, slots=True)
 class RunSettings:
-    """What decides the result of a run.
+    """Holds everything that decides the result of a run.
 
     Attributes:
         recipe: Name in the catalogue.

@@ -1,4 +1,4 @@
-"""What the user asks of a run, and how that is held against what a run already is."""
+"""Holds the settings that a user asks for, and checks them against those of a run that is resumed."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""The folder of a run, each file written whole.
+"""Reads and writes the folder of a run, each file whole.
 
 `run.json` holds the settings, `checkpoint.npz` weights and history, `epochs.csv` the history for other programs.
 """

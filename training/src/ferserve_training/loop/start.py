@@ -1,4 +1,4 @@
-"""Where a run starts that does not start from random weights."""
+"""Loads the weights of a run that does not start from random ones."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What a net is asked to answer: labels, smoothed, mixed, weighted, and what a teacher says."""
+"""Computes targets and losses: labels, smoothed, mixed and weighted, votes, and answers of teachers."""
 
 from collections.abc import Sequence
 from typing import Final

@@ -1,4 +1,4 @@
-"""`tensorboard/` in the folder of a run: its curves as TensorBoard reads them."""
+"""Writes the curves of a run for TensorBoard, in `tensorboard/` of its folder."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The learner on TensorFlow: some steps a call, compiled by `tf.function`."""
+"""Trains on TensorFlow: some steps a call, compiled by `tf.function`."""
 
 from collections.abc import Sequence
 from typing import Any

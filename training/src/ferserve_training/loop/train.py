@@ -1,4 +1,4 @@
-"""A training run from its first or its last finished epoch to its end."""
+"""Makes a training run from its first or its last finished epoch to its end."""
 
 import time
 from collections.abc import Callable, Sequence

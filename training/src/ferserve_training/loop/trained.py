@@ -1,4 +1,4 @@
-"""The net that a run has made so far."""
+"""Loads the net that a run has made so far."""
 
 import hashlib
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The trainable Keras model of any net."""
+"""Builds the trainable Keras model of any net."""
 
 import keras
 

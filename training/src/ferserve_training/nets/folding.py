@@ -1,4 +1,4 @@
-"""The form of a net that is served: batch norm folded into the convolutions."""
+"""Folds batch norm into the convolutions, which makes the form that is served."""
 
 from dataclasses import dataclass
 

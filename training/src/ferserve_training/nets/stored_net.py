@@ -1,4 +1,4 @@
-"""An exported version read back as the values that it was written from."""
+"""Reads an exported version back as the values that it was written from."""
 
 from pathlib import Path
 

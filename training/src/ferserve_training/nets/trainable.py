@@ -1,4 +1,4 @@
-"""The form of a net that is trained: every convolution is followed by batch norm."""
+"""Builds the form of a net that is trained: every convolution is followed by batch norm."""
 
 from types import MappingProxyType
 from typing import Final

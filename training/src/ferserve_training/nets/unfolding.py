@@ -1,4 +1,4 @@
-"""The way back from a folded net to one that can be trained further."""
+"""Unfolds a net into a form that can be trained further."""
 
 from typing import Final
 

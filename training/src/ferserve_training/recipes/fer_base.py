@@ -1,4 +1,4 @@
-"""fer-base: a net for a GPU, or a patient CPU.
+"""Defines fer-base: a net for a GPU, or a patient CPU.
 
     ferserve-train train fer-base --data fer2013.zip
 

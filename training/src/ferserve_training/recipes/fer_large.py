@@ -1,4 +1,4 @@
-"""fer-large: a net for a GPU, and a teacher for the smaller ones.
+"""Defines fer-large: a net for a GPU, and a teacher for the smaller ones.
 
     ferserve-train train fer-large --data fer2013.zip
 

@@ -1,4 +1,4 @@
-"""fer-nano: the smallest of the bundled nets.
+"""Defines fer-nano: the smallest of the bundled nets.
 
     ferserve-train train fer-nano --data fer2013.zip --max-minutes 53
 

@@ -1,4 +1,4 @@
-"""fer-small: nine convolutions of 34.0 M multiply-accumulates.
+"""Defines fer-small: nine convolutions of 34.0 M multiply-accumulates.
 
     ferserve-train train fer-small --data fer2013.zip
 

@@ -1,4 +1,4 @@
-"""A recipe: everything that decides how a net is trained, but for the data, the seed and the time."""
+"""Defines recipes: everything that decides how a net is trained but data, seed and time."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -87,7 +87,7 @@ class Steps:
 
 @dataclass(frozen=True, slots=True)
 class Optimisation:
-    """How the weights are moved.
+    """Decides how the weights are moved.
 
     Attributes:
         batch_size: Faces a step.

@@ -1,4 +1,4 @@
-"""The recipe of a run: the catalogue's, with the user's values in it, cut down for a smoke run."""
+"""Resolves the recipe of a run: the catalogue's, with the user's values, cut down for a smoke run."""
 
 from collections.abc import Sequence
 

@@ -26,7 +26,7 @@ _TIMED_FACES: Final = 64
 
 
 class Answers(NamedTuple):
-    """What a net answers.
+    """Holds the answers of a net.
 
     Attributes:
         logits: Before temperature, float32 [N, 7].

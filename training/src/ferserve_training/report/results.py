@@ -1,4 +1,4 @@
-"""Results of finished runs: one small JSON file each, and the table that is made of them."""
+"""Reads and writes results of finished runs, one small JSON file each, and lays out their table."""
 
 import json
 from collections.abc import Sequence

@@ -1,1 +1,1 @@
-"""Makes what nets are shown: augmented, degraded and mixed views, faces' opposites, and banks of views."""
+"""Makes the views that nets are shown: augmented, degraded and mixed views, non-faces, and banks."""

@@ -1,4 +1,4 @@
-"""Augmentation of a whole batch by a few operations, from a seed alone."""
+"""Augments a whole batch by a few operations, from a seed alone."""
 
 import math
 from typing import Final
