@@ -34,7 +34,7 @@ def audit(
         raise DataError(groups, "names none of the scored faces")
     known = faces.where(is_known)
 
-    # TensorFlow takes seconds to import; refused files should not wait for it.
+    # TensorFlow takes seconds to import; rejected files should not wait for it.
     from ferserve_training.report.evaluated_model import load_model  # noqa: PLC0415
 
     net = load_model(model)

@@ -29,7 +29,7 @@ def compare(  # one parameter an option
     scored = scored_split(private_test=private_test)
     faces = load_data(DataChoice(data, validation_fraction, validation_seed, scored)).public_test
 
-    # TensorFlow takes seconds to import; a refused data set should not wait for it.
+    # TensorFlow takes seconds to import; a rejected data set should not wait for it.
     from ferserve_training.report.evaluated_model import load_model  # noqa: PLC0415
 
     models = [load_model(folder) for folder in (first, second)]

@@ -48,7 +48,7 @@ def evaluate(  # one parameter an option
 
 
 def _evaluate_run(run_folder: Path, faces: FaceData, machine: str) -> tuple[Evaluation, Result]:
-    # TensorFlow takes seconds to import; a refused data set should not wait for it.
+    # TensorFlow takes seconds to import; a rejected data set should not wait for it.
     from ferserve_training.export.recipe_text import recipe_text  # noqa: PLC0415
     from ferserve_training.loop.run_directory import RunDirectory  # noqa: PLC0415
     from ferserve_training.loop.trained import load_trained  # noqa: PLC0415

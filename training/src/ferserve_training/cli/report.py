@@ -41,7 +41,7 @@ def report(  # noqa: PLR0913  # one parameter an option
     faces = load_data(DataChoice(data, validation_fraction, validation_seed, scored))
     majority = None if votes is None else majority_labels(faces.public_test.names, load_votes(votes), votes)
 
-    # TensorFlow takes seconds to import; a refused data set should not wait for it.
+    # TensorFlow takes seconds to import; a rejected data set should not wait for it.
     from ferserve_training.report.evaluated_model import load_model  # noqa: PLC0415
     from ferserve_training.report.report_data import collect_report_data  # noqa: PLC0415
     from ferserve_training.report.write import write_report  # noqa: PLC0415

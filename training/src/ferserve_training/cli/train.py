@@ -94,7 +94,7 @@ def train(  # noqa: PLR0913  # one parameter an option
     if len(faces.training) < recipe.optimisation.batch_size:
         raise DataError(data, f"holds fewer training faces than one batch ({recipe.optimisation.batch_size})")
 
-    # TensorFlow and JAX take seconds to import; neither --help nor a refused data set should wait for it.
+    # TensorFlow and JAX take seconds to import; neither --help nor a rejected data set should wait for it.
     from ferserve_training.framework.choose import framework  # noqa: PLC0415
     from ferserve_training.framework.pick_devices import pick_devices  # noqa: PLC0415
     from ferserve_training.loop.inputs import read_inputs  # noqa: PLC0415

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ferserve_training.data.faces import FaceData
-from ferserve_training.data.faults import OnFault, refuse
+from ferserve_training.data.faults import OnFault, reject
 from ferserve_training.data.folders import Split
 from ferserve_training.data.source import read_files
 from ferserve_training.errors import DataError
@@ -21,14 +21,14 @@ _COLUMNS: Final = ("emotion", "pixels", "Usage")
 _USAGES: Final = ("Training", "PublicTest", "PrivateTest")
 
 
-def load_competition(source: Path, scored: str = "PublicTest", on_fault: OnFault = refuse) -> FaceData:
+def load_competition(source: Path, scored: str = "PublicTest", on_fault: OnFault = reject) -> FaceData:
     """Read the competition's file. Faces are named `fer<row>.png`, as FER+ names them, rows from 0.
 
     Args:
         source: The file, or an archive that holds it: `fer2013.csv`, or Kaggle's `icml_face_data.csv`, whose
             columns have another order and spaces before their names.
         scored: What to score on, 'PublicTest' or 'PrivateTest'; the other is not kept.
-        on_fault: Told of each line at fault, which is then left out unless this raises.
+        on_fault: Called with each line at fault, which is then left out unless this raises.
 
     Raises:
         DataError: The file cannot be read, lacks a column or a class, or names the line at fault.

@@ -7,6 +7,6 @@ from ferserve_training.errors import DataError
 OnFault = Callable[[DataError], None]
 
 
-def refuse(fault: DataError) -> None:
+def reject(fault: DataError) -> None:
     """End at the first fault."""
     raise fault

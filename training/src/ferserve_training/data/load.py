@@ -6,7 +6,7 @@ from typing import Final
 
 from ferserve_training.data.competition import is_table, load_competition
 from ferserve_training.data.faces import FaceData
-from ferserve_training.data.faults import OnFault, refuse
+from ferserve_training.data.faults import OnFault, reject
 from ferserve_training.data.folders import load_faces
 from ferserve_training.data.own import VALIDATION_FOLDERS, load_own
 from ferserve_training.data.source import list_files
@@ -32,7 +32,7 @@ class DataChoice:
     scored: str = "PublicTest"
 
 
-def load_data(choice: DataChoice, on_fault: OnFault = refuse) -> FaceData:
+def load_data(choice: DataChoice, on_fault: OnFault = reject) -> FaceData:
     """Read a data set in whichever form it has.
 
     A `.csv` file, or an archive or folder with one and no pictures, is the competition's; folders `train` and
@@ -40,7 +40,7 @@ def load_data(choice: DataChoice, on_fault: OnFault = refuse) -> FaceData:
 
     Args:
         choice: What to read.
-        on_fault: Told of each file or line at fault, which is then left out unless this raises.
+        on_fault: Called with each file or line at fault, which is then left out unless this raises.
 
     Raises:
         DataError: As the loaders say.

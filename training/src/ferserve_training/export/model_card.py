@@ -30,7 +30,7 @@ _DATA: Final = """\
 ## Data
 
 FER-2013 (Goodfellow et al. 2013), Training split only; PublicTest chose the temperature and gives the figures
-below. The labels are noisy: ten people who labelled the same images anew for FER+ agree with them by majority on
+below. The labels are noisy: ten people who labelled the same images again for FER+ agree with them by majority on
 63 % of the images, and on 13 % of those labelled fear; people reach about 65 %. 8 % of the test images are exact
 copies of training images; *twin-free* figures leave copies and near-copies out. The images have no clear licence:
 this version ships weights only, and `golden.npz` holds faces drawn by formula.

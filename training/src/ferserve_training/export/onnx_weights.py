@@ -16,7 +16,7 @@ class OnnxWeights(StrEnum):
     """Types that weights are stored in; computed is in float32 either way.
 
     `INT16` halves the file. On 256 drawn faces it changes a probability by 5e-5 at most for fer-small; float16, as
-    large, by 1.3e-3, and the server refuses versions that are off by more than 1e-3.
+    large, by 1.3e-3, and the server rejects versions that are off by more than 1e-3.
     """
 
     FLOAT32 = "float32"
