@@ -9,6 +9,7 @@ import typer
 
 from ferserve_training.cli.audit import audit
 from ferserve_training.cli.bank import bank
+from ferserve_training.cli.blend import blend
 from ferserve_training.cli.compare import compare
 from ferserve_training.cli.crop import crop
 from ferserve_training.cli.data_check import data_check
@@ -55,6 +56,7 @@ app.command("crop")(crop)
 app.command("data-check")(data_check)
 app.command("bank")(bank)
 app.command("train")(train)
+app.command("blend")(blend)
 app.command("evaluate")(evaluate)
 app.command("robustness")(robustness)
 app.command("export")(export)

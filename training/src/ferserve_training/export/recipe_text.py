@@ -1,5 +1,7 @@
 """Names the recipe of a run in words."""
 
+from pathlib import Path
+
 from ferserve_training.loop.records import RunSettings
 
 
@@ -12,4 +14,11 @@ def recipe_text(settings: RunSettings) -> str:
         )
     if settings.votes is not None:
         changes.append("with the votes of FER+")
+    if settings.bank is not None:
+        changes.append(f"with a bank of {settings.bank_rounds} views")
+    if settings.non_faces is not None:
+        changes.append("with pictures without people")
+    if settings.blend is not None:
+        share, _, folder = settings.blend.partition(" of ")
+        changes.append(f"blended with {share} of {'/'.join(Path(folder).parts[-2:])}")
     return f"{settings.recipe} ({', '.join(changes)})" if changes else settings.recipe

@@ -34,6 +34,7 @@ class RunSettings:
         bank_rounds: Rounds of it that were finished when the run began; later ones are not used.
         bank_sha256: Digest of these.
         non_faces: Folder of pictures without people that non-faces were cut from, or None.
+        blend: The net that the weights were averaged with afterwards, and its weight; None: no other.
     """
 
     recipe: str
@@ -53,6 +54,7 @@ class RunSettings:
     bank_rounds: int = 0
     bank_sha256: str | None = None
     non_faces: str | None = None
+    blend: str | None = None
 
     @property
     def budget(self) -> Budget:
