@@ -109,7 +109,7 @@ def train(  # noqa: PLR0913  # one parameter an option
     if resume:
         settings = directory.settings()
         request.check_resumes(settings, recipe.name, faces.sha256)
-        if settings.blend is not None:
+        if settings.blends:
             raise TrainingError(f"{directory.path}: is a blend, which is finished; go on from it with --start")
         recipe = resolve_recipe(settings.recipe, settings.overrides, smoke=settings.smoke)
     picked = pick_devices(framework().devices(), devices, recipe.optimisation.batch_size)

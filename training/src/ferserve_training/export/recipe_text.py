@@ -18,7 +18,7 @@ def recipe_text(settings: RunSettings) -> str:
         changes.append(f"with a bank of {settings.bank_rounds} views")
     if settings.non_faces is not None:
         changes.append("with pictures without people")
-    if settings.blend is not None:
-        share, _, folder = settings.blend.partition(" of ")
+    for blend in settings.blends:
+        share, _, folder = blend.partition(" of ")
         changes.append(f"blended with {share} of {'/'.join(Path(folder).parts[-2:])}")
     return f"{settings.recipe} ({', '.join(changes)})" if changes else settings.recipe

@@ -1,7 +1,7 @@
 """Blends the weights of two nets of one recipe into a finished run.
 
-A net that was trained on from another has given up some of that one's skill for its own; a mean of both weights has
-more of both than either ("robust fine-tuning", Wortsman et al. 2022, https://arxiv.org/abs/2109.01903).
+A net that was trained on from another has given up some of that one's skill for its own; a mean of both weights
+has more of both than either ("robust fine-tuning", Wortsman et al. 2022, https://arxiv.org/abs/2109.01903).
 """
 
 from dataclasses import replace
@@ -48,7 +48,7 @@ def blend_run(run: Path, other: Path, share: float, faces: LabelledFaces, target
         raise RunError(f"{run}: finish it with 'ferserve-train train --resume' first")
     own = fold(trained.model, net)
     blended = _blended(own, _read(other, net), share)
-    settings = replace(trained.settings, blend=f"{share:g} of {other.resolve()}")
+    settings = replace(trained.settings, blends=(*trained.settings.blends, f"{share:g} of {other.resolve()}"))
     model = build_net(
         net,
         seed=0,

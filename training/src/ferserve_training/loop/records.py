@@ -34,7 +34,7 @@ class RunSettings:
         bank_rounds: Rounds of it that were finished when the run began; later ones are not used.
         bank_sha256: Digest of these.
         non_faces: Folder of pictures without people that non-faces were cut from, or None.
-        blend: The net that the weights were averaged with afterwards, and its weight; None: no other.
+        blends: Nets that the weights were averaged with afterwards, one after the other: `<share> of <folder>`.
     """
 
     recipe: str
@@ -54,7 +54,7 @@ class RunSettings:
     bank_rounds: int = 0
     bank_sha256: str | None = None
     non_faces: str | None = None
-    blend: str | None = None
+    blends: tuple[str, ...] = ()
 
     @property
     def budget(self) -> Budget:
