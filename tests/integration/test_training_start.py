@@ -17,7 +17,7 @@ from ferserve_training.loop.start import starting_weights
 from ferserve_training.recipes.catalog import RECIPES
 from ferserve_training.recipes.smoke import smoke_version
 
-_BUNDLED = Path(__file__).parents[2] / "model_repo" / "fer-nano" / "2"
+_BUNDLED = Path(__file__).parents[2] / "model_repo" / "fer-nano" / "3"
 _RECIPE = smoke_version(RECIPES["fer-nano"])
 
 
