@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 # cpu or gpu: which TensorFlow. Picked by whether an NVIDIA driver is there.
 TF ?= $(shell test -e /proc/driver/nvidia/version && echo gpu || echo cpu)
-ROOMS := -e ./proto -e ./client -e ./server -e ./training
+ROOMS := -e ./proto -e ./client -e ./vision -e ./server -e ./training
 UV := $(shell command -v uv 2>/dev/null)
 ifdef UV
   MAKE_VENV = $(UV) venv -q --allow-existing --python $(PYTHON) $(VENV)
@@ -34,14 +34,14 @@ $(VENV)/.dev-$(TF): $(VENV)/.runtime-$(TF) requirements/dev.lock
 	@touch $@
 
 .PHONY: setup
-setup: $(VENV)/.runtime-$(TF) ## Make .venv with all four rooms installed (TF=cpu|gpu overrides the detection).
+setup: $(VENV)/.runtime-$(TF) ## Make .venv with all five rooms installed (TF=cpu|gpu overrides the detection).
 
 .PHONY: dev
 dev: $(VENV)/.dev-$(TF) ## Add what the checks and the tests need.
 
 LOCK = $(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-emit-find-links --custom-compile-command "make lock" -c requirements/in/constraints.in \
-	$(foreach room,proto client server training,--no-emit-package ferserve-$(room))
+	$(foreach room,proto client vision server training,--no-emit-package ferserve-$(room))
 
 # Other people's clients agree with nothing but themselves, so no constraints.
 CLIENT_LOCK = $(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
@@ -135,7 +135,7 @@ lint: dev ## ruff: style and formatting.
 
 .PHONY: types
 types: dev ## mypy, strict, over all rooms.
-	$(BIN)/mypy -p ferserve_client -p ferserve_server -p ferserve_training
+	$(BIN)/mypy -p ferserve_client -p ferserve_vision -p ferserve_server -p ferserve_training
 	$(BIN)/mypy demo benchmarks scripts
 
 .PHONY: walls
@@ -145,6 +145,10 @@ walls: dev ## import-linter: the walls between the rooms.
 .PHONY: release-check
 release-check: setup ## Build wheels and sdists into dist/, install them in an empty environment, and serve from there.
 	$(BIN)/python scripts/release_check.py
+
+.PHONY: architecture
+architecture: dev ## Draw the diagrams of docs/architecture.md from the imports.
+	$(BIN)/python scripts/architecture_diagrams.py
 
 .PHONY: tree-report
 tree-report: dev ## Measure the server's tree: files, lines, cycles, files that one crop passes.
@@ -159,8 +163,21 @@ format: dev ## Format the code and mend what ruff can.
 
 PYTEST_FLAGS ?=
 
+# Chromium comes from Debian, the driver and axe from npm; without root or npm the tests of the page are skipped.
+.PHONY: browser-tools
+browser-tools: ## Install what the tests of the page need: Debian's chromium (root) and tests/browser/node_modules.
+	@command -v chromium >/dev/null || [ "$$(id -u)" != 0 ] || { apt-get update -qq && \
+	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-liberation >/dev/null; }
+	@command -v npm >/dev/null || { echo "There is no npm: the tests of the page are skipped."; exit 0; }; \
+	  [ tests/browser/node_modules/.package-lock.json -nt tests/browser/package-lock.json ] || \
+	  npm ci --prefix tests/browser --no-audit --no-fund --loglevel=error
+
+.PHONY: page-screenshots
+page-screenshots: setup browser-tools ## Make docs/images/page-*.jpg anew with Chromium (a minute).
+	$(BIN)/python tests/browser/make_screenshots.py docs/images
+
 .PHONY: test
-test: dev tools ## Run all tests (PYTEST_FLAGS="-k batcher" picks some).
+test: dev tools browser-tools ## Run all tests (PYTEST_FLAGS="-k batcher" picks some).
 	PATH="$(CURDIR)/.tools/bin:$$PATH" $(BIN)/python -m pytest $(PYTEST_FLAGS)
 
 .PHONY: conformance
@@ -188,6 +205,7 @@ bench: setup .bench/server/.ready ## Measure engine, batcher, large calls, trans
 	$(BIN)/python benchmarks/serving.py
 	$(BIN)/python benchmarks/scaling.py $(BENCH_FLAGS)
 	$(BIN)/python benchmarks/overload.py $(BENCH_FLAGS)
+	$(BIN)/python benchmarks/impatience.py
 	$(BIN)/python benchmarks/start_time.py --command .bench/server/bin/ferserve-server $(BENCH_FLAGS)
 	$(BIN)/python benchmarks/performance_tables.py
 

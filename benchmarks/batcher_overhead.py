@@ -42,7 +42,7 @@ async def measure() -> dict[str, float]:
     manifest = read_manifest(MODEL)
     loader = SavedModelLoader(executor_count=0, intra_op_thread_count=1, gpu_memory_limit_mib=0)
     servable = loader.load(ServableId("fer-nano", 2), MODEL, manifest.description)
-    settings = BatcherSettings(inline_s=2e-3)  # the server's default
+    settings = BatcherSettings()
     warm(servable, settings.bucket_sizes)
     servable.warm_executors(settings.bucket_sizes, servable.executor_count)
     observer = InferenceMetrics(Metrics())

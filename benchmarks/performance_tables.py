@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cycle_figures import cycle_table
+from detection_tables import detection_table
 from large_calls import large_calls_table
 from peer_tables import peer_table
 from picture_tables import pictures_table
@@ -78,6 +79,7 @@ BLOCKS: dict[str, Callable[[dict[str, Any]], list[str]]] = {
     "large_calls": plain(large_calls_table),
     "transport": plain(transport_table),
     "pictures": plain(pictures_table),
+    "detection": plain(detection_table),
     "serving": plain(serving_table),
     "scaling": plain(scaling_table),
     "overload": plain(overload_table),

@@ -11,7 +11,8 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ferserve_server.domain.face import BoundingBox, FaceCrop
+    from ferserve_vision.crop import FaceCrop
+    from ferserve_vision.geometry import Box
 
 SAME_FACE: Final = 0.3
 """Least intersection over union of two boxes that are taken to hold the same face."""
@@ -21,7 +22,7 @@ SAME_FACE: Final = 0.3
 class Faces:
     """What was found in one photograph: `crops[i]`, uint8 [48, 48], is what `boxes[i]` holds."""
 
-    boxes: Sequence[BoundingBox]
+    boxes: Sequence[Box]
     crops: Sequence[FaceCrop]
 
 
@@ -50,9 +51,7 @@ def agreement(expected: Sequence[Faces], found: Sequence[Faces]) -> dict[str, An
     }
 
 
-def overlap(one: BoundingBox, other: BoundingBox) -> float:
+def overlap(one: Box, other: Box) -> float:
     """Intersection over union, 0 to 1."""
-    across = min(one.left + one.width, other.left + other.width) - max(one.left, other.left)
-    down = min(one.top + one.height, other.top + other.height) - max(one.top, other.top)
-    both = max(across, 0) * max(down, 0)
+    both = one.overlap(other)
     return both / (one.area + other.area - both)

@@ -14,7 +14,7 @@ import argparse
 import json
 import statistics
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -23,15 +23,16 @@ import numpy as np
 from machine import OtherWork, machine_facts
 from picture_agreement import Faces, agreement
 
-from ferserve_server.domain.face import DetectionOptions
-from ferserve_server.vision.crop import crop_face
-from ferserve_server.vision.decode import decode_grey, decode_pixels, read_bounded_header
-from ferserve_server.vision.haar import HaarDetector
-from ferserve_server.vision.reduction import reduction_for
+from ferserve_vision.crop import crop_face
+from ferserve_vision.decode import decode_grey, decode_pixels, read_bounded_header
+from ferserve_vision.detectors.yunet import YUNET_DEFAULTS, YunetDetector
+from ferserve_vision.options import DetectionOptions
+from ferserve_vision.reduction import reduction_for
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ferserve_vision.formats.header import ImageHeader
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 RESULTS: Final = ROOT / "benchmarks" / "results" / "pictures.json"
@@ -77,27 +78,36 @@ class Reading:
         return self.decode_ms + self.search_and_crop_ms
 
 
-def read_once(detector: HaarDetector, data: bytes, *, in_full: bool) -> Reading:
+def reduction_of(header: ImageHeader) -> int:
+    """Returns the reduction that the server takes with its default options."""
+    defaults = YUNET_DEFAULTS
+    return reduction_for(
+        header, side_pixels=defaults.detection_side_pixels, min_face_pixels=defaults.min_face_pixels
+    )
+
+
+def read_once(detector: YunetDetector, data: bytes, *, in_full: bool) -> Reading:
     """Reads a picture as the server's threads do."""
     started_s = time.thread_time()
     header = read_bounded_header(data, MAX_PIXELS)
-    grey = decode_pixels(data, header, 1 if in_full else reduction_for(header, OPTIONS))
+    grey = decode_pixels(data, header, 1 if in_full else reduction_of(header))
     decoded_s = time.thread_time()
-    boxes = detector.detect(grey, OPTIONS, header.shown_size)
-    crops = [crop_face(grey, box, OPTIONS.crop_margin, header.shown_size) for box in boxes]
+    found = detector.detect(grey, OPTIONS)
+    crops = [crop_face(grey, each) for each in found]
     ended_s = time.thread_time()
+    scale = header.shown_size[0] / grey.shape[1]
+    boxes = [each.mapped(scale, scale).box for each in found]
     return Reading((decoded_s - started_s) * 1e3, (ended_s - decoded_s) * 1e3, Faces(boxes, crops))
 
 
-def find_shifted(detector: HaarDetector, data: bytes) -> Faces:
+def find_shifted(detector: YunetDetector, data: bytes) -> Faces:
     """The faces of the full picture without its first row and column, in the pixels of the whole."""
     grey = np.ascontiguousarray(decode_grey(data, MAX_PIXELS)[1:, 1:])
-    boxes = detector.detect(grey, OPTIONS)
-    crops = [crop_face(grey, box, OPTIONS.crop_margin) for box in boxes]
-    return Faces([replace(box, left=box.left + 1, top=box.top + 1) for box in boxes], crops)
+    found = detector.detect(grey, OPTIONS)
+    return Faces([each.box.mapped(1, 1, 1, 1) for each in found], [crop_face(grey, each) for each in found])
 
 
-def compare(detector: HaarDetector, width: int, height: int, rounds: int) -> dict[str, Any]:
+def compare(detector: YunetDetector, width: int, height: int, rounds: int) -> dict[str, Any]:
     """Reads a picture both ways in turns; medians, and how far the faces agree."""
     data = photograph(width, height)
     runs: dict[bool, list[Reading]] = {True: [], False: []}
@@ -106,7 +116,7 @@ def compare(detector: HaarDetector, width: int, height: int, rounds: int) -> dic
             runs[in_full].append(read_once(detector, data, in_full=in_full))
     full, served = runs[True][1:], runs[False][1:]  # the first ones warmed
     ratios = [ours.total_ms / whole.total_ms for ours, whole in zip(served, full, strict=True)]
-    reduction = reduction_for(read_bounded_header(data, MAX_PIXELS), OPTIONS)
+    reduction = reduction_of(read_bounded_header(data, MAX_PIXELS))
     return {
         "file_bytes": len(data),
         "reduction": reduction,
@@ -117,7 +127,7 @@ def compare(detector: HaarDetector, width: int, height: int, rounds: int) -> dic
     }
 
 
-def compare_faces(detector: HaarDetector, width: int, height: int) -> dict[str, Any]:
+def compare_faces(detector: YunetDetector, width: int, height: int) -> dict[str, Any]:
     """How far the faces of photographs that differ by their grain agree."""
     photographs = [photograph(width, height, seed) for seed in range(GRAIN_COUNT)]
     full = [read_once(detector, data, in_full=True).faces for data in photographs]
@@ -138,7 +148,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=11, help="turns of each way")
     options = parser.parse_args()
-    detector = HaarDetector()
+    detector = YunetDetector()
     sizes = {}
     with OtherWork() as others:
         for name, (width, height) in SIZES.items():

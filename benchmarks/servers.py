@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from load.process_tree import SERVER_TAG, processes_of, start_ticks
 from load.running import with_benchmarks_on_path
 
-from ferserve_server.grpc.polling import choose_polling
+from ferserve_server.runtime.grpc_polling import choose_polling
 from ferserve_server.services.health import check_health
 
 if TYPE_CHECKING:
@@ -139,15 +139,32 @@ def _tail(path: Path) -> str:
 
 @contextlib.contextmanager
 def ferserve(
-    repository: Path, log_path: Path, flags: Sequence[str] = (), *, model: str = "fer-nano"
+    repository: Path,
+    log_path: Path,
+    flags: Sequence[str] = (),
+    *,
+    model: str = "fer-nano",
+    checkout: Path | None = None,
 ) -> Iterator[RunningServer]:
-    """Runs `ferserve-server` on one address, without HTTP and metrics unless the flags say so."""
+    """Runs `ferserve-server` on one address, without HTTP and metrics unless the flags say so.
+
+    With `checkout` the server is the one of another version of the sources.
+    """
     address = f"127.0.0.1:{free_port()}"
     fixed = ["--model-repo", str(repository), "--default-model", model, "--listen", address]
     off = [part for flag in ("--http-listen", "--metrics-listen") if flag not in flags for part in (flag, "off")]
     command = [sys.executable, "-m", "ferserve_server", *fixed, *off, *flags]
-    with server_command(command, address, is_serving, log_path) as server:
+    with server_command(command, address, is_serving, log_path, env=with_sources_of(checkout)) as server:
         yield server
+
+
+def with_sources_of(checkout: Path | None) -> dict[str, str]:
+    """The environment in which Python finds the server, the stubs and the benchmarks of another checkout first."""
+    environment = with_benchmarks_on_path()
+    if checkout is not None:
+        rooms = [str(checkout / room) for room in ("server/src", "proto/src", "benchmarks")]
+        environment["PYTHONPATH"] = os.pathsep.join([*rooms, environment["PYTHONPATH"]])
+    return environment
 
 
 @contextlib.contextmanager
@@ -158,12 +175,16 @@ def null_ferserve(
     *,
     batch_ms: float = 0.0,
     executors: int = 0,
+    checkout: Path | None = None,
 ) -> Iterator[RunningServer]:
-    """Runs ferserve with a model that computes nothing and takes `batch_ms` for every batch; see `null_server`."""
+    """Runs ferserve with a model that computes nothing and takes `batch_ms` for every batch; see `null_server`.
+
+    With `checkout` the server is the one of another version of the sources.
+    """
     address = f"127.0.0.1:{free_port()}"
     command = [sys.executable, "-m", "null_server", str(batch_ms), str(executors), "--listen", address]
     command += ["--model-repo", str(repository), *flags]
-    with server_command(command, address, is_serving, log_path) as server:
+    with server_command(command, address, is_serving, log_path, env=with_sources_of(checkout)) as server:
         yield server
 
 

@@ -1,8 +1,13 @@
 # ---------------------------------------------------------------- monitoring and images
 
 .PHONY: tools
-tools: ## Fetch Debian's prometheus and promtool into .tools/ (no root).
+tools: dev ## Fetch prometheus, promtool, helm and kubectl into .tools/ (no root).
 	@deploy/fetch_prometheus.sh
+	@PYTHON=$(BIN)/python deploy/fetch_helm.sh
+
+.PHONY: manifests
+manifests: tools ## Render the Helm chart with its defaults into deploy/kubernetes/ferserve.yaml.
+	.tools/bin/helm template ferserve deploy/helm/ferserve > deploy/kubernetes/ferserve.yaml
 
 .PHONY: dashboard
 dashboard: ## Write the Grafana dashboard anew from deploy/grafana/rows.py.

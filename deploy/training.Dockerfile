@@ -18,8 +18,9 @@ COPY requirements/training-${TF}.lock requirements/
 RUN --mount=type=cache,target=/root/.cache/pip \
     /opt/ferserve/bin/pip install --require-hashes -r requirements/training-${TF}.lock
 COPY proto proto
+COPY vision vision
 COPY training training
-RUN /opt/ferserve/bin/pip install --no-deps --no-build-isolation ./proto ./training \
+RUN /opt/ferserve/bin/pip install --no-deps --no-build-isolation ./proto ./vision ./training \
     # Not needed at run time: TensorFlow's C++ headers (287 MB), libclang (61 MB) and pip itself.
     && rm -rf /opt/ferserve/lib/python3.11/site-packages/tensorflow/include \
         /opt/ferserve/lib/python3.11/site-packages/clang \

@@ -24,6 +24,7 @@ class Part:
         lanes: Connections that the callers of unary calls share, or streams that the messages share.
         rate: Calls a second, sent when they are due whatever is unanswered; 0 for `callers` instead.
         timeout_s: Deadline of each call in seconds, as the server is told it.
+        cancel_s: Seconds after which every second call at a rate is cancelled by its caller; 0: none is.
         content_type: Of the HTTP body.
         headers: Further HTTP headers.
     """
@@ -37,6 +38,7 @@ class Part:
     lanes: int = 1
     rate: float = 0.0
     timeout_s: float = 60.0
+    cancel_s: float = 0.0
     content_type: str = "application/octet-stream"
     headers: dict[str, str] = field(default_factory=dict)
 

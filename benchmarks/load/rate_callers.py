@@ -74,6 +74,8 @@ class _RateCallers:
         self._frames = CallFrames(block, part.message)
         self._open_count = 0
         self._unexpired: deque[tuple[OpenCall, _Wire]] = deque()
+        self._impatient: deque[tuple[OpenCall, _Wire]] = deque()
+        self._is_impatient = False
 
     def lane(self) -> Lane:
         """One of its connections."""
@@ -100,18 +102,22 @@ class _RateCallers:
             return
         self._open_count += 1
         call = OpenCall(due_s, sent_s)
-        self._unexpired.append((call, wire))
+        self._is_impatient = not self._is_impatient and self._part.cancel_s > 0
+        (self._impatient if self._is_impatient else self._unexpired).append((call, wire))
         wire.lane.begin(call)
         wire.write()
 
     def _expire(self, now: float) -> None:
-        unexpired = self._unexpired
-        while unexpired and (unexpired[0][0].ended or now - unexpired[0][0].sent_s >= self._part.timeout_s):
-            call, wire = unexpired.popleft()
+        self._give_up(self._unexpired, now - self._part.timeout_s, "EXPIRED")
+        self._give_up(self._impatient, now - self._part.cancel_s, "CANCELLED")
+
+    def _give_up(self, calls: deque[tuple[OpenCall, _Wire]], sent_before_s: float, code: str) -> None:
+        while calls and (calls[0][0].ended or calls[0][0].sent_s <= sent_before_s):
+            call, wire = calls.popleft()
             if not call.ended:
                 wire.lane.give_up(call)
                 wire.write()
-                self._ended(call, "EXPIRED")
+                self._ended(call, code)
 
     def _ended(self, call: OpenCall, code: str) -> None:
         self._open_count -= 1

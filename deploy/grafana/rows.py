@@ -34,6 +34,7 @@ STAGES: Final = {
     "decode": "decode_seconds_bucket",
     "detect": "detect_seconds_bucket",
     "inference": 'inference_seconds_bucket{model=~"$model"}',
+    "stream frame": "stream_frame_age_seconds_bucket",
 }
 
 
@@ -132,6 +133,22 @@ def traffic() -> list[Panel]:
             stack="normal",
         ),
         lines(
+            "Frames dropped by reason",
+            "Frames that were not analysed, since a newer one came or they were too old.",
+            [(rate("stream_frames_dropped_total", "reason"), "{{reason}}")],
+            "suffix: /s",
+            stack="normal",
+        ),
+        lines(
+            "Connections by port",
+            "Open connections, and those that were rejected beyond a port's limits.",
+            [
+                ("sum by (port) (ferserve_connections)", "{{port}} open"),
+                (rate("connections_rejected_total", "port"), "{{port}} rejected/s"),
+            ],
+            "none",
+        ),
+        lines(
             "Cancellations by stage",
             "Requests whose caller left. Those still queued are not executed.",
             [(rate("cancellations_total", "stage"), "{{stage}}")],
@@ -202,7 +219,7 @@ def batching() -> list[Panel]:
             "Batches by cut reason",
             "Why batches were cut. executor_idle: no wait was worth it; full: the largest bucket; bisect: looking "
             "for a face that fails.",
-            [(model_rate("batches_total", "cut_reason"), "{{cut_reason}}")],
+            [(model_rate("batches_total", "dispatch_reason"), "{{dispatch_reason}}")],
             "suffix: /s",
             stack="normal",
         ),

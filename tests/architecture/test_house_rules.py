@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 LOCKS = sorted((ROOT / "requirements").glob("*.lock"))
-ROOMS = ("proto", "client", "server", "training")
+ROOMS = ("proto", "client", "vision", "server", "training")
 
 
 def tracked_files():

@@ -64,5 +64,5 @@ def test_the_light_command_says_what_watching_a_video_needs(light_python):
     done = subprocess.run([command, "watch", "video.mp4"], capture_output=True, text=True, check=False, timeout=60)
 
     assert done.returncode != 0
-    assert "ferserve-client[video]" in done.stderr
+    assert "ferserve-client[media]" in done.stderr
     assert "Traceback" not in done.stderr

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
-import signal
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -17,7 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 from ferserve_client.cli import app
-from support.scripted_server import BROKEN, DRAINING, Refusal, ScriptedServer, serve
+from support.scripted_server import BROKEN, Refusal, ScriptedServer, serve
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -93,7 +91,7 @@ def test_analyze_tells_of_every_bad_picture_and_goes_on(
     ran = Ran("analyze", pictures[0], str(broken), missing, pictures[1], "--json", server=server.address)
 
     assert ran.exit_code == 1
-    assert [record["error"] and record["error"]["reason"] for record in ran.records] == [
+    assert [record.get("failure", {}).get("reason") for record in ran.records] == [
         None,
         "IMAGE_UNREADABLE",
         "FILE_UNREADABLE",
@@ -125,10 +123,10 @@ def test_a_request_that_failed_leaves_the_others(server: ScriptedServer, picture
     ran = Ran("analyze", *(pictures * 4), "--json", server=server.address)
 
     assert ran.exit_code == 1
-    failed = [record for record in ran.records if record["error"]]
+    failed = [record["failure"] for record in ran.records if "failure" in record]
     assert len(ran.records) == 12
     assert len(failed) in {4, 8}
-    assert {record["error"]["reason"] for record in failed} == {"INTERNAL"}
+    assert {failure["reason"] for failure in failed} == {"INTERNAL"}
 
 
 def test_a_failure_that_all_share_is_told_once(server: ScriptedServer, pictures: list[str]) -> None:
@@ -160,10 +158,9 @@ def test_classify_sends_crops(server: ScriptedServer, pictures: list[str], tmp_p
     ran = Ran("classify", pictures[0], str(broken), "--json", server=server.address)
 
     assert ran.exit_code == 1
-    assert [(record["emotion"], record["model"]) for record in ran.records] == [
-        ("sad", "fer-nano"),  # a PNG begins with 137, and 137 % 7 is 4
-        (None, None),
-    ]
+    good, bad = ran.records
+    assert (good["emotion"], good["model"]) == ("sad", {"name": "fer-nano", "version": 3})  # byte 137 % 7 is 4
+    assert bad["failure"]["reason"] == "IMAGE_UNREADABLE"
     assert "sad" in Ran("classify", pictures[0], server=server.address).stdout
 
 
@@ -177,102 +174,6 @@ def test_models_and_health(server: ScriptedServer) -> None:
     assert Ran("health", "fer-wide", server=server.address).exit_code == 1
     unknown = Ran("health", "nope", server=server.address)
     assert (unknown.exit_code, unknown.complaints) == (1, ["ferserve: the server has no service 'nope'"])
-
-
-def test_watch_answers_every_frame_of_a_file(server: ScriptedServer, video: str) -> None:
-    ran = Ran("watch", video, "--json", "--max-side", "640", server=server.address)
-
-    assert (ran.exit_code, ran.complaints) == (0, [])
-    assert [record["sequence_id"] for record in ran.records] == list(range(FRAME_COUNT))
-    assert [record["time_s"] for record in ran.records] == [number / FPS for number in range(FRAME_COUNT)]
-    # The script finds a face in a frame of 640 x 480; the source is twice as large.
-    assert {(record["width"], record["height"]) for record in ran.records} == {(1280, 960)}
-    assert ran.records[0]["faces"][0]["box"] == [20, 40, 60, 80]
-    assert server.requests["StreamFrames"][0].config.overload_policy == 2
-
-
-def test_watch_saves_video_and_csv(server: ScriptedServer, video: str, tmp_path: Path) -> None:
-    saved, table = tmp_path / "out.mp4", tmp_path / "out.csv"
-
-    ran = Ran("watch", video, "--save", str(saved), "--csv", str(table), server=server.address)
-
-    assert (ran.exit_code, ran.complaints) == (0, [])
-    assert "analyzed" in ran.stdout
-    capture = cv2.VideoCapture(str(saved))
-    assert int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) == FRAME_COUNT
-    assert capture.get(cv2.CAP_PROP_FPS) == pytest.approx(FPS)
-    capture.release()
-    with table.open(encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    assert [row["sequence_id"] for row in rows] == [str(number) for number in range(FRAME_COUNT)]
-    assert {row["outcome"] for row in rows} == {"analyzed"}
-
-
-def test_watch_tells_which_frames_were_dropped_and_that_is_fine(server: ScriptedServer, video: str) -> None:
-    server.drop = {1, 2}
-
-    ran = Ran("watch", video, "--json", "--policy", "latest", server=server.address)
-
-    assert ran.exit_code == 0
-    assert [record["sequence_id"] for record in ran.records if record.get("dropped")] == [1, 2]
-    assert server.requests["StreamFrames"][0].config.overload_policy == 1
-
-
-def test_watch_tells_where_a_draining_server_stopped(server: ScriptedServer, video: str) -> None:
-    server.end_stream_after = 5
-    server.stream_refusal = DRAINING
-
-    ran = Ran("watch", video, "--json", server=server.address)
-
-    assert ran.exit_code == 1
-    assert len(ran.records) == 5
-    assert ran.complaints == ["ferserve: The server is shutting down. The last answered frame is 4."]
-
-
-@pytest.mark.parametrize("content", [None, b"this is no video"])
-def test_watch_refuses_what_is_no_video(server: ScriptedServer, tmp_path: Path, content: bytes | None) -> None:
-    path = tmp_path / "video.mp4"
-    if content is not None:
-        path.write_bytes(content)
-
-    ran = Ran("watch", str(path), server=server.address)
-
-    assert (ran.exit_code, ran.stdout, ran.error) == (1, "", None)
-    assert len(ran.complaints) == 1
-    assert str(path) in ran.complaints[0]
-
-
-def test_watch_without_opencv_says_what_to_install(server: ScriptedServer, video: str) -> None:
-    program = (
-        "import sys\n"
-        "sys.modules['cv2'] = None\n"
-        f"sys.argv = ['ferserve', 'watch', {video!r}, '--server', {server.address!r}]\n"
-        "from ferserve_client.cli import main\n"
-        "main()\n"
-    )
-
-    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-
-    assert (ran.returncode, ran.stdout) == (1, "")
-    assert ran.stderr == "ferserve: this needs OpenCV: install ferserve-client[video]\n"
-
-
-def test_ctrl_c_ends_watch_cleanly(server: ScriptedServer, video: str) -> None:
-    program = "from ferserve_client.cli import main\nmain()\n"
-    server.validation.clear()
-    with subprocess.Popen(
-        [sys.executable, "-c", program, "watch", video, "--json"],
-        env={**os.environ, "FERSERVE_SERVER": server.address},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as watching:
-        assert server.stream_began.wait(60.0)
-        watching.send_signal(signal.SIGINT)
-        _, complaints = watching.communicate(timeout=20.0)
-
-    assert watching.returncode == 130, complaints
-    assert "Traceback" not in complaints
 
 
 def test_a_command_ends_though_a_lock_of_another_thread_is_never_released() -> None:

@@ -111,6 +111,6 @@ async def test_the_listing_tells_of_a_canary(tmp_path: Path) -> None:
             assert model.canary is not None
             assert (model.canary.version, model.canary.stable_version, model.canary.mode) == (2, 1, "split")
             assert (model.canary.verdict, model.canary.reason) == ("wait", "WINDOW_OPEN")
-            assert "on trial: wait" in _run("models", server=server)[1]
+            assert "canary: wait" in _run("models", server=server)[1]
 
         await asyncio.to_thread(work)

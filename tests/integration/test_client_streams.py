@@ -63,7 +63,9 @@ async def collect_async(answers: AsyncIterable[FrameAnswer], ids: list[int]) -> 
 def test_every_frame_is_answered_in_order(client: EmotionClient, server: ScriptedServer) -> None:
     server.drop = {2}
 
-    answers = list(client.stream_frames([b"\x00", BROKEN, b"\x02", b"\x03"], policy="block", model="fer-nano"))
+    answers = list(
+        client.stream_frames([b"\x00", BROKEN, b"\x02", b"\x03"], policy="every_frame", model="fer-nano")
+    )
 
     assert [answer.sequence_id for answer in answers] == [0, 1, 2, 3]
     assert isinstance(answers[1].error, ImageUnreadableError)

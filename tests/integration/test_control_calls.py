@@ -236,7 +236,7 @@ async def test_the_open_inference_protocol_loads_and_unloads_versions_by_the_sam
 
 
 def _post(server: LocalServer, what: str, body: bytes = b"", token: str = "") -> tuple[int, dict[str, object]]:
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
     url = f"{server.http_url}/v2/repository/models/fer-nano/{what}"
     try:
         with urllib.request.urlopen(urllib.request.Request(url, body, headers)) as response:

@@ -94,7 +94,7 @@ async def test_a_killed_engine_fails_its_batch_and_comes_back_by_itself(tmp_path
 
         refusal = await _refusal(running)
         assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "ENGINE_LOST")
-        assert refusal.retry_delay_ms == 1000
+        assert (refusal.retry_delay_ms, refusal.metadata["retry_safe"]) == (None, "false")
         assert classes_of(await waiting) == [1, 2, 3]
         await server.wait_for(SERVING)
         (new_pid,) = children(ENGINE)
@@ -108,6 +108,25 @@ async def test_a_face_that_crashes_the_engine_takes_nobody_with_it_for_long(tmp_
         assert refusal.reason == "ENGINE_LOST"
 
         await eventually(lambda: _answers(server))
+
+
+async def test_a_face_that_crashes_the_engine_does_so_twice_at_most_however_often_it_is_sent(
+    tmp_path: Path,
+) -> None:
+    publish_fake(tmp_path)
+    async with engine_server(tmp_path) as server:
+        pids = set(children(ENGINE))
+        for _ in range(2):
+            refusal = await _refusal(server.emotion.ClassifyFaces(_request(CRASH)))
+            assert (refusal.reason, refusal.metadata["retry_safe"]) == ("ENGINE_LOST", "false")
+            await eventually(lambda: _answers(server))
+            pids |= set(children(ENGINE))
+        for _ in range(5):
+            good, bad = (await server.emotion.ClassifyFaces(_request(5, CRASH))).results
+            assert good.prediction.label_index == 10 % 7
+            assert bad.failure.reason == "INFERENCE_FAILED"
+
+        assert len(pids | set(children(ENGINE))) == 3
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -137,7 +156,7 @@ async def test_an_engine_that_hangs_is_killed_and_another_takes_its_place(tmp_pa
 
 async def test_with_engine_thread_a_batch_that_hangs_fails_alone_too(tmp_path: Path) -> None:
     publish_fake(tmp_path)
-    async with engine_server(tmp_path, "thread", execution_timeout_s=1.5, inline_ms=0) as server:
+    async with engine_server(tmp_path, "thread", execution_timeout_s=1.5) as server:
         refusal = await _refusal(server.emotion.ClassifyFaces(_request(HANG)))
 
         assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "ENGINE_STALLED")

@@ -21,9 +21,10 @@ if TYPE_CHECKING:
 
     from support.http import HttpServer
 
-# Nothing runs before eight faces wait. Five do, so there is no room for four more.
+# Nothing runs before eight faces wait. Five do, so there is no room for five more, and nobody has fewer than they
+# would leave to another caller.
 ROOM = {"max_queue_faces": 8, "max_faces_per_request": 8, "hold_until_queued": 8}
-WAITING, TOO_MANY, THE_REST = [3] * 5, [1] * 4, [6] * 3
+WAITING, TOO_MANY, THE_REST = [3] * 5, [1] * 5, [6] * 3
 
 
 @pytest.fixture
@@ -47,7 +48,8 @@ async def refused(answer: Awaitable[object]) -> Refusal:
 
 def assert_may_come_back(refusal: Refusal) -> None:
     assert (refusal.code, refusal.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "QUEUE_FULL")
-    assert refusal.metadata == {"queued": "5", "limit": "8", "setting": "max_queue_faces"}
+    facts = {"queued": "5", "limit": "8", "setting": "max_queue_faces"}
+    assert refusal.metadata == facts | {"retry_safe": "true"}
     assert refusal.retry_delay_ms is not None
     assert refusal.retry_delay_ms > 0
 

@@ -43,9 +43,11 @@ async def test_the_faces_of_a_picture_are_those_that_grpc_tells(
 ) -> None:
     headers = {} if content_type is None else {"Content-Type": content_type}
     answer = await server.ask(
-        "/v1/analyze?min_face_pixels=60&crop_margin=0.1&scale_factor=1.05", PORTRAIT, headers=headers
+        "/v1/analyze?min_face_pixels=60&detector=haar&scale_factor=1.05", PORTRAIT, headers=headers
     )
-    options = face_pb2.DetectionOptions(min_face_pixels=60, crop_margin=0.1, scale_factor=1.05)
+    options = face_pb2.DetectionOptions(
+        min_face_pixels=60, detector=face_pb2.DETECTOR_HAAR, haar=face_pb2.HaarOptions(scale_factor=1.05)
+    )
     request = emotion_pb2.AnalyzeImagesRequest(images=[PORTRAIT], detection=options)
     told = (await server.server.emotion.AnalyzeImages(request)).results[0].analysis
     assert answer.status == 200
@@ -55,7 +57,7 @@ async def test_the_faces_of_a_picture_are_those_that_grpc_tells(
         {name: getattr(face.box, name) for name in ("left", "top", "width", "height")} for face in told.faces
     ]
     for face, expected in zip(found["faces"], told.faces, strict=True):
-        assert face["label"] == LABELS[expected.prediction.label_index]
+        assert face["emotion"] == LABELS[expected.prediction.label_index]
         assert list(face["scores"].values()) == pytest.approx(list(expected.prediction.scores), abs=1e-6)
         assert face["confidence"] == max(face["scores"].values())
     assert answer.json["model"] == {"name": "fer-nano", "version": 1}
@@ -65,7 +67,7 @@ async def test_the_faces_of_a_picture_are_those_that_grpc_tells(
 async def test_a_picture_that_is_a_face_is_not_searched(server: HttpServer) -> None:
     found = (await server.ask(WHOLE + "&model=fer-nano&version=1&priority=bulk", FACE)).json["results"][0]
     assert found["faces"][0]["box"] == {"left": 0, "top": 0, "width": 48, "height": 48}
-    assert found["faces"][0]["label"] == LABELS[3 * 48 * 48 % 7]
+    assert found["faces"][0]["emotion"] == LABELS[3 * 48 * 48 % 7]
 
 
 async def test_the_files_of_a_form_are_answered_in_order_and_fail_alone(server: HttpServer) -> None:

@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 
 from ferserve.v1 import emotion_service_pb2 as emotion_pb2
-from ferserve_server.domain.face import DetectionOptions
 from ferserve_server.interop.open_inference.tensors import join_elements
-from ferserve_server.vision.reduction import reduction_for
-from ferserve_server.vision.sniff import read_header
+from ferserve_vision.formats.sniff import read_header
+from ferserve_vision.reduction import reduction_for
 from support.compat import ask, oip
 from support.http import http_server
 from support.pictures import encode, enlarged_astronaut
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 
     from support.http import HttpServer
 
-SCALE = 5
+SCALE = 6
 SIDE = 512 * SCALE
 Box = tuple[int, int, int, int]
 
@@ -77,7 +76,7 @@ async def _by_open_inference(server: HttpServer, photograph: bytes) -> tuple[int
 @pytest.mark.parametrize("ask_for", [_by_analyze_images, _by_stream_frames, _by_http, _by_open_inference])
 async def test_the_face_of_a_large_photograph_is_told_in_its_own_pixels(server: HttpServer, ask_for) -> None:
     photograph = _stored_lying()
-    assert reduction_for(read_header(photograph), DetectionOptions()) == 2
+    assert reduction_for(read_header(photograph), side_pixels=480, min_face_pixels=16) == 2
     width, height, (left, top, across, down) = await ask_for(server, photograph)
     assert (width, height) == (SIDE, SIDE)
     assert 205 <= (left + across / 2) / SCALE <= 245

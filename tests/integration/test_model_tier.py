@@ -143,7 +143,7 @@ async def test_http_and_the_open_inference_protocol_are_answered_too(tier: Local
 async def test_faces_of_many_callers_travel_in_one_batch(models: Path) -> None:
     loader = KeptLoader()
     async with (
-        local_server(models, loader, bucket_sizes=(1, 16), inline_ms=0, **METRICS) as tier,
+        local_server(models, loader, bucket_sizes=(1, 16), **METRICS) as tier,
         detection_tier(tier.address, hold_until_queued=10) as server,
     ):
         calls = [server.emotion.ClassifyFaces(_faces(row % 7), timeout=TIMEOUT_S) for row in range(10)]
@@ -231,9 +231,14 @@ async def test_a_full_tier_is_passed_through_with_its_own_words(models: Path) ->
             return await metric(tier, "queue_depth_faces", model="fer-nano", version="1") == 5
 
         await eventually(waits)
-        refusal = await _refused(server.emotion.ClassifyFaces(_faces(1, 1, 1, 1), timeout=TIMEOUT_S))
+        refusal = await _refused(server.emotion.ClassifyFaces(_faces(1, 1, 1, 1, 1), timeout=TIMEOUT_S))
         assert (refusal.code, refusal.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "QUEUE_FULL")
-        assert refusal.metadata == {"queued": "5", "limit": "8", "setting": "max_queue_faces"}
+        assert refusal.metadata == {
+            "queued": "5",
+            "limit": "8",
+            "setting": "max_queue_faces",
+            "retry_safe": "true",
+        }
         assert refusal.retry_delay_ms is not None
         # Not tried again by itself: that would multiply the load.
         assert await metric(tier, "requests_total", method="ClassifyFaces", code="RESOURCE_EXHAUSTED") == 1

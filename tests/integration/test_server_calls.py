@@ -138,9 +138,9 @@ async def test_a_model_that_is_not_there_is_not_found(
         (emotion_pb2.AnalyzeImagesRequest(), "images", "IMAGES_REQUIRED"),
         (
             emotion_pb2.AnalyzeImagesRequest(
-                images=[b"x"], detection=face_pb2.DetectionOptions(min_neighbors=101)
+                images=[b"x"], detection=face_pb2.DetectionOptions(haar=face_pb2.HaarOptions(min_neighbors=101))
             ),
-            "detection.min_neighbors",
+            "detection.haar.min_neighbors",
             "OPTION_OUT_OF_RANGE",
         ),
     ],
@@ -236,7 +236,12 @@ async def test_a_full_queue_refuses_at_once_and_tells_when_to_come_again(
         (refused,), (waiting,) = done, pending
         refusal = await _refused(refused)
         assert (refusal.code, refusal.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "QUEUE_FULL")
-        assert refusal.metadata == {"queued": "5", "limit": "8", "setting": "max_queue_faces"}
+        assert refusal.metadata == {
+            "queued": "5",
+            "limit": "8",
+            "setting": "max_queue_faces",
+            "retry_safe": "true",
+        }
         assert refusal.retry_delay_ms is not None
         assert refusal.retry_delay_ms > 0
         # What was taken before is answered as soon as batches run.

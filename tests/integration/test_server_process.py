@@ -276,7 +276,7 @@ def test_sigterm_under_load_loses_no_call_that_was_taken_and_exits_with_0(
                 next(stream)
             ended = refusal_of(caught.value)
             assert (ended.code, ended.reason) == (grpc.StatusCode.UNAVAILABLE, "DRAINING")
-            assert ended.metadata == {"last_sequence_id": "7"}
+            assert ended.metadata["last_sequence_id"] == "7"
         refusals = [refusal_of(error) for error in load.refusals()]
         # DRAINING says that the call was not taken; no reason, that there was nobody to connect to any more.
         assert {refusal.code for refusal in refusals} == {grpc.StatusCode.UNAVAILABLE}

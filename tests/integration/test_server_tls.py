@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 import ssl
 from typing import TYPE_CHECKING, Any
 
@@ -156,9 +158,32 @@ async def test_http_is_https_with_the_same_files(tmp_path: Path, certificates: P
         async with aiohttp.ClientSession() as session:
             async with session.get(url, ssl=known) as answer:
                 assert answer.status == 200
+            async with session.ws_connect(url.replace("/healthz", "/v1/stream"), ssl=known) as stream:
+                await stream.send_json({})
+                assert (await stream.receive_json())["type"] == "ready"
             for unwelcome, scheme in ((stranger, "https"), (False, "http")):
                 with pytest.raises(aiohttp.ClientError):
                     await session.get(url.replace("https", scheme), ssl=unwelcome)
+
+
+async def test_https_handshakes_that_do_not_end_leave_room_for_others(tmp_path: Path, certificates: Path) -> None:
+    publish_fake(tmp_path)
+    settings = _settings(certificates, mutual=False) | {"http_listen": "127.0.0.1:0", "max_http_connections": 8}
+    async with local_server(tmp_path, **settings) as server:
+        port = server.running.http_port
+        known = ssl.create_default_context(cafile=certificates / "ca.pem")
+
+        async def answered() -> bool:
+            async with aiohttp.ClientSession() as session:
+                with contextlib.suppress(aiohttp.ClientError):
+                    async with session.get(f"https://127.0.0.1:{port}/healthz", ssl=known) as answer:
+                        return answer.status == 200
+            return False
+
+        for _ in range(12):  # each sends what is no handshake, and is let go of
+            with socket.create_connection(("127.0.0.1", port)) as peer:
+                peer.sendall(b"no TLS at all")
+        await eventually(answered)
 
 
 @pytest.mark.parametrize("mutual", [False, True])

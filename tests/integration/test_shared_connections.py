@@ -261,7 +261,7 @@ async def test_connections_that_a_stopped_front_process_does_not_take_are_served
 async def test_a_drain_answers_what_the_owner_and_its_front_process_have_taken(models: Path) -> None:
     loader = KeptLoader()
     validation = threading.Event()
-    settings = {"metrics_listen": "127.0.0.1:0", "inline_ms": 0}
+    settings = {"metrics_listen": "127.0.0.1:0"}
     async with worker_server(models, loader, **(HALF | settings)) as server, callers(server, 3) as stubs:
         loader.before_predict = lambda _: validation.wait(60)
         everybody = [server, *stubs]

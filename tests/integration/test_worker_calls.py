@@ -79,7 +79,8 @@ async def _all_of(call) -> list[object]:
     try:
         async for answer in call:
             if isinstance(answer, emotion_pb2.StreamFramesResponse):
-                answer.ClearField("timing")
+                for field in ("timing", "time_s", "age_ms"):
+                    answer.ClearField(field)
             answers.append(answer)
     except grpc.aio.AioRpcError as error:
         answers.append(refusal_of(error))

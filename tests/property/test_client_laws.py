@@ -11,11 +11,11 @@ from ferserve.v1 import emotion_service_pb2 as emotion_pb2
 from ferserve.v1 import face_pb2
 from ferserve_client import BoundingBox, DetectedFace, DetectionOptions, ImageAnalysis, Prediction, RetryPolicy
 from ferserve_client.cli.pictures import Picture, grouped
-from ferserve_client.cli.shots import scaled
 from ferserve_client.error_table import CLASS_OF_REASON, error_of
 from ferserve_client.errors import ErrorFacts, FerserveError
 from ferserve_client.retry import Tries, decide
 from ferserve_client.video.encoding import fitted_size
+from ferserve_client.watch.frames import scaled
 from ferserve_client.wire import requests, responses
 
 codes = st.sampled_from([code for code in StatusCode if code is not StatusCode.OK])
@@ -103,7 +103,6 @@ def test_a_prediction_keeps_its_scores_through_the_wire(case) -> None:
         min_face_pixels=st.none() | st.integers(16, 4096),
         scale_factor=st.none() | st.floats(1.0625, 2.0, width=32),
         min_neighbors=st.none() | st.integers(1, 100),
-        crop_margin=st.none() | st.floats(0, 1, width=32),
     )
 )
 def test_detection_options_that_are_set_arrive(options: DetectionOptions) -> None:
@@ -111,9 +110,10 @@ def test_detection_options_that_are_set_arrive(options: DetectionOptions) -> Non
 
     sent = emotion_pb2.AnalyzeImagesRequest.FromString(request.SerializeToString()).detection
 
-    for name in ("detection_side_pixels", "min_face_pixels", "scale_factor", "min_neighbors"):
+    for name in ("detection_side_pixels", "min_face_pixels"):
         assert (getattr(sent, name) or None) == getattr(options, name)
-    assert (sent.crop_margin if sent.HasField("crop_margin") else None) == options.crop_margin
+    for name in ("scale_factor", "min_neighbors"):
+        assert (getattr(sent.haar, name) or None) == getattr(options, name)
 
 
 @given(st.lists(st.integers(0, 40)), st.integers(1, 8), st.integers(1, 100))

@@ -12,18 +12,13 @@ from hypothesis import strategies as st
 from ferserve_server.domain.errors import DrainingError, ImageUnreadableError
 from ferserve_server.domain.face import DetectionOptions
 from ferserve_server.domain.servable import ModelSpec
-from ferserve_server.pipeline.analyze_images import AnalyzeImages
-from ferserve_server.pipeline.stream_frames import (
-    Dropped,
-    Frame,
-    FrameAnswer,
-    FrameStream,
-    FrameStreamConfig,
-    StreamLimits,
-)
+from ferserve_server.pipeline.frame_answers import Dropped, Frame, FrameAnswer, FrameStreamConfig
+from ferserve_server.pipeline.stream_frames import FrameStream, StreamFrames, StreamLimits
 from ferserve_server.pipeline.stream_window import OverloadPolicy, StreamWindow
-from support.fake_clock import settle
+from ferserve_server.tracking.options import DEFAULT_TRACKING
+from support.fake_clock import FakeClock, settle
 from support.pipeline_fakes import FakeModels, FakeScorer, FakeVision
+from support.stream_bench import RecordedFrames
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -31,34 +26,51 @@ if TYPE_CHECKING:
 POLICIES = st.sampled_from(OverloadPolicy)
 
 
-@given(POLICIES, st.integers(1, 3), st.lists(st.booleans(), max_size=60))
-def test_a_frame_is_started_dropped_or_waits_and_never_two_of_these(
-    policy: OverloadPolicy, max_running: int, arrivals: list[bool]
+EVENTS = st.lists(st.sampled_from(["arrive", "pick", "searched", "finish", "wait"]), max_size=80)
+
+
+@given(POLICIES, st.integers(1, 3), st.booleans(), EVENTS)
+def test_a_frame_is_searched_dropped_or_waits_and_never_two_of_these(  # noqa: C901 - one branch per event
+    policy: OverloadPolicy, max_running: int, in_order: bool, events: list[str]
 ) -> None:
-    window = StreamWindow(policy, max_running)
-    arrived, started, dropped, running = 0, [], [], 0
-    for arrives in arrivals:
-        if arrives:
-            gone = window.arrived(arrived)
-            arrived += 1
+    window = StreamWindow(policy, max_running, max_age_s=2.5, in_order=in_order)
+    now, arrived_at, picked, dropped, searching, running, asked = 0.0, [], [], [], 0, 0, 0
+    for event in events:
+        if event == "arrive":
+            gone = window.arrived(len(arrived_at), now)
+            arrived_at.append(now)
             dropped += [] if gone is None else [gone]
-        elif running:
+        elif event == "pick" and asked:
+            expired, chosen = window.pick(now)
+            asked -= 1
+            dropped += expired
+            assert all(now - arrived_at[each] > 2.5 for each in expired)
+            if chosen is not None:
+                picked.append(chosen)
+                searching, running = searching + 1, running + 1
+                assert policy is not OverloadPolicy.MAX_AGE or now - arrived_at[chosen] <= 2.5
+        elif event == "searched" and searching:
+            window.searched()
+            searching -= 1
+        elif event == "finish" and running > searching:
             window.finished()
             running -= 1
-        while (frame := window.start_next()) is not None:
-            started.append(frame)
-            running += 1
-        waiting = set(range(arrived)) - set(started) - set(dropped)
-        assert len(set(started) | set(dropped)) == len(started) + len(dropped)
-        assert started == sorted(started)
-        assert running <= max_running
-        assert not waiting or running == max_running
-        if policy is OverloadPolicy.LATEST:
-            assert waiting <= {arrived - 1}
-        else:
+        elif event == "wait":
+            now += 1.0
+        while window.ask():
+            asked += 1
+        waiting = set(range(len(arrived_at))) - set(picked) - set(dropped)
+        assert len(set(picked) | set(dropped)) == len(picked) + len(dropped)
+        assert picked == sorted(picked)
+        assert running + asked <= max_running
+        assert searching + asked <= (1 if in_order else max_running)
+        assert not waiting or asked or running == max_running or searching == (1 if in_order else max_running)
+        if policy is OverloadPolicy.EVERY_FRAME:
             assert dropped == []
-    if policy is OverloadPolicy.LATEST:
-        assert arrived - 1 not in dropped
+        else:
+            assert waiting <= {len(arrived_at) - 1}
+    if policy is not OverloadPolicy.MAX_AGE:
+        assert len(arrived_at) - 1 not in dropped
 
 
 STEPS = st.lists(st.sampled_from(["send", "send", "send broken", "finish first", "finish last"]), max_size=25)
@@ -67,15 +79,18 @@ STEPS = st.lists(st.sampled_from(["send", "send", "send broken", "finish first",
 class Play:
     """A frame stream that is driven step by step; frame n is the picture of n as two bytes."""
 
-    def __init__(self, policy: OverloadPolicy, limits: StreamLimits) -> None:
+    def __init__(self, policy: OverloadPolicy, limits: StreamLimits, *, tracks: bool = False) -> None:
         self.vision = FakeVision()
         self.draining = asyncio.Event()
         self.inbox: asyncio.Queue[Frame | None] = asyncio.Queue()
         self.sent = 0
         self.answers: list[FrameAnswer] = []
         models = FakeModels(FakeScorer())
-        config = FrameStreamConfig(ModelSpec(), policy, DetectionOptions())
-        stream = FrameStream(AnalyzeImages(models.acquire, self.vision), config, limits, self.draining)
+        config = FrameStreamConfig(
+            ModelSpec(), policy, DetectionOptions(), max_age_s=60, tracking=DEFAULT_TRACKING if tracks else None
+        )
+        frames = StreamFrames(models.acquire, self.vision, limits, FakeClock(), RecordedFrames())
+        stream = frames.open(config, self.draining)
         self.task = asyncio.create_task(self._run(stream))
 
     async def _read(self) -> AsyncIterator[Frame]:
@@ -106,12 +121,12 @@ class Play:
             await settle(15)
 
 
-@given(POLICIES, st.integers(1, 3), st.integers(1, 8), STEPS)
+@given(POLICIES, st.booleans(), st.integers(1, 3), st.integers(1, 8), STEPS)
 def test_every_frame_gets_one_answer_in_order(
-    policy: OverloadPolicy, max_running: int, max_unanswered: int, steps: list[str]
+    policy: OverloadPolicy, tracks: bool, max_running: int, max_unanswered: int, steps: list[str]
 ) -> None:
     async def play() -> None:
-        stream = Play(policy, StreamLimits(max_unanswered, max_running))
+        stream = Play(policy, StreamLimits(max_unanswered, max_running), tracks=tracks)
         for step in steps:
             await stream.step(step)
         stream.inbox.put_nowait(None)

@@ -8,15 +8,17 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from ferserve_server.domain.errors import FerserveError
-from ferserve_server.domain.face import FACE_SIDE_PIXELS, BoundingBox, DetectionOptions
-from ferserve_server.vision.crop import crop_face, to_model_inputs
-from ferserve_server.vision.decode import decode_grey
-from ferserve_server.vision.exif import read_orientation
-from ferserve_server.vision.haar import HaarDetector
-from ferserve_server.vision.header import ImageFormat, ImageHeader
-from ferserve_server.vision.reduction import HEADROOM, reduced, reduction_for
-from ferserve_server.vision.sniff import read_header
+from ferserve_vision.crop import FACE_SIDE_PIXELS, FER_2013_LANDMARKS, crop_box, crop_face, to_model_inputs
+from ferserve_vision.decode import decode_grey
+from ferserve_vision.detectors.haar import HaarDetector
+from ferserve_vision.detectors.search import MAX_SHARED_AREA, one_box_per_face
+from ferserve_vision.errors import PictureFormatError, PictureTooLargeError, PictureUnreadableError, VisionError
+from ferserve_vision.formats.exif import read_orientation
+from ferserve_vision.formats.header import ImageFormat, ImageHeader
+from ferserve_vision.formats.sniff import read_header
+from ferserve_vision.geometry import Box, Detection, Landmarks, Point
+from ferserve_vision.options import DetectionOptions, HaarOptions
+from ferserve_vision.reduction import HEADROOM, reduced, reduction_for
 from support.pictures import animated, astronaut, encode, encode_image, noise, turned_astronaut
 
 MAX_PIXELS = 300_000
@@ -36,13 +38,13 @@ SIGNATURES = [b"", b"\xff\xd8", b"\xff\xd8\xff\xe1", b"\x89PNG\r\n\x1a\n", b"RIF
 DETECTOR = HaarDetector()
 
 
-def reason_or_none(data: bytes) -> str | None:
-    """Why `data` is refused, or None if it is a picture; anything but an error of ours is raised."""
+def rejection_of(data: bytes) -> type[VisionError] | None:
+    """Returns the error that `data` gets, or None if it is a picture; other errors are raised."""
     try:
         header = read_header(data)
         grey = decode_grey(data, MAX_PIXELS)
-    except FerserveError as error:
-        return error.reason
+    except VisionError as error:
+        return type(error)
     assert grey.dtype == np.uint8
     assert grey.ndim == 2
     assert grey.size == header.pixel_count <= MAX_PIXELS
@@ -50,7 +52,7 @@ def reason_or_none(data: bytes) -> str | None:
 
 
 def is_grey_or_ours(data: bytes) -> None:
-    assert reason_or_none(data) in {None, "IMAGE_FORMAT_UNSUPPORTED", "IMAGE_UNREADABLE", "IMAGE_TOO_LARGE"}
+    assert rejection_of(data) in {None, PictureFormatError, PictureUnreadableError, PictureTooLargeError}
 
 
 @given(st.sampled_from(SIGNATURES), st.binary(max_size=400))
@@ -75,7 +77,7 @@ def test_a_mutated_picture_gives_a_picture_or_an_error_of_ours(sample: bytes, ch
 def test_a_truncated_picture_is_refused(sample: bytes, cut: int, rest: bytes):
     data = sample[: cut % len(sample)]
     is_grey_or_ours(data + rest)
-    assert reason_or_none(data) in {"IMAGE_FORMAT_UNSUPPORTED", "IMAGE_UNREADABLE"}
+    assert rejection_of(data) in {PictureFormatError, PictureUnreadableError}
 
 
 @given(st.sampled_from(SAMPLES), st.integers(min_value=0), st.integers(min_value=0), st.binary(max_size=40))
@@ -89,19 +91,42 @@ def test_any_exif_gives_an_orientation(start: bytes, rest: bytes):
 
 
 @st.composite
-def boxes_in_pictures(draw: st.DrawFn) -> tuple[int, int, BoundingBox]:
+def boxes_in_pictures(draw: st.DrawFn) -> tuple[int, int, Box]:
     width, height = draw(st.integers(1, 400)), draw(st.integers(1, 400))
     left, top = draw(st.integers(0, width - 1)), draw(st.integers(0, height - 1))
-    box = BoundingBox(left, top, draw(st.integers(1, width - left)), draw(st.integers(1, height - top)))
+    box = Box(left, top, draw(st.integers(1, width - left)), draw(st.integers(1, height - top)))
     return width, height, box
 
 
-@given(boxes_in_pictures(), st.floats(0.0, 1.0))
-def test_a_crop_fits_the_net_and_holds_levels_of_the_picture(picture: tuple[int, int, BoundingBox], margin: float):
-    width, height, box = picture
-    crop = crop_face(np.full((height, width), 137, np.uint8), box, margin)
+@st.composite
+def detections(draw: st.DrawFn) -> Detection:
+    """Faces as a broken detector might give them: far outside, tiny, huge, with any landmarks."""
+    place, side = st.floats(-2e4, 2e4), st.floats(1e-3, 1e5)
+    box = Box(draw(place), draw(place), draw(side), draw(side))
+    wild = st.builds(Landmarks, *[st.builds(Point, st.floats(), st.floats())] * 5)
+    fitting = st.builds(_fitting, place, place, side, st.floats(-180, 180))
+    return Detection(box, 0.9, draw(st.none() | wild | fitting))
+
+
+def _fitting(x: float, y: float, side: float, degrees: float) -> Landmarks:
+    turn = np.radians(degrees)
+    rotation = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
+    return Landmarks(*(Point(*map(float, each)) for each in (FER_2013_LANDMARKS - 0.5) * side @ rotation + (x, y)))
+
+
+@given(st.integers(1, 400), st.integers(1, 400), detections())
+def test_a_crop_fits_the_net_and_holds_levels_of_the_picture(width: int, height: int, detection: Detection):
+    crop = crop_face(np.full((height, width), 137, np.uint8), detection)
     assert crop.shape == (48, 48)
     assert crop.dtype == np.uint8
+    assert (crop == 137).all()
+
+
+@given(boxes_in_pictures())
+def test_a_crop_by_box_fits_the_net_too(picture: tuple[int, int, Box]):
+    width, height, box = picture
+    crop = crop_box(np.full((height, width), 137, np.uint8), box)
+    assert crop.shape == (48, 48)
     assert (crop == 137).all()
 
 
@@ -109,37 +134,23 @@ def test_a_crop_fits_the_net_and_holds_levels_of_the_picture(picture: tuple[int,
     st.sampled_from(ImageFormat),
     st.integers(1, 65_535),
     st.integers(1, 65_535),
-    st.booleans(),
     st.integers(64, 8192),
     st.integers(16, 4096),
 )
 def test_a_reduced_picture_has_enough_pixels_for_the_search_and_for_every_crop(
-    kind: ImageFormat, width: int, height: int, whole: bool, side: int, min_face: int
+    kind: ImageFormat, width: int, height: int, side: int, min_face: int
 ):
-    options = DetectionOptions(whole_image=whole, detection_side_pixels=side, min_face_pixels=min_face)
     longer = max(width, height)
-    reduction = reduction_for(ImageHeader(kind, width, height), options)
+    reduction = reduction_for(ImageHeader(kind, width, height), side_pixels=side, min_face_pixels=min_face)
     assert reduction in (1, 2, 4, 8)
     if reduction > 1:
         assert kind is ImageFormat.JPEG
-        assert not whole
         assert longer > side
         assert reduced(longer, reduction) >= side
         assert min_face / side * reduced(longer, reduction) >= FACE_SIDE_PIXELS
-    if kind is ImageFormat.JPEG and not whole and reduction < 8:
+    if kind is ImageFormat.JPEG and reduction < 8:
         further = reduced(longer, 2 * reduction)
         assert further < HEADROOM * side or min_face / side * further < FACE_SIDE_PIXELS
-
-
-@given(boxes_in_pictures(), st.floats(0.0, 1.0), st.sampled_from([2, 4, 8]))
-def test_a_crop_from_a_reduced_picture_fits_the_net_too(
-    picture: tuple[int, int, BoundingBox], margin: float, reduction: int
-):
-    width, height, box = picture
-    grey = np.full((reduced(height, reduction), reduced(width, reduction)), 137, np.uint8)
-    crop = crop_face(grey, box, margin, (width, height))
-    assert crop.shape == (48, 48)
-    assert (crop == 137).all()
 
 
 @given(hnp.arrays(np.uint8, st.tuples(st.integers(1, 4), st.integers(1, 70), st.integers(1, 70), st.just(1))))
@@ -162,17 +173,35 @@ def test_boxes_lie_inside_the_picture_largest_first(
     width: int, height: int, side: int, min_face: int, factor: float, neighbors: int
 ):
     options = DetectionOptions(
-        detection_side_pixels=side, min_face_pixels=min_face, scale_factor=factor, min_neighbors=neighbors
+        detection_side_pixels=side, min_face_pixels=min_face, haar=HaarOptions(factor, neighbors)
     )
-    boxes = DETECTOR.detect(np.ascontiguousarray(astronaut()[:height, :width]), options)
+    boxes = [each.box for each in DETECTOR.detect(astronaut()[:height, :width], options)]
     for box in boxes:
-        assert box.left >= 0
-        assert box.top >= 0
-        assert box.width >= 1
-        assert box.height >= 1
-        assert box.left + box.width <= width
-        assert box.top + box.height <= height
+        assert min(box.left, box.top) >= 0
+        assert min(box.width, box.height) >= 1
+        assert box.left + box.width <= width + 1e-6
+        assert box.top + box.height <= height + 1e-6
     assert [box.area for box in boxes] == sorted((box.area for box in boxes), reverse=True)
+
+
+BOXES = st.builds(Box, st.floats(0, 100), st.floats(0, 100), st.floats(1, 100), st.floats(1, 100))
+
+
+@given(st.lists(st.builds(Detection, BOXES, st.floats(0, 1)), max_size=12))
+def test_of_boxes_that_lie_in_each_other_the_best_is_kept(found: list[Detection]):
+    kept = one_box_per_face(found)
+    assert all(each in found for each in kept)
+    for place, each in enumerate(kept):
+        for other in kept[place + 1 :]:
+            assert each.box.overlap(other.box) <= MAX_SHARED_AREA * min(each.box.area, other.box.area)
+    for each in found:
+        covered = [
+            other
+            for other in kept
+            if each.box.overlap(other.box) > MAX_SHARED_AREA * min(each.box.area, other.box.area)
+        ]
+        assert each in kept or max(other.score for other in covered) >= each.score
+    assert one_box_per_face(list(reversed(found))) == kept or len(set(found)) < len(found)
 
 
 @given(st.integers(1, 8))

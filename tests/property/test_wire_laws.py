@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 from hypothesis import assume, given
@@ -11,7 +13,7 @@ from hypothesis.extra import numpy as stn
 from ferserve.v1 import emotion_service_pb2 as emotion_pb2
 from ferserve.v1 import face_pb2, servable_pb2
 from ferserve_server.domain.errors import FerserveError, ImageUnreadableError, InvalidRequestError
-from ferserve_server.domain.face import DetectionOptions
+from ferserve_server.domain.face import BoundingBox, DetectionOptions, DetectorName, HaarOptions, NotAFacePolicy
 from ferserve_server.domain.prediction import Classification, ScoredFaces
 from ferserve_server.domain.servable import ModelSpec, ServableId
 from ferserve_server.services.codec import messages, responses
@@ -72,9 +74,19 @@ OPTIONS = st.builds(
     whole_image=st.booleans(),
     detection_side_pixels=st.integers(64, 1920),
     min_face_pixels=st.integers(16, 4096),
-    scale_factor=st.integers(105, 200).map(lambda percent: percent / 100),
-    min_neighbors=st.integers(1, 100),
-    crop_margin=SHARES,
+    detector=st.sampled_from(DetectorName),
+    score_threshold=st.integers(1, 100).map(lambda percent: percent / 100),
+    max_faces=st.integers(1, 65_535),
+    region=st.builds(
+        BoundingBox, st.integers(0, 9000), st.integers(0, 9000), st.integers(1, 9000), st.integers(1, 9000)
+    ),
+    tiles=st.just(value=True),
+    not_a_face_policy=st.sampled_from(NotAFacePolicy),
+    haar=st.builds(
+        HaarOptions,
+        scale_factor=st.integers(105, 200).map(lambda percent: percent / 100),
+        min_neighbors=st.integers(1, 100),
+    ),
 )
 
 
@@ -87,9 +99,13 @@ def test_detection_options_arrive_as_they_were_sent_whatever_the_servers_own(
         face_source=source,
         detection_side_pixels=options.detection_side_pixels,
         min_face_pixels=options.min_face_pixels,
-        scale_factor=options.scale_factor,
-        min_neighbors=options.min_neighbors,
-        crop_margin=options.crop_margin,
+        detector=face_pb2.Detector.Value(f"DETECTOR_{options.detector.name}"),
+        score_threshold=options.score_threshold,
+        max_faces=options.max_faces,
+        region=face_pb2.BoundingBox(**asdict(options.region)),
+        tiles=options.tiles,
+        not_a_face_policy=face_pb2.NotAFacePolicy.Value(f"NOT_A_FACE_POLICY_{options.not_a_face_policy.name}"),
+        haar=face_pb2.HaarOptions(**asdict(options.haar)),
     )
     received = face_pb2.DetectionOptions.FromString(sent.SerializeToString())
     assert messages.parse_detection(received, defaults, LIMITS) == options
@@ -117,13 +133,13 @@ def test_any_model_spec_is_read_or_refused_by_field(name: str, version: int | No
 SERVABLE = ServableId("fer-nano", 3)
 
 
-@given(SCORES, st.sets(st.integers(0, 5)), st.floats(0, 10), st.floats(0, 10), st.floats(0, 10))
+@given(SCORES, st.sets(st.integers(0, 5)), st.floats(0, 10), st.floats(0, 10), st.floats(0, 10), st.floats(0, 1))
 def test_an_answer_written_as_bytes_is_what_protobuf_would_write_field_by_field(
-    scores: np.ndarray, failed: set[int], total_s: float, queue_s: float, inference_s: float
+    scores: np.ndarray, failed: set[int], total_s: float, queue_s: float, inference_s: float, threshold: float
 ) -> None:
     labels = tuple(f"class {index}" for index in range(scores.shape[1]))
     failures = {row: ImageUnreadableError(f"row {row}") for row in failed if row < len(scores)}
-    faces = ScoredFaces(scores, failures, queue_s, inference_s)
+    faces = ScoredFaces(scores, failures, queue_s, inference_s, uncertain_threshold=threshold)
     message = emotion_pb2.ClassifyFacesResponse(
         results=messages.format_face_results(faces),
         labels=labels,
@@ -134,12 +150,12 @@ def test_an_answer_written_as_bytes_is_what_protobuf_would_write_field_by_field(
     assert emotion_pb2.ClassifyFacesResponse.FromString(written) == message
 
 
-@given(SCORES, st.integers(0, 2**63 - 1), st.booleans())
+@given(SCORES, st.integers(0, 2**63 - 1), st.booleans(), st.floats(0, 1))
 def test_an_answer_on_a_stream_written_as_bytes_is_what_protobuf_would_write_field_by_field(
-    scores: np.ndarray, sequence_id: int, with_labels: bool
+    scores: np.ndarray, sequence_id: int, with_labels: bool, threshold: float
 ) -> None:
     labels = tuple(f"class {index}" for index in range(scores.shape[1]))
-    faces = ScoredFaces(scores)
+    faces = ScoredFaces(scores, uncertain_threshold=threshold)
     message = emotion_pb2.ClassifyStreamResponse(
         sequence_id=sequence_id,
         predictions=messages.format_predictions(faces),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ferserve_server.backends.fake import FakeServable
-from ferserve_server.domain.ports import CutReason, ExecutedBatch
+from ferserve_server.domain.ports import DispatchReason, ExecutedBatch
 from ferserve_server.domain.servable import ModelSpec, ServableId
 from ferserve_server.models.leases import LiveVersion
 from support.fake_models import DESCRIPTION, GOLDEN_FACES
@@ -62,4 +62,4 @@ def time_batches(trials: Canaries, version: int, batch_s: float, count: int = 20
         servable = ServableId("fer-nano", version)
         inference_s = batch_s * (1.05 if number % 2 else 0.95)
         scores = np.zeros((3, 7), np.float32)
-        trials.batch_executed(ExecutedBatch(servable, CutReason.FULL, 4, 0.0, inference_s, scores))
+        trials.batch_executed(ExecutedBatch(servable, DispatchReason.FULL, 4, 0.0, inference_s, scores))

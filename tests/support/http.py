@@ -13,11 +13,11 @@ import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
 
 from ferserve_server.backends.fake import FakeLoader, FakeServable
-from support.fake_models import publish_fake
+from support.fake_models import publish_fake, rewrite_manifest
 from support.local_server import eventually, local_server
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
     from pathlib import Path
 
     from ferserve_server.domain.ports import Loader
@@ -95,10 +95,12 @@ class HttpServer:
 
 
 @contextlib.asynccontextmanager
-async def http_server(folder: Path, loader: Loader | None = None, **settings: Any) -> AsyncIterator[HttpServer]:
-    """Runs a server with one fake model until the block is left."""
-    publish_fake(folder)
-    chosen: dict[str, Any] = {"http_listen": "127.0.0.1:0", "metrics_listen": "127.0.0.1:0", "inline_ms": 0}
+async def http_server(
+    folder: Path, loader: Loader | None = None, *, manifest: Mapping[str, object] | None = None, **settings: Any
+) -> AsyncIterator[HttpServer]:
+    """Runs a server with one fake model until the block is left; `manifest` changes fields of its manifest."""
+    rewrite_manifest(publish_fake(folder), manifest or {})
+    chosen: dict[str, Any] = {"http_listen": "127.0.0.1:0", "metrics_listen": "127.0.0.1:0"}
     async with (
         local_server(folder, loader, **(chosen | settings)) as server,
         aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(30)) as session,

@@ -28,6 +28,7 @@ def publish_model(
     weight_scale: float = 1.0,
     labels: tuple[str, ...] = LABELS,
     onnx: bytes | bool = False,
+    not_a_face_threshold: float | None = None,
 ) -> Path:
     """Publishes a one-layer net with random weights, and returns the version's folder.
 
@@ -44,6 +45,8 @@ def publish_model(
         weight_scale: What the weights are multiplied with: the smaller, the less sure the net is of anything.
         labels: Names of the classes in the manifest.
         onnx: Whether an ONNX file lies beside it; or what lies in its place.
+        not_a_face_threshold: Gives the net an output for what is no face, 0.9 for dark crops and 0.1 for others,
+            and states this threshold for it.
     """
     import tensorflow as tf  # noqa: PLC0415 - unit tests import this module without TensorFlow
 
@@ -70,7 +73,11 @@ def publish_model(
             if ballast_mib:
                 row = tf.fill([1, 256 * ballast_mib], tf.reduce_mean(logits))
                 logits += 1e-30 * tf.reduce_mean(tf.linalg.matmul(row, tf.constant(ballast)))
-            return {"logits": logits, "probabilities": tf.nn.softmax(logits)}
+            outputs = {"logits": logits, "probabilities": tf.nn.softmax(logits)}
+            if not_a_face_threshold is not None:
+                dark = tf.reduce_mean(pooled, axis=[1, 2, 3]) < 0.1
+                outputs["not_a_face"] = tf.where(dark, 0.9, 0.1)
+            return outputs
 
     net = Net()
     target = repository / name / str(version)
@@ -79,17 +86,28 @@ def publish_model(
     if onnx:
         path = folder / "assets.extra" / "model.onnx"
         path.parent.mkdir()
-        path.write_bytes(tiny_onnx(weights) if onnx is True else onnx)
+        path.write_bytes(
+            tiny_onnx(weights, with_not_a_face=not_a_face_threshold is not None) if onnx is True else onnx
+        )
     faces = rng.integers(0, 256, (8, 48, 48, 1), dtype=np.uint8)
     probabilities = net(faces)["probabilities"].numpy()
     write_extras(
         folder, name, version, faces, np.roll(probabilities, 1, axis=1) if break_golden else probabilities, labels
     )
+    if not_a_face_threshold is not None:
+        _state_threshold(folder / "assets.extra" / "manifest.json", not_a_face_threshold)
     target.parent.mkdir(exist_ok=True)
     return folder.rename(target)
 
 
-def tiny_onnx(weights: np.ndarray, *, sides: tuple[int, int] = (48, 48)) -> bytes:
+def _state_threshold(path: Path, threshold: float) -> None:
+    document = json.loads(path.read_text())
+    document["outputs"]["not_a_face"] = "not_a_face"
+    document["decisions"] = {"uncertain_threshold": 0.99, "not_a_face_threshold": threshold}
+    path.write_text(json.dumps(document))
+
+
+def tiny_onnx(weights: np.ndarray, *, sides: tuple[int, int] = (48, 48), with_not_a_face: bool = False) -> bytes:
     """The one-layer net with these weights, float32 [36, 7], as an ONNX file over faces of these sides."""
     from onnx import TensorProto, helper, numpy_helper  # noqa: PLC0415 - few tests need it
 
@@ -103,11 +121,23 @@ def tiny_onnx(weights: np.ndarray, *, sides: tuple[int, int] = (48, 48)) -> byte
         helper.make_node("MatMul", ["flat", "weights"], ["logits"]),
         helper.make_node("Softmax", ["logits"], ["probabilities"]),
     ]
+    outputs = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 7]) for name in ("probabilities", "logits")
+    ]
+    if with_not_a_face:
+        constants |= {"limit": np.float32(0.1), "dark_score": np.float32(0.9), "light_score": np.float32(0.1)}
+        constants["axes"] = np.array([1], np.int64)
+        nodes += [
+            helper.make_node("ReduceMean", ["flat", "axes"], ["mean"], keepdims=0),
+            helper.make_node("Less", ["mean", "limit"], ["dark"]),
+            helper.make_node("Where", ["dark", "dark_score", "light_score"], ["not_a_face"]),
+        ]
+        outputs.append(helper.make_tensor_value_info("not_a_face", TensorProto.FLOAT, ["N"]))
     graph = helper.make_graph(
         nodes,
         "tiny",
         [helper.make_tensor_value_info("faces", TensorProto.UINT8, ["N", *sides, 1])],
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 7]) for name in ("probabilities", "logits")],
+        outputs,
         [numpy_helper.from_array(np.asarray(values), name) for name, values in constants.items()],
     )
     model = helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 18)])

@@ -10,7 +10,7 @@ class Recorder:
     """Implements `domain.ports.InferenceObserver`, `RoutingObserver`, `CanaryObserver` and `CallObserver`."""
 
     batch_sizes: list[int] = field(default_factory=list)
-    cut_reasons: list[str] = field(default_factory=list)
+    dispatch_reasons: list[str] = field(default_factory=list)
     padded_counts: list[int] = field(default_factory=list)
     failed_batch_sizes: list[int] = field(default_factory=list)
     rejections: list[str] = field(default_factory=list)
@@ -27,7 +27,7 @@ class Recorder:
 
     def batch_executed(self, batch) -> None:
         self.batch_sizes.append(batch.face_count)
-        self.cut_reasons.append(batch.cut_reason.value)
+        self.dispatch_reasons.append(batch.dispatch_reason.value)
         self.padded_counts.append(batch.padded_count)
 
     def batch_failed(self, servable, *, face_count) -> None:

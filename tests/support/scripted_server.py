@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections import defaultdict, deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -70,8 +71,10 @@ class Refusal:
         )
 
 
-QUEUE_FULL = Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, "QUEUE_FULL", "full", retry_delay_s=0.01)
-DRAINING = Refusal(grpc.StatusCode.UNAVAILABLE, "DRAINING", "The server is shutting down.")
+QUEUE_FULL = Refusal(
+    grpc.StatusCode.RESOURCE_EXHAUSTED, "QUEUE_FULL", "full", {"retry_safe": "true"}, retry_delay_s=0.01
+)
+DRAINING = Refusal(grpc.StatusCode.UNAVAILABLE, "DRAINING", "The server is shutting down.", {"retry_safe": "true"})
 UNREADABLE = failure_pb2.Failure(
     code=3, reason="IMAGE_UNREADABLE", message="The picture cannot be decoded.", metadata={"index": "1"}
 )
@@ -99,6 +102,12 @@ class ScriptedServer(emotion_service_pb2_grpc.EmotionServiceServicer, model_serv
         refusals: Failures of the next calls, by method name, first to last.
         drop: Numbers of frames that are answered as dropped.
         end_stream_after: Answers after which a stream ends with `stream_refusal`.
+        ended_streams: Streams that end so; the ones after them go on. None: all.
+        break_frames: Numbers of frames that cannot be read.
+        failing_frames: Failures of frames by number, one for each time that the frame is sent.
+        hang_streams: Streams that never answer a frame; the ones after them do.
+        image_delay_s: Time that a request of pictures takes.
+        frame_delay_s: Time that the answer to a frame takes.
         validation: While it is not set, streams answer nothing.
         stream_began: Set when a stream's first message is there.
         stream_ended: Set when a stream's handler is over.
@@ -110,11 +119,25 @@ class ScriptedServer(emotion_service_pb2_grpc.EmotionServiceServicer, model_serv
         self.refusals: defaultdict[str, deque[Refusal]] = defaultdict(deque)
         self.drop: set[int] = set()
         self.end_stream_after: int | None = None
+        self.ended_streams: int | None = None
+        self.break_frames: set[int] = set()
+        self.failing_frames: dict[int, list[Any]] = {}
+        self.hang_streams = 0
+        self.image_delay_s = 0.0
+        self.frame_delay_s = 0.0
         self.stream_refusal = DRAINING
         self.validation = threading.Event()
         self.validation.set()
         self.stream_began = threading.Event()
         self.stream_ended = threading.Event()
+        self._health = health.HealthServicer()
+        self.set_health("", serving=True)
+        self.set_health("fer-wide", serving=False)
+
+    def set_health(self, service: str, *, serving: bool) -> None:
+        """Says from now on that the service serves, or does not."""
+        states = health_pb2.HealthCheckResponse
+        self._health.set(service, states.SERVING if serving else states.NOT_SERVING)
 
     def _arrive(self, method: str, request: object, context: grpc.ServicerContext) -> None:
         self.requests[method].append(request)
@@ -135,6 +158,7 @@ class ScriptedServer(emotion_service_pb2_grpc.EmotionServiceServicer, model_serv
 
     def AnalyzeImages(self, request: Any, context: Any) -> Any:  # noqa: N802 - gRPC's name
         self._arrive("AnalyzeImages", request, context)
+        time.sleep(self.image_delay_s)
         results = [
             emotion_pb2.ImageResult(failure=UNREADABLE)
             if image.startswith(BROKEN)
@@ -147,26 +171,50 @@ class ScriptedServer(emotion_service_pb2_grpc.EmotionServiceServicer, model_serv
 
     def StreamFrames(self, request_iterator: Any, context: Any) -> Iterator[Any]:  # noqa: N802 - gRPC's name
         try:
-            self._arrive("StreamFrames", next(request_iterator), context)
+            first = next(request_iterator)
+            self._arrive("StreamFrames", first, context)
             self.stream_began.set()
+            if self.hang_streams:
+                self.hang_streams -= 1
+                while context.is_active():
+                    time.sleep(0.02)
+                return
             for count, request in enumerate(request_iterator):
                 self.requests["StreamFrames"].append(request)
                 self._wait(count, context)
-                yield self._answer_frame(count, request.frame)
+                time.sleep(self.frame_delay_s)
+                yield self._answer_frame(count, request.frame, first.config)
         finally:
             self.stream_ended.set()
 
-    def _answer_frame(self, count: int, frame: Any) -> Any:
-        response = emotion_pb2.StreamFramesResponse(sequence_id=frame.sequence_id)
+    def _answer_frame(self, count: int, frame: Any, config: Any) -> Any:
+        """Follows one track where tracking is asked for: it appears with the first frame."""
+        response = emotion_pb2.StreamFramesResponse(
+            sequence_id=frame.sequence_id, time_s=frame.time_s, age_ms=self.frame_delay_s * 1000
+        )
         if count == 0:
             response.labels.extend(LABELS)
         if frame.sequence_id in self.drop:
             response.dropped.newer_sequence_id = frame.sequence_id + 1
-        elif frame.image.startswith(BROKEN):
+        elif self.failing_frames.get(frame.sequence_id):
+            response.failure.CopyFrom(self.failing_frames[frame.sequence_id].pop())
+        elif frame.image.startswith(BROKEN) or frame.sequence_id in self.break_frames:
             response.failure.CopyFrom(UNREADABLE)
         else:
             response.analysis.CopyFrom(analysis(frame.image))
             response.servable.CopyFrom(SERVABLE)
+            if config.tracking.enabled:
+                face = response.analysis.faces[0]
+                face.track_id, face.score = 1, 0.9
+                face.raw.CopyFrom(face.prediction)
+                if count == 0:
+                    response.tracks_restarted = config.HasField("resumed_after_sequence_id")
+                    response.events.add(
+                        event=emotion_pb2.TRACK_EVENT_TYPE_APPEARED,
+                        track_id=1,
+                        time_s=frame.time_s,
+                        prediction=face.prediction,
+                    )
         return response
 
     def ClassifyStream(self, request_iterator: Any, context: Any) -> Iterator[Any]:  # noqa: N802 - gRPC's name
@@ -186,7 +234,9 @@ class ScriptedServer(emotion_service_pb2_grpc.EmotionServiceServicer, model_serv
         while not self.validation.wait(0.02):
             if not context.is_active():
                 raise TimeoutError("the client is gone")
-        if count == self.end_stream_after:
+        if count == self.end_stream_after and self.ended_streams != 0:
+            if self.ended_streams is not None:
+                self.ended_streams -= 1
             context.abort_with_status(self.stream_refusal.status())
 
     def GetModel(self, request: Any, context: Any) -> Any:  # noqa: N802 - gRPC's name
@@ -240,22 +290,19 @@ def _split(packed: Any) -> list[bytes]:
 
 
 @contextlib.contextmanager
-def serve(credentials: grpc.ServerCredentials | None = None) -> Iterator[ScriptedServer]:
-    """A scripted server on a free port of the loopback, until the block is left."""
+def serve(credentials: grpc.ServerCredentials | None = None, port: int = 0) -> Iterator[ScriptedServer]:
+    """A scripted server on the loopback until the block is left; 0: on a free port."""
     scripted = ScriptedServer()
     server = grpc.server(
         ThreadPoolExecutor(max_workers=8), options=[("grpc.max_receive_message_length", 32 * 1024 * 1024)]
     )
     emotion_service_pb2_grpc.add_EmotionServiceServicer_to_server(scripted, server)
     model_service_pb2_grpc.add_ModelServiceServicer_to_server(scripted, server)
-    health_servicer = health.HealthServicer()
-    health_servicer.set("", health_pb2.HealthCheckResponse.SERVING)
-    health_servicer.set("fer-wide", health_pb2.HealthCheckResponse.NOT_SERVING)
-    health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
+    health_pb2_grpc.add_HealthServicer_to_server(scripted._health, server)
     if credentials is None:
-        port = server.add_insecure_port("127.0.0.1:0")
+        port = server.add_insecure_port(f"127.0.0.1:{port}")
     else:
-        port = server.add_secure_port("127.0.0.1:0", credentials)
+        port = server.add_secure_port(f"127.0.0.1:{port}", credentials)
     scripted.address = f"127.0.0.1:{port}"
     server.start()
     try:

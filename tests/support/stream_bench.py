@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ferserve_server.domain.errors import FerserveError
 from ferserve_server.domain.face import DetectionOptions
-from ferserve_server.domain.prediction import Analyses, Classification
+from ferserve_server.domain.prediction import Classification
 from ferserve_server.domain.servable import ModelSpec
-from ferserve_server.pipeline.analyze_images import AnalyzeImages
 from ferserve_server.pipeline.classify_faces import ClassifyFaces
 from ferserve_server.pipeline.classify_stream import CropSequence, CropStream
-from ferserve_server.pipeline.stream_frames import Dropped, Frame, FrameStream, FrameStreamConfig, StreamLimits
-from support.fake_clock import settle
+from ferserve_server.pipeline.frame_answers import Dropped, Frame, FrameAnalysis, FrameStreamConfig, Unchanged
+from ferserve_server.pipeline.stream_frames import FrameStream, StreamFrames, StreamLimits
+from support.fake_clock import FakeClock, settle
 from support.pipeline_fakes import FakeModels, FakeScorer, FakeVision
 
 if TYPE_CHECKING:
@@ -25,6 +26,16 @@ if TYPE_CHECKING:
 SPEC = ModelSpec()
 
 
+class RecordedFrames:
+    """Implements `pipeline.stream_frames.FrameObserver`."""
+
+    def __init__(self) -> None:
+        self.answered: list[tuple[str, float]] = []
+
+    def frame_answered(self, outcome: str, age_s: float) -> None:
+        self.answered.append((outcome, age_s))
+
+
 class Bench:
     """A stream whose sender is the test. Frame n is the picture `bytes([n])`."""
 
@@ -32,18 +43,27 @@ class Bench:
         self.scorer = FakeScorer()
         self.models = FakeModels(self.scorer)
         self.vision = FakeVision()
+        self.clock = FakeClock()
+        self.observer = RecordedFrames()
         self.draining = asyncio.Event()
         self.inbox: asyncio.Queue[Any] = asyncio.Queue()
         self.answers: list[Any] = []
         self.task: asyncio.Task[None] | None = None
 
+    def judge_faces(self) -> None:
+        """Lets the version tell which crops show no face: those of one grey level."""
+        self.scorer.description = replace(
+            self.scorer.description, not_a_face_output="not_a_face", not_a_face_threshold=0.5
+        )
+        self.models = FakeModels(self.scorer)
+
     def open_frames(
-        self, policy: OverloadPolicy, *, max_running: int = 1, max_unanswered: int = 64
+        self, policy: OverloadPolicy, *, max_running: int = 1, max_unanswered: int = 64, **config: Any
     ) -> asyncio.Task[None]:
-        config = FrameStreamConfig(SPEC, policy, DetectionOptions())
-        analyze = AnalyzeImages(self.models.acquire, self.vision)
-        stream = FrameStream(analyze, config, StreamLimits(max_unanswered, max_running), self.draining)
-        return self._open(stream)
+        limits = StreamLimits(max_unanswered, max_running)
+        frames = StreamFrames(self.models.acquire, self.vision, limits, self.clock, self.observer)
+        chosen = FrameStreamConfig(SPEC, policy, DetectionOptions(), **config)
+        return self._open(frames.open(chosen, self.draining))
 
     def open_crops(self, *, max_unanswered: int = 64) -> asyncio.Task[None]:
         classify = ClassifyFaces(self.models.acquire, self.vision)
@@ -90,11 +110,10 @@ def _told(outcome: object) -> str:
             return f"-> {newer}"
         case FerserveError() as error:
             return error.reason
-        case Analyses(results=(FerserveError() as error,)):
-            return error.reason
-        case Analyses(results=(result,)):
-            assert not isinstance(result, FerserveError)
-            return str(result.faces.scores.argmax())
+        case Unchanged():
+            return "unchanged"
+        case FrameAnalysis(image=image):
+            return str(image.faces.scores.argmax())
         case Classification(faces=faces):
             return " ".join(map(str, faces.scores.argmax(axis=1)))
     raise AssertionError(outcome)

@@ -7,8 +7,11 @@ import threading
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from ferserve_server.domain.face import BoundingBox, DetectionOptions
-from ferserve_server.vision.pool import FaceDetector, VisionObserver, VisionPool
+from ferserve_server.domain.face import DetectionOptions, DetectorName
+from ferserve_server.vision.limits import VisionLimits
+from ferserve_server.vision.pool import VisionObserver, VisionPool
+from ferserve_vision.detectors.haar import HAAR_DEFAULTS
+from ferserve_vision.geometry import Box, Detection
 from support.pictures import plain
 
 if TYPE_CHECKING:
@@ -17,6 +20,8 @@ if TYPE_CHECKING:
     import numpy as np
 
     from ferserve_server.domain.ports import FoundFaces
+    from ferserve_vision.detectors.port import FaceDetector
+    from ferserve_vision.options import DetectionOptions as SearchOptions
 
 OPTIONS = DetectionOptions()
 
@@ -30,9 +35,9 @@ class GatedDetector:
         self.widths: list[int] = []
         self.threads: set[int] = set()
 
-    def detect(
-        self, grey: np.ndarray, _options: DetectionOptions, _shown_size: object = None
-    ) -> list[BoundingBox]:
+    defaults = HAAR_DEFAULTS
+
+    def detect(self, grey: np.ndarray, _options: SearchOptions) -> list[Detection]:
         self.widths.append(grey.shape[1])
         self.threads.add(threading.get_ident())
         self.entered.release()
@@ -43,18 +48,18 @@ class GatedDetector:
 class ManyFaces:
     """Finds five faces in every picture, largest first."""
 
-    def detect(
-        self, _grey: np.ndarray, _options: DetectionOptions, _shown_size: object = None
-    ) -> list[BoundingBox]:
-        return [BoundingBox(left=size, top=size, width=size, height=size) for size in (50, 40, 30, 20, 10)]
+    defaults = HAAR_DEFAULTS
+
+    def detect(self, _grey: np.ndarray, _options: SearchOptions) -> list[Detection]:
+        return [Detection(Box(size, size, size, size), size / 100) for size in (50, 40, 30, 20, 10)]
 
 
 class BrokenDetector:
     """Raises what no caller did wrong."""
 
-    def detect(
-        self, _grey: np.ndarray, _options: DetectionOptions, _shown_size: object = None
-    ) -> list[BoundingBox]:
+    defaults = HAAR_DEFAULTS
+
+    def detect(self, _grey: np.ndarray, _options: SearchOptions) -> list[Detection]:
         raise ZeroDivisionError
 
 
@@ -78,17 +83,25 @@ async def pool_of(
     max_image_pixels: int = 1_000_000,
     max_faces_per_image: int = 16,
     max_queue_images: int = 8,
+    max_queue_bytes: int = 2**20,
+    max_decode_bytes: int = 2**26,
+    max_decode_s: float = 2.0,
     observer: VisionObserver | None = None,
     ticks: Iterator[float] | None = None,
 ) -> AsyncIterator[VisionPool]:
-    options = {} if make_detector is None else {"make_detector": make_detector}
+    options = {} if make_detector is None else {"detectors": {DetectorName.HAAR: make_detector}}
     if ticks is not None:
         options["clock"] = lambda: next(ticks)
     pool = VisionPool(
         thread_count=thread_count,
-        max_image_pixels=max_image_pixels,
-        max_faces_per_image=max_faces_per_image,
-        max_queue_images=max_queue_images,
+        limits=VisionLimits(
+            max_image_pixels=max_image_pixels,
+            max_faces_per_image=max_faces_per_image,
+            max_queue_images=max_queue_images,
+            max_queue_bytes=max_queue_bytes,
+            max_decode_bytes=max_decode_bytes,
+            max_decode_s=max_decode_s,
+        ),
         observer=observer,
         **options,
     )
@@ -99,10 +112,14 @@ async def pool_of(
 
 
 @asynccontextmanager
-async def busy_pool(*, max_queue_images: int) -> AsyncIterator[tuple[VisionPool, GatedDetector, asyncio.Task]]:
+async def busy_pool(
+    *, max_queue_images: int, max_queue_bytes: int = 2**20
+) -> AsyncIterator[tuple[VisionPool, GatedDetector, asyncio.Task]]:
     """A pool of one thread, which is held by a picture 10 pixels wide."""
     detector = GatedDetector()
-    async with pool_of(lambda: detector, max_queue_images=max_queue_images) as pool:
+    async with pool_of(
+        lambda: detector, max_queue_images=max_queue_images, max_queue_bytes=max_queue_bytes
+    ) as pool:
         running = asyncio.create_task(pool.find_faces(plain(10), OPTIONS))
         assert await asyncio.to_thread(detector.entered.acquire, timeout=10)
         try:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ferserve_server.domain.ports import Priority
 from ferserve_server.domain.servable import ModelSpec, ModelStatus, Precision, ServableState, Tuning, VersionStatus
 from ferserve_server.ipc.shared_memory import BlockAllocator
 from ferserve_server.models.catalog import ServiceState
@@ -34,14 +33,14 @@ class GatedScorer(FakeScorer):
         self.validation = asyncio.Event()
         self.cancelled = 0
 
-    async def score(self, crops, *, deadline=None, priority=Priority.INTERACTIVE) -> ScoredFaces:
+    async def score(self, crops, **terms) -> ScoredFaces:
         self.taken.append(len(crops))
         try:
             await self.validation.wait()
         except asyncio.CancelledError:
             self.cancelled += 1
             raise
-        return await super().score(crops, deadline=deadline, priority=priority)
+        return await super().score(crops, **terms)
 
 
 class Pair:

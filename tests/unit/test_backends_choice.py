@@ -42,9 +42,9 @@ def test_a_package_that_is_missing_is_named_with_what_brings_it_and_what_there_i
 
 
 def test_auto_takes_the_first_installed_engine(monkeypatch):
-    assert Settings().backend == "tensorflow"
+    assert Settings(backend="auto").backend == "tensorflow"
     monkeypatch.setitem(sys.modules, "tensorflow", None)
-    assert Settings().backend == "onnxruntime"
+    assert Settings(backend="auto").backend == "onnxruntime"
 
 
 def test_a_package_that_a_finder_refuses_counts_as_missing(monkeypatch):

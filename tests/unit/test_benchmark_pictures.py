@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 from picture_agreement import Faces, agreement, overlap
 
-from ferserve_server.domain.face import BoundingBox
+from ferserve_vision.geometry import Box
 
-FACE = BoundingBox(left=100, top=100, width=100, height=100)
-BESIDE = BoundingBox(left=150, top=100, width=100, height=100)
-ELSEWHERE = BoundingBox(left=900, top=900, width=50, height=50)
+FACE = Box(left=100, top=100, width=100, height=100)
+BESIDE = Box(left=150, top=100, width=100, height=100)
+ELSEWHERE = Box(left=900, top=900, width=50, height=50)
 
 
-def faces(*boxes: BoundingBox, level: int = 0) -> Faces:
+def faces(*boxes: Box, level: int = 0) -> Faces:
     return Faces(boxes, [np.full((48, 48), level, np.uint8) for _ in boxes])
 
 

@@ -9,19 +9,34 @@ import numpy as np
 import pytest
 from grpc import StatusCode
 
-from ferserve_client import BoundingBox, DetectedFace, FrameAnswer, ImageAnalysis, Prediction, Servable
+from ferserve_client import (
+    BoundingBox,
+    DetectedFace,
+    FrameAnswer,
+    ImageAnalysis,
+    Landmarks,
+    Prediction,
+    Servable,
+    TrackEvent,
+)
 from ferserve_client.cli.analyze import free_path
+from ferserve_client.cli.console import cause_of, explain
 from ferserve_client.cli.pictures import MAX_REQUEST_BYTES, read_pictures
-from ferserve_client.cli.records import analysis_record, classification_record, error_record, frame_record
-from ferserve_client.cli.shots import scaled
-from ferserve_client.cli.speaking import cause_of, explain
-from ferserve_client.cli.watch_outputs import CSV_COLUMNS, Summary, csv_rows
 from ferserve_client.error_table import error_of
 from ferserve_client.errors import ErrorFacts, FerserveError
+from ferserve_client.outputs.records import (
+    analysis_record,
+    classification_record,
+    failure_record,
+    frame_record,
+)
+from ferserve_client.outputs.rows import FRAME_COLUMNS, frame_rows
+from ferserve_client.outputs.summary import Summary
 from ferserve_client.video.drawing import annotate, caption
 from ferserve_client.video.encoding import FrameEncoder, fitted_size
-from ferserve_client.video.sink import has_display
-from ferserve_client.video.source import SourceKind, kind_of
+from ferserve_client.video.sources import SourceKind, VideoFrame, kind_of
+from ferserve_client.video.window import has_display
+from ferserve_client.watch.frames import SourceReport, WatchedFrame, scaled
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,31 +62,47 @@ def test_an_analysed_picture_is_one_object() -> None:
         "height": 480,
         "faces": [
             {
-                "box": [1, 2, 3, 4],
+                "box": {"left": 1, "top": 2, "width": 3, "height": 4},
+                "score": 0.0,
                 "emotion": "happy",
                 "confidence": 0.75,
                 "scores": {"happy": 0.75, "sad": 0.25},
+                "uncertain": False,
             }
         ],
-        "model": "fer-nano",
-        "version": 3,
-        "error": None,
+        "omitted_face_count": 0,
+        "model": {"name": "fer-nano", "version": 3},
     }
+
+
+def test_a_face_tells_its_track_landmarks_and_raw_scores_where_there_are_some() -> None:
+    points = Landmarks((1.0, 2.0), (3.0, 4.0), (5.0, 6.0), (7.0, 8.0), (9.0, 10.126))
+    raw = Prediction("sad", 0.6, {"happy": 0.4, "sad": 0.6})
+    face = DetectedFace(
+        BoundingBox(1, 2, 3, 4), HAPPY, score=0.97, landmarks=points, not_a_face=True, raw=raw, track_id=3
+    )
+
+    (record,) = analysis_record("a.jpg", ImageAnalysis(9, 9, (face,)))["faces"]
+
+    assert record["landmarks"]["right_mouth"] == [9.0, 10.13]
+    assert record["raw"] == {"emotion": "sad", "confidence": 0.6, "scores": {"happy": 0.4, "sad": 0.6}}
+    assert (record["score"], record["not_a_face"], record["track_id"]) == (0.97, True, 3)
 
 
 @pytest.mark.parametrize("answer", [UNREADABLE, ImageAnalysis(error=UNREADABLE)])
 def test_a_picture_without_an_analysis_says_why(answer: ImageAnalysis | FerserveError) -> None:
-    record = analysis_record("a.jpg", answer)
-
-    assert record["error"] == {"reason": "IMAGE_UNREADABLE", "message": "cannot be decoded"}
-    assert (record["width"], record["faces"], record["model"]) == (None, [], None)
+    assert analysis_record("a.jpg", answer) == {
+        "source": "a.jpg",
+        "failure": {"code": "INVALID_ARGUMENT", "reason": "IMAGE_UNREADABLE", "message": "cannot be decoded"},
+    }
 
 
 def test_a_face_that_failed_says_why_beside_its_box() -> None:
     (face,) = analysis_record("a.jpg", ImageAnalysis(9, 9, (FAILED_FACE,)))["faces"]
 
-    assert (face["box"], face["emotion"]) == ([1, 2, 3, 4], None)
-    assert face["error"]["reason"] == "INFERENCE_FAILED"
+    assert face["box"] == {"left": 1, "top": 2, "width": 3, "height": 4}
+    assert face["failure"]["reason"] == "INFERENCE_FAILED"
+    assert "emotion" not in face
 
 
 def test_a_crop_is_one_object() -> None:
@@ -80,27 +111,50 @@ def test_a_crop_is_one_object() -> None:
         "emotion": "happy",
         "confidence": 0.75,
         "scores": {"happy": 0.75, "sad": 0.25},
-        "model": "fer-nano",
-        "version": 3,
-        "error": None,
+        "uncertain": False,
+        "model": {"name": "fer-nano", "version": 3},
     }
-    assert classification_record("a.png", UNREADABLE, NANO)["model"] is None
+    assert set(classification_record("a.png", UNREADABLE, NANO)) == {"source", "failure"}
 
 
-def test_a_dropped_frame_says_so_and_others_do_not() -> None:
-    dropped = frame_record("0", 1.5, FrameAnswer(4, newer_sequence_id=5))
-    analysed = frame_record("0", 1.5, FrameAnswer(4, analysis=ANALYSIS))
+def test_a_frame_is_analysed_dropped_unchanged_or_failed() -> None:
+    event = TrackEvent("changed", 3, 1.25, 0.5, HAPPY)
+    answer = FrameAnswer(4, analysis=ANALYSIS, time_s=1.5, age_ms=12.34, events=(event,), tracks_restarted=True)
 
-    assert dropped["dropped"] is True
-    assert (dropped["faces"], dropped["error"]) == ([], None)
-    assert "dropped" not in analysed
-    assert (analysed["sequence_id"], analysed["time_s"], analysed["width"]) == (4, 1.5, 640)
+    analysed = frame_record("0", 0.25, answer)
+    dropped = frame_record("0", 0.25, FrameAnswer(4, newer_sequence_id=5))
+    unchanged = frame_record("0", 0.25, FrameAnswer(4, unchanged=True))
+    failed = frame_record("0", 0.25, FrameAnswer(4, error=UNREADABLE))
+
+    assert (analysed["sequence_id"], analysed["time_s"], analysed["age_ms"], analysed["lag_ms"]) == (
+        4,
+        1.5,
+        12.3,
+        250,
+    )
+    assert analysed["events"] == [
+        {
+            "event": "changed",
+            "track_id": 3,
+            "time_s": 1.25,
+            "duration_s": 0.5,
+            "emotion": "happy",
+            "confidence": 0.75,
+            "scores": {"happy": 0.75, "sad": 0.25},
+        }
+    ]
+    assert analysed["tracks_restarted"] is True
+    assert (dropped["dropped"], dropped["newer_sequence_id"], "faces" in dropped) == (True, 5, False)
+    assert (unchanged["unchanged"], unchanged["dropped"]) == (True, False)
+    assert failed["failure"]["reason"] == "IMAGE_UNREADABLE"
 
 
 def test_a_file_that_cannot_be_read_has_a_reason_of_its_own(tmp_path: Path) -> None:
     (picture,) = read_pictures([tmp_path / "missing.jpg"])
 
-    assert error_record(picture.error) == {"reason": "FILE_UNREADABLE", "message": "No such file or directory"}
+    record = failure_record(picture.error)
+
+    assert (record["reason"], record["message"]) == ("FILE_UNREADABLE", "No such file or directory")
 
 
 def test_a_file_that_fits_no_request_is_not_sent(tmp_path: Path) -> None:
@@ -141,27 +195,42 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
     assert free_path(tmp_path / "b.jpg") == tmp_path / "b.jpg"
 
 
-def test_a_csv_has_a_line_a_face_and_one_for_none() -> None:
-    two = list(csv_rows(0.5, FrameAnswer(7, analysis=ImageAnalysis(640, 480, (FACE, FAILED_FACE), servable=NANO))))
-    none = list(csv_rows(0.5, FrameAnswer(8, newer_sequence_id=9)))
+def test_a_table_has_a_row_a_face_and_one_for_none() -> None:
+    both = ImageAnalysis(640, 480, (FACE, FAILED_FACE), servable=NANO)
+    two = list(frame_rows("v.mp4", FrameAnswer(7, analysis=both, time_s=0.5)))
+    none = list(frame_rows("v.mp4", FrameAnswer(8, newer_sequence_id=9, time_s=0.5)))
 
     assert [row["face"] for row in two] == [1, 2]
-    assert two[0]["score_happy"] == "0.750000"
+    assert (two[0]["score_happy"], two[0]["outcome"], two[1]["outcome"]) == (0.75, "analyzed", "INFERENCE_FAILED")
     assert "emotion" not in two[1]
-    assert none == [{"sequence_id": 8, "time_s": "0.500", "outcome": "dropped"}]
-    assert all(set(row) <= set(CSV_COLUMNS) for row in [*two, *none])
+    assert none == [{"source": "v.mp4", "sequence_id": 8, "time_s": 0.5, "outcome": "dropped"}]
+    assert all(set(row) <= set(FRAME_COLUMNS) for row in [*two, *none])
+
+
+def watched(answer: FrameAnswer) -> WatchedFrame:
+    frame = VideoFrame(
+        answer.sequence_id, answer.time_s, (640, 480), 0.0, lambda: np.zeros((480, 640, 3), np.uint8)
+    )
+    return WatchedFrame(0, "v.mp4", frame, answer, 0.1)
 
 
 def test_dropped_frames_are_answered_and_failed_ones_are_not() -> None:
     summary = Summary()
-    shot = None
-    summary.show(shot, FrameAnswer(0, analysis=ANALYSIS))  # type: ignore[arg-type]  # it does not look
-    summary.show(shot, FrameAnswer(1, newer_sequence_id=2))  # type: ignore[arg-type]  # as above
+    summary.show(watched(FrameAnswer(0, analysis=ANALYSIS)))
+    summary.show(watched(FrameAnswer(1, newer_sequence_id=2)))
     assert summary.all_answered
 
-    summary.show(shot, FrameAnswer(2, error=UNREADABLE))  # type: ignore[arg-type]  # as above
+    summary.show(watched(FrameAnswer(2, error=UNREADABLE)))
     assert not summary.all_answered
-    assert summary.emotions == {"happy": 1}
+    assert summary.rows() == [["v.mp4", "3", "1", "1", "1", "1", "happy 1"]]
+
+
+def test_a_source_with_a_problem_is_not_answered_whole() -> None:
+    summary = Summary()
+    summary.end_source(SourceReport(0, "v.mp4", ("the video is damaged",)))
+
+    assert not summary.all_answered
+    assert summary.problems() == ["v.mp4: the video is damaged"]
 
 
 @pytest.mark.parametrize(

@@ -13,13 +13,19 @@ POLICY = RetryPolicy(max_attempts=4, initial_backoff_s=0.1, max_backoff_s=0.3)
 PATIENT = RetryPolicy(max_attempts=4, initial_backoff_s=0.1, max_backoff_s=0.3, retry_when_full=True)
 
 
-def error(code: StatusCode, reason: str = "", retry_delay_s: float | None = None) -> FerserveError:
-    return error_of(ErrorFacts(code, reason, retry_delay_s=retry_delay_s))
+def error(
+    code: StatusCode, reason: str = "", retry_delay_s: float | None = None, *, safe: str | None = None
+) -> FerserveError:
+    metadata = {} if safe is None else {"retry_safe": safe}
+    return error_of(ErrorFacts(code, reason, metadata=metadata, retry_delay_s=retry_delay_s))
 
 
 NOBODY = error(StatusCode.UNAVAILABLE)
-DRAINING = error(StatusCode.UNAVAILABLE, "DRAINING")
-FULL = error(StatusCode.RESOURCE_EXHAUSTED, "QUEUE_FULL", retry_delay_s=0.5)
+DRAINING = error(StatusCode.UNAVAILABLE, "DRAINING", safe="true")
+FULL = error(StatusCode.RESOURCE_EXHAUSTED, "QUEUE_FULL", retry_delay_s=0.5, safe="true")
+LOST_WITH_IT = error(StatusCode.UNAVAILABLE, "ENGINE_LOST", safe="false")
+LOST_WITHOUT_IT = error(StatusCode.UNAVAILABLE, "ENGINE_LOST", safe="true")
+UNSAID = error(StatusCode.UNAVAILABLE, "SOMETHING_NEW")
 TOO_LARGE_MESSAGE = error(StatusCode.RESOURCE_EXHAUSTED)
 
 
@@ -40,6 +46,9 @@ TOO_LARGE_MESSAGE = error(StatusCode.RESOURCE_EXHAUSTED)
         pytest.param(FULL, 1, 10.0, PATIENT, 1.0, 0.6, id="unless asked, after the server's delay"),
         pytest.param(FULL, 1, 10.0, PATIENT, 0.0, 0.55, id="never before the server's delay"),
         pytest.param(FULL, 1, 0.5, PATIENT, 0.0, None, id="a delay above the deadline"),
+        pytest.param(LOST_WITH_IT, 1, 10.0, PATIENT, 1.0, None, id="the engine died with it, perhaps of it"),
+        pytest.param(LOST_WITHOUT_IT, 1, 10.0, POLICY, 1.0, 0.1, id="the engine died of something else"),
+        pytest.param(UNSAID, 1, 10.0, PATIENT, 1.0, None, id="a server that does not say that it is safe"),
         pytest.param(TOO_LARGE_MESSAGE, 1, 10.0, PATIENT, 1.0, None, id="too large stays too large"),
         pytest.param(error(StatusCode.INVALID_ARGUMENT), 1, 10.0, PATIENT, 1.0, None, id="wrong stays wrong"),
         pytest.param(error(StatusCode.DEADLINE_EXCEEDED), 1, 10.0, PATIENT, 1.0, None, id="late is late"),

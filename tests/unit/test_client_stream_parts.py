@@ -1,4 +1,4 @@
-"""Numbers and credit of streams."""
+"""Numbers and flow-control windows of streams."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from ferserve_client.answers import Frame
-from ferserve_client.credit import Credit
+from ferserve_client.flow_control import FlowControlWindow
 from ferserve_client.numbering import FrameNumbering
 
 
@@ -39,13 +39,13 @@ def test_what_is_no_frame_is_refused() -> None:
         FrameNumbering().number("frame.jpg")  # type: ignore[arg-type]  # the mistake
 
 
-def test_credit_runs_out_and_comes_back() -> None:
-    credit = Credit(2)
+def test_the_window_runs_out_and_comes_back() -> None:
+    window = FlowControlWindow(2)
     taken: list[int] = []
     third = threading.Event()
 
     def sender() -> None:
-        while credit.take():
+        while window.acquire():
             taken.append(len(taken))
             if len(taken) == 3:
                 third.set()
@@ -53,22 +53,22 @@ def test_credit_runs_out_and_comes_back() -> None:
     thread = threading.Thread(target=sender)
     thread.start()
     assert not third.is_set()
-    credit.give()
+    window.release()
     assert third.wait(5.0)
-    credit.close()
+    window.close()
     thread.join(5.0)
 
     assert not thread.is_alive()
     assert taken == [0, 1, 2]
 
 
-def test_closed_credit_gives_nothing_even_if_some_is_left() -> None:
-    credit = Credit(2)
-    credit.close()
+def test_a_closed_window_gives_nothing_even_if_some_is_left() -> None:
+    window = FlowControlWindow(2)
+    window.close()
 
-    assert not credit.take()
+    assert not window.acquire()
 
 
-def test_no_credit_at_all_is_refused() -> None:
+def test_a_window_of_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="at least 1"):
-        Credit(0)
+        FlowControlWindow(0)

@@ -27,6 +27,7 @@ PUBLIC_NAMES = {
     "DeadlineUnmeetableError",
     "DetectedFace",
     "DetectionOptions",
+    "Detector",
     "Emotion",
     "EmotionClient",
     "EngineStalledError",
@@ -42,12 +43,14 @@ PUBLIC_NAMES = {
     "ImageUnreadableError",
     "InferenceFailedError",
     "InvalidRequestError",
+    "Landmarks",
     "ModelControl",
     "ModelInfo",
     "ModelNotFoundError",
     "ModelNotReadyError",
     "ModelVersionInfo",
     "NO_RETRIES",
+    "NotAFacePolicy",
     "NotFoundError",
     "OnError",
     "OverloadPolicy",
@@ -65,6 +68,8 @@ PUBLIC_NAMES = {
     "ServerUnavailableError",
     "Timing",
     "TlsOptions",
+    "TrackEvent",
+    "TrackingOptions",
 }
 SOURCE = Path(ferserve_client.__file__).parent
 
@@ -107,7 +112,7 @@ def test_the_library_and_the_command_come_up_without_opencv_and_tensorflow() -> 
         "for heavy in ('cv2', 'tensorflow', 'keras'):\n"
         "    sys.modules[heavy] = None\n"
         "import ferserve_client, ferserve_client.cli\n"
-        "from ferserve_client.video.opencv import MissingExtraError, load_cv2\n"
+        "from ferserve_client.video.extras import MissingExtraError, load_cv2\n"
         "try:\n"
         "    load_cv2()\n"
         "except MissingExtraError as error:\n"

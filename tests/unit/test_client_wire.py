@@ -92,11 +92,6 @@ def test_detection_options_left_out_take_the_servers() -> None:
     )
 
 
-def test_no_margin_differs_from_the_servers_margin() -> None:
-    assert requests.detection_options(DetectionOptions(crop_margin=0.0)).HasField("crop_margin")
-    assert not requests.detection_options(DetectionOptions()).HasField("crop_margin")
-
-
 def test_a_face_that_failed_stands_in_its_place() -> None:
     response = emotion_pb2.ClassifyFacesResponse(
         results=[

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ferserve_server.domain.ports import CutReason, ExecutedBatch
+from ferserve_server.domain.ports import DispatchReason, ExecutedBatch
 from ferserve_server.domain.servable import ServableId, ServableState
 from ferserve_server.interop.open_inference.metadata import format_statistics
 from ferserve_server.interop.statistics import Statistics
@@ -16,7 +16,7 @@ ONE, TWO = ServableId("fer", 1), ServableId("fer", 2)
 
 def execute(observer, servable, face_count, inference_s=0.5):
     scores = np.zeros((face_count, 7), np.float32)
-    observer.batch_executed(ExecutedBatch(servable, CutReason.FULL, 8, 0.0, inference_s, scores))
+    observer.batch_executed(ExecutedBatch(servable, DispatchReason.FULL, 8, 0.0, inference_s, scores))
 
 
 def answered(statistics, servable=ONE, queue_s=0.0):

@@ -53,7 +53,7 @@ class ConnectionBench:
         self.peer = SessionBench()  # writes what a peer would
         self.transport: Any = FakeTransport()
 
-        def begin(stream: Any, head: Any) -> FakeCall:
+        def begin(stream: Any, head: Any, *_: object) -> FakeCall:
             self.calls.append(FakeCall(stream, head))
             return self.calls[-1]
 

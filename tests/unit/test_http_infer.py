@@ -47,13 +47,13 @@ def test_numbers_are_read_nested_or_flat(data: list) -> None:
     request = _parse({"id": "a", "inputs": [_tensor(data=data)]}, header=None)
     (tensor,) = request.inputs
     assert (request.model_name, request.id, list(tensor.shape)) == ("fer-nano", "a", [2, 2, 2])
-    assert list(tensor.contents.uint_contents) == PIXELS.ravel().tolist()
-    assert not request.raw_input_contents
+    assert list(request.raw_input_contents) == [PIXELS.tobytes()]
+    assert not tensor.HasField("contents")
 
 
 def test_fractions_are_read_as_float32() -> None:
     request = _parse({"inputs": [_tensor(datatype="FP32", data=[0.5, 1, 255])]})
-    assert list(request.inputs[0].contents.fp32_contents) == [0.5, 1.0, 255.0]
+    assert np.frombuffer(request.raw_input_contents[0], "<f4").tolist() == [0.5, 1.0, 255.0]
 
 
 def test_binary_tensors_are_taken_from_behind_the_json() -> None:
@@ -98,7 +98,7 @@ def test_json_of_another_form_is_refused(document: object) -> None:
     assert _refused(document) == "JSON_INVALID"
 
 
-@pytest.mark.parametrize("text", [b"", b"{", b"\xff\xfe", b"[" * 100_000, b'{"inputs": 1e'])
+@pytest.mark.parametrize("text", [b"", b"{", b"\xff\xfe", b"[" * 50_000, b'{"inputs": 1e'])
 def test_what_is_no_json_is_refused(text: bytes) -> None:
     with pytest.raises(InvalidRequestError) as caught:
         parse_infer(text, None, "", "")
@@ -112,6 +112,42 @@ def test_what_is_no_json_is_refused(text: bytes) -> None:
 )
 def test_data_that_are_no_numbers_of_the_datatype_are_refused(data: object) -> None:
     assert _refused({"inputs": [_tensor() | {"data": data}]}) == "TENSOR_DATA_INVALID"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b'{"inputs": [' + b",".join([b"{}"] * 300_000) + b"]}",
+        b'{"outputs": [' + b",".join([b"{}"] * 300_000) + b"]}",
+        b'{"inputs": [{"data": [' + b",".join([b"[]"] * 300_000) + b"]}]}",
+        b"[" * 100_000,
+    ],
+    ids=["inputs", "outputs", "lists", "depth"],
+)
+def test_requests_of_many_tiny_parts_are_refused_by_their_count(text: bytes) -> None:
+    with pytest.raises(InvalidRequestError) as caught:
+        parse_infer(text, None, "", "")
+    assert caught.value.reason == "JSON_TOO_MANY_PARTS"
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"inputs": [{}] * 65},
+        {"outputs": [{}] * 65},
+        {"inputs": [_tensor(shape=[1] * 65)]},
+        {"parameters": {str(number): 1 for number in range(65)}},
+        {"inputs": [_tensor(parameters={str(number): 1 for number in range(65)})]},
+    ],
+    ids=["inputs", "outputs", "shape", "parameters", "parameters of an input"],
+)
+def test_more_than_64_parts_are_refused_before_they_are_built(document: object) -> None:
+    with pytest.raises(InvalidRequestError, match="at most 64"):
+        _parse(document)
+
+
+def test_a_grey_level_that_is_none_is_told_as_in_binary_tensors() -> None:
+    assert _refused({"inputs": [_tensor(data=[256] * 8)]}) == "GREY_LEVEL_INVALID"
 
 
 def test_encoded_pictures_cannot_stand_in_json() -> None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 
 from ferserve_server.domain.errors import InvalidRequestError
-from ferserve_server.domain.face import DetectionOptions
+from ferserve_server.domain.face import BoundingBox, DetectionOptions, DetectorName, HaarOptions, NotAFacePolicy
 from ferserve_server.domain.ports import Priority
 from ferserve_server.domain.servable import ModelSpec
 from ferserve_server.http.query import ANALYZE_OPTIONS, AnalyzeOptions, parse_analyze, parse_options, parse_timeout
 from ferserve_server.services.limits import RequestLimits
 
 LIMITS = RequestLimits(1000, 1000, 4, 4, max_detection_side_pixels=640)
-DEFAULTS = DetectionOptions(min_face_pixels=50, crop_margin=0.2)
+DEFAULTS = DetectionOptions(min_face_pixels=50, score_threshold=0.6)
 
 
 def _parse(**options: str) -> AnalyzeOptions:
@@ -33,7 +33,12 @@ def test_every_option_means_something() -> None:
         "min_face_pixels": "20",
         "min_neighbors": "7",
         "scale_factor": "1.05",
-        "crop_margin": "0",
+        "score_threshold": "0.25",
+        "max_faces": "3",
+        "detector": "haar",
+        "tiles": "true",
+        "not_a_face_policy": "mark",
+        "region": "1,2,300,400",
         "timeout_ms": "1500",
     }
     assert set(given) == set(ANALYZE_OPTIONS)
@@ -44,9 +49,13 @@ def test_every_option_means_something() -> None:
         whole_image=True,
         detection_side_pixels=320,
         min_face_pixels=20,
-        scale_factor=1.05,
-        min_neighbors=7,
-        crop_margin=0.0,
+        detector=DetectorName.HAAR,
+        score_threshold=0.25,
+        max_faces=3,
+        region=BoundingBox(1, 2, 300, 400),
+        tiles=True,
+        not_a_face_policy=NotAFacePolicy.MARK,
+        haar=HaarOptions(scale_factor=1.05, min_neighbors=7),
     )
     assert parse_timeout(given) == 1.5
     assert parse_timeout({}) is None
@@ -69,8 +78,16 @@ def test_every_option_means_something() -> None:
         ("scale_factor", "nan"),
         ("scale_factor", "inf"),
         ("scale_factor", "1e999"),
-        ("crop_margin", "-0.1"),
-        ("crop_margin", ""),
+        ("score_threshold", "-0.1"),
+        ("score_threshold", "1.1"),
+        ("score_threshold", ""),
+        ("detector", "viola"),
+        ("tiles", "yes"),
+        ("max_faces", "-1"),
+        ("not_a_face_policy", "keep"),
+        ("region", "1,2,3"),
+        ("region", "1,2,3,-4"),
+        ("region", "1,2,3,0"),
     ],
 )
 def test_a_value_that_is_not_allowed_is_refused_by_the_options_name(name: str, value: str) -> None:

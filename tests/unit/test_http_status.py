@@ -41,7 +41,7 @@ def test_every_code_that_an_error_can_have_has_a_status() -> None:
         (errors.DrainingError(), 503),
         (errors.ModelNotReadyError("x"), 503),
         (errors.EngineStalledError(1.0), 503),
-        (errors.EngineLostError(), 503),
+        (errors.EngineLostError(executed=True), 503),
         (errors.DeadlineExpiredError(), 504),
         (errors.DeadlineUnmeetableError(remaining_s=0.1, expected_s=0.3), 504),
         (method_not_allowed("GET", "POST"), 405),

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from ferserve_server.domain.names import is_alias
 from ferserve_server.domain.servable import ServableId
-from ferserve_server.models.aliases import Aliases, is_alias, parse_aliases, unpinned_version
+from ferserve_server.models.aliases import Aliases, parse_aliases, unpinned_version
 
 
 @pytest.mark.parametrize("text", ["stable", "canary", "v2", "2024-05.a", "_x", "A" * 64])

@@ -52,6 +52,39 @@ def test_what_is_only_known_sometimes_may_be_left_out(version: Path) -> None:
     assert (description.mac_count, description.parameter_count, description.metrics) == (0, 0, {})
 
 
+def test_thresholds_are_read_and_left_out_they_are_the_defaults(version: Path) -> None:
+    described = read_manifest(version).description
+    assert (described.uncertain_threshold, described.not_a_face_output) == (0.5, "")
+    assert described.score_column_count == len(LABELS)
+    document = _document(version)
+    document["outputs"]["not_a_face"] = "no_face"
+    _write(version, document)
+    assert read_manifest(version).description.not_a_face_output == ""  # no threshold, no use
+    document["decisions"] = {"uncertain_threshold": 0.4, "not_a_face_threshold": 0.75}
+    _write(version, document)
+    described = read_manifest(version).description
+    assert (described.uncertain_threshold, described.not_a_face_threshold) == (0.4, 0.75)
+    assert described.not_a_face_output == "no_face"
+    assert described.score_column_count == len(LABELS) + 1
+
+
+@pytest.mark.parametrize(
+    "decisions",
+    [
+        {"uncertain_threshold": 1.1},
+        {"uncertain_threshold": "x"},
+        {"not_a_face_threshold": 0},
+        {"not_a_face_threshold": -1},
+        [],
+    ],
+)
+def test_a_threshold_out_of_range_is_rejected(version: Path, decisions: object) -> None:
+    _write(version, _document(version) | {"decisions": decisions})
+    with pytest.raises(ModelRejectedError) as caught:
+        read_manifest(version)
+    assert caught.value.reason == "MANIFEST_INVALID"
+
+
 def test_a_version_without_a_manifest_is_refused_as_such(version: Path) -> None:
     (version / MANIFEST_PATH).unlink()
     with pytest.raises(ModelRejectedError) as caught:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -15,16 +16,19 @@ from ferserve_server.domain.errors import (
     ModelNotReadyError,
     QueueFullError,
 )
-from ferserve_server.domain.face import DetectionOptions
+from ferserve_server.domain.face import DetectionOptions, NotAFacePolicy
 from ferserve_server.domain.ports import Priority
 from ferserve_server.domain.prediction import ImageAnalysis
 from ferserve_server.domain.servable import ModelSpec
 from ferserve_server.pipeline.analyze_images import AnalyzeImages
 from support.fake_clock import settle
+from support.fake_models import DESCRIPTION
 from support.model_factory import LABELS
 from support.pipeline_fakes import SERVABLE, FakeModels, FakeScorer, FakeVision, class_of
 
 OPTIONS = DetectionOptions()
+BLANK = b"\7"
+"""A picture whose face is a crop of one grey level."""
 SPEC = ModelSpec()
 TOO_LARGE = LimitExceededError(
     "IMAGE_TOO_LARGE", what="pixels", value=9, limit=1, setting="max_image_pixels", field="images"
@@ -169,3 +173,33 @@ async def test_an_unforeseen_error_on_a_picture_fails_it_alone_and_is_hidden(ben
     assert first.reason == "INTERNAL"
     assert "/secret/path" not in first.message
     assert _class(second) == class_of(b"\2")
+
+
+@pytest.fixture
+def judging() -> Bench:
+    """A bench whose version takes crops of one grey level, as that of BLANK, for no face."""
+    bench = Bench()
+    bench.scorer.description = replace(DESCRIPTION, not_a_face_output="not_a_face", not_a_face_threshold=0.5)
+    bench.models = FakeModels(bench.scorer)
+    bench.analyze = AnalyzeImages(bench.models.acquire, bench.vision)
+    return bench
+
+
+@pytest.mark.parametrize(
+    ("policy", "marks"),
+    [(NotAFacePolicy.DROP, []), (NotAFacePolicy.MARK, [True]), (NotAFacePolicy.IGNORE, [False])],
+)
+async def test_a_box_that_holds_no_face_is_treated_as_the_policy_says(
+    judging: Bench, policy: NotAFacePolicy, marks: list[bool]
+) -> None:
+    (result,) = (await judging.analyze([BLANK], SPEC, DetectionOptions(not_a_face_policy=policy))).results
+    assert isinstance(result, ImageAnalysis)
+    assert result.faces.not_a_face.tolist() == marks
+    assert len(result.locations) == len(result.faces.scores) == len(marks)
+    assert result.faces.scores.shape[1] == len(LABELS)
+
+
+async def test_a_picture_that_was_sent_as_one_face_is_marked_not_dropped(judging: Bench) -> None:
+    (result,) = (await judging.analyze([BLANK], SPEC, DetectionOptions(whole_image=True))).results
+    assert isinstance(result, ImageAnalysis)
+    assert result.faces.not_a_face.tolist() == [True]

@@ -1,4 +1,4 @@
-"""Which frames of a stream are analysed, as tables of events."""
+"""Frames of a stream that are analysed, as tables of events."""
 
 from __future__ import annotations
 
@@ -19,9 +19,11 @@ def _play(policy: OverloadPolicy, max_running: int, events: str) -> str:
     for event in events.split():
         if event == ".":
             window.finished()
-        elif (dropped := window.arrived(int(event))) is not None:
+        elif (dropped := window.arrived(int(event), now=0.0)) is not None:
             happened.append(f"-{dropped}")
-        while (started := window.start_next()) is not None:
+        while window.ask():
+            _, started = window.pick(now=0.0)
+            window.searched()
             happened.append(str(started))
     return " ".join(happened)
 

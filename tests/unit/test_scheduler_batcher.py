@@ -52,7 +52,7 @@ async def test_a_face_is_scored_alone_when_nobody_else_waits():
 
         await settle()
         assert is_right(answer, faces(1, first=9))
-        assert made.observer.cut_reasons == ["executor_idle"]
+        assert made.observer.dispatch_reasons == ["executor_idle"]
 
 
 async def test_faces_of_all_callers_share_a_batch_when_the_executor_is_free_again():
@@ -384,7 +384,7 @@ async def test_a_delay_gathers_company_and_then_goes():
         await asyncio.gather(first, second)
 
         assert made.observer.batch_sizes == [2]
-        assert made.observer.cut_reasons == ["delay"]
+        assert made.observer.dispatch_reasons == ["delay"]
 
 
 async def test_the_depth_and_age_of_the_queue_are_told():

@@ -77,7 +77,13 @@ def test_the_flag_for_the_file_wins_over_the_environment(tmp_path: Path, monkeyp
         (["--no-tf-serving"], "tf_serving", False),
         (["--http-listen", "off"], "http_listen", "off"),
         (["--metrics-listen", "off"], "metrics_listen", "off"),
-        (["--metrics-listen", ""], "metrics_listen", "0.0.0.0:9464"),
+        (["--metrics-listen", ""], "metrics_listen", "9464"),
+        (["--no-page"], "page", False),
+        (
+            ["--http-origins", "https://a.example, http://b.example:8080/"],
+            "http_origins",
+            ("https://a.example", "http://b.example:8080"),
+        ),
         (["--model-repo", "/models"], "model_repo", Path("/models")),
         (["--max-queue-delay-ms", "2.5"], "max_queue_delay_ms", 2.5),
         (["--log-level", "debug"], "log_level", "debug"),
@@ -158,6 +164,10 @@ def test_a_file_that_is_not_there_is_refused_by_name(name: str) -> None:
         (["--bucket-sizes", "1,1"], "bucket_sizes must rise"),
         (["--bucket-sizes", "0,1"], "bucket_sizes must rise"),
         (["--max-faces-per-request", "5000"], "max_faces_per_request must not be above max_queue_faces"),
+        (
+            ["--max-queue-faces-per-caller", "100"],
+            "max_faces_per_request must not be above max_queue_faces_per_caller",
+        ),
         (["--max-images-per-request", "300"], "max_images_per_request must not be above max_queue_images"),
         (["--tls-cert-file", "x"], "tls_cert_file and tls_key_file must be given together"),
         (["--tls-key-file", "x"], "tls_cert_file and tls_key_file must be given together"),
@@ -186,8 +196,8 @@ def test_a_bad_value_gives_one_line_that_names_its_setting(arguments: list[str],
 
 
 def test_every_fault_gets_its_own_line() -> None:
-    lines = _faults(["--max-queue-mib", "0", "--min-neighbors", "0", "--crop-margin", "2"])
-    assert [line.partition(":")[0] for line in lines] == ["max_queue_mib", "min_neighbors", "crop_margin"]
+    lines = _faults(["--max-queue-mib", "0", "--min-neighbors", "0", "--score-threshold", "2"])
+    assert [line.partition(":")[0] for line in lines] == ["max_queue_mib", "score_threshold", "min_neighbors"]
     assert lines[0].endswith("got '0'")
 
 
@@ -221,7 +231,7 @@ def test_what_is_printed_can_be_read_back(tmp_path: Path) -> None:
         "tls-cert-file": "c.pem",
         "tls-key-file": "k.pem",
         "log-level": "warning",
-        "crop-margin": "0.25",
+        "score-threshold": "0.25",
     }
     settings = load_settings(["--no-reflection", *(f"--{name}={value}" for name, value in flags.items())])
     path = _toml(tmp_path, format_settings(settings))

@@ -1,16 +1,14 @@
 """Metrics, what is written into them, and logs."""
 
 import json
-import socket
 
 import numpy as np
 import pytest
 import structlog
 
 from ferserve_server.domain.canary import CanaryResult, ShadowStatistics, Verdict
-from ferserve_server.domain.ports import CutReason, ExecutedBatch, FoundFaces
+from ferserve_server.domain.ports import DispatchReason, ExecutedBatch, FoundFaces
 from ferserve_server.domain.servable import Precision, ServableId, ServableState
-from ferserve_server.telemetry.exposition import MetricsAddressError, MetricsServer
 from ferserve_server.telemetry.logging import set_up_logging
 from ferserve_server.telemetry.metrics import DURATION_BUCKETS_S, Metrics
 from ferserve_server.telemetry.recorder import (
@@ -27,6 +25,7 @@ CLASSES = ("calm", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 
 EXPORTED = {
     "batch_failures", "batch_size_faces", "batches", "build_info", "cancellations", "canary_requests",
+    "connections", "connections_rejected", "stream_frame_age_seconds", "stream_frames_dropped",
     "canary_shadow_difference", "canary_shadow_faces", "canary_share", "canary_verdicts", "confidence_sum",
     "decode_seconds", "detect_seconds", "detected_faces", "engine_healthy",
     "engine_resident_bytes", "engine_restarts", "faces", "image_failures",
@@ -89,12 +88,12 @@ def test_durations_are_told_apart_from_50_microseconds_on(metrics):
 
 def test_a_batch_is_counted_by_faces_padding_reason_class_and_confidence(metrics):
     rows = scores([0.1, 0.9, 0, 0, 0, 0, 0], [0.2, 0.8, 0, 0, 0, 0, 0], [0, 0, 0, 0.7, 0.3, 0, 0])
-    observer_of(metrics).batch_executed(ExecutedBatch(NET, CutReason.FULL, 4, 0.002, 0.001, rows))
+    observer_of(metrics).batch_executed(ExecutedBatch(NET, DispatchReason.FULL, 4, 0.002, 0.001, rows))
 
     value = metrics.registry.get_sample_value
     assert value("ferserve_faces_total", LABELS) == 3
     assert value("ferserve_padding_faces_total", LABELS) == 1
-    assert value("ferserve_batches_total", LABELS | {"cut_reason": "full"}) == 1
+    assert value("ferserve_batches_total", LABELS | {"dispatch_reason": "full"}) == 1
     assert value("ferserve_predictions_total", LABELS | {"emotion": "disgust"}) == 2
     assert value("ferserve_predictions_total", LABELS | {"emotion": "happy"}) == 1
     assert value("ferserve_confidence_sum_total", LABELS) == pytest.approx(2.4)
@@ -102,7 +101,7 @@ def test_a_batch_is_counted_by_faces_padding_reason_class_and_confidence(metrics
 
 
 def test_scores_that_are_no_numbers_do_not_spoil_the_confidence(metrics):
-    observer_of(metrics).batch_executed(ExecutedBatch(NET, CutReason.FULL, 1, 0.0, 0.0, scores([np.nan] * 7)))
+    observer_of(metrics).batch_executed(ExecutedBatch(NET, DispatchReason.FULL, 1, 0.0, 0.0, scores([np.nan] * 7)))
 
     assert not metrics.registry.get_sample_value("ferserve_confidence_sum_total", LABELS)
 
@@ -179,20 +178,6 @@ def test_pictures_taken_as_one_face_do_not_count_as_searched(metrics):
     assert value("ferserve_detect_seconds_count") == 0
     assert value("ferserve_decode_seconds_count") == 1
     assert value("ferserve_image_failures_total", {"reason": "IMAGE_UNREADABLE"}) == 1
-
-
-@pytest.mark.parametrize("address", ["nowhere", "127.0.0.1:port", "127.0.0.1:99999"])
-def test_an_address_that_is_none_is_refused_with_what_to_do(metrics, address):
-    with pytest.raises(MetricsAddressError, match="--metrics-listen"):
-        MetricsServer(metrics.registry, address)
-
-
-def test_a_taken_address_is_refused_with_what_to_do(metrics):
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        with pytest.raises(MetricsAddressError, match="--metrics-listen"):
-            MetricsServer(metrics.registry, f"127.0.0.1:{taken.getsockname()[1]}")
 
 
 @pytest.fixture

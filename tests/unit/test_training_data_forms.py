@@ -200,7 +200,7 @@ def test_every_file_at_fault_is_told_and_the_rest_is_read(own_set):
     assert len(data.training) + len(data.public_test) == 70
     assert [str(fault).removeprefix(str(own_set)) for fault in faults] == [
         f"/bored/a.jpg: is in no folder of an emotion; expected one of {', '.join(LABELS)}",
-        "/sad/broken.jpg: is no readable image",
+        "/sad/broken.jpg: is no readable image: it looks like text",
     ]
 
 

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from ferserve_server.grpc.polling import choose_polling
+from ferserve_server.runtime.grpc_polling import choose_polling
 
 CHOSEN = {"GRPC_EXPERIMENTS": "-event_engine_poller_for_python"}
 

@@ -12,7 +12,7 @@ from google.rpc import error_details_pb2, status_pb2
 
 from ferserve_server.domain import control_errors, errors, upstream_errors
 from ferserve_server.domain.servable import ServableId
-from ferserve_server.services.status import code_number, code_of, status_of, trailers_of
+from ferserve_server.services.status import code_number, code_of, metadata_of, status_of, trailers_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,6 +52,11 @@ EXAMPLES = {
         "PERMISSION_DENIED",
         "CONTROL_DISABLED",
     ),
+    control_errors.OriginNotAllowedError: (
+        control_errors.OriginNotAllowedError("http://evil.example"),
+        "PERMISSION_DENIED",
+        "ORIGIN_NOT_ALLOWED",
+    ),
     control_errors.ControlUnauthenticatedError: (
         control_errors.ControlUnauthenticatedError(),
         "UNAUTHENTICATED",
@@ -72,7 +77,7 @@ EXAMPLES = {
     errors.DrainingError: (errors.DrainingError(last_sequence_id=7), "UNAVAILABLE", "DRAINING"),
     errors.InferenceFailedError: (errors.InferenceFailedError(), "INTERNAL", "INFERENCE_FAILED"),
     errors.EngineStalledError: (errors.EngineStalledError(30.0), "UNAVAILABLE", "ENGINE_STALLED"),
-    errors.EngineLostError: (errors.EngineLostError(), "UNAVAILABLE", "ENGINE_LOST"),
+    errors.EngineLostError: (errors.EngineLostError(executed=True), "UNAVAILABLE", "ENGINE_LOST"),
     upstream_errors.UpstreamUnavailableError: (
         upstream_errors.UpstreamUnavailableError(),
         "UNAVAILABLE",
@@ -120,7 +125,7 @@ def test_an_error_has_its_code_reason_and_message(error: errors.FerserveError, c
     status = status_of(error)
     assert (status.code, status.message) == (code_number(error), error.message)
     (info,) = _details(error, error_details_pb2.ErrorInfo)
-    assert (info.domain, info.reason, dict(info.metadata)) == ("ferserve", reason, error.metadata)
+    assert (info.domain, info.reason, dict(info.metadata)) == ("ferserve", reason, metadata_of(error))
     assert re.fullmatch("[A-Z][A-Z_]*[A-Z]", reason)
 
 
@@ -136,6 +141,19 @@ UNAVAILABLE = {
 }
 
 
+UNSAFE = {"ENGINE_STALLED", "ENGINE_LOST"}
+"""A model has run on the request, which may be what it failed on."""
+
+
+@pytest.mark.parametrize(("error", "code", "reason"), ERRORS)
+def test_the_status_says_whether_sending_the_request_again_is_safe(
+    error: errors.FerserveError, code: str, reason: str
+) -> None:
+    expected = "false" if reason in UNSAFE else "true" if reason in {"QUEUE_FULL", *UNAVAILABLE} else None
+    (info,) = _details(error, error_details_pb2.ErrorInfo)
+    assert info.metadata.get("retry_safe") == expected
+
+
 @pytest.mark.parametrize(("error", "code", "reason"), ERRORS)
 def test_a_field_at_fault_is_named_and_only_then(error: errors.FerserveError, code: str, reason: str) -> None:
     details = _details(error, error_details_pb2.BadRequest)
@@ -147,10 +165,11 @@ def test_a_field_at_fault_is_named_and_only_then(error: errors.FerserveError, co
 def test_a_wait_is_told_where_waiting_helps_and_only_there(
     error: errors.FerserveError, code: str, reason: str
 ) -> None:
-    helps = reason in {"QUEUE_FULL", *UNAVAILABLE}
+    helps = reason in {"QUEUE_FULL", *UNAVAILABLE} - UNSAFE
     delays = [detail.retry_delay.ToMilliseconds() for detail in _details(error, error_details_pb2.RetryInfo)]
     assert len(delays) == helps
-    assert dict(trailers_of(error)).get("grpc-retry-pushback-ms") == (str(delays[0]) if helps else None)
+    pushback = str(delays[0]) if helps else "-1" if reason in UNSAFE else None
+    assert dict(trailers_of(error)).get("grpc-retry-pushback-ms") == pushback
 
 
 def test_the_wait_before_a_full_queue_is_the_one_that_was_estimated() -> None:
@@ -164,3 +183,9 @@ def test_nobody_is_made_to_retry_an_overload_by_itself(
 ) -> None:
     """Clients retry UNAVAILABLE by themselves; on a full queue that would multiply the load."""
     assert (code == "UNAVAILABLE") == (reason in UNAVAILABLE)
+
+
+def test_an_engine_that_was_lost_without_the_request_may_be_asked_again() -> None:
+    error = errors.EngineLostError(executed=False)
+    assert metadata_of(error)["retry_safe"] == "true"
+    assert dict(trailers_of(error))["grpc-retry-pushback-ms"] == "1000"

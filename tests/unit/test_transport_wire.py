@@ -15,11 +15,21 @@ from ferserve_server.domain.errors import (
     InvalidRequestError,
     LimitExceededError,
 )
-from ferserve_server.domain.face import BoundingBox, DetectionOptions
+from ferserve_server.domain.face import (
+    BoundingBox,
+    DetectionOptions,
+    DetectorName,
+    FaceLocation,
+    HaarOptions,
+    Landmarks,
+    NotAFacePolicy,
+    Point,
+)
 from ferserve_server.domain.ports import Priority
 from ferserve_server.domain.prediction import Analyses, ImageAnalysis, ScoredFaces
 from ferserve_server.domain.servable import ModelSpec, ServableId
 from ferserve_server.pipeline.stream_window import OverloadPolicy
+from ferserve_server.services import frame_messages
 from ferserve_server.services.codec import messages
 from ferserve_server.services.limits import RequestLimits
 
@@ -78,13 +88,14 @@ def test_priorities_and_policies_have_defaults_and_refuse_unknown_numbers() -> N
         Priority.INTERACTIVE,
         Priority.BULK,
     ]
-    assert [messages.parse_policy(number) for number in range(3)] == [
+    assert [frame_messages.parse_policy(number) for number in range(4)] == [
         OverloadPolicy.LATEST,
         OverloadPolicy.LATEST,
         OverloadPolicy.EVERY_FRAME,
+        OverloadPolicy.MAX_AGE,
     ]
-    for parse, field in [(messages.parse_priority, "priority"), (messages.parse_policy, "overload_policy")]:
-        for number in (3, -1):
+    for parse, field in [(messages.parse_priority, "priority"), (frame_messages.parse_policy, "overload_policy")]:
+        for number in (4, -1):
             with pytest.raises(InvalidRequestError) as caught:
                 parse(number)
             assert (caught.value.field, caught.value.reason) == (field, "OPTION_OUT_OF_RANGE")
@@ -150,7 +161,14 @@ def test_no_pictures_are_refused() -> None:
     assert (caught.value.field, caught.value.reason) == ("images", "IMAGES_REQUIRED")
 
 
-DEFAULTS = DetectionOptions(False, 320, 30, 1.25, 4, 0.125)
+DEFAULTS = DetectionOptions(
+    detection_side_pixels=320,
+    min_face_pixels=30,
+    score_threshold=0.625,
+    max_faces=9,
+    not_a_face_policy=NotAFacePolicy.MARK,
+    haar=HaarOptions(1.25, 4),
+)
 
 
 def test_detection_options_at_zero_keep_the_servers_own() -> None:
@@ -162,11 +180,26 @@ def test_detection_options_are_read() -> None:
         face_source=face_pb2.FACE_SOURCE_WHOLE_IMAGE,
         detection_side_pixels=100,
         min_face_pixels=20,
-        scale_factor=1.5,
-        min_neighbors=7,
-        crop_margin=0.0,
+        detector=face_pb2.DETECTOR_HAAR,
+        score_threshold=0.7,
+        max_faces=3,
+        region=face_pb2.BoundingBox(left=0, top=5, width=300, height=1),
+        tiles=True,
+        not_a_face_policy=face_pb2.NOT_A_FACE_POLICY_IGNORE,
+        haar=face_pb2.HaarOptions(scale_factor=1.5, min_neighbors=7),
     )
-    assert messages.parse_detection(message, DEFAULTS, LIMITS) == DetectionOptions(True, 100, 20, 1.5, 7, 0.0)
+    assert messages.parse_detection(message, DEFAULTS, LIMITS) == DetectionOptions(
+        whole_image=True,
+        detector=DetectorName.HAAR,
+        detection_side_pixels=100,
+        min_face_pixels=20,
+        score_threshold=0.7,
+        max_faces=3,
+        region=BoundingBox(0, 5, 300, 1),
+        tiles=True,
+        not_a_face_policy=NotAFacePolicy.IGNORE,
+        haar=HaarOptions(1.5, 7),
+    )
 
 
 @pytest.mark.parametrize(
@@ -178,21 +211,31 @@ def test_detection_options_are_read() -> None:
         ("min_face_pixels", 15),
         ("min_face_pixels", 4097),
         ("min_face_pixels", -1),
-        ("scale_factor", 1.04),
-        ("scale_factor", 2.01),
-        ("scale_factor", -1.5),
-        ("scale_factor", math.nan),
-        ("scale_factor", math.inf),
-        ("min_neighbors", -1),
-        ("min_neighbors", 101),
-        ("crop_margin", -0.1),
-        ("crop_margin", 1.1),
-        ("crop_margin", math.nan),
+        ("score_threshold", -0.1),
+        ("score_threshold", 1.1),
+        ("score_threshold", math.nan),
+        ("score_threshold", math.inf),
+        ("detector", 3),
+        ("max_faces", -1),
+        ("not_a_face_policy", 4),
+        ("region", face_pb2.BoundingBox(left=-1, width=1, height=1)),
+        ("region", face_pb2.BoundingBox(top=-1, width=1, height=1)),
+        ("region", face_pb2.BoundingBox(width=0, height=1)),
+        ("region", face_pb2.BoundingBox(width=1, height=-1)),
+        ("haar.scale_factor", 1.04),
+        ("haar.scale_factor", 2.01),
+        ("haar.scale_factor", -1.5),
+        ("haar.scale_factor", math.nan),
+        ("haar.scale_factor", math.inf),
+        ("haar.min_neighbors", -1),
+        ("haar.min_neighbors", 101),
     ],
 )
-def test_a_detection_option_out_of_range_is_refused_by_field(name: str, value: float) -> None:
+def test_a_detection_option_out_of_range_is_refused_by_field(name: str, value: object) -> None:
+    outer, _, inner = name.rpartition(".")
+    options = {outer: face_pb2.HaarOptions(**{inner: value})} if outer else {name: value}
     with pytest.raises(InvalidRequestError) as caught:
-        messages.parse_detection(face_pb2.DetectionOptions(**{name: value}), DEFAULTS, LIMITS)
+        messages.parse_detection(face_pb2.DetectionOptions(**options), DEFAULTS, LIMITS)
     assert (caught.value.field, caught.value.reason) == (f"detection.{name}", "OPTION_OUT_OF_RANGE")
 
 
@@ -213,9 +256,13 @@ def test_each_face_gets_a_prediction_or_its_failure() -> None:
 
 
 def _analysis(failures: dict, decode_s: float = 0.0, queue_s: float = 0.0) -> ImageAnalysis:
-    boxes = (BoundingBox(1, 2, 30, 40), BoundingBox(5, 6, 7, 8))
+    points = Landmarks(Point(5, 9), Point(20, 9), Point(12, 20), Point(6, 30), Point(19, 30.5))
+    faces_found = (
+        FaceLocation(BoundingBox(1, 2, 30, 40), 0.75, points),
+        FaceLocation(BoundingBox(5, 6, 7, 8), 0.0),
+    )
     faces = ScoredFaces(np.array([[0.2, 0.8], [0.9, 0.1]], np.float32), failures, queue_s, 0.003)
-    return ImageAnalysis(640, 480, boxes, faces, 2, decode_s, 0.002)
+    return ImageAnalysis(640, 480, faces_found, faces, 2, decode_s, 0.002)
 
 
 def test_an_analysis_is_written_with_boxes_and_outcomes() -> None:
@@ -223,6 +270,10 @@ def test_an_analysis_is_written_with_boxes_and_outcomes() -> None:
     assert (message.width, message.height, message.omitted_face_count) == (640, 480, 2)
     first, second = message.faces
     assert first.box == face_pb2.BoundingBox(left=1, top=2, width=30, height=40)
+    assert (first.score, second.score) == (0.75, 0.0)
+    assert first.landmarks.right_mouth == face_pb2.Point(x=19, y=30.5)
+    assert first.landmarks.left_eye == face_pb2.Point(x=5, y=9)
+    assert not second.HasField("landmarks")
     assert first.prediction.label_index == 1
     assert second.WhichOneof("outcome") == "failure"
 
@@ -250,4 +301,4 @@ def test_every_priority_and_policy_of_the_proto_can_be_read() -> None:
     for number in emotion_pb2.Priority.values():
         messages.parse_priority(number)
     for number in emotion_pb2.OverloadPolicy.values():
-        messages.parse_policy(number)
+        frame_messages.parse_policy(number)

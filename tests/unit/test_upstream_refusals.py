@@ -29,7 +29,7 @@ REFUSALS = [
     errors.AliasNotFoundError("x", "y", ["z"]),
     errors.VersionNotReadyError("x", 3, "y"),
     errors.ModelNotReadyError("x"),
-    errors.EngineLostError(),
+    errors.EngineLostError(executed=True),
     errors.EngineStalledError(30.0),
     errors.InferenceFailedError(),
     errors.UnsupportedError("no"),

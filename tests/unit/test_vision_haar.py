@@ -6,9 +6,11 @@ import cv2
 import numpy as np
 import pytest
 
-from ferserve_server.domain.face import BoundingBox, DetectionOptions
-from ferserve_server.vision.decode import decode_grey
-from ferserve_server.vision.haar import HaarDetector
+from ferserve_vision.decode import decode_grey
+from ferserve_vision.detectors.haar import HaarDetector
+from ferserve_vision.detectors.search import one_box_per_face
+from ferserve_vision.geometry import Box, Detection
+from ferserve_vision.options import DetectionOptions
 from support.pictures import Pixels, astronaut, noise, turned_astronaut
 
 
@@ -17,8 +19,9 @@ def detector() -> HaarDetector:
     return HaarDetector()
 
 
-def is_the_face(box: BoundingBox, *, scale: float = 1.0, left: int = 0) -> bool:
+def is_the_face(face: Detection, *, scale: float = 1.0, left: int = 0) -> bool:
     """Whether a box holds the portrait's face: its centre is that of the nose, its size a face's."""
+    box = face.box
     centre_x, centre_y = (box.left - left + box.width / 2) / scale, (box.top + box.height / 2) / scale
     return 205 <= centre_x <= 245 and 95 <= centre_y <= 140 and 80 <= box.width / scale <= 150
 
@@ -40,7 +43,7 @@ def test_one_face_is_found_in_a_photo_of_a_turned_phone(detector: HaarDetector, 
 
 def test_two_faces_are_found_side_by_side(detector: HaarDetector):
     pair = np.hstack([astronaut(), astronaut()])
-    boxes = sorted(detector.detect(pair, DetectionOptions()), key=lambda box: box.left)
+    boxes = sorted(detector.detect(pair, DetectionOptions()), key=lambda face: face.box.left)
     assert len(boxes) == 2
     assert is_the_face(boxes[0])
     assert is_the_face(boxes[1], left=512)
@@ -66,7 +69,7 @@ def test_the_largest_face_comes_first(detector: HaarDetector):
     small[:384, :384] = enlarged(astronaut(), 0.75)
     for pair in ([small, astronaut()], [astronaut(), small]):
         first, second = detector.detect(np.hstack(pair), DetectionOptions(detection_side_pixels=1024))
-        assert first.area > second.area
+        assert first.box.area > second.box.area
 
 
 def test_the_same_picture_gets_the_same_boxes(detector: HaarDetector):
@@ -83,6 +86,12 @@ def test_pictures_too_small_for_a_face_have_none(detector: HaarDetector, size: t
 
 def test_a_picture_without_a_face_has_none(detector: HaarDetector):
     assert detector.detect(np.full((480, 640), 128, np.uint8), DetectionOptions()) == []
+
+
+def test_a_box_inside_another_is_dropped():
+    face, mouth, neighbour = Box(0, 0, 100, 100), Box(30, 60, 40, 40), Box(80, 0, 90, 90)
+    kept = one_box_per_face([Detection(mouth), Detection(face), Detection(neighbour)])
+    assert [each.box for each in kept] == [face, neighbour]
 
 
 def test_a_cascade_that_is_not_there_is_told_when_loading(tmp_path: Path):

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import itertools
+import sys
 
 import pytest
 
-from ferserve_server.domain.errors import DrainingError, QueueFullError
+from ferserve_server.domain.errors import DrainingError, FerserveError, QueueFullError
 from ferserve_server.domain.face import DetectionOptions
 from ferserve_server.vision.pool import CROPS_PER_TURN
-from support.pictures import plain
+from support.pictures import bomb_png, encode, noise, plain
 from support.vision_pools import GatedDetector, busy_pool, pool_of
 
 OPTIONS = DetectionOptions()
@@ -128,3 +131,32 @@ async def test_a_closed_pool_takes_nothing():
             await pool.find_faces(plain(10), OPTIONS)
         with pytest.raises(DrainingError):
             await pool.read_crops([plain(10)])
+
+
+async def test_pictures_are_bounded_in_bytes_too():
+    big = encode(noise(300, 300), "PNG")
+    async with busy_pool(max_queue_images=8, max_queue_bytes=len(big) + 500) as (pool, detector, running):
+        waits = asyncio.create_task(pool.find_faces(big, OPTIONS))
+        await asyncio.sleep(0)
+        with pytest.raises(QueueFullError, match="setting max_queue_image_mib"):
+            await pool.find_faces(big, OPTIONS)
+        detector.validation.set()
+        await asyncio.gather(running, waits)
+        await pool.find_faces(big, OPTIONS)  # alone a picture of any size is taken
+
+
+async def test_nothing_keeps_a_picture_that_failed():
+    """Errors, futures and frames that refer to each other would, until the garbage collector comes."""
+    async with pool_of() as pool:
+        gc.disable()
+        try:
+            for image in (b"no picture of any kind", encode(noise(50, 50))[:500], bomb_png()):
+                before = sys.getrefcount(image)
+                with contextlib.suppress(FerserveError):
+                    await pool.find_faces(image, OPTIONS)
+                assert isinstance((await pool.read_crops([image]))[0], FerserveError)
+                async with asyncio.timeout(5):  # a thread of the pool may still hold its last picture
+                    while sys.getrefcount(image) > before:  # noqa: ASYNC110 - nothing tells of it
+                        await asyncio.sleep(0.001)
+        finally:
+            gc.enable()

@@ -60,9 +60,9 @@ class Picky(FakeScorer):
         self.error = error
         self.most = most
 
-    async def score(self, crops, *, deadline=None, priority=Priority.INTERACTIVE) -> ScoredFaces:
+    async def score(self, crops, **terms) -> ScoredFaces:
         self.refuse_with = self.error if len(crops) > self.most else None
-        return await super().score(crops, deadline=deadline, priority=priority)
+        return await super().score(crops, **terms)
 
 
 async def test_requests_that_begin_together_go_as_one_and_each_gets_its_own_scores() -> None:
@@ -133,7 +133,7 @@ async def test_who_leaves_before_the_others_are_sent_is_left_out() -> None:
     assert isinstance(second, asyncio.CancelledError)
     np.testing.assert_array_equal(first.scores, fake_scores(_faces(1), 7))
     np.testing.assert_array_equal(third.scores, fake_scores(_faces(3), 7))
-    assert pair.cancelled == []
+    assert pair.cancelled == ["queued"]
 
 
 async def test_a_group_that_all_have_left_is_not_sent() -> None:
@@ -194,7 +194,7 @@ async def test_what_is_refused_for_its_size_is_tried_one_by_one(error: FerserveE
 
 
 async def test_any_other_refusal_is_for_all_and_nothing_runs_twice() -> None:
-    scorer = Picky(EngineLostError(), most=1)
+    scorer = Picky(EngineLostError(executed=True), most=1)
     pair = Pair(scorer, largest_batch=64)
     errors = await asyncio.gather(*_together(pair, _faces(1), _faces(2)), return_exceptions=True)
     assert [type(error) for error in errors] == [EngineLostError, EngineLostError]

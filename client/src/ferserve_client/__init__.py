@@ -1,4 +1,4 @@
-"""Client of ferserve, the facial-expression inference service.
+"""Calls ferserve, the facial-expression inference service.
 
     with EmotionClient("localhost:50051") as client:
         predictions = client.classify(faces)  # uint8 [N, 48, 48], or a list of encoded pictures
@@ -7,9 +7,10 @@
 `AsyncEmotionClient` has the same methods for asyncio. Neither needs TensorFlow or OpenCV.
 """
 
-from ferserve_client.answers import BatchAnswer, Frame, FrameAnswer, Results, Timing
-from ferserve_client.async_client import AsyncEmotionClient
+from ferserve_client.aio_client import AsyncEmotionClient
+from ferserve_client.answers import BatchAnswer, Frame, FrameAnswer, Results, Timing, TrackEvent
 from ferserve_client.channel import DEFAULT_TARGET, ChannelOptions, TlsOptions
+from ferserve_client.client import EmotionClient
 from ferserve_client.errors import (
     AccessDeniedError,
     CallCancelledError,
@@ -33,9 +34,18 @@ from ferserve_client.errors import (
     ServerFailedError,
     ServerUnavailableError,
 )
-from ferserve_client.faces import BoundingBox, DetectedFace, Emotion, ImageAnalysis, Prediction
+from ferserve_client.faces import BoundingBox, DetectedFace, Emotion, ImageAnalysis, Landmarks, Prediction
 from ferserve_client.model_control import ModelControl
-from ferserve_client.options import DetectionOptions, FaceSource, OnError, OverloadPolicy, Priority
+from ferserve_client.options import (
+    DetectionOptions,
+    Detector,
+    FaceSource,
+    NotAFacePolicy,
+    OnError,
+    OverloadPolicy,
+    Priority,
+    TrackingOptions,
+)
 from ferserve_client.retry import NO_RETRIES, RetryPolicy
 from ferserve_client.servables import (
     CanaryInfo,
@@ -46,7 +56,6 @@ from ferserve_client.servables import (
     Servable,
     ServableState,
 )
-from ferserve_client.sync_client import EmotionClient
 
 __all__ = [
     "DEFAULT_TARGET",
@@ -63,6 +72,7 @@ __all__ = [
     "DeadlineUnmeetableError",
     "DetectedFace",
     "DetectionOptions",
+    "Detector",
     "Emotion",
     "EmotionClient",
     "EngineStalledError",
@@ -78,11 +88,13 @@ __all__ = [
     "ImageUnreadableError",
     "InferenceFailedError",
     "InvalidRequestError",
+    "Landmarks",
     "ModelControl",
     "ModelInfo",
     "ModelNotFoundError",
     "ModelNotReadyError",
     "ModelVersionInfo",
+    "NotAFacePolicy",
     "NotFoundError",
     "OnError",
     "OverloadPolicy",
@@ -100,4 +112,6 @@ __all__ = [
     "ServerUnavailableError",
     "Timing",
     "TlsOptions",
+    "TrackEvent",
+    "TrackingOptions",
 ]

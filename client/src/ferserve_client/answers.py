@@ -1,10 +1,10 @@
-"""What calls and streams give back, and the frames that go into a stream."""
+"""Holds the answers of calls and streams, and the frames that go into a stream."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar, overload
+from typing import TYPE_CHECKING, Literal, TypeVar, overload
 
 if TYPE_CHECKING:
     from ferserve_client.errors import FerserveError
@@ -16,7 +16,7 @@ ItemT_co = TypeVar("ItemT_co", covariant=True)
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Where the time of an answer went in the server, in milliseconds, 0 or more."""
+    """Divides the time of an answer in the server, in milliseconds, 0 or more."""
 
     total_ms: float
     """From the request's arrival in the server to its answer."""
@@ -32,14 +32,14 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class Results(Sequence[ItemT_co]):
-    """The results of one call: a sequence in the order of the request, with the call's facts."""
+    """Holds the results of one call: a sequence in the order of the request, with the call's facts."""
 
     items: tuple[ItemT_co, ...]
     """One result per face or picture."""
     servable: Servable | None
     """The model and version that answered. None only if no item reached a model."""
     timing: Timing
-    """Where the time went."""
+    """Times within the server."""
 
     @overload
     def __getitem__(self, index: int) -> ItemT_co: ...
@@ -54,43 +54,71 @@ class Results(Sequence[ItemT_co]):
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One frame of a video on its way out."""
+    """Holds one frame of a video on its way out."""
 
     sequence_id: int
     """The caller's number of the frame: 0 or more, strictly rising within the stream."""
     image: bytes
     """The frame as an encoded picture: JPEG, PNG or WebP."""
+    time_s: float | None = None
+    """Time of the frame in its source, in seconds, rising within the stream. None: the time of its arrival."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrackEvent:
+    """Describes a change of one track."""
+
+    event: Literal["appeared", "changed", "left", "unknown"]
+    """A new face, another steady emotion, or a face that was lost for good; `unknown` to this client."""
+    track_id: int
+    """Number of the track, 1 or more."""
+    time_s: float
+    """Time of the change in the source, in seconds."""
+    duration_s: float
+    """Seconds that ended with the change: of the track for `left`, of the former emotion for `changed`."""
+    prediction: Prediction | None = None
+    """Smoothed prediction after the change; mean over the track for `left`. None where the server sends none."""
 
 
 @dataclass(frozen=True, slots=True)
 class FrameAnswer:
-    """The answer to one frame. Exactly one of `analysis`, `newer_sequence_id` and `error` is set."""
+    """Answers one frame. Exactly one of `analysis`, `newer_sequence_id`, `error` and `unchanged` is set."""
 
     sequence_id: int
     """The number of the frame that is answered."""
     analysis: ImageAnalysis | None = None
-    """What was found in the frame."""
+    """The faces of the frame."""
     newer_sequence_id: int | None = None
-    """The frame was dropped: the number of the newer frame that took its place."""
+    """The frame was dropped: number of the newer frame that took its place, 0 where it was too old."""
     error: FerserveError | None = None
-    """Why the frame could not be analysed. The stream goes on."""
+    """Reason for which the frame could not be analysed. The stream goes on."""
     timing: Timing | None = None
-    """Where the time went. With analyses only."""
+    """Times within the server. With analyses only."""
+    unchanged: bool = False
+    """The frame was analysed and brought no event (`events_only`)."""
+    time_s: float = 0.0
+    """Time of the frame in its source, in seconds, as sent, or counted from its arrival."""
+    age_ms: float = 0.0
+    """Milliseconds from the frame's arrival in the server to this answer, 0 or more."""
+    events: tuple[TrackEvent, ...] = ()
+    """Changes that the frame brought. Empty where tracking is off."""
+    tracks_restarted: bool = False
+    """True where the track numbers of earlier answers mean nothing from here on."""
 
     @property
     def dropped(self) -> bool:
-        """Whether the frame was skipped because a newer one arrived (policy `latest` only)."""
+        """Tell whether the frame was skipped because a newer one arrived or it was too old."""
         return self.newer_sequence_id is not None
 
     @property
     def servable(self) -> Servable | None:
-        """The model and version that answered. With analyses only."""
+        """Return the model and version that answered. With analyses only."""
         return None if self.analysis is None else self.analysis.servable
 
 
 @dataclass(frozen=True, slots=True)
 class BatchAnswer:
-    """The answer to one batch of `classify_stream`."""
+    """Answers one batch of `classify_stream`."""
 
     sequence_id: int
     """The number of the batch, counted from 0."""
@@ -99,4 +127,4 @@ class BatchAnswer:
     servable: Servable | None = None
     """The model and version that answered. None with `error`."""
     error: FerserveError | None = None
-    """Why the batch failed. The stream goes on."""
+    """Reason for which the batch failed. The stream goes on."""

@@ -1,4 +1,4 @@
-"""The one table from what a server says to the error class that a caller catches."""
+"""Maps reasons and status codes of a server to the error class that a caller catches."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ CLASS_OF_REASON: Final[Mapping[str, type[errors.FerserveError]]] = {
     "IMAGES_REQUIRED": errors.InvalidRequestError,
     "TOO_MANY_FACES": errors.RequestTooLargeError,
     "TOO_MANY_IMAGES": errors.RequestTooLargeError,
+    "MESSAGE_TOO_LARGE": errors.RequestTooLargeError,
     "IMAGE_TOO_LARGE": errors.RequestTooLargeError,
     "IMAGE_UNREADABLE": errors.ImageUnreadableError,
     "IMAGE_FORMAT_UNSUPPORTED": errors.ImageUnreadableError,
@@ -71,7 +72,7 @@ CLASS_OF_CODE: Final[Mapping[StatusCode, type[errors.FerserveError]]] = {
 
 
 def error_of(facts: errors.ErrorFacts) -> errors.FerserveError:
-    """The error that the facts make.
+    """Make the error of the facts.
 
     A reason that is not in the table (of a newer server) falls back to its code, and a code that is
     not in the table to `FerserveError`.

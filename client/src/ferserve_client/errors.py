@@ -1,4 +1,4 @@
-"""What can go wrong, by cause.
+"""Defines the errors of calls, by cause.
 
     your call --- bad input -------------------------------> InvalidRequestError
         |     --- nobody there, or it says no for now -----> ServerUnavailableError
@@ -9,8 +9,8 @@
         |     --- no room left ----------------------------> ResourceExhaustedError
         |            `- the queue is full --------------------> QueueFullError
         |     --- too late --------------------------------> DeadlineExceededError
-        |            `- refused at once, could not be met ----> DeadlineUnmeetableError
-        |     --- who are you? ----------------------------> AccessDeniedError
+        |            `- rejected at once, could not be met ----> DeadlineUnmeetableError
+        |     --- missing or wrong credentials ------------> AccessDeniedError
         |     --- the server does not know the call -------> CallUnsupportedError
         |     --- this side closed it ---------------------> CallCancelledError
         `     --- the server is at fault ------------------> ServerFailedError
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class FieldViolation:
-    """One field of a request that broke a rule."""
+    """Names a field of a request that broke a rule."""
 
     field: str
     """Path of the field in the request, such as `packed.pixels`."""
@@ -43,14 +43,14 @@ class FieldViolation:
 
 @dataclass(frozen=True, slots=True)
 class ErrorFacts:
-    """All that is known of one failure."""
+    """Holds all that is known of one failure."""
 
     code: grpc.StatusCode
     """The gRPC status code."""
     reason: str = ""
     """Stable reason in UPPER_SNAKE_CASE. Empty when it was not a ferserve server that spoke."""
     message: str = ""
-    """What went wrong and what to do about it, in English, for people."""
+    """Problem and remedy, in English, for people."""
     metadata: Mapping[str, str] = field(default_factory=dict)
     """The changing parts of the message, by name, for programs."""
     field_violations: tuple[FieldViolation, ...] = ()
@@ -60,7 +60,7 @@ class ErrorFacts:
 
 
 class FerserveError(Exception):
-    """A call, or one part of its answer, failed. Base of all errors that a server causes."""
+    """Reports that a call, or one part of its answer, failed. Base of all errors that a server causes."""
 
     def __init__(self, facts: ErrorFacts) -> None:
         super().__init__(facts)
@@ -72,61 +72,70 @@ class FerserveError(Exception):
 
     @property
     def code(self) -> grpc.StatusCode:
-        """The gRPC status code."""
+        """Return the gRPC status code."""
         return self.facts.code
 
     @property
     def reason(self) -> str:
-        """Stable reason in UPPER_SNAKE_CASE, or empty."""
+        """Return the stable reason in UPPER_SNAKE_CASE, or nothing."""
         return self.facts.reason
 
     @property
     def message(self) -> str:
-        """What went wrong and what to do about it, for people."""
+        """Return the problem and its remedy, for people."""
         return self.facts.message
 
     @property
     def metadata(self) -> Mapping[str, str]:
-        """The changing parts of the message, by name."""
+        """Return the changing parts of the message, by name."""
         return self.facts.metadata
 
     @property
     def field_violations(self) -> tuple[FieldViolation, ...]:
-        """The fields that broke rules."""
+        """Return the fields that broke rules."""
         return self.facts.field_violations
 
     @property
+    def retry_safe(self) -> bool | None:
+        """Return the server's word on the safety of sending the request again.
+
+        True: no model has run on it. False: one has, and may have failed because of it, so that
+        sending it again may do the same harm again. None: the server did not say, or did not answer.
+        """
+        return {"true": True, "false": False}.get(self.metadata.get("retry_safe", ""))
+
+    @property
     def retry_delay_s(self) -> float | None:
-        """Shortest wait before another try in seconds, or None."""
+        """Return the shortest wait before another try in seconds, or None."""
         return self.facts.retry_delay_s
 
 
 class InvalidRequestError(FerserveError):
-    """The request breaks a rule; sending it again will not help."""
+    """Reports a request that breaks a rule; sending it again will not help."""
 
 
 class ImageUnreadableError(InvalidRequestError):
-    """The picture is damaged or of a format that the server does not read."""
+    """Reports a picture that is damaged, or of a format that the server does not read."""
 
 
 class RequestTooLargeError(InvalidRequestError):
-    """Too many faces, pictures or pixels for one request."""
+    """Reports too many faces, pictures, pixels or bytes (MESSAGE_TOO_LARGE) for one request."""
 
 
 class NotFoundError(FerserveError):
-    """What was asked for is not there."""
+    """Reports something that is not there."""
 
 
 class ModelNotFoundError(NotFoundError):
-    """The server has no such model, or no such version or alias of it (VERSION_NOT_FOUND, ALIAS_NOT_FOUND)."""
+    """Reports a missing model, or version or alias of one (VERSION_NOT_FOUND, ALIAS_NOT_FOUND)."""
 
 
 class ResourceExhaustedError(FerserveError):
-    """There is no room for the call, such as a message above the limit."""
+    """Reports a call for which there is no room."""
 
 
 class QueueFullError(ResourceExhaustedError):
-    """The server has more work than it may queue. Try again after `retry_delay_s`."""
+    """Reports a server with more work than it may queue. Try again after `retry_delay_s`."""
 
 
 class ServerUnavailableError(FerserveError):
@@ -134,11 +143,11 @@ class ServerUnavailableError(FerserveError):
 
 
 class ServerDrainingError(ServerUnavailableError):
-    """The server is on its way out and takes nothing new."""
+    """Reports a server that is stopping and takes nothing new."""
 
     @property
     def last_sequence_id(self) -> int | None:
-        """The last frame or batch of the stream that was answered, to resume after it.
+        """Return the last frame or batch of the stream that was answered, to resume after it.
 
         None if none was, or if the call was not a stream.
         """
@@ -151,32 +160,35 @@ class ModelNotReadyError(ServerUnavailableError):
 
 
 class EngineStalledError(ServerUnavailableError):
-    """The inference engine hangs, or has died (reason ENGINE_LOST), and is being restarted."""
+    """Reports an inference engine that hangs or has died (reason ENGINE_LOST), and is being restarted.
+
+    `retry_safe` is False if it had this request, which may be the cause: it is not sent again by itself.
+    """
 
 
 class DeadlineExceededError(FerserveError):
-    """The answer did not come in time."""
+    """Reports an answer that did not come in time."""
 
 
 class DeadlineUnmeetableError(DeadlineExceededError):
-    """The server refused at once, because the answer could not have come in time."""
+    """Reports a call that the server rejected at once, because its answer could not have come in time."""
 
 
 class AccessDeniedError(FerserveError):
-    """The server wants credentials that the call does not carry."""
+    """Reports missing or wrong credentials."""
 
 
 class CallUnsupportedError(FerserveError):
-    """The server does not know this call. It may be older, or no ferserve."""
+    """Reports a call that the server does not know. It may be older, or no ferserve."""
 
 
 class CallCancelledError(FerserveError):
-    """The call was cancelled, as by closing the client while it ran."""
+    """Reports a cancelled call, as by closing the client while it ran."""
 
 
 class ServerFailedError(FerserveError):
-    """The server failed in a way that is not the request's fault."""
+    """Reports a failure of the server that is not the request's fault."""
 
 
 class InferenceFailedError(ServerFailedError):
-    """The model failed on this input."""
+    """Reports a model that failed on this input."""

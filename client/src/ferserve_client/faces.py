@@ -1,4 +1,4 @@
-"""What faces show and where they are."""
+"""Describes faces: their places, and the expressions that they show."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 
 class Emotion(StrEnum):
-    """The classes of FER-2013, in their canonical order.
+    """Names the classes of FER-2013, in their canonical order.
 
-    A server's labels are strings, because a model may have other classes; these compare equal to
+    The labels of a server are strings, because a model may have other classes; these compare equal to
     them: `prediction.emotion == Emotion.HAPPY`, `prediction.scores[Emotion.HAPPY]`.
     """
 
@@ -31,7 +31,7 @@ class Emotion(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What one face shows."""
+    """Holds the apparent expression of one face."""
 
     emotion: str
     """The most probable class, one of the model's labels."""
@@ -39,11 +39,13 @@ class Prediction:
     """Its calibrated probability, 0 to 1."""
     scores: Mapping[str, float]
     """Calibrated probability of every class, 0 to 1, in the order of the model's labels; sum 1."""
+    uncertain: bool = False
+    """True where `confidence` is below the version's threshold. The emotion is then a guess."""
 
 
 @dataclass(frozen=True, slots=True)
 class BoundingBox:
-    """A rectangle in the pixels of the picture as shown (after its EXIF rotation)."""
+    """Marks a rectangle in the pixels of the picture as shown (after its EXIF rotation)."""
 
     left: int
     """Distance of the left edge from the picture's left edge, in pixels, 0 or more."""
@@ -55,21 +57,46 @@ class BoundingBox:
     """In pixels, 1 or more."""
 
 
+Point = tuple[float, float]
+"""x and y in pixels of the picture as shown; may lie outside it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Landmarks:
+    """Marks five points of a face. Left and right are the viewer's."""
+
+    left_eye: Point
+    right_eye: Point
+    nose: Point
+    left_mouth: Point
+    right_mouth: Point
+
+
 @dataclass(frozen=True, slots=True)
 class DetectedFace:
-    """A face that was found in a picture. Exactly one of `prediction` and `error` is set."""
+    """Describes a face that was found in a picture. Exactly one of `prediction` and `error` is set."""
 
     box: BoundingBox
-    """Where it is."""
+    """Its place."""
     prediction: Prediction | None = None
-    """What it shows."""
+    """Its apparent expression; smoothed over the track where tracking is on."""
     error: FerserveError | None = None
-    """Why this face has no prediction. Its neighbours are not affected."""
+    """Reason for which this face has no prediction. Its neighbours are not affected."""
+    score: float = 0.0
+    """Confidence of the detector that the box holds a face, 0 to 1. 0 from detectors that give none."""
+    landmarks: Landmarks | None = None
+    """Eyes, nose and corners of the mouth. None where the detector gives none."""
+    not_a_face: bool = False
+    """True where the model takes the crop for something other than a face (`not_a_face_policy="mark"` only)."""
+    raw: Prediction | None = None
+    """Prediction of this frame alone. None where tracking is off."""
+    track_id: int = 0
+    """Number of the face's track, 1 or more, unique within the stream. 0 where tracking is off."""
 
 
 @dataclass(frozen=True, slots=True)
 class ImageAnalysis:
-    """What was found in one picture, or in `error` why it could not be read.
+    """Holds the faces of one picture, or in `error` the reason for which it could not be read.
 
     No face is an analysis with empty `faces`, not an error.
     """
@@ -85,4 +112,4 @@ class ImageAnalysis:
     servable: Servable | None = None
     """The model and version that answered. None with `error`."""
     error: FerserveError | None = None
-    """Why this picture has no analysis. Its neighbours are not affected."""
+    """Reason for which this picture has no analysis. Its neighbours are not affected."""

@@ -1,14 +1,14 @@
-"""Changes which versions a server has in force. For operators and pipelines, not for callers of the service."""
+"""Changes the versions that a server serves. For operators and pipelines, not for callers of the service."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from ferserve_client.calls import call_unary
 from ferserve_client.channel import DEFAULT_TARGET, ChannelOptions, TlsOptions, open_channel
 from ferserve_client.options import DEFAULT_TIMEOUT_S
 from ferserve_client.retry import NO_RETRIES
-from ferserve_client.sync_calls import call_unary
 from ferserve_client.wire import control_requests, responses
 from ferserve_client.wire.stubs import Stubs
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def read_token(path: str | Path) -> str:
-    """The token in a file, without space around it.
+    """Read the token in a file, without space around it.
 
     Raises:
         OSError: The file cannot be read.
@@ -29,7 +29,7 @@ def read_token(path: str | Path) -> str:
 
 
 class ModelControl:
-    """A connection to a server that takes control calls, for blocking code. Thread-safe.
+    """Changes the versions that a server serves, from blocking code. Thread-safe.
 
     Every method returns the model as it stands afterwards, and raises `AccessDeniedError` if the server does not
     take control calls there or wants another token, `ModelNotFoundError` for a model, version or alias that is not
@@ -38,11 +38,11 @@ class ModelControl:
     again by itself.
 
     Args:
-        target: Where the server listens for control calls, as HOST:PORT or any gRPC target.
+        target: Address of the server's control calls, HOST:PORT or any gRPC target.
         token: What the server's `control_token_file` holds. None: none is sent.
         tls: Certificates. None: no TLS; the token is then sent in the clear.
         timeout_s: Deadline of every call, above 0. Loading takes seconds, and goes on if the caller leaves.
-        options: Limits and patience of the connection.
+        options: Limits and timeouts of the connection.
 
     Raises:
         OSError: A file of `tls` cannot be read.

@@ -1,4 +1,4 @@
-"""Gives the frames of a stream their numbers."""
+"""Numbers the frames of a stream."""
 
 from __future__ import annotations
 
@@ -6,16 +6,19 @@ from ferserve_client.answers import Frame
 
 
 class FrameNumbering:
-    """Numbers frames that come without a number: from 0, or one after the frame before.
+    """Numbers frames that come without a number: from the first number on, or one after the frame before.
 
     Not thread-safe: one stream, one object.
+
+    Args:
+        first_id: Lowest number of the first frame, 0 or more.
     """
 
-    def __init__(self) -> None:
-        self._next_id = 0
+    def __init__(self, first_id: int = 0) -> None:
+        self._next_id = first_id
 
     def number(self, item: bytes | Frame) -> Frame:
-        """The item as a frame with a number.
+        """Return the item as a frame with a number.
 
         Raises:
             TypeError: The item is neither bytes nor a `Frame`.

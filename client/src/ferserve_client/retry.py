@@ -1,9 +1,11 @@
-"""Whether a failed unary call is tried again, and when.
+"""Decides over further tries of failed unary calls.
 
-Every unary call of ferserve is pure, so that a second try never does anything twice. What is retried
-is therefore a question of load: UNAVAILABLE says that nobody worked on the call; RESOURCE_EXHAUSTED
-says that the server has too much work already, and is only retried where the caller asks for it.
-Source: AIP-194.
+Every unary call of ferserve is pure, so that a second try never does anything twice. But an input that
+crashes a model does so with every try, and takes the answers of others with it. So only two kinds of
+failure are retried: those that the server declares safe (`retry_safe` in the status: no model has run
+on the request), and UNAVAILABLE that no ferserve server has sent, because none was reached.
+RESOURCE_EXHAUSTED says that the server has too much work already, and is retried only where the caller
+asks for it. Source: AIP-194.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How often and how patiently a unary call is tried."""
+    """Sets the number of tries of a unary call and the waits between them."""
 
     max_attempts: int = 5
     """Tries of one call, the first included. 1: never again."""
@@ -46,13 +48,13 @@ NO_RETRIES = RetryPolicy(max_attempts=1)
 def decide(
     error: FerserveError, *, attempt: int, remaining_s: float, policy: RetryPolicy, jitter: float
 ) -> float | None:
-    """The wait before the next try, or None to give up.
+    """Return the wait before the next try, or None to give up.
 
     Args:
-        error: What the last try failed with.
+        error: Error of the last try.
         attempt: Number of the last try, from 1.
         remaining_s: Seconds that are left until the call's deadline.
-        policy: How often and how patiently.
+        policy: Number of tries, and waits.
         jitter: A random number, 0 to 1, that keeps callers that failed together from coming back
             together. The backoff is spread over its upper half.
 
@@ -68,18 +70,20 @@ def decide(
 
 
 def _is_retried(error: FerserveError, policy: RetryPolicy) -> bool:
+    if error.reason and not error.retry_safe:
+        return False
     if isinstance(error, QueueFullError):
         return policy.retry_when_full
     return isinstance(error, ServerUnavailableError)
 
 
 class Tries:
-    """The tries of one call: its deadline and what was spent of it.
+    """Counts the tries of one call against its deadline.
 
     Not thread-safe: one call, one object.
 
     Args:
-        policy: How often and how patiently.
+        policy: Number of tries, and waits.
         timeout_s: Seconds that the call may take, waits and all tries together.
         clock: Gives monotonic seconds.
         random: Gives numbers from 0 to 1.
@@ -100,12 +104,12 @@ class Tries:
         self._attempt = 0
 
     def begin(self) -> float:
-        """Begin the next try; gives the seconds that it may take, 0 or more."""
+        """Begin the next try; return the seconds that it may take, 0 or more, infinity for a call without end."""
         self._attempt += 1
         return max(0.0, self._deadline - self._clock())
 
     def wait_after(self, error: FerserveError) -> float:
-        """Seconds to wait before the next try.
+        """Return the seconds to wait before the next try.
 
         Raises:
             FerserveError: `error` itself, if there is no next try.

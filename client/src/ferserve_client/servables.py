@@ -1,4 +1,4 @@
-"""Models, their versions and the server's health."""
+"""Describes models, their versions and the server's health."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Servable:
-    """One version of one model."""
+    """Names one version of one model."""
 
     name: str
     """Name of the model."""
@@ -23,7 +23,7 @@ class Servable:
 
 
 class ServableState(StrEnum):
-    """State of one version in the server."""
+    """Names the state of one version in the server."""
 
     UNKNOWN = "unknown"
     """Not said, or a state that this client is too old to know."""
@@ -36,7 +36,7 @@ class ServableState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class GateInfo:
-    """What a version showed before it was made ready. None: not measured, or nothing to compare with."""
+    """Holds the results of a version's validation. None: not measured, or nothing to compare with."""
 
     golden_difference: float
     """Largest difference from the scores that it was published with, as a probability."""
@@ -54,14 +54,14 @@ class GateInfo:
 
 @dataclass(frozen=True, slots=True)
 class ModelVersionInfo:
-    """One version of a model."""
+    """Describes one version of a model."""
 
     version: int
     """1 or more."""
     state: ServableState
-    """What state it is in."""
+    """Its state."""
     error: FerserveError | None
-    """Why it is in `ServableState.FAILED`, otherwise None."""
+    """Reason for `ServableState.FAILED`, otherwise None."""
     labels: tuple[str, ...]
     """Names of the classes, in the order of the scores."""
     input_height: int
@@ -73,24 +73,24 @@ class ModelVersionInfo:
     parameter_count: int | None
     """Number of weights. None: not known."""
     metrics: Mapping[str, float]
-    """What was measured when it was made, by name, such as `public_test_accuracy` (0 to 1)."""
+    """Figures measured when it was made, by name, such as `public_test_accuracy` (0 to 1)."""
     bucket_sizes: tuple[int, ...]
     """Batch sizes that are warmed and used, smallest first, in faces."""
     aliases: tuple[str, ...] = ()
     """Aliases that name it, sorted."""
     validation: GateInfo | None = None
-    """What it showed before it was made ready. None before."""
+    """Results of its validation. None before."""
     precision: str | None = None
-    """What it computes in, `float32` or `bfloat16`. None: it is not ready, or the server does not say."""
+    """Number format of its computation, `float32` or `bfloat16`. None: not ready, or not said."""
     bfloat16_speedup: float | None = None
-    """How many times as many faces bfloat16 got through as float32 when it was loaded. None: not measured."""
+    """Ratio of the throughputs of bfloat16 and float32 when it was loaded. None: not measured."""
     latency_ms: Mapping[int, float] = field(default_factory=dict)
     """Median time of a batch in milliseconds, by its size in faces. Empty: not measured."""
 
 
 @dataclass(frozen=True, slots=True)
 class CanaryInfo:
-    """A version that is tried on live traffic."""
+    """Describes a version that is compared on live traffic."""
 
     version: int
     """The version."""
@@ -101,13 +101,13 @@ class CanaryInfo:
     share: float
     """Its share of the requests that name no version, above 0, at most 1."""
     elapsed_s: float
-    """How long it has been tried, in seconds."""
+    """Seconds since its start as a canary."""
     verdict: str
-    """What the figures say by now: `wait`, `promote`, `roll_back`, or `unknown` to this client."""
+    """Verdict of the figures so far: `wait`, `promote`, `roll_back`, or `unknown` to this client."""
     reason: str
-    """Why, in UPPER_SNAKE_CASE."""
+    """Reason of the verdict, in UPPER_SNAKE_CASE."""
     text: str
-    """Why, with the figures."""
+    """Reason of the verdict, with the figures."""
     request_count: int
     """Requests that it had, or copies of them."""
     failed_count: int
@@ -120,7 +120,7 @@ class CanaryInfo:
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """A model and its versions."""
+    """Describes a model and its versions."""
 
     name: str
     """Name of the model."""
@@ -129,17 +129,17 @@ class ModelInfo:
     versions: tuple[ModelVersionInfo, ...]
     """Newest first."""
     version_policy: str = ""
-    """Which of them the server keeps ready: `latest:2`, `specific:1,3` or `all`."""
+    """Choice of the versions that the server keeps ready: `latest:2`, `specific:1,3` or `all`."""
     aliases: Mapping[str, int] = field(default_factory=dict)
     """The version behind each alias."""
     serving_version: int | None = None
     """The version that answers requests which name none. None: none is ready."""
     canary: CanaryInfo | None = None
-    """The version that is tried on a share of them. None: there is none."""
+    """The version that is compared on a share of them. None: there is none."""
 
 
 class HealthStatus(StrEnum):
-    """What a server says of one of its services (grpc.health.v1)."""
+    """Names the health of a service (grpc.health.v1)."""
 
     UNKNOWN = "unknown"
     SERVING = "serving"

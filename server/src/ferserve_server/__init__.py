@@ -1,6 +1,6 @@
 """Serves facial expressions over gRPC: from face crops, pictures and video streams."""
 
-from ferserve_server.grpc.polling import choose_polling
+from ferserve_server.runtime.grpc_polling import choose_polling
 
 __version__ = "0.1.0"
 

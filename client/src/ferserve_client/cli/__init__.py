@@ -1,4 +1,4 @@
-"""The command `ferserve`."""
+"""Runs the command `ferserve`."""
 
 from ferserve_client.cli.app import app, main
 

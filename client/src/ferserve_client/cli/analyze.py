@@ -1,81 +1,123 @@
-"""`ferserve analyze`: the faces of pictures."""
+"""Runs `ferserve analyze`: the faces of pictures and folders."""
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Column, Table
 
 from ferserve_client.cli.connection import Connection, JsonOption, ModelOption, ModelVersionOption, connected
-from ferserve_client.cli.pictures import Picture, answers_of
-from ferserve_client.cli.records import analysis_record, error_record
-from ferserve_client.cli.speaking import complain, print_json, print_table
+from ferserve_client.cli.console import complain, print_json, print_table
+from ferserve_client.cli.detection import (
+    DetectorOption,
+    MinFaceOption,
+    ScoreThresholdOption,
+    TilesOption,
+    detection_options,
+)
+from ferserve_client.cli.output_files import check_outputs
+from ferserve_client.cli.pictures import Picture, answers_of, expanded
 from ferserve_client.errors import FerserveError
 from ferserve_client.faces import ImageAnalysis
+from ferserve_client.outputs.records import analysis_record, failure_record
+from ferserve_client.outputs.rows import PICTURE_COLUMNS, picture_rows
+from ferserve_client.outputs.tables import open_table
 from ferserve_client.video.drawing import annotate_encoded
-from ferserve_client.video.opencv import load_cv2
+from ferserve_client.video.extras import load_cv2
+from ferserve_client.video.sources import printable
 
 IMAGES_PER_REQUEST = 8
 """A quarter of the server's default limit: others get their turn, and the first answers come early."""
 
+COLUMNS = ("picture", "face", "box", "emotion", "confidence")
+"""Headings of the table on the screen."""
+
 
 @connected
-def analyze(
+def analyze(  # noqa: PLR0913 - one parameter an option
     connection: Connection,
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE", help="Pictures: JPEG, PNG, WebP.")],
+    images: Annotated[
+        list[Path],
+        typer.Argument(metavar="IMAGE", help="Pictures (JPEG, PNG, WebP), or folders with pictures."),
+    ],
     *,
     json: JsonOption = False,
+    csv: Annotated[
+        Path | None, typer.Option(metavar="OUT.csv", dir_okay=False, help="Write a row per face.")
+    ] = None,
     save: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", file_okay=False, help="Put annotated pictures here (needs the extra video)."),
+        typer.Option(metavar="DIR", file_okay=False, help="Put annotated pictures here (extra video)."),
     ] = None,
+    detector: DetectorOption = None,
+    score_threshold: ScoreThresholdOption = None,
+    min_face: MinFaceOption = None,
+    tiles: TilesOption = False,
     model: ModelOption = "",
     model_version: ModelVersionOption = None,
 ) -> int:
-    """Find the faces of pictures and tell what each shows."""
+    """Find and classify the faces of pictures."""
     if save is not None:
         load_cv2()  # says that the extra is missing before anything is sent
         save.mkdir(parents=True, exist_ok=True)
-    table = Table(Column("picture", overflow="fold"), "face", "box", "emotion", "confidence")
+    check_outputs([csv], [str(path) for path in images])
+    detection = detection_options(detector, score_threshold, min_face, tiles=tiles)
+    paths = expanded(images)
+    rows: list[list[str]] = []
     all_answered = True
-    with connection.open() as client:
+    with ExitStack() as stack:
+        client = stack.enter_context(connection.open())
+        table = None if csv is None else open_table(csv, PICTURE_COLUMNS)
+        if table is not None:
+            stack.callback(table.close)
         for picture, answer in answers_of(
-            images, lambda data: client.analyze(data, model=model, version=model_version), IMAGES_PER_REQUEST
+            paths,
+            lambda data: client.analyze(data, model=model, version=model_version, detection=detection),
+            IMAGES_PER_REQUEST,
         ):
-            problem = _problem_of(answer)
+            problem = problem_of(answer)
             if problem is not None:
                 all_answered = False
                 complain(f"{picture.source}: {problem}")
             if json:
                 print_json(analysis_record(picture.source, answer))
+            if table is not None:
+                table.write(picture_rows(picture.source, answer))
             if isinstance(answer, ImageAnalysis) and answer.error is None:
-                _add_rows(table, picture.source, answer)
+                rows += face_rows(picture.source, answer)
                 if save is not None:
                     _save(picture, answer, save)
-    if not json and table.row_count:
-        print_table(table)
+    if not json and rows:
+        print_table(COLUMNS, rows)
     return 0 if all_answered else 1
 
 
-def _problem_of(answer: ImageAnalysis | FerserveError | OSError) -> str | None:
-    if not isinstance(answer, ImageAnalysis):
-        record = error_record(answer)
-    else:
+def problem_of(answer: ImageAnalysis | FerserveError | OSError) -> str | None:
+    """Return the reason for which a picture, or a face of it, has no answer; None if all have one."""
+    if isinstance(answer, ImageAnalysis):
         errors = [answer.error, *(face.error for face in answer.faces)]
-        record = next((error_record(error) for error in errors if error is not None), None)
-    return None if record is None else record["message"] or record["reason"]
+        failed = next((error for error in errors if error is not None), None)
+        if failed is None:
+            return None
+        answer = ImageAnalysis(error=failed)
+    record = failure_record(answer.error if isinstance(answer, ImageAnalysis) else answer)
+    return str(record["message"] or record["reason"])
 
 
-def _add_rows(table: Table, source: str, analysis: ImageAnalysis) -> None:
+def face_rows(source: str, analysis: ImageAnalysis) -> list[list[str]]:
+    """Return the rows of a picture on the screen: one per face, and one if there is none."""
+    name = printable(source)
     if not analysis.faces:
-        table.add_row(source, "", "", "no face", "")
+        return [[name, "", "", "no face", ""]]
+    rows = []
     for number, face in enumerate(analysis.faces, start=1):
         box = f"{face.box.width} x {face.box.height} at {face.box.left}, {face.box.top}"
-        if face.prediction is None:
-            table.add_row(source, str(number), box, "failed", "")
-        else:
+        emotion, confidence = "failed", ""
+        if face.prediction is not None:
+            emotion = face.prediction.emotion + ("?" if face.prediction.uncertain else "")
             confidence = f"{face.prediction.confidence:.1%}"
-            table.add_row(source, str(number), box, face.prediction.emotion, confidence)
+        rows.append([name, str(number), box, emotion, confidence])
+    return rows
 
 
 def _save(picture: Picture, analysis: ImageAnalysis, folder: Path) -> None:
@@ -84,12 +126,13 @@ def _save(picture: Picture, analysis: ImageAnalysis, folder: Path) -> None:
         pixels = annotate_encoded(picture.data, analysis)
     except ValueError as error:
         raise OSError(f"{picture.source}: {error}") from error
-    if not load_cv2().imwrite(str(path), pixels):
-        raise OSError(f"{path}: cannot be written")
+    _, jpeg = load_cv2().imencode(".jpg", pixels)
+    # Written by Python, whose file names need not be UTF-8.
+    path.write_bytes(jpeg.tobytes())
 
 
 def free_path(path: Path) -> Path:
-    """The path itself, or the first of `name-2`, `name-3`, ... where no file is: nothing is overwritten."""
+    """Return the path itself, or the first of `name-2`, `name-3`, ... where no file is: nothing is overwritten."""
     candidate, number = path, 2
     while candidate.exists():
         candidate = path.with_stem(f"{path.stem}-{number}")

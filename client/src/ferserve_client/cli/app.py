@@ -1,4 +1,4 @@
-"""Puts the commands together."""
+"""Assembles the commands."""
 
 import os
 import sys
@@ -9,19 +9,22 @@ from typing import Annotated, NoReturn
 import typer
 
 from ferserve_client.cli.analyze import analyze
+from ferserve_client.cli.bench import bench
 from ferserve_client.cli.classify import classify
+from ferserve_client.cli.console import prepare_streams
+from ferserve_client.cli.folder import folder
 from ferserve_client.cli.health import health
 from ferserve_client.cli.models import models
 from ferserve_client.cli.watch import watch
 
 app = typer.Typer(
     name="ferserve",
-    help="Tell which expression faces show: in crops, in pictures and in video.",
+    help="Classify the expressions of faces: in crops, in pictures and in video.",
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,
 )
 app.add_typer(models, name="models")
-for command in (analyze, classify, watch, health):
+for command in (analyze, folder, watch, classify, health, bench):
     app.command()(command)
 
 
@@ -38,12 +41,13 @@ def _options(
         typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and leave."),
     ] = False,
 ) -> None:
-    """Tell which expression faces show: in crops, in pictures and in video."""
+    """Classify the expressions of faces: in crops, in pictures and in video."""
 
 
 def main() -> NoReturn:
-    """Run the command line. Exit codes: 0 all answered, 1 not all, 2 misused, 130 interrupted."""
+    """Run the command line. Exit codes: 0 all answered, 1 not all, 2 misused, 128 + signal when stopped."""
     code = 0
+    prepare_streams()
     try:
         app(prog_name="ferserve")
     except SystemExit as end:
@@ -52,10 +56,11 @@ def main() -> NoReturn:
 
 
 def _leave(code: int) -> NoReturn:
-    """End the process. Everything of ours is closed by now.
+    """End the process. Everything of the command is closed by now.
 
-    gRPC's threads are not ours, and one that is killed in the middle of a call can hold the lock for which the
-    channel's own `__del__` waits when the interpreter goes down: the command would hang after its work is done.
+    gRPC's threads outlive the command, and one that is killed in the middle of a call can hold the lock for
+    which the channel's own `__del__` waits when the interpreter goes down: the command would hang after its
+    work is done. Threads that read a source may hang in it, too.
     """
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):  # the reader has left; the stream is closed

@@ -1,11 +1,11 @@
-"""`ferserve health`: whether a server serves."""
+"""Runs `ferserve health`: asks a server for its health."""
 
 from typing import Annotated
 
 import typer
 
 from ferserve_client.cli.connection import Connection, connected
-from ferserve_client.cli.speaking import complain
+from ferserve_client.cli.console import complain
 from ferserve_client.errors import NotFoundError
 from ferserve_client.servables import HealthStatus
 

@@ -1,4 +1,4 @@
-"""`ferserve models load` and the others that change what a server has in force."""
+"""Runs `ferserve models load` and the others that change the versions that a server serves."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,9 +6,9 @@ from typing import Annotated
 import typer
 
 from ferserve_client.cli.connection import Connection, JsonOption, ModelOption, connected
-from ferserve_client.cli.records import model_record
-from ferserve_client.cli.speaking import complain, print_json
+from ferserve_client.cli.console import complain, print_json
 from ferserve_client.model_control import ModelControl, read_token
+from ferserve_client.outputs.records import model_record
 from ferserve_client.servables import ModelInfo
 
 TokenFileOption = Annotated[
@@ -35,7 +35,7 @@ def load(
 ) -> int:
     """Load a version and keep it ready whatever the policy says."""
     with _control(connection, token_file) as control:
-        return _tell(control.load(version, model=model), json=json)
+        return _print_model(control.load(version, model=model), json=json)
 
 
 @connected
@@ -49,7 +49,7 @@ def unload(
 ) -> int:
     """Take a version out of service until it is loaded again."""
     with _control(connection, token_file) as control:
-        return _tell(control.unload(version, model=model), json=json)
+        return _print_model(control.unload(version, model=model), json=json)
 
 
 @connected
@@ -67,7 +67,7 @@ def set_alias(
         changed = (
             control.set_alias(alias, version, model=model) if version else control.delete_alias(alias, model=model)
         )
-        return _tell(changed, json=json)
+        return _print_model(changed, json=json)
 
 
 @connected
@@ -81,7 +81,7 @@ def promote(
 ) -> int:
     """Make the canary the stable version."""
     with _control(connection, token_file) as control:
-        return _tell(control.promote(version, model=model), json=json)
+        return _print_model(control.promote(version, model=model), json=json)
 
 
 @connected
@@ -95,7 +95,7 @@ def rollback(
 ) -> int:
     """Take the canary back; without one, what answers, and go back to the version before."""
     with _control(connection, token_file) as control:
-        return _tell(control.roll_back(version, model=model), json=json)
+        return _print_model(control.roll_back(version, model=model), json=json)
 
 
 def _control(connection: Connection, token_file: Path | None) -> ModelControl:
@@ -105,7 +105,7 @@ def _control(connection: Connection, token_file: Path | None) -> ModelControl:
     return ModelControl(connection.server, token=token, tls=connection.tls, timeout_s=connection.timeout_s)
 
 
-def _tell(model: ModelInfo, *, json: bool) -> int:
+def _print_model(model: ModelInfo, *, json: bool) -> int:
     if json:
         print_json(model_record(model))
         return 0

@@ -1,22 +1,21 @@
-"""`ferserve models`: what models a server has, and the commands that change it."""
+"""Runs `ferserve models`: lists the models of a server, and changes them."""
 
 import inspect
 from typing import Any
 
 import typer
-from rich.table import Table
 
 from ferserve_client.cli.connection import Connection, JsonOption, connected
+from ferserve_client.cli.console import print_json, print_table
 from ferserve_client.cli.model_changes import load, promote, rollback, set_alias, unload
-from ferserve_client.cli.records import model_record
-from ferserve_client.cli.speaking import print_json, print_table
+from ferserve_client.outputs.records import model_record
 
 _SHOWN = {
-    "PublicTest accuracy": "public_test_accuracy",
-    "without twins": "public_test_twin_free_accuracy",
+    "accuracy": "public_test_accuracy",
+    "twin-free": "public_test_twin_free_accuracy",
     "ECE": "public_test_ece",
 }
-"""Columns that the table has room for, and the metrics in them; `--json` has all."""
+"""Columns that 80 characters have room for, and the PublicTest metrics in them; `--json` has all."""
 
 
 @connected
@@ -28,25 +27,25 @@ def list_models(connection: Connection, *, json: JsonOption = False) -> int:
         for model in found:
             print_json(model_record(model))
         return 0
-    table = Table("model", "version", "state", "input", "parameters", *_SHOWN)
+    rows = []
     for model in found:
         name = f"{model.name} (default)" if model.is_default else model.name
         for version in model.versions:
             state = str(version.state) if version.error is None else f"{version.state}: {version.error.message}"
             if model.canary is not None and model.canary.version == version.version:
-                state += f", on trial: {model.canary.verdict}, {model.canary.text}"
+                state += f", canary: {model.canary.verdict}, {model.canary.text}"
             size = f"{version.input_height} x {version.input_width}" if version.input_height else ""
             parameters = "" if version.parameter_count is None else f"{version.parameter_count:,}"
             measured = [version.metrics.get(metric) for metric in _SHOWN.values()]
             figures = ["" if value is None else f"{value:.3f}" for value in measured]
             number = " ".join([str(version.version), *version.aliases])
-            table.add_row(name, number, state, size, parameters, *figures)
-    print_table(table)
+            rows.append([name, number, state, size, parameters, *figures])
+    print_table(("model", "version", "state", "input", "parameters", *_SHOWN), rows)
     return 0
 
 
 def _without_command(context: typer.Context, **options: Any) -> None:  # noqa: ANN401 - typer's values
-    """List the server's models, or change which versions are in force."""
+    """List the server's models, or change the versions that it serves."""
     if context.invoked_subcommand is None:
         list_models(**options)
 

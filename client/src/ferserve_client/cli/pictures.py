@@ -1,5 +1,6 @@
 """Reads picture files and sends them in requests of a sensible size."""
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,7 +16,7 @@ from ferserve_client.errors import (
 )
 
 MAX_REQUEST_BYTES = 24 * 1024 * 1024
-"""Pictures of one request. Under the 32 MiB of a message, so that a full one still goes through."""
+"""Bytes of the pictures of one request. Under the 32 MiB of a message, so that a full one still goes through."""
 
 REQUESTS_IN_FLIGHT = 3
 """Enough that the server works on one while another travels and a third is read from disk."""
@@ -26,13 +27,51 @@ PASSING_ERRORS = (DeadlineExceededError, ResourceExhaustedError, ServerFailedErr
 AnswerT = TypeVar("AnswerT")
 
 
+PICTURE_ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".webp"})
+"""Endings of pictures in folders, in lower case. Files that are named one by one may end as they like."""
+
+
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A picture file, read or not."""
+    """Holds a picture file, read or not."""
 
     source: str
     data: bytes = b""
     error: OSError | None = None
+
+
+def expanded(paths: Iterable[Path]) -> list[Path]:
+    """Replace every folder by the pictures in it and its subfolders, sorted by name; hidden ones are left out.
+
+    Raises:
+        OSError: A folder cannot be read, or there is no picture at all.
+    """
+    found: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            found += sorted(pictures_in(path))
+        else:
+            found.append(path)
+    if not found:
+        raise OSError("no picture is there: files in folders must end in .jpg, .jpeg, .png or .webp")
+    return found
+
+
+def pictures_in(folder: Path) -> Iterator[Path]:
+    """Yield the pictures in a folder and its subfolders, without hidden ones.
+
+    Raises:
+        OSError: The folder, or one in it, cannot be read.
+    """
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    for parent, folders, names in os.walk(folder, onerror=fail):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in names:
+            if not name.startswith(".") and Path(name).suffix.lower() in PICTURE_ENDINGS:
+                yield Path(parent) / name
 
 
 def read_pictures(paths: Iterable[Path]) -> Iterator[Picture]:
@@ -51,7 +90,7 @@ def read_pictures(paths: Iterable[Path]) -> Iterator[Picture]:
 
 
 def grouped(pictures: Iterable[Picture], max_count: int, max_bytes: int) -> Iterator[list[Picture]]:
-    """Pictures in order, in groups of at most so many pictures and bytes; never an empty group."""
+    """Group pictures in order, in groups of at most so many pictures and bytes; never an empty group."""
     group: list[Picture] = []
     byte_count = 0
     for picture in pictures:
@@ -65,28 +104,32 @@ def grouped(pictures: Iterable[Picture], max_count: int, max_bytes: int) -> Iter
 
 
 def answers_of(
-    paths: Iterable[Path], send: Callable[[list[bytes]], Sequence[AnswerT]], max_count: int
+    paths: Iterable[Path],
+    send: Callable[[list[bytes]], Sequence[AnswerT]],
+    max_count: int,
+    in_flight: int = REQUESTS_IN_FLIGHT,
 ) -> Iterator[tuple[Picture, AnswerT | FerserveError | OSError]]:
     """Send the pictures, several requests at a time, and yield their answers in order.
 
     Args:
         paths: The files.
-        send: Makes one request and gives one answer per picture. Called from other threads.
+        send: Makes one request and returns one answer per picture. Called from other threads.
         max_count: Pictures in one request.
+        in_flight: Requests at once, 1 or more.
 
     Yields:
-        The picture, and its answer or why it has none.
+        The picture, and its answer or the reason for which it has none.
 
     Raises:
         FerserveError: A request failed in a way that the others would share.
     """
-    pool = ThreadPoolExecutor(max_workers=REQUESTS_IN_FLIGHT)
+    pool = ThreadPoolExecutor(max_workers=in_flight)
     waiting: deque[tuple[list[Picture], Future[Sequence[AnswerT]] | None]] = deque()
     try:
         for group in grouped(read_pictures(paths), max_count, MAX_REQUEST_BYTES):
             data = [picture.data for picture in group if picture.error is None]
             waiting.append((group, pool.submit(send, data) if data else None))
-            if len(waiting) == REQUESTS_IN_FLIGHT:
+            if len(waiting) == in_flight:
                 yield from _answers_of_group(*waiting.popleft())
         while waiting:
             yield from _answers_of_group(*waiting.popleft())

@@ -1,1 +1,1 @@
-"""Reading video, drawing on pictures. Needs the extra `video` (OpenCV), which is imported when used."""
+"""Reads, draws on and writes video. Needs the extras `video` and `media`, imported when they are used."""

@@ -1,4 +1,4 @@
-"""Draws what was found on the picture in which it was found."""
+"""Draws faces on the picture in which they were found."""
 
 from __future__ import annotations
 
@@ -6,45 +6,64 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from ferserve_client.video.opencv import load_cv2
+from ferserve_client.video.extras import load_cv2
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy.typing as npt
 
     from ferserve_client.faces import DetectedFace, ImageAnalysis
 
-_COLOURS: Final = {  # blue, green, red
-    "angry": (60, 60, 230),
-    "disgust": (60, 160, 90),
-    "fear": (200, 80, 160),
-    "happy": (40, 200, 250),
-    "sad": (220, 140, 60),
-    "surprise": (60, 140, 250),
+COLORS: Final = {  # red, green, blue
+    "angry": (230, 60, 60),
+    "disgust": (90, 160, 60),
+    "fear": (160, 80, 200),
+    "happy": (250, 200, 40),
+    "sad": (60, 140, 220),
+    "surprise": (250, 140, 60),
     "neutral": (200, 200, 200),
 }
-_OTHER_COLOUR: Final = (255, 255, 255)
+"""Color of each emotion in pictures, videos, plots and reports."""
+OTHER_COLOR: Final = (255, 255, 255)
+"""Color of labels outside FER-2013's, and of faces without a prediction."""
 
 
 def annotate(pixels: npt.NDArray[np.uint8], analysis: ImageAnalysis) -> npt.NDArray[np.uint8]:
-    """A copy of the picture with a box and the expression at every face.
+    """Return a copy of the picture with a box and the expression at every face.
 
     Args:
         pixels: uint8 [H, W, 3], blue, green, red; the picture of the analysis, in its size.
-        analysis: What was found in it.
+        analysis: The faces found in it.
 
     Raises:
         MissingExtraError: OpenCV is not installed.
     """
     drawn = pixels.copy()
-    # 2 px lines at 1080p, where 1 px is hard to see, and 1 px in small pictures.
-    thickness = max(1, round(max(pixels.shape[:2]) / 960))
-    for face in analysis.faces:
-        _draw(drawn, face, thickness)
+    draw_faces(drawn, analysis.faces)
     return drawn
 
 
+def draw_faces(pixels: npt.NDArray[np.uint8], faces: Sequence[DetectedFace]) -> None:
+    """Draw boxes and expressions into a picture, in lines and letters that fit its size.
+
+    Args:
+        pixels: uint8 [H, W, 3], blue, green, red, which is changed.
+        faces: Faces in the picture's pixels.
+
+    Raises:
+        MissingExtraError: OpenCV is not installed.
+    """
+    # 2 px lines at 1080p, where 1 px is hard to see, and 1 px in small pictures.
+    thickness = max(1, round(max(pixels.shape[:2]) / 960))
+    # Letters of a thirtieth of the picture's height, no less than can be read.
+    scale = max(0.35, pixels.shape[0] / 30 / 22)
+    for face in faces:
+        _draw(pixels, face, thickness, scale)
+
+
 def annotate_encoded(picture: bytes, analysis: ImageAnalysis) -> npt.NDArray[np.uint8]:
-    """As `annotate`, of an encoded picture, which is turned as its EXIF says.
+    """Annotate an encoded picture, turned as its EXIF says.
 
     Raises:
         MissingExtraError: OpenCV is not installed.
@@ -58,20 +77,24 @@ def annotate_encoded(picture: bytes, analysis: ImageAnalysis) -> npt.NDArray[np.
 
 
 def caption(face: DetectedFace) -> str:
-    """What is written at a face."""
+    """Return the text at a face: `#2 happy 93%`; `happy?` where the model is not certain."""
+    track = f"#{face.track_id} " if face.track_id else ""
     if face.prediction is None:
-        return "?"
-    return f"{face.prediction.emotion} {face.prediction.confidence:.0%}"
+        return f"{track}?"
+    doubt = "?" if face.prediction.uncertain else ""
+    return f"{track}{face.prediction.emotion}{doubt} {face.prediction.confidence:.0%}"
 
 
-def _draw(pixels: npt.NDArray[np.uint8], face: DetectedFace, thickness: int) -> None:
+def _draw(pixels: npt.NDArray[np.uint8], face: DetectedFace, thickness: int, scale: float) -> None:
     cv2 = load_cv2()
     box = face.box
     emotion = "" if face.prediction is None else face.prediction.emotion
-    colour = _COLOURS.get(emotion, _OTHER_COLOUR)
-    cv2.rectangle(pixels, (box.left, box.top, box.width, box.height), colour, thickness)
-    text, font, scale = caption(face), cv2.FONT_HERSHEY_SIMPLEX, 0.5 * thickness
+    red, green, blue = COLORS.get(emotion, OTHER_COLOR)
+    color = (blue, green, red)
+    cv2.rectangle(pixels, (box.left, box.top, box.width, box.height), color, thickness)
+    text, font = caption(face), cv2.FONT_HERSHEY_SIMPLEX
     (width, height), baseline = cv2.getTextSize(text, font, scale, thickness)
     bottom = max(box.top, height + baseline)
-    cv2.rectangle(pixels, (box.left, bottom - height - baseline, width, height + baseline), colour, cv2.FILLED)
-    cv2.putText(pixels, text, (box.left, bottom - baseline), font, scale, (0, 0, 0), thickness, cv2.LINE_AA)
+    left = max(0, min(box.left, pixels.shape[1] - width))
+    cv2.rectangle(pixels, (left, bottom - height - baseline, width, height + baseline), color, cv2.FILLED)
+    cv2.putText(pixels, text, (left, bottom - baseline), font, scale, (0, 0, 0), thickness, cv2.LINE_AA)

@@ -1,11 +1,11 @@
-"""Frames as JPEG pictures, no larger than they need be."""
+"""Encodes frames as JPEG pictures, no larger than they need be."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ferserve_client.video.opencv import load_cv2
+from ferserve_client.video.extras import load_cv2
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,7 +21,7 @@ DEFAULT_JPEG_QUALITY = 85
 
 @dataclass(frozen=True, slots=True)
 class FrameEncoder:
-    """How frames are sent."""
+    """Encodes frames of one stream."""
 
     max_side: int = DEFAULT_MAX_SIDE
     """The longer side is shrunk to at most this many pixels; smaller frames keep their size."""
@@ -31,7 +31,7 @@ class FrameEncoder:
     """Whether colour is left out. The models look at grey anyway; it saves about a fifth of the bytes."""
 
     def encode(self, pixels: npt.NDArray[np.uint8]) -> bytes:
-        """The frame as a JPEG picture.
+        """Encode a frame as a JPEG picture.
 
         Args:
             pixels: uint8 [H, W, 3], blue, green, red.
@@ -54,7 +54,7 @@ class FrameEncoder:
 
 
 def fitted_size(width: int, height: int, max_side: int) -> tuple[int, int]:
-    """Width and height in pixels, shrunk in proportion until the longer is at most `max_side`."""
+    """Return width and height in pixels, shrunk in proportion until the longer is at most `max_side`."""
     longer = max(width, height)
     if longer <= max_side:
         return width, height

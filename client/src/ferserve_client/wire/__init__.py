@@ -1,1 +1,1 @@
-"""Protobuf's side of the client. Nothing outside this folder knows a message."""
+"""Translates between the client's types and protobuf. Nothing outside this folder knows a message."""

@@ -1,4 +1,4 @@
-"""Makes the requests."""
+"""Builds the request messages."""
 
 from __future__ import annotations
 
@@ -15,7 +15,15 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from ferserve_client.answers import Frame
-    from ferserve_client.options import DetectionOptions, FaceSource, OverloadPolicy, Priority
+    from ferserve_client.options import (
+        DetectionOptions,
+        Detector,
+        FaceSource,
+        NotAFacePolicy,
+        OverloadPolicy,
+        Priority,
+        TrackingOptions,
+    )
 
 _PRIORITIES: Final[dict[Priority, emotion_pb2.Priority]] = {
     "interactive": emotion_pb2.PRIORITY_INTERACTIVE,
@@ -23,11 +31,21 @@ _PRIORITIES: Final[dict[Priority, emotion_pb2.Priority]] = {
 }
 _OVERLOAD_POLICIES: Final[dict[OverloadPolicy, emotion_pb2.OverloadPolicy]] = {
     "latest": emotion_pb2.OVERLOAD_POLICY_LATEST,
-    "block": emotion_pb2.OVERLOAD_POLICY_EVERY_FRAME,
+    "every_frame": emotion_pb2.OVERLOAD_POLICY_EVERY_FRAME,
+    "max_age": emotion_pb2.OVERLOAD_POLICY_MAX_AGE,
 }
 _FACE_SOURCES: Final[dict[FaceSource, face_pb2.FaceSource]] = {
     "detect": face_pb2.FACE_SOURCE_DETECT,
     "whole_image": face_pb2.FACE_SOURCE_WHOLE_IMAGE,
+}
+_DETECTORS: Final[dict[Detector, face_pb2.Detector]] = {
+    "haar": face_pb2.DETECTOR_HAAR,
+    "yunet": face_pb2.DETECTOR_YUNET,
+}
+_NOT_A_FACE_POLICIES: Final[dict[NotAFacePolicy, face_pb2.NotAFacePolicy]] = {
+    "drop": face_pb2.NOT_A_FACE_POLICY_DROP,
+    "mark": face_pb2.NOT_A_FACE_POLICY_MARK,
+    "ignore": face_pb2.NOT_A_FACE_POLICY_IGNORE,
 }
 MODELS_PER_PAGE: Final = 100
 
@@ -36,7 +54,7 @@ NumberT = TypeVar("NumberT")
 
 
 def packed_faces(faces: npt.NDArray[np.uint8]) -> face_pb2.PackedFaces:
-    """Raw grey crops as one field.
+    """Pack raw grey crops into one field.
 
     Args:
         faces: uint8 [N, H, W], [N, H, W, 1] or, one face, [H, W]; grey levels 0 to 255. Three
@@ -62,7 +80,7 @@ def packed_faces(faces: npt.NDArray[np.uint8]) -> face_pb2.PackedFaces:
 def classify_request(
     faces: npt.NDArray[np.uint8] | Sequence[bytes], model: str, version: int | str | None, priority: Priority
 ) -> emotion_pb2.ClassifyFacesRequest:
-    """A request to classify crops: an array as in `packed_faces`, or encoded pictures.
+    """Build a request to classify crops: an array as in `packed_faces`, or encoded pictures.
 
     Raises:
         TypeError: Neither an array of uint8 nor a sequence of bytes.
@@ -86,7 +104,7 @@ def analyze_request(
     priority: Priority,
     detection: DetectionOptions | None,
 ) -> emotion_pb2.AnalyzeImagesRequest:
-    """A request to find and classify the faces of encoded pictures.
+    """Build a request to find and classify the faces of encoded pictures.
 
     Raises:
         TypeError: `images` is not a sequence of bytes.
@@ -100,34 +118,51 @@ def analyze_request(
     )
 
 
-def stream_config(
-    model: str, version: int | str | None, policy: OverloadPolicy, detection: DetectionOptions | None
+def stream_config(  # noqa: PLR0913 - the fields of one message
+    *,
+    model: str,
+    version: int | str | None,
+    policy: OverloadPolicy,
+    detection: DetectionOptions | None,
+    tracking: TrackingOptions | None = None,
+    events_only: bool = False,
+    max_age_ms: int | None = None,
+    resumed_after_sequence_id: int | None = None,
 ) -> emotion_pb2.StreamFramesRequest:
-    """The first message of a frame stream.
+    """Build the first message of a frame stream.
 
     Raises:
-        ValueError: `policy`, or an option, is not one.
+        ValueError: `policy`, or an option, is not one; `max_age_ms` and the policy `max_age` do not go together;
+            `events_only` without tracking.
     """
+    if (max_age_ms is not None) != (policy == "max_age"):
+        raise ValueError("max_age_ms and the policy max_age go together: give both or none")
+    if events_only and tracking is None:
+        raise ValueError("events_only needs tracking")
     return emotion_pb2.StreamFramesRequest(
         config=emotion_pb2.FrameStreamConfig(
             model=model_spec(model, version),
             overload_policy=_number(_OVERLOAD_POLICIES, policy, "policy"),
             detection=None if detection is None else detection_options(detection),
+            max_age_ms=max_age_ms or 0,
+            tracking=None if tracking is None else tracking_options(tracking),
+            events_only=events_only,
+            resumed_after_sequence_id=resumed_after_sequence_id,
         )
     )
 
 
 def frame_request(frame: Frame) -> emotion_pb2.StreamFramesRequest:
-    """One frame of a frame stream."""
+    """Build the message of one frame."""
     return emotion_pb2.StreamFramesRequest(
-        frame=emotion_pb2.Frame(sequence_id=frame.sequence_id, image=frame.image)
+        frame=emotion_pb2.Frame(sequence_id=frame.sequence_id, image=frame.image, time_s=frame.time_s)
     )
 
 
 def batch_request(
     sequence_id: int, faces: npt.NDArray[np.uint8], spec: servable_pb2.ModelSpec, priority: Priority
 ) -> emotion_pb2.ClassifyStreamRequest:
-    """One batch of a crop stream; `faces` as in `packed_faces`, which tells what it raises."""
+    """Build the message of one batch; `faces` and errors as in `packed_faces`."""
     return emotion_pb2.ClassifyStreamRequest(
         sequence_id=sequence_id,
         model=spec,
@@ -137,7 +172,7 @@ def batch_request(
 
 
 def model_spec(model: str, version: int | str | None) -> servable_pb2.ModelSpec:
-    """Which model; empty: the server's default. Which version, or alias of one; None: the one that is served.
+    """Build the name of a model (empty: the server's default) with a version or alias (None: the one served).
 
     A text of digits is a version: no alias is a number.
     """
@@ -149,34 +184,59 @@ def model_spec(model: str, version: int | str | None) -> servable_pb2.ModelSpec:
 
 
 def detection_options(options: DetectionOptions) -> face_pb2.DetectionOptions:
-    """How to look for faces.
+    """Build the options of the search for faces.
 
     Raises:
-        ValueError: `face_source` is not one.
+        ValueError: `face_source`, `detector` or `not_a_face_policy` is not one.
     """
+    region = options.region
     return face_pb2.DetectionOptions(
         face_source=_number(_FACE_SOURCES, options.face_source, "face_source"),
         detection_side_pixels=options.detection_side_pixels or 0,
         min_face_pixels=options.min_face_pixels or 0,
-        scale_factor=options.scale_factor or 0.0,
-        min_neighbors=options.min_neighbors or 0,
-        crop_margin=options.crop_margin,
+        detector=None if options.detector is None else _number(_DETECTORS, options.detector, "detector"),
+        score_threshold=options.score_threshold or 0.0,
+        max_faces=options.max_faces or 0,
+        region=None
+        if region is None
+        else face_pb2.BoundingBox(left=region.left, top=region.top, width=region.width, height=region.height),
+        tiles=options.tiles,
+        not_a_face_policy=None
+        if options.not_a_face_policy is None
+        else _number(_NOT_A_FACE_POLICIES, options.not_a_face_policy, "not_a_face_policy"),
+        haar=_haar_options(options),
+    )
+
+
+def tracking_options(options: TrackingOptions) -> emotion_pb2.TrackingOptions:
+    """Build the options of tracking, turned on."""
+    return emotion_pb2.TrackingOptions(
+        enabled=True,
+        smoothing_half_life_s=options.smoothing_half_life_s or 0.0,
+        max_lost_s=options.max_lost_s or 0.0,
+        full_search_interval_s=options.full_search_interval_s or 0.0,
     )
 
 
 def model_request(name: str) -> model_service_pb2.GetModelRequest:
-    """A request for one model; empty: the server's default."""
+    """Build a request for one model; empty: the server's default."""
     return model_service_pb2.GetModelRequest(name=name)
 
 
 def models_request(page_token: str) -> model_service_pb2.ListModelsRequest:
-    """A request for one page of models; empty: the first."""
+    """Build a request for one page of models; empty: the first."""
     return model_service_pb2.ListModelsRequest(page_size=MODELS_PER_PAGE, page_token=page_token)
 
 
 def health_request(service: str) -> health_pb2.HealthCheckRequest:
-    """A question for the health of one service; empty: of the whole server."""
+    """Build a question for the health of one service; empty: of the whole server."""
     return health_pb2.HealthCheckRequest(service=service)
+
+
+def _haar_options(options: DetectionOptions) -> face_pb2.HaarOptions | None:
+    if options.scale_factor is None and options.min_neighbors is None:
+        return None
+    return face_pb2.HaarOptions(scale_factor=options.scale_factor or 0.0, min_neighbors=options.min_neighbors or 0)
 
 
 def _number(numbers: Mapping[NameT, NumberT], name: NameT, what: str) -> NumberT:

@@ -1,4 +1,4 @@
-"""Reads the answers of unary calls."""
+"""Reads the answers of unary calls into the client's own types."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from grpc_health.v1 import health_pb2
 
 from ferserve.v1 import model_service_pb2
 from ferserve_client.answers import Results, Timing
-from ferserve_client.faces import BoundingBox, DetectedFace, ImageAnalysis, Prediction
+from ferserve_client.faces import BoundingBox, DetectedFace, ImageAnalysis, Landmarks, Prediction
 from ferserve_client.servables import (
     CanaryInfo,
     GateInfo,
@@ -58,7 +58,7 @@ _CANARY_RESULTS = {
 def read_classification(
     response: emotion_pb2.ClassifyFacesResponse,
 ) -> Results[Prediction | FerserveError]:
-    """The predictions of a classification, with the error of a face in its place."""
+    """Read the predictions of a classification, with the error of a face in its place."""
     labels = tuple(response.labels)
     return Results(
         items=tuple(
@@ -73,7 +73,7 @@ def read_classification(
 
 
 def raise_first_error(results: Results[Prediction | FerserveError]) -> Results[Prediction]:
-    """The results, all of which are predictions.
+    """Return the results, all of which are predictions.
 
     Raises:
         FerserveError: That of the first face that has no prediction.
@@ -87,7 +87,7 @@ def raise_first_error(results: Results[Prediction | FerserveError]) -> Results[P
 
 
 def read_analyses(response: emotion_pb2.AnalyzeImagesResponse) -> Results[ImageAnalysis]:
-    """The analyses of pictures, with the error of a picture in its analysis."""
+    """Read the analyses of pictures, with the error of a picture in its analysis."""
     labels = tuple(response.labels)
     servable = read_servable(response.servable)
     return Results(
@@ -105,7 +105,7 @@ def read_analyses(response: emotion_pb2.AnalyzeImagesResponse) -> Results[ImageA
 def read_analysis(
     analysis: emotion_pb2.ImageAnalysis, labels: Sequence[str], servable: Servable | None
 ) -> ImageAnalysis:
-    """What was found in one picture."""
+    """Read the faces of one picture."""
     return ImageAnalysis(
         width=analysis.width,
         height=analysis.height,
@@ -116,7 +116,7 @@ def read_analysis(
 
 
 def read_prediction(prediction: face_pb2.Prediction, labels: Sequence[str]) -> Prediction:
-    """What one face shows.
+    """Read the prediction of one face.
 
     Raises:
         ValueError: Labels and scores do not fit each other: not an answer of a ferserve server.
@@ -125,16 +125,16 @@ def read_prediction(prediction: face_pb2.Prediction, labels: Sequence[str]) -> P
     if not 0 <= prediction.label_index < len(labels):
         raise ValueError(f"label_index {prediction.label_index} is outside {len(labels)} labels")
     emotion = labels[prediction.label_index]
-    return Prediction(emotion=emotion, confidence=scores[emotion], scores=scores)
+    return Prediction(emotion=emotion, confidence=scores[emotion], scores=scores, uncertain=prediction.uncertain)
 
 
 def read_servable(servable: servable_pb2.ServableId) -> Servable | None:
-    """The model and version that answered; None if the message is not set."""
+    """Read the model and version that answered; None if the message is not set."""
     return Servable(servable.name, servable.version) if servable.name else None
 
 
 def read_timing(timing: face_pb2.Timing) -> Timing:
-    """Where the time went."""
+    """Read the times within the server."""
     return Timing(
         total_ms=timing.total_ms,
         decode_ms=timing.decode_ms,
@@ -145,7 +145,7 @@ def read_timing(timing: face_pb2.Timing) -> Timing:
 
 
 def read_model(model: model_service_pb2.Model) -> ModelInfo:
-    """A model and its versions."""
+    """Read a model and its versions."""
     return ModelInfo(
         name=model.name,
         is_default=model.default,
@@ -157,21 +157,46 @@ def read_model(model: model_service_pb2.Model) -> ModelInfo:
     )
 
 
+def read_model_response(response: model_service_pb2.GetModelResponse) -> ModelInfo:
+    """Read the answer to `model_request`."""
+    return read_model(response.model)
+
+
 def read_models(response: model_service_pb2.ListModelsResponse) -> tuple[list[ModelInfo], str]:
-    """The models of one page, and the token of the next: empty after the last."""
+    """Read the models of one page, and the token of the next: empty after the last."""
     return [read_model(model) for model in response.models], response.next_page_token
 
 
 def read_health(response: health_pb2.HealthCheckResponse) -> HealthStatus:
-    """What the server says of a service."""
+    """Read the health of a service."""
     return _HEALTH.get(response.status, HealthStatus.UNKNOWN)
 
 
 def _read_face(face: face_pb2.DetectedFace, labels: Sequence[str]) -> DetectedFace:
-    box = BoundingBox(face.box.left, face.box.top, face.box.width, face.box.height)
-    if face.WhichOneof("outcome") == "failure":
-        return DetectedFace(box=box, error=read_failure(face.failure))
-    return DetectedFace(box=box, prediction=read_prediction(face.prediction, labels))
+    failed = face.WhichOneof("outcome") == "failure"
+    return DetectedFace(
+        box=BoundingBox(face.box.left, face.box.top, face.box.width, face.box.height),
+        prediction=None if failed else read_prediction(face.prediction, labels),
+        error=read_failure(face.failure) if failed else None,
+        score=face.score,
+        landmarks=_read_landmarks(face.landmarks) if face.HasField("landmarks") else None,
+        not_a_face=face.not_a_face,
+        raw=read_prediction(face.raw, labels) if face.HasField("raw") else None,
+        track_id=face.track_id,
+    )
+
+
+def _read_landmarks(landmarks: face_pb2.Landmarks) -> Landmarks:
+    def point(at: face_pb2.Point) -> tuple[float, float]:
+        return at.x, at.y
+
+    return Landmarks(
+        left_eye=point(landmarks.left_eye),
+        right_eye=point(landmarks.right_eye),
+        nose=point(landmarks.nose),
+        left_mouth=point(landmarks.left_mouth),
+        right_mouth=point(landmarks.right_mouth),
+    )
 
 
 def _read_version(version: model_service_pb2.ModelVersion) -> ModelVersionInfo:

@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from ferserve.v1 import failure_pb2
 
 DOMAIN: Final = "ferserve"
-"""Whose reasons these are. A proxy in between may attach an ErrorInfo of its own."""
+"""Domain of the server's reasons. A proxy in between may attach an ErrorInfo of its own."""
 
 _DETAILS_KEY: Final = "grpc-status-details-bin"
 _CODE_OF_NUMBER: Final = {code.value[0]: code for code in grpc.StatusCode}
 
 
 def read_call_error(call: grpc.RpcError) -> FerserveError:
-    """The error of a call that failed as a whole, blocking or asyncio.
+    """Read the error of a call that failed as a whole, blocking or asyncio.
 
     Details that are not there, or damaged, leave an error with code and message alone.
     """
@@ -40,11 +40,12 @@ def read_call_error(call: grpc.RpcError) -> FerserveError:
             info = candidate
         has_retry |= detail.Unpack(retry)
         detail.Unpack(bad_request)
+    message = call.details() or ""
     return error_of(
         ErrorFacts(
             code=call.code(),
-            reason=info.reason,
-            message=call.details() or "",
+            reason=info.reason or _grpc_reason(call.code(), message),
+            message=message,
             metadata=dict(info.metadata),
             field_violations=tuple(
                 FieldViolation(violation.field, violation.description)
@@ -56,10 +57,10 @@ def read_call_error(call: grpc.RpcError) -> FerserveError:
 
 
 def read_stream_error(call: grpc.RpcError, last_sequence_id: int | None) -> FerserveError:
-    """The error of a stream that ended early.
+    """Read the error of a stream that ended early.
 
-    Where to resume after draining is what was received, not what the server says it has answered: a
-    connection that breaks, or a proxy in between, can swallow the last answers.
+    The place to resume after draining is the last answer that was received, not the last that the server says it
+    sent: a connection that breaks, or a proxy in between, can swallow the last answers.
 
     Args:
         call: The call that failed.
@@ -75,7 +76,7 @@ def read_stream_error(call: grpc.RpcError, last_sequence_id: int | None) -> Fers
 
 
 def read_failure(failure: failure_pb2.Failure) -> FerserveError:
-    """The error of one face, picture, frame or batch that failed alone."""
+    """Read the error of one face, picture, frame or batch that failed alone."""
     return error_of(
         ErrorFacts(
             code=_CODE_OF_NUMBER.get(failure.code, grpc.StatusCode.UNKNOWN),
@@ -84,6 +85,12 @@ def read_failure(failure: failure_pb2.Failure) -> FerserveError:
             metadata=dict(failure.metadata),
         )
     )
+
+
+def _grpc_reason(code: grpc.StatusCode, message: str) -> str:
+    # gRPC itself refuses large messages, here before they are sent or in a grpcio server, without details.
+    too_large = code is grpc.StatusCode.RESOURCE_EXHAUSTED and "message larger than max" in message
+    return "MESSAGE_TOO_LARGE" if too_large and not message.startswith("CLIENT: Received") else ""
 
 
 def _read_details(metadata: Iterable[Any]) -> Iterable[Any]:

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final, Literal
 
-from ferserve_client.answers import BatchAnswer, FrameAnswer
+from ferserve.v1 import emotion_service_pb2 as emotion_pb2
+from ferserve_client.answers import BatchAnswer, FrameAnswer, TrackEvent
 from ferserve_client.wire.responses import read_analysis, read_prediction, read_servable, read_timing
 from ferserve_client.wire.status import read_failure
 
 if TYPE_CHECKING:
-    from ferserve.v1 import emotion_service_pb2 as emotion_pb2
+    from collections.abc import Mapping
+
+_EVENTS: Final[Mapping[int, Literal["appeared", "changed", "left"]]] = {
+    emotion_pb2.TRACK_EVENT_TYPE_APPEARED: "appeared",
+    emotion_pb2.TRACK_EVENT_TYPE_CHANGED: "changed",
+    emotion_pb2.TRACK_EVENT_TYPE_LEFT: "left",
+}
 
 
 class FrameAnswerReader:
@@ -19,20 +27,28 @@ class FrameAnswerReader:
         self._labels: tuple[str, ...] = ()
 
     def read(self, response: emotion_pb2.StreamFramesResponse) -> FrameAnswer:
-        """The answer to one frame.
+        """Read the answer to one frame.
 
         Raises:
             ValueError: Labels and scores do not fit each other: not an answer of a ferserve server.
         """
         self._labels = tuple(response.labels) or self._labels
+        answer = FrameAnswer(
+            response.sequence_id,
+            time_s=response.time_s,
+            age_ms=response.age_ms,
+            events=tuple(_read_event(event, self._labels) for event in response.events),
+            tracks_restarted=response.tracks_restarted,
+        )
         match response.WhichOneof("outcome"):
             case "dropped":
-                newer = response.dropped.newer_sequence_id
-                return FrameAnswer(response.sequence_id, newer_sequence_id=newer)
+                return replace(answer, newer_sequence_id=response.dropped.newer_sequence_id)
             case "failure":
-                return FrameAnswer(response.sequence_id, error=read_failure(response.failure))
+                return replace(answer, error=read_failure(response.failure))
+            case "unchanged":
+                return replace(answer, unchanged=True)
         analysis = read_analysis(response.analysis, self._labels, read_servable(response.servable))
-        return FrameAnswer(response.sequence_id, analysis=analysis, timing=read_timing(response.timing))
+        return replace(answer, analysis=analysis, timing=read_timing(response.timing))
 
 
 class BatchAnswerReader:
@@ -42,7 +58,7 @@ class BatchAnswerReader:
         self._labels: tuple[str, ...] = ()
 
     def read(self, response: emotion_pb2.ClassifyStreamResponse) -> BatchAnswer:
-        """The answer to one batch.
+        """Read the answer to one batch.
 
         Raises:
             ValueError: Labels and scores do not fit each other: not an answer of a ferserve server.
@@ -55,3 +71,13 @@ class BatchAnswerReader:
             predictions=tuple(read_prediction(item, self._labels) for item in response.predictions),
             servable=read_servable(response.servable),
         )
+
+
+def _read_event(event: emotion_pb2.TrackEvent, labels: tuple[str, ...]) -> TrackEvent:
+    return TrackEvent(
+        event=_EVENTS.get(event.event, "unknown"),
+        track_id=event.track_id,
+        time_s=event.time_s,
+        duration_s=event.duration_s,
+        prediction=read_prediction(event.prediction, labels) if event.prediction.scores else None,
+    )

@@ -1,4 +1,4 @@
-"""The calls of a channel, by name."""
+"""Names the calls of a channel."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Stubs:
-    """Every call that a client makes: blocking or asyncio, as the channel is.
+    """Holds every call that a client makes: blocking or asyncio, as the channel is.
 
     The generated stubs are typed alike for both, so the callables are `Any` here and typed by the
     functions that make the requests and read the answers.

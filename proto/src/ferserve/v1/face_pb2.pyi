@@ -120,13 +120,10 @@ class BoundingBox(_message.Message):
     def __init__(self, left: _Optional[int] = ..., top: _Optional[int] = ..., width: _Optional[int] = ..., height: _Optional[int] = ...) -> None: ...
 
 class DetectionOptions(_message.Message):
-    __slots__ = ("face_source", "detection_side_pixels", "min_face_pixels", "scale_factor", "min_neighbors", "crop_margin", "detector", "score_threshold", "max_faces", "region", "tiles", "not_a_face_policy", "haar")
+    __slots__ = ("face_source", "detection_side_pixels", "min_face_pixels", "detector", "score_threshold", "max_faces", "region", "tiles", "not_a_face_policy", "haar")
     FACE_SOURCE_FIELD_NUMBER: _ClassVar[int]
     DETECTION_SIDE_PIXELS_FIELD_NUMBER: _ClassVar[int]
     MIN_FACE_PIXELS_FIELD_NUMBER: _ClassVar[int]
-    SCALE_FACTOR_FIELD_NUMBER: _ClassVar[int]
-    MIN_NEIGHBORS_FIELD_NUMBER: _ClassVar[int]
-    CROP_MARGIN_FIELD_NUMBER: _ClassVar[int]
     DETECTOR_FIELD_NUMBER: _ClassVar[int]
     SCORE_THRESHOLD_FIELD_NUMBER: _ClassVar[int]
     MAX_FACES_FIELD_NUMBER: _ClassVar[int]
@@ -137,9 +134,6 @@ class DetectionOptions(_message.Message):
     face_source: FaceSource
     detection_side_pixels: int
     min_face_pixels: int
-    scale_factor: float
-    min_neighbors: int
-    crop_margin: float
     detector: Detector
     score_threshold: float
     max_faces: int
@@ -147,7 +141,7 @@ class DetectionOptions(_message.Message):
     tiles: bool
     not_a_face_policy: NotAFacePolicy
     haar: HaarOptions
-    def __init__(self, face_source: _Optional[_Union[FaceSource, str]] = ..., detection_side_pixels: _Optional[int] = ..., min_face_pixels: _Optional[int] = ..., scale_factor: _Optional[float] = ..., min_neighbors: _Optional[int] = ..., crop_margin: _Optional[float] = ..., detector: _Optional[_Union[Detector, str]] = ..., score_threshold: _Optional[float] = ..., max_faces: _Optional[int] = ..., region: _Optional[_Union[BoundingBox, _Mapping]] = ..., tiles: bool = ..., not_a_face_policy: _Optional[_Union[NotAFacePolicy, str]] = ..., haar: _Optional[_Union[HaarOptions, _Mapping]] = ...) -> None: ...
+    def __init__(self, face_source: _Optional[_Union[FaceSource, str]] = ..., detection_side_pixels: _Optional[int] = ..., min_face_pixels: _Optional[int] = ..., detector: _Optional[_Union[Detector, str]] = ..., score_threshold: _Optional[float] = ..., max_faces: _Optional[int] = ..., region: _Optional[_Union[BoundingBox, _Mapping]] = ..., tiles: bool = ..., not_a_face_policy: _Optional[_Union[NotAFacePolicy, str]] = ..., haar: _Optional[_Union[HaarOptions, _Mapping]] = ...) -> None: ...
 
 class HaarOptions(_message.Message):
     __slots__ = ("scale_factor", "min_neighbors")

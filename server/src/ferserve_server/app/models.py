@@ -37,8 +37,8 @@ from ferserve_server.models.validation import ValidationLimits
 from ferserve_server.models.version_policy import Latest, Policies, parse_policies
 from ferserve_server.runtime.background_tasks import background
 from ferserve_server.scheduler.batcher import Batcher
-from ferserve_server.scheduler.company import few_rows
-from ferserve_server.scheduler.runner import ThreadRunner
+from ferserve_server.scheduler.execution import ThreadRunner
+from ferserve_server.scheduler.fixed_cost import min_concurrent_rows
 from ferserve_server.scheduler.settings import BatcherSettings
 from ferserve_server.telemetry.recorder import CanaryMetrics, InferenceMetrics, InferenceTee, RoutingMetrics
 
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from ferserve_server.domain.servable import Tuning
     from ferserve_server.interop.statistics import Statistics
     from ferserve_server.runtime.clock import MonotonicClock
-    from ferserve_server.scheduler.runner import RunnerListener, RunnerMaker
+    from ferserve_server.scheduler.execution import RunnerListener, RunnerMaker
     from ferserve_server.telemetry.metrics import Metrics
 
 
@@ -123,11 +123,13 @@ def build_manager(
     batcher_settings = _batcher_settings(settings)
 
     def make_batcher(servable: Servable, tuning: Tuning) -> Batcher:
-        few = few_rows(tuning.latency_s)
-        chosen = replace(batcher_settings, bucket_sizes=tuning.bucket_sizes, few_rows=few)
+        chosen = replace(
+            batcher_settings,
+            bucket_sizes=tuning.bucket_sizes,
+            min_concurrent_rows=min_concurrent_rows(tuning.latency_s),
+        )
         make_runner: RunnerMaker = ThreadRunner
         if isinstance(servable, EngineServable):
-            chosen = replace(chosen, inline_s=0.0)  # nothing can run in place
             count_restart = metrics.watch_engine_process(servable.id, servable.engine.resident_bytes)
             make_runner = partial(_engine_runner, servable, count_restart)
         batcher = Batcher(
@@ -199,11 +201,11 @@ def _batcher_settings(settings: Settings) -> BatcherSettings:
     return BatcherSettings(
         bucket_sizes=settings.bucket_sizes,
         max_queue_faces=settings.max_queue_faces,
+        max_queue_faces_per_caller=settings.max_queue_faces_per_caller,
         max_queue_bytes=settings.max_queue_mib * 2**20,
         max_queue_delay_s=settings.max_queue_delay_ms / 1e3,
         bulk_promotion_s=settings.bulk_promotion_ms / 1e3,
         execution_timeout_s=settings.execution_timeout_s,
-        inline_s=settings.inline_ms / 1e3,
         hold_until_queued=settings.hold_until_queued,
     )
 

@@ -19,13 +19,14 @@ from ferserve_server.app.upstream import running_upstream
 from ferserve_server.app.workers import running_workers
 from ferserve_server.grpc.control_server import listening_control
 from ferserve_server.interop.statistics import Statistics
-from ferserve_server.runtime.addresses import ListenError, ReservedPort, bound, port_of
+from ferserve_server.runtime.addresses import ListenError, ReservedPort, bound, port_of, sibling_address
 from ferserve_server.runtime.background_tasks import background
 from ferserve_server.runtime.clock import MonotonicClock
+from ferserve_server.runtime.connection_limits import ConnectionLimiter, connection_budget, raise_descriptor_limit
 from ferserve_server.runtime.garbage_collection import freeze_startup_objects
-from ferserve_server.services.control import TokenFileError
+from ferserve_server.services.control import ControlExposedError, TokenFileError, check_exposure
 from ferserve_server.telemetry.aggregation import MergedRegistry
-from ferserve_server.telemetry.exposition import MetricsAddressError, MetricsServer
+from ferserve_server.telemetry.exposition import MetricsServer
 from ferserve_server.telemetry.metrics import Metrics
 from ferserve_server.transport.express.accepting import accepting
 from ferserve_server.upstream.channel import UpstreamFilesError
@@ -44,8 +45,15 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-START_ERRORS: Final = (ListenError, MetricsAddressError, TokenFileError, UpstreamFilesError)
+START_ERRORS: Final = (ControlExposedError, ListenError, TokenFileError, UpstreamFilesError)
 """What keeps a server from starting; their texts say what to change."""
+
+
+MAX_METRICS_CONNECTIONS: Final = 64
+"""Maximum number of connections to /metrics, because each has a thread while it is open."""
+
+MAX_METRICS_CONNECTIONS_PER_ADDRESS: Final = 16
+"""Maximum number of connections to /metrics from one address."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +89,7 @@ def run(settings: Settings, loader: Loader | None) -> int:
         The exit code: 0 if everything that was taken was answered, 1 if the drain ran out of time.
 
     Raises:
-        ListenError, MetricsAddressError, TokenFileError, UpstreamFilesError: See `START_ERRORS`.
+        ControlExposedError, ListenError, TokenFileError, UpstreamFilesError: See `START_ERRORS`.
     """
     return uvloop.run(_serve(settings, loader))
 
@@ -107,6 +115,9 @@ async def running_server(settings: Settings, loader: Loader | None) -> AsyncIter
         settings: The settings.
         loader: Loads versions; None if the models run in a model tier, which the settings then name.
     """
+    settings = settings.model_copy(update=_addresses(settings))
+    check_exposure(settings)
+    descriptor_limit = raise_descriptor_limit()
     clock = MonotonicClock()
     metrics = Metrics()
     metrics.build_info.labels(__version__).set(1)
@@ -132,7 +143,7 @@ async def running_server(settings: Settings, loader: Loader | None) -> AsyncIter
         vision = build_vision(settings, metrics)
         stack.callback(vision.close)
         service = build_service(settings, BroadcastingModels(models, told), vision, statistics, metrics, clock)
-        metrics_port = _listen_metrics(settings, merged, stack)
+        metrics_port = _listen_metrics(settings, merged, metrics, stack)
         stack.push_async_callback(close_models, manager)
         await service.health.report(ready=False)
         # Stacks of their own, so that a drain can close them, and side by side.
@@ -141,7 +152,7 @@ async def running_server(settings: Settings, loader: Loader | None) -> AsyncIter
         if settings.processes == 1:
             port = await main.enter_async_context(service.listening(settings, clock.now))
         others = await stack.enter_async_context(contextlib.AsyncExitStack())
-        http_port = await _listen_http(settings, service, clock, others)
+        http_port = await _listen_http(settings, service, models, metrics, clock, descriptor_limit, others)
         control_port = await others.enter_async_context(
             listening_control(
                 settings.control_listen,
@@ -154,7 +165,7 @@ async def running_server(settings: Settings, loader: Loader | None) -> AsyncIter
         stack.enter_context(background(follow_health(models, service.health, changed)))
         if settings.processes > 1:
             chosen, own, sockets, port = await _bind_for_several(settings, service, clock, main)
-            running = running_workers(chosen, own, models, vision, statistics, metrics, merged)
+            running = running_workers(chosen, own, models, statistics, metrics, merged)
             fronts, place = await stack.enter_async_context(running)
             on_change()  # a control call may have come while they started
             # After them, since connections that come before stay here.
@@ -163,9 +174,15 @@ async def running_server(settings: Settings, loader: Loader | None) -> AsyncIter
             "listening",
             port=port,
             address=settings.listen,
-            control_port=control_port,
             http_port=http_port,
+            http_address=settings.http_listen,
+            page=_page_url(settings, http_port),
             metrics_port=metrics_port,
+            metrics_address=settings.metrics_listen,
+            control_port=control_port,
+            control_address=settings.control_listen,
+            control_on_main=settings.control_on_main,
+            tls=settings.tls_cert_file is not None,
             processes=settings.processes,
             upstream=settings.upstream,
             version=__version__,
@@ -202,35 +219,88 @@ async def _bind_for_several(
     return settings, own, sockets, port_of(sockets)
 
 
-def _listen_metrics(settings: Settings, registry: MergedRegistry, stack: contextlib.AsyncExitStack) -> int | None:
+def _addresses(settings: Settings) -> dict[str, str]:
+    """Completes the addresses that follow the host of `listen`."""
+    addresses = {"http_listen": settings.http_listen, "metrics_listen": settings.metrics_listen}
+    sibling_address(settings.listen, settings.listen, "--listen")
+    return {
+        name: sibling_address(address, settings.listen, f"--{name.replace('_', '-')}")
+        for name, address in addresses.items()
+        if address != "off"
+    }
+
+
+def _page_url(settings: Settings, http_port: int | None) -> str | None:
+    """Writes the URL of the page for people at this machine, or None if there is no page."""
+    if http_port is None or not settings.page:
+        return None
+    return f"{'https' if settings.tls_cert_file else 'http'}://localhost:{http_port}/"
+
+
+def _listen_metrics(
+    settings: Settings, registry: MergedRegistry, metrics: Metrics, stack: contextlib.AsyncExitStack
+) -> int | None:
     """Serves /metrics, if the settings ask for it, until the stack is left; returns the port."""
     if settings.metrics_listen == "off":
         return None
-    return stack.enter_context(MetricsServer(registry, settings.metrics_listen)).port
+    limiter = ConnectionLimiter(MAX_METRICS_CONNECTIONS, MAX_METRICS_CONNECTIONS_PER_ADDRESS)
+    metrics.watch_connections("metrics", lambda: limiter.open_count, lambda: limiter.rejected_count)
+    if settings.metrics_listen.startswith("unix:"):
+        raise ListenError(
+            f"cannot listen on {settings.metrics_listen!r}: metrics need HOST:PORT; "
+            "choose another with --metrics-listen"
+        )
+    sockets = stack.enter_context(bound(settings.metrics_listen, "--metrics-listen"))
+    return stack.enter_context(MetricsServer(registry, sockets, limiter)).port
 
 
 async def _listen_http(
-    settings: Settings, service: Service, clock: MonotonicClock, stack: contextlib.AsyncExitStack
+    settings: Settings,
+    service: Service,
+    models: Models,
+    metrics: Metrics,
+    clock: MonotonicClock,
+    descriptor_limit: int,
+    stack: contextlib.AsyncExitStack,
 ) -> int | None:
-    """Answers JSON over HTTP, if the settings ask for it, until the stack is left; returns the port."""
+    """Serves HTTP, if the settings ask for it, until the stack is left; returns the port."""
     if settings.http_listen == "off":
         return None
-    # Here, because who turns it off shall not pay 7 MiB and 0.5 s for the library.
-    from ferserve_server.http.server import build_http, listening_http  # noqa: PLC0415
+    # Here, because servers without it need not spend 7 MiB and 0.5 s on the library.
+    from ferserve_server.http.listener import listening_http  # noqa: PLC0415
+    from ferserve_server.http.origins import OriginPolicy  # noqa: PLC0415
+    from ferserve_server.http.server import HttpOptions, build_http  # noqa: PLC0415
 
     application = build_http(
         service.calls,
         service.analyze,
+        service.emotion,
+        models,
         service.interop.open_inference,
         service.interop.repository,
         service.health,
-        default_model="" if settings.upstream else settings.default_model,
         limits=service.limits,
-        body_timeout_s=settings.http_body_timeout_s,
-        detection=settings.detection,
+        options=HttpOptions(
+            default_model="" if settings.upstream else settings.default_model,
+            body_timeout_s=settings.http_body_timeout_s,
+            detection=settings.detection,
+            origins=OriginPolicy(settings.http_origins),
+            page=settings.page,
+        ),
         clock=clock,
     )
-    return await stack.enter_async_context(listening_http(application, settings.http_listen, service.tls))
+    budget = connection_budget(settings.max_http_connections, descriptor_limit)
+    limiter = ConnectionLimiter(budget, settings.max_http_connections_per_address)
+    metrics.watch_connections("http", lambda: limiter.open_count, lambda: limiter.rejected_count)
+    context = None if service.tls is None else service.tls.context()
+    listening = listening_http(
+        application,
+        settings.http_listen,
+        context,
+        limiter,
+        max_header_bytes=settings.max_metadata_bytes,
+    )
+    return await stack.enter_async_context(listening)
 
 
 async def _drain(

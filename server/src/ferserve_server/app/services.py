@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ferserve_server.backends.processor import cpu_count
+from ferserve_server.domain.face import DetectorName
 from ferserve_server.grpc.grpcio_server import TlsFiles, listening_grpc, new_server, register_services
 from ferserve_server.interop.services import build_interop, compat_names
 from ferserve_server.pipeline.analyze_images import AnalyzeImages
 from ferserve_server.pipeline.classify_faces import ClassifyFaces
-from ferserve_server.pipeline.stream_frames import StreamLimits
+from ferserve_server.pipeline.stream_frames import StreamFrames, StreamLimits
 from ferserve_server.runtime.addresses import bound, port_of
 from ferserve_server.services.calls import Calls
 from ferserve_server.services.control import build_control
@@ -19,11 +20,13 @@ from ferserve_server.services.emotion import EmotionServicer
 from ferserve_server.services.health import HealthReporter
 from ferserve_server.services.limits import RequestLimits
 from ferserve_server.services.models import ModelServicer
-from ferserve_server.telemetry.recorder import CallMetrics, VisionMetrics
+from ferserve_server.telemetry.recorder import CallMetrics, StreamMetrics, VisionMetrics
 from ferserve_server.transport.express.accepting import accepting
 from ferserve_server.transport.express.connections import Connections, open_connections
 from ferserve_server.transport.express.door import Door
 from ferserve_server.transport.express.method_table import MethodTable
+from ferserve_server.vision.limits import VisionLimits
+from ferserve_server.vision.picture_reader import installed_detectors
 from ferserve_server.vision.pool import VisionPool
 
 if TYPE_CHECKING:
@@ -49,6 +52,8 @@ class Service:
         limits: Bounds of a request.
         health: What health checks are told.
         analyze: Finds and scores the faces of pictures.
+        emotion: EmotionService.
+        stream_frames: Answers the frames of streams.
         own_models: ModelService for the address of control calls.
         interop: The interfaces of other servers.
         tls: For TLS, or None.
@@ -58,10 +63,11 @@ class Service:
     limits: RequestLimits
     health: HealthReporter
     analyze: AnalyzeImages
+    emotion: EmotionServicer
+    stream_frames: StreamFrames
     own_models: ModelServicer
     interop: Interop
     tls: TlsFiles | None
-    _emotion: EmotionServicer
     _models: ModelServicer
 
     @contextlib.asynccontextmanager
@@ -100,7 +106,7 @@ class Service:
         """
         others = MethodTable()
         self._register(others, settings)
-        door = Door(self.calls, self._emotion, self.health, others)
+        door = Door(self.calls, self.emotion, self.health, others)
         age_s = settings.max_connection_age_s
         async with open_connections(door, self.limits, self.tls, now, max_connection_age_s=age_s) as connections:
             yield connections
@@ -108,7 +114,7 @@ class Service:
     def _register(self, server: grpc.aio.Server | MethodTable, settings: Settings) -> None:
         register_services(
             server,
-            self._emotion,
+            self.emotion,
             self._models,
             self.health,
             self.interop.handlers,
@@ -140,13 +146,16 @@ def build_service(
     calls = Calls(limits, call_metrics, clock)
     classify = ClassifyFaces(models.acquire, vision)
     analyze = AnalyzeImages(models.acquire, vision)
+    stream_limits = StreamLimits(settings.max_unanswered_messages, settings.max_running_frames)
+    stream_frames = StreamFrames(models.acquire, vision, stream_limits, clock, StreamMetrics(metrics))
     emotion = EmotionServicer(
         calls,
         classify,
         analyze,
+        stream_frames,
         limits=limits,
-        stream_limits=StreamLimits(settings.max_unanswered_messages, settings.max_running_frames),
         detection=settings.detection,
+        tracking=settings.tracking,
         observer=call_metrics,
         clock=clock,
     )
@@ -168,21 +177,28 @@ def build_service(
         limits,
         HealthReporter(compat_names(settings)),
         analyze,
+        emotion,
+        stream_frames,
         ModelServicer(calls, models.models, models.model, own_control),
         interop,
         TlsFiles.named(settings.tls_cert_file, settings.tls_key_file, settings.tls_client_ca_file),
-        emotion,
         ModelServicer(calls, models.models, models.model, control),
     )
 
 
 def build_vision(settings: Settings, metrics: Metrics) -> VisionPool:
-    """Starts the threads that read pictures; whoever asks for them closes them."""
+    """Starts the threads that read pictures; the caller closes them."""
     return VisionPool(
         thread_count=settings.vision_threads or cpu_count(),
-        max_image_pixels=settings.max_image_pixels,
-        max_faces_per_image=settings.max_faces_per_image,
-        max_queue_images=settings.max_queue_images,
+        limits=VisionLimits(
+            max_image_pixels=settings.max_image_pixels,
+            max_faces_per_image=settings.max_faces_per_image,
+            max_queue_images=settings.max_queue_images,
+            max_queue_bytes=settings.max_queue_image_mib * 2**20,
+            max_decode_bytes=settings.max_decode_mib * 2**20,
+            max_decode_s=settings.max_decode_s,
+        ),
+        detectors=installed_detectors(DetectorName(settings.detector)),
         observer=VisionMetrics(metrics),
     )
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ferserve_server.domain.upstream import ModelTier, TierAnswer
     from ferserve_server.interop.statistics import Statistics
     from ferserve_server.runtime.clock import MonotonicClock
-    from ferserve_server.scheduler.runner import RunnerListener
+    from ferserve_server.scheduler.execution import RunnerListener
     from ferserve_server.telemetry.metrics import Metrics
     from ferserve_server.upstream.leases import ScorerKey
 
@@ -172,12 +172,12 @@ def _batcher_settings(settings: Settings) -> BatcherSettings:
     return BatcherSettings(
         bucket_sizes=(settings.upstream_batch_faces,),
         max_queue_faces=settings.max_queue_faces,
+        max_queue_faces_per_caller=settings.max_queue_faces_per_caller,
         max_queue_bytes=settings.max_queue_mib * 2**20,
         max_queue_delay_s=settings.max_queue_delay_ms / 1e3,
         bulk_promotion_s=settings.bulk_promotion_ms / 1e3,
         # The runner gives up first.
         execution_timeout_s=2 * settings.execution_timeout_s,
-        inline_s=0.0,
         hold_until_queued=settings.hold_until_queued,
     )
 

@@ -12,6 +12,7 @@ from ferserve_server.runtime.addresses import ListenError
 from ferserve_server.workers.connection_passing import share_of_owner, worker_for_next
 from ferserve_server.workers.process import WorkerPlan, WorkerStartError
 from ferserve_server.workers.supervisor import WorkerSupervisor
+from ferserve_vision.crop import to_model_inputs
 
 if TYPE_CHECKING:
     import socket
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
     from ferserve_server.config.settings import Settings
     from ferserve_server.domain.models import Models
-    from ferserve_server.domain.ports import Vision
     from ferserve_server.interop.statistics import Statistics
     from ferserve_server.telemetry.aggregation import MergedRegistry
     from ferserve_server.telemetry.metrics import Metrics
@@ -34,7 +34,6 @@ async def running_workers(
     settings: Settings,
     own: Intake | None,
     models: Models,
-    vision: Vision,
     statistics: Statistics,
     metrics: Metrics,
     merged: MergedRegistry,
@@ -45,7 +44,6 @@ async def running_workers(
         settings: The settings; with `own` None, each worker process listens at `listen` itself.
         own: Serves the connections of this process.
         models: The models.
-        vision: Resizes faces.
         statistics: The counts of the service.
         metrics: The metrics of this process.
         merged: Those of all.
@@ -73,7 +71,7 @@ async def running_workers(
         settings_of_one_worker(settings).model_dump(mode="json"),
         settings.max_queue_mib * 2**20,
         models.acquire,
-        vision.resize,
+        to_model_inputs,
         place,
     )
 
@@ -123,5 +121,7 @@ def settings_of_one_worker(settings: Settings) -> Settings:
         update={
             "vision_threads": min(threads, max(1, 2 * threads // count)),
             "max_queue_images": max(settings.max_images_per_request, settings.max_queue_images // count),
+            "max_queue_image_mib": max(1, settings.max_queue_image_mib // count),
+            "max_decode_mib": max(16, settings.max_decode_mib // count),
         }
     )

@@ -35,6 +35,19 @@ def fake_scores(crops: CropBatch, label_count: int) -> Scores:
     return scores
 
 
+def fake_answer(crops: CropBatch, description: ModelDescription) -> Scores:
+    """Scores crops as an engine does: `fake_scores`, and 1.0 for crops of one grey level as no face.
+
+    Returns:
+        float32 [N, `description.score_column_count`].
+    """
+    scores = fake_scores(crops, len(description.labels))
+    if not description.not_a_face_output:
+        return scores
+    levels = crops.reshape(len(crops), -1)
+    return np.column_stack([scores, (levels.max(axis=1) == levels.min(axis=1)).astype(np.float32)])
+
+
 class FakeServable:
     """Implements `domain.ports.Servable` without a model.
 
@@ -69,7 +82,7 @@ class FakeServable:
         self._before_predict(crops)
         if self._batch_s:
             time.sleep(self._batch_s)
-        return fake_scores(crops, len(self.description.labels))
+        return fake_answer(crops, self.description)
 
     def with_precision(self, precision: Precision) -> FakeServable:
         """Computes nothing, so in no other precision either."""

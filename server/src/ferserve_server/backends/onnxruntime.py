@@ -5,7 +5,14 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from ferserve_server.backends.sessions import Session, TensorSpec, check_signature, precision_unsupported
+from ferserve_server.backends.sessions import (
+    Session,
+    TensorSpec,
+    check_signature,
+    join_outputs,
+    output_names_of,
+    precision_unsupported,
+)
 from ferserve_server.domain.servable import Precision
 
 if TYPE_CHECKING:
@@ -30,6 +37,8 @@ def read_model(
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3  # errors
 
+    output_names = output_names_of(description)
+
     def open_session(precision: Precision) -> Session:
         if precision is Precision.BFLOAT16:
             raise precision_unsupported("ONNX Runtime computes no bfloat16 on this processor.")
@@ -37,8 +46,7 @@ def read_model(
         check_signature(_specs(inference.get_inputs()), _specs(inference.get_outputs()), description)
 
         def run(crops: CropBatch) -> Scores:
-            scores: Scores = inference.run([description.output], {description.input.name: crops})[0]
-            return scores
+            return join_outputs(inference.run(output_names, {description.input.name: crops}))
 
         return Session(run)
 

@@ -6,7 +6,14 @@ import importlib
 from typing import TYPE_CHECKING, Any, Final
 
 from ferserve_server.backends.processor import multiplies_bfloat16, read_cpuinfo
-from ferserve_server.backends.sessions import Session, TensorSpec, check_signature, precision_unsupported
+from ferserve_server.backends.sessions import (
+    Session,
+    TensorSpec,
+    check_signature,
+    join_outputs,
+    output_names_of,
+    precision_unsupported,
+)
 from ferserve_server.domain.servable import Precision
 
 if TYPE_CHECKING:
@@ -33,7 +40,8 @@ def read_model(
     whole = core.read_model(content)
     check_signature(_specs(whole.inputs), _specs(whole.outputs), description)
     # What else it gives, such as the logits, is not computed.
-    model = openvino.Model([whole.output(description.output)], whole.get_parameters())
+    model = openvino.Model([whole.output(name) for name in output_names_of(description)], whole.get_parameters())
+    output_count = len(output_names_of(description))
     options = {
         "NUM_STREAMS": 1,
         "INFERENCE_NUM_THREADS": intra_op_thread_count,
@@ -46,17 +54,19 @@ def read_model(
             raise precision_unsupported("The processor has neither avx512_bf16 nor amx_bf16.")
         # Said for float32 too: on processors with AMX the default is bfloat16.
         own = options | {"INFERENCE_PRECISION_HINT": _PRECISIONS[precision]}
-        return _session_of(openvino, core.compile_model(model, _DEVICE, own).create_infer_request())
+        return _session_of(openvino, core.compile_model(model, _DEVICE, own).create_infer_request(), output_count)
 
     return open_session
 
 
-def _session_of(openvino: Any, request: Any) -> Session:  # noqa: ANN401 - untyped
+def _session_of(openvino: Any, request: Any, output_count: int) -> Session:  # noqa: ANN401 - untyped
     def run(crops: CropBatch) -> Scores:
         # It would take no array that may not be written; those are the bytes of a lone caller's message.
         request.set_input_tensor(openvino.Tensor(crops, shared_memory=crops.flags.writeable))
         request.infer()
         # A copy: the next batch is written in the same place.
+        if output_count > 1:
+            return join_outputs([request.get_output_tensor(index).data for index in range(output_count)])
         scores: Scores = request.get_output_tensor(0).data.copy()
         return scores
 

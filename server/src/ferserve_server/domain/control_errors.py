@@ -55,3 +55,16 @@ class ControlUnauthenticatedError(FerserveError):
             "Control calls need the metadata 'authorization: Bearer TOKEN' with the token of the server's setting "
             "control_token_file."
         )
+
+
+class OriginNotAllowedError(FerserveError):
+    """A request of a web page that another server sent to the browser."""
+
+    reason = "ORIGIN_NOT_ALLOWED"
+
+    def __init__(self, origin: str) -> None:
+        super().__init__(
+            f"Pages from {origin[:80]!r} may not use this. To let them, name their origin in the setting "
+            "http_origins, such as https://faces.example.com.",
+            {"origin": origin[:80]},
+        )

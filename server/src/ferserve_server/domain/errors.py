@@ -7,7 +7,7 @@
     spec    --acquire--> lease              ModelNotFoundError, VersionNotFoundError, AliasNotFoundError,
                                             ModelNotReadyError, VersionNotReadyError
     crops   --admit--> queue                QueueFullError, DeadlineUnmeetableError, DrainingError
-    queue   --cut--> batch                  DeadlineExpiredError
+    queue   --dispatch--> batch             DeadlineExpiredError, DeadlineUnmeetableError, QueueFullError
     batch   --execute--> scores             InferenceFailedError, EngineStalledError, EngineLostError
     version --load--> servable              ModelRejectedError
     version --unload--> nothing             VersionInUseError
@@ -40,9 +40,13 @@ class FerserveError(Exception):
         metadata: The changing parts of the message, by name.
         field: Path of the request field at fault, or "".
         retry_after_s: When to try again, in seconds, or None if waiting alone does not help.
+        retry_safe: True if no model has run on the request and sending it again may help; False if a model has,
+            and may have failed because of it, so that sending it again may do the same harm again; None if
+            neither is said, because trying again is of no use.
     """
 
     reason: ClassVar[str] = "INTERNAL"
+    retry_safe: bool | None = None
 
     def __init__(
         self,
@@ -138,6 +142,7 @@ class VersionNotReadyError(FerserveError):
     """An alias names a version that does not answer."""
 
     reason = "VERSION_NOT_READY"
+    retry_safe = True
 
     def __init__(self, name: str, version: int, alias: str) -> None:
         super().__init__(
@@ -175,6 +180,7 @@ class ModelNotReadyError(FerserveError):
     """The model is known, but none of its versions answers yet."""
 
     reason = "MODEL_NOT_READY"
+    retry_safe = True
 
     def __init__(self, name: str) -> None:
         super().__init__(
@@ -188,6 +194,7 @@ class QueueFullError(FerserveError):
     """The queue is at its limit; the request was not taken."""
 
     reason = "QUEUE_FULL"
+    retry_safe = True
 
     def __init__(self, *, what: str, queued: int, limit: int, setting: str, retry_after_s: float) -> None:
         super().__init__(
@@ -227,6 +234,7 @@ class DrainingError(FerserveError):
     """
 
     reason = "DRAINING"
+    retry_safe = True
 
     def __init__(self, *, last_sequence_id: int | None = None) -> None:
         super().__init__(
@@ -246,25 +254,40 @@ class InferenceFailedError(FerserveError):
 
 
 class EngineStalledError(FerserveError):
-    """The engine did not return in time and was restarted."""
+    """The engine did not return in time and was restarted. The request may be what it stalled on."""
 
     reason = "ENGINE_STALLED"
+    retry_safe = False
 
     def __init__(self, timeout_s: float) -> None:
         super().__init__(
-            f"The engine gave no answer within {timeout_s:g} s and was restarted. Try again.",
+            f"The engine gave no answer to this request within {timeout_s:g} s and was restarted. "
+            "Do not send it again unless you know that it is not at fault.",
             {"timeout_s": timeout_s},
-            retry_after_s=1.0,
         )
 
 
 class EngineLostError(FerserveError):
-    """The process that runs the model ended, as by a crash or for want of memory, and is being restarted."""
+    """The process that runs the model ended, as by a crash or for want of memory, and is being restarted.
+
+    Attributes:
+        executed: Whether it ended with rows of this request, any of which may be the cause.
+    """
 
     reason = "ENGINE_LOST"
+    executed: bool = True
 
-    def __init__(self) -> None:
-        super().__init__("The engine's process ended and is being restarted. Try again.", retry_after_s=1.0)
+    def __init__(self, *, executed: bool) -> None:
+        if executed:
+            text = (
+                "ended while it ran this request, and is being restarted. "
+                "Do not send the request again unless you know that it is not at fault."
+            )
+        else:
+            text = "ended and is being restarted; it did not have this request. Try again."
+        super().__init__(f"The engine's process {text}", retry_after_s=None if executed else 1.0)
+        self.executed = executed
+        self.retry_safe = not executed
 
 
 class UnsupportedError(FerserveError):

@@ -2,11 +2,14 @@
 
 Faces as the models take them.
 
-How to look for faces.
+Options of a search for faces.
 """
 
-from dataclasses import dataclass
-from typing import Final
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +27,11 @@ CropBatch = npt.NDArray[np.uint8]
 """Faces in the model's input form: uint8 [N, H, W, 1], grey levels 0-255, N >= 1."""
 
 Scores = npt.NDArray[np.float32]
-"""Calibrated probabilities: float32 [N, K]; each row sums to 1; columns follow the model's labels."""
+"""Calibrated probabilities: float32 [N, K]; each row sums to 1; columns follow the model's labels.
+
+Between an engine and the pipeline there is one column more where the version tells what is no face
+(`ModelDescription.score_column_count`); `pipeline.decisions` takes it off.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,22 +49,91 @@ class BoundingBox:
         return self.width * self.height
 
 
+class Point(NamedTuple):
+    """A point in the pixels of the picture as shown; it may lie outside."""
+
+    x: float
+    y: float
+
+
+class Landmarks(NamedTuple):
+    """Five points of a face. Left and right are the viewer's."""
+
+    left_eye: Point
+    right_eye: Point
+    nose: Point
+    left_mouth: Point
+    right_mouth: Point
+
+
+@dataclass(frozen=True, slots=True)
+class FaceLocation:
+    """A face that was found.
+
+    Attributes:
+        box: Rectangle around the face, inside the picture.
+        score: Confidence of the detector, 0.0 to 1.0; 1.0 for whole pictures, 0.0 from detectors that give none.
+        landmarks: Eyes, nose and mouth, or None from detectors that give none.
+    """
+
+    box: BoundingBox
+    score: float = 1.0
+    landmarks: Landmarks | None = None
+
+
+class DetectorName(Enum):
+    """Face detectors; the values are their names in settings and JSON."""
+
+    YUNET = "yunet"
+    HAAR = "haar"
+
+
+class NotAFacePolicy(Enum):
+    """Treatment of boxes whose crop the model takes for something other than a face."""
+
+    DROP = "drop"
+    MARK = "mark"
+    IGNORE = "ignore"
+
+
+@dataclass(frozen=True, slots=True)
+class HaarOptions:
+    """Options of the Haar cascade alone.
+
+    Attributes:
+        scale_factor: Step between the searched sizes, 1.05-2.0; smaller ones search a picture for seconds.
+        min_neighbors: Overlapping hits that make a face, 1-100.
+    """
+
+    scale_factor: float = 1.1
+    min_neighbors: int = 5
+
+
 @dataclass(frozen=True, slots=True)
 class DetectionOptions:
-    """How to look for the faces of a picture.
+    """Options of a search for the faces of a picture.
 
     Attributes:
         whole_image: The picture is one face; nothing is searched.
-        detection_side_pixels: The search runs on a copy with at most this longer side, 64 or more.
-        min_face_pixels: Smallest face to look for in that copy, 16-4096.
-        scale_factor: Step between the searched sizes, 1.05-2.0; smaller ones search a picture for seconds.
-        min_neighbors: Overlapping hits that make a face, 1-100.
-        crop_margin: Border added around a box before it is classified, as a share of its side, 0.0-1.0.
+        detector: The detector; None takes the server's.
+        detection_side_pixels: The search runs on a copy with at most this longer side, 64 or more; 0 takes the
+            detector's default.
+        min_face_pixels: Smallest face to look for in that copy, 16-4096; 0 takes the detector's default.
+        score_threshold: Lowest detector score of a face, above 0.0 to 1.0.
+        max_faces: Largest number of faces that are returned; 0 takes the server's limit.
+        region: Only this part of the picture is searched; None searches all of it.
+        tiles: Overlapping tiles at full resolution are searched as well.
+        not_a_face_policy: Treatment of boxes that the model takes for no face.
+        haar: Options of the Haar cascade.
     """
 
     whole_image: bool = False
-    detection_side_pixels: int = 640
-    min_face_pixels: int = 40
-    scale_factor: float = 1.1
-    min_neighbors: int = 5
-    crop_margin: float = 0.0
+    detector: DetectorName | None = None
+    detection_side_pixels: int = 0
+    min_face_pixels: int = 0
+    score_threshold: float = 0.8
+    max_faces: int = 0
+    region: BoundingBox | None = None
+    tiles: bool = False
+    not_a_face_policy: NotAFacePolicy = NotAFacePolicy.DROP
+    haar: HaarOptions = field(default_factory=HaarOptions)

@@ -6,12 +6,21 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from ferserve_server.domain.caller import UNKNOWN_CALLER, CallerId
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from ferserve_server.domain.canary import ShadowStatistics, Verdict
-    from ferserve_server.domain.face import BoundingBox, CropBatch, DetectionOptions, FaceCrop, Scores
+    from ferserve_server.domain.face import (
+        BoundingBox,
+        CropBatch,
+        DetectionOptions,
+        FaceCrop,
+        FaceLocation,
+        Scores,
+    )
     from ferserve_server.domain.prediction import ScoredFaces
     from ferserve_server.domain.servable import ModelDescription, Precision, ServableId, ServableState
 
@@ -119,7 +128,12 @@ class ScoresFaces(Protocol):
     """Scores faces, grouping those of all callers. Event loop only."""
 
     async def score(
-        self, crops: CropBatch, *, deadline: float | None = None, priority: Priority = Priority.INTERACTIVE
+        self,
+        crops: CropBatch,
+        *,
+        deadline: float | None = None,
+        priority: Priority = Priority.INTERACTIVE,
+        caller: CallerId = UNKNOWN_CALLER,
     ) -> ScoredFaces:
         """Scores the faces of one request. Cancelling takes those not yet running out of the queue.
 
@@ -127,9 +141,10 @@ class ScoresFaces(Protocol):
             crops: uint8 [N, H, W, 1], N >= 1.
             deadline: When the answer must be there, on the clock of the scorer, in seconds.
             priority: How urgent it is beside others.
+            caller: Whose request it is; the queue is shared fairly between callers.
 
         Raises:
-            QueueFullError: Too much waits already.
+            QueueFullError: Too much waits already, or others need the room that this caller has taken.
             DeadlineUnmeetableError: The deadline cannot be met any more.
             DeadlineExpiredError: It passed in the queue.
             EngineStalledError: The engine hung.
@@ -154,50 +169,83 @@ class FaceScorer(ScoresFaces, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class FoundFaces:
-    """The faces of one picture, largest first: `crops[i]` (uint8 [H, W]) is what `boxes[i]` holds."""
+    """The faces of one picture, largest first: `crops[i]` (uint8 [48, 48]) is the face at `locations[i]`."""
 
     width: int
     height: int
-    boxes: tuple[BoundingBox, ...]
+    locations: tuple[FaceLocation, ...]
     crops: tuple[FaceCrop, ...]
     omitted_face_count: int
     decode_s: float
     detect_s: float
 
+    @property
+    def boxes(self) -> tuple[BoundingBox, ...]:
+        """Boxes of `locations`."""
+        return tuple(location.box for location in self.locations)
+
 
 class Vision(Protocol):
     """Reads pictures, off the event loop."""
 
-    async def find_faces(self, image: bytes, options: DetectionOptions) -> FoundFaces:
+    async def find_faces(
+        self,
+        image: bytes,
+        options: DetectionOptions,
+        *,
+        deadline: float | None = None,
+        priority: Priority = Priority.INTERACTIVE,
+        caller: CallerId = UNKNOWN_CALLER,
+    ) -> FoundFaces:
         """Decodes a picture and finds its faces.
+
+        Args:
+            image: JPEG, PNG or WebP.
+            options: How to look for faces.
+            deadline: When the answer must be there, on the server's clock, in seconds, or None.
+            priority: How urgent it is beside other pictures.
+            caller: Whose picture it is; the queue is shared fairly between callers.
 
         Raises:
             ImageFormatError: Not a JPEG, PNG or WebP.
             ImageUnreadableError: Broken or incomplete.
             LimitExceededError: More pixels than `max_image_pixels`; found before decoding.
             QueueFullError: Too many pictures wait already.
+            DeadlineExpiredError: The deadline passed before a thread was free.
+            DeadlineUnmeetableError: It would pass before the picture is read.
         """
 
-    async def read_crops(self, images: Sequence[bytes]) -> list[FaceCrop | Exception]:
+    async def read_crops(
+        self,
+        images: Sequence[bytes],
+        *,
+        deadline: float | None = None,
+        priority: Priority = Priority.INTERACTIVE,
+        caller: CallerId = UNKNOWN_CALLER,
+    ) -> list[FaceCrop | Exception]:
         """Decodes pictures that are face crops already, each to uint8 [48, 48] or to its error.
 
         Raises:
             QueueFullError: Too many pictures wait already.
         """
 
-    def resize(self, crops: CropBatch) -> CropBatch:
-        """Resizes raw crops, uint8 [N, H, W, 1], to uint8 [N, 48, 48, 1]."""
+    async def resize(self, crops: CropBatch) -> CropBatch:
+        """Resizes raw crops, uint8 [N, H, W, 1], to uint8 [N, 48, 48, 1].
+
+        Raises:
+            QueueFullError: Too many pictures wait already.
+        """
 
 
-class CutReason(Enum):
-    """Why a batch was cut when it was."""
+class DispatchReason(Enum):
+    """Why a batch was dispatched when it was."""
 
     FULL = "full"
     EXECUTOR_IDLE = "executor_idle"
     DELAY = "delay"
-    ALONE = "alone"
     DRAIN = "drain"
     BISECT = "bisect"
+    QUARANTINE = "quarantine"
 
 
 class ExecutedBatch(NamedTuple):
@@ -205,7 +253,7 @@ class ExecutedBatch(NamedTuple):
 
     Attributes:
         servable: The version that scored it.
-        cut_reason: Why it was cut.
+        dispatch_reason: Why it was dispatched then.
         padded_count: Rows that were executed, padding included.
         oldest_queue_s: Wait of its oldest face, in seconds.
         inference_s: How long it ran, in seconds.
@@ -213,7 +261,7 @@ class ExecutedBatch(NamedTuple):
     """
 
     servable: ServableId
-    cut_reason: CutReason
+    dispatch_reason: DispatchReason
     padded_count: int
     oldest_queue_s: float
     inference_s: float
@@ -280,4 +328,4 @@ class CallObserver(Protocol):
         """It ended with a status code's name; `seconds` is None for streams."""
 
     def stream_answered(self, method: str, outcome: str) -> None:
-        """A message of a stream was answered: `result`, `dropped` or `failed`."""
+        """A message of a stream was answered: `result`, `unchanged`, `dropped` or `failed`."""

@@ -5,8 +5,11 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
 from ferserve_server.domain.errors import FerserveError
-from ferserve_server.domain.face import BoundingBox, Scores
+from ferserve_server.domain.face import BoundingBox, FaceLocation, Scores
 from ferserve_server.domain.servable import ServableId
 
 _NO_FAILURES: Final[Mapping[int, FerserveError]] = MappingProxyType({})
@@ -21,6 +24,8 @@ class ScoredFaces(NamedTuple):
         queue_s: Longest wait of a row for its batch, in seconds.
         inference_s: Longest run of a batch that held a row, in seconds.
         servable: The version that scored, where the scorer leaves the choice to another server; else None.
+        uncertain_threshold: A face whose highest score lies below it is uncertain.
+        not_a_face: Whether a crop shows no face, bool [N]; None where the version does not tell.
     """
 
     scores: Scores
@@ -28,6 +33,14 @@ class ScoredFaces(NamedTuple):
     queue_s: float = 0.0
     inference_s: float = 0.0
     servable: ServableId | None = None
+    uncertain_threshold: float = 0.5
+    not_a_face: npt.NDArray[np.bool_] | None = None
+
+    @property
+    def uncertain(self) -> npt.NDArray[np.bool_]:
+        """Whether the label of a face is a guess, bool [N]."""
+        uncertain: npt.NDArray[np.bool_] = self.scores.max(axis=1, initial=0.0) < self.uncertain_threshold
+        return uncertain
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +60,8 @@ class ImageAnalysis:
     Attributes:
         width: Width of the picture as shown, in pixels.
         height: Height of the picture as shown, in pixels.
-        boxes: Where the faces are.
-        faces: Scores of the faces, row i for `boxes[i]`.
+        locations: Places of the faces, with the detector's scores and landmarks.
+        faces: Scores of the faces, row i for `locations[i]`.
         omitted_face_count: Faces found beyond the limit and not classified.
         decode_s: Time to decode the picture, in seconds.
         detect_s: Time to find its faces, in seconds.
@@ -56,11 +69,16 @@ class ImageAnalysis:
 
     width: int
     height: int
-    boxes: tuple[BoundingBox, ...]
+    locations: tuple[FaceLocation, ...]
     faces: ScoredFaces
     omitted_face_count: int
     decode_s: float
     detect_s: float
+
+    @property
+    def boxes(self) -> tuple[BoundingBox, ...]:
+        """Boxes of `locations`."""
+        return tuple(location.box for location in self.locations)
 
 
 @dataclass(frozen=True, slots=True)

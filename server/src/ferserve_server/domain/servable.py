@@ -81,6 +81,10 @@ class ModelDescription:
         parameter_count: Number of weights, 0 if not known.
         metrics: What was measured of it when it was made, by name.
         precision: What it was published in, float32 or int8.
+        uncertain_threshold: A face whose highest probability lies below it is uncertain, 0.0 to 1.0.
+        not_a_face_output: Name of the output with the probability that a crop shows no face; "" where the version
+            has none, or its manifest states no threshold for it.
+        not_a_face_threshold: A crop whose probability reaches it shows no face, above 0.0 to 1.0.
     """
 
     labels: tuple[str, ...]
@@ -90,6 +94,14 @@ class ModelDescription:
     parameter_count: int = 0
     metrics: Mapping[str, float] = field(default_factory=dict)
     precision: Precision = Precision.FLOAT32
+    uncertain_threshold: float = 0.5
+    not_a_face_output: str = ""
+    not_a_face_threshold: float = 0.5
+
+    @property
+    def score_column_count(self) -> int:
+        """Columns that an engine returns: one per label, and one more for `not_a_face_output`."""
+        return len(self.labels) + bool(self.not_a_face_output)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,12 +15,15 @@ class UpstreamUnavailableError(FerserveError):
 
     reason = "UPSTREAM_UNAVAILABLE"
 
-    def __init__(self, why: str = "no server of it can be reached, or none is ready") -> None:
+    def __init__(
+        self, why: str = "no server of it can be reached, or none is ready", *, retry_safe: bool = True
+    ) -> None:
         super().__init__(
-            f"The model tier behind this server does not answer: {why}. Try again.",
+            f"The model tier behind this server does not answer: {why}.{' Try again.' if retry_safe else ''}",
             {"why": why},
-            retry_after_s=1.0,
+            retry_after_s=1.0 if retry_safe else None,
         )
+        self.retry_safe = retry_safe
 
 
 class VersionChangedError(FerserveError):
@@ -31,6 +34,7 @@ class VersionChangedError(FerserveError):
     """
 
     reason = "VERSION_CHANGED"
+    retry_safe = True
     servable: ServableId | None = None
 
     def __init__(self, servable: ServableId) -> None:

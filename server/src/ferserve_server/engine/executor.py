@@ -18,7 +18,7 @@ from ferserve_server.domain.errors import EngineLostError
 from ferserve_server.engine.messages import BatchKind, BatchMessage, EngineRaisedError, pack, unpack
 from ferserve_server.ipc.channel import ChannelClosedError
 from ferserve_server.ipc.shared_memory import FreeSlots
-from ferserve_server.scheduler.gathering import BatchOutcome, bucket_for, copy_rows, leave_out_unwanted
+from ferserve_server.scheduler.assembly import BatchOutcome, bucket_for, copy_rows, drop_cancelled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ferserve_server.engine.loader import EngineServable
     from ferserve_server.engine.process import EngineProcess
     from ferserve_server.scheduler.entry import Batch
-    from ferserve_server.scheduler.runner import RunnerListener
+    from ferserve_server.scheduler.execution import RunnerListener
 
 
 _STEADY_S: Final = 60.0
@@ -77,7 +77,7 @@ class _Sent(NamedTuple):
 
 
 class EngineExecutor:
-    """Implements `batching.runner.Runner` on an engine process; event loop only, but for `join`.
+    """Implements `batching.execution.Runner` on an engine process; event loop only, but for `join`.
 
     Rows are copied once, into the memory that both sides share. The engine takes batches in the order in which
     they were sent, so it is known which of them run; when it is lost these fail, those behind them are sent again
@@ -129,13 +129,17 @@ class EngineExecutor:
         self._engine.enter_service(servable.handle, bucket_sizes)
         process = self._engine.process
         if process is None:
-            raise EngineLostError  # it was closed: nobody else takes a process away
+            raise EngineLostError(executed=False)  # it was closed: nobody else takes a process away
         self._listen_to(process)
 
     def submit(self, batch: Batch) -> None:
         """Sends a batch, or keeps it until there is room or an engine."""
         self._waiting.append(batch)
         self._send_waiting()
+
+    def poll(self) -> None:
+        """Takes the answers that are there by now."""
+        self._read_answers()
 
     def replace_stalled(self) -> None:
         """Kills the engine: a thread of it that hangs cannot be stopped otherwise."""
@@ -165,10 +169,10 @@ class EngineExecutor:
                 return
             batch, now = self._waiting.popleft(), self._clock.now()
             outcome = BatchOutcome(batch)
-            row_count = leave_out_unwanted(outcome, now)
+            row_count = drop_cancelled(outcome, now)
             if row_count == 0:
                 self._free.give_back(free)
-                self._loop.call_soon(self._listener.came_back, outcome)
+                self._loop.call_soon(self._listener.on_batch_done, outcome)
                 continue
             slot = self._first_slot + free
             copy_rows(batch, self._faces[slot])
@@ -206,7 +210,7 @@ class EngineExecutor:
         if len(self._sent) >= self.thread_count:
             self._mark_running()
         self._send_waiting()
-        self._listener.came_back(outcome)
+        self._listener.on_batch_done(outcome)
         self._end_if_done()
 
     def _mark_running(self) -> None:
@@ -245,11 +249,11 @@ class EngineExecutor:
         if not self._closing:
             self._reviving = self._loop.create_task(self._revive(process, delay_s))
         for outcome in running:
-            outcome.error = EngineLostError()
-            self._listener.came_back(outcome)
+            outcome.error = EngineLostError(executed=True)
+            self._listener.on_batch_done(outcome)
         if self.failing or self._closing:
             self._fail(self._take_waiting())
-        self._listener.changed()
+        self._listener.on_runner_change()
         self._end_if_done()
 
     async def _revive(self, process: EngineProcess, delay_s: float) -> None:
@@ -265,7 +269,7 @@ class EngineExecutor:
                 log.exception("engine not restarted", servable=servable, next_try_in_s=delay_s)
                 self.failing = True
                 self._fail(self._take_waiting())
-                self._listener.changed()
+                self._listener.on_runner_change()
             else:
                 break
         self._reviving = None
@@ -275,7 +279,7 @@ class EngineExecutor:
         self._on_restart()
         log.info("engine restarted", servable=servable, pid=process.pid)
         self._send_waiting()
-        self._listener.changed()
+        self._listener.on_runner_change()
 
     def _take_waiting(self) -> list[Batch]:
         waiting = list(self._waiting)
@@ -285,8 +289,8 @@ class EngineExecutor:
     def _fail(self, batches: list[Batch]) -> None:
         for batch in batches:
             outcome = BatchOutcome(batch)
-            outcome.error = EngineLostError()
-            self._loop.call_soon(self._listener.came_back, outcome)
+            outcome.error = EngineLostError(executed=False)
+            self._loop.call_soon(self._listener.on_batch_done, outcome)
 
     def _end_if_done(self) -> None:
         if not self._closing or self._sent or self._waiting or self._ending:

@@ -124,7 +124,7 @@ class Engine:
 
     def scores(self, slot: int) -> npt.NDArray[np.float32]:
         """Where the scores of a slot come, float32 [largest_batch, K]."""
-        return self._block.scores(slot, (self.largest_batch, len(self.version.description.labels)))
+        return self._block.scores(slot, (self.largest_batch, self.version.description.score_column_count))
 
     def predict(self, handle: int, crops: CropBatch) -> Scores:
         """Scores faces, uint8 [N, H, W, 1], apart from the batches of callers. Blocking."""
@@ -211,10 +211,10 @@ class Engine:
         self._block.close()
 
     def _layout(self) -> SlotLayout:
-        spec, labels = self.version.description.input, self.version.description.labels
+        spec, column_count = self.version.description.input, self.version.description.score_column_count
         face_bytes = self.largest_batch * spec.height * spec.width
         # Beside those that run: a batch ahead, one to be written, and `predict`'s own.
-        return SlotLayout(self.executor_count + 3, face_bytes, self.largest_batch * len(labels) * 4)
+        return SlotLayout(self.executor_count + 3, face_bytes, self.largest_batch * column_count * 4)
 
     def _load(self, process: EngineProcess, *, gives_way: bool) -> Fields:
         version = self.version
@@ -260,7 +260,7 @@ class Engine:
                 if not self.serving:
                     raise self._lost_on_trial(error) from error
                 process = self._next_after(process)
-        raise EngineLostError
+        raise EngineLostError(executed=False)
 
     def _next_after(self, lost: EngineProcess) -> EngineProcess | None:
         with self._changed:

@@ -104,7 +104,7 @@ class Worker:
         rows, spec = fields["largest_batch"], description.input
         slots = range(block.layout.slot_count)
         self._faces = [block.faces(slot, (rows, spec.height, spec.width, 1)) for slot in slots]
-        self._scores = [block.scores(slot, (rows, len(description.labels))) for slot in slots]
+        self._scores = [block.scores(slot, (rows, description.score_column_count)) for slot in slots]
         block.close()  # the arrays keep the memory
         self._main_thread.do(lambda: self._start_executors(fields["executor_count"]))
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-from ferserve.v1 import model_service_pb2_grpc
 from ferserve_server.grpc.grpcio_server import listening_grpc, new_server
 
 if TYPE_CHECKING:
@@ -44,7 +43,6 @@ async def listening_control(
         yield None
         return
     server = new_server(limits)
-    model_service_pb2_grpc.add_ModelServiceServicer_to_server(models, server)  # type: ignore[no-untyped-call]  # generated
-    server.add_generic_rpc_handlers(tuple(compat))
+    server.add_generic_rpc_handlers((models.handlers(), *compat))
     async with listening_grpc(server, address, tls, "--control-listen") as port:
         yield port

@@ -11,9 +11,8 @@ import grpc
 from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
-from ferserve.v1 import model_service_pb2_grpc
 from ferserve_server.interop.messages import GenericHandler, ReflectedPools
-from ferserve_server.runtime.addresses import ListenError, claimed, host_and_port, is_unix
+from ferserve_server.runtime.addresses import ListenError, claimed, is_unix, parse_address
 from ferserve_server.services.health import EMOTION_SERVICE, MODEL_SERVICE
 
 if TYPE_CHECKING:
@@ -99,8 +98,7 @@ def register_services(
         compat: Services of other servers' interfaces.
         with_reflection: Whether to tell callers of the services and their messages.
     """
-    server.add_generic_rpc_handlers((emotion.handlers(),))
-    model_service_pb2_grpc.add_ModelServiceServicer_to_server(models, server)  # type: ignore[no-untyped-call]  # generated
+    server.add_generic_rpc_handlers((emotion.handlers(), models.handlers()))
     health_pb2_grpc.add_HealthServicer_to_server(health_reporter.servicer, server)  # type: ignore[arg-type]  # it asks for no more
     server.add_generic_rpc_handlers(tuple(compat))
     if with_reflection:
@@ -156,16 +154,17 @@ async def listening_grpc(
 
 def _bind(server: grpc.aio.Server, address: str, tls: TlsFiles | None, flag: str) -> int | None:
     try:
-        if not is_unix(address):
-            host_and_port(address)  # gRPC takes the last 16 bits of whatever number there is
+        target = str(parse_address(address))  # gRPC takes the last 16 bits of whatever number there is
+    except ValueError as error:
+        raise ListenError(f"cannot listen on {address!r}: {error}; choose another with {flag}") from error
+    try:
         if tls is None:
-            port = server.add_insecure_port(address)
+            port = server.add_insecure_port(target)
         else:
-            port = server.add_secure_port(address, tls.credentials())
-    except (RuntimeError, ValueError) as error:
+            port = server.add_secure_port(target, tls.credentials())
+    except RuntimeError as error:
         raise ListenError(
-            f"cannot listen on {address!r}: it is taken, or neither HOST:PORT nor unix:PATH; "
-            f"choose another with {flag}"
+            f"cannot listen on {address!r}: it is taken, or no address of this machine; choose another with {flag}"
         ) from error
     if port == 0:
         raise ListenError(f"cannot listen on {address!r}; choose another with {flag}")

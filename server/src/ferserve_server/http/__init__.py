@@ -1,1 +1,1 @@
-"""Serves REST and pages over HTTP."""
+"""HTTP interface: JSON documents, the WebSocket frame stream and the page."""

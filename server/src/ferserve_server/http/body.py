@@ -1,13 +1,18 @@
-"""Reads the body of a request, and no more of it than the limits allow."""
+"""Reads the body of a request, and no more of it than the limits allow.
+
+Bodies may be compressed. The library's own decompression is off: it has no bound on the ratio, and runs on the
+event loop.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from aiohttp import BodyPartReader, MultipartReader, web
+from aiohttp import BodyPartReader, MultipartReader, StreamReader, web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from ferserve_server.domain.errors import InvalidRequestError
@@ -21,6 +26,16 @@ _CHUNK_BYTES: Final = 256 * 1024
 
 _PICTURE_TYPES: Final = ("image/", "application/octet-stream", "application/x-www-form-urlencoded")
 """The last is what `curl --data-binary` says of any file, unless it is told otherwise."""
+
+
+_ENCODINGS: Final = {"gzip": zlib.MAX_WBITS | 16, "x-gzip": zlib.MAX_WBITS | 16, "deflate": zlib.MAX_WBITS}
+"""Window bits of the content encodings that are taken."""
+
+_MAX_RATIO: Final = 100
+"""Maximum ratio of a body's length to its compressed length. JSON has 3 to 20, pictures 1, zeros 1,000."""
+
+_RATIO_FREE_BYTES: Final = 1024 * 1024
+"""Bodies up to this length may have any ratio."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +56,7 @@ class BodyReader:
 
     Args of the constructor:
         limits: Bounds of a request.
-        timeout_s: A body must arrive within this many seconds: who sends slower holds memory, and a drain, up.
+        timeout_s: A body must arrive within this many seconds; a slower one would hold memory and a drain up.
     """
 
     def __init__(self, limits: RequestLimits, timeout_s: float) -> None:
@@ -53,23 +68,32 @@ class BodyReader:
 
         Raises:
             LimitExceededError: MESSAGE_TOO_LARGE, as soon as it is known.
-            InvalidRequestError: BODY_INVALID or BODY_TOO_SLOW.
+            InvalidRequestError: CONTENT_ENCODING_UNSUPPORTED, BODY_INVALID or BODY_TOO_SLOW.
         """
+        encoding = _encoding_of(request)
         async with self._reading(request):
-            return await _read_all(request, self._limits)
+            body = await _read_all(request, self._limits)
+            return await _decompress(body, encoding, self._limits) if encoding else body
 
     async def pictures(self, request: web.Request) -> Upload:
         """Reads the picture that the body is, or the files of a form.
 
         Raises:
             LimitExceededError: MESSAGE_TOO_LARGE or TOO_MANY_IMAGES, as soon as it is known.
-            InvalidRequestError: CONTENT_TYPE_UNSUPPORTED, IMAGES_REQUIRED, FORM_FIELD_UNKNOWN, BODY_INVALID or
-                BODY_TOO_SLOW.
+            InvalidRequestError: CONTENT_TYPE_UNSUPPORTED, CONTENT_ENCODING_UNSUPPORTED, IMAGES_REQUIRED,
+                FORM_FIELD_UNKNOWN, BODY_INVALID or BODY_TOO_SLOW.
         """
         kind = request.content_type.lower()  # "application/octet-stream" if none is given
+        encoding = _encoding_of(request)
         async with self._reading(request):
             if kind == "multipart/form-data":
-                return await _read_form(request, self._limits)
+                content = request.content
+                if encoding:
+                    body = await _decompress(await _read_all(request, self._limits), encoding, self._limits)
+                    content = StreamReader(request.protocol, limit=_CHUNK_BYTES)
+                    content.feed_data(body)
+                    content.feed_eof()
+                return await _read_form(request, content, self._limits)
             if not kind.startswith(_PICTURE_TYPES):
                 raise InvalidRequestError(
                     "CONTENT_TYPE_UNSUPPORTED",
@@ -78,6 +102,8 @@ class BodyReader:
                     field="",
                 )
             body = await _read_all(request, self._limits)
+            if encoding:
+                body = await _decompress(body, encoding, self._limits)
             self._limits.check_image_count(1 if body else 0)
             return Upload([body], None)
 
@@ -94,7 +120,14 @@ class BodyReader:
                 field="",
             ) from None
         # What the library raises of bodies that are not what their headers say.
-        except (ValueError, AssertionError, RuntimeError, HttpProcessingError, web.RequestPayloadError) as error:
+        except (
+            ValueError,
+            AssertionError,
+            RuntimeError,
+            zlib.error,
+            HttpProcessingError,
+            web.RequestPayloadError,
+        ) as error:
             raise InvalidRequestError(
                 "BODY_INVALID", "The body is not what its headers say: it cannot be taken apart.", field=""
             ) from error
@@ -108,10 +141,70 @@ async def _read_all(request: web.Request, limits: RequestLimits) -> bytes:
     return b"".join(chunks)
 
 
-async def _read_form(request: web.Request, limits: RequestLimits) -> Upload:
+def decompress(body: bytes, encoding: str, limits: RequestLimits) -> bytes:
+    """Decompresses a body. Pure; releases the interpreter's lock.
+
+    Args:
+        body: The compressed body.
+        encoding: A key of `_ENCODINGS`.
+        limits: Bounds of a request.
+
+    Raises:
+        InvalidRequestError: MESSAGE_TOO_LARGE or COMPRESSION_RATIO_TOO_HIGH, before more than the limit is made.
+        zlib.error: It is damaged.
+        ValueError: It is cut short, or followed by other bytes.
+    """
+    most = min(limits.max_message_bytes, max(_RATIO_FREE_BYTES, len(body) * _MAX_RATIO))
+    try:
+        found, rest, complete = _inflate(body, _ENCODINGS[encoding], most + 1)
+    except zlib.error:
+        if encoding != "deflate":
+            raise
+        found, rest, complete = _inflate(body, -zlib.MAX_WBITS, most + 1)  # as some clients send it
+    if len(found) > most:
+        limits.check_message(len(found))
+        raise InvalidRequestError(
+            "COMPRESSION_RATIO_TOO_HIGH",
+            f"The body has more than {_MAX_RATIO} bytes for each compressed byte. Send it without compression.",
+            field="",
+            limit=_MAX_RATIO,
+        )
+    if not complete or rest:
+        raise ValueError("the compressed body is cut short, or more than one")
+    return found
+
+
+def _inflate(body: bytes, window_bits: int, most: int) -> tuple[bytes, bytes, bool]:
+    inflater = zlib.decompressobj(window_bits)
+    return inflater.decompress(body, most), inflater.unused_data, inflater.eof
+
+
+def _encoding_of(request: web.Request) -> str:
+    """Reads the content encoding, "" for none.
+
+    Raises:
+        InvalidRequestError: CONTENT_ENCODING_UNSUPPORTED.
+    """
+    encoding = request.headers.get("Content-Encoding", "").strip().lower()
+    if encoding in {"", "identity"}:
+        return ""
+    if encoding not in _ENCODINGS:
+        raise InvalidRequestError(
+            "CONTENT_ENCODING_UNSUPPORTED",
+            f"Content-Encoding: {encoding[:40]!r} is not understood. Use gzip or deflate, or none.",
+            field="",
+        )
+    return encoding
+
+
+async def _decompress(body: bytes, encoding: str, limits: RequestLimits) -> bytes:
+    return await asyncio.to_thread(decompress, body, encoding, limits) if body else body
+
+
+async def _read_form(request: web.Request, content: StreamReader, limits: RequestLimits) -> Upload:
     images: list[bytes] = []
     names: list[str] = []
-    form = MultipartReader(request.headers, request.content)
+    form = MultipartReader(request.headers, content)
     while (part := await form.next()) is not None:
         name = part.name if isinstance(part, BodyPartReader) else None
         if not isinstance(part, BodyPartReader) or not _is_file(part):
@@ -121,7 +214,7 @@ async def _read_form(request: web.Request, limits: RequestLimits) -> Upload:
                 field=(name or "")[:40],
             )
         limits.check_image_count(len(images) + 1)
-        images.append(await _read_part(part, request, limits))
+        images.append(await _read_part(part, content, limits))
         names.append((part.filename or name or "")[:255])
     limits.check_image_count(len(images))
     return Upload(images, names)
@@ -132,9 +225,9 @@ def _is_file(part: BodyPartReader) -> bool:
     return part.filename is not None or kind.startswith(("image/", "application/octet-stream"))
 
 
-async def _read_part(part: BodyPartReader, request: web.Request, limits: RequestLimits) -> bytes:
+async def _read_part(part: BodyPartReader, content: StreamReader, limits: RequestLimits) -> bytes:
     chunks: list[bytes] = []
     while chunk := await part.read_chunk(_CHUNK_BYTES):
         chunks.append(chunk)
-        limits.check_message(request.content.total_bytes)
+        limits.check_message(content.total_bytes)
     return b"".join(chunks)

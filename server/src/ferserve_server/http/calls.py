@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
+from ferserve_server.domain.caller import UNKNOWN_CALLER, CallerId
 from ferserve_server.domain.errors import DeadlineExpiredError, FerserveError
 from ferserve_server.http.responses import error_reply
+from ferserve_server.services.callers import caller_of_transport
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -67,6 +69,11 @@ async def send_reply(request: web.Request, reply: Reply, *, last: bool = False) 
         await response.prepare(request)
         await response.write_eof()
     return response
+
+
+def caller_of_request(request: web.Request) -> CallerId:
+    """Identifies the caller of a request."""
+    return UNKNOWN_CALLER if request.transport is None else caller_of_transport(request.transport)
 
 
 @contextlib.asynccontextmanager

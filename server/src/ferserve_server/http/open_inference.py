@@ -7,16 +7,18 @@ The REST form of the Open Inference Protocol's calls that load and unload.
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import TYPE_CHECKING
 
 from aiohttp import web
 
 from ferserve_server.domain.errors import InvalidRequestError
-from ferserve_server.http.calls import answered_within
+from ferserve_server.http.calls import answered_within, caller_of_request
 from ferserve_server.http.infer_codec import (
     HEADER_LENGTH,
     LONGEST_JSON_BYTES,
+    SHORT_JSON_BYTES,
     as_document,
     infer_reply,
     parse_infer,
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from ferserve_server.http.body import BodyReader
     from ferserve_server.http.calls import HttpCalls
     from ferserve_server.http.health import HealthRoutes
+    from ferserve_server.http.origins import OriginPolicy
     from ferserve_server.http.responses import Reply
     from ferserve_server.interop.open_inference.handlers import OpenInference
     from ferserve_server.interop.open_inference.service import RepositoryControl
@@ -72,9 +75,13 @@ class OpenInferenceRoutes:
         timeout_s = parse_timeout(parse_options(request.query.items(), (TIMEOUT,)))
         async with answered_within(timeout_s):
             body = await self._bodies.whole(request)
-            message = parse_infer(body, request.headers.get(HEADER_LENGTH), *_model(request))
+            header_length = request.headers.get(HEADER_LENGTH)
+            if len(body) <= SHORT_JSON_BYTES:
+                message = parse_infer(body, header_length, *_model(request))
+            else:
+                message = await asyncio.to_thread(parse_infer, body, header_length, *_model(request))
             deadline = None if timeout_s is None else started_at + timeout_s
-            return infer_reply(message, await self._answers.infer(message, deadline))
+            return infer_reply(message, await self._answers.infer(message, deadline, caller_of_request(request)))
 
     async def _server(self, request: web.Request) -> Reply:
         del request
@@ -107,10 +114,13 @@ def _model(request: web.Request) -> tuple[str, str]:
 class RepositoryRoutes:
     """Answers below /v2/repository/models. Event loop only."""
 
-    def __init__(self, calls: HttpCalls, repository: RepositoryControl, bodies: BodyReader) -> None:
+    def __init__(
+        self, calls: HttpCalls, repository: RepositoryControl, bodies: BodyReader, origins: OriginPolicy
+    ) -> None:
         self._calls = calls
         self._repository = repository
         self._bodies = bodies
+        self._origins = origins
 
     def routes(self) -> list[web.RouteDef]:
         """The paths, in the form that the server takes."""
@@ -121,14 +131,34 @@ class RepositoryRoutes:
         ]
 
     async def _load(self, request: web.Request) -> Reply:
+        self._check(request)
         version = parse_version_body(await self._bodies.whole(request))
         await self._repository.load(request.headers.items(), request.match_info["model"], version)
         return json_reply({})
 
     async def _unload(self, request: web.Request) -> Reply:
+        self._check(request)
         version = parse_version_body(await self._bodies.whole(request))
         await self._repository.unload(request.headers.items(), request.match_info["model"], version)
         return json_reply({})
+
+    def _check(self, request: web.Request) -> None:
+        """Refuses requests that a page of another origin could have a browser send.
+
+        Raises:
+            OriginNotAllowedError: See `OriginPolicy`.
+            InvalidRequestError: CONTENT_TYPE_UNSUPPORTED. Clients that are no browsers may leave the type out, as
+                Triton's do.
+        """
+        self._origins.check_host(request.headers)
+        self._origins.check_origin(request.headers)
+        is_page = "Origin" in request.headers or "Sec-Fetch-Site" in request.headers
+        if request.content_type != "application/json" and ("Content-Type" in request.headers or is_page):
+            raise InvalidRequestError(
+                "CONTENT_TYPE_UNSUPPORTED",
+                "Control calls are sent with Content-Type: application/json.",
+                field="",
+            )
 
 
 def parse_version_body(body: bytes) -> int | None:

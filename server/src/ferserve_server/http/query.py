@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from ferserve.v1 import face_pb2, servable_pb2
 from ferserve_server.domain.errors import InvalidRequestError
+from ferserve_server.domain.names import is_alias
 from ferserve_server.domain.ports import Priority
-from ferserve_server.models.aliases import is_alias
 from ferserve_server.services.codec import messages
 
 if TYPE_CHECKING:
@@ -21,19 +21,27 @@ if TYPE_CHECKING:
 Value = TypeVar("Value")
 
 TIMEOUT: Final = "timeout_ms"
-_WHOLE_NUMBERS: Final = ("detection_side_pixels", "min_face_pixels", "min_neighbors")
-_NUMBERS: Final = ("scale_factor", "crop_margin")
-_CHOICES: Final = ("model", "version", "priority", "detect")
-ANALYZE_OPTIONS: Final = (*_CHOICES, *_WHOLE_NUMBERS, *_NUMBERS, TIMEOUT)
-"""What POST /v1/analyze takes."""
+_WHOLE_NUMBERS: Final = ("detection_side_pixels", "min_face_pixels", "max_faces")
+_NUMBERS: Final = ("score_threshold",)
+_HAAR: Final = ("scale_factor", "min_neighbors")
+_CHOICES: Final = ("model", "version", "priority", "detect", "detector", "tiles", "not_a_face_policy", "region")
+ANALYZE_OPTIONS: Final = (*_CHOICES, *_WHOLE_NUMBERS, *_NUMBERS, *_HAAR, TIMEOUT)
+"""Options of POST /v1/analyze."""
 
 _PRIORITIES: Final = {"interactive": Priority.INTERACTIVE, "bulk": Priority.BULK}
 _FACE_SOURCES: Final = {"true": face_pb2.FACE_SOURCE_DETECT, "false": face_pb2.FACE_SOURCE_WHOLE_IMAGE}
+_DETECTORS: Final = {"yunet": face_pb2.DETECTOR_YUNET, "haar": face_pb2.DETECTOR_HAAR}
+_NOT_A_FACE_POLICIES: Final = {
+    "drop": face_pb2.NOT_A_FACE_POLICY_DROP,
+    "mark": face_pb2.NOT_A_FACE_POLICY_MARK,
+    "ignore": face_pb2.NOT_A_FACE_POLICY_IGNORE,
+}
+_FLAGS: Final = {"true": True, "false": False}
 
 
 @dataclass(frozen=True, slots=True)
 class AnalyzeOptions:
-    """How pictures are to be analysed."""
+    """Options of an analysis of pictures."""
 
     spec: ModelSpec
     priority: Priority
@@ -90,8 +98,19 @@ def parse_analyze(options: Mapping[str, str], defaults: DetectionOptions, limits
     elif "version" in options:
         spec.version = _whole_number(options, "version")
     detection = face_pb2.DetectionOptions(
-        face_source=_choice(options, "detect", _FACE_SOURCES, face_pb2.FACE_SOURCE_DETECT)
+        face_source=_choice(options, "detect", _FACE_SOURCES, face_pb2.FACE_SOURCE_DETECT),
+        detector=_choice(options, "detector", _DETECTORS, face_pb2.DETECTOR_UNSPECIFIED),
+        tiles=_choice(options, "tiles", _FLAGS, default=False),
+        not_a_face_policy=_choice(
+            options, "not_a_face_policy", _NOT_A_FACE_POLICIES, face_pb2.NOT_A_FACE_POLICY_UNSPECIFIED
+        ),
     )
+    if "region" in options:
+        detection.region.CopyFrom(_region(options["region"]))
+    if "scale_factor" in options:
+        detection.haar.scale_factor = _number(options, "scale_factor")
+    if "min_neighbors" in options:
+        detection.haar.min_neighbors = _whole_number(options, "min_neighbors")
     for name in options:
         if name in _WHOLE_NUMBERS:
             setattr(detection, name, _whole_number(options, name))
@@ -115,6 +134,15 @@ def _choice(options: Mapping[str, str], name: str, values: Mapping[str, Value], 
         return values[options[name]]
     except KeyError:
         raise _out_of_range(name, options[name], " or ".join(values)) from None
+
+
+def _region(text: str) -> face_pb2.BoundingBox:
+    """Reads `left,top,width,height`, in pixels."""
+    parts = text.split(",")
+    if len(parts) != 4 or not all(part.isascii() and part.isdecimal() and len(part) <= 9 for part in parts):
+        raise _out_of_range("region", text, "left,top,width,height as whole numbers of pixels")
+    left, top, width, height = map(int, parts)
+    return face_pb2.BoundingBox(left=left, top=top, width=width, height=height)
 
 
 def _whole_number(options: Mapping[str, str], name: str) -> int:

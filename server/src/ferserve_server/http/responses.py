@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 import grpc
 
 from ferserve_server.domain.errors import InvalidRequestError
-from ferserve_server.services.status import code_of
+from ferserve_server.services.status import code_of, metadata_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,7 +43,12 @@ REASON_STATUS: Final = {
     "BODY_TOO_SLOW": 408,
     "MESSAGE_TOO_LARGE": 413,
     "JSON_TOO_LARGE": 413,
+    "JSON_TOO_MANY_PARTS": 413,
+    "COMPRESSION_RATIO_TOO_HIGH": 413,
     "CONTENT_TYPE_UNSUPPORTED": 415,
+    "CONTENT_ENCODING_UNSUPPORTED": 415,
+    "EXPECTATION_FAILED": 417,
+    "UPGRADE_REQUIRED": 426,
     "METADATA_TOO_LARGE": 431,
 }
 """Reasons for which HTTP has a word of its own, where gRPC has INVALID_ARGUMENT alone (RFC 9110, RFC 6585)."""
@@ -55,7 +60,12 @@ def http_status(error: FerserveError) -> int:
 
 
 def error_headers(error: FerserveError) -> dict[str, str]:
-    """The headers of an error: Retry-After where waiting helps, in whole seconds, 1 or more (RFC 9110, 10.2.3)."""
+    """Chooses the headers of an error: Retry-After where waiting helps, in whole seconds (RFC 9110, 10.2.3).
+
+    Accept-Encoding tells what is taken where a content encoding is not (RFC 9110, 15.5.16).
+    """
+    if error.reason == "CONTENT_ENCODING_UNSUPPORTED":
+        return {"Accept-Encoding": "gzip, deflate"}
     if error.retry_after_s is None:
         return {}
     return {"Retry-After": str(max(1, math.ceil(error.retry_after_s)))}
@@ -67,7 +77,7 @@ def format_error(error: FerserveError) -> dict[str, object]:
         "error": error.message,
         "reason": error.reason,
         "status": code_of(error).name,
-        "metadata": error.metadata,
+        "metadata": metadata_of(error),
     }
     if error.field:
         document["field"] = error.field
@@ -80,7 +90,8 @@ def no_such_path(path: str) -> InvalidRequestError:
     """The error of a path that nothing answers."""
     return InvalidRequestError(
         "PATH_NOT_FOUND",
-        f"There is nothing at {path[:80]!r}. Use POST /v1/analyze, GET /healthz, GET /readyz or GET /v2.",
+        f"There is nothing at {path[:80]!r}. Use GET / (the page), POST /v1/analyze, GET /v1/models, "
+        "GET /v1/stream, GET /healthz, GET /readyz or GET /v2.",
         field="",
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
+from ferserve_server.domain.caller import UNKNOWN_CALLER, CallerId
 from ferserve_server.domain.ports import Priority
 from ferserve_server.interop.pictures import in_rows
 
@@ -33,12 +34,14 @@ class Question:
         deadline: When the answer must be there, on the server's clock, in seconds, or None.
         priority: How urgent it is.
         detect: Whether faces are to be looked for in the pictures.
+        caller: Whose request it is.
     """
 
     faces: CropBatch | list[bytes]
     deadline: float | None = None
     priority: Priority = Priority.INTERACTIVE
     detect: bool = False
+    caller: CallerId = UNKNOWN_CALLER
 
 
 class WholeTensors:
@@ -114,15 +117,21 @@ class WholeTensors:
         return response
 
     async def _ask(self, question: Question, spec: ModelSpec) -> Classification:
-        deadline, priority = question.deadline, question.priority
+        deadline, priority, caller = question.deadline, question.priority, question.caller
         if question.detect and isinstance(question.faces, list):
             return in_rows(
-                await self._analyze(question.faces, spec, self._detection, deadline=deadline, priority=priority)
+                await self._analyze(
+                    question.faces, spec, self._detection, deadline=deadline, priority=priority, caller=caller
+                )
             )
         if isinstance(question.faces, list):
-            found = await self._classify.encoded(question.faces, spec, deadline=deadline, priority=priority)
+            found = await self._classify.encoded(
+                question.faces, spec, deadline=deadline, priority=priority, caller=caller
+            )
         else:
-            found = await self._classify.packed(question.faces, spec, deadline=deadline, priority=priority)
+            found = await self._classify.packed(
+                question.faces, spec, deadline=deadline, priority=priority, caller=caller
+            )
         for failure in found.faces.failures.values():
             raise failure
         return found

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from ferserve_server.domain.errors import InvalidRequestError
+from ferserve_server.domain.names import is_alias
 from ferserve_server.domain.servable import ModelSpec
-from ferserve_server.models.aliases import is_alias
 from ferserve_server.services.codec.messages import parse_model_name
 
 if TYPE_CHECKING:
@@ -118,8 +118,7 @@ def as_crops(elements: npt.NDArray[Any], face_count: int, wanted: InputSpec, fie
     """
     if elements.dtype != np.uint8:
         low, high = (float(elements.min()), float(elements.max())) if elements.size else (0.0, 0.0)
-        if not (low >= 0.0 and high <= 255.0):  # NaN is neither
-            raise _bad_grey(field, f"values from {low:g} to {high:g}")
+        check_grey_levels(low, high, field)
         if elements.dtype.kind == "f":
             rounded = np.rint(elements)
             if 0.0 < high <= 1.0 and not np.array_equal(rounded, elements):
@@ -173,6 +172,21 @@ def unknown_output(name: str, known: Sequence[str] = OUTPUTS) -> InvalidRequestE
     return InvalidRequestError(
         "OUTPUT_INVALID", f"outputs: there is no {name[:40]!r}; use {allowed}.", field="outputs"
     )
+
+
+def check_grey_levels(low: float, high: float, field: str) -> None:
+    """Refuses pixels outside 0 to 255.
+
+    Args:
+        low: Smallest value.
+        high: Largest value.
+        field: Name of the tensor.
+
+    Raises:
+        InvalidRequestError: GREY_LEVEL_INVALID.
+    """
+    if not (low >= 0.0 and high <= 255.0):  # NaN is neither
+        raise _bad_grey(field, f"values from {low:g} to {high:g}")
 
 
 def _bad_grey(field: str, what: str) -> InvalidRequestError:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 import grpc
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
+from ferserve_server.services.reading import service_handler
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -59,21 +61,7 @@ def generic_handler(service: str, handlers: Mapping[str, Callable[..., Any]]) ->
     Raises:
         ValueError: A method has no handler, or a handler no method.
     """
-    methods = _POOL.FindServiceByName(service).methods_by_name
-    if set(methods) != set(handlers):
-        raise ValueError(f"{service}: {sorted(set(methods) ^ set(handlers))} are not on both sides")
-    made = {}
-    for name, handle in handlers.items():
-        method = methods[name]
-        make = (
-            grpc.stream_stream_rpc_method_handler
-            if method.client_streaming
-            else grpc.unary_unary_rpc_method_handler
-        )
-        request = message_factory.GetMessageClass(method.input_type)
-        response = message_factory.GetMessageClass(method.output_type)
-        made[name] = make(handle, request.FromString, response.SerializeToString)
-    return grpc.method_handlers_generic_handler(service, made)
+    return service_handler(_POOL.FindServiceByName(service), handlers, message_factory.GetMessageClass)
 
 
 class ReflectedPools:

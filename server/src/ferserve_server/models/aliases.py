@@ -2,29 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
+from ferserve_server.domain.names import MODEL_NAME, VERSION, is_alias
 from ferserve_server.domain.servable import ServableId
-from ferserve_server.models.source import MODEL_NAME, VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
-
-STABLE: Final = "stable"
-"""The alias that requests get which name neither version nor alias."""
-
-CANARY: Final = "canary"
-"""The alias of a version that is tried on a share of the requests, where the settings ask for that."""
-
-_ALIAS: Final = re.compile(r"(?=.*[A-Za-z])[A-Za-z0-9._-]{1,64}")
-"""With a letter, so no number: where a request has one field for both, a number is a version."""
-
-
-def is_alias(text: str) -> bool:
-    """Whether an alias may be called so: 1 to 64 of A-Z, a-z, 0-9, `.`, `_`, `-`, with a letter in it."""
-    return _ALIAS.fullmatch(text) is not None
 
 
 @dataclass(frozen=True, slots=True)

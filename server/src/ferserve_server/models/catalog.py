@@ -19,8 +19,8 @@ from ferserve_server.domain.errors import (
     VersionNotFoundError,
     VersionNotReadyError,
 )
+from ferserve_server.domain.names import STABLE
 from ferserve_server.domain.servable import ModelStatus, ServableState
-from ferserve_server.models.aliases import STABLE
 
 if TYPE_CHECKING:
     from ferserve_server.domain.servable import ModelDescription, ModelSpec, ServableId

@@ -19,6 +19,8 @@ GOLDEN_PATH: Final = "assets.extra/golden.npz"
 SAVED_MODEL_PATH: Final = "saved_model.pb"
 ONNX_PATH: Final = "assets.extra/model.onnx"
 _FORMAT_VERSION: Final = 1
+_DEFAULT_UNCERTAIN: Final = 0.5
+_NEVER: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,10 @@ def parse_manifest(document: Mapping[str, Any]) -> Manifest:
     file_sums = {str(path): str(digest) for path, digest in document["files"].items()}
     if file_sums.keys().isdisjoint({SAVED_MODEL_PATH, ONNX_PATH}):
         raise ValueError(f"files must name {SAVED_MODEL_PATH} or {ONNX_PATH}")
+    uncertain_threshold, not_a_face_threshold = _parse_decisions(document.get("decisions", {}))
+    # Without a stated threshold the output is not used: its scale is not known.
+    unused = not_a_face_threshold is None
+    not_a_face_output = "" if unused else str(document["outputs"].get("not_a_face", ""))
     precision = Precision(document.get("precision", Precision.FLOAT32.value))
     if precision is Precision.BFLOAT16:
         raise ValueError("precision must be float32 or int8")
@@ -91,9 +97,26 @@ def parse_manifest(document: Mapping[str, Any]) -> Manifest:
             parameter_count=int(document.get("parameter_count", 0)),
             metrics={str(name): float(value) for name, value in document.get("metrics", {}).items()},
             precision=precision,
+            uncertain_threshold=_DEFAULT_UNCERTAIN if uncertain_threshold is None else uncertain_threshold,
+            not_a_face_output=not_a_face_output,
+            not_a_face_threshold=not_a_face_threshold or _NEVER,
         ),
         file_sums=file_sums,
     )
+
+
+def _parse_decisions(document: Mapping[str, Any]) -> tuple[float | None, float | None]:
+    """Reads the thresholds for uncertain faces and for what is no face; None where none is stated.
+
+    Raises:
+        ValueError, TypeError: A threshold is no number of its range.
+    """
+    uncertain, not_a_face = document.get("uncertain_threshold"), document.get("not_a_face_threshold")
+    if uncertain is not None and not 0.0 <= float(uncertain) <= 1.0:
+        raise ValueError(f"decisions.uncertain_threshold is {uncertain}, not 0 to 1")
+    if not_a_face is not None and not 0.0 < float(not_a_face) <= 1.0:
+        raise ValueError(f"decisions.not_a_face_threshold is {not_a_face}, not above 0 to 1")
+    return None if uncertain is None else float(uncertain), None if not_a_face is None else float(not_a_face)
 
 
 def verify_files(directory: Path, manifest: Manifest) -> None:

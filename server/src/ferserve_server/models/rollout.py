@@ -9,8 +9,8 @@ import structlog
 from ferserve_server.domain.canary import CanaryResult, Verdict
 from ferserve_server.domain.control_errors import NoCanaryError, NoOlderVersionError
 from ferserve_server.domain.errors import AliasFixedError, VersionNotReadyError
+from ferserve_server.domain.names import CANARY, STABLE
 from ferserve_server.domain.servable import ServableId
-from ferserve_server.models.aliases import CANARY, STABLE
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping

@@ -13,7 +13,8 @@ from ferserve_server.domain.errors import (
     VersionNotFoundError,
     VersionNotReadyError,
 )
-from ferserve_server.models.aliases import CANARY, STABLE, unpinned_version
+from ferserve_server.domain.names import CANARY, STABLE
+from ferserve_server.models.aliases import unpinned_version
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,25 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
 from typing import TYPE_CHECKING, Final
 
 import structlog
 import watchfiles
 
+from ferserve_server.domain.names import MODEL_NAME, VERSION
 from ferserve_server.domain.servable import ServableId
 from ferserve_server.models.manifest import MANIFEST_PATH
 
 if TYPE_CHECKING:
+    import re
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
     from pathlib import Path
-
-
-MODEL_NAME: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
-"""What a model may be called. No leading dot: hidden folders are where versions are being written."""
-
-VERSION: Final = re.compile(r"[1-9][0-9]{0,17}")
-"""A version: a number from 1 that fits 64 bits."""
 
 
 class RepositorySource:

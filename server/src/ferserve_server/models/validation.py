@@ -93,7 +93,7 @@ def warm(servable: Servable, bucket_sizes: Sequence[int]) -> None:
     """
     for size in bucket_sizes:
         scores = servable.predict(servable.description.input.blank(size))
-        expected = (size, len(servable.description.labels))
+        expected = (size, servable.description.score_column_count)
         if scores.shape != expected:
             raise ModelRejectedError(
                 "OUTPUT_MISMATCH", f"{size} faces gave scores of shape {scores.shape}, not {expected}."
@@ -121,11 +121,11 @@ def read_golden(directory: Path, spec: InputSpec) -> GoldenSet:
 
 
 def score_all(servable: Servable, faces: CropBatch, bucket_sizes: Sequence[int]) -> Scores:
-    """Scores any number of faces, one or more, in batches of a warmed size."""
+    """Scores any number of faces, one or more, in batches of a warmed size: float32 [N, K], labels alone."""
     size = max(size for size in bucket_sizes if size <= max(len(faces), bucket_sizes[0]))
     rows = np.concatenate([faces, np.zeros((-len(faces) % size, *faces.shape[1:]), np.uint8)])
     scores = np.concatenate([servable.predict(rows[at : at + size]) for at in range(0, len(rows), size)])
-    return scores[: len(faces)]
+    return scores[: len(faces), : len(servable.description.labels)]
 
 
 def check_golden(scores: Scores, golden: GoldenSet, tolerance: float) -> float:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from ferserve_server.domain.names import MODEL_NAME, VERSION
 from ferserve_server.domain.servable import ServableId
-from ferserve_server.models.source import MODEL_NAME, VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence

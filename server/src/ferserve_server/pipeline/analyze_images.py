@@ -8,14 +8,17 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import structlog
 
+from ferserve_server.domain.caller import UNKNOWN_CALLER, CallerId
 from ferserve_server.domain.errors import (
     FerserveError,
     ImageFormatError,
     ImageUnreadableError,
     InvalidRequestError,
 )
+from ferserve_server.domain.face import NotAFacePolicy
 from ferserve_server.domain.ports import Priority
 from ferserve_server.domain.prediction import Analyses, ImageAnalysis, ScoredFaces
+from ferserve_server.pipeline.decisions import decide, kept_rows, with_rows, without_marks
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
@@ -46,6 +49,7 @@ class AnalyzeImages:
         *,
         deadline: float | None = None,
         priority: Priority = Priority.INTERACTIVE,
+        caller: CallerId = UNKNOWN_CALLER,
     ) -> Analyses:
         """Analyses pictures side by side; the faces of all go to the batcher as they are found.
 
@@ -55,6 +59,7 @@ class AnalyzeImages:
             options: How to look for faces.
             deadline: When the answer must be there, on the server's clock, in seconds, or None.
             priority: How urgent it is beside others.
+            caller: Whose pictures they are.
 
         Returns:
             One result per picture, in order: its analysis, or the error that is its own.
@@ -64,15 +69,23 @@ class AnalyzeImages:
         """
         alone = len(images) == 1
         with self._acquire(spec, once=alone) as lease:
-            analyses = [self._analyze(image, lease, options, deadline, priority) for image in images]
+            analyses = [self._analyze(image, lease, options, deadline, priority, caller) for image in images]
             results = (await analyses[0],) if alone else await _all_or_first_error(analyses)
             return Analyses(results, lease.description.labels, lease.id)
 
     async def _analyze(
-        self, image: bytes, lease: Lease, options: DetectionOptions, deadline: float | None, priority: Priority
+        self,
+        image: bytes,
+        lease: Lease,
+        options: DetectionOptions,
+        deadline: float | None,
+        priority: Priority,
+        caller: CallerId,
     ) -> ImageAnalysis | FerserveError:
         try:
-            found = await self._vision.find_faces(image, options)
+            found = await self._vision.find_faces(
+                image, options, deadline=deadline, priority=priority, caller=caller
+            )
         except PICTURE_ERRORS as error:
             return error
         except FerserveError:
@@ -82,14 +95,18 @@ class AnalyzeImages:
             return FerserveError("The server failed on this picture. Its log tells more.")
         if found.crops:
             crops = np.stack(found.crops)[..., np.newaxis]
-            faces = await lease.scorer.score(crops, deadline=deadline, priority=priority)
+            scored = await lease.scorer.score(crops, deadline=deadline, priority=priority, caller=caller)
+            faces = decide(scored, lease.description)
         else:
             faces = ScoredFaces(np.zeros((0, len(lease.description.labels)), np.float32))
+        # A picture that was sent as one face is answered as one: it is marked at most.
+        policy = options.not_a_face_policy
+        rows = kept_rows(faces, NotAFacePolicy.MARK if options.whole_image else policy)
         return ImageAnalysis(
             found.width,
             found.height,
-            found.boxes,
-            faces,
+            tuple(found.locations[row] for row in rows),
+            without_marks(with_rows(faces, rows), policy),
             found.omitted_face_count,
             found.decode_s,
             found.detect_s,

@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ferserve_server.domain.caller import UNKNOWN_CALLER, CallerId
 from ferserve_server.domain.errors import FerserveError, InferenceFailedError
 from ferserve_server.domain.ports import Priority
 from ferserve_server.domain.prediction import Classification, ScoredFaces
+from ferserve_server.pipeline.decisions import decide
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,6 +35,7 @@ class ClassifyFaces:
         *,
         deadline: float | None,
         priority: Priority = Priority.INTERACTIVE,
+        caller: CallerId = UNKNOWN_CALLER,
     ) -> Classification:
         """Scores raw crops.
 
@@ -41,6 +44,7 @@ class ClassifyFaces:
             spec: The model.
             deadline: When the answer must be there, on the server's clock, in seconds, or None.
             priority: How urgent it is beside others.
+            caller: Whose request it is.
 
         Raises:
             FerserveError: The model is not there, or the faces were not taken; see `domain.ports.FaceScorer`.
@@ -48,9 +52,9 @@ class ClassifyFaces:
         with self._acquire(spec, once=True) as lease:
             wanted = lease.description.input
             if crops.shape[1:3] != (wanted.height, wanted.width):
-                crops = self._vision.resize(crops)
-            faces = await lease.scorer.score(crops, deadline=deadline, priority=priority)
-            return Classification(faces, lease.description.labels, lease.id)
+                crops = await self._vision.resize(crops)
+            faces = await lease.scorer.score(crops, deadline=deadline, priority=priority, caller=caller)
+            return Classification(decide(faces, lease.description), lease.description.labels, lease.id)
 
     async def encoded(
         self,
@@ -59,6 +63,7 @@ class ClassifyFaces:
         *,
         deadline: float | None,
         priority: Priority = Priority.INTERACTIVE,
+        caller: CallerId = UNKNOWN_CALLER,
     ) -> Classification:
         """Scores crops that are encoded pictures; one that cannot be read fails alone.
 
@@ -67,12 +72,13 @@ class ClassifyFaces:
             spec: The model.
             deadline: When the answer must be there, on the server's clock, in seconds, or None.
             priority: How urgent it is beside others.
+            caller: Whose request it is.
 
         Raises:
             FerserveError: The model is not there, or the faces were not taken.
         """
         with self._acquire(spec, once=True) as lease:
-            crops = await self._vision.read_crops(images)
+            crops = await self._vision.read_crops(images, deadline=deadline, priority=priority, caller=caller)
             readable: dict[int, FaceCrop] = {}
             failures: dict[int, FerserveError] = {}
             for row, crop in enumerate(crops):
@@ -86,11 +92,11 @@ class ClassifyFaces:
                 none = np.zeros((len(crops), len(labels)), np.float32)
                 return Classification(ScoredFaces(none, failures), labels, lease.id)
             batch = np.stack(list(readable.values()))[..., np.newaxis]
-            faces = await lease.scorer.score(batch, deadline=deadline, priority=priority)
+            scored = await lease.scorer.score(batch, deadline=deadline, priority=priority, caller=caller)
+            faces = decide(scored, lease.description)
             # Only now it is known which version scored, where another process says so.
             scores = np.zeros((len(crops), faces.scores.shape[1]), np.float32)
             scores[rows] = faces.scores
             failures |= {rows[row]: failure for row, failure in faces.failures.items()}
-            return Classification(
-                ScoredFaces(scores, failures, faces.queue_s, faces.inference_s), lease.description.labels, lease.id
-            )
+            faces = faces._replace(scores=scores, failures=failures, not_a_face=None)
+            return Classification(faces, lease.description.labels, lease.id)

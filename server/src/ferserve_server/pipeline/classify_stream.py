@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
+from ferserve_server.domain.caller import UNKNOWN_CALLER, CallerId
 from ferserve_server.domain.errors import DrainingError, FerserveError
 from ferserve_server.domain.ports import Priority
 from ferserve_server.domain.servable import ModelSpec
@@ -51,6 +52,7 @@ class CropSequence(Generic[Sent, Written]):
         classify: Scores the crops of a message.
         read: Reads a message.
         write: Writes an answer; called in the order of the messages.
+        caller: Whose stream it is.
     """
 
     def __init__(
@@ -59,10 +61,12 @@ class CropSequence(Generic[Sent, Written]):
         *,
         read: Callable[[Sent], CropMessage],
         write: Callable[[CropAnswer], Written],
+        caller: CallerId = UNKNOWN_CALLER,
     ) -> None:
         self._classify = classify
         self._read = read
         self._write = write
+        self._caller = caller
         self._last_read = -1
         self._last_answered = -1
 
@@ -90,7 +94,9 @@ class CropSequence(Generic[Sent, Written]):
     async def _run_one(self, message: CropMessage) -> CropAnswer:
         if isinstance(message.crops, FerserveError):
             return CropAnswer(message.sequence_id, message.crops)
-        work = self._classify.packed(message.crops, message.spec, deadline=None, priority=message.priority)
+        work = self._classify.packed(
+            message.crops, message.spec, deadline=None, priority=message.priority, caller=self._caller
+        )
         return CropAnswer(message.sequence_id, await outcome_of(work))
 
 

@@ -1,12 +1,15 @@
-"""Addresses, and what they need before a server takes them: files of sockets, and ports of several processes."""
+"""Reads the addresses that settings hold, and binds them: HOST:PORT and Unix-domain sockets."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import ipaddress
 import os
+import re
 import socket
 import stat
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
@@ -23,17 +26,128 @@ _TRIES: Final = 20
 """A port that is free on one of a host's addresses may be taken on another."""
 
 
-_MOST_PORT: Final = 65_535
+_MAX_PORT: Final = 65_535
 
 _ALL_ADDRESSES: Final = frozenset({"", "0.0.0.0", "::"})
+
+_NOT_HERE: Final = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
+
+_HOST_NAME: Final = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*\.?")
+"""Name of a host (RFC 1123), with the underscore that container networks use."""
 
 
 class ListenError(Exception):
     """The address cannot be listened on; the text says which."""
 
 
+@dataclass(frozen=True, slots=True)
+class HostPort:
+    """An address of TCP.
+
+    Attributes:
+        host: Name or address of the host, without brackets; "" for all addresses.
+        port: The port; 0 picks a free one.
+    """
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host or '0.0.0.0'}:{self.port}"
+
+    @property
+    def is_loopback(self) -> bool:
+        """True where other machines cannot connect."""
+        return self.host == "localhost" or (is_ip_address(self.host) and _ip(self.host).is_loopback)
+
+
+@dataclass(frozen=True, slots=True)
+class UnixPath:
+    """An address of a Unix-domain socket, which other machines cannot connect to."""
+
+    path: Path
+    is_loopback: bool = True
+
+    def __str__(self) -> str:
+        return f"{UNIX}{self.path}"
+
+
+def parse_address(text: str, *, default_host: str = "") -> HostPort | UnixPath:
+    """Reads an address. The only parser of addresses to listen on.
+
+    Args:
+        text: HOST:PORT, [IPV6]:PORT, :PORT for all addresses, PORT for `default_host`, or unix:PATH.
+        default_host: Host of a bare port; "" for all addresses.
+
+    Raises:
+        ValueError: It has none of these forms; the text says what to write.
+    """
+    if is_unix(text):
+        path = path_of(text)
+        if not path.name:
+            raise ValueError("unix: needs a path, such as unix:/run/ferserve.sock")
+        return UnixPath(path)
+    host, colon, port = text.rpartition(":")
+    if not colon:
+        return HostPort(default_host, _parse_port(text))
+    if host.startswith("[") or host.endswith("]"):
+        name = host[1:-1]
+        if not (host.startswith("[") and host.endswith("]") and ":" in name and is_ip_address(name)):
+            raise ValueError("brackets hold an IPv6 address, such as [::1]:50051")
+        return HostPort(name, _parse_port(port))
+    if ":" in host:
+        raise ValueError("an IPv6 address needs brackets, such as [::1]:50051")
+    if host and not _HOST_NAME.fullmatch(host):
+        raise ValueError(f"{host!r} is not the name of a host")
+    if host and re.fullmatch(r"[0-9.]+", host) and not is_ip_address(host):
+        raise ValueError(f"{host!r} is not an IPv4 address")
+    return HostPort(host, _parse_port(port))
+
+
+def sibling_address(text: str, main: str, flag: str) -> str:
+    """Completes the address of a server beside the main one: a bare port means the main one's host.
+
+    Args:
+        text: The address.
+        main: Address of the main server; beside a Unix-domain socket a bare port means 127.0.0.1.
+        flag: Names the setting in errors.
+
+    Raises:
+        ListenError: One of the two is no address.
+    """
+    try:
+        beside = parse_address(main)
+    except ValueError as error:
+        raise ListenError(f"cannot listen on {main!r}: {error}; choose another with --listen") from error
+    try:
+        host = "127.0.0.1" if isinstance(beside, UnixPath) else beside.host
+        return str(parse_address(text, default_host=host))
+    except ValueError as error:
+        raise ListenError(f"cannot listen on {text!r}: {error}; choose another with {flag}") from error
+
+
+def is_ip_address(host: str) -> bool:
+    """Tells addresses from names; IPv6 without brackets, with or without a zone."""
+    try:
+        _ip(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _ip(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    return ipaddress.ip_address(host)
+
+
+def _parse_port(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) <= 6 and int(text) <= _MAX_PORT):
+        raise ValueError(f"the port is a number from 0 to {_MAX_PORT}, not {text!r}; write HOST:PORT or PORT")
+    return int(text)
+
+
 def is_unix(address: str) -> bool:
-    """Whether an address is a Unix-domain socket's."""
+    """Tells Unix-domain sockets by their prefix."""
     return address.startswith(UNIX)
 
 
@@ -86,11 +200,14 @@ class ReservedPort:
             ListenError: It is no HOST:PORT, or it is taken.
         """
         try:
-            self._sockets = _bind(*host_and_port(address), _reserve)
+            parsed = host_port(address)
+            self._sockets = _bind(parsed.host, parsed.port, _reserve)
         except (OSError, ValueError) as error:
-            raise ListenError(f"cannot listen on {address!r}: {error}; choose another with {flag}") from error
+            raise ListenError(
+                f"cannot listen on {address!r}: {_cause(error)}; choose another with {flag}"
+            ) from error
         self.port: int = self._sockets[0].getsockname()[1]
-        self.address = f"{address.rpartition(':')[0]}:{self.port}"
+        self.address = str(HostPort(parsed.host, self.port))
 
     def __enter__(self) -> Self:
         return self
@@ -100,17 +217,16 @@ class ReservedPort:
             each.close()
 
 
-def host_and_port(address: str) -> tuple[str, int]:
-    """The parts of HOST:PORT, [HOST]:PORT for IPv6.
+def host_port(address: str) -> HostPort:
+    """Reads an address of TCP.
 
     Raises:
-        ValueError: It is none.
+        ValueError: See `parse_address`; or it is a Unix-domain socket's.
     """
-    host, _, text = address.rpartition(":")
-    port = int(text)
-    if not 0 <= port <= _MOST_PORT:
-        raise ValueError(f"a port is 0 to {_MOST_PORT}")
-    return host.strip("[]"), port
+    parsed = parse_address(address)
+    if isinstance(parsed, UnixPath):
+        raise ValueError("use HOST:PORT")  # noqa: TRY004 - the value is wrong, not its type
+    return parsed
 
 
 @contextlib.contextmanager
@@ -121,7 +237,7 @@ def bound(address: str, flag: str) -> Iterator[list[socket.socket]]:
     both families where there are both, as with gRPC.
 
     Args:
-        address: HOST:PORT or unix:PATH; port 0 picks a free one.
+        address: See `parse_address`; port 0 picks a free one.
         flag: Names the setting in errors.
 
     Raises:
@@ -129,9 +245,11 @@ def bound(address: str, flag: str) -> Iterator[list[socket.socket]]:
     """
     with claimed(address, flag):
         try:
-            sockets = [_file_socket(path_of(address))] if is_unix(address) else _port_sockets(address)
+            sockets = [_file_socket(path_of(address))] if is_unix(address) else _port_sockets(host_port(address))
         except (OSError, ValueError) as error:
-            raise ListenError(f"cannot listen on {address!r}: {error}; choose another with {flag}") from error
+            raise ListenError(
+                f"cannot listen on {address!r}: {_cause(error)}; choose another with {flag}"
+            ) from error
         try:
             yield sockets
         finally:
@@ -158,8 +276,8 @@ def _file_socket(path: Path) -> socket.socket:
     return made
 
 
-def _port_sockets(address: str) -> list[socket.socket]:
-    host, port = host_and_port(address)
+def _port_sockets(address: HostPort) -> list[socket.socket]:
+    host, port = address.host, address.port
     if host in _ALL_ADDRESSES and (both := _of_both_families(port)) is not None:
         return [both]
 
@@ -176,9 +294,15 @@ def _of_both_families(port: int) -> socket.socket | None:
     try:
         return _bound(socket.AF_INET6, "::", port, share=False)
     except OSError as error:
-        if error.errno in {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}:
+        if error.errno in _NOT_HERE:
             return None
         raise
+
+
+def _cause(error: OSError | ValueError) -> str:
+    if isinstance(error, socket.gaierror):
+        return "no such host is known"
+    return error.strerror if isinstance(error, OSError) and error.strerror else str(error)
 
 
 def _bind(host: str, port: int, bind: Callable[[int, str, int], socket.socket]) -> list[socket.socket]:
@@ -189,7 +313,14 @@ def _bind(host: str, port: int, bind: Callable[[int, str, int], socket.socket]) 
         try:
             for family, name in found:
                 number = bound[0].getsockname()[1] if bound else port
-                bound.append(bind(family, str(name), number))
+                try:
+                    bound.append(bind(family, str(name), number))
+                except OSError as error:
+                    # "localhost" names ::1 also where this machine has no IPv6.
+                    if error.errno not in _NOT_HERE or is_ip_address(host):
+                        raise
+            if not bound:
+                raise OSError(errno.EADDRNOTAVAIL, "no address of this host is one of this machine")  # noqa: TRY301
         except OSError:
             for each in bound:
                 each.close()

@@ -1,85 +1,157 @@
-"""What may still be taken: room in the queue, and deadlines that can be met."""
+"""Decides what may still be accepted: room in the queue, and deadlines that can be met."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ferserve_server.domain.errors import DeadlineExpiredError, DeadlineUnmeetableError, QueueFullError
+
+if TYPE_CHECKING:
+    from ferserve_server.scheduler.entry import Entry
+    from ferserve_server.scheduler.queue import FairQueue
 
 _SMOOTHING: Final = 0.1
 """Weight of the newest batch in the running mean: about the last 20 batches count."""
 
 _DEADLINE_MARGIN: Final = 1.1
 """What an answer takes beyond its batches: handing over and sending. Under lasting overload every request that is
-taken is one that just meets its deadline by this reckoning; without a margin each comes just too late, and all the
-work is for nothing (benchmarks/overload.py)."""
+accepted is one that just meets its deadline by this estimate; without a margin each comes just too late, and all
+the work is for nothing (benchmarks/overload.py)."""
 
 _RETRY_RANGE_S: Final = (0.005, 5.0)
-"""Shortest and longest wait that a refused caller is told, in seconds."""
+"""Shortest and longest wait that a rejected caller is told, in seconds."""
+
+_VAIN_STEP: Final = 0.2
+_USEFUL_STEP: Final = 0.02
+"""Batches' times that the headroom grows by for a request whose work was in vain, and shrinks by for one that was
+answered in time: it rests where one in eleven is in vain."""
+
+_MOST_HEADROOM: Final = 8.0
+"""Batches' times that the headroom may reach: the wait that callers with deadlines far ahead may be spared."""
+
+_LEAST_BATCHES_AHEAD: Final = 1.0
+"""Batches that may wait for each executor whatever the headroom is, so that none of them runs dry."""
 
 
 @dataclass(frozen=True, slots=True)
 class QueueLimits:
-    """How much may wait, and how much runs at once."""
+    """How much may wait, and how much runs at once.
+
+    Attributes:
+        max_faces: Faces that may wait.
+        max_bytes: Bytes of crops that may wait.
+        max_caller_faces: Faces of one caller that may wait.
+        max_batch_size: Rows of the largest batch.
+        quantum: Rows that a caller gets before the next one has its share.
+        executor_count: Batches that run at once.
+    """
 
     max_faces: int
     max_bytes: int
+    max_caller_faces: int
     max_batch_size: int
+    quantum: int
     executor_count: int
 
 
-class ServiceRate:
-    """How long batches take, as a running mean. Event loop only."""
+class Load(NamedTuple):
+    """What waits when a request comes.
+
+    Attributes:
+        queued_faces: Faces of all callers.
+        queued_bytes: Bytes of them.
+        own_faces: Faces of the caller of the request.
+        caller_count: Other callers with faces in the queue.
+        executor_idle: Whether the request would run at once. Then a deadline ahead is never rejected, so that a
+            time measured in a slow spell cannot shut everybody out.
+    """
+
+    queued_faces: int
+    queued_bytes: int
+    own_faces: int
+    caller_count: int
+    executor_idle: bool
+
+
+class ServiceEstimate:
+    """Estimates how long answers take from how long they took. Event loop only.
+
+    Attributes:
+        batch_s: Mean time of a batch in its executor, in seconds; 0 before the first.
+        lag_s: Mean time from a batch's end until its answers are on their way, in seconds: the event loop was
+            busy with others, such as with requests that it rejected.
+        headroom_s: Time that is kept free before deadlines, in seconds; learnt from accepted requests that were
+            not answered in time, or whose callers cancelled them: their patience ends before their deadlines.
+    """
 
     def __init__(self) -> None:
         self.batch_s = 0.0
+        self.lag_s = 0.0
+        self.headroom_s = 0.0
 
-    def executed(self, inference_s: float) -> None:
-        """A batch took this long, in seconds."""
-        self.batch_s = (
-            inference_s if self.batch_s == 0.0 else self.batch_s + _SMOOTHING * (inference_s - self.batch_s)
-        )
+    @property
+    def service_s(self) -> float:
+        """Time until the answers of a batch that begins now are on their way, in seconds."""
+        return self.batch_s + self.lag_s
+
+    def record_batch(self, batch_s: float) -> None:
+        """Takes in how long a batch took in its executor, in seconds."""
+        self.batch_s = batch_s if self.batch_s == 0.0 else self.batch_s + _SMOOTHING * (batch_s - self.batch_s)
+
+    def record_lag(self, lag_s: float) -> None:
+        """Takes in how long the event loop took to get to the answers of a batch, in seconds."""
+        self.lag_s += _SMOOTHING * (lag_s - self.lag_s)
+
+    def record_answer(self, *, in_vain: bool) -> None:
+        """Takes in if an accepted request with a deadline was late or cancelled, or answered in time."""
+        step = _VAIN_STEP if in_vain else -_USEFUL_STEP
+        most_s = _MOST_HEADROOM * self.batch_s
+        self.headroom_s = min(most_s, max(0.0, self.headroom_s + step * self.batch_s))
 
     def wait_s(self, queued_faces: int, limits: QueueLimits) -> float:
-        """Time until a face behind `queued_faces` others is answered, in seconds; 0 before the first batch."""
+        """Returns the time until a face behind `queued_faces` others is answered, in seconds."""
         batches_ahead = queued_faces / limits.max_batch_size / limits.executor_count
-        return (batches_ahead + 1) * self.batch_s
+        return (batches_ahead + 1) * self.batch_s + self.lag_s
 
-    def latest_s(self, queued_faces: int, face_count: int, limits: QueueLimits) -> float:
-        """Longest time until a request behind `queued_faces` others is answered while all is busy, in seconds.
+    def latest_s(self, load: Load, face_count: int, limits: QueueLimits) -> float:
+        """Returns the longest time until a request is answered while all is busy, in seconds.
 
-        Beyond `wait_s`: the batches that run must end first, and batches are shared out evenly, so that requests
-        which come later may be served between the faces of this one: one batch for each of its faces at most, and
-        no more of them than were ahead of it, since as many wait as before.
+        The batches that run must end first. Ahead of the request are the caller's own faces, and of the others
+        only as many as fair shares let pass meanwhile. A request of more than a quantum is served in rounds, and
+        requests that come later may be served between them.
         """
-        batches_ahead = queued_faces / limits.max_batch_size / limits.executor_count
-        between = min((face_count - 1) / limits.executor_count, batches_ahead)
-        return (self.wait_s(queued_faces, limits) + (1 + between) * self.batch_s) * _DEADLINE_MARGIN
+        batches_ahead = self.batches_ahead(load, face_count, limits)
+        between = min((face_count - 1) // limits.quantum / limits.executor_count, batches_ahead)
+        batches = batches_ahead + 2 + between
+        needed_s = (batches * self.batch_s + self.lag_s) * _DEADLINE_MARGIN
+        return needed_s if batches_ahead < _LEAST_BATCHES_AHEAD else needed_s + self.headroom_s
+
+    @staticmethod
+    def batches_ahead(load: Load, face_count: int, limits: QueueLimits) -> float:
+        """Returns the batches that each executor runs before it comes to a request that is accepted now."""
+        own_faces = load.own_faces + face_count
+        others = min(load.queued_faces - load.own_faces, load.caller_count * max(own_faces, limits.quantum))
+        return (load.own_faces + others) / limits.max_batch_size / limits.executor_count
 
 
-def check_admission(  # noqa: PLR0913 - the facts of one decision
+def check_admission(
     *,
     face_count: int,
     byte_count: int,
-    queued_faces: int,
-    queued_bytes: int,
     remaining_s: float | None,
-    executor_idle: bool,
-    rate: ServiceRate,
+    load: Load,
+    estimate: ServiceEstimate,
     limits: QueueLimits,
 ) -> None:
-    """Refuses what has no room or would come too late. Pure.
+    """Rejects what has no room or would come too late. Pure.
 
     Args:
         face_count: Faces of the request.
         byte_count: Bytes of its crops.
-        queued_faces: Faces that wait.
-        queued_bytes: Bytes that wait.
         remaining_s: Time to the request's deadline, in seconds, or None.
-        executor_idle: Whether it would run at once. Then a deadline ahead is never refused, so that a rate
-            measured in a slow spell cannot shut everybody out.
-        rate: How long batches take.
+        load: What waits.
+        estimate: How long answers take.
         limits: What there is room for.
 
     Raises:
@@ -87,33 +159,82 @@ def check_admission(  # noqa: PLR0913 - the facts of one decision
         DeadlineExpiredError: The deadline has passed.
         DeadlineUnmeetableError: The deadline would pass in the queue.
     """
-    if queued_faces + face_count > limits.max_faces:
+    if remaining_s is not None and remaining_s <= 0:
+        raise DeadlineExpiredError
+    if load.own_faces + face_count > limits.max_caller_faces < limits.max_faces:
         raise QueueFullError(
-            what="faces",
-            queued=queued_faces,
-            limit=limits.max_faces,
-            setting="max_queue_faces",
-            retry_after_s=_retry_after_s(queued_faces, rate, limits),
+            what="faces of this caller",
+            queued=load.own_faces,
+            limit=limits.max_caller_faces,
+            setting="max_queue_faces_per_caller",
+            retry_after_s=retry_after_s(load.own_faces, estimate, limits),
         )
-    if queued_bytes + byte_count > limits.max_bytes:
+    if load.queued_faces + face_count > limits.max_faces:
+        raise faces_full_error(load.queued_faces, estimate, limits)
+    if load.queued_bytes + byte_count > limits.max_bytes:
         raise QueueFullError(
             what="MiB of faces",
-            queued=queued_bytes // 2**20,
+            queued=load.queued_bytes // 2**20,
             limit=limits.max_bytes // 2**20,
             setting="max_queue_mib",
-            retry_after_s=_retry_after_s(queued_faces, rate, limits),
+            retry_after_s=retry_after_s(load.queued_faces, estimate, limits),
         )
-    if remaining_s is None:
+    if remaining_s is None or load.executor_idle:
         return
-    if remaining_s <= 0:
-        raise DeadlineExpiredError
-    if executor_idle:
-        return
-    answered_in_s = rate.latest_s(queued_faces, face_count, limits)
+    answered_in_s = estimate.latest_s(load, face_count, limits)
     if answered_in_s > remaining_s:
         raise DeadlineUnmeetableError(remaining_s=remaining_s, expected_s=answered_in_s)
 
 
-def _retry_after_s(queued_faces: int, rate: ServiceRate, limits: QueueLimits) -> float:
+def faces_full_error(queued_faces: int, estimate: ServiceEstimate, limits: QueueLimits) -> QueueFullError:
+    """Makes the error for a queue that is full of faces."""
+    return QueueFullError(
+        what="faces",
+        queued=queued_faces,
+        limit=limits.max_faces,
+        setting="max_queue_faces",
+        retry_after_s=retry_after_s(queued_faces, estimate, limits),
+    )
+
+
+def retry_after_s(queued_faces: int, estimate: ServiceEstimate, limits: QueueLimits) -> float:
+    """Returns when a rejected caller should try again, in seconds."""
     low, high = _RETRY_RANGE_S
-    return min(high, max(low, rate.wait_s(queued_faces, limits) / 2))
+    return min(high, max(low, estimate.wait_s(queued_faces, limits) / 2))
+
+
+def rows_to_displace(own: int, largest: int, wanted: int, missing: int) -> int:
+    """Returns how many faces the caller with most of them gives up for another one; 0 if it keeps them. Pure.
+
+    It never ends up with fewer than the other one would have, so that nobody gains by displacing in turns.
+
+    Args:
+        own: Faces that wait of the caller that wants room.
+        largest: Those of the caller with most of them.
+        wanted: Faces of the request.
+        missing: Faces, or their equivalent in bytes, that there is no room for.
+    """
+    return missing if 0 < missing <= largest - (own + wanted) else 0
+
+
+def displaced_by(entry: Entry, queue: FairQueue, limits: QueueLimits) -> list[Entry]:
+    """Lists the waiting requests whose places a request takes: the newest of the caller that fills the queue.
+
+    Empty where there is room, and where that caller would be left with less than its share.
+    """
+    face_count = len(entry.crops)
+    over_bytes = queue.byte_count + entry.crops.nbytes - limits.max_bytes
+    missing = max(
+        queue.face_count + face_count - limits.max_faces, -(-over_bytes * face_count // entry.crops.nbytes)
+    )
+    if missing <= 0 or not queue:
+        return []
+    caller, largest = queue.largest_backlog()
+    given_up = rows_to_displace(queue.faces_of(entry.caller), largest, face_count, missing)
+    displaced: list[Entry] = []
+    for each in queue.newest_of(caller):
+        if given_up <= 0:
+            break
+        displaced.append(each)
+        given_up -= each.remaining
+    return displaced if given_up <= 0 else []

@@ -1,4 +1,4 @@
-"""The shell around the rules: takes requests in, runs what the policy cuts, answers, survives failures."""
+"""Runs the batches that the policy decides on, answers their requests, and survives failures."""
 
 from __future__ import annotations
 
@@ -8,37 +8,39 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from ferserve_server.domain.caller import UNKNOWN_CALLER, CallerId
 from ferserve_server.domain.errors import (
     DeadlineExpiredError,
+    DeadlineUnmeetableError,
     DrainingError,
     EngineLostError,
     EngineStalledError,
     FerserveError,
+    InferenceFailedError,
 )
-from ferserve_server.domain.ports import CutReason, ExecutedBatch, Priority
-from ferserve_server.domain.prediction import ScoredFaces
-from ferserve_server.scheduler import recovery
-from ferserve_server.scheduler.admission import ServiceRate, check_admission
-from ferserve_server.scheduler.alone import InPlace
+from ferserve_server.domain.ports import DispatchReason, ExecutedBatch, Priority
+from ferserve_server.scheduler import admission, recovery
+from ferserve_server.scheduler.coalescing import LONGEST_S, CoalescedCallback
 from ferserve_server.scheduler.entry import Batch, Entry
+from ferserve_server.scheduler.execution import RunnerListener, ThreadRunner
 from ferserve_server.scheduler.policy import Dispatch, Executors, decide
-from ferserve_server.scheduler.queue import EntryQueue
-from ferserve_server.scheduler.runner import RunnerListener, ThreadRunner
-from ferserve_server.scheduler.turn import EndOfTurn
+from ferserve_server.scheduler.quarantine import Quarantine, Suspects, isolated_batches
+from ferserve_server.scheduler.queue import FairQueue
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ferserve_server.domain.face import CropBatch
     from ferserve_server.domain.ports import Clock, InferenceObserver, Servable, Timer
-    from ferserve_server.scheduler.gathering import BatchOutcome
-    from ferserve_server.scheduler.runner import RunnerMaker
+    from ferserve_server.domain.prediction import ScoredFaces
+    from ferserve_server.scheduler.assembly import BatchOutcome
+    from ferserve_server.scheduler.execution import RunnerMaker
     from ferserve_server.scheduler.settings import BatcherSettings
 
 log = structlog.get_logger(__name__)
 
 _JOIN_TIMEOUT_S = 10.0
-"""Longest wait for executors that were told to end. A large batch takes far less, a hung one for ever."""
+"""Longest wait for executors that were told to end. A large batch takes far less; one that hangs never ends."""
 
 
 class Batcher:
@@ -60,19 +62,22 @@ class Batcher:
     ) -> None:
         self._servable = servable
         self._settings = settings
-        self._rules = settings.cut_rules
+        self._rules = settings.dispatch_rules
         self._limits = settings.queue_limits(servable.executor_count)
         self._clock = clock
         self._observer = observer
         self._on_health_change = on_health_change
         self._loop = asyncio.get_running_loop()
-        self._queue = EntryQueue()
-        self._turn = EndOfTurn(self._loop, self._pump)
-        self._rate = ServiceRate()
+        self._queue = FairQueue()
+        self._end_of_iteration = CoalescedCallback(self._loop, clock, self._schedule)
+        self._estimate = admission.ServiceEstimate()
         self._in_flight: set[Batch] = set()
-        listener = RunnerListener(self._came_back, self._runner_changed)
+        self._suspects = Suspects()
+        self._quarantine = Quarantine()
+        self._others_next = False
+        listener = RunnerListener(self._on_batch_done, self._on_runner_change)
         self._runner = make_runner(servable, settings.bucket_sizes, clock, listener)
-        self._in_place = InPlace(servable, settings.bucket_sizes, settings.inline_s, settings.execution_timeout_s)
+        self._polled_at = clock.now()
         self._timer: Timer | None = None
         self._timer_at = float("inf")
         self._draining = False
@@ -90,33 +95,39 @@ class Batcher:
         return self._queue.oldest_age_s(self._clock.now())
 
     async def score(
-        self, crops: CropBatch, *, deadline: float | None = None, priority: Priority = Priority.INTERACTIVE
+        self,
+        crops: CropBatch,
+        *,
+        deadline: float | None = None,
+        priority: Priority = Priority.INTERACTIVE,
+        caller: CallerId = UNKNOWN_CALLER,
     ) -> ScoredFaces:
         """Scores faces; see `domain.ports.FaceScorer`."""
         now = self._clock.now()
+        self._keep_executors_busy(now)
+        label_count = self._servable.description.score_column_count
+        entry = Entry(crops, label_count, self._loop.create_future(), priority, now, deadline, caller)
         try:
-            self._admit(now, crops, deadline)
+            self._admit(now, entry)
         except FerserveError as error:
             self._observer.rejected(error.reason)
             raise
-        # Bulk work never runs on the event loop: others would wait for it. Nor does anything on a sick engine.
-        in_place = priority is Priority.INTERACTIVE and self.healthy
-        if in_place and (faces := self._score_in_place(crops, now)) is not None:
-            return faces
-        entry = self._entry(crops, priority, now, deadline)
-        self._queue.append(entry)
-        self._turn.ask()
+        if self._suspects and self._isolate(entry, now):
+            self._schedule()
+        else:
+            self._queue.append(entry)
+            self._end_of_iteration.request()
         try:
             return await entry.future
         except asyncio.CancelledError:
-            self._leave(entry)
+            self._cancel(entry)
             raise
 
     async def drain(self) -> None:
-        """Takes nothing new and returns when everything taken is answered."""
+        """Accepts nothing new and returns when everything accepted is answered."""
         self._draining = True
         self._rules = replace(self._rules, hold_until_queued=0, max_queue_delay_s=0.0)
-        self._pump()
+        self._schedule()
         await self._drained.wait()
 
     async def close(self) -> None:
@@ -124,126 +135,199 @@ class Batcher:
         self._draining = True
         if self._timer is not None:
             self._timer.cancel()
-        self._queue.fail_all(DrainingError())
-        self._in_place.close()
+        self._fail_waiting(DrainingError())
         self._runner.close()
         await asyncio.to_thread(self._runner.join, _JOIN_TIMEOUT_S)
 
-    def _admit(self, now: float, crops: CropBatch, deadline: float | None) -> None:
+    def _keep_executors_busy(self, now: float) -> None:
+        """Sees to batches that are done while a long iteration of the event loop takes requests in.
+
+        Rejected requests must not keep the executors idle either, so this comes before admission.
+        """
+        if self._in_flight and now - self._polled_at >= LONGEST_S:
+            self._polled_at = now
+            self._runner.poll()
+
+    def _admit(self, now: float, entry: Entry) -> None:
         if self._draining:
             raise DrainingError
         if self._runner.failing:
-            raise EngineLostError
-        check_admission(
-            face_count=len(crops),
-            byte_count=crops.nbytes,
-            queued_faces=self._queue.face_count,
-            queued_bytes=self._queue.byte_count,
-            remaining_s=None if deadline is None else deadline - now,
-            executor_idle=self._runner.available and len(self._in_flight) < self._runner.thread_count,
-            rate=self._rate,
+            raise EngineLostError(executed=False)
+        queue = self._queue
+        displaced = admission.displaced_by(entry, queue, self._limits)
+        own_faces = queue.faces_of(entry.caller)
+        admission.check_admission(
+            face_count=len(entry.crops),
+            byte_count=entry.crops.nbytes,
+            remaining_s=None if entry.deadline is None else entry.deadline - now,
+            load=admission.Load(
+                queue.face_count - sum(each.remaining for each in displaced),
+                queue.byte_count - sum(each.crops.nbytes for each in displaced),
+                own_faces,
+                queue.caller_count - (own_faces > 0),
+                self._runner.available and len(self._in_flight) < self._runner.thread_count,
+            ),
+            estimate=self._estimate,
             limits=self._limits,
         )
+        if displaced:
+            error = admission.faces_full_error(queue.face_count, self._estimate, self._limits)
+            for each in displaced:
+                queue.drop(each)
+                self._reject(each, error)
 
-    def _score_in_place(self, crops: CropBatch, now: float) -> ScoredFaces | None:
-        others = bool(self._in_flight) or self._queue.face_count > 0
-        scores = self._in_place.scores(crops, others=others, expected_s=self._rate.batch_s)
-        if scores is None:
-            return None
-        inference_s = self._clock.now() - now
-        self._rate.executed(inference_s)
-        self._in_place.executed(len(crops), inference_s)
-        self._observer.batch_executed(
-            ExecutedBatch(self._servable.id, CutReason.ALONE, len(crops), 0.0, inference_s, scores)
-        )
-        return ScoredFaces(scores, inference_s=inference_s)
+    def _isolate(self, entry: Entry, now: float) -> bool:
+        """Puts a request with suspects in it into quarantine; returns whether there are any."""
+        suspects, convicted = self._suspects.sort_out(entry.crops, now)
+        if not suspects and not convicted:
+            return False
+        largest = self._limits.max_batch_size
+        if suspects and self._quarantine.full:
+            error = admission.faces_full_error(self._queue.face_count, self._estimate, self._limits)
+            self._observer.rejected(error.reason)
+            raise error
+        self._quarantine.add(isolated_batches(entry, suspects, convicted, largest, now))
+        for row in convicted:
+            entry.fail_row(row, InferenceFailedError())
+        return True
 
-    def _entry(self, crops: CropBatch, priority: Priority, now: float, deadline: float | None) -> Entry:
-        label_count = len(self._servable.description.labels)
-        return Entry(crops, label_count, self._loop.create_future(), priority, now, deadline)
-
-    def _leave(self, entry: Entry) -> None:
-        """A caller is gone: its waiting rows make room now; its running ones come back to nobody."""
+    def _cancel(self, entry: Entry) -> None:
+        """Drops a caller's waiting rows at once; the scores of its running ones go to nobody."""
+        if entry.deadline is not None:
+            self._estimate.record_answer(in_vain=True)
         if entry.remaining:
             self._observer.cancelled("queued")
             self._queue.drop(entry)
-            self._pump()
+            self._schedule()
         else:
             self._observer.cancelled("running")
 
-    def _pump(self) -> None:
-        """Does what the policy says until it says to wait."""
+    def _schedule(self) -> None:
+        """Dispatches batches until the policy says to wait."""
         now = self._clock.now()
         for entry in self._queue.pop_expired(now):
-            self._observer.rejected(DeadlineExpiredError.reason)
-            entry.fail(DeadlineExpiredError())
-        while self._queue and self._runner.available:
+            self._estimate.record_answer(in_vain=True)
+            self._reject(entry, DeadlineExpiredError())
+        self._run_isolated(now)
+        while self._queue and self._runner.available and self._may_run_others():
             busy, threads = len(self._in_flight), self._runner.thread_count
             executors = Executors(max(0, threads - busy), max(0, busy - threads), min(busy, threads))
-            decision = decide(now, self._queue.entries, self._queue.face_count, executors, self._rules)
+            service_s = self._estimate.service_s * (2 if busy >= threads else 1)
+            decision = decide(now, self._queue.state(), executors, self._rules, service_s)
             if not isinstance(decision, Dispatch):
                 self._wake_at(decision.when)
                 break
-            self._cut(now, decision)
+            self._dispatch(now, decision)
+        if self._in_flight:
+            self._others_next = False
         self._wake_at(self._queue.next_deadline())
-        if self._draining and not self._queue and not self._in_flight:
+        if self._draining and not self._queue and not self._in_flight and not self._quarantine:
             self._drained.set()
 
-    def _cut(self, now: float, decision: Dispatch) -> None:
-        slices = self._queue.take(decision.row_counts)
+    def _run_isolated(self, now: float) -> None:
+        """Runs the next batch of the quarantine, if nothing else runs; other requests have every second turn."""
+        if self._in_flight or not self._runner.available or (self._others_next and self._queue):
+            return
+        isolated = self._quarantine.next()
+        if isolated is not None:
+            isolated.dispatched_at = now
+            self._run(isolated)
+
+    def _may_run_others(self) -> bool:
+        """Tells if batches may begin that are not of the quarantine, which may take the engine with it."""
+        if any(batch.reason is DispatchReason.QUARANTINE for batch in self._in_flight):
+            return False
+        return self._others_next or not self._quarantine
+
+    def _dispatch(self, now: float, decision: Dispatch[Entry]) -> None:
+        for entry in decision.late:
+            remaining_s = 0.0 if entry.deadline is None else entry.deadline - now
+            self._queue.drop(entry)
+            self._estimate.record_answer(in_vain=True)
+            self._reject(
+                entry, DeadlineUnmeetableError(remaining_s=remaining_s, expected_s=self._estimate.service_s)
+            )
+        slices = self._queue.take(decision)
         for part in slices:
             if part.start == 0:
                 part.entry.queue_s = now - part.entry.enqueued_at
         self._rules = replace(self._rules, hold_until_queued=0) if self._rules.hold_until_queued else self._rules
-        self._run(Batch(slices, CutReason.DRAIN if self._draining else decision.reason, now))
+        self._run(Batch(slices, DispatchReason.DRAIN if self._draining else decision.reason, now))
+
+    def _reject(self, entry: Entry, error: FerserveError) -> None:
+        self._observer.rejected(error.reason)
+        entry.fail(error)
 
     def _run(self, batch: Batch) -> None:
         self._in_flight.add(batch)
-        self._wake_at(batch.cut_at + self._settings.execution_timeout_s)
+        self._wake_at(batch.dispatched_at + self._settings.execution_timeout_s)
         self._runner.submit(batch)
 
-    def _came_back(self, outcome: BatchOutcome) -> None:
+    def _on_batch_done(self, outcome: BatchOutcome) -> None:
         batch = outcome.batch
         if batch.abandoned:
             return
         self._in_flight.discard(batch)
+        now = self._polled_at = self._clock.now()
+        self._others_next = batch.reason is DispatchReason.QUARANTINE
         for part in outcome.skipped:
-            part.entry.fail(DeadlineExpiredError())
+            if not part.entry.done:
+                if part.entry.expired(now):
+                    self._estimate.record_answer(in_vain=True)
+                self._reject(part.entry, DeadlineExpiredError())
         if outcome.error is not None:
             self._recover(batch, outcome.error)
-        elif outcome.scores is not None:
-            self._answer(outcome)
-        self._pump()
+        else:
+            self._answer(outcome, now)
+        self._schedule()
 
-    def _answer(self, outcome: BatchOutcome) -> None:
+    def _answer(self, outcome: BatchOutcome, now: float) -> None:
         batch, scores = outcome.batch, outcome.scores
         if scores is None:
             return
-        self._rate.executed(outcome.inference_s)
-        self._in_place.executed(outcome.padded_count, outcome.inference_s)
+        self._estimate.record_batch(now - (batch.started_at or now - outcome.inference_s))
+        # Answers leave when their callers run: after what else this iteration of the event loop has to do.
+        self._loop.call_soon(self._record_lag, now)
         batch.attempts.succeeded += 1
-        recovery.hand_out(batch, scores, outcome.inference_s, outcome.servable)
+        if batch.reason is DispatchReason.QUARANTINE:
+            self._suspects.clear(batch)
+        recovery.scatter(batch, scores, outcome.inference_s, outcome.servable)
+        for part in batch.slices:
+            if part.entry.deadline is not None and part.entry.done:
+                self._estimate.record_answer(in_vain=part.entry.expired(now + self._estimate.lag_s))
         if not self.healthy:
             self._set_health(healthy=True)
-        queue_s = batch.cut_at - min(part.entry.enqueued_at for part in batch.slices)
+        queue_s = batch.dispatched_at - min(part.entry.enqueued_at for part in batch.slices)
         servable = outcome.servable or self._servable.id
         self._observer.batch_executed(
             ExecutedBatch(servable, batch.reason, outcome.padded_count, queue_s, outcome.inference_s, scores)
         )
 
+    def _record_lag(self, since: float) -> None:
+        self._estimate.record_lag(self._clock.now() - since)
+
     def _recover(self, batch: Batch, error: Exception) -> None:
         """Finds the row at fault by halves, and fails it alone."""
         self._observer.batch_failed(self._servable.id, face_count=batch.row_count)
         log.error("batch failed", servable=str(self._servable.id), faces=batch.row_count, exc_info=error)
-        if isinstance(error, EngineLostError):  # not tried again: one of its rows may have done it
-            recovery.fail_requests(batch, error)
+        if isinstance(error, EngineLostError):  # not tried again: one of its rows may be the cause
+            if error.executed:
+                self._suspects.accuse(batch, self._clock.now())
+            self._fail_requests(batch, error)
             return
         batch.attempts.failed += 1
-        if recovery.worth_halving(batch, self._rules.max_batch_size):
-            for half in batch.halves(CutReason.BISECT):
+        if recovery.worth_bisecting(batch, self._rules.max_batch_size):
+            for half in batch.halves(DispatchReason.BISECT):
                 self._run(half)
             return
         recovery.fail_rows(batch)
+
+    def _fail_requests(self, batch: Batch, error: FerserveError) -> None:
+        """Fails all requests that have rows in a batch, and drops those of their rows that wait."""
+        recovery.fail_requests(batch, error)
+        for part in batch.slices:
+            if part.entry.remaining:
+                self._queue.drop(part.entry)
 
     def _check_stalls(self) -> None:
         """Fails batches that run too long, and puts a new thread and a probe in their place."""
@@ -253,7 +337,8 @@ class Batcher:
             batch.abandoned = True
             self._in_flight.discard(batch)
             self._observer.batch_failed(self._servable.id, face_count=batch.row_count)
-            recovery.fail_requests(batch, EngineStalledError(timeout_s))
+            self._suspects.accuse(batch, now)
+            self._fail_requests(batch, EngineStalledError(timeout_s))
             self._runner.replace_stalled()
             self._set_health(healthy=False)
             self._probe()
@@ -262,17 +347,24 @@ class Batcher:
 
     def _probe(self) -> None:
         """Runs one blank face, so that health comes back without waiting for a caller."""
-        now = self._clock.now()
-        entry = self._entry(self._servable.description.input.blank(1), Priority.INTERACTIVE, now, None)
-        entry.future.add_done_callback(lambda future: future.exception())  # a failure is logged where it happens
-        self._run(Batch([entry.take(1)], CutReason.EXECUTOR_IDLE, now))
+        now, description = self._clock.now(), self._servable.description
+        future = self._loop.create_future()
+        future.add_done_callback(lambda future: future.exception())  # a failure is logged where it happens
+        blank = description.input.blank(1)
+        entry = Entry(blank, description.score_column_count, future, Priority.INTERACTIVE, now)
+        self._run(Batch([entry.take(1)], DispatchReason.EXECUTOR_IDLE, now))
 
-    def _runner_changed(self) -> None:
-        """The engine is gone, or back: what waits goes on waiting, unless there is no hope."""
+    def _on_runner_change(self) -> None:
+        """Notes that the engine is gone, or back: what waits goes on waiting, unless it is not expected back."""
         self._set_health(healthy=self._runner.available)
         if self._runner.failing:
-            self._queue.fail_all(EngineLostError())
-        self._pump()
+            self._fail_waiting(EngineLostError(executed=False))
+        self._schedule()
+
+    def _fail_waiting(self, error: FerserveError) -> None:
+        self._queue.fail_all(error)
+        for batch in self._quarantine.take_all():
+            recovery.fail_requests(batch, error)
 
     def _set_health(self, *, healthy: bool) -> None:
         self.healthy = healthy
@@ -289,4 +381,4 @@ class Batcher:
     def _on_timer(self) -> None:
         self._timer, self._timer_at = None, float("inf")
         self._check_stalls()
-        self._pump()
+        self._schedule()

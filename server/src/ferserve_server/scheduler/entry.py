@@ -1,12 +1,13 @@
-"""A request in the batcher, and the batches that its rows travel in."""
+"""Requests in the batcher, and the batches that their rows travel in."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from ferserve_server.domain.caller import UNKNOWN_CALLER, CallerId
 from ferserve_server.domain.prediction import ScoredFaces
 from ferserve_server.domain.upstream_errors import VersionChangedError
 
@@ -15,21 +16,25 @@ if TYPE_CHECKING:
 
     from ferserve_server.domain.errors import FerserveError
     from ferserve_server.domain.face import CropBatch, Scores
-    from ferserve_server.domain.ports import CutReason, Priority
+    from ferserve_server.domain.ports import DispatchReason, Priority
     from ferserve_server.domain.servable import ServableId
+
+_PATIENCE_S: Final = 1.0
+"""Time after which a request is as urgent as one whose deadline is now, in seconds."""
 
 
 @dataclass(slots=True, eq=False)
 class Entry:
-    """One request: its rows, and what is known of them so far. Event loop only, but for `done`.
+    """Holds one request: its rows, and what is known of them so far. Event loop only, but for `done`.
 
     Attributes:
         crops: uint8 [N, H, W, 1].
         label_count: Columns of its scores.
         future: Where the caller waits.
         priority: How urgent it is.
-        enqueued_at: When it was taken, in seconds.
+        enqueued_at: When it was accepted, in seconds.
         deadline: When the answer must be there, in seconds, or None.
+        caller: Whose it is.
         taken: Rows that went into batches, always the first ones.
         answered: Rows that came back, as scores or as failures.
         servable: The version that scored the first rows that came back, where another server chose it.
@@ -42,6 +47,7 @@ class Entry:
     priority: Priority
     enqueued_at: float
     deadline: float | None = None
+    caller: CallerId = UNKNOWN_CALLER
     taken: int = 0
     answered: int = 0
     queue_s: float = 0.0
@@ -52,17 +58,27 @@ class Entry:
     mixed: bool = False
 
     @property
+    def due(self) -> float:
+        """Time by which the requests of one caller are ordered, in seconds.
+
+        It is the deadline, but no later than `_PATIENCE_S` after the arrival, so that requests with little time do
+        not starve the others.
+        """
+        patient_until = self.enqueued_at + _PATIENCE_S
+        return patient_until if self.deadline is None else min(self.deadline, patient_until)
+
+    @property
     def remaining(self) -> int:
         """Rows not yet in a batch."""
         return len(self.crops) - self.taken
 
     @property
     def done(self) -> bool:
-        """Whether nobody waits any more: answered, failed or cancelled. Safe from any thread."""
+        """True once it is answered, failed or cancelled. Safe from any thread."""
         return self.future.done()
 
     def expired(self, now: float) -> bool:
-        """Whether its deadline has passed."""
+        """Tells if its deadline has passed."""
         return self.deadline is not None and now >= self.deadline
 
     def take(self, count: int) -> Slice:
@@ -72,7 +88,7 @@ class Entry:
         return part
 
     def answer(self, start: int, scores: Scores, servable: ServableId | None = None) -> None:
-        """Notes the scores, float32 [n, K], of the rows from `start` on, and whose they are; see `servable`."""
+        """Stores the scores, float32 [n, K], of the rows from `start` on, and the version that made them."""
         if self.servable is None:
             self.servable = servable
         if self.servable != servable:
@@ -83,19 +99,19 @@ class Entry:
             if self.scores is None:
                 self.scores = np.zeros((len(self.crops), scores.shape[1]), np.float32)
             self.scores[start : start + len(scores)] = scores
-        self._came_back(len(scores))
+        self._count_answered(len(scores))
 
     def fail_row(self, row: int, error: FerserveError) -> None:
-        """Notes why one row has no scores."""
+        """Stores why one row has no scores."""
         self.failures[row] = error
-        self._came_back(1)
+        self._count_answered(1)
 
     def fail(self, error: FerserveError) -> None:
         """Fails the whole request."""
         if not self.future.done():
             self.future.set_exception(error)
 
-    def _came_back(self, count: int) -> None:
+    def _count_answered(self, count: int) -> None:
         self.answered += count
         if self.answered < len(self.crops) or self.future.done():
             return
@@ -109,7 +125,7 @@ class Entry:
 
 @dataclass(slots=True, eq=False)
 class Slice:
-    """`count` rows of an entry, from `start` on."""
+    """Names `count` rows of an entry, from `start` on."""
 
     entry: Entry
     start: int
@@ -123,7 +139,7 @@ class Slice:
 
 @dataclass(slots=True)
 class Attempts:
-    """What became of a failed batch and of its halves so far, in executions."""
+    """Counts the executions of a failed batch and of its halves."""
 
     failed: int = 0
     succeeded: int = 0
@@ -131,20 +147,20 @@ class Attempts:
 
 @dataclass(slots=True, eq=False)
 class Batch:
-    """Rows that run together.
+    """Holds rows that run together.
 
     Attributes:
         slices: The rows, in order.
-        reason: Why it was cut.
-        cut_at: When it was cut, in seconds.
+        reason: Why it was dispatched.
+        dispatched_at: When it was dispatched, in seconds.
         attempts: Shared by all parts of a batch that failed.
         started_at: When an executor took it, in seconds; None before. Written by the executor's thread.
         abandoned: Set when the executor that holds it is given up; what it returns is then ignored.
     """
 
     slices: list[Slice]
-    reason: CutReason
-    cut_at: float
+    reason: DispatchReason
+    dispatched_at: float
     attempts: Attempts = field(default_factory=Attempts)
     started_at: float | None = None
     abandoned: bool = False
@@ -154,7 +170,7 @@ class Batch:
         """Rows in it."""
         return sum(part.count for part in self.slices)
 
-    def halves(self, reason: CutReason) -> tuple[Batch, Batch]:
+    def halves(self, reason: DispatchReason) -> tuple[Batch, Batch]:
         """Splits it in two, for finding the row at fault. It must hold two rows or more."""
         left: list[Slice] = []
         right: list[Slice] = []
@@ -166,4 +182,6 @@ class Batch:
             if head < part.count:
                 right.append(Slice(part.entry, part.start + head, part.count - head))
             room -= head
-        return Batch(left, reason, self.cut_at, self.attempts), Batch(right, reason, self.cut_at, self.attempts)
+        return Batch(left, reason, self.dispatched_at, self.attempts), Batch(
+            right, reason, self.dispatched_at, self.attempts
+        )

@@ -1,4 +1,4 @@
-"""How scores come back to their requests, and what to do when an execution fails, hangs, or returns nonsense."""
+"""Scatters scores to their requests, and decides what to do when an execution fails or hangs."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from ferserve_server.scheduler.entry import Batch
 
 
-def worth_halving(batch: Batch, largest_batch: int) -> bool:
-    """Whether a failed batch is tried again in halves, to find the row at fault.
+def worth_bisecting(batch: Batch, largest_batch: int) -> bool:
+    """Decides if a failed batch is tried again in halves, to find the row at fault.
 
     One bad row in n costs log2(n) failed runs, and as many good ones beside them. Twice as many failures without a
     single success are not one bad row: the engine is broken, and 2n more runs would only keep it from others.
@@ -29,12 +29,12 @@ def worth_halving(batch: Batch, largest_batch: int) -> bool:
 
 
 def stalled(batch: Batch, now: float, execution_timeout_s: float) -> bool:
-    """Whether a batch has run, in seconds, longer than it may."""
+    """Tells if a batch has run longer than `execution_timeout_s`."""
     return batch.started_at is not None and now - batch.started_at >= execution_timeout_s
 
 
-def hand_out(batch: Batch, scores: Scores, inference_s: float, servable: ServableId | None = None) -> None:
-    """Gives every request its rows; rows that are no numbers fail, each alone.
+def scatter(batch: Batch, scores: Scores, inference_s: float, servable: ServableId | None = None) -> None:
+    """Scatters scores to the requests of a batch; rows that are no numbers fail, each alone.
 
     Args:
         batch: What was executed.

@@ -1,4 +1,4 @@
-"""How a batcher works."""
+"""Settings of a batcher."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ferserve_server.scheduler.admission import QueueLimits
-from ferserve_server.scheduler.policy import CutRules
+from ferserve_server.scheduler.policy import DispatchRules
 
 BUCKET_SIZES: Final = (1, 2, 4, 8, 12, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 112, 128)
 """Sizes to choose from, in faces: of a batch of more than 8, at most a quarter is padding."""
@@ -14,41 +14,48 @@ BUCKET_SIZES: Final = (1, 2, 4, 8, 12, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 9
 
 @dataclass(frozen=True, slots=True)
 class BatcherSettings:
-    """How a batcher works.
+    """Settings of a batcher.
 
     Attributes:
         bucket_sizes: Sizes that batches are padded to, rising, 1 or more each.
         max_queue_faces: Faces that may wait.
+        max_queue_faces_per_caller: Those of one caller; 0: no limit of its own.
         max_queue_bytes: Bytes of crops that may wait.
-        max_queue_delay_s: See `policy.CutRules`.
-        bulk_promotion_s: See `policy.CutRules`.
+        max_queue_delay_s: See `policy.DispatchRules`.
+        bulk_promotion_s: See `policy.DispatchRules`.
         execution_timeout_s: A batch that runs longer is failed and its thread replaced.
-        inline_s: Longest batch, in seconds, that is run on the event loop for a caller who is alone; 0: none.
-        hold_until_queued: Cut the first batch not before this many faces wait. 0 but in tests.
-        few_rows: See `policy.CutRules`.
+        hold_until_queued: Dispatch the first batch not before this many faces wait. 0 but in tests.
+        min_concurrent_rows: See `policy.DispatchRules`.
     """
 
     bucket_sizes: tuple[int, ...] = BUCKET_SIZES
     max_queue_faces: int = 4096
+    max_queue_faces_per_caller: int = 0
     max_queue_bytes: int = 64 * 2**20
     max_queue_delay_s: float = 0.0
     bulk_promotion_s: float = 0.25
     execution_timeout_s: float = 30.0
-    inline_s: float = 0.0
     hold_until_queued: int = 0
-    few_rows: int = 0
+    min_concurrent_rows: int = 0
 
     @property
-    def cut_rules(self) -> CutRules:
-        """What the policy goes by."""
-        return CutRules(
+    def dispatch_rules(self) -> DispatchRules:
+        """The parameters of the policy."""
+        return DispatchRules(
             self.bucket_sizes[-1],
             self.max_queue_delay_s,
             self.bulk_promotion_s,
             self.hold_until_queued,
-            self.few_rows,
+            self.min_concurrent_rows,
         )
 
     def queue_limits(self, executor_count: int) -> QueueLimits:
-        """What admission goes by, with so many batches running at once."""
-        return QueueLimits(self.max_queue_faces, self.max_queue_bytes, self.bucket_sizes[-1], executor_count)
+        """The parameters of admission, with so many batches running at once."""
+        return QueueLimits(
+            max_faces=self.max_queue_faces,
+            max_bytes=self.max_queue_bytes,
+            max_caller_faces=self.max_queue_faces_per_caller or self.max_queue_faces,
+            max_batch_size=self.bucket_sizes[-1],
+            quantum=self.dispatch_rules.quantum,
+            executor_count=executor_count,
+        )

@@ -20,6 +20,7 @@ log = structlog.get_logger(__name__)
 
 OK: Final = grpc.StatusCode.OK.name
 CANCELLED: Final = grpc.StatusCode.CANCELLED.name
+DEADLINE_EXCEEDED: Final = grpc.StatusCode.DEADLINE_EXCEEDED.name
 """Enumerations make their names anew at every look."""
 
 

@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import grpc
 
 from ferserve_server.domain.errors import FerserveError
-from ferserve_server.services.call_tracker import CANCELLED, OK, Intake, known
+from ferserve_server.services.arrivals import Arrivals
+from ferserve_server.services.call_tracker import CANCELLED, DEADLINE_EXCEEDED, OK, Intake, known
+from ferserve_server.services.reading import check_readable
 from ferserve_server.services.status import code_of, trailers_of
 
 if TYPE_CHECKING:
@@ -71,10 +73,18 @@ Response = TypeVar("Response")
 Answer = TypeVar("Answer")
 Sent = TypeVar("Sent")
 
+_SAME_MOMENT_S: Final = 1e-3
+"""Timers of the event loop may be early by as much as their clock's resolution."""
+
 
 def _protobuf_length(message: Any) -> int:  # noqa: ANN401 - any protobuf message
     length: int = message.ByteSize()
     return length
+
+
+def _code_of_cancelled(remaining_s: float | None) -> str:
+    """The code of a call that was cancelled, with so many seconds left until its deadline."""
+    return CANCELLED if remaining_s is None or remaining_s > _SAME_MOMENT_S else DEADLINE_EXCEEDED
 
 
 class Calls(Intake):
@@ -89,16 +99,21 @@ class Calls(Intake):
     def __init__(self, limits: RequestLimits, observer: CallObserver, clock: Clock) -> None:
         super().__init__(limits, observer)
         self._clock = clock
+        self._arrivals = Arrivals(clock)
 
     def deadline(self, context: Context) -> float | None:
         """When the caller stops waiting, on the server's clock, in seconds, or None."""
         remaining_s = context.time_remaining()
         # The stubs do not tell that a call without a deadline has none.
-        return None if remaining_s is None else self.deadline_in(remaining_s)  # type: ignore[redundant-expr]
+        return None if remaining_s is None else self._clock.now() + remaining_s  # type: ignore[redundant-expr]
 
-    def deadline_in(self, remaining_s: float) -> float:
-        """The deadline of a caller who waits for so many seconds from now on."""
-        return self._clock.now() + remaining_s
+    def deadline_in(self, timeout_s: float) -> float:
+        """Returns the deadline of a call that came with a timeout, in seconds.
+
+        Its bytes were there when this iteration of the event loop began, if not before: in an iteration that takes
+        50 ms the last caller has lost that time in the socket.
+        """
+        return self._arrivals.latest_at() + timeout_s
 
     def unary(
         self,
@@ -116,10 +131,11 @@ class Calls(Intake):
             refusal: FerserveError | None = None
             try:
                 self.check_in(context.invocation_metadata() or ())
+                check_readable(request)
                 self._limits.check_message(length(request))
                 return await handle(request, context)
             except asyncio.CancelledError:
-                code = CANCELLED
+                code = _code_of_cancelled(context.time_remaining())
                 raise
             except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets a status
                 refusal = known(method, error)
@@ -215,7 +231,7 @@ class Calls(Intake):
                     async for answer in answers:
                         yield answer
             except (asyncio.CancelledError, GeneratorExit):
-                code = CANCELLED
+                code = _code_of_cancelled(context.time_remaining())
                 raise
             except Exception as error:  # noqa: BLE001 - as above
                 refusal = known(method, error)
@@ -233,6 +249,7 @@ class Calls(Intake):
         self, requests: AsyncIterator[Request], length: Callable[[Request], int]
     ) -> AsyncIterator[Request]:
         async for request in requests:
+            check_readable(request)
             self._limits.check_message(length(request))
             yield request
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hmac
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -10,6 +11,7 @@ import structlog
 
 from ferserve_server.domain.control_errors import ControlDisabledError, ControlUnauthenticatedError
 from ferserve_server.domain.errors import InvalidRequestError
+from ferserve_server.runtime.addresses import parse_address
 from ferserve_server.services.codec import messages
 
 if TYPE_CHECKING:
@@ -45,6 +47,64 @@ def read_token(path: Path | None) -> bytes | None:
     if not token:
         raise TokenFileError(f"control_token_file {path} is empty; put a token into it")
     return token
+
+
+class ControlExposedError(Exception):
+    """Control calls would be open to other machines without TLS and without a token; the text says what to do."""
+
+
+class ExposureSettings(Protocol):
+    """The settings that decide who can make control calls, named as there."""
+
+    @property
+    def control_listen(self) -> str:
+        """Address of control calls, or "off"."""
+
+    @property
+    def control_on_main(self) -> bool:
+        """True to take them on the addresses of the service."""
+
+    @property
+    def control_token_file(self) -> Path | None:
+        """File with the token that they must carry."""
+
+    @property
+    def control_insecure(self) -> bool:
+        """True to take them from other machines without TLS and token."""
+
+    @property
+    def tls_cert_file(self) -> Path | None:
+        """Certificate, with TLS."""
+
+    @property
+    def listen(self) -> str:
+        """Address of the gRPC service."""
+
+    @property
+    def http_listen(self) -> str:
+        """Address of the HTTP server, or "off"."""
+
+
+def check_exposure(settings: ExposureSettings) -> None:
+    """Refuses settings that would let any machine of the network change the models.
+
+    Raises:
+        ControlExposedError: Control calls are taken at an address that is not loopback, without TLS, without a
+            token, and without `control_insecure`.
+    """
+    if settings.control_token_file or settings.tls_cert_file or settings.control_insecure:
+        return
+    addresses = [settings.control_listen]
+    if settings.control_on_main:
+        addresses += [settings.listen, settings.http_listen]
+    for address in addresses:
+        with contextlib.suppress(ValueError):  # told where it is listened on
+            if address != "off" and not parse_address(address).is_loopback:
+                raise ControlExposedError(
+                    f"control calls at {address} could be made by anybody who can connect. Give a token "
+                    "(--control-token-file) or TLS (--tls-cert-file), listen on a loopback address, or accept it "
+                    "with --control-insecure"
+                )
 
 
 class ControlAuthorizer:

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import grpc
 
 from ferserve.v1 import emotion_service_pb2 as emotion_pb2
-from ferserve_server.domain.errors import DrainingError, FerserveError, InvalidRequestError
+from ferserve_server.domain.caller import UNKNOWN_CALLER, CallerId
+from ferserve_server.domain.errors import DeadlineExpiredError, DrainingError, FerserveError, InvalidRequestError
 from ferserve_server.pipeline.classify_stream import CropSequence, CropStream
-from ferserve_server.pipeline.stream_frames import Dropped, Frame, FrameStream, FrameStreamConfig
+from ferserve_server.pipeline.stream_frames import kind_of
+from ferserve_server.services import frame_messages
+from ferserve_server.services.callers import caller_of_context
 from ferserve_server.services.codec import messages, responses
 from ferserve_server.services.codec.requests import CropRequest, CropRequests
 from ferserve_server.services.health import EMOTION_SERVICE
+from ferserve_server.services.reading import method_handler
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
@@ -25,9 +30,11 @@ if TYPE_CHECKING:
     from ferserve_server.pipeline.analyze_images import AnalyzeImages
     from ferserve_server.pipeline.classify_faces import ClassifyFaces
     from ferserve_server.pipeline.classify_stream import CropAnswer
-    from ferserve_server.pipeline.stream_frames import FrameAnswer, StreamLimits
+    from ferserve_server.pipeline.frame_answers import Frame, FrameStreamConfig
+    from ferserve_server.pipeline.stream_frames import StreamFrames
     from ferserve_server.services.calls import Calls, Context
     from ferserve_server.services.limits import RequestLimits
+    from ferserve_server.tracking.options import TrackingOptions
 
 
 class EmotionServicer:
@@ -38,10 +45,11 @@ class EmotionServicer:
         calls: Calls,
         classify: ClassifyFaces,
         analyze: AnalyzeImages,
+        stream_frames: StreamFrames,
         *,
         limits: RequestLimits,
-        stream_limits: StreamLimits,
         detection: DetectionOptions,
+        tracking: TrackingOptions,
         observer: CallObserver,
         clock: Clock,
     ) -> None:
@@ -49,8 +57,9 @@ class EmotionServicer:
         self._classify = classify
         self._analyze = analyze
         self._limits = limits
-        self._stream_limits = stream_limits
+        self._frame_streams = stream_frames
         self._detection = detection
+        self._tracking = tracking
         self._observer = observer
         self._clock = clock
         self._requests = CropRequests(limits)
@@ -67,40 +76,49 @@ class EmotionServicer:
             {
                 "ClassifyFaces": unary(self.ClassifyFaces),
                 "ClassifyStream": stream(self.ClassifyStream),
-                "AnalyzeImages": unary(
-                    self.AnalyzeImages,
-                    emotion_pb2.AnalyzeImagesRequest.FromString,
-                    emotion_pb2.AnalyzeImagesResponse.SerializeToString,
+                "AnalyzeImages": method_handler(
+                    self.AnalyzeImages, emotion_pb2.AnalyzeImagesRequest, emotion_pb2.AnalyzeImagesResponse
                 ),
-                "StreamFrames": stream(
+                "StreamFrames": method_handler(
                     self.StreamFrames,
-                    emotion_pb2.StreamFramesRequest.FromString,
-                    emotion_pb2.StreamFramesResponse.SerializeToString,
+                    emotion_pb2.StreamFramesRequest,
+                    emotion_pb2.StreamFramesResponse,
+                    streaming=True,
                 ),
             },
         )
 
-    async def classify_faces(self, message: bytes, deadline: float | None) -> bytes:
+    async def classify_faces(
+        self, message: bytes, deadline: float | None, caller: CallerId = UNKNOWN_CALLER
+    ) -> bytes:
         """Answers a ClassifyFacesRequest with a ClassifyFacesResponse.
 
         Args:
             message: The request.
             deadline: When the answer must be there, on the server's clock, in seconds, or None.
+            caller: Whose call it is.
 
         Raises:
+            DeadlineExpiredError: The deadline has passed; the message is not read then.
             FerserveError: It cannot be read, or the faces were not taken.
         """
         started_at = self._clock.now()
+        if deadline is not None and deadline <= started_at:
+            raise DeadlineExpiredError
         request = self._requests.read_call(message)
         spec, priority = request.spec, request.priority
         if isinstance(request, CropRequest):
-            answer = await self._classify.packed(request.crops, spec, deadline=deadline, priority=priority)
+            answer = await self._classify.packed(
+                request.crops, spec, deadline=deadline, priority=priority, caller=caller
+            )
         else:
-            answer = await self._classify.encoded(request.images, spec, deadline=deadline, priority=priority)
+            answer = await self._classify.encoded(
+                request.images, spec, deadline=deadline, priority=priority, caller=caller
+            )
         return responses.format_call_answer(answer, self._clock.now() - started_at)
 
     def _classify_faces(self, message: bytes, context: Context) -> Awaitable[bytes]:
-        return self.classify_faces(message, self._calls.deadline(context))
+        return self.classify_faces(message, self._calls.deadline(context), caller_of_context(context))
 
     async def _analyze_images(
         self, request: emotion_pb2.AnalyzeImagesRequest, context: Context
@@ -112,7 +130,12 @@ class EmotionServicer:
         images = list(request.images)
         self._limits.check_image_count(len(images))
         answer = await self._analyze(
-            images, spec, options, deadline=self._calls.deadline(context), priority=priority
+            images,
+            spec,
+            options,
+            deadline=self._calls.deadline(context),
+            priority=priority,
+            caller=caller_of_context(context),
         )
         response = emotion_pb2.AnalyzeImagesResponse(
             labels=answer.labels, servable=messages.format_servable(answer.servable)
@@ -125,17 +148,31 @@ class EmotionServicer:
         response.timing.CopyFrom(messages.format_timing(answer, self._clock.now() - started_at))
         return response
 
-    async def _stream_frames(
+    def _stream_frames(
         self, requests: AsyncIterator[emotion_pb2.StreamFramesRequest], context: Context
     ) -> AsyncGenerator[emotion_pb2.StreamFramesResponse, None]:
-        del context
-        config = await self._read_config(requests)
-        stream = FrameStream(self._analyze, config, self._stream_limits, self._calls.draining)
-        last: ServableId | None = None
+        return self.stream_frames(requests, caller_of_context(context))
+
+    async def stream_frames(
+        self, requests: AsyncIterator[emotion_pb2.StreamFramesRequest], caller: CallerId = UNKNOWN_CALLER
+    ) -> AsyncGenerator[emotion_pb2.StreamFramesResponse, None]:
+        """Answers the messages of one stream, whatever transport carries them.
+
+        Args:
+            requests: The configuration, then frames.
+            caller: The caller whose stream it is.
+
+        Raises:
+            InvalidRequestError: The configuration or a sequence number is wrong.
+            DrainingError: The server is draining. Frames that were taken are answered first.
+        """
+        config = replace(await self._read_config(requests), caller=caller)
+        stream = self._frame_streams.open(config, self._calls.draining)
+        writer = frame_messages.FrameAnswerWriter()
         async with contextlib.aclosing(stream.run(_frames(requests))) as answered:
             async for answer in answered:
-                response, last = self._format_frame(answer, last)
-                yield response
+                self._observer.stream_answered("StreamFrames", kind_of(answer.outcome).partition("_")[0])
+                yield writer.write(answer)
 
     async def _read_config(self, requests: AsyncIterator[emotion_pb2.StreamFramesRequest]) -> FrameStreamConfig:
         first = await self._first(requests)
@@ -143,15 +180,15 @@ class EmotionServicer:
             raise InvalidRequestError(
                 "STREAM_CONFIG_REQUIRED", "The first message of the stream must be its config.", field="config"
             )
-        try:
-            return FrameStreamConfig(
-                messages.parse_spec(first.config.model),
-                messages.parse_policy(first.config.overload_policy),
-                messages.parse_detection(first.config.detection, self._detection, self._limits),
-            )
-        except InvalidRequestError as error:
-            error.field = f"config.{error.field}"
-            raise
+        return self.parse_stream_config(first.config)
+
+    def parse_stream_config(self, config: emotion_pb2.FrameStreamConfig) -> FrameStreamConfig:
+        """Reads the configuration of a frame stream.
+
+        Raises:
+            InvalidRequestError: With the path of the field at fault, below `config`.
+        """
+        return frame_messages.parse_config(config, self._detection, self._tracking, self._limits)
 
     async def _first(
         self, requests: AsyncIterator[emotion_pb2.StreamFramesRequest]
@@ -168,49 +205,23 @@ class EmotionServicer:
             reading.cancel()
             draining.cancel()
 
-    def _format_frame(
-        self, answer: FrameAnswer, last: ServableId | None
-    ) -> tuple[emotion_pb2.StreamFramesResponse, ServableId | None]:
-        response = emotion_pb2.StreamFramesResponse(sequence_id=answer.sequence_id)
-        match answer.outcome:
-            case Dropped(newer_sequence_id=newer):
-                response.dropped.newer_sequence_id = newer
-                self._observer.stream_answered("StreamFrames", "dropped")
-            case FerserveError() as error:
-                response.failure.CopyFrom(messages.format_failure(error))
-                self._observer.stream_answered("StreamFrames", "failed")
-            case analyses:
-                (result,) = analyses.results
-                if isinstance(result, FerserveError):
-                    response.failure.CopyFrom(messages.format_failure(result))
-                    self._observer.stream_answered("StreamFrames", "failed")
-                    return response, last
-                response.analysis.CopyFrom(messages.format_analysis(result))
-                response.servable.CopyFrom(messages.format_servable(analyses.servable))
-                response.timing.CopyFrom(messages.format_timing(analyses, None))
-                if analyses.servable != last:
-                    response.labels.extend(analyses.labels)
-                    last = analyses.servable
-                self._observer.stream_answered("StreamFrames", "result")
-        return response, last
-
     @property
     def max_unanswered(self) -> int:
         """Bound on the answers of a stream that are due."""
-        return self._stream_limits.max_unanswered
+        return self._frame_streams.limits.max_unanswered
 
-    def crop_sequence(self) -> CropSequence[bytes, bytes]:
+    def crop_sequence(self, caller: CallerId = UNKNOWN_CALLER) -> CropSequence[bytes, bytes]:
         """Reads the messages of one ClassifyStream, and writes their answers."""
         return CropSequence(
             self._classify,
             read=self._requests.read_stream_message,
             write=_CropAnswerWriter(self._observer).write,
+            caller=caller,
         )
 
     def _classify_stream(self, messages: AsyncIterator[bytes], context: Context) -> AsyncGenerator[bytes, None]:
-        del context
         stream = CropStream(
-            self.crop_sequence(),
+            self.crop_sequence(caller_of_context(context)),
             max_unanswered=self.max_unanswered,
             draining=self._calls.draining,
         )
@@ -243,4 +254,4 @@ async def _frames(requests: AsyncIterator[emotion_pb2.StreamFramesRequest]) -> A
             raise InvalidRequestError(
                 "STREAM_CONFIG_REPEATED", "After the config every message must be a frame.", field="frame"
             )
-        yield Frame(request.frame.sequence_id, request.frame.image)
+        yield frame_messages.parse_frame(request.frame)

@@ -10,14 +10,19 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Final
 
+from google.protobuf import message_factory
+
 from ferserve.v1 import model_service_pb2 as model_pb2
 from ferserve_server.domain.canary import CanaryMode, CanaryResult
 from ferserve_server.domain.errors import InvalidRequestError
 from ferserve_server.domain.servable import Precision, ServableState
 from ferserve_server.services.codec import messages
+from ferserve_server.services.reading import service_handler
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    import grpc
 
     from ferserve_server.domain.canary import CanaryReport, VersionStatistics
     from ferserve_server.domain.servable import ModelStatus, ValidationFigures, VersionStatus
@@ -171,6 +176,12 @@ class ModelServicer:
         self.DeleteAlias = calls.unary("DeleteAlias", self._delete_alias)
         self.PromoteVersion = calls.unary("PromoteVersion", self._promote_version)
         self.RollBack = calls.unary("RollBack", self._roll_back)
+
+    def handlers(self) -> grpc.GenericRpcHandler:
+        """Its RPCs for a gRPC server."""
+        service = model_pb2.DESCRIPTOR.services_by_name["ModelService"]
+        handlers = {name: getattr(self, name) for name in service.methods_by_name}
+        return service_handler(service, handlers, message_factory.GetMessageClass)
 
     async def _get_model(self, request: model_pb2.GetModelRequest, context: Context) -> model_pb2.GetModelResponse:
         del context

@@ -15,6 +15,12 @@ if TYPE_CHECKING:
 
 ERROR_DOMAIN: Final = "ferserve"
 
+RETRY_SAFE: Final = "retry_safe"
+"""Key of ErrorInfo's metadata: `true` if no model has run on the request, `false` if one may have failed on it."""
+
+_DO_NOT_RETRY: Final = "-1"
+"""A pushback that ends the retries of gRPC's own policies (gRFC A6): negative numbers say not to try again."""
+
 _ERROR_INFO, _RETRY_INFO, _BAD_REQUEST = (
     f"type.googleapis.com/{kind.DESCRIPTOR.full_name}"
     for kind in (error_details_pb2.ErrorInfo, error_details_pb2.RetryInfo, error_details_pb2.BadRequest)
@@ -46,6 +52,7 @@ _CODES: Final[dict[type[errors.FerserveError], grpc.StatusCode]] = {
     control_errors.NoCanaryError: grpc.StatusCode.FAILED_PRECONDITION,
     control_errors.NoOlderVersionError: grpc.StatusCode.FAILED_PRECONDITION,
     control_errors.ControlDisabledError: grpc.StatusCode.PERMISSION_DENIED,
+    control_errors.OriginNotAllowedError: grpc.StatusCode.PERMISSION_DENIED,
     control_errors.ControlUnauthenticatedError: grpc.StatusCode.UNAUTHENTICATED,
     errors.UnsupportedError: grpc.StatusCode.UNIMPLEMENTED,
     errors.FerserveError: grpc.StatusCode.INTERNAL,
@@ -62,7 +69,7 @@ def code_of(error: errors.FerserveError) -> grpc.StatusCode:
 
 def status_of(error: errors.FerserveError) -> status_pb2.Status:
     """The whole status of an error: code, message, ErrorInfo, and RetryInfo or BadRequest where they apply."""
-    info = error_details_pb2.ErrorInfo(reason=error.reason, domain=ERROR_DOMAIN, metadata=error.metadata)
+    info = error_details_pb2.ErrorInfo(reason=error.reason, domain=ERROR_DOMAIN, metadata=metadata_of(error))
     details = [_packed(_ERROR_INFO, info)]
     if error.retry_after_s is not None:
         delay = duration_pb2.Duration()
@@ -76,6 +83,13 @@ def status_of(error: errors.FerserveError) -> status_pb2.Status:
     return status_pb2.Status(code=code_number(error), message=error.message, details=details)
 
 
+def metadata_of(error: errors.FerserveError) -> dict[str, str]:
+    """The facts of an error, and whether it is safe to send the request again, where that is known."""
+    if error.retry_safe is None:
+        return error.metadata
+    return error.metadata | {RETRY_SAFE: "true" if error.retry_safe else "false"}
+
+
 def code_number(error: errors.FerserveError) -> int:
     """The status code of an error as its number on the wire, 1 to 16."""
     return _NUMBERS[type(error)]
@@ -84,7 +98,9 @@ def code_number(error: errors.FerserveError) -> int:
 def trailers_of(error: errors.FerserveError) -> Sequence[tuple[str, str | bytes]]:
     """The trailing metadata that carries the status; a pushback where waiting helps, for clients that retry."""
     trailers: list[tuple[str, str | bytes]] = [("grpc-status-details-bin", status_of(error).SerializeToString())]
-    if error.retry_after_s is not None:
+    if error.retry_safe is False:
+        trailers.append(("grpc-retry-pushback-ms", _DO_NOT_RETRY))
+    elif error.retry_after_s is not None:
         trailers.append(("grpc-retry-pushback-ms", str(round(error.retry_after_s * 1000))))
     return trailers
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import Metric
@@ -17,25 +17,22 @@ if TYPE_CHECKING:
     Row = list[Any]
     Key = tuple[str, tuple[tuple[str, str], ...]]
 
+_OWN_PREFIX: Final = "ferserve_"
+"""Others are of one process only, such as its processor time."""
+
+_SUMMED_GAUGES: Final = frozenset({"ferserve_requests_in_progress"})
+"""Gauges whose sum over the processes means something."""
+
 
 def write_series(metrics: Metrics) -> list[Row]:
-    """What a process that takes calls in has counted so far: rows of family, is a gauge, name, labels, value."""
-    metrics.write_held_back()
-    collectors = (
-        metrics.requests,
-        metrics.request_seconds,
-        metrics.requests_in_progress,
-        metrics.rejections,
-        metrics.stream_answers,
-        metrics.decode_seconds,
-        metrics.detect_seconds,
-        metrics.detected_faces,
-        metrics.image_failures,
-    )
+    """Writes what a process that takes calls in has counted so far: family, is a gauge, name, labels, value.
+
+    Every counter and histogram of this server is part of it, so that none can be forgotten.
+    """
     return [
         [family.name, family.type == "gauge", sample.name, sample.labels, sample.value]
-        for collector in collectors
-        for family in collector.collect()
+        for family in metrics.registry.collect()
+        if family.name.startswith(_OWN_PREFIX) and (family.type != "gauge" or family.name in _SUMMED_GAUGES)
         for sample in family.samples
     ]
 

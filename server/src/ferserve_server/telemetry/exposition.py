@@ -1,46 +1,70 @@
-"""Serves /metrics to Prometheus."""
+"""Serves /metrics to Prometheus.
+
+On threads of its own, so that a busy event loop is seen rather than hidden: a scrape that waits for it would show
+nothing of what keeps it busy.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Self
+import contextlib
+import socket
+import socketserver
+import threading
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
-from prometheus_client import start_http_server
+from prometheus_client import make_wsgi_app
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from types import TracebackType
 
     from prometheus_client import CollectorRegistry
 
+REQUEST_TIMEOUT_S: Final = 10.0
+"""A connection that sends no complete request within this time, or does not read its answer, is closed."""
 
-class MetricsAddressError(Exception):
-    """The address cannot be listened on; the text says which."""
+_BACKLOG: Final = 64
+
+
+class Slot(Protocol):
+    """The place of one open connection."""
+
+    def leave(self) -> None:
+        """Lets the connection go."""
+
+
+class Limiter(Protocol):
+    """Counts the open connections of a port. Thread-safe."""
+
+    def enter(self, host: str) -> Slot | None:
+        """Takes in a connection from an address, or returns None to turn it away."""
 
 
 class MetricsServer:
-    """An HTTP server with /metrics on threads of its own. Open it as a context manager.
+    """An HTTP server with /metrics, one thread for each open connection. Open it as a context manager.
 
     Attributes:
-        port: Where it listens.
+        port: Port that it listens on.
     """
 
-    def __init__(self, registry: CollectorRegistry, address: str) -> None:
-        """Starts listening.
+    def __init__(self, registry: CollectorRegistry, sockets: Sequence[socket.socket], limiter: Limiter) -> None:
+        """Starts to serve.
 
         Args:
-            registry: What to serve.
-            address: HOST:PORT; port 0 picks a free one.
-
-        Raises:
-            MetricsAddressError: It is no HOST:PORT, or it is taken.
+            registry: The metrics.
+            sockets: Bound sockets of one port; closed by the caller.
+            limiter: Bounds the connections, and so the threads.
         """
-        host, _, port = address.rpartition(":")
-        try:
-            self._server, self._thread = start_http_server(int(port), addr=host.strip("[]"), registry=registry)
-        except (OSError, ValueError, OverflowError) as error:
-            raise MetricsAddressError(
-                f"cannot serve metrics on {address!r}: {error}; choose another with --metrics-listen"
-            ) from error
-        self.port: int = self._server.server_port
+        self.port: int = sockets[0].getsockname()[1]
+        self._servers = [_Server(each, limiter) for each in sockets]
+        for server in self._servers:
+            server.set_app(make_wsgi_app(registry))
+        self._threads = [
+            threading.Thread(target=server.serve_forever, name="metrics", daemon=True) for server in self._servers
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def __enter__(self) -> Self:
         return self
@@ -48,6 +72,70 @@ class MetricsServer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        for server, thread in zip(self._servers, self._threads, strict=True):
+            server.shutdown()
+            thread.join()
+
+
+class _Server(socketserver.ThreadingMixIn, WSGIServer):
+    """Serves one bound socket."""
+
+    daemon_threads = True
+    block_on_close = False
+
+    def __init__(self, listening: socket.socket, limiter: Limiter) -> None:
+        super().__init__(("", 0), _Handler, bind_and_activate=False)
+        self.socket.close()
+        self.socket = listening
+        self.socket.listen(_BACKLOG)
+        self.server_address = listening.getsockname()[:2]
+        self.server_name, self.server_port = "ferserve", self.server_address[1]
+        self.setup_environ()
+        self._limiter = limiter
+        self._slots: dict[Any, Slot] = {}
+
+    def verify_request(self, request: Any, client_address: Any) -> bool:  # noqa: ANN401 - the library's signature
+        slot = self._limiter.enter(str(client_address[0]))
+        if slot is None:
+            return False
+        self._slots[request] = slot
+        return True
+
+    def shutdown_request(self, request: Any) -> None:  # noqa: ANN401 - the library's signature
+        slot = self._slots.pop(request, None)
+        try:
+            super().shutdown_request(request)
+        finally:
+            if slot is not None:
+                slot.leave()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 - the library's signature
+        """Passes over connections that break: scrapers leave as they like."""
+
+
+class _Handler(WSGIRequestHandler):
+    """Reads one request, with a limit on its time, and logs nothing."""
+
+    timeout = REQUEST_TIMEOUT_S
+
+    def handle(self) -> None:
+        # The socket's timeout bounds one read; a peer that sends a byte now and then is cut by the timer.
+        connection: socket.socket = self.connection
+        timer = threading.Timer(REQUEST_TIMEOUT_S * 2, _cut, (connection,))
+        timer.daemon = True
+        timer.start()
+        try:
+            super().handle()
+        finally:
+            timer.cancel()
+
+    def address_string(self) -> str:
+        return str(self.client_address[0])
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002, ANN401 - the library's signature
+        """Logs nothing."""
+
+
+def _cut(connection: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)

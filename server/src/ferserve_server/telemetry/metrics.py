@@ -7,6 +7,7 @@ ferserve_confidence_sum_total / ferserve_faces_total. No metric carries a client
 from __future__ import annotations
 
 import contextlib
+import threading
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -61,6 +62,20 @@ class _BeforeReading(Collector):
             write()
 
 
+def _counting(counter: Counter, read: Callable[[], int]) -> Callable[[], None]:
+    """Makes what brings a counter to a count that is kept elsewhere."""
+    lock, counted = threading.Lock(), 0
+
+    def write() -> None:
+        nonlocal counted
+        with lock:
+            now = read()
+            counter.inc(now - counted)
+            counted = now
+
+    return write
+
+
 class Metrics:
     """The server's metrics, on a registry of their own. Thread-safety: any thread."""
 
@@ -104,10 +119,23 @@ class Metrics:
         )
         self.stream_answers = self._counter(
             "stream_answers_total",
-            "Answers on streams, by RPC and outcome: result, dropped or failed.",
+            "Answers on streams, by RPC and outcome: result, unchanged, dropped or failed.",
             ("method", "outcome"),
         )
-
+        self.connections = self._gauge("connections", "Open connections of a port, http or metrics.", ("port",))
+        self.connections_rejected = self._counter(
+            "connections_rejected_total", "Connections beyond a port's limits, by port.", ("port",)
+        )
+        self.stream_frame_age_seconds = self._durations(
+            "stream_frame_age_seconds",
+            "Time from a frame's arrival to its answer, by outcome: result, unchanged, dropped or failed.",
+            ("outcome",),
+        )
+        self.stream_frames_dropped = self._counter(
+            "stream_frames_dropped_total",
+            "Frames that were skipped, by reason: newer for a newer frame, too_old beyond max_age_ms.",
+            ("reason",),
+        )
         self.worker_processes = self._gauge(
             "worker_processes", "Processes that take calls in beside the one that owns the models."
         )
@@ -118,7 +146,7 @@ class Metrics:
         self.batches = self._counter(
             "batches_total",
             "Batches that were executed, by why they were cut.",
-            (*_VERSION_LABELS, "cut_reason"),
+            (*_VERSION_LABELS, "dispatch_reason"),
         )
         self.batch_failures = self._counter(
             "batch_failures_total", "Executions that raised or hung.", _VERSION_LABELS
@@ -211,6 +239,13 @@ class Metrics:
             "Difference of a shadow's probabilities from those answered, mean and largest.",
             (*_VERSION_LABELS, "statistic"),
         )
+
+    def watch_connections(
+        self, port: str, open_count: Callable[[], int], rejected_count: Callable[[], int]
+    ) -> None:
+        """Asks for the connections of a port at every scrape. The callables must be thread-safe."""
+        self.connections.labels(port).set_function(open_count)
+        self._readers.writers.append(_counting(self.connections_rejected.labels(port), rejected_count))
 
     def write_held_back(self) -> None:
         """Has everything counted that was told so far; reading the registry does so by itself. Any thread."""

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
-from ferserve_server.domain.ports import CutReason
+from ferserve_server.domain.ports import DispatchReason
 from ferserve_server.domain.servable import ServableState
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class _VersionSeries:
         version = (servable.name, str(servable.version))
         self.faces = metrics.faces.labels(*version)
         self.padding_faces = metrics.padding_faces.labels(*version)
-        self.batches = {reason: metrics.batches.labels(*version, reason.value) for reason in CutReason}
+        self.batches = {reason: metrics.batches.labels(*version, reason.value) for reason in DispatchReason}
         self.batch_failures = metrics.batch_failures.labels(*version)
         self.confidence_sum = metrics.confidence_sum.labels(*version)
         self.predictions = [metrics.predictions.labels(*version, name) for name in classes]
@@ -83,10 +83,11 @@ class _VersionSeries:
         self.uncounted: _Uncounted[ExecutedBatch] = _Uncounted(self._count)
 
     def _count(self, batches: list[ExecutedBatch]) -> None:
-        scores = np.concatenate([batch.scores for batch in batches])
+        # Without the column for what is no face.
+        scores = np.concatenate([batch.scores[:, : len(self.predictions)] for batch in batches])
         self.faces.inc(len(scores))
         self.padding_faces.inc(sum(batch.padded_count for batch in batches) - len(scores))
-        for reason, batch_count in Counter(batch.cut_reason for batch in batches).items():
+        for reason, batch_count in Counter(batch.dispatch_reason for batch in batches).items():
             self.batches[reason].inc(batch_count)
         self.batch_size.observe_all([batch.face_count for batch in batches])
         self.queue_seconds.observe_all([batch.oldest_queue_s for batch in batches])
@@ -217,6 +218,30 @@ class CallMetrics:
     def _count_answered(self, answers: list[tuple[str, str]]) -> None:
         for labels, count in Counter(answers).items():
             self._stream_answers(*labels).inc(count)
+
+
+class StreamMetrics:
+    """Implements `pipeline.stream_frames.FrameObserver`. Event loop only."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._age_seconds = cache(metrics.stream_frame_age_seconds.labels)
+        self._dropped = cache(metrics.stream_frames_dropped.labels)
+        self._answered: _Uncounted[tuple[str, float]] = _Uncounted(self._count)
+        metrics.before_reading(self._answered.count_now)
+
+    def frame_answered(self, outcome: str, age_s: float) -> None:
+        """Counts an answer; see `pipeline.stream_frames.FrameObserver`."""
+        self._answered.add((outcome, age_s))
+
+    def _count(self, answers: list[tuple[str, float]]) -> None:
+        ages: defaultdict[str, list[float]] = defaultdict(list)
+        for outcome, age_s in answers:
+            kind, _, reason = outcome.partition("_")
+            ages[kind].append(age_s)
+            if reason:
+                self._dropped(reason).inc()
+        for kind, each in ages.items():
+            self._age_seconds(kind).observe_all(each)
 
 
 class VisionMetrics:

@@ -18,7 +18,7 @@ import structlog
 from ferserve_server.domain.errors import DeadlineExpiredError, FerserveError, UnsupportedError
 from ferserve_server.domain.upstream_errors import UpstreamUnavailableError
 from ferserve_server.scheduler import recovery
-from ferserve_server.scheduler.gathering import BatchOutcome, copy_rows, leave_out_unwanted
+from ferserve_server.scheduler.assembly import BatchOutcome, copy_rows, drop_cancelled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ferserve_server.domain.servable import ModelDescription, ModelSpec, Precision, ServableId
     from ferserve_server.domain.upstream import ModelTier, TierAnswer
     from ferserve_server.scheduler.entry import Batch
-    from ferserve_server.scheduler.runner import RunnerListener
+    from ferserve_server.scheduler.execution import RunnerListener
 
 
 class UpstreamServable:
@@ -71,7 +71,7 @@ log = structlog.get_logger(__name__)
 
 
 class UpstreamExecutor:
-    """Implements `batching.runner.Runner` on a model tier; event loop only, but for `join`.
+    """Implements `batching.execution.Runner` on a model tier; event loop only, but for `join`.
 
     A call takes the time that its most patient caller has; those with less leave when theirs is over. What the
     tier refuses fails the requests of the batch with the tier's own words: no row is at fault, so none is sought.
@@ -124,6 +124,9 @@ class UpstreamExecutor:
         self._line.append(batch)
         self._send_what_may()
 
+    def poll(self) -> None:
+        """Does nothing: the event loop is told of answers."""
+
     def replace_stalled(self) -> None:
         """Nothing stalls here."""
 
@@ -150,7 +153,7 @@ class UpstreamExecutor:
     async def _run(self, batch: Batch) -> None:
         outcome = BatchOutcome(batch)
         started_at = self._clock.now()
-        if leave_out_unwanted(outcome, started_at):
+        if drop_cancelled(outcome, started_at):
             try:
                 await self._score(outcome, started_at)
             except FerserveError as error:
@@ -158,7 +161,7 @@ class UpstreamExecutor:
             except Exception:
                 log.exception("batch failed", servable=str(self._spec), faces=batch.row_count)
                 self._refuse(batch, FerserveError("The server failed on this call. Its log tells more."))
-        self._listener.came_back(outcome)
+        self._listener.on_batch_done(outcome)
 
     async def _score(self, outcome: BatchOutcome, started_at: float) -> None:
         crops = gathered_rows(outcome.batch)
@@ -170,7 +173,7 @@ class UpstreamExecutor:
         except DeadlineExpiredError:
             if in_time:
                 raise
-            raise UpstreamUnavailableError(f"no answer within {self._timeout_s:g} s") from None
+            raise UpstreamUnavailableError(f"no answer within {self._timeout_s:g} s", retry_safe=False) from None
         if len(answer.scores) != len(crops):
             raise ValueError(f"{answer.servable} answered {len(crops)} faces with {len(answer.scores)} results")
         outcome.scores, outcome.servable = answer.scores, answer.servable

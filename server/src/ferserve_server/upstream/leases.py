@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
 
+from ferserve_server.domain.caller import UNKNOWN_CALLER, CallerId
 from ferserve_server.domain.errors import VersionNotFoundError
 from ferserve_server.domain.ports import Priority
 from ferserve_server.domain.servable import ModelSpec
@@ -145,7 +146,12 @@ class UpstreamLease:
         """Nothing is held."""
 
     async def score(
-        self, crops: CropBatch, *, deadline: float | None = None, priority: Priority = Priority.INTERACTIVE
+        self,
+        crops: CropBatch,
+        *,
+        deadline: float | None = None,
+        priority: Priority = Priority.INTERACTIVE,
+        caller: CallerId = UNKNOWN_CALLER,
     ) -> ScoredFaces:
         """Scores faces; see `domain.ports.ScoresFaces`.
 
@@ -154,7 +160,7 @@ class UpstreamLease:
             FerserveError: What the tier said, or the queue here.
         """
         try:
-            faces = await self._score(self._spec, *self._expected, crops, deadline, priority)
+            faces = await self._score(self._spec, *self._expected, crops, deadline, priority, caller)
         except VersionChangedError as error:
             if error.servable is None:
                 raise
@@ -164,7 +170,7 @@ class UpstreamLease:
                 return faces
         pinned = ModelSpec(self.id.name, self.id.version)
         try:
-            return await self._score(pinned, self.id, self.description, crops, deadline, priority)
+            return await self._score(pinned, self.id, self.description, crops, deadline, priority, caller)
         except VersionNotFoundError:
             raise VersionChangedError(self.id) from None
 
@@ -176,9 +182,10 @@ class UpstreamLease:
         crops: CropBatch,
         deadline: float | None,
         priority: Priority,
+        caller: CallerId,
     ) -> ScoredFaces:
         scorer = self._scorers.scorer(ScorerKey(spec, priority, servable), description)
-        return await scorer.score(crops, deadline=deadline, priority=priority)
+        return await scorer.score(crops, deadline=deadline, priority=priority, caller=caller)
 
     def _answered_by(self, servable: ServableId) -> bool:
         """Notes which version scored, if it is the first answer; returns whether it is that version."""

@@ -10,7 +10,7 @@ from google.rpc import error_details_pb2, status_pb2
 from ferserve_server.domain import errors
 from ferserve_server.domain.errors import FerserveError
 from ferserve_server.domain.upstream_errors import UpstreamUnavailableError
-from ferserve_server.services.status import ERROR_DOMAIN
+from ferserve_server.services.status import ERROR_DOMAIN, RETRY_SAFE
 from ferserve_server.workers.json_codec import KINDS, read_error
 
 if TYPE_CHECKING:
@@ -71,9 +71,11 @@ def _made(
 ) -> FerserveError:
     if reason == errors.DrainingError.reason:  # this server is not, whatever its callers would read into it
         return UpstreamUnavailableError("the server that was asked is going down")
+    retry_safe = {"true": True, "false": False}.get(metadata.pop(RETRY_SAFE, ""))
     kind = _BY_REASON.get(reason) or _BY_CODE.get(code, FerserveError)
-    form = {"kind": kind.__name__, "message": message, "metadata": metadata, "field": field}
-    return read_error(form | {"retry_after_s": retry_after_s} | ({"reason": reason} if reason else {}))
+    form: dict[str, object] = {"kind": kind.__name__, "message": message, "metadata": metadata, "field": field}
+    form |= {"retry_after_s": retry_after_s, "retry_safe": retry_safe}
+    return read_error(form | ({"reason": reason} if reason else {}))
 
 
 def _unsaid(code: grpc.StatusCode) -> FerserveError:
@@ -82,7 +84,7 @@ def _unsaid(code: grpc.StatusCode) -> FerserveError:
     if code is grpc.StatusCode.UNAVAILABLE:
         return UpstreamUnavailableError()
     if code is grpc.StatusCode.CANCELLED:  # not by this side, which would not read an answer then
-        return UpstreamUnavailableError("the server that was asked cut the call off")
+        return UpstreamUnavailableError("the server that was asked cut the call off", retry_safe=False)
     return FerserveError(f"The model tier failed on this call ({code.name}). The log of this server tells more.")
 
 

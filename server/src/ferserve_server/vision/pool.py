@@ -1,4 +1,4 @@
-"""The threads that read pictures, and the queue before them."""
+"""Runs picture reading on threads, behind a bounded queue."""
 
 from __future__ import annotations
 
@@ -8,41 +8,43 @@ import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeVar
 
+from ferserve_server.domain.caller import UNKNOWN_CALLER, CallerId
 from ferserve_server.domain.errors import DrainingError, FerserveError, QueueFullError
-from ferserve_server.domain.face import BoundingBox
-from ferserve_server.domain.ports import FoundFaces
-from ferserve_server.vision.crop import crop_face, to_model_input, to_model_inputs
-from ferserve_server.vision.decode import decode_grey, decode_pixels, read_bounded_header
-from ferserve_server.vision.haar import HaarDetector
-from ferserve_server.vision.reduction import reduction_for
+from ferserve_server.domain.face import DetectorName
+from ferserve_server.domain.ports import Priority
+from ferserve_server.vision.decode_budget import DecodeBudget
+from ferserve_server.vision.frame_search import find_in_frame
+from ferserve_server.vision.picture_queue import PictureQueue
+from ferserve_server.vision.picture_reader import PictureReader, installed_detectors
+from ferserve_server.vision.thread_priority import give_way
+from ferserve_vision.crop import to_model_inputs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from ferserve_server.domain.face import CropBatch, DetectionOptions, FaceCrop
-    from ferserve_server.vision.opencv import GreyImage
+    from ferserve_server.domain.ports import FoundFaces
+    from ferserve_server.tracking.ports import FoundFrame, FrameRequest
+    from ferserve_server.vision.limits import VisionLimits
+    from ferserve_vision.detectors.port import FaceDetector
 
 T = TypeVar("T")
 
 CROPS_PER_TURN: Final = 32
 """Face crops that a thread reads before others get their turn: about 3 ms for JPEGs of 48x48."""
 
-_FIRST_PICTURE_S: Final = 0.08
-"""What a picture is taken to cost until some were read: 640x480 takes about that with the default options."""
-
-_NEWEST_SHARE: Final = 0.1
-"""Weight of the newest picture in the running mean of their cost."""
+_INLINE_RESIZE_PIXELS: Final = 64 * 1024
+"""Maximum number of pixels that are resized on the event loop, in about 0.2 ms; more go to a thread."""
 
 
-class FaceDetector(Protocol):
-    """Finds faces. One thread at a time."""
+class _Terms(NamedTuple):
+    """The terms of a request."""
 
-    def detect(
-        self, grey: GreyImage, options: DetectionOptions, shown_size: tuple[int, int] | None = None
-    ) -> list[BoundingBox]:
-        """Finds the faces of uint8 [H, W], in pixels of the size shown (by default its own), largest first."""
+    deadline: float | None
+    priority: Priority
+    caller: CallerId
 
 
 class VisionObserver(Protocol):
@@ -59,7 +61,8 @@ class VisionPool:
     """Reads pictures in threads of its own; implements `domain.ports.Vision`.
 
     A picture waits on the event loop until a thread is free for it: one whose caller leaves gives up its place
-    and its bytes at once and is never decoded. Waiting pictures get their turn in the order of arrival.
+    and its bytes at once and is never decoded, nor is one whose deadline passes first. `PictureQueue` says whose
+    turn it is.
 
     Thread-safety: event loop only, one loop for all calls.
     """
@@ -68,10 +71,8 @@ class VisionPool:
         self,
         *,
         thread_count: int,
-        max_image_pixels: int,
-        max_faces_per_image: int,
-        max_queue_images: int,
-        make_detector: Callable[[], FaceDetector] = HaarDetector,
+        limits: VisionLimits,
+        detectors: Mapping[DetectorName, Callable[[], FaceDetector]] | None = None,
         observer: VisionObserver | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
@@ -79,149 +80,238 @@ class VisionPool:
 
         Args:
             thread_count: Pictures that are read at once, 1 or more.
-            max_image_pixels: Most pixels of a picture, checked before it is decoded.
-            max_faces_per_image: Most faces of a picture that are kept, the largest; the rest is counted.
-            max_queue_images: Most pictures that wait, 0 or more, those being read not counted.
-            make_detector: Makes what finds faces; called `thread_count` times.
+            limits: Bounds of pictures and of the queue.
+            detectors: Makes a detector of each kind, in the thread that uses it; the first one is the default.
             observer: Is told of every picture.
             clock: Seconds from any start; measures decoding and detection, in the threads.
         """
-        self._thread_count = thread_count
-        self._max_image_pixels = max_image_pixels
-        self._max_faces_per_image = max_faces_per_image
-        self._max_queue_images = max_queue_images
+        self._limits = limits
         self._observer = observer
-        self._clock = clock
-        self._detectors: SimpleQueue[FaceDetector] = SimpleQueue()
+        self._readers: SimpleQueue[PictureReader] = SimpleQueue()
+        budget = DecodeBudget(max_bytes=limits.max_decode_bytes, max_s=limits.max_decode_s)
+        factories = installed_detectors(DetectorName.YUNET) if detectors is None else detectors
         for _ in range(thread_count):
-            self._detectors.put(make_detector())
-        self._threads = ThreadPoolExecutor(thread_count, thread_name_prefix="vision")
-        self._places = asyncio.Semaphore(thread_count)
-        self._waiting_count = 0
-        self._picture_s = _FIRST_PICTURE_S
+            self._readers.put(PictureReader(factories, limits=limits, budget=budget, clock=clock))
+        self._threads = ThreadPoolExecutor(thread_count, thread_name_prefix="vision", initializer=give_way)
+        self._queue = PictureQueue(thread_count=thread_count, max_images=limits.max_queue_images)
+        self._held_bytes = 0
 
     @property
     def waiting_count(self) -> int:
         """Pictures that wait for a thread."""
-        return self._waiting_count
+        return self._queue.waiting_count
 
-    async def find_faces(self, image: bytes, options: DetectionOptions) -> FoundFaces:
+    async def find_faces(
+        self,
+        image: bytes,
+        options: DetectionOptions,
+        *,
+        deadline: float | None = None,
+        priority: Priority = Priority.INTERACTIVE,
+        caller: CallerId = UNKNOWN_CALLER,
+    ) -> FoundFaces:
         """Decodes a picture and finds its faces; see `domain.ports.Vision`.
 
         Raises:
             ImageFormatError: Not a JPEG, PNG or WebP.
             ImageUnreadableError: Broken or incomplete.
             LimitExceededError: More pixels than `max_image_pixels`; found before decoding.
-            QueueFullError: `max_queue_images` wait already.
+            UnsupportedError: The detector is not installed here.
+            QueueFullError: `max_queue_images` wait already, or `max_queue_bytes` are held.
+            DeadlineExpiredError: The deadline passed before a thread was free.
+            DeadlineUnmeetableError: It would pass before the pictures are read.
             DrainingError: The pool was closed.
         """
-        self._admit()
+        terms = _Terms(deadline, priority, caller)
+        self._admit(1, len(image), terms)
         try:
-            found = await self._in_thread(partial(self._find_faces, image, options), image_count=1)
+            found = await self._in_thread(partial(self._find_faces, image, options), 1, len(image), terms)
         except Exception as error:
-            self._tell_failure(error)
+            self._report_failure(error)
             raise
-        self._picture_s += _NEWEST_SHARE * (found.decode_s + found.detect_s - self._picture_s)
+        self._queue.record(found.decode_s + found.detect_s)
         if self._observer is not None:
             self._observer.faces_found(found)
         return found
 
-    async def read_crops(self, images: Sequence[bytes]) -> list[FaceCrop | Exception]:
+    async def search_frame(
+        self, pick: Callable[[], FrameRequest | None], caller: CallerId = UNKNOWN_CALLER
+    ) -> FoundFrame | None:
+        """Finds the faces of the frame that `pick` chooses; see `tracking.ports.FrameVision`."""
+        await self._queue.acquire(1, deadline=None, priority=Priority.INTERACTIVE, caller=caller)
+        try:
+            request = pick()
+        except BaseException:
+            self._queue.release()
+            raise
+        if request is None:
+            self._queue.release()
+            return None
+        byte_count = len(request.image)
+        self._held_bytes += byte_count
+        try:
+            frame = await self._run(partial(self._find_in_frame, request), byte_count)
+        except Exception as error:
+            self._report_failure(error)
+            raise
+        if self._observer is not None:
+            self._observer.faces_found(frame.found)
+        return frame
+
+    async def read_crops(
+        self,
+        images: Sequence[bytes],
+        *,
+        deadline: float | None = None,
+        priority: Priority = Priority.INTERACTIVE,
+        caller: CallerId = UNKNOWN_CALLER,
+    ) -> list[FaceCrop | Exception]:
         """Decodes pictures that are face crops already, each to uint8 [48, 48] or to its error.
 
         They are taken together or not at all: a call that finds room in the queue may overfill it.
 
         Raises:
-            QueueFullError: `max_queue_images` wait already.
+            QueueFullError: `max_queue_images` wait already, or `max_queue_bytes` are held.
+            DeadlineExpiredError: The deadline passed before a thread was free.
+            DeadlineUnmeetableError: It would pass before the pictures are read.
             DrainingError: The pool was closed.
         """
-        self._admit()
-        turns = [images[start : start + CROPS_PER_TURN] for start in range(0, len(images), CROPS_PER_TURN)]
-        parts = await asyncio.gather(
-            *(self._in_thread(partial(self._read_crops, turn), image_count=len(turn)) for turn in turns)
-        )
-        crops = [crop for part in parts for crop in part]
+        terms = _Terms(deadline, priority, caller)
+        self._admit(len(images), sum(map(len, images)), terms)
+        parts = [images[start : start + CROPS_PER_TURN] for start in range(0, len(images), CROPS_PER_TURN)]
+        work = [
+            asyncio.ensure_future(
+                self._in_thread(partial(self._read_crops, part), len(part), sum(map(len, part)), terms)
+            )
+            for part in parts
+        ]
+        try:
+            read = await asyncio.gather(*work)
+        except BaseException:
+            for each in work:  # one may have lost its place to another caller; the others are of no use then
+                each.cancel()
+            await asyncio.gather(*work, return_exceptions=True)
+            raise
+        crops = [crop for part in read for crop in part]
         for crop in crops:
             if isinstance(crop, Exception):
-                self._tell_failure(crop)
+                self._report_failure(crop)
         return crops
 
-    def resize(self, crops: CropBatch) -> CropBatch:
-        """Resizes raw crops, uint8 [N, H, W, 1], to uint8 [N, 48, 48, 1].
+    async def resize(self, crops: CropBatch) -> CropBatch:
+        """Resizes raw crops, uint8 [N, H, W, 1], to uint8 [N, 48, 48, 1]; many pixels on a thread.
 
-        Thread-safety: any thread. Crops of 120x120 take about 30 us each.
+        Raises:
+            QueueFullError: `max_queue_images` wait already, or `max_queue_bytes` are held.
+            DrainingError: The pool was closed.
         """
-        return to_model_inputs(crops)
+        if crops.size <= _INLINE_RESIZE_PIXELS:
+            return to_model_inputs(crops)
+        terms = _Terms(None, Priority.INTERACTIVE, UNKNOWN_CALLER)
+        self._admit(1, crops.nbytes, terms)
+        return await self._in_thread(partial(to_model_inputs, crops), 1, crops.nbytes, terms)
 
     def close(self) -> None:
         """Ends the threads, waiting for the pictures in them; those still in the queue get DrainingError."""
         self._threads.shutdown(wait=True, cancel_futures=True)
 
-    def _admit(self) -> None:
-        if self._places.locked() and self._waiting_count >= self._max_queue_images:
+    def _admit(self, image_count: int, byte_count: int, terms: _Terms) -> None:
+        self._queue.admit(image_count, terms.deadline, terms.caller)
+        if self._held_bytes and self._held_bytes + byte_count > self._limits.max_queue_bytes:
             raise QueueFullError(
-                what="images",
-                queued=self._waiting_count,
-                limit=self._max_queue_images,
-                setting="max_queue_images",
-                retry_after_s=self._picture_s * max(1, self._waiting_count) / self._thread_count,
+                what="MiB of images",
+                queued=self._held_bytes // 2**20,
+                limit=self._limits.max_queue_bytes // 2**20,
+                setting="max_queue_image_mib",
+                retry_after_s=self._queue.expected_wait_s,
             )
 
-    async def _in_thread(self, work: Callable[[], T], *, image_count: int) -> T:
-        """Waits for a thread and runs `work` in it.
+    async def _in_thread(self, work: Callable[[], T], image_count: int, byte_count: int, terms: _Terms) -> T:
+        """Waits for a thread and runs `work` in it."""
+        self._held_bytes += byte_count
+        try:
+            await self._queue.acquire(
+                image_count, deadline=terms.deadline, priority=terms.priority, caller=terms.caller
+            )
+        except BaseException:
+            self._held_bytes -= byte_count
+            raise
+        return await self._run(work, byte_count)
+
+    async def _run(self, work: Callable[[], T], byte_count: int) -> T:
+        """Runs `work` in a thread, for which a place was acquired; releases the place and the bytes.
 
         Work that has begun cannot be stopped: when its caller leaves, the place stays taken until it is done.
         """
         loop = asyncio.get_running_loop()
-        self._waiting_count += image_count
+        waiter: asyncio.Future[T] = loop.create_future()
         try:
-            await self._places.acquire()
-        finally:
-            self._waiting_count -= image_count
-        try:
-            future = self._threads.submit(work)
+            self._threads.submit(work).add_done_callback(partial(self._report_done, loop, waiter, byte_count))
         except RuntimeError:  # the threads were shut down
-            self._places.release()
+            self._release(byte_count)
             raise DrainingError from None
+        try:
+            return await waiter
+        finally:
+            # An error's frames would hold the future that holds the error, and the picture with them, until the
+            # garbage collector comes. asyncio.wrap_future makes such a cycle itself.
+            del waiter, work
 
-        def give_place_back(_: Future[T]) -> None:
-            with contextlib.suppress(RuntimeError):  # the loop was closed before the thread was done
-                loop.call_soon_threadsafe(self._places.release)
+    def _report_done(
+        self, loop: asyncio.AbstractEventLoop, waiter: asyncio.Future[T], byte_count: int, done: Future[T]
+    ) -> None:
+        """Hands a result from a thread to the event loop."""
+        with contextlib.suppress(RuntimeError):  # the loop was closed before the thread was done
+            loop.call_soon_threadsafe(self._finish, waiter, byte_count, done)
 
-        future.add_done_callback(give_place_back)
-        return await asyncio.wrap_future(future)
+    def _finish(self, waiter: asyncio.Future[T], byte_count: int, done: Future[T]) -> None:
+        """Answers the caller, unless it has left, and frees the place."""
+        self._release(byte_count)
+        if waiter.done():
+            return
+        if done.cancelled():
+            waiter.set_exception(DrainingError())
+        elif (error := done.exception()) is not None:
+            waiter.set_exception(error.with_traceback(None))
+        else:
+            waiter.set_result(done.result())
+
+    def _release(self, byte_count: int) -> None:
+        self._held_bytes -= byte_count
+        self._queue.release()
 
     def _find_faces(self, image: bytes, options: DetectionOptions) -> FoundFaces:
         """Runs in a thread."""
-        started = self._clock()
-        header = read_bounded_header(image, self._max_image_pixels)
-        grey = decode_pixels(image, header, reduction_for(header, options))
-        decoded = self._clock()
-        width, height = header.shown_size
-        if options.whole_image:
-            box = BoundingBox(left=0, top=0, width=width, height=height)
-            return FoundFaces(width, height, (box,), (to_model_input(grey),), 0, decoded - started, 0.0)
-        detector = self._detectors.get_nowait()  # there are as many as threads
+        reader = self._readers.get_nowait()  # there are as many as threads
         try:
-            boxes = detector.detect(grey, options, header.shown_size)
+            return reader.find(image, options)
         finally:
-            self._detectors.put(detector)
-        kept = tuple(boxes[: self._max_faces_per_image])
-        crops = tuple(crop_face(grey, box, options.crop_margin, header.shown_size) for box in kept)
-        detected = self._clock()
-        omitted = len(boxes) - len(kept)
-        return FoundFaces(width, height, kept, crops, omitted, decoded - started, detected - decoded)
+            self._readers.put(reader)
+
+    def _find_in_frame(self, request: FrameRequest) -> FoundFrame:
+        """Runs in a thread."""
+        reader = self._readers.get_nowait()
+        try:
+            return find_in_frame(reader, request)
+        finally:
+            self._readers.put(reader)
 
     def _read_crops(self, images: Sequence[bytes]) -> list[FaceCrop | Exception]:
         """Runs in a thread."""
-        return [self._read_crop(image) for image in images]
-
-    def _read_crop(self, image: bytes) -> FaceCrop | Exception:
+        reader = self._readers.get_nowait()
         try:
-            return to_model_input(decode_grey(image, self._max_image_pixels))
-        except Exception as error:  # noqa: BLE001 - it belongs to this picture alone, and is handed back
-            return error
+            return [_crop_or_error(reader, image) for image in images]
+        finally:
+            self._readers.put(reader)
 
-    def _tell_failure(self, error: Exception) -> None:
+    def _report_failure(self, error: Exception) -> None:
         if self._observer is not None:
             self._observer.image_failed(error.reason if isinstance(error, FerserveError) else "INTERNAL")
+
+
+def _crop_or_error(reader: PictureReader, image: bytes) -> FaceCrop | Exception:
+    """Reads one crop. An error is handed back without its traceback, whose frames hold the picture."""
+    try:
+        return reader.read_crop(image)
+    except Exception as error:  # noqa: BLE001 - it belongs to this picture alone, and is handed back
+        return error.with_traceback(None)

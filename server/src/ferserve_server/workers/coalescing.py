@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from ferserve_server.domain.caller import UNKNOWN_CALLER, CallerId
+
 if TYPE_CHECKING:
     import asyncio
 
@@ -29,10 +31,12 @@ class PendingRequest:
         deadline: When its answer must be there, in seconds, or None.
         priority: How urgent it is.
         future: Gets its scores.
+        id: Whose request it is. A group goes as its first one's: it is formed only while all that waits fits into
+            one batch, and one that is refused goes again request by request.
         group: What it goes with.
     """
 
-    __slots__ = ("crops", "deadline", "future", "group", "lease", "priority")
+    __slots__ = ("crops", "deadline", "future", "group", "id", "lease", "priority")
 
     group: CoalescedRequest
 
@@ -43,12 +47,14 @@ class PendingRequest:
         deadline: float | None,
         priority: Priority,
         future: asyncio.Future[ScoredFaces],
+        caller: CallerId = UNKNOWN_CALLER,
     ) -> None:
         self.lease = lease
         self.crops = crops
         self.deadline = deadline
         self.priority = priority
         self.future = future
+        self.id = caller
 
 
 class CoalescedRequest:

@@ -127,7 +127,9 @@ class WorkerHandler:
         wanted = lease.description.input
         if (height, width) != (wanted.height, wanted.width):
             crops = self._resize(crops)
-        faces = await lease.scorer.score(crops, deadline=request.deadline, priority=request.priority)
+        faces = await lease.scorer.score(
+            crops, deadline=request.deadline, priority=request.priority, caller=request.caller
+        )
         return self._written(request, lease, faces, place)
 
     @staticmethod

@@ -40,6 +40,8 @@ def write_error(error: FerserveError) -> dict[str, object]:
         form["field"] = error.field
     if error.retry_after_s is not None:
         form["retry_after_s"] = error.retry_after_s
+    if error.retry_safe is not None:
+        form["retry_safe"] = error.retry_safe
     return form
 
 
@@ -59,6 +61,7 @@ def read_error(form: Mapping[str, Any]) -> FerserveError:
         field=form.get("field", ""),
         retry_after_s=form.get("retry_after_s"),
     )
+    error.retry_safe = form.get("retry_safe")
     if "reason" in form:
         error.reason = form["reason"]  # type: ignore[misc]  # a class constant elsewhere
     return error

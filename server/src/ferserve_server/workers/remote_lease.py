@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
+from ferserve_server.domain.caller import UNKNOWN_CALLER, CallerId
 from ferserve_server.domain.ports import Priority
 
 if TYPE_CHECKING:
@@ -35,7 +36,13 @@ class LeaseScorer(Protocol):
     """Scores faces for leases on another process's versions. `remote_scorer.RemoteScorer` implements it."""
 
     def score(
-        self, lease: RemoteLease, crops: CropBatch, *, deadline: float | None, priority: Priority
+        self,
+        lease: RemoteLease,
+        crops: CropBatch,
+        *,
+        deadline: float | None,
+        priority: Priority,
+        caller: CallerId,
     ) -> Coroutine[Any, Any, ScoredFaces]:
         """Scores faces for a lease; see `domain.ports.ScoresFaces`."""
 
@@ -81,11 +88,16 @@ class RemoteLease:
             self._remote.end_lease(self.number)
 
     def score(
-        self, crops: CropBatch, *, deadline: float | None = None, priority: Priority = Priority.INTERACTIVE
+        self,
+        crops: CropBatch,
+        *,
+        deadline: float | None = None,
+        priority: Priority = Priority.INTERACTIVE,
+        caller: CallerId = UNKNOWN_CALLER,
     ) -> Coroutine[Any, Any, ScoredFaces]:
         """Scores faces; see `domain.ports.ScoresFaces`."""
         self._used = True
-        return self._remote.score(self, crops, deadline=deadline, priority=priority)
+        return self._remote.score(self, crops, deadline=deadline, priority=priority, caller=caller)
 
     def answered_by(self, servable: ServableId, description: ModelDescription | None) -> None:
         """Notes which version scored."""

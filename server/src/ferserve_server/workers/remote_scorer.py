@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from ferserve_server.domain.caller import UNKNOWN_CALLER, CallerId
 from ferserve_server.domain.errors import DeadlineUnmeetableError, QueueFullError
 from ferserve_server.domain.prediction import ScoredFaces
 from ferserve_server.workers import score_messages as wire
@@ -80,15 +81,21 @@ class RemoteScorer:
         self._answer_s = 0.0
 
     async def score(
-        self, lease: RemoteLease, crops: CropBatch, *, deadline: float | None, priority: Priority
+        self,
+        lease: RemoteLease,
+        crops: CropBatch,
+        *,
+        deadline: float | None,
+        priority: Priority,
+        caller: CallerId = UNKNOWN_CALLER,
     ) -> ScoredFaces:
         """Has faces scored for a lease; see `domain.ports.ScoresFaces`."""
-        caller = PendingRequest(lease, crops, deadline, priority, self._loop.create_future())
-        self._begin(caller)
+        request = PendingRequest(lease, crops, deadline, priority, self._loop.create_future(), caller)
+        self._begin(request)
         try:
-            return await caller.future
+            return await request.future
         except asyncio.CancelledError:
-            self._left(caller)
+            self._left(request)
             raise
 
     def end_lease(self, number: int) -> None:
@@ -132,7 +139,7 @@ class RemoteScorer:
         callers, first = group.callers, group.callers[0]
         lease, (_, height, width, _) = first.lease, first.crops.shape
         byte_count = group.face_count * height * width
-        group.room = max(byte_count, group.face_count * len(lease.description.labels) * 4)
+        group.room = max(byte_count, group.face_count * lease.description.score_column_count * 4)
         offset = self._arena.take(group.room)
         if offset is None:
             self._refuse(group)
@@ -156,13 +163,18 @@ class RemoteScorer:
             group.deadline,
             first.priority,
             lease.way.spec,
+            first.id,
         )
         self._post(wire.write_score(request))
 
     def _left(self, caller: PendingRequest) -> None:
         group = caller.group
-        if group.number not in self._sent or caller not in group.callers:
-            return  # it was not sent yet, or the answer crossed the caller's leaving
+        if group.number == 0 or caller not in group.callers:  # it was not sent
+            self._cancelled("queued")
+            return
+        if group.number not in self._sent:  # the answer crossed the caller's leaving
+            self._cancelled("running")
+            return
         group.left_count += 1
         if group.left_count == len(group.callers):
             self._post(wire.write_numbered(wire.CANCEL, group.number))

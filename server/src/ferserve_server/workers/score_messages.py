@@ -20,6 +20,7 @@ import struct
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from ferserve_server.domain.caller import UNKNOWN_CALLER, CallerId, CallerKind
 from ferserve_server.domain.ports import Priority
 from ferserve_server.domain.servable import ModelSpec, ServableId
 from ferserve_server.workers.json_codec import read_error, write_error
@@ -34,7 +35,7 @@ ANSWER: Final = 4
 REFUSED: Final = 5
 LEFT: Final = 6
 
-_SCORE: Final = struct.Struct("<BBIIQQIHHd")
+_SCORE: Final = struct.Struct("<BBIIQQIHHdH")
 _ANSWER: Final = struct.Struct("<BIIHddH")
 _NUMBERED: Final = struct.Struct("<BI")
 _VERSION: Final = struct.Struct("<q")
@@ -56,6 +57,7 @@ class ScoreRequest(NamedTuple):
         deadline: When the answer must be there, on the machine's monotonic clock, in seconds, or None.
         priority: How urgent it is.
         spec: The model.
+        caller: Whose request it is.
     """
 
     number: int
@@ -67,6 +69,7 @@ class ScoreRequest(NamedTuple):
     deadline: float | None
     priority: Priority
     spec: ModelSpec
+    caller: CallerId = UNKNOWN_CALLER
 
 
 class ScoreAnswer(NamedTuple):
@@ -101,14 +104,23 @@ def write_score(request: ScoreRequest) -> bytes:
     flags = (_BULK if request.priority is Priority.BULK else 0) | (_KEPT if request.kept else 0)
     deadline = _NO_DEADLINE if request.deadline is None else max(0.0, request.deadline)
     head = _SCORE.pack(
-        SCORE, flags, request.number, request.lease, request.offset, request.room, *request.shape, deadline
+        SCORE,
+        flags,
+        request.number,
+        request.lease,
+        request.offset,
+        request.room,
+        *request.shape,
+        deadline,
+        len(_spec_bytes(request.spec)),
     )
-    return head + _spec_bytes(request.spec)
+    return head + _spec_bytes(request.spec) + _caller_bytes(request.caller)
 
 
 def read_score(message: bytes) -> ScoreRequest:
     """What a SCORE message says."""
-    _, flags, number, lease, offset, room, count, height, width, deadline = _SCORE.unpack_from(message)
+    _, flags, number, lease, offset, room, count, height, width, deadline, length = _SCORE.unpack_from(message)
+    end = _SCORE.size + length
     return ScoreRequest(
         number,
         lease,
@@ -118,7 +130,8 @@ def read_score(message: bytes) -> ScoreRequest:
         (count, height, width),
         None if deadline == _NO_DEADLINE else deadline,
         Priority.BULK if flags & _BULK else Priority.INTERACTIVE,
-        _spec_of(message[_SCORE.size :]),
+        _spec_of(message[_SCORE.size : end]),
+        _caller_of(message[end:]),
     )
 
 
@@ -178,6 +191,17 @@ def _spec_of(form: bytes) -> ModelSpec:
     (version,) = _VERSION.unpack_from(form)
     name, _, alias = form[_VERSION.size :].decode().partition("\0")
     return ModelSpec(name, version or None, alias)
+
+
+@lru_cache(maxsize=4096)
+def _caller_bytes(caller: CallerId) -> bytes:
+    return f"{caller.kind.value}\0{caller.name}".encode()
+
+
+@lru_cache(maxsize=4096)
+def _caller_of(form: bytes) -> CallerId:
+    kind, _, name = form.decode().partition("\0")
+    return CallerId(CallerKind(kind), name)
 
 
 @lru_cache(maxsize=256)

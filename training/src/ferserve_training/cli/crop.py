@@ -1,27 +1,50 @@
-"""Defines `ferserve-train crop`."""
+"""`ferserve-train crop`."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from ferserve_training.data.photographs import cut_photographs
-from ferserve_training.errors import DataError
+from ferserve_training.data.crops import crop_pictures, make_detector, write_crops
+from ferserve_training.errors import TrainingError
+from ferserve_vision.options import DetectionOptions
+
+
+class DetectorChoice(StrEnum):
+    """Face detectors."""
+
+    YUNET = "yunet"
+    HAAR = "haar"
 
 
 def crop(
-    photographs: Annotated[Path, typer.Argument(metavar="DIR", help="Folder or archive of photographs.")],
-    output: Annotated[Path, typer.Argument(metavar="FACES_DIR", help="Folder that the faces are written to.")],
+    source: Annotated[Path, typer.Argument(metavar="DIR", help="Folder or zip archive of pictures.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder to write the crops into, new or empty.")],
+    detector: Annotated[DetectorChoice, typer.Option(help="Face detector.")] = DetectorChoice.YUNET,
+    score_threshold: Annotated[float, typer.Option(min=0.01, max=1.0, help="Lowest score of a face.")] = 0.8,
+    all_faces: Annotated[
+        bool, typer.Option("--all-faces", help="Take all faces of a picture, not the largest alone.")
+    ] = False,
 ) -> None:
-    """Cut the largest face out of each photograph, for `--data`; folders of emotions stay as they are."""
-    cut = cut_photographs(photographs, output)
+    """Cut the faces out of pictures as the server does, to 48x48 grey PNGs, in the same sub-folders.
+
+    Pictures that cannot be read, or show no face, are named, each on a line; the command then ends with 1.
+    """
+    if out.exists() and any(out.iterdir()):
+        raise TrainingError(f"{out}: is not empty; give a new folder with --out")
+    options = DetectionOptions(score_threshold=score_threshold)
+    problems: list[str] = []
+    picture_count = face_count = 0
+    for picture in crop_pictures(source, make_detector(detector.value), options, all_faces=all_faces):
+        picture_count += 1
+        face_count += len(write_crops(picture, out))
+        if picture.failure:
+            problems.append(f"{source}/{picture.path}: cannot be read: {picture.failure}")
+        elif not picture.crops:
+            problems.append(f"{source}/{picture.path}: no face was found")
     console = Console(soft_wrap=True, highlight=False)
-    for path in cut.without_face:
-        console.print(f"{path}: no face found", markup=False)
-    for path in cut.with_several:
-        console.print(f"{path}: several faces, the largest was taken", markup=False)
-    total = len(cut.written) + len(cut.without_face)
-    console.print(f"{len(cut.written):,} faces of {total:,} photographs in {output}", markup=False)
-    if not cut.written:
-        raise DataError(photographs, "shows no face that the detector finds; it finds upright frontal faces only")
+    console.print(f"{face_count:,} faces of {picture_count:,} pictures written to {out}")
+    if problems:
+        raise TrainingError("\n".join(problems))

@@ -4,7 +4,6 @@ import hashlib
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -13,6 +12,12 @@ from ferserve_training.data.faults import OnFault, reject
 from ferserve_training.data.source import read_files
 from ferserve_training.errors import DataError
 from ferserve_training.labels import CLASS_COUNT, FACE_SIZE, LABELS
+from ferserve_vision.crop import to_model_input
+from ferserve_vision.decode import decode_grey
+from ferserve_vision.errors import VisionError
+
+MAX_PICTURE_PIXELS: Final = 100_000_000
+"""Maximum number of pixels of one image, checked before it is decoded."""
 
 _SPLITS: Final = ("train", "test")
 _LAYOUT: Final = "train/<emotion>/<image> and test/<emotion>/<image>"
@@ -88,23 +93,23 @@ def _place(source: Path, path: PurePosixPath) -> tuple[str, int]:
 
 
 def decode(path: str, content: bytes, *, resize: bool = False) -> npt.NDArray[np.uint8]:
-    """Decode an image to grey, uint8 [48, 48].
+    """Decode an image to grey, uint8 [48, 48], by the code that decodes the pictures that are served.
 
     Args:
         path: For messages.
         content: The file.
-        resize: Whether to scale an image of another size, by areas, rather than to reject it.
+        resize: Whether to scale an image of another size rather than to reject it.
 
     Raises:
         DataError: It is no image, or of another size.
     """
-    encoded = np.frombuffer(content, np.uint8)
-    image = cv2.imdecode(encoded, cv2.IMREAD_GRAYSCALE) if encoded.size else None
-    if image is None:
-        raise DataError(path, "is no readable image")
+    try:
+        image = decode_grey(content, MAX_PICTURE_PIXELS)
+    except VisionError as error:
+        raise DataError(path, f"is no readable image: {error}") from None
     height, width = image.shape
     if resize:
-        image = cv2.resize(image, (FACE_SIZE, FACE_SIZE), interpolation=cv2.INTER_AREA)
-    elif (height, width) != (FACE_SIZE, FACE_SIZE):
+        return to_model_input(image)
+    if (height, width) != (FACE_SIZE, FACE_SIZE):
         raise DataError(path, f"is {width}x{height} pixels; expected {FACE_SIZE}x{FACE_SIZE}")
-    return np.asarray(image, np.uint8)
+    return image

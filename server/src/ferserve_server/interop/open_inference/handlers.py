@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ferserve_server.domain.caller import UNKNOWN_CALLER, CallerId
 from ferserve_server.domain.errors import FerserveError, UnsupportedError, VersionNotFoundError
 from ferserve_server.domain.servable import ServableState
 from ferserve_server.interop.classification import Question
@@ -46,12 +47,13 @@ class OpenInference:
         self._limits = limits
         self._version = version
 
-    async def infer(self, request: Message, deadline: float | None) -> Message:
+    async def infer(self, request: Message, deadline: float | None, caller: CallerId = UNKNOWN_CALLER) -> Message:
         """Answers a ModelInferRequest with a ModelInferResponse.
 
         Args:
             request: The request.
             deadline: When the caller stops waiting, on the server's clock, in seconds, or None.
+            caller: Whose request it is.
 
         Raises:
             FerserveError: See `WholeTensors.answer`.
@@ -66,6 +68,7 @@ class OpenInference:
                 parse_deadline(request.parameters, self._tensors.now(), deadline),
                 parse_priority(request.parameters),
                 detect=detect,
+                caller=caller,
             )
 
         return await self._tensors.answer(spec, parse, lambda found: format_response(request.id, outputs, found))

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ferserve_server.domain.errors import DrainingError, FerserveError, InvalidRequestError, UnsupportedError
 from ferserve_server.interop.messages import OPEN_INFERENCE_SERVICE, generic_handler, message_class
 from ferserve_server.pipeline.ordered_responses import OrderedResponses, outcome_of
+from ferserve_server.services.callers import caller_of_context
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
@@ -187,16 +188,16 @@ class OpenInferenceServicer:
         return generic_handler(OPEN_INFERENCE_SERVICE, {**wrapped, "ModelStreamInfer": stream})
 
     async def _model_infer(self, request: Message, context: Context) -> Message:
-        return await self._answers.infer(request, self._calls.deadline(context))
+        return await self._answers.infer(request, self._calls.deadline(context), caller_of_context(context))
 
     async def _model_stream_infer(
         self, requests: AsyncIterator[Message], context: Context
     ) -> AsyncGenerator[Message, None]:
-        deadline = self._calls.deadline(context)
+        deadline, caller = self._calls.deadline(context), caller_of_context(context)
         # Triton's header for clients that want the status of the call instead of a text in the stream.
         strict = ("triton_grpc_error", "true") in (context.invocation_metadata() or ())
         stream = InferStream(
-            lambda request: self._answers.infer(request, deadline),
+            lambda request: self._answers.infer(request, deadline, caller),
             max_unanswered=self._max_unanswered,
             draining=self._calls.draining,
             strict=strict,

@@ -16,6 +16,7 @@ from ferserve_server.interop.messages import (
     message_class,
 )
 from ferserve_server.interop.tensorflow_serving import tensors
+from ferserve_server.services.callers import caller_of_context
 from ferserve_server.services.codec.messages import parse_alias
 from ferserve_server.services.status import code_number
 
@@ -75,10 +76,10 @@ class TensorFlowServingServicer:
     async def _predict(self, request: Message, context: Context) -> Message:
         spec = _parse_spec(request.model_spec)
         outputs = tensors.check_outputs(request.output_filter)
-        deadline = self._calls.deadline(context)
+        deadline, caller = self._calls.deadline(context), caller_of_context(context)
 
         def parse(description: ModelDescription) -> Question:
-            return Question(tensors.parse_faces(request, description.input, self._limits), deadline)
+            return Question(tensors.parse_faces(request, description.input, self._limits), deadline, caller=caller)
 
         def write(found: Classification) -> Message:
             response = message_class("tensorflow.serving.PredictResponse")()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
+from ferserve_server.domain.caller import UNKNOWN_CALLER, CallerId
 from ferserve_server.domain.canary import CanaryMode, CanaryReport
 from ferserve_server.domain.errors import (
     DeadlineUnmeetableError,
@@ -100,10 +101,10 @@ class CanaryRun:
 
     def answered(self, version: LiveVersion, crops: CropBatch, faces: ScoredFaces) -> None:
         """Counts an answer, and has the shadow look at it."""
-        self.tallies[version.id].answered(faces)
+        self.tallies[version.id].answered(faces, len(version.description.labels))
         self._observer.canary_answered(version.id, "failed" if faces.failures else "answered")
         if self._rules.mode is CanaryMode.SHADOW and not faces.failures:
-            self._offer(crops, faces.scores)
+            self._offer(crops, faces.scores[:, : len(self.stable.description.labels)])
 
     def failed(self, version: LiveVersion) -> None:
         """Counts a request that got no scores."""
@@ -167,10 +168,10 @@ class CanaryRun:
             return
         finally:
             self._shadowing = None
-        self.tallies[self.canary.id].answered(faces)
+        self.tallies[self.canary.id].answered(faces, len(self.canary.description.labels))
         self._observer.canary_answered(self.canary.id, "failed" if faces.failures else "answered")
         if not faces.failures:
-            agreed = self._shadow.compared(faces.scores, answered)
+            agreed = self._shadow.compared(faces.scores[:, : answered.shape[1]], answered)
             differed = len(answered) - agreed
             self._observer.shadow_compared(self.canary.id, agreed=agreed, differed=differed, dropped=0)
 
@@ -205,14 +206,19 @@ class CanaryLease(Lease):
         super().__exit__(kind, error, trace)
 
     async def score(
-        self, crops: CropBatch, *, deadline: float | None = None, priority: Priority = Priority.INTERACTIVE
+        self,
+        crops: CropBatch,
+        *,
+        deadline: float | None = None,
+        priority: Priority = Priority.INTERACTIVE,
+        caller: CallerId = UNKNOWN_CALLER,
     ) -> ScoredFaces:
         """Scores faces; see `domain.ports.ScoresFaces`."""
         self._used = True
         if self._standby is not None and self._stands_in:
-            return await self._standby.scorer.score(crops, deadline=deadline, priority=priority)
+            return await self._standby.scorer.score(crops, deadline=deadline, priority=priority, caller=caller)
         try:
-            faces = await self._version.scorer.score(crops, deadline=deadline, priority=priority)
+            faces = await self._version.scorer.score(crops, deadline=deadline, priority=priority, caller=caller)
         except DrainingError:
             raise
         except FerserveError as error:
@@ -225,4 +231,4 @@ class CanaryLease(Lease):
                 return faces
         self._stands_in = True
         self.id, self.description = self._standby.id, self._standby.description
-        return await self._standby.scorer.score(crops, deadline=deadline, priority=priority)
+        return await self._standby.scorer.score(crops, deadline=deadline, priority=priority, caller=caller)

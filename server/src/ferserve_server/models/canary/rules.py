@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING
 
 from ferserve_server.domain.canary import CanaryMode
-from ferserve_server.models.source import MODEL_NAME
+from ferserve_server.domain.names import MODEL_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -45,14 +45,14 @@ class VersionTally:
         self._confidence = RunningSpread()
         self._log_batch_s: dict[int, RunningSpread] = {}
 
-    def answered(self, faces: ScoredFaces) -> None:
-        """Counts a request, as failed if one of its faces did."""
+    def answered(self, faces: ScoredFaces, label_count: int) -> None:
+        """Counts a request, as failed if one of its faces did; columns beyond the labels are left out."""
         self._request_count += 1
         if faces.failures:
             self._failed_count += 1
         elif len(faces.scores):
             # One value a request: the faces of one request are often alike, and would feign certainty.
-            self._confidence.add(float(faces.scores.max(axis=1).mean()))
+            self._confidence.add(float(faces.scores[:, :label_count].max(axis=1).mean()))
 
     def failed(self) -> None:
         """Counts a request that got no scores."""

@@ -10,17 +10,15 @@ import numpy as np
 from ferserve.v1 import emotion_service_pb2 as emotion_pb2
 from ferserve.v1 import face_pb2, failure_pb2, servable_pb2
 from ferserve_server.domain.errors import FerserveError, InvalidRequestError
-from ferserve_server.domain.face import FACE_SIDE_PIXELS
+from ferserve_server.domain.face import FACE_SIDE_PIXELS, BoundingBox, DetectorName, HaarOptions, NotAFacePolicy
+from ferserve_server.domain.names import MODEL_NAME, is_alias
 from ferserve_server.domain.ports import Priority
 from ferserve_server.domain.servable import ModelSpec, ServableId
-from ferserve_server.models.aliases import is_alias
-from ferserve_server.models.source import MODEL_NAME
-from ferserve_server.pipeline.stream_window import OverloadPolicy
 from ferserve_server.services.limits import MAX_CROP_SIDE_PIXELS, RequestLimits
-from ferserve_server.services.status import code_number
+from ferserve_server.services.status import code_number, metadata_of
 
 if TYPE_CHECKING:
-    from ferserve_server.domain.face import CropBatch, DetectionOptions
+    from ferserve_server.domain.face import CropBatch, DetectionOptions, Landmarks
     from ferserve_server.domain.prediction import Analyses, ImageAnalysis, ScoredFaces
 
 _PRIORITIES = {
@@ -28,10 +26,16 @@ _PRIORITIES = {
     emotion_pb2.PRIORITY_INTERACTIVE: Priority.INTERACTIVE,
     emotion_pb2.PRIORITY_BULK: Priority.BULK,
 }
-_POLICIES = {
-    emotion_pb2.OVERLOAD_POLICY_UNSPECIFIED: OverloadPolicy.LATEST,
-    emotion_pb2.OVERLOAD_POLICY_LATEST: OverloadPolicy.LATEST,
-    emotion_pb2.OVERLOAD_POLICY_EVERY_FRAME: OverloadPolicy.EVERY_FRAME,
+_DETECTORS: dict[int, DetectorName | None] = {
+    face_pb2.DETECTOR_UNSPECIFIED: None,
+    face_pb2.DETECTOR_HAAR: DetectorName.HAAR,
+    face_pb2.DETECTOR_YUNET: DetectorName.YUNET,
+}
+_NOT_A_FACE_POLICIES: dict[int, NotAFacePolicy | None] = {
+    face_pb2.NOT_A_FACE_POLICY_UNSPECIFIED: None,
+    face_pb2.NOT_A_FACE_POLICY_DROP: NotAFacePolicy.DROP,
+    face_pb2.NOT_A_FACE_POLICY_MARK: NotAFacePolicy.MARK,
+    face_pb2.NOT_A_FACE_POLICY_IGNORE: NotAFacePolicy.IGNORE,
 }
 
 
@@ -48,7 +52,7 @@ def parse_spec(spec: servable_pb2.ModelSpec) -> ModelSpec:
     if choice == "version_label":
         return ModelSpec(name, alias=parse_alias(spec.version_label, "model.version_label"))
     if spec.version < 1:
-        raise _out_of_range("model.version", spec.version, "1 or more")
+        raise out_of_range("model.version", spec.version, "1 or more")
     return ModelSpec(name, spec.version)
 
 
@@ -91,19 +95,7 @@ def parse_priority(priority: int) -> Priority:
     try:
         return _PRIORITIES[priority]  # type: ignore[index]  # the wire may carry any number
     except KeyError:
-        raise _out_of_range("priority", priority, "a value of Priority") from None
-
-
-def parse_policy(policy: int) -> OverloadPolicy:
-    """Reads what happens to frames that arrive too fast.
-
-    Raises:
-        InvalidRequestError: OPTION_OUT_OF_RANGE.
-    """
-    try:
-        return _POLICIES[policy]  # type: ignore[index]  # the wire may carry any number
-    except KeyError:
-        raise _out_of_range("overload_policy", policy, "a value of OverloadPolicy") from None
+        raise out_of_range("priority", priority, "a value of Priority") from None
 
 
 def parse_packed(faces: face_pb2.PackedFaces, limits: RequestLimits, field: str) -> CropBatch:
@@ -143,45 +135,70 @@ def parse_packed(faces: face_pb2.PackedFaces, limits: RequestLimits, field: str)
 def parse_detection(
     options: face_pb2.DetectionOptions, defaults: DetectionOptions, limits: RequestLimits
 ) -> DetectionOptions:
-    """Reads how to look for faces; fields at 0 keep the server's default.
+    """Reads the options of a search for faces; fields at 0 keep the server's default.
 
     Raises:
         InvalidRequestError: OPTION_OUT_OF_RANGE.
     """
     side = options.detection_side_pixels or defaults.detection_side_pixels
     smallest = options.min_face_pixels or defaults.min_face_pixels
-    # A 1.05 on the wire is a float32, 1.0499999523.
-    step = round(options.scale_factor, 6) or defaults.scale_factor
-    neighbors = options.min_neighbors or defaults.min_neighbors
-    margin = options.crop_margin if options.HasField("crop_margin") else defaults.crop_margin
+    # A 0.7 on the wire is a float32, 0.6999999881.
+    threshold = round(options.score_threshold, 6) or defaults.score_threshold
     if options.face_source not in face_pb2.FaceSource.values():
-        raise _out_of_range("detection.face_source", options.face_source, "a value of FaceSource")
-    if not 64 <= side <= limits.max_detection_side_pixels:
+        raise out_of_range("detection.face_source", options.face_source, "a value of FaceSource")
+    if options.detector not in _DETECTORS:
+        raise out_of_range("detection.detector", options.detector, "a value of Detector")
+    if options.not_a_face_policy not in _NOT_A_FACE_POLICIES:
+        raise out_of_range("detection.not_a_face_policy", options.not_a_face_policy, "a value of NotAFacePolicy")
+    if side and not 64 <= side <= limits.max_detection_side_pixels:
         allowed = f"64 to {limits.max_detection_side_pixels} (setting max_detection_side_pixels)"
-        raise _out_of_range("detection.detection_side_pixels", side, allowed)
-    if not 16 <= smallest <= 4096:
-        raise _out_of_range("detection.min_face_pixels", smallest, "16 to 4096")
-    if not 1.05 <= step <= 2.0:
-        raise _out_of_range("detection.scale_factor", step, "1.05 to 2.0")
-    if not 1 <= neighbors <= 100:
-        raise _out_of_range("detection.min_neighbors", neighbors, "1 to 100")
-    if not 0.0 <= margin <= 1.0:
-        raise _out_of_range("detection.crop_margin", margin, "0.0 to 1.0")
+        raise out_of_range("detection.detection_side_pixels", side, allowed)
+    if smallest and not 16 <= smallest <= 4096:
+        raise out_of_range("detection.min_face_pixels", smallest, "16 to 4096")
+    if not 0.0 < threshold <= 1.0:
+        raise out_of_range("detection.score_threshold", threshold, "above 0.0 to 1.0")
+    if not 0 <= options.max_faces <= 65_535:
+        raise out_of_range("detection.max_faces", options.max_faces, "1 to 65535")
     return replace(
         defaults,
         whole_image=options.face_source == face_pb2.FACE_SOURCE_WHOLE_IMAGE,
+        detector=_DETECTORS[options.detector] or defaults.detector,
         detection_side_pixels=side,
         min_face_pixels=smallest,
-        scale_factor=step,
-        min_neighbors=neighbors,
-        crop_margin=margin,
+        score_threshold=threshold,
+        max_faces=options.max_faces or defaults.max_faces,
+        region=_parse_region(options.region) if options.HasField("region") else defaults.region,
+        tiles=options.tiles or defaults.tiles,
+        not_a_face_policy=_NOT_A_FACE_POLICIES[options.not_a_face_policy] or defaults.not_a_face_policy,
+        haar=_parse_haar(options.haar, defaults.haar),
     )
+
+
+def _parse_region(region: face_pb2.BoundingBox) -> BoundingBox:
+    """Reads the part of the picture to search."""
+    box = BoundingBox(region.left, region.top, region.width, region.height)
+    if box.left < 0 or box.top < 0:
+        raise out_of_range("detection.region", f"left {box.left}, top {box.top}", "0 or more")
+    if box.width < 1 or box.height < 1:
+        raise out_of_range("detection.region", f"{box.width}x{box.height}", "a width and height of 1 or more")
+    return box
+
+
+def _parse_haar(options: face_pb2.HaarOptions, defaults: HaarOptions) -> HaarOptions:
+    """Reads the options of the Haar cascade; fields at 0 keep the server's default."""
+    step = round(options.scale_factor, 6) or defaults.scale_factor
+    neighbors = options.min_neighbors or defaults.min_neighbors
+    if not 1.05 <= step <= 2.0:
+        raise out_of_range("detection.haar.scale_factor", step, "1.05 to 2.0")
+    if not 1 <= neighbors <= 100:
+        raise out_of_range("detection.haar.min_neighbors", neighbors, "1 to 100")
+    return HaarOptions(step, neighbors)
 
 
 def format_failure(error: FerserveError) -> failure_pb2.Failure:
     """Writes why one part of an answer is missing."""
     return failure_pb2.Failure(
-        code=code_number(error), reason=error.reason, message=error.message, metadata=error.metadata
+        code=code_number(error), reason=error.reason, message=error.message, metadata=metadata_of(error)
     )
 
 
@@ -194,8 +211,8 @@ def format_predictions(faces: ScoredFaces) -> list[face_pb2.Prediction]:
     """Writes one prediction per row."""
     best = faces.scores.argmax(axis=1).tolist()
     return [
-        face_pb2.Prediction(label_index=index, scores=row)
-        for index, row in zip(best, faces.scores.tolist(), strict=True)
+        face_pb2.Prediction(label_index=index, scores=row, uncertain=uncertain)
+        for index, row, uncertain in zip(best, faces.scores.tolist(), faces.uncertain.tolist(), strict=True)
     ]
 
 
@@ -213,16 +230,27 @@ def format_analysis(analysis: ImageAnalysis) -> emotion_pb2.ImageAnalysis:
         width=analysis.width, height=analysis.height, omitted_face_count=analysis.omitted_face_count
     )
     predictions = format_predictions(analysis.faces)
-    for row, (box, prediction) in enumerate(zip(analysis.boxes, predictions, strict=True)):
+    for row, (location, prediction) in enumerate(zip(analysis.locations, predictions, strict=True)):
+        box = location.box
         face = message.faces.add(
-            box=face_pb2.BoundingBox(left=box.left, top=box.top, width=box.width, height=box.height)
+            box=face_pb2.BoundingBox(left=box.left, top=box.top, width=box.width, height=box.height),
+            score=location.score,
         )
+        if location.landmarks is not None:
+            face.landmarks.CopyFrom(format_landmarks(location.landmarks))
         failure = analysis.faces.failures.get(row)
         if failure is None:
             face.prediction.CopyFrom(prediction)
+            face.not_a_face = analysis.faces.not_a_face is not None and bool(analysis.faces.not_a_face[row])
         else:
             face.failure.CopyFrom(format_failure(failure))
     return message
+
+
+def format_landmarks(landmarks: Landmarks) -> face_pb2.Landmarks:
+    """Writes the points of a face."""
+    points = {name: face_pb2.Point(x=x, y=y) for name, (x, y) in landmarks._asdict().items()}
+    return face_pb2.Landmarks(**points)
 
 
 def format_timing(analyses: Analyses, total_s: float | None) -> face_pb2.Timing:
@@ -243,7 +271,8 @@ def format_timing(analyses: Analyses, total_s: float | None) -> face_pb2.Timing:
     )
 
 
-def _out_of_range(field: str, value: object, allowed: str) -> InvalidRequestError:
+def out_of_range(field: str, value: object, allowed: str) -> InvalidRequestError:
+    """Makes the error of an option outside its range."""
     return InvalidRequestError(
         "OPTION_OUT_OF_RANGE", f"{field}: {value} is not allowed; use {allowed}.", field=field, value=value
     )

@@ -15,10 +15,11 @@ from google.protobuf.message import DecodeError
 
 from ferserve.v1 import emotion_service_pb2 as emotion_pb2
 from ferserve.v1 import face_pb2
-from ferserve_server.domain.errors import FerserveError, InvalidRequestError
+from ferserve_server.domain.errors import FerserveError
 from ferserve_server.domain.servable import ModelSpec
 from ferserve_server.pipeline.classify_stream import CropMessage
 from ferserve_server.services.codec import messages
+from ferserve_server.services.reading import unreadable_error
 
 if TYPE_CHECKING:
     from ferserve_server.domain.face import CropBatch
@@ -223,10 +224,7 @@ def _parsed(kind: type[Parsed], message: bytes) -> Parsed:
     try:
         return kind.FromString(message)
     except DecodeError:
-        name = kind.DESCRIPTOR.full_name
-        raise InvalidRequestError(
-            "MESSAGE_UNREADABLE", f"These bytes are no {name}. Send one as the service's proto has it.", field=""
-        ) from None
+        raise unreadable_error(kind.DESCRIPTOR.full_name) from None
 
 
 def _spec_of(parsed: emotion_pb2.ClassifyFacesRequest | emotion_pb2.ClassifyStreamRequest) -> ModelSpec:

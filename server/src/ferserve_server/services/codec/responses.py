@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 _MOST_CLASSES: Final = 127
 """Above it the index of a class takes two bytes, and rows differ in length."""
 
+_FLAG_BYTES: Final = 2
+"""Length of `uncertain` at the end of a prediction: tag and value."""
+
 
 class _PredictionRows:
     """The bytes of one prediction as protobuf writes it, to be filled in for any number of faces.
@@ -37,22 +40,28 @@ class _PredictionRows:
 
     def __init__(self, row: bytes, class_count: int) -> None:
         self._row = np.frombuffer(row, np.uint8)
-        self._scores_at = len(row) - 4 * class_count
+        self._scores_at = len(row) - _FLAG_BYTES - 4 * class_count
         # What is behind the index is what a prediction without one consists of.
-        behind = face_pb2.Prediction(scores=[1.0] * class_count).ByteSize()
+        behind = face_pb2.Prediction(scores=[1.0] * class_count, uncertain=True).ByteSize()
         self._index_at = len(row) - behind - 1
         heads = np.tile(self._row[: self._scores_at], (class_count, 1))
         heads[:, self._index_at] = range(class_count)
         self._heads: list[bytes] = [head.tobytes() for head in heads]
+        # Written for all rows, so that they have one length: readers take a false that is written as well.
+        tag = row[-_FLAG_BYTES:-1]
+        self._certain, self._uncertain = tag + b"\0", tag + b"\1"
 
-    def filled(self, scores: Scores) -> bytes:
-        """The bytes for all rows of `scores`, float32 [N, K]."""
+    def filled(self, scores: Scores, uncertain_threshold: float) -> bytes:
+        """Writes all rows of `scores`, float32 [N, K]."""
         if len(scores) == 1:  # in a quarter of the time of what follows
-            return self._heads[int(scores.argmax())] + scores.astype("<f4", copy=False).tobytes()
+            best = int(scores.argmax())
+            end = self._uncertain if scores[0, best] < uncertain_threshold else self._certain
+            return self._heads[best] + scores.astype("<f4", copy=False).tobytes() + end
         rows = np.empty((len(scores), len(self._row)), np.uint8)
         rows[:] = self._row
         rows[:, self._index_at] = scores.argmax(axis=1)
-        rows[:, self._scores_at :] = np.ascontiguousarray(scores, "<f4").view(np.uint8)
+        rows[:, self._scores_at : -_FLAG_BYTES] = np.ascontiguousarray(scores, "<f4").view(np.uint8)
+        rows[:, -1] = scores.max(axis=1) < uncertain_threshold
         return rows.tobytes()
 
 
@@ -88,7 +97,7 @@ def format_call_answer(answer: Classification, total_s: float) -> bytes:
             results=messages.format_face_results(faces)
         ).SerializeToString()
     else:
-        results = _result_rows(faces.scores.shape[1]).filled(faces.scores)
+        results = _result_rows(faces.scores.shape[1]).filled(faces.scores, faces.uncertain_threshold)
     timing = _TIMING.filled(total_s * 1e3, faces.queue_s * 1e3, faces.inference_s * 1e3)
     return results + _call_origin(answer.labels, answer.servable) + timing
 
@@ -101,7 +110,7 @@ def format_stream_answer(sequence_id: int, answer: Classification, *, with_label
         predictions = messages.format_predictions(answer.faces)
         rows = emotion_pb2.ClassifyStreamResponse(predictions=predictions).SerializeToString()
     else:
-        rows = _stream_rows(scores.shape[1]).filled(scores)
+        rows = _stream_rows(scores.shape[1]).filled(scores, answer.faces.uncertain_threshold)
     return head + rows + _stream_origin(answer.labels if with_labels else (), answer.servable)
 
 
@@ -124,7 +133,7 @@ def _stream_rows(class_count: int) -> _PredictionRows:
 
 
 def _one_prediction(class_count: int) -> face_pb2.Prediction:
-    return face_pb2.Prediction(label_index=1, scores=[1.0] * class_count)
+    return face_pb2.Prediction(label_index=1, scores=[1.0] * class_count, uncertain=True)
 
 
 @lru_cache(maxsize=64)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Protocol
 
+from ferserve_server.services.callers import caller_of_transport
 from ferserve_server.transport.express.bounds import DEAD_S, IDLE_S, UNREAD_S
 from ferserve_server.transport.express.session import Session
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ferserve_server.domain.caller import CallerId
     from ferserve_server.services.limits import RequestLimits
     from ferserve_server.transport.express.request_head import RequestHead
     from ferserve_server.transport.express.stream import Call, Stream
@@ -39,7 +41,7 @@ class Connection(asyncio.Protocol):
 
     def __init__(
         self,
-        begin: Callable[[Stream, RequestHead], Call | None],
+        begin: Callable[[Stream, RequestHead, CallerId], Call | None],
         limits: RequestLimits,
         connections: OpenOnes,
         now: Callable[[], float],
@@ -59,7 +61,10 @@ class Connection(asyncio.Protocol):
         """Begins the connection."""
         self._transport = transport
         self._opened_at = self._now()
-        self._session = Session(self._begin, self._limits, self._now, self._wake)
+        begin, caller = self._begin, caller_of_transport(transport)
+        self._session = Session(
+            lambda stream, head: begin(stream, head, caller), self._limits, self._now, self._wake
+        )
         self._connections.add(self)
         tls = transport.get_extra_info("ssl_object")
         if tls is not None and tls.selected_alpn_protocol() != "h2":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from ferserve_server.domain.caller import UNKNOWN_CALLER, CallerId
 from ferserve_server.transport.express.trailers import status_block
 
 if TYPE_CHECKING:
@@ -33,9 +34,16 @@ class CallContext:
     Args of the constructor:
         head: What the call began with.
         send: Sends a message of the answer.
+        caller: Whose it is; read by `transport.callers`.
     """
 
-    def __init__(self, head: RequestHead, send: Callable[[Any], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        head: RequestHead,
+        send: Callable[[Any], Awaitable[None]],
+        caller: CallerId = UNKNOWN_CALLER,
+    ) -> None:
+        self.caller = caller
         self._head = head
         self._send = send
         self._loop = asyncio.get_running_loop()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from grpc_health.v1.health import SERVICE_NAME
 
+from ferserve_server.domain.caller import UNKNOWN_CALLER, CallerId
 from ferserve_server.services.health import EMOTION_SERVICE
 from ferserve_server.transport.express.crop_stream import CropStreamCall
 from ferserve_server.transport.express.handler_call import HandlerCall
@@ -48,14 +50,14 @@ class Door:
         self._health = health
         self._others = others
         self._open_streams: set[CropStreamCall] = set()
-        self._methods: Final[dict[str, Callable[[Stream, RequestHead], Call | None]]] = {
+        self._methods: Final[dict[str, Callable[[Stream, RequestHead, CallerId], Call | None]]] = {
             f"/{EMOTION_SERVICE}/ClassifyFaces": self._classify_faces,
             f"/{EMOTION_SERVICE}/ClassifyStream": self._classify_stream,
             f"/{SERVICE_NAME}/Check": self._check,
         }
 
-    def begin(self, stream: Stream, head: RequestHead) -> Call | None:
-        """Begins a call; None if it is refused, and so answered."""
+    def begin(self, stream: Stream, head: RequestHead, caller: CallerId = UNKNOWN_CALLER) -> Call | None:
+        """Begins a call of a caller; None if it is refused, and so answered."""
         if head.http_status:
             stream.refuse(http_block(head.http_status))
             return None
@@ -64,15 +66,16 @@ class Door:
             return None
         make = self._methods.get(head.path)
         if make is not None:
-            return make(stream, head)
+            return make(stream, head, caller)
         handler = self._others.find(head.path)
         if handler is not None:
-            return HandlerCall(handler, stream, head)
+            return HandlerCall(handler, stream, head, caller)
         stream.finish(status_block(UNIMPLEMENTED, f"{head.path[:100]} is no method of this server."))
         return None
 
-    def _classify_faces(self, stream: Stream, head: RequestHead) -> Call:
-        return UnaryCall(self._calls, "ClassifyFaces", self._emotion.classify_faces, stream, head)
+    def _classify_faces(self, stream: Stream, head: RequestHead, caller: CallerId) -> Call:
+        answer = partial(self._emotion.classify_faces, caller=caller)
+        return UnaryCall(self._calls, "ClassifyFaces", answer, stream, head)
 
     async def drain_streams(self) -> None:
         """Waits for the drain, and has the streams end. Cancel to stop."""
@@ -80,7 +83,7 @@ class Door:
         for call in list(self._open_streams):
             call.drain()
 
-    def _classify_stream(self, stream: Stream, head: RequestHead) -> Call | None:
+    def _classify_stream(self, stream: Stream, head: RequestHead, caller: CallerId) -> Call | None:
         opened = self._calls.open_stream("ClassifyStream", head.metadata)
         if opened.refusal is not None:
             opened.count(opened.refusal)
@@ -90,12 +93,12 @@ class Door:
         return CropStreamCall(
             stream,
             opened,
-            self._emotion.crop_sequence(),
+            self._emotion.crop_sequence(caller),
             self._open_streams,
             max_unanswered=self._emotion.max_unanswered,
             timeout_s=head.timeout_s,
         )
 
-    def _check(self, stream: Stream, head: RequestHead) -> Call:
-        del head
+    def _check(self, stream: Stream, head: RequestHead, caller: CallerId) -> Call:
+        del head, caller
         return HealthCall(self._health, stream)

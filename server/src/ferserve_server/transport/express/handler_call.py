@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from google.protobuf.message import DecodeError
 
+from ferserve_server.domain.caller import UNKNOWN_CALLER, CallerId
 from ferserve_server.domain.errors import DeadlineExpiredError, FerserveError
 from ferserve_server.transport.express.context import Aborted, CallContext
 from ferserve_server.transport.express.faults import MessageFault
@@ -39,9 +40,12 @@ class HandlerCall:
         handler: Of the method.
         stream: What carries it.
         head: What it began with.
+        caller: Whose it is.
     """
 
-    def __init__(self, handler: Handler, stream: Stream, head: RequestHead) -> None:
+    def __init__(
+        self, handler: Handler, stream: Stream, head: RequestHead, caller: CallerId = UNKNOWN_CALLER
+    ) -> None:
         self.is_unary: bool = not handler.request_streaming
         self._handler = handler
         self._stream = stream
@@ -50,7 +54,7 @@ class HandlerCall:
         self._writable = asyncio.Event()
         self._is_open = True
         loop = asyncio.get_running_loop()
-        self._task = loop.create_task(self._run(CallContext(head, self._send)))
+        self._task = loop.create_task(self._run(CallContext(head, self._send, caller)))
         self._timer = None if head.timeout_s is None else loop.call_later(head.timeout_s, self._expire)
 
     def take(self, message: bytes) -> None:

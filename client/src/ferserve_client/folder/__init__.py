@@ -1,0 +1,1 @@
+"""Analyses folders of pictures into one table, resumable at any picture."""

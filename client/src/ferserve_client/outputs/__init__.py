@@ -1,0 +1,1 @@
+"""Writes watched frames and analysed pictures: tables, videos, plots and reports."""

@@ -1,0 +1,147 @@
+"""Faces that ran when an engine process died: they run alone next time, and never again once they are convicted.
+
+A face that brings the engine down is sent again by its caller, and by the retries of that caller's libraries. Each
+loss costs all callers the time of a restart, and those whose batches ran an error. So the rows of a lost batch are
+suspects from then on, whoever sends them. A request with a suspect in it runs while nothing else does, the suspect
+in a batch of its own. One that is answered is cleared; one that the engine dies of again is convicted, and fails
+without being run. So a poisonous face costs two losses, however often it is sent (docs/adr/0032).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict, deque
+from typing import TYPE_CHECKING, Final
+
+from ferserve_server.domain.ports import DispatchReason
+from ferserve_server.scheduler.entry import Batch
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ferserve_server.domain.face import CropBatch
+    from ferserve_server.scheduler.entry import Entry, Slice
+
+_MOST_SUSPECTS: Final = 4096
+"""Rows that are remembered: those of 32 lost batches of 128. The oldest are forgotten first."""
+
+_FORGET_AFTER_S: Final = 600.0
+"""Seconds after which a row is trusted again: the engine may have been killed by something else both times, and
+the operator may have loaded a version that copes."""
+
+_MOST_ISOLATED: Final = 512
+"""Batches that wait in quarantine. One of a single face takes about a millisecond."""
+
+Fingerprint = bytes
+
+
+class Suspects:
+    """Remembers rows by their fingerprints. Event loop only."""
+
+    def __init__(self) -> None:
+        self._seen: OrderedDict[Fingerprint, tuple[float, bool]] = OrderedDict()
+
+    def __bool__(self) -> bool:
+        return bool(self._seen)
+
+    def accuse(self, batch: Batch, now: float) -> None:
+        """Takes in a batch that an engine was lost with; `now` in seconds."""
+        alone = batch.reason is DispatchReason.QUARANTINE and batch.row_count == 1
+        for part in batch.slices:
+            for fingerprint in fingerprints(part.rows):
+                known = self._seen.pop(fingerprint, None)
+                self._seen[fingerprint] = (now, known is not None and (alone or known[1]))
+        while len(self._seen) > _MOST_SUSPECTS:
+            self._seen.popitem(last=False)
+
+    def clear(self, batch: Batch) -> None:
+        """Takes in a batch that was answered."""
+        for part in batch.slices:
+            for fingerprint in fingerprints(part.rows):
+                self._seen.pop(fingerprint, None)
+
+    def sort_out(self, crops: CropBatch, now: float) -> tuple[list[int], list[int]]:
+        """Finds the rows of a request that are suspects, and those that are convicted.
+
+        Args:
+            crops: uint8 [N, H, W, 1].
+            now: The time, in seconds.
+        """
+        while self._seen and now - next(iter(self._seen.values()))[0] > _FORGET_AFTER_S:
+            self._seen.popitem(last=False)
+        suspects: list[int] = []
+        convicted: list[int] = []
+        if self._seen:
+            for row, fingerprint in enumerate(fingerprints(crops)):
+                known = self._seen.get(fingerprint)
+                if known is not None:
+                    (convicted if known[1] else suspects).append(row)
+        return suspects, convicted
+
+
+class Quarantine:
+    """Holds the batches that run alone, in order. Event loop only."""
+
+    def __init__(self) -> None:
+        self._batches: deque[Batch] = deque()
+
+    def __bool__(self) -> bool:
+        return bool(self._batches)
+
+    @property
+    def full(self) -> bool:
+        """Whether no request should be added."""
+        return len(self._batches) >= _MOST_ISOLATED
+
+    def add(self, batches: Sequence[Batch]) -> None:
+        """Takes batches in."""
+        self._batches.extend(batches)
+
+    def next(self) -> Batch | None:
+        """Takes out the next batch that somebody waits for, or returns None."""
+        while self._batches:
+            batch = self._batches.popleft()
+            if any(not part.entry.done for part in batch.slices):
+                return batch
+        return None
+
+    def take_all(self) -> list[Batch]:
+        """Takes all batches out."""
+        batches = list(self._batches)
+        self._batches.clear()
+        return batches
+
+
+def isolated_batches(
+    entry: Entry, suspects: Sequence[int], convicted: Sequence[int], largest: int, now: float
+) -> list[Batch]:
+    """Splits a request so that each suspect runs in a batch of its own, and what is convicted does not run.
+
+    Args:
+        entry: The request; all of its rows are taken out.
+        suspects: Rows that run alone.
+        convicted: Rows that do not run.
+        largest: Rows of the largest batch.
+        now: The time, in seconds.
+    """
+    alone, left_out = frozenset(suspects), frozenset(convicted)
+    batches: list[Batch] = []
+    run: Slice | None = None
+    for row in range(len(entry.crops)):
+        part = entry.take(1)
+        if row in left_out:
+            run = None
+        elif row in alone:
+            run = None
+            batches.append(Batch([part], DispatchReason.QUARANTINE, now))
+        elif run is None or run.count == largest:
+            run = part
+            batches.append(Batch([run], DispatchReason.QUARANTINE, now))
+        else:
+            run.count += 1
+    return batches
+
+
+def fingerprints(crops: CropBatch) -> list[Fingerprint]:
+    """Fingerprints of the rows of uint8 [N, H, W, 1]: 3 us for each of 48x48 pixels, and only after a loss."""
+    return [hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in crops]

@@ -1,0 +1,71 @@
+"""Identifies callers: by the certificate that they proved to hold, else by their connection.
+
+One function for each kind of server. Headers are not looked at: a caller could write a new name into each call,
+and have a share of the queues for each of them.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakKeyDictionary
+
+from ferserve_server.domain.caller import UNKNOWN_CALLER, CallerId, CallerKind
+
+if TYPE_CHECKING:
+    import asyncio
+    import ssl
+    from collections.abc import Iterable
+
+_NAMELESS: Final = itertools.count()
+"""Numbers for connections whose peers have no address, which are those over a socket's file."""
+
+_known: WeakKeyDictionary[asyncio.BaseTransport, CallerId] = WeakKeyDictionary()
+
+
+def caller_of_transport(transport: asyncio.BaseTransport) -> CallerId:
+    """Identifies the caller behind a connection on Python's own sockets. Event loop only."""
+    known = _known.get(transport)
+    if known is None:
+        known = _known[transport] = _identified(transport)
+    return known
+
+
+def _identified(transport: asyncio.BaseTransport) -> CallerId:
+    tls: ssl.SSLObject | None = transport.get_extra_info("ssl_object")
+    if tls is not None and (names := _certificate_names(tls.getpeercert() or {})):
+        return CallerId(CallerKind.CERTIFICATE, _joined(names))
+    peer = transport.get_extra_info("peername")
+    if isinstance(peer, tuple):
+        return CallerId(CallerKind.CONNECTION, f"{peer[0]}:{peer[1]}")
+    return CallerId(CallerKind.CONNECTION, f"{os.getpid()}.{next(_NAMELESS)}")
+
+
+def caller_of_context(context: Any) -> CallerId:  # noqa: ANN401 - grpcio's context, or this server's own
+    """Identifies the caller of a gRPC call.
+
+    grpcio does not tell connections over a socket's file apart: all of them are one caller.
+    """
+    known = getattr(context, "caller", None)
+    if isinstance(known, CallerId):
+        return known
+    # Names are there only if the certificate was verified (grpc.ssl_server_credentials with authorities).
+    identities = getattr(context, "peer_identities", lambda: None)()
+    if identities:
+        return CallerId(CallerKind.CERTIFICATE, _joined(name.decode("utf-8", "replace") for name in identities))
+    peer = getattr(context, "peer", lambda: "")()
+    return CallerId(CallerKind.CONNECTION, peer) if peer else UNKNOWN_CALLER
+
+
+def _certificate_names(certificate: Any) -> list[str]:  # noqa: ANN401 - as the ssl module gives it
+    """The alternative names of a verified certificate, or else its common name."""
+    names = [str(value) for _, value in certificate.get("subjectAltName", ())]
+    if names:
+        return names
+    subject = itertools.chain.from_iterable(certificate.get("subject", ()))
+    return [str(value) for name, value in subject if name == "commonName"]
+
+
+def _joined(names: Iterable[str]) -> str:
+    return ",".join(sorted(names))

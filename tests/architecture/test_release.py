@@ -1,0 +1,30 @@
+"""Holds the distributions to one version."""
+
+import tomllib
+from itertools import chain
+from pathlib import Path
+
+import ferserve_server
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def projects():
+    """Parses the manifest of every distribution."""
+    found = sorted(path for path in ROOT.glob("*/pyproject.toml")) + sorted(
+        ROOT.glob("packaging/*/pyproject.toml")
+    )
+    return {path.parent.name: tomllib.loads(path.read_text())["project"] for path in found}
+
+
+def test_every_distribution_has_the_version_of_the_server():
+    versions = {name: project["version"] for name, project in projects().items()}
+    assert set(versions.values()) == {ferserve_server.__version__}, versions
+
+
+def test_distributions_depend_on_each_other_at_their_own_version():
+    for name, project in projects().items():
+        extras = project.get("optional-dependencies", {}).values()
+        for requirement in chain(project.get("dependencies", ()), *extras):
+            if requirement.startswith("ferserve"):
+                assert requirement.endswith(f"=={project['version']}"), (name, requirement)

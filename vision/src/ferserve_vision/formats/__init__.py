@@ -1,0 +1,1 @@
+"""Parsers of picture headers: JPEG, PNG and WebP."""
