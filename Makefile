@@ -109,7 +109,8 @@ demo: setup ## Serve the bundled model and send a photograph and a video through
 
 RECIPE ?= fer-nano
 RUN_DIR ?= runs/$(RECIPE)
-MODEL_REPO ?= model_repo
+# A smoke run's net is none to be served, so that it goes into a repository of its own.
+MODEL_REPO ?= $(if $(findstring --smoke,$(TRAIN_FLAGS)),$(RUN_DIR)/model_repo,model_repo)
 # For all commands that read the data ("--validation-fraction 0.2"), for training ("--max-minutes 60") and for the
 # export ("--onnx int16") alone.
 DATA_FLAGS ?=

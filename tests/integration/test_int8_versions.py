@@ -22,7 +22,7 @@ from ferserve_training.export.quantize import quantize_version
 from ferserve_training.export.saved_model import run_saved_model
 from support.training_faces import write_face_folder
 
-BUNDLED = Path(__file__).parents[2] / "model_repo" / "fer-small" / "2"
+BUNDLED = Path(__file__).parents[2] / "model_repo" / "fer-small" / "3"
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -35,7 +35,7 @@ def faces(tmp_path_factory):
 @pytest.fixture(scope="module")
 def source(tmp_path_factory, faces):
     """The bundled version, as if it had learnt from the drawn faces."""
-    folder = shutil.copytree(BUNDLED, tmp_path_factory.mktemp("source") / "fer-small" / "2")
+    folder = shutil.copytree(BUNDLED, tmp_path_factory.mktemp("source") / "fer-small" / "3")
     _edit(folder, lambda manifest: manifest["training"].update(data_sha256=faces.sha256))
     return folder
 
@@ -57,7 +57,7 @@ def test_it_is_an_onnx_file_of_a_quarter_of_the_size_that_says_nearly_the_same(m
     manifest = json.loads((made.folder / "assets.extra" / "manifest.json").read_text())
 
     assert (manifest["name"], manifest["precision"]) == ("fer-small-int8", "int8")
-    assert (manifest["quantized"]["name"], manifest["quantized"]["version"]) == ("fer-small", 2)
+    assert (manifest["quantized"]["name"], manifest["quantized"]["version"]) == ("fer-small", 3)
     assert manifest["quantized"]["accuracy_before"] == made.accuracy_before
     assert set(manifest["files"]) == {file, "assets.extra/golden.npz", "assets.extra/MODEL_CARD.md"}
     assert (made.folder / file).stat().st_size < 0.3 * (

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from ferserve_training.augment import augment
 from ferserve_training.export.drawn_faces import draw_faces
 from ferserve_training.recipes.recipe import Augmentation
+from ferserve_training.views.augmentation import augment
 
 _STILL = Augmentation(
     scale=(1.0, 1.0),

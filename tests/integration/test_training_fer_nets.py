@@ -1,4 +1,4 @@
-"""What only nets of convolutions have: fused norms, bfloat16, growing views, votes of FER+, several teachers."""
+"""Tests what nets of convolutions alone have: fused norms, bfloat16, growing views, more heads, teachers."""
 
 import json
 from dataclasses import replace
@@ -13,11 +13,16 @@ from typer.testing import CliRunner
 from ferserve_training.cli import app
 from ferserve_training.data.faces import LabelledFaces
 from ferserve_training.data.folders import load_faces
+from ferserve_training.errors import RunError
 from ferserve_training.evaluation.record import read_evaluation
 from ferserve_training.export.drawn_faces import draw_faces
 from ferserve_training.export.export import export_version
+from ferserve_training.export.recipe_text import recipe_text
 from ferserve_training.labels import VOTE_COUNT, VOTES
-from ferserve_training.loop.learner import Lesson, new_learner
+from ferserve_training.loop.blend import blend_run
+from ferserve_training.loop.inputs import LessonInputs
+from ferserve_training.loop.learner import new_learner
+from ferserve_training.loop.lesson import Lesson
 from ferserve_training.loop.precision import faster_precision
 from ferserve_training.loop.records import RunSettings
 from ferserve_training.loop.run_directory import RunDirectory
@@ -26,7 +31,10 @@ from ferserve_training.loop.targets import teacher_loss, vote_loss
 from ferserve_training.loop.teacher import load_teacher
 from ferserve_training.loop.train import train
 from ferserve_training.loop.trained import load_trained
+from ferserve_training.nets.folded import apply_head, folded_features
+from ferserve_training.nets.folding import fold
 from ferserve_training.nets.norm import FusedBatchNorm
+from ferserve_training.nets.stored_net import read_folded
 from ferserve_training.recipes.catalog import RECIPES
 from ferserve_training.recipes.recipe import Optimisation
 from ferserve_training.recipes.smoke import smoke_version
@@ -150,7 +158,7 @@ def run_with_votes(tmp_path_factory, faces, votes):
     )
     directory = RunDirectory(folder / "run")
     directory.create(settings)
-    train(recipe, data, settings, directory, lambda _record, _left: None, votes=shares)
+    train(recipe, data, settings, directory, lambda _record, _left: None, LessonInputs(votes=shares))
     result = CliRunner().invoke(
         app, ["evaluate", str(folder / "run"), "--data", str(folder / "faces")], catch_exceptions=False
     )
@@ -158,14 +166,14 @@ def run_with_votes(tmp_path_factory, faces, votes):
     return folder / "run"
 
 
-def test_a_net_that_learnt_votes_is_exported_with_its_doubt_that_there_is_a_face(run_with_votes, tmp_path):
+def test_a_version_answers_with_the_probability_that_the_image_is_no_face(run_with_votes, tmp_path):
     trained = load_trained(RunDirectory(run_with_votes))
 
     version = export_version(trained, read_evaluation(run_with_votes), tmp_path)
 
     faces = draw_faces(8)
     outputs = tf.saved_model.load(str(version)).signatures["serving_default"](faces=tf.constant(faces))
-    expected = tf.nn.softmax(trained.model(faces.astype(np.float32), training=False)[1])[:, -1]
+    expected = tf.sigmoid(trained.model(faces.astype(np.float32), training=False)[-1])[:, 0]
     assert outputs["not_a_face"].shape == (8,)
     assert np.asarray(outputs["not_a_face"]) == pytest.approx(np.asarray(expected), abs=1e-5)
     manifest = json.loads((version / "assets.extra" / "manifest.json").read_text("utf-8"))
@@ -200,3 +208,61 @@ def test_what_a_net_of_another_kind_cannot_do_is_refused_before_anything_is_trai
     refusal = _refusal(tmp_path, "seed2-vgg16", "--set", "weights=none", "--set", "precision=bfloat16")
     assert "trained in float32" in refusal
     assert "trained at full size" in _refusal(tmp_path, "seed2-cnn", "--set", "grows=true")
+
+
+def _logits(kernels_of, images):
+    net = kernels_of
+    features = folded_features(net.spec, net.kernels, net.biases, tf.constant(images, tf.float32))
+    return np.asarray(apply_head(features, net.kernels[-1], net.biases[-1]))
+
+
+def test_a_blend_is_a_finished_run_with_the_mean_of_both_weights(run_with_votes, tmp_path):
+    data = run_with_votes.parent / "faces"
+    start = Path(__file__).parents[2] / "model_repo" / "fer-nano"
+    start = max(start.glob("[0-9]*"), key=lambda path: int(path.name))
+
+    result = CliRunner().invoke(
+        app,
+        [
+            "blend",
+            str(run_with_votes),
+            str(start),
+            str(tmp_path / "blend"),
+            "--data",
+            str(data),
+            "--share",
+            "0.25",
+        ],
+        catch_exceptions=False,
+    )
+
+    assert result.exit_code == 0, result.output
+    trained = load_trained(RunDirectory(tmp_path / "blend"))
+    own, other = (
+        fold(load_trained(RunDirectory(run_with_votes)).model, _RECIPE.net),
+        read_folded(start, _RECIPE.net),
+    )
+    mixed = replace(
+        own,
+        kernels=tuple(0.75 * a + 0.25 * b for a, b in zip(own.kernels, other.kernels, strict=True)),
+        biases=tuple(0.75 * a + 0.25 * b for a, b in zip(own.biases, other.biases, strict=True)),
+    )
+    images = draw_faces(8).astype(np.float32)
+    assert score(trained.classifier, draw_faces(8)) == pytest.approx(_logits(mixed, images), abs=1e-3)
+    assert trained.history[-1].progress == 1
+    assert recipe_text(trained.settings).endswith(f"blended with 0.25 of fer-nano/{start.name})")
+
+
+def test_what_cannot_be_blended_is_rejected(run_with_votes, tmp_path):
+    faces = LabelledFaces(draw_faces(8), np.arange(8, dtype=np.int32) % 7, tuple(map(str, range(8))))
+    small = Path(__file__).parents[2] / "model_repo" / "fer-small"
+    small = next(iter(small.glob("[0-9]*")))
+
+    with pytest.raises(RunError, match="holds another net"):
+        blend_run(run_with_votes, small, 0.5, faces, RunDirectory(tmp_path / "blend"))
+    with pytest.raises(RunError, match="already holds a run"):
+        blend_run(run_with_votes, run_with_votes, 0.5, faces, RunDirectory(run_with_votes))
+    other = write_face_folder(tmp_path / "faces", training_count=2, test_count=1)
+    arguments = [str(run_with_votes), str(run_with_votes), str(tmp_path / "blend"), "--data", str(other)]
+    result = CliRunner().invoke(app, ["blend", *arguments])
+    assert "was trained on other data" in str(result.exception)

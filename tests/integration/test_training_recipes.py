@@ -10,7 +10,8 @@ import tensorflow as tf
 from ferserve_training.data.faces import LabelledFaces
 from ferserve_training.errors import RunError, TrainingError
 from ferserve_training.export.drawn_faces import draw_faces
-from ferserve_training.loop.learner import Lesson, backbone_weights, new_learner
+from ferserve_training.loop.learner import backbone_weights, new_learner
+from ferserve_training.loop.lesson import Lesson
 from ferserve_training.loop.targets import class_weights, label_loss, mix, smooth_targets, teacher_loss
 from ferserve_training.loop.teacher import load_teacher
 from ferserve_training.nets.build import build_net
@@ -138,7 +139,7 @@ def test_a_restored_net_with_dropout_takes_the_same_steps(faces):
 
 def test_mixed_views_and_targets_share_their_shares():
     views = tf.reshape(tf.range(4, dtype=tf.float32), [4, 1, 1, 1])
-    targets = smooth_targets(tf.constant([0, 1, 2, 3]), 0.0)
+    targets = smooth_targets(np.asarray([0, 1, 2, 3]), 0.0)
 
     mixed, mixed_targets = mix(views, targets, tf.constant([0, 1]), alpha=1.0)
 
@@ -159,7 +160,7 @@ def test_balanced_classes_weigh_alike():
 
 def test_the_losses_agree_with_a_count_by_hand():
     logits = tf.zeros([2, 7])
-    targets = smooth_targets(tf.constant([0, 1]), 0.1)
+    targets = smooth_targets(np.asarray([0, 1]), 0.1)
 
     weights = tf.constant([3.0, *([1.0] * 6)])
     of_first = 3 * (0.9 + 0.1 / 7) + 6 * 0.1 / 7

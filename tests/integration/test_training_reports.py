@@ -13,9 +13,11 @@ from typer.testing import CliRunner
 from ferserve_training.cli import app
 from ferserve_training.data.folders import load_faces
 from ferserve_training.errors import TrainingError
+from ferserve_training.evaluation.perturbations import CHANGES
 from ferserve_training.export.drawn_faces import draw_faces
 from ferserve_training.export.saved_model import run_saved_model
 from ferserve_training.labels import LABELS
+from ferserve_training.loop.inputs import LessonInputs
 from ferserve_training.loop.request import RunRequest
 from ferserve_training.loop.run_directory import RunDirectory
 from ferserve_training.loop.scoring import score
@@ -48,7 +50,7 @@ def _train(path, data_path, name, overrides=(), teacher=None):
     settings = request.settle(recipe, data.sha256, len(data.training), "tensorflow")
     directory.create(settings)
     taught = [load_teacher(teacher)] if teacher else []
-    return train(recipe, data, settings, directory, lambda _record, _left: None, teachers=taught)
+    return train(recipe, data, settings, directory, lambda _record, _left: None, LessonInputs(teachers=taught))
 
 
 @pytest.fixture(scope="module")
@@ -149,13 +151,29 @@ def test_a_report_holds_the_figures_of_the_net(report, run_path, data_path):
     assert found["figures"]["accuracy"] == pytest.approx((called == faces.labels).mean())
     assert np.sum(found["confusion"]) == found["face_count"] == 21
     assert [each["support"] for each in found["classes"]] == [3] * 7
-    assert len(found["robustness"]) == 13
+    assert set(CHANGES) <= set(found["robustness"])
+    assert all(0 <= each["ece"] <= 1 for each in found["robustness"].values())
+    assert found["parent"] is None
     assert found["ferplus_majority"]["face_count"] == 1
     sad = faces.names.index("sad_0.png")
     assert found["ferplus_majority"]["accuracy"] == float(called[sad] == LABELS.index("sad"))
     assert found["trained_on_this_data"]
     assert found["milliseconds_a_face"] > 0
     assert [each["epoch"] for each in found["history"]] == [1, 2]
+
+
+def test_a_report_opens_with_a_verdict_against_chance_and_a_parent(run_path, version_path, data_path, tmp_path):
+    call("report", run_path, "--data", data_path, "--output", tmp_path, "--parent", version_path)
+
+    found = json.loads((tmp_path / "report.json").read_text())
+    assert found["parent"]["accuracy"] == found["figures"]["accuracy"]
+    assert found["parent"]["p_value"] == 1.0
+    page, card = ((tmp_path / name).read_text() for name in ("report.html", "MODEL_CARD.md"))
+    for text in (page, card):
+        assert "21 faces of PublicTest" in text
+        assert "calling every face angry (14.3%)" in text
+        assert "points against seed3-gap512, version 1" in text
+    assert page.index('class="verdict"') < page.index("<table>")
 
 
 def test_a_report_is_one_page_with_its_pictures_inside(report):

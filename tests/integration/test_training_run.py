@@ -18,7 +18,8 @@ from ferserve_training.export.drawn_faces import draw_faces
 from ferserve_training.export.export import export_version
 from ferserve_training.export.manifest import digest_files
 from ferserve_training.export.saved_model import run_saved_model
-from ferserve_training.loop.learner import Lesson, new_learner
+from ferserve_training.loop.learner import new_learner
+from ferserve_training.loop.lesson import Lesson
 from ferserve_training.loop.records import RunSettings
 from ferserve_training.loop.run_directory import RunDirectory
 from ferserve_training.loop.scoring import score

@@ -10,13 +10,14 @@ from ferserve_training.data.faces import LabelledFaces
 from ferserve_training.errors import RunError, TrainingError
 from ferserve_training.export.drawn_faces import draw_faces
 from ferserve_training.export.saved_model import run_saved_model
-from ferserve_training.loop.learner import Lesson, new_learner
+from ferserve_training.loop.learner import new_learner
+from ferserve_training.loop.lesson import Lesson
 from ferserve_training.loop.scoring import score
 from ferserve_training.loop.start import starting_weights
 from ferserve_training.recipes.catalog import RECIPES
 from ferserve_training.recipes.smoke import smoke_version
 
-_BUNDLED = Path(__file__).parents[2] / "model_repo" / "fer-nano" / "2"
+_BUNDLED = Path(__file__).parents[2] / "model_repo" / "fer-nano" / "3"
 _RECIPE = smoke_version(RECIPES["fer-nano"])
 
 

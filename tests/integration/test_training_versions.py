@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 
+import cv2
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -16,7 +17,7 @@ from ferserve_training.errors import RunError, TrainingError
 from ferserve_training.export.drawn_faces import draw_faces
 from ferserve_training.export.manifest import digest_files
 from ferserve_training.export.onnx_model import run_onnx
-from ferserve_training.export.saved_model import run_saved_model
+from ferserve_training.export.saved_model import load_outputs, run_saved_model
 from ferserve_training.report.results import read_results
 from support.training_faces import write_face_folder
 from support.training_make import ROOT, make_train, make_train_with
@@ -258,3 +259,62 @@ def test_a_version_trained_on_other_data_is_not_evaluated(version_path, tmp_path
 
     with pytest.raises(RunError, match="was trained on other data"):
         CliRunner().invoke(app, ["evaluate", str(version_path), "--data", str(other)], catch_exceptions=False)
+
+
+def test_a_card_shows_degraded_faces_and_non_faces_beside_the_version_before(run_path, data_path, tmp_path):
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    cv2.imwrite(str(pictures / "noise.png"), np.random.default_rng(0).integers(0, 256, (90, 90), np.uint8))
+    record = tmp_path / "before.json"
+
+    printed = call("robustness", run_path, "--data", data_path, "--non-faces", pictures, "--result", record)
+    call("export", run_path, "--model-repo", tmp_path / "models", "--onnx", "none", "--parent", record)
+
+    assert "not a face, crops of pictures without people: ROC area" in printed
+    version = tmp_path / "models" / "fer-nano" / "1"
+    card = (version / "assets.extra" / "MODEL_CARD.md").read_text("utf-8")
+    for words in ("## Degraded faces of PublicTest", "| video chain | 21 |", "fer-nano, 2 epochs |", "all kinds"):
+        assert words in card
+    manifest = json.loads((version / "assets.extra" / "manifest.json").read_text("utf-8"))
+    assert set(manifest["decisions"]) == {"uncertain_threshold", "not_a_face_threshold"}
+    assert all(0 <= value <= 1 for value in manifest["decisions"].values())
+    assert f"above {manifest['decisions']['not_a_face_threshold']:.2f}" in card
+    assert manifest["training"]["smoke"] is True
+
+
+def test_a_merged_version_tells_non_faces_where_all_its_members_do(version_path, second_path, data_path, tmp_path):
+    call("merge", version_path, second_path, "--name", "pair", "--data", data_path, "--model-repo", tmp_path)
+
+    faces = draw_faces(4)
+    merged = load_outputs(tmp_path / "pair" / "1")(faces)["not_a_face"]
+    each = [load_outputs(path)(faces)["not_a_face"] for path in (version_path, second_path)]
+    assert merged == pytest.approx(np.mean(each, axis=0), abs=1e-6)
+    manifest = json.loads((tmp_path / "pair" / "1" / "assets.extra" / "manifest.json").read_text("utf-8"))
+    assert manifest["outputs"]["not_a_face"] == "not_a_face"
+    assert "decisions" in manifest
+
+
+def test_a_smoke_run_is_published_beside_smoke_runs_only(run_path, tmp_path):
+    call("export", run_path, "--model-repo", tmp_path, "--onnx", "none")
+    call("export", run_path, "--model-repo", tmp_path, "--onnx", "none")
+    manifest_path = tmp_path / "fer-nano" / "1" / "assets.extra" / "manifest.json"
+    manifest = json.loads(manifest_path.read_text("utf-8"))
+    del manifest["training"]["smoke"]
+    manifest_path.write_text(json.dumps(manifest))
+
+    with pytest.raises(RunError, match="holds fer-nano/1, and a smoke run's net is no net to serve"):
+        CliRunner().invoke(app, ["export", str(run_path), "--model-repo", str(tmp_path)], catch_exceptions=False)
+
+    assert sorted(path.name for path in (tmp_path / "fer-nano").iterdir()) == ["1", "2"]
+
+
+def test_make_train_puts_a_smoke_run_into_a_repository_of_its_own():
+    for flags, repository in (("--smoke", "runs/fer-nano/model_repo"), ("--max-minutes 1", "model_repo")):
+        done = subprocess.run(
+            ["make", "-n", "-o", "setup", "train", "DATA=x.zip", f"TRAIN_FLAGS={flags}"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert f'--model-repo "{repository}"' in done.stdout

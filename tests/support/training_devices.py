@@ -14,7 +14,8 @@ from ferserve_training.data.faces import LabelledFaces
 from ferserve_training.export.drawn_faces import draw_faces
 from ferserve_training.framework.choose import framework
 from ferserve_training.labels import VOTE_COUNT
-from ferserve_training.loop.learner import Lesson, new_learner
+from ferserve_training.loop.learner import new_learner
+from ferserve_training.loop.lesson import Lesson
 from ferserve_training.nets.chain import ChainSpec
 from ferserve_training.nets.layers import Conv, Dense, Flatten, Pool
 from ferserve_training.recipes.catalog import RECIPES
@@ -28,7 +29,8 @@ PLAIN_NET = ChainSpec((Conv(4), Pool(), Flatten(), Dense(7, relu=False)))
 
 def plain_recipe(**changes: object) -> Recipe:
     """A net without batch norm or dropout, averaged and decayed."""
-    optimisation = replace(smoke_version(RECIPES["fer-nano"]).optimisation, grows=False, **changes)
+    changes = {"grows": False, "not_a_face_share": 0.0} | changes
+    optimisation = replace(smoke_version(RECIPES["fer-nano"]).optimisation, **changes)
     return Recipe("plain", "", PLAIN_NET, RECIPES["fer-nano"].augmentation, optimisation, 1)
 
 

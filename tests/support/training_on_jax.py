@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 from keras import ops
 
-from ferserve_training.augment import views_of
 from ferserve_training.errors import TrainingError
 from ferserve_training.export.drawn_faces import draw_faces
-from ferserve_training.loop.learner import Lesson, new_learner
+from ferserve_training.loop.learner import new_learner
+from ferserve_training.loop.lesson import Lesson
 from ferserve_training.loop.run_directory import RunDirectory
 from ferserve_training.loop.scoring import score
 from ferserve_training.loop.teacher import load_teacher
@@ -23,12 +23,16 @@ from ferserve_training.nets.layers import Conv, Dense, Drop, Flatten, Norm, Pool
 from ferserve_training.recipes.catalog import RECIPES
 from ferserve_training.recipes.recipe import STILL, Augmentation
 from ferserve_training.recipes.smoke import smoke_version
+from ferserve_training.views.augmentation import views_of
+from ferserve_training.views.degradation import degraded_views
 from support.training_devices import drawn_faces, plain_recipe, steps
 
 WILD = Augmentation(
     scale=(0.5, 1.5), rotation_degrees=40.0, shift_pixels=20.0, vertical_flip_probability=0.5, shear_degrees=20.0
 )
-NANO = replace(smoke_version(RECIPES["fer-nano"]), augmentation=STILL)
+_SMOKE = smoke_version(RECIPES["fer-nano"])
+# Without non-faces, because the frameworks draw other numbers.
+NANO = replace(_SMOKE, augmentation=STILL, optimisation=replace(_SMOKE.optimisation, not_a_face_share=0.0))
 DROPPING = replace(
     plain_recipe(),
     net=ChainSpec((Conv(4, l2=0.01), Norm(), Pool(), Flatten(), Drop(0.5), Dense(7, relu=False))),
@@ -50,8 +54,18 @@ def made_views(fill: str) -> np.ndarray:
     )
 
 
+def degraded() -> np.ndarray:
+    """The degraded views that the draws ask for, float32 [64, 48, 48]."""
+    pictures = draw_faces(64).astype(np.float32)[..., 0]
+    noise = np.random.default_rng(2).normal(size=(64, 48, 48)).astype(np.float32)
+    tensors = map(ops.convert_to_tensor, (pictures, noise))
+    views, noise_tensor = tensors
+    return np.asarray(degraded_views(views, list(map(ops.convert_to_tensor, draws())), noise_tensor))
+
+
 def _main(run: Path, output: Path) -> None:
     found = {f"views_{fill}": made_views(fill) for fill in ("REFLECT", "NEAREST")}
+    found["degraded"] = degraded()
     found["logits"] = score(load_trained(RunDirectory(run)).classifier, draw_faces(64))
 
     learner = new_learner(Lesson(NANO, drawn_faces(), 0))

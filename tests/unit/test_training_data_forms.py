@@ -1,4 +1,7 @@
 import csv
+import gzip
+import tarfile
+import zipfile
 
 import cv2
 import numpy as np
@@ -76,6 +79,70 @@ def test_a_competition_file_without_a_column_is_refused(tmp_path):
 
     with pytest.raises(DataError, match="lacks the column pixels"):
         load_data(DataChoice(tmp_path / "x.csv"))
+
+
+def _as_icml(path, target):
+    """Write what Kaggle calls `icml_face_data.csv`: other order, a space before each name."""
+    with path.open(newline="") as file, target.open("w", newline="") as written:
+        writer = csv.writer(written)
+        writer.writerow(["emotion", " Usage", " pixels"])
+        writer.writerows((line["emotion"], line["Usage"], line["pixels"]) for line in csv.DictReader(file))
+    return target
+
+
+def _in_zip(path, target):
+    with zipfile.ZipFile(target, "w") as archive:
+        archive.write(path, "fer2013.csv")
+    return target
+
+
+def _in_tar(path, target):
+    with tarfile.open(target, "w:gz") as archive:
+        archive.add(path, "fer2013/fer2013.csv")
+        archive.add(__file__, "fer2013/README")
+    return target
+
+
+def _changed_bytes(change):
+    def write(path, target):
+        target.write_bytes(change(path.read_bytes()))
+        return target
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (_as_icml, "icml_face_data.csv"),
+        (_in_zip, "csv.zip"),
+        (_in_tar, "fer2013.tar.gz"),
+        (_changed_bytes(lambda content: b"\xef\xbb\xbf" + content), "bom.csv"),
+        (_changed_bytes(lambda content: content.replace(b"\r\n", b"\n")), "lf.csv"),
+    ],
+)
+def test_every_form_of_the_competition_file_holds_the_same_faces(tmp_path, faces, make, name):
+    plain = _write_csv(tmp_path / "fer2013.csv", faces)
+
+    assert load_data(DataChoice(make(plain, tmp_path / name))).sha256 == load_data(DataChoice(plain)).sha256
+
+
+def test_an_archive_of_two_csv_files_asks_for_the_one_that_is_meant(tmp_path, faces):
+    plain = _write_csv(tmp_path / "fer2013.csv", faces)
+    with zipfile.ZipFile(tmp_path / "two.zip", "w") as archive:
+        archive.write(plain, "a.csv")
+        archive.write(plain, "b.csv")
+
+    with pytest.raises(DataError, match="holds 2 csv files; name the one with the faces"):
+        load_data(DataChoice(tmp_path / "two.zip"))
+
+
+@pytest.mark.parametrize("content", [b"no archive", gzip.compress(b"no archive"), gzip.compress(bytes(4096))[:20]])
+def test_a_damaged_tar_archive_is_named(tmp_path, content):
+    (tmp_path / "faces.tar.gz").write_bytes(content)
+
+    with pytest.raises(DataError, match=r"faces\.tar\.gz"):
+        load_data(DataChoice(tmp_path / "faces.tar.gz"))
 
 
 @pytest.fixture

@@ -1,4 +1,7 @@
+import os
 import shutil
+import zipfile
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -49,6 +52,55 @@ def test_the_digest_sees_a_single_pixel_and_a_changed_label(folder):
     path.rename(folder / "train" / "angry" / "sad_0.png")
 
     assert len({before, after, load_faces(folder).sha256}) == 3
+
+
+def test_backslashes_in_the_names_of_an_archive_part_folders(folder):
+    path = folder.parent / "windows.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in sorted(folder.rglob("*.png")):
+            info = zipfile.ZipInfo("x")
+            # Set afterwards, because the constructor turns backslashes around on Windows only.
+            info.filename = str(file.relative_to(folder)).replace("/", "\\")
+            archive.writestr(info, file.read_bytes())
+
+    assert load_faces(path).sha256 == load_faces(folder).sha256
+
+
+def test_a_tar_archive_is_read_like_its_unpacked_folder(folder):
+    path = shutil.make_archive(str(folder.parent / "faces"), "gztar", folder.parent, "faces")
+
+    assert load_faces(Path(path)).sha256 == load_faces(folder).sha256
+
+
+def test_linked_class_folders_are_followed_and_circles_end(folder, tmp_path):
+    linked = tmp_path / "linked"
+    for split in ("train", "test"):
+        (linked / split).mkdir(parents=True)
+        for label in LABELS:
+            (linked / split / label).symlink_to(folder / split / label, target_is_directory=True)
+    (linked / "again").symlink_to(linked, target_is_directory=True)
+
+    assert load_faces(linked).sha256 == load_faces(folder).sha256
+
+
+def test_what_windows_puts_into_folders_is_left_out(folder):
+    for name in ("Thumbs.db", "desktop.ini"):
+        (folder / "train" / "sad" / name).write_bytes(b"x")
+
+    assert len(load_faces(folder).training) == 14
+
+
+def test_a_name_that_is_not_utf_8_is_read_and_shown_when_it_is_at_fault(folder):
+    odd = Path(os.fsdecode(bytes(folder / "train" / "sad") + b"/\xff.png"))
+    odd.write_bytes((folder / "train" / "sad" / "sad_0.png").read_bytes())
+    assert len(load_faces(folder).training) == 15
+    odd.write_bytes(b"x")
+
+    with pytest.raises(DataError) as caught:
+        load_faces(folder)
+
+    assert str(caught.value).encode("utf-8")  # a terminal can show it
+    assert "udcff.png: is no readable image" in str(caught.value)
 
 
 def test_hidden_files_and_those_of_macos_are_left_out(folder):

@@ -32,6 +32,16 @@ def test_a_failed_export_leaves_nothing_behind(tmp_path):
     assert list((tmp_path / "fer-nano").iterdir()) == []
 
 
+def test_exports_at_the_same_time_get_numbers_of_their_own(tmp_path):
+    with publish_version(tmp_path / "fer-nano") as first, publish_version(tmp_path / "fer-nano") as second:
+        for draft in (first, second):
+            (draft.folder / "number").write_text(str(draft.version))
+
+    for version in (1, 2):
+        assert (tmp_path / "fer-nano" / str(version) / "number").read_text() == str(version)
+    assert {path.name for path in (tmp_path / "fer-nano").iterdir()} == {"1", "2"}
+
+
 def test_a_number_taken_meanwhile_is_not_overwritten(tmp_path):
     rival = tmp_path / "fer-nano" / "1" / "saved_model.pb"
 

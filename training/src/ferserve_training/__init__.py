@@ -1,1 +1,1 @@
-"""Training, evaluation and export of the models that ferserve serves."""
+"""Trains, evaluates and exports the models that ferserve serves."""

@@ -1,4 +1,4 @@
-"""Files that are either whole or absent."""
+"""Writes files that are either whole or absent."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What can go wrong through no fault of the code; the command line prints it as one line and exits with 1."""
+"""Defines the errors that a user can act on; the command line prints one line and exits with 1."""
 
 from pathlib import Path
 
@@ -16,7 +16,9 @@ class DataError(TrainingError):
     """
 
     def __init__(self, path: Path | str, reason: str) -> None:
-        super().__init__(f"{path}: {reason}")
+        # Names that are not UTF-8 hold surrogates, which a terminal cannot show.
+        shown = str(path).encode("utf-8", "backslashreplace").decode("utf-8")
+        super().__init__(f"{shown}: {reason}")
 
 
 class RunError(TrainingError):

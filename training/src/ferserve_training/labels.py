@@ -1,4 +1,4 @@
-"""The seven classes of FER-2013, in the order of every score vector of ferserve."""
+"""Lists the seven classes of FER-2013, in the order of every score vector of ferserve."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""The `ferserve-train` command."""
+"""Defines the `ferserve-train` command."""
 
 from ferserve_training.cli.root import app, main
 

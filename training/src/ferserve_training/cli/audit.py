@@ -1,4 +1,4 @@
-"""`ferserve-train audit`."""
+"""Defines `ferserve-train audit`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from ferserve_training.cli.options import DataOption, FractionOption, FractionSeedOption, SubjectArgument
+from ferserve_training.cli.options import DataOption, FractionOption, FractionSeedOption, ModelArgument
 from ferserve_training.data.load import DataChoice, load_data
 from ferserve_training.errors import DataError
 from ferserve_training.evaluation.calibration import fit_temperature, softmax
@@ -16,7 +16,7 @@ from ferserve_training.evaluation.groups import GroupFigures, audit_groups, load
 
 
 def audit(
-    subject: SubjectArgument,
+    model: ModelArgument,
     *,
     data: DataOption,
     groups: Annotated[
@@ -34,10 +34,10 @@ def audit(
         raise DataError(groups, "names none of the scored faces")
     known = faces.where(is_known)
 
-    # TensorFlow takes seconds to import; refused files should not wait for it.
-    from ferserve_training.report.subject import load_subject  # noqa: PLC0415
+    # TensorFlow takes seconds to import; rejected files should not wait for it.
+    from ferserve_training.report.evaluated_model import load_model  # noqa: PLC0415
 
-    net = load_subject(subject)
+    net = load_model(model)
     logits = net.logits_of(known.images)
     temperature = net.temperature or fit_temperature(logits, known.labels)
     names = np.asarray([group_of[name] for name in known.names])

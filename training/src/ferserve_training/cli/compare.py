@@ -1,4 +1,4 @@
-"""`ferserve-train compare`."""
+"""Defines `ferserve-train compare`."""
 
 from rich.console import Console
 from rich.table import Table
@@ -7,8 +7,8 @@ from ferserve_training.cli.options import (
     DataOption,
     FractionOption,
     FractionSeedOption,
+    ModelArgument,
     PrivateTestOption,
-    SubjectArgument,
     scored_split,
 )
 from ferserve_training.data.load import DataChoice, load_data
@@ -17,8 +17,8 @@ from ferserve_training.evaluation.mcnemar import mcnemar
 
 
 def compare(  # one parameter an option
-    first: SubjectArgument,
-    second: SubjectArgument,
+    first: ModelArgument,
+    second: ModelArgument,
     *,
     data: DataOption,
     validation_fraction: FractionOption = None,
@@ -29,16 +29,16 @@ def compare(  # one parameter an option
     scored = scored_split(private_test=private_test)
     faces = load_data(DataChoice(data, validation_fraction, validation_seed, scored)).public_test
 
-    # TensorFlow takes seconds to import; a refused data set should not wait for it.
-    from ferserve_training.report.subject import load_subject  # noqa: PLC0415
+    # TensorFlow takes seconds to import; a rejected data set should not wait for it.
+    from ferserve_training.report.evaluated_model import load_model  # noqa: PLC0415
 
-    subjects = [load_subject(folder) for folder in (first, second)]
-    hits = [subject.logits_of(faces.images).argmax(axis=1) == faces.labels for subject in subjects]
+    models = [load_model(folder) for folder in (first, second)]
+    hits = [model.logits_of(faces.images).argmax(axis=1) == faces.labels for model in models]
     table = Table("net", "accuracy", "95 % interval", "only this one hits", box=None)
     test = mcnemar(hits[0], hits[1])
-    for subject, right, alone in zip(subjects, hits, (test.only_first, test.only_second), strict=True):
+    for model, right, alone in zip(models, hits, (test.only_first, test.only_second), strict=True):
         low, high = wilson_interval(int(right.sum()), len(right))
-        table.add_row(subject.name, f"{right.mean():.2%}", f"{low:.2%} to {high:.2%}", f"{alone:,}")
+        table.add_row(model.name, f"{right.mean():.2%}", f"{low:.2%} to {high:.2%}", f"{alone:,}")
     console = Console(soft_wrap=True)
     console.print(table)
     console.print(f"McNemar's exact test on {len(faces):,} faces: p = {test.p_value:.3g}")

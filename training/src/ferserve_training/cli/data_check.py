@@ -1,4 +1,4 @@
-"""`ferserve-train data-check`."""
+"""Defines `ferserve-train data-check`."""
 
 from pathlib import Path
 from typing import Annotated

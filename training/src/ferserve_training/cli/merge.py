@@ -1,4 +1,4 @@
-"""`ferserve-train merge`."""
+"""Defines `ferserve-train merge`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -24,7 +24,7 @@ def merge(
     """Publish the mean of exported versions' calibrated probabilities as a version, with its figures."""
     faces = load_data(DataChoice(data, validation_fraction, validation_seed))
 
-    # TensorFlow takes seconds to import; a refused data set should not wait for it.
+    # TensorFlow takes seconds to import; a rejected data set should not wait for it.
     from ferserve_training.framework.choose import require_tensorflow  # noqa: PLC0415
 
     require_tensorflow("merging")

@@ -1,4 +1,4 @@
-"""Arguments and options that several commands share."""
+"""Defines the arguments and options that several commands share."""
 
 from pathlib import Path
 from typing import Annotated
@@ -31,7 +31,7 @@ RunArgument = Annotated[Path, typer.Argument(metavar="RUN_DIR", help="Folder of 
 ModelRepoOption = Annotated[
     Path, typer.Option("--model-repo", metavar="DIR", help="Root of the model repository.")
 ]
-SubjectArgument = Annotated[
+ModelArgument = Annotated[
     Path, typer.Argument(metavar="RUN_OR_VERSION", help="Folder of a training run or of an exported version.")
 ]
 DevicesOption = Annotated[

@@ -1,4 +1,4 @@
-"""`ferserve-train quantize`."""
+"""Defines `ferserve-train quantize`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -30,7 +30,7 @@ def quantize(
     """Publish an exported version in int8, as an ONNX file, if its accuracy stays."""
     faces = load_data(DataChoice(data, validation_fraction, validation_seed))
 
-    # TensorFlow takes seconds to import; a refused data set should not wait for it.
+    # TensorFlow takes seconds to import; a rejected data set should not wait for it.
     from ferserve_training.framework.choose import require_tensorflow  # noqa: PLC0415
 
     require_tensorflow("quantising")

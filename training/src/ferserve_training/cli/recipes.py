@@ -1,4 +1,4 @@
-"""`ferserve-train list`."""
+"""Defines `ferserve-train list`."""
 
 from rich.console import Console
 from rich.table import Table

@@ -1,4 +1,4 @@
-"""`ferserve-train train`."""
+"""Defines `ferserve-train train`."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,11 +10,12 @@ from rich.console import Console
 
 from ferserve_training.cli.options import DataOption, DevicesOption, FractionOption, FractionSeedOption
 from ferserve_training.data.load import DataChoice, load_data
-from ferserve_training.data.votes import load_votes, vote_shares
 from ferserve_training.errors import DataError, TrainingError
 from ferserve_training.loop.records import EpochRecord
 from ferserve_training.loop.request import RunRequest
+from ferserve_training.loop.run_bank import with_bank
 from ferserve_training.nets.chain import RANDOM_WEIGHTS, ChainSpec
+from ferserve_training.recipes.recipe import Recipe
 from ferserve_training.recipes.resolve import resolve_recipe
 from ferserve_training.recipes.smoke import SMOKE_FACE_COUNT
 
@@ -58,31 +59,47 @@ def train(  # noqa: PLR0913  # one parameter an option
             metavar="RUN_OR_VERSION", help="Start from the weights of this net, of the same recipe (fine-tuning)."
         ),
     ] = None,
+    bank: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Learn from the views and answers of a `bank` instead of drawing views."),
+    ] = None,
+    non_faces: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Pictures without people; a quarter of the non-faces in a batch are cut from them."
+        ),
+    ] = None,
     validation_fraction: FractionOption = None,
     validation_seed: FractionSeedOption = 0,
 ) -> None:
     """Train a recipe, with a checkpoint after every epoch."""
     overrides = tuple(set_ or ())
     recipe = resolve_recipe(recipe_name, overrides, smoke=smoke)
-    teachers = tuple(str(folder.resolve()) for folder in teacher or ())
-    votes_file = None if votes is None else str(votes.resolve())
-    start_folder = None if start is None else str(start.resolve())
-    request = RunRequest(seed, epochs, max_minutes, smoke, overrides, teachers, votes_file, start_folder)
-    if votes is not None and isinstance(recipe.net, ChainSpec):
-        raise TrainingError(f"{recipe.name} has no head for votes; leave --votes out, or train a fer net")
+    request = RunRequest(
+        seed,
+        epochs,
+        max_minutes,
+        smoke,
+        overrides,
+        tuple(str(folder.resolve()) for folder in teacher or ()),
+        _absolute(votes),
+        _absolute(start),
+        _absolute(bank),
+        _absolute(non_faces),
+    )
+    _check(request, recipe)
     faces = load_data(DataChoice(data, validation_fraction, validation_seed))
     if smoke:
         faces = faces.reduced(SMOKE_FACE_COUNT)
     if len(faces.training) < recipe.optimisation.batch_size:
         raise DataError(data, f"holds fewer training faces than one batch ({recipe.optimisation.batch_size})")
 
-    # TensorFlow and JAX take seconds to import; neither --help nor a refused data set should wait for it.
+    # TensorFlow and JAX take seconds to import; neither --help nor a rejected data set should wait for it.
     from ferserve_training.framework.choose import framework  # noqa: PLC0415
     from ferserve_training.framework.pick_devices import pick_devices  # noqa: PLC0415
+    from ferserve_training.loop.inputs import read_inputs  # noqa: PLC0415
     from ferserve_training.loop.precision import faster_precision  # noqa: PLC0415
     from ferserve_training.loop.run_directory import RunDirectory  # noqa: PLC0415
-    from ferserve_training.loop.start import starting_weights  # noqa: PLC0415
-    from ferserve_training.loop.teacher import load_teacher  # noqa: PLC0415
     from ferserve_training.loop.tensorboard import with_tensorboard  # noqa: PLC0415
     from ferserve_training.loop.train import train as run  # noqa: PLC0415
 
@@ -92,23 +109,17 @@ def train(  # noqa: PLR0913  # one parameter an option
     if resume:
         settings = directory.settings()
         request.check_resumes(settings, recipe.name, faces.sha256)
+        if settings.blends:
+            raise TrainingError(f"{directory.path}: is a blend, which is finished; go on from it with --start")
         recipe = resolve_recipe(settings.recipe, settings.overrides, smoke=settings.smoke)
     picked = pick_devices(framework().devices(), devices, recipe.optimisation.batch_size)
     if not resume:
         if recipe.optimisation.precision == "auto":
             settings = replace(settings, precision=faster_precision(recipe, picked))
+        settings = with_bank(settings, faces)
         directory.create(settings)
     recipe = replace(recipe, optimisation=replace(recipe.optimisation, precision=settings.precision))
-    shares = None
-    if settings.votes is not None:
-        source = Path(settings.votes)
-        shares = vote_shares(faces.training.names, load_votes(source), source)
-    weights = None
-    if settings.start is not None and not resume:
-        weights = starting_weights(
-            Path(settings.start), recipe, faces.training, with_votes=settings.votes is not None
-        )
-    taught = [load_teacher(Path(folder), settings.precision) for folder in settings.teachers]
+    inputs = read_inputs(settings, recipe, faces.training, resume=resume)
     console = Console(soft_wrap=True, highlight=False)
     console.print(
         f"{recipe.name}, seed {settings.seed}, {len(faces.training):,} faces, in {directory.path}{_spread(picked)}"
@@ -122,12 +133,28 @@ def train(  # noqa: PLR0913  # one parameter an option
         settings,
         directory,
         on_epoch,
-        teachers=taught,
-        votes=shares,
-        start=weights,
+        inputs,
         devices=picked,
     )
     console.print(f"finished after {len(checkpoint.history)} epochs")
+
+
+def _absolute(path: Path | None) -> str | None:
+    return None if path is None else str(path.resolve())
+
+
+def _check(request: RunRequest, recipe: Recipe) -> None:
+    """Reject what a recipe cannot learn from.
+
+    Raises:
+        TrainingError: Names the option that does not fit.
+    """
+    if request.votes is not None and isinstance(recipe.net, ChainSpec):
+        raise TrainingError(f"{recipe.name} has no head for votes; leave --votes out, or train a fer net")
+    if request.bank is not None and request.teachers:
+        raise TrainingError("--bank holds its teachers' answers already; leave --teacher out")
+    if request.non_faces is not None and not recipe.optimisation.not_a_face_share:
+        raise TrainingError(f"{recipe.name} has no head for images that are no faces; leave --non-faces out")
 
 
 def _spread(devices: Sequence[object]) -> str:

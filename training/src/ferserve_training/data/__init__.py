@@ -1,1 +1,1 @@
-"""Reading and checking labelled faces."""
+"""Reads and checks labelled faces."""

@@ -1,7 +1,8 @@
-"""`fer2013.csv` of the competition: one line a face, `emotion,pixels,Usage`."""
+"""Reads the csv file of the competition: one line a face, `emotion,pixels,Usage`."""
 
 import csv
 import hashlib
+import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -10,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ferserve_training.data.faces import FaceData
-from ferserve_training.data.faults import OnFault, refuse
+from ferserve_training.data.faults import OnFault, reject
 from ferserve_training.data.folders import Split
+from ferserve_training.data.source import read_files
 from ferserve_training.errors import DataError
 from ferserve_training.labels import CLASS_COUNT, FACE_SIZE, LABELS
 
@@ -19,13 +21,14 @@ _COLUMNS: Final = ("emotion", "pixels", "Usage")
 _USAGES: Final = ("Training", "PublicTest", "PrivateTest")
 
 
-def load_competition(source: Path, scored: str = "PublicTest", on_fault: OnFault = refuse) -> FaceData:
+def load_competition(source: Path, scored: str = "PublicTest", on_fault: OnFault = reject) -> FaceData:
     """Read the competition's file. Faces are named `fer<row>.png`, as FER+ names them, rows from 0.
 
     Args:
-        source: The file.
+        source: The file, or an archive that holds it: `fer2013.csv`, or Kaggle's `icml_face_data.csv`, whose
+            columns have another order and spaces before their names.
         scored: What to score on, 'PublicTest' or 'PrivateTest'; the other is not kept.
-        on_fault: Told of each line at fault, which is then left out unless this raises.
+        on_fault: Called with each line at fault, which is then left out unless this raises.
 
     Raises:
         DataError: The file cannot be read, lacks a column or a class, or names the line at fault.
@@ -53,19 +56,35 @@ def load_competition(source: Path, scored: str = "PublicTest", on_fault: OnFault
 def _lines(source: Path) -> Iterator[tuple[int, dict[str, str | None]]]:
     """Yield each line after the first with its number from 0."""
     try:
-        with source.open(newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file)
-            missing = [name for name in _COLUMNS if name not in (reader.fieldnames or ())]
-            if missing:
-                raise DataError(source, f"lacks the column {missing[0]}; expected {','.join(_COLUMNS)}")
-            yield from enumerate(reader)
+        # A byte-order mark is no part of the first column's name, and names may have spaces around them.
+        reader = csv.DictReader(io.StringIO(_content(source).decode("utf-8-sig"), newline=""))
+        names = [name.strip() for name in reader.fieldnames or ()]
+        reader.fieldnames = names
+        missing = [name for name in _COLUMNS if name not in names]
+        if missing:
+            raise DataError(source, f"lacks the column {missing[0]}; expected {','.join(_COLUMNS)}")
+        yield from enumerate(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(source, f"cannot be read ({error})") from error
 
 
+def _content(source: Path) -> bytes:
+    if is_table(source.name):
+        return source.read_bytes()
+    tables = [content for path, content in read_files(source) if is_table(path.name)]
+    if len(tables) != 1:
+        raise DataError(source, f"holds {len(tables)} csv files; name the one with the faces")
+    return tables[0]
+
+
+def is_table(name: str) -> bool:
+    """Tell whether a file's name is that of a csv file."""
+    return name.lower().endswith(".csv")
+
+
 def _face(where: str, line: dict[str, str | None]) -> tuple[str, int, npt.NDArray[np.uint8]]:
     """Take usage, label and image, uint8 [48, 48], from a line."""
-    emotion, pixels, usage = (line[name] or "" for name in _COLUMNS)
+    emotion, pixels, usage = ((line[name] or "").strip() for name in _COLUMNS)
     if usage not in _USAGES:
         raise DataError(where, f"'{usage}' is no usage; expected one of {', '.join(_USAGES)}")
     if not emotion.isdecimal() or int(emotion) >= CLASS_COUNT:

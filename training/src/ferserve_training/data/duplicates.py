@@ -1,4 +1,4 @@
-"""Faces that occur more than once."""
+"""Counts faces that occur more than once."""
 
 from collections import Counter
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Labelled faces in memory."""
+"""Holds labelled faces in memory."""
 
 from dataclasses import dataclass, replace
 

@@ -1,4 +1,4 @@
-"""What a loader does with a file that is not what it should be."""
+"""Decides what a loader does with a file that is not as it should be."""
 
 from collections.abc import Callable
 
@@ -7,6 +7,6 @@ from ferserve_training.errors import DataError
 OnFault = Callable[[DataError], None]
 
 
-def refuse(fault: DataError) -> None:
+def reject(fault: DataError) -> None:
     """End at the first fault."""
     raise fault

@@ -1,4 +1,4 @@
-"""The folder layout of the usual FER-2013 download: `train/<emotion>/*` and `test/<emotion>/*`."""
+"""Reads the folder layout of the usual FER-2013 download: `train/<emotion>/*` and `test/<emotion>/*`."""
 
 import hashlib
 from pathlib import Path, PurePosixPath
@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ferserve_training.data.faces import FaceData, LabelledFaces
-from ferserve_training.data.faults import OnFault, refuse
+from ferserve_training.data.faults import OnFault, reject
 from ferserve_training.data.source import read_files
 from ferserve_training.errors import DataError
 from ferserve_training.labels import CLASS_COUNT, FACE_SIZE, LABELS
@@ -46,14 +46,14 @@ class Split:
         )
 
 
-def load_faces(source: Path, on_fault: OnFault = refuse) -> FaceData:
+def load_faces(source: Path, on_fault: OnFault = reject) -> FaceData:
     """Read a data set in the folder layout, from a zip archive or a folder.
 
     One folder around `train` and `test` is allowed. Colour images are turned to grey.
 
     Args:
         source: The archive or folder.
-        on_fault: Told of each file at fault, which is then left out unless this raises.
+        on_fault: Called with each file at fault, which is then left out unless this raises.
 
     Returns:
         Both splits: `train` as training, `test` as PublicTest, each in the order of the paths.
@@ -71,7 +71,7 @@ def load_faces(source: Path, on_fault: OnFault = refuse) -> FaceData:
             on_fault(fault)
             continue
         splits[split].add(image, label, path.name)
-        digest.update(f"{split}/{LABELS[label]}/{path.name}\0".encode())
+        digest.update(f"{split}/{LABELS[label]}/{path.name}\0".encode("utf-8", "surrogateescape"))
         digest.update(image.tobytes())
     for name, faces in splits.items():
         for label in range(CLASS_COUNT):
@@ -98,7 +98,7 @@ def decode(path: str, content: bytes, *, resize: bool = False) -> npt.NDArray[np
     Args:
         path: For messages.
         content: The file.
-        resize: Whether to scale an image of another size rather than to refuse it.
+        resize: Whether to scale an image of another size rather than to reject it.
 
     Raises:
         DataError: It is no image, or of another size.

@@ -1,4 +1,4 @@
-"""A set of the user's own: `<emotion>/*`, or `train/<emotion>/*` with `validation/<emotion>/*`."""
+"""Reads a set of the user's own: `<emotion>/*`, or `train/<emotion>/*` with `validation/<emotion>/*`."""
 
 import hashlib
 from pathlib import Path, PurePosixPath
@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 
 from ferserve_training.data.faces import FaceData, LabelledFaces
-from ferserve_training.data.faults import OnFault, refuse
+from ferserve_training.data.faults import OnFault, reject
 from ferserve_training.data.folders import Split, decode
 from ferserve_training.data.source import read_files
 from ferserve_training.errors import DataError
@@ -18,7 +18,7 @@ _SPLITS: Final = {"train": "train", **dict.fromkeys(VALIDATION_FOLDERS, "validat
 
 
 def load_own(
-    source: Path, validation_fraction: float | None = None, seed: int = 0, on_fault: OnFault = refuse
+    source: Path, validation_fraction: float | None = None, seed: int = 0, on_fault: OnFault = reject
 ) -> FaceData:
     """Read faces in one folder a class. Images of any size are turned to grey and scaled to 48x48.
 
@@ -26,7 +26,7 @@ def load_own(
         source: A folder or zip archive; one folder around the rest is allowed.
         validation_fraction: Without a folder `validation`: the share of each class to hold back, above 0, below 1.
         seed: Of that choice.
-        on_fault: Told of each file at fault, which is then left out unless this raises.
+        on_fault: Called with each file at fault, which is then left out unless this raises.
 
     Raises:
         DataError: Names the file at fault, the class that is empty, or says that no validation split is there.
@@ -41,7 +41,7 @@ def load_own(
             on_fault(fault)
             continue
         splits[split].add(image, label, path.name)
-        digest.update(f"{split}/{LABELS[label]}/{path.name}\0".encode())
+        digest.update(f"{split}/{LABELS[label]}/{path.name}\0".encode("utf-8", "surrogateescape"))
         digest.update(image.tobytes())
     if splits[""].names and (splits["train"].names or splits["validation"].names):
         raise DataError(source, "holds faces both inside and outside of train and validation")

@@ -1,4 +1,4 @@
-"""FER+: what ten people said of each face of FER-2013 (Barsoum et al. 2016)."""
+"""Reads FER+: the votes of ten people on each face of FER-2013 (Barsoum et al. 2016)."""
 
 import csv
 from pathlib import Path

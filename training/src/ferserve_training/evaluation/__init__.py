@@ -1,1 +1,1 @@
-"""How good a net is, how sure one can be of that, and how honest its probabilities are."""
+"""Measures nets: accuracy with its uncertainty, calibration, robustness."""

@@ -1,4 +1,4 @@
-"""Probabilities from logits: temperature scaling and the expected calibration error (Guo et al. 2017)."""
+"""Computes probabilities from logits, temperatures and calibration errors (Guo et al. 2017)."""
 
 import math
 from typing import Final
@@ -18,6 +18,11 @@ def softmax(logits: npt.NDArray[np.floating], temperature: float = 1.0) -> npt.N
     scaled = np.asarray(logits, np.float64) / temperature
     powers = np.exp(scaled - scaled.max(axis=1, keepdims=True))
     return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+
+
+def sigmoid(logits: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+    """Turn logits of any shape into probabilities, float64, without overflow."""
+    return np.asarray(0.5 * (1.0 + np.tanh(0.5 * np.asarray(logits, np.float64))))
 
 
 def negative_log_likelihood(

@@ -1,4 +1,4 @@
-"""Everything that a report says in numbers, from logits and labels."""
+"""Computes the numbers of a report from logits and labels."""
 
 from dataclasses import dataclass
 from typing import Final

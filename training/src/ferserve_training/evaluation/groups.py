@@ -1,4 +1,4 @@
-"""How evenly a net serves groups of people: accuracy and calibration of each, with intervals."""
+"""Measures accuracy and calibration for each group of people, with intervals."""
 
 import csv
 from dataclasses import dataclass

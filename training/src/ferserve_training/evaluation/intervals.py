@@ -1,4 +1,4 @@
-"""How far a measured share can be trusted."""
+"""Computes confidence intervals of shares."""
 
 import math
 from typing import Final

@@ -1,4 +1,4 @@
-"""Whether two nets differ by more than chance, on the same faces."""
+"""Tests whether two nets differ by more than chance on the same faces."""
 
 import math
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""`evaluation.json` in the folder of a run."""
+"""Reads and writes `evaluation.json` in the folder of a run."""
 
 import json
 from dataclasses import asdict
@@ -7,6 +7,7 @@ from typing import Final
 
 from ferserve_training.atomic import write_atomically
 from ferserve_training.errors import RunError
+from ferserve_training.evaluation.decisions import Decisions
 from ferserve_training.evaluation.scores import Evaluation
 
 _FILE_NAME: Final = "evaluation.json"
@@ -28,6 +29,7 @@ def read_evaluation(run_folder: Path) -> Evaluation:
     try:
         content = json.loads(path.read_text("utf-8"))
         content["confusion"] = tuple(tuple(row) for row in content["confusion"])
+        content["decisions"] = Decisions(**content["decisions"])
         return Evaluation(**content)
     except FileNotFoundError:
         raise RunError(f"{run_folder}: not evaluated yet: run 'ferserve-train evaluate' first") from None

@@ -1,12 +1,13 @@
-"""The figures of one net on the faces that models are selected on: PublicTest, or the user's own."""
+"""Computes the figures of a net on the faces that models are selected on: PublicTest, or the user's own."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
 from ferserve_training.evaluation.calibration import calibration_error, fit_temperature, softmax
+from ferserve_training.evaluation.decisions import Decisions, choose_decisions
 from ferserve_training.evaluation.intervals import wilson_interval
 from ferserve_training.labels import CLASS_COUNT, LABELS
 
@@ -23,6 +24,7 @@ class Evaluation:
         face_count: Faces scored.
         twin_free_count: Faces that have no twin in the training split.
         split: What the faces are, 'PublicTest' or 'validation'.
+        decisions: Thresholds chosen on these faces.
     """
 
     temperature: float
@@ -32,10 +34,11 @@ class Evaluation:
     face_count: int
     twin_free_count: int
     split: str = "PublicTest"
+    decisions: Decisions = field(default_factory=Decisions)
 
     @property
     def prefix(self) -> str:
-        """What the names of its figures begin with."""
+        """Prefix of the names of its figures."""
         return metric_prefix(self.split)
 
 
@@ -46,6 +49,7 @@ def evaluate(
     weights_sha256: str,
     split: str = "PublicTest",
     temperature: float | None = None,
+    not_a_face: npt.NDArray[np.floating] | None = None,
 ) -> Evaluation:
     """Compute the figures of a net.
 
@@ -56,6 +60,7 @@ def evaluate(
         weights_sha256: Digest of the weights.
         split: What the faces are.
         temperature: Of a net that has one already; None to fit it on these faces.
+        not_a_face: Probability that the image shows no face, [N]; None where the net does not say.
     """
     called = logits.argmax(axis=1)
     hits = called == labels
@@ -63,6 +68,7 @@ def evaluate(
     if temperature is None:
         temperature = fit_temperature(logits, labels)
     low, high = wilson_interval(int(hits.sum()), len(hits))
+    decisions = choose_decisions(softmax(logits, temperature), labels, not_a_face)
     metrics = {
         "accuracy": float(hits.mean()),
         "accuracy_low_95": low,
@@ -72,6 +78,8 @@ def evaluate(
         "ece_uncalibrated": calibration_error(softmax(logits), labels),
         "twin_free_accuracy": float(hits[is_twin_free].mean()) if is_twin_free.any() else 0.0,
     }
+    if not_a_face is not None:
+        metrics["rejected_share"] = float((not_a_face > decisions.not_a_face_threshold).mean())
     recalls = np.diag(confusion) / np.maximum(confusion.sum(axis=1), 1)
     metrics |= {f"recall_{label}": float(recall) for label, recall in zip(LABELS, recalls, strict=True)}
     return Evaluation(
@@ -82,6 +90,7 @@ def evaluate(
         len(labels),
         int(is_twin_free.sum()),
         split,
+        decisions,
     )
 
 

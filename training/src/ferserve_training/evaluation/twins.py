@@ -1,4 +1,4 @@
-"""Which test faces a net may have seen: FER-2013 holds copies and near-copies across its splits."""
+"""Finds test faces that a net may have seen: FER-2013 holds copies and near-copies across its splits."""
 
 from typing import Final
 

@@ -1,1 +1,1 @@
-"""From a trained net to a version in the model repository."""
+"""Turns a trained net into a version in the model repository."""

@@ -1,4 +1,4 @@
-"""What every version holds beside its net: golden set, warm-up requests, card and, last, the manifest."""
+"""Writes the files beside the net: golden set, warm-up requests, card and, last, the manifest."""
 
 from pathlib import Path
 

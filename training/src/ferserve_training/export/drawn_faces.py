@@ -1,4 +1,4 @@
-"""Faces drawn by formula: they may be shipped, unlike those of FER-2013, and exercise a net nearly as well."""
+"""Draws faces by formula: unlike those of FER-2013 they may be shipped, and exercise a net nearly as well."""
 
 import numpy as np
 import numpy.typing as npt

@@ -1,4 +1,4 @@
-"""Export: fold, check, write, describe, publish."""
+"""Exports a run: folds, checks, writes, describes and publishes its net."""
 
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -8,6 +8,7 @@ from typing import Final
 import numpy as np
 
 from ferserve_training.errors import RunError
+from ferserve_training.evaluation.robustness import Robustness
 from ferserve_training.evaluation.scores import Evaluation
 from ferserve_training.export.complete import complete_version
 from ferserve_training.export.drawn_faces import draw_faces
@@ -24,6 +25,7 @@ from ferserve_training.export.saved_model import (
     run_saved_model,
     write_saved_model,
 )
+from ferserve_training.export.smoke_repository import check_takes_smoke_runs
 from ferserve_training.framework.choose import framework
 from ferserve_training.loop.scoring import score
 from ferserve_training.loop.trained import Trained
@@ -44,6 +46,8 @@ def export_version(
     model_repo: Path,
     *,
     onnx: OnnxWeights | None = OnnxWeights.FLOAT32,
+    robustness: Robustness | None = None,
+    parent: Robustness | None = None,
 ) -> Path:
     """Publish a net as the next version of the model that its recipe names.
 
@@ -52,17 +56,22 @@ def export_version(
         evaluation: Its figures.
         model_repo: Root of the model repository.
         onnx: What `model.onnx` stores weights as; None writes no such file.
+        robustness: Figures on degraded faces for the card, of the same weights; None where not measured.
+        parent: The same of the version before, or None.
 
     Returns:
         The folder of the version.
 
     Raises:
-        RunError: The run is unfinished, the figures are those of other weights, or the exported net computes
+        RunError: The run is unfinished, a smoke run is to go beside real models, the figures are those of other
+            weights, or the exported net computes
             other logits than the trained one, or the ONNX file other probabilities than the exported net.
         TrainingError: The repository cannot be written, or the net has a layer that no ONNX is written for.
     """
     if evaluation.weights_sha256 != trained.weights_sha256:
         raise RunError("the evaluation is of an earlier checkpoint: run 'ferserve-train evaluate' again")
+    if trained.settings.smoke:
+        check_takes_smoke_runs(model_repo)
     progress = trained.history[-1].progress
     if progress < 1:
         raise RunError(f"the run stands at {progress:.0%}: finish it with 'ferserve-train train --resume'")
@@ -83,13 +92,19 @@ def export_version(
             write_onnx(onnx_model_of(served, evaluation.temperature, trained.recipe.name, onnx), path)
             difference = check_onnx(path, faces[:GOLDEN_COUNT], probabilities[:GOLDEN_COUNT], onnx)
             onnx_facts = OnnxFacts(onnx, difference)
-        facts = replace(_facts(trained, evaluation, draft.version), onnx=onnx_facts)
+        facts = replace(
+            _facts(trained, evaluation, draft.version),
+            onnx=onnx_facts,
+            robustness=robustness,
+            parent=parent,
+        )
         complete_version(facts, draft.folder, faces, probabilities)
     return model_folder / str(draft.version)
 
 
 def _facts(trained: Trained, evaluation: Evaluation, version: int) -> VersionFacts:
     settings = trained.settings
+    has_not_a_face = trained.recipe.optimisation.not_a_face_share > 0
     seconds = sum(record.seconds for record in trained.history)
     # What trained it and what exported it may differ; both are said.
     made_by, versions = settings.framework, framework().versions()
@@ -110,8 +125,9 @@ def _facts(trained: Trained, evaluation: Evaluation, version: int) -> VersionFac
             settings.training_count,
             _PROTOCOL.format(split=evaluation.split, kept=_kept_text(trained)),
             made_by,
+            smoke=settings.smoke,
         ),
-        outputs=(PROBABILITIES_NAME, LOGITS_NAME, *([NOT_A_FACE_NAME] if settings.votes is not None else [])),
+        outputs=(PROBABILITIES_NAME, LOGITS_NAME, *([NOT_A_FACE_NAME] if has_not_a_face else [])),
     )
 
 

@@ -1,4 +1,4 @@
-"""`assets.extra/golden.npz`: drawn faces and the scores that a version gives them, for the server to try it by."""
+"""Writes `assets.extra/golden.npz`: drawn faces and their scores, by which the server tries a version."""
 
 import io
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`assets.extra/manifest.json`: what the server needs to know of a version, and what it tells its clients."""
+"""Writes `assets.extra/manifest.json`: the facts about a version for the server and its clients."""
 
 import hashlib
 import json
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ferserve_training.errors import RunError
+from ferserve_training.evaluation.robustness import Robustness
 from ferserve_training.evaluation.scores import Evaluation
 from ferserve_training.export.onnx_weights import OnnxWeights
 from ferserve_training.labels import FACE_SIZE, LABELS
@@ -24,7 +25,7 @@ _FORMAT_VERSION: Final = 1
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """How a version came about.
+    """Records how a version came about.
 
     Attributes:
         recipe: Its name.
@@ -35,6 +36,7 @@ class Provenance:
         train_count: Faces learnt from.
         evaluation: How the figures were measured, in words.
         framework: What computed it.
+        smoke: Whether it is of a run that only proves the machinery.
     """
 
     recipe: str
@@ -45,6 +47,7 @@ class Provenance:
     train_count: int
     evaluation: str
     framework: str
+    smoke: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +81,7 @@ class MergedNet:
 
     @property
     def preprocessing(self) -> str:
-        """What the graph does, as a sentence."""
+        """Preprocessing inside the graph, as a sentence."""
         names = ", ".join(f"{source.name}/{source.version}" for source in self.sources)
         return (
             f"the mean of the calibrated probabilities of {names}, each with its own preprocessing, in one graph"
@@ -103,13 +106,13 @@ class QuantizedNet:
 
     @property
     def preprocessing(self) -> str:
-        """What the graph does, as a sentence."""
+        """Preprocessing inside the graph, as a sentence."""
         return f"what {self.source.name}/{self.source.version} does, with its convolutions in int8"
 
 
 @dataclass(frozen=True, slots=True)
 class OnnxFacts:
-    """What is known of a version's ONNX file.
+    """Describes a version's ONNX file.
 
     Attributes:
         weights: What they are stored as.
@@ -133,6 +136,8 @@ class VersionFacts:
         provenance: How it came about.
         outputs: What the signature answers with, by name.
         onnx: Of its ONNX file, if it has one.
+        robustness: Figures on degraded faces and non-faces, if they were measured.
+        parent: The same of the version before, if they are to be shown beside them.
     """
 
     name: str
@@ -143,6 +148,8 @@ class VersionFacts:
     provenance: Provenance
     outputs: tuple[str, ...] = ("probabilities", "logits")
     onnx: OnnxFacts | None = None
+    robustness: Robustness | None = None
+    parent: Robustness | None = None
 
 
 def manifest_of(facts: VersionFacts, files: dict[str, str]) -> dict[str, Any]:
@@ -165,6 +172,7 @@ def manifest_of(facts: VersionFacts, files: dict[str, str]) -> dict[str, Any]:
         "mac_count": facts.net.mac_count,
         "parameter_count": facts.net.parameter_count,
         "temperature": facts.evaluation.temperature,
+        "decisions": asdict(facts.evaluation.decisions),
         "metrics": facts.evaluation.metrics,
         "training": {
             "recipe": made.recipe,
@@ -175,6 +183,7 @@ def manifest_of(facts: VersionFacts, files: dict[str, str]) -> dict[str, Any]:
             "train_count": made.train_count,
             "evaluation": made.evaluation,
             "framework": made.framework,
+            **({"smoke": True} if made.smoke else {}),
         },
         **({"onnx": asdict(facts.onnx)} if facts.onnx else {}),
         **_quantized(facts.net),

@@ -1,8 +1,8 @@
-"""Several exported versions merged into one: the mean of their calibrated probabilities in one SavedModel."""
+"""Merges exported versions: the mean of their calibrated probabilities in one SavedModel."""
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -30,10 +30,10 @@ from ferserve_training.export.publish import publish_version
 from ferserve_training.export.saved_model import (
     INPUT_NAME,
     LOGITS_NAME,
+    NOT_A_FACE_NAME,
     PROBABILITIES_NAME,
-    run_saved_model,
+    load_outputs,
     save_module,
-    score_in_batches,
 )
 from ferserve_training.framework.choose import framework
 from ferserve_training.labels import LABELS
@@ -80,13 +80,23 @@ def merge_versions(folders: Sequence[Path], name: str, data: FaceData, model_rep
     with publish_version(model_repo / name) as draft:
         _write(parts, draft.folder)
         scored = data.public_test
-        logits = score_in_batches(draft.folder, scored.images)
+        outputs_of = load_outputs(draft.folder)
+        outputs = outputs_of(scored.images)
         is_twin_free = find_twin_free(scored.images, data.training.images)
         graph_sha256 = digest_files(draft.folder)["saved_model.pb"]
-        evaluation = evaluate(logits, scored.labels, is_twin_free, graph_sha256, data.split, temperature=1.0)
+        evaluation = evaluate(
+            outputs[LOGITS_NAME],
+            scored.labels,
+            is_twin_free,
+            graph_sha256,
+            data.split,
+            temperature=1.0,
+            not_a_face=outputs.get(NOT_A_FACE_NAME),
+        )
         faces = draw_faces(GOLDEN_COUNT)
-        probabilities, _ = run_saved_model(draft.folder, faces)
-        complete_version(_facts(parts, name, draft.version, evaluation), draft.folder, faces, probabilities)
+        golden = outputs_of(faces)
+        facts = replace(_facts(parts, name, draft.version, evaluation), outputs=tuple(golden))
+        complete_version(facts, draft.folder, faces, golden[PROBABILITIES_NAME])
     return model_repo / name / str(draft.version)
 
 
@@ -114,7 +124,10 @@ def _write(parts: Sequence[_Part], folder: Path) -> None:
     def serve(faces: tf.Tensor) -> dict[str, tf.Tensor]:
         answers = [member.signatures["serving_default"](**{INPUT_NAME: faces}) for member in module.members]
         mean = tf.add_n([answer[PROBABILITIES_NAME] for answer in answers]) / len(answers)
-        return {PROBABILITIES_NAME: mean, LOGITS_NAME: tf.math.log(tf.maximum(mean, _LEAST_PROBABILITY))}
+        outputs = {PROBABILITIES_NAME: mean, LOGITS_NAME: tf.math.log(tf.maximum(mean, _LEAST_PROBABILITY))}
+        if all(NOT_A_FACE_NAME in answer for answer in answers):
+            outputs[NOT_A_FACE_NAME] = tf.add_n([answer[NOT_A_FACE_NAME] for answer in answers]) / len(answers)
+        return outputs
 
     save_module(module, serve, folder)
 

@@ -1,4 +1,4 @@
-"""`assets.extra/MODEL_CARD.md`: what a version is for, what it is not for, and how good it is."""
+"""Writes `assets.extra/MODEL_CARD.md`: intended use, limits and figures of a version."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -22,14 +22,15 @@ research, for demonstrations and for tools whose users know that it runs and may
   (Annex III) and people must be told of it (Art. 50(3)).
 - Not for diagnosis, hiring, policing, or telling lies from truth.
 - No figures by age, sex or skin tone: FER-2013 carries no such labels. Audit it on your own labelled faces first.
-- Profiles, covered faces and things that are no face get seven probabilities too: find the face first.
+- Profiles, covered faces and things that are no face get seven probabilities too: find the face first, and heed
+  `not_a_face` where the version has it.
 """
 
 _DATA: Final = """\
 ## Data
 
 FER-2013 (Goodfellow et al. 2013), Training split only; PublicTest chose the temperature and gives the figures
-below. The labels are noisy: ten people who labelled the same images anew for FER+ agree with them by majority on
+below. The labels are noisy: ten people who labelled the same images again for FER+ agree with them by majority on
 63 % of the images, and on 13 % of those labelled fear; people reach about 65 %. 8 % of the test images are exact
 copies of training images; *twin-free* figures leave copies and near-copies out. The images have no clear licence:
 this version ships weights only, and `golden.npz` holds faces drawn by formula.
@@ -50,7 +51,15 @@ def model_card_of(facts: VersionFacts) -> str:
         facts: What the manifest says too.
     """
     return "\n".join(
-        (_head(facts), INTENDED_USE, _data(facts), _figures(facts), _confusion(facts), _training(facts))
+        (
+            _head(facts),
+            INTENDED_USE,
+            _data(facts),
+            _figures(facts),
+            _confusion(facts),
+            _robustness(facts),
+            _training(facts),
+        )
     )
 
 
@@ -88,6 +97,8 @@ def _figures(facts: VersionFacts) -> str:
         ("Expected calibration error, 15 bins", f"{metrics['ece']:.4f}"),
         ("the same before temperature scaling", f"{metrics['ece_uncalibrated']:.4f}"),
         ("Temperature", f"{evaluation.temperature:.4f}"),
+        ("Uncertain below a top probability of", f"{evaluation.decisions.uncertain_threshold:.2f}"),
+        ("Not a face above", f"{evaluation.decisions.not_a_face_threshold:.2f}"),
         *((f"Recall, {label}", f"{metrics[f'recall_{label}']:.2%}") for label in LABELS),
     ]
     held_back = " The held-back PrivateTest split was not read." if evaluation.split == "PublicTest" else ""
@@ -108,6 +119,44 @@ def _confusion(facts: VersionFacts) -> str:
         for label, row in zip(LABELS, facts.evaluation.confusion, strict=True)
     ]
     return "\n".join(("Called (columns) against labelled (rows):", "", *_table(("", *LABELS), rows)))
+
+
+def _robustness(facts: VersionFacts) -> str:
+    """Write the table of degraded faces, beside the version before where that is known, and of non-faces."""
+    measured, parent = facts.robustness, facts.parent
+    if measured is None:
+        return ""
+    before = {} if parent is None else {each.name: f"{each.accuracy:.2%}" for each in parent.degraded}
+    rows = [
+        (
+            each.name,
+            f"{each.face_count:,}",
+            f"{each.accuracy:.2%} ({each.low_95:.2%} to {each.high_95:.2%})",
+            f"{each.accuracy - each.accuracy_unchanged:+.2%}",
+            f"{each.ece:.4f}",
+            *([] if parent is None else [before.get(each.name, "")]),
+        )
+        for each in measured.degraded
+    ]
+    head = ("faces", "count", "accuracy (95 %)", "against the same unchanged", "calibration error")
+    lines = [
+        f"## Degraded faces of {measured.split}",
+        "",
+        *_table((*head, *([] if parent is None else [parent.model])), rows),
+    ]
+    if measured.non_faces:
+        kinds = [
+            (each.name, f"{each.image_count:,}", f"{each.roc_auc:.4f}", f"{each.rejected_share:.1%}")
+            for each in measured.non_faces
+        ]
+        lines += [
+            f"## Not a face, above {measured.not_a_face_threshold:.2f}",
+            "",
+            f"{measured.rejected_faces_share:.2%} of the faces are called none. Images that are none:",
+            "",
+            *_table(("images", "count", "ROC area", "called no face"), kinds),
+        ]
+    return "\n".join(lines)
 
 
 def _training(facts: VersionFacts) -> str:

@@ -1,4 +1,4 @@
-"""A folded net as ONNX nodes: Conv, Add, Relu, GlobalAveragePool, Gemm."""
+"""Writes a folded net as ONNX nodes: Conv, Add, Relu, GlobalAveragePool, Gemm."""
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from ferserve_training.nets.standardise import LEAST_DEVIATION
 
 
 def add_folded(graph: OnnxGraph, net: FoldedNet, images: str) -> tuple[str, str | None]:
-    """Add what `folded_features` and the heads compute, that of the votes if there is one.
+    """Add what `folded_features` and the heads compute, that for images that are no faces if there is one.
 
     Args:
         graph: Is added to.
@@ -18,7 +18,7 @@ def add_folded(graph: OnnxGraph, net: FoldedNet, images: str) -> tuple[str, str 
         images: Name of float32 [N, 1, 48, 48], grey levels 0 to 255.
 
     Returns:
-        Names of the logits, float32 [N, 7], and of those of FER+'s votes, float32 [N, 10], or None.
+        Names of the logits, float32 [N, 7], and of the logit of no face, float32 [N, 1], or None.
     """
     x, size = _standardised(graph, images), FACE_SIZE
     for conv, kernel, bias in zip(net.spec.convolutions, net.kernels, net.biases, strict=False):
@@ -33,9 +33,10 @@ def add_folded(graph: OnnxGraph, net: FoldedNet, images: str) -> tuple[str, str 
         size = -(-size // conv.stride)
     means = graph.add("Flatten", graph.add("GlobalAveragePool", x), axis=1)
     logits = graph.add("Gemm", means, graph.weights(net.kernels[-1], 1), graph.constant(net.biases[-1]))
-    if net.vote_kernel is None or net.vote_bias is None:
+    if net.not_a_face_kernel is None or net.not_a_face_bias is None:
         return logits, None
-    return logits, graph.add("Gemm", means, graph.weights(net.vote_kernel, 1), graph.constant(net.vote_bias))
+    weights, offset = graph.weights(net.not_a_face_kernel, 1), graph.constant(net.not_a_face_bias)
+    return logits, graph.add("Gemm", means, weights, offset)
 
 
 def _standardised(graph: OnnxGraph, images: str) -> str:

@@ -1,4 +1,4 @@
-"""An ONNX graph under construction: every tensor is known by its name."""
+"""Builds an ONNX graph, in which every tensor is known by its name."""
 
 from typing import Any, Final
 
@@ -13,7 +13,7 @@ from ferserve_training.labels import FACE_SIZE, LABELS
 OPSET: Final = 18
 """The first whose Resize takes the axes to resize; ONNX Runtime reads it since 1.14 (2023)."""
 _IR_VERSION: Final = 8
-"""What came with opset 18: readers refuse files of a later one than they know."""
+"""What came with opset 18: readers reject files of a later one than they know."""
 
 
 class OnnxGraph:

@@ -1,4 +1,4 @@
-"""A Keras net of plain layers as ONNX nodes: the chains of the recipes, and the backbones of some."""
+"""Writes a Keras net of plain layers as ONNX nodes: the chains of the recipes and their backbones."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""`assets.extra/model.onnx`: the version for programs that run ONNX, with the SavedModel's inputs and outputs."""
+"""Writes `assets.extra/model.onnx`, with the SavedModel's inputs and outputs."""
 
 import importlib.util
 from pathlib import Path
@@ -16,7 +16,7 @@ from ferserve_training.export.onnx_graph import OnnxGraph
 from ferserve_training.export.onnx_layers import add_layers
 from ferserve_training.export.onnx_weights import OnnxWeights
 from ferserve_training.export.saved_model import INPUT_NAME, LOGITS_NAME, NOT_A_FACE_NAME, PROBABILITIES_NAME
-from ferserve_training.labels import CLASS_COUNT, VOTES
+from ferserve_training.labels import CLASS_COUNT
 from ferserve_training.nets.folding import FoldedNet
 
 ONNX_PATH: Final = "assets.extra/model.onnx"
@@ -33,7 +33,7 @@ def onnx_model_of(
 ) -> onnx.ModelProto:
     """Write a net as ONNX: `faces`, uint8 [N, 48, 48, 1], to `probabilities` and `logits`, float32 [N, 7].
 
-    A net that learnt from FER+'s votes also answers with `not_a_face`, float32 [N].
+    A net with a head for images that are no faces also answers with `not_a_face`, float32 [N].
 
     Args:
         net: What `write_saved_model` takes.
@@ -48,16 +48,16 @@ def onnx_model_of(
     grey = graph.add("Cast", INPUT_NAME, to=onnx.TensorProto.FLOAT)
     images = graph.add("Transpose", grey, perm=[0, 3, 1, 2])
     if isinstance(net, FoldedNet):
-        raw, votes = add_folded(graph, net, images)
+        raw, not_a_face = add_folded(graph, net, images)
     else:
-        raw, votes = add_layers(graph, net, images), None
+        raw, not_a_face = add_layers(graph, net, images), None
     logits = graph.add("Identity", raw, name=LOGITS_NAME)
     scaled = graph.add("Div", logits, graph.constant(temperature))
     graph.add("Softmax", scaled, axis=-1, name=PROBABILITIES_NAME)
     widths: dict[str, int | None] = {PROBABILITIES_NAME: CLASS_COUNT, LOGITS_NAME: CLASS_COUNT}
-    if votes is not None:
-        picked = graph.constant(VOTES.index("NF"), np.int64)
-        graph.add("Gather", graph.add("Softmax", votes, axis=-1), picked, axis=1, name=NOT_A_FACE_NAME)
+    if not_a_face is not None:
+        axis = graph.constant([1], np.int64)
+        graph.add("Squeeze", graph.add("Sigmoid", not_a_face), axis, name=NOT_A_FACE_NAME)
         widths[NOT_A_FACE_NAME] = None
     return graph.finish(name, INPUT_NAME, widths)
 

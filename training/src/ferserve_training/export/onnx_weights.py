@@ -1,4 +1,4 @@
-"""How many bits `model.onnx` spends on a weight."""
+"""Packs the weights of `model.onnx` into fewer bits."""
 
 from enum import StrEnum
 from typing import Final
@@ -13,10 +13,10 @@ _LARGEST: Final = 32767  # of int16, and its own opposite is one too
 
 
 class OnnxWeights(StrEnum):
-    """What the weights are stored as; computed is in float32 either way.
+    """Types that weights are stored in; computed is in float32 either way.
 
     `INT16` halves the file. On 256 drawn faces it changes a probability by 5e-5 at most for fer-small; float16, as
-    large, by 1.3e-3, and the server refuses versions that are off by more than 1e-3.
+    large, by 1.3e-3, and the server rejects versions that are off by more than 1e-3.
     """
 
     FLOAT32 = "float32"

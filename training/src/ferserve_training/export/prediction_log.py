@@ -1,4 +1,4 @@
-"""`tensorflow.serving.PredictionLog`, one request each: the records of TensorFlow Serving's warm-up file.
+"""Encodes `tensorflow.serving.PredictionLog`, one request each: the records of TensorFlow Serving's warm-up file.
 
 Four messages of that interface are needed and no more of it, so their few fields are encoded here by hand, as
 protobuf's wire format has it (https://protobuf.dev/programming-guides/encoding): a key byte (field number x 8 + 2,

@@ -1,6 +1,5 @@
-"""New versions appear in a model repository whole or not at all."""
+"""Publishes new versions in a model repository, whole or not at all."""
 
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,7 +27,8 @@ def publish_version(model_folder: Path) -> Iterator[Draft]:
     """Lend a hidden folder; at a clean end rename it to the next free version number, else remove it.
 
     A server that watches the model's folder sees nothing, then everything: hidden names are no versions, and a
-    rename inside one file system is atomic.
+    rename inside one file system is atomic. The hidden folder's name reserves the number, so that exports at the
+    same time get numbers of their own.
 
     Args:
         model_folder: `<model repository>/<name>`; made if missing.
@@ -36,9 +36,8 @@ def publish_version(model_folder: Path) -> Iterator[Draft]:
     Raises:
         TrainingError: The folder cannot be written, or another export took the number meanwhile.
     """
-    draft = Draft(model_folder / f".tmp-{os.getpid()}", next_version(model_folder))
     try:
-        draft.folder.mkdir(parents=True)
+        draft = _reserve(model_folder)
     except OSError as error:
         raise TrainingError(f"{model_folder}: cannot be written ({error.strerror})") from error
     try:
@@ -50,6 +49,20 @@ def publish_version(model_folder: Path) -> Iterator[Draft]:
             raise TrainingError(f"{published}: cannot be published ({error.strerror})") from error
     finally:
         shutil.rmtree(draft.folder, ignore_errors=True)
+
+
+def _reserve(model_folder: Path) -> Draft:
+    """Make the hidden folder of the lowest number that is neither published nor reserved."""
+    model_folder.mkdir(parents=True, exist_ok=True)
+    version = next_version(model_folder)
+    while True:
+        folder = model_folder / f".tmp-{version}"
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            version += 1
+        else:
+            return Draft(folder, version)
 
 
 def next_version(model_folder: Path) -> int:

@@ -1,4 +1,4 @@
-"""A version in int8: the ONNX file of an exported version with its convolutions and sums in 8 bits."""
+"""Quantises an exported version: convolutions and sums of its ONNX file in 8 bits."""
 
 import hashlib
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ from ferserve_training.export.manifest import (
 )
 from ferserve_training.export.onnx_model import ONNX_PATH, run_onnx
 from ferserve_training.export.publish import publish_version
-from ferserve_training.export.saved_model import INPUT_NAME, LOGITS_NAME, PROBABILITIES_NAME
+from ferserve_training.export.saved_model import INPUT_NAME, LOGITS_NAME, NOT_A_FACE_NAME, PROBABILITIES_NAME
 from ferserve_training.labels import LABELS
 
 CALIBRATION_COUNT: Final = 2048
@@ -44,7 +44,7 @@ nothing, and the head's rounding would show in the probabilities."""
 
 @dataclass(frozen=True, slots=True)
 class QuantizedVersion:
-    """What came out.
+    """Holds a published version and what it lost.
 
     Attributes:
         folder: Of the version.
@@ -82,13 +82,13 @@ def quantize_version(
         )
     manifest = _read_source(folder, data.sha256)
     scored = data.public_test
-    before = _accuracy(_logits(folder / ONNX_PATH, scored.images), scored.labels)
+    before = _accuracy(_answers(folder / ONNX_PATH, scored.images)[LOGITS_NAME], scored.labels)
     with publish_version(model_repo / name) as draft:
         path = draft.folder / ONNX_PATH
         path.parent.mkdir()
         _quantize(folder / ONNX_PATH, path, data.training.spread(CALIBRATION_COUNT).images)
-        logits = _logits(path, scored.images)
-        after = _accuracy(logits, scored.labels)
+        answers = _answers(path, scored.images)
+        after = _accuracy(answers[LOGITS_NAME], scored.labels)
         if not after >= before - max_drop:
             raise RunError(
                 f"in int8 the accuracy on {data.split} is {after:.2%} instead of {before:.2%}; --max-drop allows "
@@ -97,7 +97,13 @@ def quantize_version(
         is_twin_free = find_twin_free(scored.images, data.training.images)
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         evaluation = evaluate(
-            logits, scored.labels, is_twin_free, digest, data.split, temperature=manifest["temperature"]
+            answers[LOGITS_NAME],
+            scored.labels,
+            is_twin_free,
+            digest,
+            data.split,
+            temperature=manifest["temperature"],
+            not_a_face=answers.get(NOT_A_FACE_NAME),
         )
         faces = draw_faces(GOLDEN_COUNT)
         probabilities, _ = run_onnx(path, faces)
@@ -153,10 +159,13 @@ def _read_source(folder: Path, data_sha256: str) -> dict[str, Any]:
     return manifest
 
 
-def _logits(path: Path, faces: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+def _answers(path: Path, faces: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[np.float32]]:
+    """Ask an ONNX file about faces: logits, float32 [N, 7], and `not_a_face`, float32 [N], where it says so."""
     session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    batches = (faces[at : at + _BATCH] for at in range(0, len(faces), _BATCH))
-    return np.concatenate([session.run([LOGITS_NAME], {INPUT_NAME: batch})[0] for batch in batches])
+    there = [output.name for output in session.get_outputs()]
+    names = [name for name in (LOGITS_NAME, NOT_A_FACE_NAME) if name in there]
+    parts = [session.run(names, {INPUT_NAME: faces[at : at + _BATCH]}) for at in range(0, len(faces), _BATCH)]
+    return {name: np.concatenate(column) for name, column in zip(names, zip(*parts, strict=True), strict=True)}
 
 
 def _accuracy(logits: npt.NDArray[np.float32], labels: npt.NDArray[np.integer]) -> float:

@@ -1,4 +1,6 @@
-"""The recipe of a run in words."""
+"""Names the recipe of a run in words."""
+
+from pathlib import Path
 
 from ferserve_training.loop.records import RunSettings
 
@@ -12,4 +14,11 @@ def recipe_text(settings: RunSettings) -> str:
         )
     if settings.votes is not None:
         changes.append("with the votes of FER+")
+    if settings.bank is not None:
+        changes.append(f"with a bank of {settings.bank_rounds} views")
+    if settings.non_faces is not None:
+        changes.append("with pictures without people")
+    for blend in settings.blends:
+        share, _, folder = blend.partition(" of ")
+        changes.append(f"blended with {share} of {'/'.join(Path(folder).parts[-2:])}")
     return f"{settings.recipe} ({', '.join(changes)})" if changes else settings.recipe

@@ -1,4 +1,4 @@
-"""The SavedModel that the server loads."""
+"""Writes and loads the SavedModel that the server loads."""
 
 import shutil
 from collections.abc import Callable
@@ -11,7 +11,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from ferserve_training.errors import RunError
-from ferserve_training.labels import FACE_SIZE, VOTES
+from ferserve_training.labels import FACE_SIZE
 from ferserve_training.nets.folded import apply_head, folded_features
 from ferserve_training.nets.folding import FoldedNet
 
@@ -29,8 +29,8 @@ def write_saved_model(net: FoldedNet | keras.Model, temperature: float, folder: 
     """Write a SavedModel whose `serving_default` takes raw faces.
 
     The signature maps `faces`, uint8 [None, 48, 48, 1], to `probabilities`, float32 [None, 7] (softmax of the
-    logits over the temperature), and `logits`, float32 [None, 7] (before the temperature). A net that learnt from
-    FER+ also gives `not_a_face`, float32 [None]: the share of taggers that it expects to see no face.
+    logits over the temperature), and `logits`, float32 [None, 7] (before the temperature). A net with a
+    head for it also gives `not_a_face`, float32 [None]: the probability that the image shows no face.
 
     Args:
         net: What to serve: a folded net, or a Keras model from grey levels to logits.
@@ -74,13 +74,16 @@ def _folded_outputs(module: tf.Module, net: FoldedNet) -> _Outputs:
     if net.vote_kernel is not None:
         module.vote_kernel = tf.Variable(net.vote_kernel, trainable=False, name="vote_kernel")
         module.vote_bias = tf.Variable(net.vote_bias, trainable=False, name="vote_bias")
+    if net.not_a_face_kernel is not None:
+        module.not_a_face_kernel = tf.Variable(net.not_a_face_kernel, trainable=False, name="not_a_face_kernel")
+        module.not_a_face_bias = tf.Variable(net.not_a_face_bias, trainable=False, name="not_a_face_bias")
 
     def outputs_of(images: tf.Tensor) -> dict[str, tf.Tensor]:
         features = folded_features(net.spec, module.kernels, module.biases, images)
         outputs = {LOGITS_NAME: apply_head(features, module.kernels[-1], module.biases[-1])}
-        if net.vote_kernel is not None:
-            votes = tf.nn.softmax(apply_head(features, module.vote_kernel, module.vote_bias))
-            outputs[NOT_A_FACE_NAME] = votes[:, VOTES.index("NF")]
+        if net.not_a_face_kernel is not None:
+            logit = apply_head(features, module.not_a_face_kernel, module.not_a_face_bias)
+            outputs[NOT_A_FACE_NAME] = tf.sigmoid(logit)[:, 0]
         return outputs
 
     return outputs_of
@@ -93,16 +96,18 @@ def _model_outputs(module: tf.Module, model: keras.Model) -> _Outputs:
 
 
 Scores = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
+Outputs = dict[str, npt.NDArray[np.float32]]
+"""What a version answers with, by name; one row a face each."""
 
 
-def load_saved_model(folder: Path) -> Callable[[npt.NDArray[np.uint8]], Scores]:
-    """Load a version anew.
+def load_outputs(folder: Path) -> Callable[[npt.NDArray[np.uint8]], Outputs]:
+    """Load a version from its files.
 
     Args:
         folder: The version.
 
     Returns:
-        A function from faces, uint8 [N, 48, 48, 1], to probabilities and logits, float32 [N, 7] each.
+        A function from faces, uint8 [N, 48, 48, 1], to all outputs; many faces are asked about in batches.
 
     Raises:
         RunError: The version has no SavedModel.
@@ -111,19 +116,28 @@ def load_saved_model(folder: Path) -> Callable[[npt.NDArray[np.uint8]], Scores]:
         raise RunError(f"{folder}: has no SavedModel; name the version that it was made of")
     loaded = tf.saved_model.load(str(folder))
 
-    def run(faces: npt.NDArray[np.uint8]) -> Scores:
-        outputs = loaded.signatures["serving_default"](**{INPUT_NAME: tf.constant(faces)})
-        return np.asarray(outputs[PROBABILITIES_NAME]), np.asarray(outputs[LOGITS_NAME])
+    def run(faces: npt.NDArray[np.uint8]) -> Outputs:
+        parts = [
+            loaded.signatures["serving_default"](**{INPUT_NAME: tf.constant(faces[at : at + _BATCH])})
+            for at in range(0, len(faces), _BATCH)
+        ]
+        return {name: np.concatenate([np.asarray(part[name]) for part in parts]) for name in parts[0]}
 
     return run
 
 
 def run_saved_model(folder: Path, faces: npt.NDArray[np.uint8]) -> Scores:
-    """Load a version anew and score faces, uint8 [N, 48, 48, 1], with it: probabilities and logits."""
-    return load_saved_model(folder)(faces)
+    """Load a version from its files and score faces with it.
 
+    Args:
+        folder: The version.
+        faces: uint8 [N, 48, 48, 1].
 
-def score_in_batches(folder: Path, faces: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    """Load a version anew and give the logits of many faces, uint8 [N, 48, 48, 1]: float32 [N, 7]."""
-    run = load_saved_model(folder)
-    return np.concatenate([run(faces[start : start + _BATCH])[1] for start in range(0, len(faces), _BATCH)])
+    Returns:
+        Probabilities and logits, float32 [N, 7] each.
+
+    Raises:
+        RunError: The version has no SavedModel.
+    """
+    outputs = load_outputs(folder)(faces)
+    return outputs[PROBABILITIES_NAME], outputs[LOGITS_NAME]

@@ -1,4 +1,4 @@
-"""`assets.extra/tf_serving_warmup_requests`: requests that TensorFlow Serving makes of a version that it loads.
+"""Writes `assets.extra/tf_serving_warmup_requests`, which TensorFlow Serving makes of a version that it loads.
 
 The file is a TFRecord of `tensorflow.serving.PredictionLog`
 (https://www.tensorflow.org/tfx/serving/saved_model_warmup).

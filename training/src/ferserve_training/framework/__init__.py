@@ -1,1 +1,1 @@
-"""What computes: Keras on TensorFlow or on JAX, and the few things that each does in its own way."""
+"""Adapts Keras to TensorFlow and to JAX in the few things that each does in its own way."""

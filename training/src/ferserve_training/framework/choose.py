@@ -1,4 +1,4 @@
-"""The one place that asks which framework computes."""
+"""Asks which framework computes; nothing else does."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -21,7 +21,7 @@ Device = Any
 
 
 class Framework(Protocol):
-    """What Keras leaves to the framework under it. Draws depend on nothing but what is passed."""
+    """Defines what Keras leaves to the framework under it. Draws depend on nothing but what is passed."""
 
     NAME: str
 
@@ -40,12 +40,26 @@ class Framework(Protocol):
     def gamma(self, shape: Sequence[Any], seed: Tensor, stream: int, alpha: float) -> Tensor:
         """Draw float32 numbers from the gamma distribution of rate 1, likewise."""
 
+    def normal(self, shape: Sequence[Any], seed: Tensor, stream: int) -> Tensor:
+        """Draw float32 numbers from the standard normal distribution, likewise."""
+
     def warp(self, images: Tensor, transforms: Tensor, fill: str) -> Tensor:
         """Sample float32 images [N, H, W, 1] where `transforms`, float32 [N, 8], send each pixel, bilinearly.
 
         The first six map an output pixel (x, y) to the input's (a0 x + a1 y + a2, b0 x + b1 y + b2), the last two
         are 0. Beyond the edge lies the picture mirrored ('REFLECT') or its outermost pixel ('NEAREST').
         """
+
+
+def _pin_keras_settings() -> None:
+    """Set what a user's keras.json may have changed; the nets are written for these values."""
+    keras.config.set_image_data_format("channels_last")
+    keras.config.set_floatx("float32")
+    keras.config.set_epsilon(1e-7)
+    keras.config.set_dtype_policy("float32")
+
+
+_pin_keras_settings()
 
 
 @cache  # also keeps AutoGraph from looking inside
@@ -65,7 +79,7 @@ def require_tensorflow(purpose: str) -> None:
     """Refuse what only TensorFlow can do.
 
     Args:
-        purpose: Such as 'exporting', the subject of the message.
+        purpose: Such as 'exporting', the beginning of the message.
 
     Raises:
         TrainingError: Another framework computes.

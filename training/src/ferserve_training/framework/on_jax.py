@@ -1,4 +1,4 @@
-"""JAX as the commands want it: named in the records, drawing from seeds alone; TensorFlow need not be there."""
+"""Adapts JAX: named in the records, drawing from seeds alone; TensorFlow need not be installed."""
 
 from collections.abc import Sequence
 from typing import Any, Final
@@ -33,6 +33,11 @@ def uniform(shape: Sequence[Any], seed: jax.Array, stream: int) -> jax.Array:
 def gamma(shape: Sequence[Any], seed: jax.Array, stream: int, alpha: float) -> jax.Array:
     """Draw float32 numbers from a gamma distribution; see `Framework`."""
     return jax.random.gamma(_key(seed, stream), alpha, shape, jnp.float32)
+
+
+def normal(shape: Sequence[Any], seed: jax.Array, stream: int) -> jax.Array:
+    """Draw float32 numbers from the standard normal distribution; see `Framework`."""
+    return jax.random.normal(_key(seed, stream), shape, jnp.float32)
 
 
 def warp(images: jax.Array, transforms: jax.Array, fill: str) -> jax.Array:

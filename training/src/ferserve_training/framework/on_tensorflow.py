@@ -1,4 +1,4 @@
-"""TensorFlow as the commands want it: modest with threads, named in the records, drawing from seeds alone."""
+"""Adapts TensorFlow: few threads, named in the records, drawing from seeds alone."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -45,6 +45,11 @@ def uniform(shape: Sequence[Any], seed: tf.Tensor, stream: int) -> tf.Tensor:
 def gamma(shape: Sequence[Any], seed: tf.Tensor, stream: int, alpha: float) -> tf.Tensor:
     """Draw float32 numbers from a gamma distribution; see `Framework`."""
     return tf.random.stateless_gamma(shape, seed + tf.constant([stream, 0]), alpha)
+
+
+def normal(shape: Sequence[Any], seed: tf.Tensor, stream: int) -> tf.Tensor:
+    """Draw float32 numbers from the standard normal distribution; see `Framework`."""
+    return tf.random.stateless_normal(shape, seed + tf.constant([stream, 0]))
 
 
 def warp(images: tf.Tensor, transforms: tf.Tensor, fill: str) -> tf.Tensor:

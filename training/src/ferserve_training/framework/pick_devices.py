@@ -1,4 +1,4 @@
-"""Which devices a run computes on."""
+"""Picks the devices that a run computes on."""
 
 from collections.abc import Sequence
 from typing import Any

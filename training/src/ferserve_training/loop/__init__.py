@@ -1,1 +1,1 @@
-"""The training loop: schedule, steps, checkpoints, runs."""
+"""Trains nets: schedule, steps, checkpoints, runs."""

@@ -1,4 +1,4 @@
-"""The learner on JAX: one compiled scan over the steps, each batch spread over the devices."""
+"""Trains on JAX: one compiled scan over the steps, each batch spread over the devices."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -12,21 +12,23 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ferserve_training.framework.choose import Tensor
 from ferserve_training.labels import FACE_SIZE
-from ferserve_training.loop.learner import STEPS_PER_CALL, Learner, Lesson
+from ferserve_training.loop.learner import STEPS_PER_CALL, Learner
+from ferserve_training.loop.lesson import Lesson, Shown
 
 _AXIS = "batch"
 
 
 class _Faces(NamedTuple):
-    """The training split, whole on each device."""
+    """Holds the views of an epoch and the crops for non-faces, whole on each device."""
 
     images: jax.Array
-    labels: jax.Array
-    votes: jax.Array | None
+    targets: jax.Array
+    answers: jax.Array | None
+    crops: jax.Array
 
 
 class _Values(NamedTuple):
-    """What a step changes: the trained weights, all else of the net, the optimiser's, the averaged weights."""
+    """Holds what a step changes: trained weights, the rest of the net, the optimiser, averaged weights."""
 
     trained: list[jax.Array]
     others: list[jax.Array]
@@ -46,12 +48,10 @@ class JaxLearner(Learner):
     """
 
     def __init__(self, lesson: Lesson, devices: Sequence[jax.Device]) -> None:
-        super().__init__(lesson)
         mesh = Mesh(np.asarray(devices), (_AXIS,))
         self._whole = NamedSharding(mesh, PartitionSpec())
         self._shared = NamedSharding(mesh, PartitionSpec(_AXIS))
-        faces = _Faces(lesson.faces.images, lesson.faces.labels, lesson.votes)
-        self._faces: _Faces = jax.device_put(faces, self._whole)
+        super().__init__(lesson)
         model, optimiser = self._model, self._optimiser
         self._variables_of = _Values(
             model.trainable_variables,
@@ -90,6 +90,10 @@ class JaxLearner(Learner):
                 variable.assign(value)
         return total / len(order)
 
+    def _show(self, shown: Shown) -> None:
+        faces = _Faces(shown.images, shown.targets, shown.answers, self._crops)
+        self._faces: _Faces = jax.device_put(faces, self._whole)
+
     def _steps(
         self, values: _Values, faces: _Faces, steps: tuple[jax.Array, ...], view_size: int
     ) -> tuple[_Values, jax.Array]:
@@ -104,18 +108,20 @@ class JaxLearner(Learner):
     ) -> tuple[_Values, jax.Array]:
         picked, rate, number = each
         picked = jax.lax.with_sharding_constraint(picked, self._shared)
-        votes = None if faces.votes is None else faces.votes[picked]
         seed = jnp.stack([jnp.asarray(self._seed, jnp.int32), number])
-        views, targets = self._batch(faces.images[picked], faces.labels[picked], votes, seed)
+        views, targets = self._batch((faces.images[picked], faces.targets[picked]), faces.crops, seed)
         views = jax.lax.with_sharding_constraint(views, self._shared)
-        # Teachers see the same views, but at full size: they were not made for the small ones.
+        seen = self._seen(views, seed)
+        # Teachers see the same views, but clean and at full size: they were not made for the small ones.
         answers = [teacher(views) for teacher in self._teachers]
+        if faces.answers is not None:
+            answers.append(faces.answers[picked])
         if view_size != FACE_SIZE:
-            views = keras.ops.image.resize(views, (view_size, view_size))
+            seen = keras.ops.image.resize(seen, (view_size, view_size))
 
         def minimised(trained: list[jax.Array]) -> tuple[Tensor, tuple[Tensor, list[jax.Array]]]:
             outputs, others, penalties = self._model.stateless_call(
-                trained, values.others, views, training=True, return_losses=True
+                trained, values.others, seen, training=True, return_losses=True
             )
             loss = self._loss(outputs, targets, answers)
             return loss + sum(penalties), (loss, others)

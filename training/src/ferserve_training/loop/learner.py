@@ -1,8 +1,8 @@
-"""A net in training, whatever computes it: its weights, its optimiser, its averaged weights, what it is asked."""
+"""Holds a net in training on either framework: weights, optimiser, averaged weights, loss."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 
 import keras
@@ -10,47 +10,32 @@ import numpy as np
 import numpy.typing as npt
 from keras import ops
 
-from ferserve_training.augment import augment
-from ferserve_training.data.faces import LabelledFaces
 from ferserve_training.framework.choose import Device, Tensor, framework
-from ferserve_training.labels import CLASS_COUNT, FACE_SIZE
+from ferserve_training.labels import CLASS_COUNT, FACE_SIZE, VOTE_COUNT
+from ferserve_training.loop.lesson import Lesson, Shown
 from ferserve_training.loop.records import State
 from ferserve_training.loop.targets import (
     class_weights,
     label_loss,
     mix,
+    not_a_face_loss,
     smooth_targets,
     teacher_loss,
     vote_loss,
 )
-from ferserve_training.loop.teacher import Teacher
 from ferserve_training.nets.build import build_net
 from ferserve_training.nets.trainable import logits_only
-from ferserve_training.recipes.recipe import Optimisation, Recipe
+from ferserve_training.recipes.recipe import Optimisation
+from ferserve_training.views.augmentation import augment, mirror
+from ferserve_training.views.degradation import degrade
+from ferserve_training.views.non_faces import count_non_faces, non_faces
 
 STEPS_PER_CALL = 32
 """Steps of one call into the framework, a second or two: cheap, and Ctrl-C still answers."""
 
-
-@dataclass(frozen=True, slots=True)
-class Lesson:
-    """What a net is to learn, and from whom.
-
-    Attributes:
-        recipe: What to train and how; its precision is 'float32' or 'bfloat16'.
-        faces: The training split; kept in memory as uint8.
-        seed: Seed of the initial weights and of all draws.
-        teachers: Whose mean answer counts beside the labels, if there are any.
-        votes: Shares of FER+'s votes, float32 [N, 10], for a second head; None: no such head.
-        start: Weights to go on from, in the order of the Keras model; None: random ones.
-    """
-
-    recipe: Recipe
-    faces: LabelledFaces
-    seed: int
-    teachers: Sequence[Teacher] = ()
-    votes: npt.NDArray[np.float32] | None = None
-    start: Sequence[npt.NDArray[np.float32]] | None = None
+_LEAST_PROBABILITY = 1e-8
+"""Keeps the logarithm of a bank's probabilities finite."""
+_CROP_DRAWS = 1 << 23
 
 
 class Learner(ABC):
@@ -65,20 +50,31 @@ class Learner(ABC):
         self._seed = seed = lesson.seed
         self._teachers = lesson.teachers
         self._has_votes = lesson.votes is not None
+        self._bank = lesson.bank
+        self._has_crops = lesson.non_face_crops is not None
+        self._has_not_a_face = recipe.optimisation.not_a_face_share > 0
         settings = recipe.optimisation
         self._class_weights = class_weights(lesson.faces.labels, balanced=settings.balances_classes)
         self._head_steps = settings.head_epochs * (len(lesson.faces) // settings.batch_size)
-        self._model = build_net(recipe.net, seed, precision=settings.precision, with_votes=self._has_votes)
+        build = partial(
+            build_net, recipe.net, seed, with_votes=self._has_votes, with_not_a_face=self._has_not_a_face
+        )
+        self._model = build(precision=settings.precision)
         if lesson.start is not None:
             self._model.set_weights(list(lesson.start))
         self._averaged = self._model
         if settings.ema_decay or settings.precision != "float32":
-            self._averaged = build_net(recipe.net, seed, with_votes=self._has_votes)
+            self._averaged = build()
             self._averaged.set_weights(self._model.get_weights())
         self._classifier = logits_only(self._averaged)
         self._best: list[npt.NDArray[np.float32]] = []
         self._optimiser = _optimiser(settings)
         self._optimiser.build(self._model.trainable_variables)
+        targets = smooth_targets(lesson.faces.labels, settings.label_smoothing)
+        self._targets = targets if lesson.votes is None else np.concatenate([targets, lesson.votes], axis=1)
+        crops = lesson.non_face_crops
+        self._crops = np.zeros((1, FACE_SIZE, FACE_SIZE, 1), np.uint8) if crops is None else crops
+        self._show(Shown(lesson.faces.images, self._targets, None))
 
     @property
     def averaged(self) -> keras.Model:
@@ -88,6 +84,22 @@ class Learner(ABC):
     def keep_as_best(self) -> None:
         """Set the present weights aside: they are exported, unless better ones come."""
         self._best = [np.asarray(weight).copy() for weight in self._averaged.weights]
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Show the views of an epoch, from 0; without a bank every epoch draws its own.
+
+        Raises:
+            RunError: The bank's round cannot be read.
+        """
+        if self._bank is None:
+            return
+        shown = self._bank.read(epoch % self._bank.round_count)
+        answers = np.log(np.maximum(shown.probabilities, _LEAST_PROBABILITY))
+        self._show(Shown(shown.images, shown.mix(self._targets), answers))
+
+    @abstractmethod
+    def _show(self, shown: Shown) -> None:
+        """Pick batches from these arrays from now on."""
 
     @abstractmethod
     def train_epoch(
@@ -109,27 +121,64 @@ class Learner(ABC):
             The mean loss of the steps, in nats.
         """
 
-    def _batch(self, images: Tensor, labels: Tensor, votes: Tensor | None, seed: Tensor) -> tuple[Tensor, Tensor]:
-        """Draw the views of picked faces and what they should be called, votes in columns after the classes."""
+    def _batch(self, picked: tuple[Tensor, Tensor], crops: Tensor, seed: Tensor) -> tuple[Tensor, Tensor]:
+        """Draw the views of picked faces, some of them replaced by non-faces, and what they should be called.
+
+        Args:
+            picked: Images, uint8 [N, 48, 48, 1], and targets, float32 [N, any].
+            crops: All crops of pictures without people, uint8 [M, 48, 48, 1].
+            seed: int32 [2]; it alone decides the draws.
+
+        Returns:
+            float32 [N, 48, 48, 1], and the targets; where the net tells non-faces, the last column marks them.
+        """
         settings = self._recipe.optimisation
-        views = augment(images, seed, self._recipe.augmentation)
-        targets = smooth_targets(labels, settings.label_smoothing)
-        if votes is not None:
-            targets = ops.concatenate([targets, votes], axis=1)
-        if settings.mixup:
-            views, targets = mix(views, targets, seed, settings.mixup)
-        return views, targets
+        images, targets = picked
+        if self._bank is not None:
+            views = mirror(images, seed, self._recipe.augmentation.flip_probability)
+        else:
+            views = augment(images, seed, self._recipe.augmentation)
+            if settings.mixup:
+                views, targets = mix(views, targets, seed, settings.mixup)
+        return self._with_non_faces(views, targets, crops, seed) if self._has_not_a_face else (views, targets)
+
+    def _with_non_faces(
+        self, views: Tensor, targets: Tensor, crops: Tensor, seed: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Replace the first views of a batch, whose order is random; of a non-face every class is as likely."""
+        count = count_non_faces(self._recipe.optimisation.batch_size)
+        draws = framework().uniform([count], seed, _CROP_DRAWS)
+        index = ops.cast(ops.floor(draws * len(self._crops)), "int32")
+        made = non_faces(views[:count], ops.cast(ops.take(crops, index, axis=0), "float32"), self._has_crops, seed)
+        width = targets.shape[1]
+        of_non_face = np.concatenate([np.full(CLASS_COUNT, 1 / CLASS_COUNT), np.zeros(width - CLASS_COUNT), [1.0]])
+        rows = ops.tile(ops.convert_to_tensor(of_non_face.astype(np.float32)[np.newaxis]), [count, 1])
+        faces = targets[count:]
+        faces = ops.concatenate([faces, ops.zeros_like(faces[:, :1])], axis=1)
+        return ops.concatenate([made, views[count:]], axis=0), ops.concatenate([rows, faces], axis=0)
+
+    def _seen(self, views: Tensor, seed: Tensor) -> Tensor:
+        """Degrade the views as the recipe says: the net sees these, its teachers the clean ones."""
+        probability = self._recipe.augmentation.degrade_probability
+        return degrade(views, seed, probability) if probability else views
 
     def _loss(self, outputs: Tensor | list[Tensor], targets: Tensor, answers: Sequence[Tensor]) -> Tensor:
-        """Weigh what the labels, the teachers and FER+'s taggers say."""
+        """Weigh what the labels, the teachers, FER+'s taggers and the marks of non-faces say."""
         settings = self._recipe.optimisation
-        logits = outputs[0] if self._has_votes else outputs
+        heads = list(outputs) if isinstance(outputs, list | tuple) else [outputs]
+        logits = heads[0]
         loss = label_loss(logits, targets[:, :CLASS_COUNT], self._class_weights)
         if answers:
+            if self._has_not_a_face:
+                # Teachers answer for non-faces too, and should not: logits of 0 make every class as likely.
+                answers = [answer * (1.0 - targets[:, -1:]) for answer in answers]
             taught = teacher_loss(logits, answers, settings)
             loss = (1.0 - settings.teacher_share) * loss + settings.teacher_share * taught
         if self._has_votes:
-            loss = loss + settings.vote_share * vote_loss(outputs[1], targets[:, CLASS_COUNT:])
+            shares = targets[:, CLASS_COUNT : CLASS_COUNT + VOTE_COUNT]
+            loss = loss + settings.vote_share * vote_loss(heads[1], shares)
+        if self._has_not_a_face:
+            loss = loss + settings.not_a_face_share * not_a_face_loss(heads[-1][:, 0], targets[:, -1])
         return loss
 
     def _allowed(self, gradients: Sequence[Tensor], values: Sequence[Tensor], step: Tensor) -> list[Tensor]:

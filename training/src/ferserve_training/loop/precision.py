@@ -1,4 +1,4 @@
-"""Whether a net trains faster in bfloat16 on this machine."""
+"""Measures whether a net trains faster in bfloat16 on this machine."""
 
 import time
 from collections.abc import Sequence
@@ -10,7 +10,8 @@ import numpy as np
 from ferserve_training.data.faces import LabelledFaces
 from ferserve_training.framework.choose import Device
 from ferserve_training.labels import CLASS_COUNT, FACE_SIZE
-from ferserve_training.loop.learner import Lesson, new_learner
+from ferserve_training.loop.learner import new_learner
+from ferserve_training.loop.lesson import Lesson
 from ferserve_training.recipes.recipe import Precision, Recipe
 
 _STEPS: Final = 4

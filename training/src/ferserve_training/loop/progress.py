@@ -1,4 +1,4 @@
-"""What the history of a run decides: the next learning rate, the end, the weights worth keeping."""
+"""Decides from the history of a run the next learning rate, its end, and the weights worth keeping."""
 
 import math
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""What a run writes down: its settings once, its history and its state epoch by epoch."""
+"""Defines the records of a run: settings, history and state, epoch by epoch."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ State = dict[str, npt.NDArray[np.generic]]
 
 @dataclass(frozen=True, slots=True)
 class RunSettings:
-    """What decides the result of a run.
+    """Holds everything that decides the result of a run.
 
     Attributes:
         recipe: Name in the catalogue.
@@ -30,6 +30,11 @@ class RunSettings:
         votes: File of the votes of FER+ that a second head learnt from, or None.
         precision: Of the maps while training: 'float32' or 'bfloat16'.
         start: Folder of the run or version whose weights it went on from, or None.
+        bank: Folder of the view bank that it learnt from, or None.
+        bank_rounds: Rounds of it that were finished when the run began; later ones are not used.
+        bank_sha256: Digest of these.
+        non_faces: Folder of pictures without people that non-faces were cut from, or None.
+        blends: Nets that the weights were averaged with afterwards, one after the other: `<share> of <folder>`.
     """
 
     recipe: str
@@ -45,6 +50,11 @@ class RunSettings:
     votes: str | None = None
     precision: Precision = "float32"
     start: str | None = None
+    bank: str | None = None
+    bank_rounds: int = 0
+    bank_sha256: str | None = None
+    non_faces: str | None = None
+    blends: tuple[str, ...] = ()
 
     @property
     def budget(self) -> Budget:

@@ -1,4 +1,4 @@
-"""What the user asks of a run, and how that is held against what a run already is."""
+"""Holds the settings that a user asks for, and checks them against those of a run that is resumed."""
 
 from dataclasses import dataclass
 
@@ -20,6 +20,8 @@ class RunRequest:
         teachers: Folders of runs or versions to learn from too.
         votes: File of the votes of FER+.
         start: Folder of a run or version to go on from.
+        bank: Folder of a view bank.
+        non_faces: Folder of pictures without people.
     """
 
     seed: int | None
@@ -30,6 +32,8 @@ class RunRequest:
     teachers: tuple[str, ...] = ()
     votes: str | None = None
     start: str | None = None
+    bank: str | None = None
+    non_faces: str | None = None
 
     def settle(self, recipe: Recipe, data_sha256: str, training_count: int, framework: str) -> RunSettings:
         """Fill in what was not said: seed 0, and the recipe's epochs where no limit was given."""
@@ -48,6 +52,8 @@ class RunRequest:
             self.votes,
             "float32" if recipe.optimisation.precision == "auto" else recipe.optimisation.precision,
             self.start,
+            self.bank,
+            non_faces=self.non_faces,
         )
 
     def check_resumes(self, stored: RunSettings, recipe_name: str, data_sha256: str) -> None:
@@ -66,6 +72,8 @@ class RunRequest:
             ("teachers", self.teachers or None, stored.teachers),
             ("votes", self.votes, stored.votes),
             ("start", self.start, stored.start),
+            ("bank", self.bank, stored.bank),
+            ("non-faces", self.non_faces, stored.non_faces),
             ("data (SHA-256)", data_sha256, stored.data_sha256),
         )
         for what, asked, kept in pairs:

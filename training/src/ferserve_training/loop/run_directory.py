@@ -1,4 +1,4 @@
-"""The folder of a run, each file written whole.
+"""Reads and writes the folder of a run, each file whole.
 
 `run.json` holds the settings, `checkpoint.npz` weights and history, `epochs.csv` the history for other programs.
 """
@@ -56,7 +56,7 @@ class RunDirectory:
         """
         try:
             content = json.loads(self._settings_path.read_text("utf-8"))
-            lists = {name: tuple(content.get(name, ())) for name in ("overrides", "teachers")}
+            lists = {name: tuple(content.get(name, ())) for name in ("overrides", "teachers", "blends")}
             return RunSettings(**content | lists)
         except FileNotFoundError:
             raise RunError(f"{self.path}: holds no run") from None

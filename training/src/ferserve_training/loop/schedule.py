@@ -1,4 +1,4 @@
-"""How a run is laid out over its epochs or its minutes, and the learning rate that follows from it."""
+"""Lays a run out over its epochs or its minutes, and computes the learning rate from that."""
 
 import math
 import statistics
@@ -22,7 +22,7 @@ VIEW_SIZES: Final = ((0.4, 32), (0.8, 40))
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """What a run may spend; with both limits the first one reached ends it.
+    """Limits what a run may spend; with both limits the first one reached ends it.
 
     Attributes:
         epochs: Passes over the training faces, or None for no limit.

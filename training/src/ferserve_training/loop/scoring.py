@@ -1,4 +1,4 @@
-"""Logits of a net on many faces."""
+"""Scores many faces with a net."""
 
 import math
 from typing import Final

@@ -1,4 +1,4 @@
-"""Where a run starts that does not start from random weights."""
+"""Loads the weights of a run that does not start from random ones."""
 
 from pathlib import Path
 
@@ -32,7 +32,8 @@ def starting_weights(folder: Path, recipe: Recipe, faces: LabelledFaces, *, with
         RunError: There is no net in the folder, or one of another shape.
         TrainingError: It is an exported version, and TensorFlow does not compute.
     """
-    model = build_net(recipe.net, seed=0, pretrained=False, with_votes=with_votes)
+    with_not_a_face = recipe.optimisation.not_a_face_share > 0
+    model = build_net(recipe.net, seed=0, pretrained=False, with_votes=with_votes, with_not_a_face=with_not_a_face)
     try:
         if (folder / "run.json").exists():
             model.set_weights(load_trained(RunDirectory(folder)).model.get_weights())

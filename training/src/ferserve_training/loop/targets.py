@@ -1,4 +1,4 @@
-"""What a net is asked to answer: labels, smoothed, mixed, weighted, and what a teacher says."""
+"""Computes targets and losses: labels, smoothed, mixed and weighted, votes, and answers of teachers."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -14,9 +14,10 @@ from ferserve_training.recipes.recipe import Optimisation
 _MIX_DRAWS: Final = 1 << 29
 
 
-def smooth_targets(labels: Tensor, smoothing: float) -> Tensor:
-    """Turn labels, int32 [N], into distributions, float32 [N, 7]."""
-    return ops.one_hot(labels, CLASS_COUNT, dtype="float32") * (1.0 - smoothing) + smoothing / CLASS_COUNT
+def smooth_targets(labels: npt.NDArray[np.integer], smoothing: float) -> npt.NDArray[np.float32]:
+    """Turn labels, int [N], into distributions, float32 [N, 7]."""
+    exact = np.eye(CLASS_COUNT, dtype=np.float32)[labels]
+    return np.asarray(exact * (1.0 - smoothing) + smoothing / CLASS_COUNT, np.float32)
 
 
 def mix(views: Tensor, targets: Tensor, seed: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
@@ -61,6 +62,11 @@ def label_loss(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
 def vote_loss(logits: Tensor, shares: Tensor) -> Tensor:
     """Average the cross entropy to the shares of the votes, [N, 10] each, nats; rows of zeros add nothing."""
     return ops.mean(_cross_entropies(logits, shares))
+
+
+def not_a_face_loss(logits: Tensor, marks: Tensor) -> Tensor:
+    """Average the binary cross entropy to the marks of non-faces, [N] each, nats."""
+    return ops.mean(ops.softplus(logits) - marks * logits)
 
 
 def teacher_loss(logits: Tensor, teachers_logits: Sequence[Tensor], settings: Optimisation) -> Tensor:

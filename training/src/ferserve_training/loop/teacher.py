@@ -1,4 +1,4 @@
-"""Nets that a run learns from: other runs, or exported versions."""
+"""Loads the nets that a run learns from: other runs, or exported versions."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`tensorboard/` in the folder of a run: its curves as TensorBoard reads them."""
+"""Writes the curves of a run for TensorBoard, in `tensorboard/` of its folder."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +9,7 @@ from ferserve_training.framework.choose import framework
 from ferserve_training.loop.records import EpochRecord
 
 OnEpoch = Callable[[EpochRecord, int], None]
-"""Is told of an epoch and of the estimate of those still to come."""
+"""Takes an epoch and the estimate of those still to come."""
 
 FOLDER_NAME: Final = "tensorboard"
 _TAGS: Final = MappingProxyType(
@@ -27,7 +27,7 @@ def with_tensorboard(run_folder: Path, then: OnEpoch) -> OnEpoch:
     """Write each epoch to an event file of this sitting, then tell `then` of it.
 
     A run that is resumed goes on in a second file, beginning with the epoch after the last checkpoint: an epoch is
-    told of once, after its checkpoint is written, so none comes twice.
+    passed on once, after its checkpoint is written, so none comes twice.
 
     Args:
         run_folder: Of the run.

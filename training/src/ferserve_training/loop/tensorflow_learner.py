@@ -1,6 +1,7 @@
-"""The learner on TensorFlow: some steps a call, compiled by `tf.function`."""
+"""Trains on TensorFlow: some steps a call, compiled by `tf.function`."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -8,7 +9,11 @@ import tensorflow as tf
 
 from ferserve_training.framework.on_tensorflow import strategy_on
 from ferserve_training.labels import FACE_SIZE
-from ferserve_training.loop.learner import STEPS_PER_CALL, Learner, Lesson
+from ferserve_training.loop.learner import STEPS_PER_CALL, Learner
+from ferserve_training.loop.lesson import Lesson, Shown
+
+_Tensors = tuple[Any, ...]
+"""Tensors of one row a face, and a list of such."""
 
 
 class TensorFlowLearner(Learner):
@@ -28,9 +33,7 @@ class TensorFlowLearner(Learner):
         self._strategy = strategy_on(tuple(devices))
         with self._strategy.scope():
             super().__init__(lesson)
-        self._images = tf.constant(lesson.faces.images)
-        self._labels = tf.constant(lesson.faces.labels)
-        self._votes = None if lesson.votes is None else tf.constant(lesson.votes)
+        self._crops_tensor = tf.constant(self._crops)
         # Traced once for each size of the views and each number of steps, of which there are two.
         self._run_steps = tf.function(self._steps)
 
@@ -47,37 +50,45 @@ class TensorFlowLearner(Learner):
             part = slice(start, start + STEPS_PER_CALL)
             first = tf.constant(first_step + start)
             steps = tf.constant(order[part]), tf.constant(rates[part]), first
-            total += float(self._run_steps(*steps, view_size))
+            total += float(self._run_steps(self._shown, *steps, view_size))
         return total / len(order)
 
-    def _steps(self, order: tf.Tensor, rates: tf.Tensor, first_step: tf.Tensor, view_size: int) -> tf.Tensor:
+    def _show(self, shown: Shown) -> None:
+        answers = [] if shown.answers is None else [tf.constant(shown.answers)]
+        # Passed to each call, so that the next round of a bank needs no new trace.
+        self._shown = (tf.constant(shown.images), tf.constant(shown.targets), answers)
+
+    def _steps(
+        self, shown: _Tensors, order: tf.Tensor, rates: tf.Tensor, first_step: tf.Tensor, view_size: int
+    ) -> tf.Tensor:
         total = tf.constant(0.0)
         for index in tf.range(tf.shape(order)[0]):
             self._optimiser.learning_rate.assign(rates[index])
-            total += self._step(order[index], first_step + index, view_size)
+            total += self._step(shown, order[index], first_step + index, view_size)
         return total
 
-    def _step(self, picked: tf.Tensor, step: tf.Tensor, view_size: int) -> tf.Tensor:
+    def _step(self, shown: _Tensors, picked: tf.Tensor, step: tf.Tensor, view_size: int) -> tf.Tensor:
         seed = tf.stack([self._seed, step])
-        votes = None if self._votes is None else tf.gather(self._votes, picked)
-        images, labels = tf.gather(self._images, picked), tf.gather(self._labels, picked)
-        views, targets = self._batch(images, labels, votes, seed)
-        losses = self._strategy.run(self._move, (views, targets, step, view_size))
+        images, targets, answers = tf.nest.map_structure(lambda whole: tf.gather(whole, picked), shown)
+        views, targets = self._batch((images, targets), self._crops_tensor, seed)
+        batch = (views, self._seen(views, seed), targets, answers)
+        losses = self._strategy.run(self._move, (batch, step, view_size))
         return self._strategy.reduce(tf.distribute.ReduceOp.MEAN, losses, axis=None)
 
-    def _move(self, views: tf.Tensor, targets: tf.Tensor, step: tf.Tensor, view_size: int) -> tf.Tensor:
+    def _move(self, batch: _Tensors, step: tf.Tensor, view_size: int) -> tf.Tensor:
         """Learn from this device's part of a batch."""
         if self._part_count > 1:
             part = tf.distribute.get_replica_context().replica_id_in_sync_group
-            size = tf.shape(views)[0] // self._part_count
-            views, targets = (whole[part * size : (part + 1) * size] for whole in (views, targets))
-        # Teachers see the same views, but at full size: they were not made for the small ones.
-        answers = [teacher(views) for teacher in self._teachers]
+            # Strided, because the non-faces lie together at the front.
+            batch = tf.nest.map_structure(lambda whole: whole[part :: self._part_count], batch)
+        views, seen, targets, answers = batch
+        # Teachers see the same views, but clean and at full size: they were not made for the small ones.
+        answers = [*answers, *(teacher(views) for teacher in self._teachers)]
         if view_size != FACE_SIZE:
-            views = tf.image.resize(views, [view_size, view_size])
+            seen = tf.image.resize(seen, [view_size, view_size])
         weights = self._model.trainable_variables
         with tf.GradientTape() as tape:
-            outputs = self._model(views, training=True)
+            outputs = self._model(seen, training=True)
             loss = self._loss(outputs, targets, answers)
             penalties = self._model.losses
             minimised = tf.add_n([loss, *penalties])

@@ -1,4 +1,4 @@
-"""Teachers that TensorFlow computes: exported versions, and runs in their folded form."""
+"""Computes teachers on TensorFlow: exported versions, and runs in their folded form."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,39 +1,37 @@
-"""A training run from its first or its last finished epoch to its end."""
+"""Makes a training run from its first or its last finished epoch to its end."""
 
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 
 from ferserve_training.data.faces import FaceData, LabelledFaces
 from ferserve_training.errors import RunError
 from ferserve_training.evaluation.calibration import negative_log_likelihood
 from ferserve_training.framework.choose import Device
-from ferserve_training.loop.learner import Learner, Lesson, new_learner
+from ferserve_training.loop.inputs import LessonInputs
+from ferserve_training.loop.learner import Learner, new_learner
+from ferserve_training.loop.lesson import Lesson
 from ferserve_training.loop.progress import is_best, must_stop, needs_every_epoch, rate_after
 from ferserve_training.loop.records import Checkpoint, EpochRecord, RunSettings
 from ferserve_training.loop.run_directory import RunDirectory
 from ferserve_training.loop.schedule import advance, epoch_order, epochs_left, learning_rates, view_size
 from ferserve_training.loop.scoring import score
-from ferserve_training.loop.teacher import Teacher
 from ferserve_training.recipes.recipe import Recipe
 
 _GUESSED_EPOCH_SECONDS = 10.0
 """Pace assumed for the first epoch of a run that is limited by time; measured from then on."""
 
 
-def train(  # noqa: PLR0913  # the run, and four things that most runs do without
+def train(
     recipe: Recipe,
     data: FaceData,
     settings: RunSettings,
     directory: RunDirectory,
     on_epoch: Callable[[EpochRecord, int], None],
+    inputs: LessonInputs | None = None,
     *,
-    teachers: Sequence[Teacher] = (),
-    votes: npt.NDArray[np.float32] | None = None,
-    start: Sequence[npt.NDArray[np.float32]] | None = None,
     devices: Sequence[Device] = (),
 ) -> Checkpoint:
     """Train until the budget is spent, with a checkpoint after each epoch.
@@ -46,18 +44,28 @@ def train(  # noqa: PLR0913  # the run, and four things that most runs do withou
         settings: Budget and seed.
         directory: Where the run lives; a checkpoint in it is continued.
         on_epoch: Called after each epoch with its record and the estimate of the epochs still to come.
-        teachers: Whose mean answer counts beside the labels, if there are any.
-        votes: Shares of FER+'s votes for the training faces, float32 [N, 10], or None.
-        start: Weights to go on from, or None for random ones.
+        inputs: What else it learns from; None: nothing.
         devices: What each batch is spread over; none: the framework's first.
 
     Returns:
         The last checkpoint.
 
     Raises:
-        RunError: The checkpoint in `directory` cannot be read, or is that of another net.
+        RunError: The checkpoint in `directory` cannot be read or is that of another net, or a round of the bank is
+            damaged.
     """
-    learner = new_learner(Lesson(recipe, data.training, settings.seed, teachers, votes, start), devices)
+    other = inputs or LessonInputs()
+    lesson = Lesson(
+        recipe,
+        data.training,
+        settings.seed,
+        other.teachers,
+        other.votes,
+        other.start,
+        other.bank,
+        other.non_face_crops,
+    )
+    learner = new_learner(lesson, devices)
     checkpoint = directory.load() or Checkpoint((), learner.state())
     try:
         learner.restore(checkpoint.state)
@@ -95,6 +103,7 @@ def _epoch(
         rates = learning_rates(optimisation, (before, after), first_step, len(order))
     else:
         rates = np.full(len(order), rate_after(optimisation, history), np.float32)
+    learner.begin_epoch(epoch)
     loss = learner.train_epoch(order, rates, first_step, view_size(optimisation, before))
     is_due = (epoch + 1) % recipe.evaluate_every_epochs == 0 or to_go == 1 or needs_every_epoch(optimisation)
     accuracy, surprise = _figures(learner, data.public_test) if is_due else (None, None)

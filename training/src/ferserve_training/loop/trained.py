@@ -1,4 +1,4 @@
-"""The net that a run has made so far."""
+"""Loads the net that a run has made so far."""
 
 import hashlib
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from ferserve_training.errors import RunError
 from ferserve_training.loop.records import EpochRecord, RunSettings
 from ferserve_training.loop.run_directory import RunDirectory
 from ferserve_training.nets.build import build_net
-from ferserve_training.nets.trainable import logits_only
+from ferserve_training.nets.trainable import logits_only, not_a_face_output
 from ferserve_training.recipes.recipe import Recipe
 from ferserve_training.recipes.resolve import resolve_recipe
 
@@ -24,7 +24,7 @@ class Trained:
         settings: Of the run.
         history: All epochs.
         model: From grey levels, float32 [N, 48, 48, 1], to logits, float32 [N, 7], and of FER+'s votes, float32
-            [N, 10], where the run learnt from them.
+            [N, 10], where the run learnt from them, and of no face, float32 [N, 1], where it has that head.
         weights_sha256: Digest of the weights.
     """
 
@@ -39,6 +39,16 @@ class Trained:
         """The part that answers with the seven logits."""
         return logits_only(self.model)
 
+    @property
+    def answering(self) -> keras.Model:
+        """The part that answers with the seven logits and, where there is that head, the logit of no face."""
+        not_a_face = not_a_face_output(self.model)
+        if not_a_face is None:
+            return self.classifier
+        logits = self.model.outputs[0]
+        columns = keras.layers.Concatenate()([logits, not_a_face.outputs[0]])
+        return keras.Model(self.model.inputs[0], columns)
+
 
 def load_trained(directory: RunDirectory) -> Trained:
     """Load the net of a run.
@@ -52,7 +62,13 @@ def load_trained(directory: RunDirectory) -> Trained:
     if checkpoint is None:
         raise RunError(f"{directory.path}: has not finished its first epoch")
     recipe = resolve_recipe(settings.recipe, settings.overrides, smoke=settings.smoke)
-    model = build_net(recipe.net, seed=0, pretrained=False, with_votes=settings.votes is not None)
+    model = build_net(
+        recipe.net,
+        seed=0,
+        pretrained=False,
+        with_votes=settings.votes is not None,
+        with_not_a_face=recipe.optimisation.not_a_face_share > 0,
+    )
     digest = hashlib.sha256()
     try:
         part = next(name for name in ("best", "averaged", "weights") if f"{name}/0" in checkpoint.state)

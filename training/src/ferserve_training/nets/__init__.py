@@ -1,1 +1,1 @@
-"""Nets: their description, their trainable form and their folded form."""
+"""Describes nets and builds their trainable and their folded form."""

@@ -1,4 +1,4 @@
-"""Nets of `keras.applications` as feature extractors, with weights from a file or none; never from the network."""
+"""Builds nets of `keras.applications` as feature extractors; never fetches weights from the network."""
 
 import os
 from pathlib import Path

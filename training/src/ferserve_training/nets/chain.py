@@ -1,4 +1,4 @@
-"""A net as a list of layers; MACs and parameters follow from it without TensorFlow."""
+"""Describes a net as a list of layers; MACs and parameters follow without TensorFlow."""
 
 import math
 from dataclasses import dataclass
@@ -80,7 +80,7 @@ class ChainSpec:
 
     @property
     def preprocessing(self) -> str:
-        """What the graph does to a raw face first, as a sentence."""
+        """Preprocessing inside the graph, as a sentence."""
         resized = "" if self.input_size == FACE_SIZE else f", resized to {self.input_size}x{self.input_size}"
         repeated = "" if self.channels == 1 else f", repeated to {self.channels} channels"
         return f"each image is divided by 255{resized}{repeated} inside the graph"

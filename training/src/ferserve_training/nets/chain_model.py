@@ -1,4 +1,4 @@
-"""The Keras model of a chain of layers."""
+"""Builds the Keras model of a chain of layers."""
 
 import keras
 

@@ -1,4 +1,4 @@
-"""A folded net computed by TensorFlow: what is served."""
+"""Computes a folded net with TensorFlow: the function that is served."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""The form of a net that is served: batch norm folded into the convolutions."""
+"""Folds batch norm into the convolutions, which makes the form that is served."""
 
 from dataclasses import dataclass
 
@@ -19,6 +19,8 @@ class FoldedNet:
         biases: Of each, float32 [out].
         vote_kernel: Of the head for FER+'s votes, float32 [in, 10], or None where there is no such head.
         vote_bias: Likewise, float32 [10].
+        not_a_face_kernel: Of the head for images that are no faces, float32 [in, 1], or None.
+        not_a_face_bias: Likewise, float32 [1].
     """
 
     spec: NetSpec
@@ -26,6 +28,8 @@ class FoldedNet:
     biases: tuple[npt.NDArray[np.float32], ...]
     vote_kernel: npt.NDArray[np.float32] | None = None
     vote_bias: npt.NDArray[np.float32] | None = None
+    not_a_face_kernel: npt.NDArray[np.float32] | None = None
+    not_a_face_bias: npt.NDArray[np.float32] | None = None
 
 
 def fold(model: keras.Model, spec: NetSpec) -> FoldedNet:
@@ -54,13 +58,12 @@ def fold(model: keras.Model, spec: NetSpec) -> FoldedNet:
     classifier = model.get_layer("classifier")
     kernels.append(np.asarray(classifier.kernel, np.float32))
     biases.append(np.asarray(classifier.bias, np.float32))
-    if len(model.outputs) == 1:
-        return FoldedNet(spec, tuple(kernels), tuple(biases))
-    votes = model.get_layer("votes")
-    return FoldedNet(
-        spec,
-        tuple(kernels),
-        tuple(biases),
-        np.asarray(votes.kernel, np.float32),
-        np.asarray(votes.bias, np.float32),
-    )
+    return FoldedNet(spec, tuple(kernels), tuple(biases), *_head(model, "votes"), *_head(model, "not_a_face"))
+
+
+def _head(model: keras.Model, name: str) -> tuple[npt.NDArray[np.float32] | None, npt.NDArray[np.float32] | None]:
+    """Give the kernel and the bias of a head; None each where the net has no such head."""
+    if name not in [layer.name for layer in model.layers]:
+        return None, None
+    head = model.get_layer(name)
+    return np.asarray(head.kernel, np.float32), np.asarray(head.bias, np.float32)

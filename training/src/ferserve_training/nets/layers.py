@@ -1,4 +1,4 @@
-"""The layers that a chain of them is written with; each is a value."""
+"""Defines the layers of a chain, each a value."""
 
 from dataclasses import dataclass
 from typing import Literal

@@ -1,4 +1,4 @@
-"""Batch norm in one operation instead of ten."""
+"""Computes batch norm in one operation instead of ten."""
 
 from typing import Final
 

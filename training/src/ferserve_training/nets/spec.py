@@ -1,4 +1,4 @@
-"""A chain of 3x3 convolutions as a value; MACs and parameters follow from it."""
+"""Describes a chain of 3x3 convolutions as a value; MACs and parameters follow from it."""
 
 import math
 from dataclasses import dataclass
@@ -43,7 +43,7 @@ class NetSpec:
 
     @property
     def preprocessing(self) -> str:
-        """What the graph does to a raw face first, as a sentence."""
+        """Preprocessing inside the graph, as a sentence."""
         return "each image is standardised inside the graph"
 
     @property

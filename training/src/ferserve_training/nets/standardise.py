@@ -1,4 +1,4 @@
-"""The only preprocessing there is; it lives inside the graph."""
+"""Standardises images inside the graph; there is no other preprocessing."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""An exported version read back as the values that it was written from."""
+"""Reads an exported version back as the values that it was written from."""
 
 from pathlib import Path
 
@@ -34,6 +34,9 @@ def read_folded(folder: Path, spec: NetSpec) -> FoldedNet:
         channels = conv.channels
     if [kernel.shape for kernel in kernels[:-1]] != wanted:
         raise RunError(f"{folder}: holds another net; train the recipe that it was made from")
-    if not hasattr(module, "vote_kernel"):
-        return FoldedNet(spec, kernels, biases)
-    return FoldedNet(spec, kernels, biases, np.asarray(module.vote_kernel), np.asarray(module.vote_bias))
+    heads = {
+        name: np.asarray(getattr(module, name))
+        for name in ("vote_kernel", "vote_bias", "not_a_face_kernel", "not_a_face_bias")
+        if hasattr(module, name)
+    }
+    return FoldedNet(spec, kernels, biases, **heads)

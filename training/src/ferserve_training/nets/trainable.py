@@ -1,4 +1,4 @@
-"""The form of a net that is trained: every convolution is followed by batch norm."""
+"""Builds the form of a net that is trained: every convolution is followed by batch norm."""
 
 from types import MappingProxyType
 from typing import Final
@@ -15,23 +15,29 @@ POLICIES: Final = MappingProxyType({"float32": "float32", "bfloat16": "mixed_bfl
 
 
 def build_trainable(
-    spec: NetSpec, seed: int, *, precision: str = "float32", with_votes: bool = False
+    spec: NetSpec,
+    seed: int,
+    *,
+    precision: str = "float32",
+    with_votes: bool = False,
+    with_not_a_face: bool = False,
 ) -> keras.Model:
     """Build a net with fresh weights.
 
-    Layers are named `conv_<i>`, `norm_<i>`, `classifier` and `votes`; folding relies on it. The batch norm of a
-    residual convolution starts with scale 0, so that the block starts as the identity (Goyal et al. 2017, section
-    5.1).
+    Layers are named `conv_<i>`, `norm_<i>`, `classifier`, `votes` and `not_a_face`; folding relies on it. The
+    batch norm of a residual convolution starts with scale 0, so that the block starts as the identity (Goyal et
+    al. 2017, section 5.1).
 
     Args:
         spec: The net.
         seed: Seed of the initial weights.
         precision: 'float32', or 'bfloat16' for the maps; weights, statistics and logits stay float32.
         with_votes: Whether a second head, on the same averaged map, answers with the ten options of FER+.
+        with_not_a_face: Whether another head answers with the logit of the image being no face.
 
     Returns:
         A model from float32 [N, H, W, 1] grey levels (0 to 255; 48x48 when served) to float32 [N, 7] logits, or
-        to a list of these and the votes' logits, float32 [N, 10].
+        to a list of these, the votes' logits, float32 [N, 10], and that of no face, float32 [N, 1], in this order.
     """
     seeds = keras.random.SeedGenerator(seed)
     policy = POLICIES[precision]
@@ -57,8 +63,18 @@ def build_trainable(
         )(y)
         x = keras.layers.ReLU(name=f"relu_{index}", dtype=policy)(x + y if conv.residual else y)
     x = keras.layers.GlobalAveragePooling2D(dtype=policy)(x)
-    logits = _head(CLASS_COUNT, seeds, "classifier")(x)
-    return keras.Model(inputs, [logits, _head(VOTE_COUNT, seeds, "votes")(x)] if with_votes else logits)
+    outputs = [_head(CLASS_COUNT, seeds, "classifier")(x)]
+    if with_votes:
+        outputs.append(_head(VOTE_COUNT, seeds, "votes")(x))
+    if with_not_a_face:
+        outputs.append(_head(1, seeds, "not_a_face")(x))
+    return keras.Model(inputs, outputs if len(outputs) > 1 else outputs[0])
+
+
+def not_a_face_output(model: keras.Model) -> keras.Model | None:
+    """Give the part of a net that answers with the logit of no face, float32 [N, 1]; None where it has none."""
+    names = [layer.name for layer in model.layers]
+    return keras.Model(model.inputs[0], model.outputs[-1]) if "not_a_face" in names else None
 
 
 def logits_only(model: keras.Model) -> keras.Model:

@@ -1,4 +1,4 @@
-"""The way back from a folded net to one that can be trained further."""
+"""Unfolds a net into a form that can be trained further."""
 
 from typing import Final
 
@@ -23,8 +23,8 @@ def unfold(net: FoldedNet, model: keras.Model, images: npt.NDArray[np.uint8]) ->
 
     Args:
         net: The net.
-        model: What `build_trainable` built from `net.spec`; its weights are replaced. A head for votes keeps its
-            own where the net has none.
+        model: What `build_trainable` built from `net.spec`; its weights are replaced. Its other
+            heads keep their own values where the net has no such head.
         images: uint8 [N, 48, 48, 1], faces such as the net will see.
     """
     x = standardise(ops.cast(images, "float32"))
@@ -41,8 +41,11 @@ def unfold(net: FoldedNet, model: keras.Model, images: npt.NDArray[np.uint8]) ->
         y = y + bias
         x = ops.relu(x + y if conv.residual else y)
     _fill_head(model, "classifier", net.kernels[-1], net.biases[-1])
-    if net.vote_kernel is not None and net.vote_bias is not None and len(model.outputs) > 1:
+    heads = [layer.name for layer in model.layers]
+    if net.vote_kernel is not None and net.vote_bias is not None and "votes" in heads:
         _fill_head(model, "votes", net.vote_kernel, net.vote_bias)
+    if net.not_a_face_kernel is not None and net.not_a_face_bias is not None and "not_a_face" in heads:
+        _fill_head(model, "not_a_face", net.not_a_face_kernel, net.not_a_face_bias)
 
 
 def _fill_head(

@@ -1,1 +1,1 @@
-"""Named ways to train a net."""
+"""Defines named ways to train a net."""

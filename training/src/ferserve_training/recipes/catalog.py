@@ -1,4 +1,4 @@
-"""The table of recipes."""
+"""Lists the recipes by name."""
 
 from collections.abc import Mapping
 from types import MappingProxyType

@@ -1,4 +1,4 @@
-"""fer-base: a net for a GPU, or a patient CPU.
+"""Defines fer-base: a net for a GPU, or a patient CPU.
 
     ferserve-train train fer-base --data fer2013.zip
 
@@ -29,9 +29,15 @@ FER_BASE: Final = Recipe(
             ConvSpec(256, stride=2),
         )
     ),
-    augmentation=Augmentation(erase_probability=0.5),
+    augmentation=Augmentation(scale=(0.8, 1.35), erase_probability=0.5, degrade_probability=0.5),
     optimisation=Optimisation(
-        weight_decay=5e-4, label_smoothing=0.1, mixup=0.2, precision="auto", grows=True, vote_share=0.3
+        weight_decay=5e-4,
+        label_smoothing=0.1,
+        mixup=0.2,
+        precision="auto",
+        grows=True,
+        vote_share=0.3,
+        not_a_face_share=0.2,
     ),
     epochs=120,
 )

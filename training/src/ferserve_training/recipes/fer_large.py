@@ -1,4 +1,4 @@
-"""fer-large: a net for a GPU, and a teacher for the smaller ones.
+"""Defines fer-large: a net for a GPU, and a teacher for the smaller ones.
 
     ferserve-train train fer-large --data fer2013.zip
 
@@ -27,7 +27,7 @@ FER_LARGE: Final = Recipe(
             ConvSpec(384, stride=2),
         )
     ),
-    augmentation=Augmentation(erase_probability=0.5),
+    augmentation=Augmentation(scale=(0.8, 1.35), erase_probability=0.5, degrade_probability=0.5),
     optimisation=Optimisation(
         batch_size=512,
         peak_learning_rate=0.4,
@@ -37,6 +37,7 @@ FER_LARGE: Final = Recipe(
         mixup=0.4,
         precision="auto",
         vote_share=0.3,
+        not_a_face_share=0.2,
     ),
     epochs=200,
 )

@@ -1,4 +1,4 @@
-"""fer-small: nine convolutions of 34.0 M multiply-accumulates.
+"""Defines fer-small: nine convolutions of 34.0 M multiply-accumulates.
 
     ferserve-train train fer-small --data fer2013.zip
 
@@ -28,8 +28,10 @@ FER_SMALL: Final = Recipe(
             ConvSpec(192, stride=2),
         )
     ),
-    augmentation=Augmentation(),
+    augmentation=Augmentation(scale=(0.8, 1.35), degrade_probability=0.5),
     # More parameters than fer-nano memorise more; a little mixing and a stronger decay hold against it.
-    optimisation=Optimisation(weight_decay=5e-4, mixup=0.2, precision="auto", grows=True, vote_share=0.3),
+    optimisation=Optimisation(
+        weight_decay=5e-4, mixup=0.2, precision="auto", grows=True, vote_share=0.3, not_a_face_share=0.2
+    ),
     epochs=200,
 )

@@ -1,4 +1,4 @@
-"""`--set name=value`: any number of a recipe replaced, for one run."""
+"""Replaces values of a recipe for one run: `--set name=value`."""
 
 import dataclasses
 import json

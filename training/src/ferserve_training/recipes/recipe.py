@@ -1,4 +1,4 @@
-"""A recipe: everything that decides how a net is trained, but for the data, the seed and the time."""
+"""Defines recipes: everything that decides how a net is trained but data, seed and time."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -23,6 +23,8 @@ class Augmentation:
         vertical_flip_probability: Share of views turned upside down.
         shear_degrees: Largest shear to either side.
         fill: What lies beyond the edge: the picture mirrored, or its outermost pixels.
+        degrade_probability: Share of the views that the net sees blurred, noisy, compressed or dark
+            (`views/degradation.py`); teachers see them clean.
     """
 
     scale: tuple[float, float] = (0.8, 1.2)
@@ -36,6 +38,7 @@ class Augmentation:
     vertical_flip_probability: float = 0.0
     shear_degrees: float = 0.0
     fill: Literal["REFLECT", "NEAREST"] = "REFLECT"
+    degrade_probability: float = 0.0
 
 
 STILL = Augmentation(
@@ -84,7 +87,7 @@ class Steps:
 
 @dataclass(frozen=True, slots=True)
 class Optimisation:
-    """How the weights are moved.
+    """Decides how the weights are moved.
 
     Attributes:
         batch_size: Faces a step.
@@ -107,6 +110,8 @@ class Optimisation:
             take only 'float32'.
         grows: Whether the views are small at first (`VIEW_SIZES`); only for the fer nets.
         vote_share: Weight of the second head's loss, where the votes of FER+ are given; likewise. 0: takes none.
+        not_a_face_share: Weight of the loss of a head that tells non-faces, which then replace a tenth of each
+            batch (`views/non_faces.py`); only for the fer nets. 0: no such head.
     """
 
     batch_size: int = 128
@@ -128,6 +133,7 @@ class Optimisation:
     precision: Precision | Literal["auto"] = "float32"
     grows: bool = False
     vote_share: float = 0.0
+    not_a_face_share: float = 0.0
 
 
 def adam(batch_size: int, learning_rate: float = 1e-3) -> Optimisation:

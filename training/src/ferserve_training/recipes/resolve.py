@@ -1,4 +1,4 @@
-"""The recipe of a run: the catalogue's, with the user's values in it, cut down for a smoke run."""
+"""Resolves the recipe of a run: the catalogue's, with the user's values, cut down for a smoke run."""
 
 from collections.abc import Sequence
 
@@ -27,6 +27,10 @@ def resolve_recipe(name: str, overrides: Sequence[str] = (), *, smoke: bool = Fa
     if isinstance(recipe.net, ChainSpec):
         if settings.grows:
             raise TrainingError(f"{name} is trained at full size; grows is for the fer nets")
+        if settings.not_a_face_share:
+            raise TrainingError(
+                f"{name} has no head for images that are no faces; not_a_face_share is for the fer nets"
+            )
         if recipe.net.backbone is not None and settings.precision != "float32":
             raise TrainingError(f"{name} is trained in float32; precision is for nets without a backbone")
     return recipe

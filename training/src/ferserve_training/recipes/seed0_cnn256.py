@@ -1,4 +1,4 @@
-"""seed0-cnn256: four convolutions up to 256 channels and a large dense head.
+"""Defines seed0-cnn256: four convolutions up to 256 channels and a large dense head.
 
     ferserve-train train seed0-cnn256 --data fer2013.zip
 

@@ -1,4 +1,4 @@
-"""seed1-vgglite: four unpadded convolutions with dropout, no batch norm.
+"""Defines seed1-vgglite: four unpadded convolutions with dropout, no batch norm.
 
     ferserve-train train seed1-vgglite --data fer2013.zip
 

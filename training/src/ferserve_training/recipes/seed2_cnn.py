@@ -1,4 +1,4 @@
-"""seed2-cnn: a small net on faces enlarged to 256 pixels.
+"""Defines seed2-cnn: a small net on faces enlarged to 256 pixels.
 
     ferserve-train train seed2-cnn --data fer2013.zip
 

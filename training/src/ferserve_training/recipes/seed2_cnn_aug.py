@@ -1,4 +1,4 @@
-"""seed2-cnn-aug: eight convolutions on faces enlarged to 256 pixels, with augmentation.
+"""Defines seed2-cnn-aug: eight convolutions on faces enlarged to 256 pixels, with augmentation.
 
     ferserve-train train seed2-cnn-aug --data fer2013.zip
 

@@ -1,4 +1,4 @@
-"""seed2-resnet50: ResNet50V2 with ImageNet weights, its last 50 layers and a new head trained.
+"""Defines seed2-resnet50: ResNet50V2 with ImageNet weights, its last 50 layers and a new head trained.
 
     ferserve-train train seed2-resnet50 --data fer2013.zip --set weights=imagenet-if-cached
 

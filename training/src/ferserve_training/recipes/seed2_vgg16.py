@@ -1,4 +1,4 @@
-"""seed2-vgg16: VGG16 with ImageNet weights, its last three layers and a new head trained.
+"""Defines seed2-vgg16: VGG16 with ImageNet weights, its last three layers and a new head trained.
 
     ferserve-train train seed2-vgg16 --data fer2013.zip --set weights=imagenet-if-cached
 

@@ -1,4 +1,4 @@
-"""seed3-gap512: four convolutions up to 512 channels, averaged, batch norm before ReLU.
+"""Defines seed3-gap512: four convolutions up to 512 channels, averaged, batch norm before ReLU.
 
     ferserve-train train seed3-gap512 --data fer2013.zip
 

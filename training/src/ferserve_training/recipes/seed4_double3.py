@@ -1,4 +1,4 @@
-"""seed4-double3: three blocks of two convolutions, averaged.
+"""Defines seed4-double3: three blocks of two convolutions, averaged.
 
     ferserve-train train seed4-double3 --data fer2013.zip
 

@@ -1,4 +1,4 @@
-"""Smoke runs: a recipe cut down until it takes seconds. They prove the machinery, not the net."""
+"""Cuts recipes down until they take seconds: smoke runs prove the machinery, not the net."""
 
 from dataclasses import replace
 from typing import Final

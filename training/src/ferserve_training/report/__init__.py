@@ -1,1 +1,1 @@
-"""What a net can and cannot do, as numbers (JSON), pictures (HTML) and words (Markdown)."""
+"""Reports on a net in numbers (JSON), pictures (HTML) and words (Markdown)."""

@@ -1,4 +1,4 @@
-"""The pictures of a report, each as PNG bytes."""
+"""Draws the pictures of a report, each as PNG bytes."""
 
 import io
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Results of a run and of an exported version."""
+"""Builds the results of a run and of an exported version."""
 
 import os
 import platform

@@ -1,4 +1,4 @@
-"""Results of finished runs: one small JSON file each, and the table that is made of them."""
+"""Reads and writes results of finished runs, one small JSON file each, and lays out their table."""
 
 import json
 from collections.abc import Sequence
@@ -104,16 +104,18 @@ def results_table(results: Sequence[Result]) -> str:
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
 
-def with_table(document: str, table: str) -> str:
+def with_table(document: str, table: str, marks: tuple[str, str] = (BEGIN, END)) -> str:
     """Put the table between the two marks of a document, in the place of what is there.
 
     Raises:
         TrainingError: A mark is missing.
     """
-    before, begin, rest = document.partition(BEGIN)
-    _, end, after = rest.partition(END)
+    before, begin, rest = document.partition(marks[0])
+    _, end, after = rest.partition(marks[1])
     if not begin or not end:
-        raise TrainingError(f"the document needs the lines '{BEGIN}' and '{END}', with the table between them")
+        raise TrainingError(
+            f"the document needs the lines '{marks[0]}' and '{marks[1]}', with the table between them"
+        )
     return f"{before}{begin}\n\n{table}\n{end}{after}"
 
 

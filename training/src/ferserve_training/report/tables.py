@@ -1,4 +1,4 @@
-"""The tables of a report, written once for HTML and for Markdown."""
+"""Lays out the tables of a report, once for HTML and for Markdown."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -25,7 +25,7 @@ class Table:
 
 
 def tables_of(summary: dict[str, Any]) -> tuple[Table, ...]:
-    """Put the numbers of `Findings.summary` into tables."""
+    """Put the numbers of `ReportData.summary` into tables."""
     return (_figures(summary), _classes(summary), _robustness(summary), _coverage(summary))
 
 
@@ -40,6 +40,8 @@ def _figures(summary: dict[str, Any]) -> Table:
         ("Expected calibration error, 15 bins", f"{figures['ece']:.4f}"),
         ("the same before temperature", f"{figures['ece_uncalibrated']:.4f}"),
         (f"Temperature, {fitted}", f"{summary['temperature']:.4f}"),
+        ("Uncertain below a top probability of", f"{summary['decisions']['uncertain_threshold']:.2f}"),
+        ("Not a face above", f"{summary['decisions']['not_a_face_threshold']:.2f}"),
         ("Multiply-accumulates a face", f"{summary['mac_count']:,}"),
         ("Parameters", f"{summary['parameter_count']:,}"),
         ("Milliseconds a face in a batch, this machine", f"{summary['milliseconds_a_face']:.3f}"),
@@ -67,12 +69,20 @@ def _classes(summary: dict[str, Any]) -> Table:
 
 
 def _robustness(summary: dict[str, Any]) -> Table:
-    plain = summary["figures"]["accuracy"]
+    parent = summary["parent"]
     rows = tuple(
-        (name, _interval(each["accuracy"], each["low_95"], each["high_95"]), f"{each['accuracy'] - plain:+.2%}")
+        (
+            name,
+            f"{each['face_count']:,}",
+            _interval(each["accuracy"], each["low_95"], each["high_95"]),
+            f"{each['accuracy'] - each['accuracy_unchanged']:+.2%}",
+            f"{each['ece']:.4f}",
+            *([] if parent is None else [f"{parent['degraded'][name]:.2%}" if name in parent["degraded"] else ""]),
+        )
         for name, each in summary["robustness"].items()
     )
-    return Table("Robustness", ("change", "accuracy", "against unchanged faces"), rows)
+    head = ("change", "faces", "accuracy", "against the same unchanged", "calibration error")
+    return Table("Robustness", (*head, *([] if parent is None else [f"accuracy of {parent['name']}"])), rows)
 
 
 def _coverage(summary: dict[str, Any]) -> Table:
