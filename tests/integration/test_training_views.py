@@ -14,6 +14,7 @@ from ferserve_training.data.faces import LabelledFaces
 from ferserve_training.data.non_faces import CROPS_PER_PICTURE, cut_non_faces
 from ferserve_training.errors import DataError, RunError
 from ferserve_training.export.drawn_faces import draw_faces
+from ferserve_training.loop.bank_rounds import draw_round
 from ferserve_training.loop.learner import new_learner
 from ferserve_training.loop.lesson import Lesson
 from ferserve_training.loop.run_directory import RunDirectory
@@ -22,7 +23,6 @@ from ferserve_training.recipes.catalog import RECIPES
 from ferserve_training.recipes.recipe import STILL, Augmentation
 from ferserve_training.recipes.smoke import smoke_version
 from ferserve_training.views.bank import BankRound, open_bank
-from ferserve_training.views.bank_rounds import draw_round
 from ferserve_training.views.degradation import degrade, degraded_views
 from ferserve_training.views.non_faces import count_non_faces, non_faces
 from support.training_faces import write_face_folder

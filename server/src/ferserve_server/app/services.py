@@ -121,7 +121,7 @@ class Service:
             max_header_list_bytes=settings.max_metadata_bytes * 2,
         )
         registry = ConnectionRegistry(partial(GrpcStream, router), limits, context, now)
-        with background(emotion.drain_streams()):
+        with background("stream drain", emotion.drain_streams):
             async with serving(registry):
                 yield registry
 

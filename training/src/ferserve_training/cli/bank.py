@@ -49,8 +49,8 @@ def bank(  # noqa: PLR0913  # one parameter an option
 
     # TensorFlow and JAX take seconds to import; neither --help nor a rejected folder should wait for it.
     from ferserve_training.framework.choose import framework  # noqa: PLC0415
+    from ferserve_training.loop.bank_rounds import draw_round  # noqa: PLC0415
     from ferserve_training.loop.teacher import load_teacher  # noqa: PLC0415
-    from ferserve_training.views.bank_rounds import draw_round  # noqa: PLC0415
 
     framework().limit_threads(threads)
     teachers = [load_teacher(folder) for folder in teacher]
