@@ -129,7 +129,11 @@ def test_a_quarter_of_the_non_faces_are_crops_where_there_are_some(faces):
 
 
 def test_a_net_learns_to_tell_faces_from_non_faces(labelled):
-    recipe = replace(_SMOKE, augmentation=Augmentation(), optimisation=replace(_SMOKE.optimisation, ema_decay=0.0))
+    recipe = replace(
+        _SMOKE,
+        augmentation=Augmentation(),
+        optimisation=replace(_SMOKE.optimisation, ema_decay=0.0, not_a_face_share=1.0),
+    )
     learner = new_learner(Lesson(recipe, labelled, seed=0))
     order = np.arange(64, dtype=np.int32).reshape(4, 16)
 
