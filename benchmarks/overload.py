@@ -35,7 +35,7 @@ RESULTS = Path(__file__).resolve().parent / "results"
 TIMES = (1.0, 2.0, 5.0, 10.0)
 BATCH_MS = 40.0
 BATCH_FACES = 32
-HEAVY = ROOT / "model_repo" / "fer-base" / "2"
+HEAVY = ROOT / "model_repo" / "fer-base" / "3"
 
 
 def step_figures(run: dict[str, Any], times_peak: float, peak_faces_per_s: float, faces: int) -> dict[str, Any]:

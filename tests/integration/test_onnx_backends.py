@@ -26,7 +26,7 @@ from support.local_server import local_server
 from support.model_factory import LABELS, publish_model, tiny_onnx
 from support.server_process import run_server
 
-BUNDLED = Path(__file__).parents[2] / "model_repo" / "fer-small" / "2"
+BUNDLED = Path(__file__).parents[2] / "model_repo" / "fer-small" / "3"
 WITHOUT_TENSORFLOW = str(Path(__file__).parents[1] / "support" / "without_tensorflow")
 BACKENDS = ("onnxruntime", "openvino")
 WEIGHTS = np.random.default_rng(0).normal(0, 2, (36, 7)).astype(np.float32)
