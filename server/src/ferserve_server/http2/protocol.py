@@ -105,7 +105,7 @@ class ServerProtocol(asyncio.Protocol):
             connection.receive(data)
             done = connection.handle_events(connection.bytes_at + ITERATION_S)
             self._processing = False
-            if connection.wants_write:
+            if connection.wants_write or connection.over:
                 self._flush()
             if not done:
                 self._continue()
