@@ -7,6 +7,7 @@ import contextlib
 import os
 import resource
 import socket
+import ssl
 import struct
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +16,13 @@ import pytest
 from ferserve_server.http2.listener import accepting
 from ferserve_server.http2.registry import ConnectionLimits, ConnectionRegistry
 from ferserve_server.runtime.addresses import ListenError, bound, port_of
+from support.certificates import make_certificates
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+LIMITS = ConnectionLimits(10, 10, 0.0, 1000, 1000)
 
 
 @contextlib.contextmanager
@@ -123,11 +127,41 @@ async def test_an_address_that_somebody_else_came_to_listen_on_is_told(taken: li
 
 
 async def test_a_connection_that_comes_when_all_have_gone_is_closed() -> None:
-    limits = ConnectionLimits(10, 10, 0.0, 1000, 1000)
-    connections = ConnectionRegistry(lambda *_, **__: pytest.fail("no stream is made"), limits, None, lambda: 0.0)
+    connections = ConnectionRegistry(lambda *_, **__: pytest.fail("no stream is made"), LIMITS, None, lambda: 0.0)
     await connections.close()
     caller, accepted = socket.socketpair()
     with caller:
         connections.accept(accepted)
         assert caller.recv(1) == b""
     assert connections.count == 0
+
+
+async def test_a_connection_whose_establishment_never_began_is_closed() -> None:
+    connections = ConnectionRegistry(lambda *_, **__: pytest.fail("no stream is made"), LIMITS, None, lambda: 0.0)
+    caller, accepted = socket.socketpair()
+    with caller:
+        connections.accept(accepted)
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
+        await _until(lambda: connections.count == 0)
+        assert caller.recv(1) == b""
+
+
+async def test_a_peer_that_never_ends_its_tls_is_gone_when_the_server_closes(tmp_path: Path) -> None:
+    certificates = make_certificates(tmp_path)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificates / "server.pem", certificates / "server.key")
+    context.set_alpn_protocols(["h2"])
+    trusting = ssl.create_default_context(cafile=str(certificates / "ca.pem"))
+    trusting.set_alpn_protocols(["h2"])
+    connections = ConnectionRegistry(
+        lambda *_, **__: pytest.fail("no stream is made"), LIMITS, context, lambda: 0.0
+    )
+    caller, accepted = socket.socketpair()
+    accepted.setblocking(False)
+    connections.accept(accepted)
+    with await asyncio.to_thread(trusting.wrap_socket, caller, server_hostname="localhost"):
+        await _until(lambda: connections._established)
+        await connections.close()
+        assert connections.count == 0
+        assert accepted.fileno() == -1

@@ -138,6 +138,32 @@ async def test_an_old_connection_is_asked_to_go_and_its_calls_are_answered() -> 
     assert bench.transport.closed
 
 
+async def test_a_peer_that_answers_the_announcement_and_leaves_in_the_same_bytes_is_closed() -> None:
+    bench = ConnectionBench(max_age_s=30)
+    bench.now += 31
+    bench.connection.check_times()
+    await asyncio.sleep(0)
+    acknowledgement = write_frame(Kind.PING, ACK, 0, b"shutdown")
+    bench.connection.data_received(acknowledgement + write_frame(Kind.GOAWAY, 0, 0, b"\0\0\0\0\0\0\0\1"))
+    assert bench.transport.closed
+
+
+async def test_a_peer_that_leaves_gets_its_answers(bench: ConnectionBench) -> None:
+    bench.connection.data_received(bench.peer.call(1))
+    bench.connection.data_received(write_frame(Kind.GOAWAY, 0, 0, bytes(8)))
+    assert not bench.calls[0].cancelled
+    assert not bench.transport.closed
+    bench.calls[0].stream.answer(b"classes")
+    await asyncio.sleep(0)
+    assert bench.kinds()[-3:] == [Kind.HEADERS, Kind.DATA, Kind.HEADERS]
+    assert bench.transport.closed
+
+
+async def test_what_is_closed_at_once_waits_for_nothing_of_the_peer(bench: ConnectionBench) -> None:
+    bench.connection.abort()
+    assert bench.transport.aborted
+
+
 async def test_a_connection_that_is_lost_cancels_its_calls(bench: ConnectionBench) -> None:
     bench.connection.data_received(bench.peer.call(1))
     bench.connection.connection_lost(None)

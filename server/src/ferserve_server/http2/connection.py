@@ -394,5 +394,6 @@ class H2Connection:
             self._wake()
 
     def _on_connection_closed(self, event: h2.ConnectionClosed) -> None:
+        """Notes that the peer has left by a GOAWAY and that all its streams are answered."""
         del event
         self.lost()

@@ -105,7 +105,7 @@ class ServerProtocol(asyncio.Protocol):
             connection.receive(data)
             done = connection.handle_events(connection.bytes_at + ITERATION_S)
             self._processing = False
-            if connection.wants_write:
+            if connection.wants_write or connection.over:
                 self._flush()
             if not done:
                 self._continue()
@@ -140,9 +140,10 @@ class ServerProtocol(asyncio.Protocol):
         self._connection.leave()
 
     def abort(self) -> None:
-        """Closes at once; what is not sent is lost."""
+        """Closes at once; what the peer does not take at once is lost."""
         self._flush()
-        self._transport.close()
+        self._transport.close()  # with TLS: sends its alert
+        self._transport.abort()  # `close` would wait for the peer to read, and with TLS for its alert
 
     def check_times(self) -> None:
         """Ends what takes too long, and pings a silent peer; to be called once a second."""

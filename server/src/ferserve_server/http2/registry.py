@@ -6,12 +6,19 @@ import asyncio
 import contextlib
 from collections import Counter
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import structlog
 
 from ferserve_server.http2.flow_control import ReceiveMemory
-from ferserve_server.http2.limits import HANDSHAKE_S, OVERSIZE_WINDOW_BYTES, RECEIVE_BUFFER_BYTES, SHUTDOWN_S
+from ferserve_server.http2.limits import (
+    HANDSHAKE_S,
+    LINGER_S,
+    OVERSIZE_WINDOW_BYTES,
+    RECEIVE_BUFFER_BYTES,
+    SHUTDOWN_S,
+)
 from ferserve_server.http2.protocol import ServerProtocol
 
 if TYPE_CHECKING:
@@ -101,7 +108,7 @@ class ConnectionRegistry:
         self._per_peer[peer] += 1
         task = self._loop.create_task(self._establish(protocol, accepted))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(partial(self._finish_establishing, protocol, accepted))
 
     def add(self, connection: ServerProtocol) -> None:
         """Adds one that is established."""
@@ -141,6 +148,10 @@ class ConnectionRegistry:
             await asyncio.wait(tasks)
         for connection in list(self._established):
             connection.abort()
+        deadline = self._loop.time() + SHUTDOWN_S
+        # A few iterations, more with TLS than without.
+        while self.count and self._loop.time() < deadline:  # noqa: ASYNC110 - the transports tell nobody
+            await asyncio.sleep(0)
         await asyncio.sleep(0)  # for the sockets to close and the calls to end
 
     def _refuse(self, accepted: socket.socket, peer: str) -> None:
@@ -151,19 +162,23 @@ class ConnectionRegistry:
         self.on_end()
 
     async def _establish(self, protocol: ServerProtocol, accepted: socket.socket) -> None:
-        try:
+        with contextlib.suppress(OSError):  # the client left, or speaks no TLS
             await self._loop.connect_accepted_socket(
                 lambda: protocol,
                 accepted,
                 ssl=self._context,
                 ssl_handshake_timeout=HANDSHAKE_S if self._context else None,
+                ssl_shutdown_timeout=LINGER_S if self._context else None,
             )
-        except OSError:  # the client left, or speaks no TLS
-            pass
-        finally:
-            if protocol not in self._established and protocol in self._peers:
-                self.discard(protocol)
-                accepted.close()
+
+    def _finish_establishing(
+        self, protocol: ServerProtocol, accepted: socket.socket, task: asyncio.Task[None]
+    ) -> None:
+        """Closes what was not established; a callback, because a task that is cancelled at once runs nothing."""
+        self._tasks.discard(task)
+        if protocol not in self._established and protocol in self._peers:
+            self.discard(protocol)
+            accepted.close()
 
 
 @contextlib.asynccontextmanager
