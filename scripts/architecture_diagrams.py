@@ -1,15 +1,17 @@
 """Draws the server's packages and modules from its imports, as Mermaid diagrams in docs/architecture.md.
 
 One diagram shows the packages, one more each layer: the modules of its packages and the imports between them.
-Layers are those of the import-linter contract in pyproject.toml. Run with `make architecture`; a test compares the
-document with the code.
+Layers are those of the import-linter contract in pyproject.toml. Links to definitions, [`Class.method`](x.py#L1), get
+the line where the definition begins. Run with `make architecture`; a test compares the document with the code.
 """
 
 from __future__ import annotations
 
+import ast
 import re
 import tomllib
 from collections import defaultdict
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -22,6 +24,7 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 DOCUMENT: Final = ROOT / "docs" / "architecture.md"
 SERVER: Final = "ferserve_server"
 BLOCK: Final = re.compile(r"<!-- diagram: ([\w ]+) -->\n(?:```mermaid\n.*?```\n)?<!-- end -->\n", re.DOTALL)
+LINK: Final = re.compile(r"\[`([\w.]+)`\]\(([\w./-]+\.py)#L\d+\)")
 
 Edges = set[tuple[str, str]]
 
@@ -95,11 +98,28 @@ def _node(name: str) -> str:
     return name.replace(".", "_") + "_"
 
 
+@cache
+def definitions(path: Path) -> dict[str, int]:
+    """Lists the classes and functions of a file, methods as `Class.method`, each with the line where it begins."""
+    found: dict[str, int] = {}
+
+    def collect(body: Iterable[ast.stmt], prefix: str) -> None:
+        for each in body:
+            if isinstance(each, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+                found[prefix + each.name] = each.lineno
+            if isinstance(each, ast.ClassDef):
+                collect(each.body, f"{prefix}{each.name}.")
+
+    collect(ast.parse(path.read_text()).body, "")
+    return found
+
+
 def filled(text: str) -> str:
-    """Returns the document with every diagram drawn from the code.
+    """Returns the document with every diagram drawn from the code, and every linked line set.
 
     Raises:
-        KeyError: The document has a diagram of no layer.
+        KeyError: The document has a diagram of no layer, or links a definition that is not there.
+        FileNotFoundError: The document links a file that is not there.
     """
     imports = module_imports()
     diagrams = {"packages": list(packages_diagram(imports))}
@@ -110,11 +130,15 @@ def filled(text: str) -> str:
         lines = "\n".join(diagrams[block[1]])
         return f"<!-- diagram: {block[1]} -->\n```mermaid\nflowchart TB\n{lines}\n```\n<!-- end -->\n"
 
-    return BLOCK.sub(drawn, text)
+    def linked(link: re.Match[str]) -> str:
+        name, path = link.groups()
+        return f"[`{name}`]({path}#L{definitions((DOCUMENT.parent / path).resolve())[name]})"
+
+    return LINK.sub(linked, BLOCK.sub(drawn, text))
 
 
 def main() -> None:
-    """Writes the diagrams into the document."""
+    """Writes the diagrams and the linked lines into the document."""
     DOCUMENT.write_text(filled(DOCUMENT.read_text()))
 
 
