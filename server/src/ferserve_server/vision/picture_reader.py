@@ -110,7 +110,8 @@ def _fastest_network(model: bytes) -> Callable[[bytes], YunetNetwork]:
     except ModuleNotFoundError:
         return OpenCvNetwork
     chosen = OnnxRuntimeNetwork if is_faster(candidate, OpenCvNetwork(model)) else OpenCvNetwork
-    log.info("yunet is run", by=chosen.__name__)
+    # Not for everyone: a server that cannot listen is to say nothing but why.
+    log.debug("yunet runtime chosen", runtime=chosen.__name__)
     return chosen
 
 
