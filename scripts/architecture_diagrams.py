@@ -1,8 +1,8 @@
 """Draws the server's packages and modules from its imports, as Mermaid diagrams in docs/architecture.md.
 
 One diagram shows the packages, one more each layer: the modules of its packages and the imports between them.
-Layers are those of the import-linter contract in pyproject.toml. Links to definitions, [`Class.method`](x.py#L1), get
-the line where the definition begins. Run with `make architecture`; a test compares the document with the code.
+Layers are those of the import-linter contract in pyproject.toml. Links to definitions, [`Class.method`](x.py#L1),
+get the line where the definition begins. Run with `make architecture`; a test compares the document with the code.
 """
 
 from __future__ import annotations
