@@ -1,4 +1,4 @@
-"""Loads the ONNX file beside a SavedModel, whichever runtime is to run it."""
+"""Loads the ONNX file beside a SavedModel, for any runtime."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 ReadModel = Callable[[bytes, ModelDescription, int], Callable[[Precision], Session]]
-"""What a runtime makes of a file's content, what the manifest says of it and the number of threads within one
-operation: what opens sessions. The one or the other raises SIGNATURE_MISMATCH."""
+"""Type of a runtime's reader: from a file's content, its manifest description and the number of threads within one
+operation to a function that opens sessions. Either raises SIGNATURE_MISMATCH."""
 
 
 class OnnxLoader:

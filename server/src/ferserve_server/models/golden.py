@@ -1,4 +1,4 @@
-"""Reads the golden set of a version, within bounds that hold before anything is unpacked."""
+"""Reads the golden set of a version, within bounds checked before anything is unpacked."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ DROPPED_MARK: Final = "\x1d"
 """First character of a framed line that holds the number of dropped records instead of a record."""
 
 LINE_BREAK: Final = "\x1f"
-"""Stands for a line break within a framed record, so that every record is one line."""
+"""Replaces a line break within a framed record, so that every record is one line."""
 
 _MAX_QUEUED_RECORDS: Final = 2048
 _MAX_RECORD_CHARACTERS: Final = 32 * 1024
@@ -52,7 +52,7 @@ class LogWriter:
 
         Args:
             fd: File descriptor to write to, blocking or not. It stays the caller's.
-            framed: Whether a `StderrRelay` reads at the other end, which takes framed records.
+            framed: True if a `StderrRelay` reads at the other end, which takes framed records.
             report_dropped: Called on the thread with the number of records that were dropped before the one that
                 has just been written; its report goes through `write` as any other record.
             max_queued_records: Maximum number of records that wait, because a stalled reader must not cost memory.

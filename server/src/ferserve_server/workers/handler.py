@@ -1,4 +1,4 @@
-"""The owner's side of one worker process: its faces go to the batchers, the scores back into its memory."""
+"""Handles one worker process in the primary process: submits its faces and writes scores to shared memory."""
 
 from __future__ import annotations
 
@@ -62,19 +62,19 @@ class WorkerHandler:
         self.face_count = 0
 
     def score_message(self, message: bytes) -> None:
-        """Takes in what the worker process says of a request."""
+        """Handles a message about a request."""
         kind = wire.kind_of(message)
         if kind == wire.SCORE:
             self._begin(wire.read_score(message))
         elif kind == wire.CANCEL:
-            # One that does not run was answered already; the answer is under way.
+            # A request that does not run was answered already; the answer is on its way.
             if (running := self._running.get(wire.read_number(message))) is not None:
                 running.cancel()
         elif kind == wire.CLOSE and (lease := self._kept.pop(wire.read_number(message), None)) is not None:
             lease.__exit__(None, None, None)
 
     def close(self) -> None:
-        """The worker process is gone: its requests leave the queues, its leases end."""
+        """Closes the handler after the worker process has ended: cancels its requests and ends its leases."""
         self._closed = True
         for run in list(self._running.values()):
             if run is not None:

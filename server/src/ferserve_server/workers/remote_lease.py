@@ -1,4 +1,4 @@
-"""A lease on a version that another process has. Event loop only."""
+"""Leases versions that the primary process has loaded. Event loop only."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Route(NamedTuple):
-    """Where requests that ask for the same lead, by what the owner told last.
+    """Represents the route of requests for the same model spec, as the primary process last reported it.
 
     Attributes:
         spec: What they ask for.
@@ -51,15 +51,15 @@ class LeaseScorer(Protocol):
 
 
 class RemoteLease:
-    """Implements `domain.models.Lease` and `domain.ports.ScoresFaces`.
+    """Leases a remote version; implements `domain.models.Lease` and `domain.ports.ScoresFaces`.
 
     Attributes:
-        id: The version: until faces were scored the one that is in force by what the owner told, then the one
+        id: The version: until faces were scored the one that is active by what the primary process told, then the one
             that scored them.
         description: What its manifest says.
         way: What was asked for, and where it leads.
-        number: The owner's number for it.
-        kept: Whether the owner keeps it until it is told.
+        number: The primary process's number for it.
+        kept: True if the primary process keeps it until it is told.
     """
 
     __slots__ = ("_remote", "_used", "description", "id", "kept", "number", "way")
@@ -75,7 +75,7 @@ class RemoteLease:
 
     @property
     def scorer(self) -> Self:
-        """The lease itself."""
+        """Returns the lease itself."""
         return self
 
     def __enter__(self) -> Self:
@@ -100,6 +100,6 @@ class RemoteLease:
         return self._remote.score(self, crops, deadline=deadline, priority=priority, caller=caller)
 
     def answered_by(self, servable: ServableId, description: ModelDescription | None) -> None:
-        """Notes which version scored."""
+        """Records which version scored."""
         self.id = servable
         self.description = description or self.description
