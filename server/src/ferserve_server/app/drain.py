@@ -94,7 +94,7 @@ async def drain(
     """Drains the process: sets health to NOT_SERVING, stops intake, then completes accepted calls.
 
     Args:
-        settings: How long it may take.
+        settings: Limits of its duration.
         health: Says NOT_SERVING from now on.
         calls: The calls.
         stop: Stops what listens.

@@ -21,10 +21,10 @@ from ferserve_server.ipc.child_process import (
 )
 
 EXIT_BROKEN: Final = 70
-"""Exit code of an engine that cannot even answer: EX_SOFTWARE of sysexits.h."""
+"""Exit code of an engine that cannot answer: EX_SOFTWARE of sysexits.h."""
 
 _OOM_SCORE: Final = 500
-"""OOM score of an engine process, because a lost engine is restarted, while losing the server loses everything."""
+"""OOM score of an engine process, because a killed engine is restarted, unlike the server."""
 
 
 def main(arguments: list[str]) -> None:

@@ -132,8 +132,8 @@ def build_manager(
         settings: The settings.
         loader: Loads versions.
         clock: The time.
-        metrics: What batches, versions and aliases are counted in.
-        statistics: What the Open Inference Protocol tells of batches.
+        metrics: Counts batches, versions and aliases.
+        statistics: Batch statistics of the Open Inference Protocol.
         on_change: Called when a version, its engine's health, or the way of requests changed.
     """
     inference_metrics = InferenceMetrics(metrics)

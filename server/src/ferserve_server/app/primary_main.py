@@ -68,7 +68,7 @@ class RunningServer:
         drain: Goes down in good order: health first, then intake, then what was taken. Returns whether all of it
             was answered in time.
         stop_loading: Has loads end at the next chance; call it before `drain`.
-        fronts: The other processes that take calls in, or None if there is only this one.
+        fronts: The worker processes, or None if there is only this one.
     """
 
     port: int | None
@@ -86,10 +86,10 @@ def run(settings: Settings, loader: Loader | None, stop_loading: Callable[[], No
     Args:
         settings: The settings.
         loader: Loads versions; None if the models run in a model tier.
-        stop_loading: Ends the load that runs, and all that come; called when a stop begins.
+        stop_loading: Ends the running load, and all later ones; called when a stop begins.
 
     Returns:
-        The exit code: 0 if everything that was taken was answered, 1 if the drain ran out of time.
+        The exit code: 0 if every accepted call was answered, 1 if the drain ran out of time.
 
     Raises:
         ControlExposedError, ListenError, TokenFileError, UpstreamFilesError: See `START_ERRORS`.

@@ -52,7 +52,7 @@ class Service:
     Attributes:
         calls: Takes calls in and sees them out.
         limits: Bounds of a request.
-        health: What health checks are told.
+        health: Status that health checks report.
         analyze: Finds and scores the faces of pictures.
         emotion: EmotionService.
         stream_frames: Answers the frames of streams.

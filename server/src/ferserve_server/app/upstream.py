@@ -51,8 +51,8 @@ async def running_upstream(
     Args:
         settings: The settings; `upstream` names the tier.
         clock: The time.
-        metrics: What batches, versions and aliases are counted in.
-        statistics: What the Open Inference Protocol tells of batches.
+        metrics: Counts batches, versions and aliases.
+        statistics: Batch statistics of the Open Inference Protocol.
         on_change: Called when a version, the way of requests, or the tier's health changed.
 
     Raises:

@@ -53,7 +53,7 @@ async def running_workers(
         The processes, and what gives a connection to one of them, or to this one.
 
     Raises:
-        ListenError: A worker process cannot take calls in.
+        ListenError: A worker process cannot accept calls.
     """
     count = settings.processes if own is None else settings.processes - 1
     share = owner_share(settings)

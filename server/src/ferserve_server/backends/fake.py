@@ -53,7 +53,7 @@ class FakeServable:
     """Implements `domain.ports.Servable` without a model.
 
     Args of the constructor:
-        batch_s: How long each batch takes, in seconds.
+        batch_s: Duration of each batch, in seconds.
         before_predict: Called with every batch, on the runner's thread; may block or raise.
     """
 

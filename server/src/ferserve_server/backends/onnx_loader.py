@@ -30,7 +30,7 @@ class OnnxLoader:
 
     Args of the constructor:
         backend: Name of the runtime.
-        read_model: Has the runtime read a file.
+        read_model: Reads a file with the runtime.
         executor_count: Batches that run at once; 0 picks one per core.
         intra_op_thread_count: Threads within one operation, 1 or more.
 
@@ -62,8 +62,8 @@ class OnnxLoader:
 def _read_file(directory: Path, backend: str) -> bytes:
     """Reads the ONNX file of the version in `directory`.
 
-    Runtimes get bytes, not a path: these were compared with the manifest's sum, and a file that is read from a
-    path may name others for its weights.
+    Runtimes get bytes, not a path: these were compared with the manifest's checksum, and a file that is read from
+    a path may name others for its weights.
 
     Raises:
         ModelRejectedError: ONNX_MISSING.

@@ -44,7 +44,7 @@ def describe_machine(backend: str = "tensorflow") -> str:
 def cpu_count() -> int:
     """Returns the cores that this process may use: those of its affinity, within the quota of its control group.
 
-    More threads than a quota has time for wait in turns for each other, and each executor costs memory.
+    More threads than a quota has time for wait for each other, and each executor costs memory.
     """
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return whole_cores(affinity, cpu_quota())

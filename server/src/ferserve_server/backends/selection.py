@@ -66,7 +66,7 @@ def engine_loader(backend: str, settings: EngineSettings) -> Loader:
 
     Args:
         backend: One of the names above.
-        settings: How it runs.
+        settings: Configures its execution.
 
     Raises:
         BackendMissingError: Its package is not installed.

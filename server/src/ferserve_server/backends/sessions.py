@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 def return_freed_memory() -> None:
-    """Collects garbage, and has the allocator hand what is free to the system. Blocking, 10 to 60 ms; any thread.
+    """Collects garbage, and returns the allocator's free memory to the system. Blocking, 10 to 60 ms; any thread.
 
     References alone do not free a version: TensorFlow's graphs refer to themselves, and so does what it makes
     constants of variables with. Of a version with 16 MiB of weights each load and unload left 100 MiB in such
@@ -158,11 +158,11 @@ class SessionServable:
         """Opens the first session and runs it once, since first runs optimise the graph.
 
         Args:
-            servable_id: Which version it is.
-            description: What its manifest says.
+            servable_id: Its id.
+            description: The description in its manifest.
             open_session: Opens one more, on any thread; raises `precision_unsupported` where that is so.
             executor_count: Batches that run at once.
-            precision: What it computes in; None for what it was published in.
+            precision: Its precision; None for the published one.
         """
         self.id = servable_id
         self.description = description

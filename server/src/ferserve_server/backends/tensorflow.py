@@ -177,7 +177,7 @@ class SavedModelLoader:
     def start_shared_threads(self) -> None:
         """Starts the threads that the sessions of a process share, with the calling thread's priority.
 
-        TensorFlow makes them with the first session, for good.
+        TensorFlow makes them with the first session, permanently.
         """
         tf = TensorFlowCore()
         tf.session.Session(graph=tf.ops.Graph(), config=self._session_config(tf, Precision.FLOAT32)).close()
@@ -188,7 +188,7 @@ class SavedModelLoader:
         """Restores the variables in a session on the CPU, and makes constants of them.
 
         Returns:
-            What opens sessions on the constants, which are placed again in each.
+            A function that opens sessions on the constants, which are placed again in each.
         """
         threads = self._session_config(tf, Precision.FLOAT32)
         threads.device_count["GPU"] = 0
@@ -226,7 +226,7 @@ class SavedModelLoader:
             use_per_session_threads=True,
         )
         if precision is Precision.BFLOAT16:
-            # Convolutions and products in bfloat16, with sums in float32; what loses by it stays in float32.
+            # Convolutions and products in bfloat16, with sums in float32; sensitive operations stay in float32.
             config.graph_options.rewrite_options.auto_mixed_precision_onednn_bfloat16 = (
                 tf.rewriter_pb2.RewriterConfig.ON
             )

@@ -53,7 +53,7 @@ class RestartBackoff:
         """Records a crash, and returns the seconds to wait before a new start.
 
         Args:
-            lived_s: How long the engine had answered; 0 for a start that failed.
+            lived_s: Time for which the engine had answered; 0 for a failed start.
         """
         self._losses = max(0.0, self._losses - lived_s / _FORGOTTEN_S) + 1
         count = math.ceil(self._losses - 1e-9)
@@ -102,12 +102,12 @@ class EngineExecutor:
         """Starts listening to the engine.
 
         Args:
-            servable: What to run; taken over.
+            servable: The servable to run; owned from then on.
             bucket_sizes: Sizes that batches are padded to, rising.
             clock: The time.
             listener: Receives what happens.
             on_restart: Called when the engine was brought back.
-            hang_detection: Tells which batches hang; None leaves that to `replace_stalled`.
+            hang_detection: Detects hung batches; None leaves that to `replace_stalled`.
         """
         self._servable = servable
         self._engine = servable.engine
@@ -220,7 +220,7 @@ class EngineExecutor:
             self._lost()
 
     def _checked(self, message: bytes) -> BatchMessage | None:
-        """Reads an answer; returns None if it answers nothing that was asked."""
+        """Reads an answer; returns None if it belongs to no request."""
         try:
             answer = unpack(message)
         except ValueError:

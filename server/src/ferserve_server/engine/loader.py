@@ -58,9 +58,9 @@ class EngineServable:
         """Scores a batch.
 
         Raises:
-            EngineLostError: Its process ended while it answers callers, and did not come back.
+            EngineLostError: Its process ended while it serves clients, and was not restarted.
             ModelRejectedError: ENGINE_LOST, the process ended before it answered any.
-            EngineRaisedError: What the engine raised.
+            EngineRaisedError: An exception of the engine.
         """
         return self.engine.predict(self.handle, crops)
 
@@ -113,9 +113,9 @@ class EngineLoader:
         """Creates a loader that has loaded nothing; see `start`.
 
         Args:
-            options: What every process is told.
+            options: Options of every process.
             largest_batch: Rows of the largest batch.
-            limits: What each step of loading may take; without a limit of memory it is four fifths of what is free
+            limits: Limits of each step of loading; without a limit of memory it is four fifths of what is free
                 when a process starts. None for the defaults.
             standby_count: Processes that are kept ready for each version in service, 0 or more.
         """
@@ -144,7 +144,7 @@ class EngineLoader:
 
         Raises:
             ModelRejectedError: It may not be served, or its process ended (ENGINE_LOST).
-            EngineRaisedError: What the engine raised.
+            EngineRaisedError: An exception of the engine.
             OSError: The system cannot start another process.
         """
         version = Version(servable_id, directory, description)

@@ -41,11 +41,11 @@ class BatchMessage(NamedTuple):
 
     Attributes:
         kind: RUN asks for scores; SCORED says that they are in the slot, FAILED why they are not.
-        slot: Where faces and scores are, 0 to 65535.
-        handle: What to run, by a number that the two sides agreed on.
+        slot: Slot of faces and scores, 0 to 65535.
+        handle: Number of the servable to run, agreed on by the two sides.
         row_count: Rows of the batch, padding included.
-        sequence: Number of the batch; the answer has that of the question.
-        duration_ns: How long the execution took, in nanoseconds; 0 in a question.
+        sequence: Number of the batch; the answer has that of the request.
+        duration_ns: Duration of the execution, in nanoseconds; 0 in a request.
         flags: 8 bits for the two sides to agree on.
         text: Free, such as why it failed; cut off to fit `BATCH_MESSAGE_BYTES`.
     """
@@ -135,7 +135,7 @@ def read(message: bytes) -> Fields:
 
     Raises:
         ModelRejectedError: The version may not be served.
-        EngineRaisedError: The engine raised something else.
+        EngineRaisedError: Another exception of the engine.
         AnswerInvalidError: It is neither.
     """
     try:

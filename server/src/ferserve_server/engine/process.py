@@ -1,6 +1,6 @@
 """Starts, monitors and ends an engine process, and passes it its options.
 
-What an engine process is told when it starts.
+Configures an engine process.
 
 An engine process as the server sees it.
 """
@@ -38,7 +38,7 @@ class EngineOptions:
         log_level: See `observability.logging.set_up_logging`.
         log_format: As above; json or console.
         log_framed: True if the server reads its stderr, and takes framed records.
-        gives_way: True if it starts beside live traffic, and leaves the processor to that.
+        gives_way: True if it starts beside live traffic, and yields the processor to that.
         loader_module: Module with the functions of `backends.loading`.
     """
 
@@ -111,8 +111,8 @@ class EngineProcess:
         """Starts the process. It gets ready by itself, and answers `ask` once it is.
 
         Args:
-            options: What it is told.
-            limits: What each `ask` may take.
+            options: Its options.
+            limits: Limits of each `ask`.
 
         Raises:
             OSError: The system cannot start another process.
@@ -151,7 +151,7 @@ class EngineProcess:
             StepLimitError: It took too long or too much memory, and was killed.
             EngineEndedError: It ended before it answered.
             ModelRejectedError: The version may not be served.
-            EngineRaisedError: The engine raised something else.
+            EngineRaisedError: Another exception of the engine.
         """
         answer, received = self.ask_for_fds(do, fields, fds)
         for fd in received:
@@ -219,7 +219,7 @@ class EngineProcess:
     def end(self) -> None:
         """Closes the channels and waits for its end; kills it if that takes too long. Blocking.
 
-        `batches` must not be on an event loop any more. Done again, it does nothing.
+        `batches` must not be on an event loop any more. A repeated call does nothing.
         """
         with self._ending:
             if self._ended:

@@ -37,7 +37,7 @@ class WarmState:
 
     Attributes:
         handle: Number of the servable.
-        precision: What that computes in.
+        precision: Its precision.
         bucket_sizes: Batch sizes that it is used in.
         spare_sizes: Batch sizes of the session beside the executors; empty for none.
     """

@@ -58,9 +58,9 @@ def exceeded_limit(use: StepUse, limits: StepLimits, *, gives_way: bool) -> tupl
     """Decides whether a step has to be ended.
 
     Args:
-        use: What it has used.
-        limits: What it may use.
-        gives_way: True if it leaves the processor to live traffic.
+        use: Its use so far.
+        limits: Its limits.
+        gives_way: True if it yields the processor to live traffic.
 
     Returns:
         Reason and text for `ModelRejectedError`, or None.

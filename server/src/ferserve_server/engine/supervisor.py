@@ -51,8 +51,8 @@ class Spawning:
     """Configures how an engine starts its processes.
 
     Attributes:
-        spawn: Starts one; is told whether it gives way to live traffic.
-        give_way: True if work on validation must leave the processor to live traffic now.
+        spawn: Starts one; its argument is True if it yields to live traffic.
+        give_way: Returns True if validation must yield the processor to live traffic now.
         standby_count: Processes to keep ready for one that is lost, 0 or more.
     """
 
@@ -80,11 +80,11 @@ class Engine:
         """Loads the version in a process.
 
         Args:
-            version: What to load.
+            version: The version to load.
             largest_batch: Rows of the largest batch.
             process: The first process; taken over, and ended if it cannot be used.
-            spawning: How to get others.
-            gives_way: True if loading leaves the processor to live traffic.
+            spawning: Starts others.
+            gives_way: True if loading yields the processor to live traffic.
 
         Raises:
             ModelRejectedError: The version may not be served, or its process ended (ENGINE_LOST, LOAD_TIMED_OUT,
@@ -176,7 +176,7 @@ class Engine:
         return GoldenSet(faces, scores)
 
     def with_precision(self, handle: int, precision: Precision) -> tuple[int, int]:
-        """Makes the same version in another precision; returns its handle and how many batches it runs at once."""
+        """Makes the same version in another precision; returns its handle and its executor count."""
         new = max(self._precisions) + 1
         made = self._ask("with_precision", handle=handle, new_handle=new, precision=precision.value)
         self._precisions[new] = precision
@@ -207,9 +207,9 @@ class Engine:
         """Replaces the crashed process: with a standby at once, or with a new one in seconds.
 
         Raises:
-            ModelRejectedError: The version's files have changed, are gone, or cannot be loaded any more.
+            ModelRejectedError: The version's files have changed, were removed, or cannot be loaded any more.
             EngineEndedError: This process ended too, or the engine was closed meanwhile.
-            Exception: Whatever the engine raised.
+            Exception: Any exception of the engine.
         """
         process = self.standbys.take() or self._make_process(gives_way=False)
         with self._changed:

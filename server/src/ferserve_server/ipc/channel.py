@@ -95,7 +95,7 @@ class Channel:
         """Waits for a message.
 
         Raises:
-            ChannelClosedError: None is left, and the other side has closed.
+            ChannelClosedError: No message is left, and the other side has closed.
         """
         return self._received(0)
 
@@ -103,7 +103,7 @@ class Channel:
         """Returns the next message, or None if there is none yet. Does not wait.
 
         Raises:
-            ChannelClosedError: None is left, and the other side has closed.
+            ChannelClosedError: No message is left, and the other side has closed.
         """
         try:
             return self._received(socket.MSG_DONTWAIT)
@@ -120,7 +120,7 @@ class Channel:
         """Waits for a message, and returns the file descriptors that came with it, which the caller closes.
 
         Raises:
-            ChannelClosedError: None is left, and the other side has closed.
+            ChannelClosedError: No message is left, and the other side has closed.
         """
         return self._received_with_fds(0)
 

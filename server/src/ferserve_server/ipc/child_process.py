@@ -65,7 +65,7 @@ class Child:
         Args:
             module: Name of the module, as for `python -m`.
             arguments: Its command line after the file descriptors.
-            channels: The ends that are to be the child's. Their file descriptors are its first arguments, and they
+            channels: The ends that the child gets. Their file descriptors are its first arguments, and they
                 are closed here.
             stderr: File descriptor of its stderr; None for that of this process.
 
@@ -118,7 +118,7 @@ class Child:
         return True
 
     def end(self, grace_s: float) -> None:
-        """Waits `grace_s` seconds for it to end by itself after its channels were closed; then kills it. Blocking."""
+        """Waits `grace_s` seconds for it to end by itself, its channels being closed; then kills it. Blocking."""
         if not self.wait(grace_s):
             self.kill()
             self.wait()
@@ -261,7 +261,7 @@ class MainThread:
         """Runs work on the main thread, and waits for it. Any other thread.
 
         Raises:
-            BaseException: What `work` raised.
+            BaseException: Any exception of `work`.
         """
         done: SimpleQueue[BaseException | None] = SimpleQueue()
         self._work.put((work, done))

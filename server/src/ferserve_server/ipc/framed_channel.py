@@ -34,7 +34,7 @@ class FramedChannel:
         closed: Called once, when the other side has closed.
 
     Attributes:
-        heard_count: How often there was something to read.
+        heard_count: Number of times that there was something to read.
     """
 
     def __init__(self, channel: Channel, received: Callable[[bytes], None], closed: Callable[[], None]) -> None:

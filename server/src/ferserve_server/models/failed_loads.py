@@ -87,7 +87,7 @@ class FailedLoads:
             failure.seen = files
 
     def waiting(self, on_disk: Mapping[ServableId, str], now: float) -> dict[ServableId, str]:
-        """Returns the versions that are not to be loaded now, with their manifests' sums."""
+        """Returns the versions that are not to be loaded now, with their manifests' checksums."""
         return {
             servable_id: on_disk[servable_id]
             for servable_id, failure in self._failures.items()
@@ -96,6 +96,6 @@ class FailedLoads:
         }
 
     def manifest_sum(self, servable_id: ServableId) -> str | None:
-        """Returns the sum of the manifest of a version that failed, or None."""
+        """Returns the checksum of a failed version's manifest, or None."""
         failure = self._failures.get(servable_id)
         return None if failure is None else failure.stamp.manifest_sum

@@ -48,11 +48,11 @@ class Inventory:
         return await asyncio.to_thread(lambda: {each: self._source.files_stamp(each) for each in wanted})
 
     def skipped_names(self) -> set[str]:
-        """Returns the models that have a folder which was skipped."""
+        """Returns the models with a skipped folder."""
         return {each.model for each in self.skipped if each.model}
 
     def skipped_of(self, model: str) -> tuple[SkippedFolder, ...]:
-        """Returns the folders of a model that are no version."""
+        """Returns the skipped folders of a model."""
         return tuple(each for each in self.skipped if each.model == model)
 
     def _log_root_fault(self, fault: str) -> None:

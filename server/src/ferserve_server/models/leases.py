@@ -44,7 +44,7 @@ class LiveVersion:
 
 
 class Lease:
-    """Keeps one version in memory for as long as the `with` block lasts."""
+    """Keeps one version in memory for the duration of the `with` block."""
 
     __slots__ = ("_version", "description", "id", "scorer")
 

@@ -47,7 +47,7 @@ def read_manifest(directory: Path) -> Manifest:
     """Reads the manifest of the version in `directory`.
 
     Raises:
-        ModelRejectedError: It is missing (MANIFEST_MISSING) or does not say what it must (MANIFEST_INVALID).
+        ModelRejectedError: It is missing (MANIFEST_MISSING) or malformed (MANIFEST_INVALID).
         OSError: It cannot be read now.
     """
     try:
@@ -82,7 +82,7 @@ def parse_manifest(document: Mapping[str, Any]) -> Manifest:
     """Parses a manifest's JSON document.
 
     Raises:
-        ValueError, KeyError, TypeError, AttributeError, OverflowError: It does not say what it must.
+        ValueError, KeyError, TypeError, AttributeError, OverflowError: It is malformed.
     """
     if document["format_version"] != _FORMAT_VERSION:
         raise ValueError(f"format_version is {document['format_version']}, this server reads {_FORMAT_VERSION}")

@@ -42,7 +42,7 @@ class PrecisionTrial:
 
     Attributes:
         servable: The version, warm, in one precision.
-        scores: What it says of the golden faces, float32 [N, K].
+        scores: Its scores of the golden faces, float32 [N, K].
         difference: Largest difference from the scores it was published with, as a probability.
         bfloat16_speedup: See `domain.servable.Tuning`.
     """
@@ -98,8 +98,8 @@ def check_rounded(scores: Scores, golden: GoldenSet, tolerance: float) -> float:
     """Compares scores in bfloat16 or int8 with those that the version was published with.
 
     Args:
-        scores: What the version says of the golden faces, float32 [N, K].
-        golden: What it was published with; in int8 that is what another engine or processor said, which round
+        scores: The version's scores of the golden faces, float32 [N, K].
+        golden: The published faces and scores; in int8 scores of another engine or processor, which round
             elsewhere.
         tolerance: Largest difference allowed, as a probability. A face whose two most probable classes are further
             apart than that must keep its class.

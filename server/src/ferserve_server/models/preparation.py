@@ -93,7 +93,7 @@ class VersionPreparer:
 
         Raises:
             ModelRejectedError: It may not be served.
-            Exception: Whatever the engine raised.
+            Exception: Any exception of the engine.
         """
         work = partial(self._prepare, servable_id, in_force)
         with _giving_way():

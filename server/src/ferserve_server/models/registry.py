@@ -105,15 +105,15 @@ class ModelManager:
         return version is not None and version.scorer.healthy
 
     def acquire(self, spec: ModelSpec, *, once: bool = False) -> Lease:
-        """Takes a lease on the version that `spec` asks for. Use it as a context manager.
+        """Takes a lease on the version that `spec` resolves to. Use it as a context manager.
 
         See `domain.models.Acquire`; `once` makes no difference here.
 
         Raises:
             ModelNotFoundError: No such model.
-            VersionNotFoundError: The model has no such version active.
+            VersionNotFoundError: The model has no such active version.
             AliasNotFoundError: The model has no such alias.
-            ModelNotReadyError: The model has no version active yet.
+            ModelNotReadyError: The model has no active version yet.
             VersionNotReadyError: The alias names a version that is not active.
         """
         del once

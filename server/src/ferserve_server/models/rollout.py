@@ -91,16 +91,16 @@ class Rollout:
             await self._save_if_possible()
 
     async def promote(self, name: str, version: int | None) -> None:
-        """Makes the canary the stable version.
+        """Promotes the canary to the stable version.
 
         Args:
             name: The model.
-            version: Which version the caller takes for the canary; None: whichever it is. One that is stable
-                already is left so.
+            version: The version expected to be the canary; None: any. One that is stable
+                already stays so.
 
         Raises:
             NoCanaryError: There is no canary, or it is another version.
-            AliasFixedError: The settings hold one of the aliases.
+            AliasFixedError: The settings define one of the aliases.
             VersionNotReadyError: The canary is not active.
         """
         aliases = self._free_aliases(name)
@@ -122,9 +122,9 @@ class Rollout:
 
         Args:
             name: The model.
-            version: The version that the caller wants removed; None: whichever it is. One that was rolled back
+            version: The version that the caller wants removed; None: any. One that was rolled back
                 already
-                is left so.
+                stays so.
             usable: The versions in the model folder.
             now: The event loop's time, in seconds.
 

@@ -33,7 +33,7 @@ class Routes:
         default_model: Model of requests that name none.
         aliases: Those active at first.
         observer: Notified of every change.
-        is_known: True if there is a model of that name, with or without a version active.
+        is_known: True if there is a model of that name, with or without an active version.
         entrance: Given a model, what serves requests for it that name no version, and the one behind the alias
             `canary`, each None if it is not ready: what such requests go through.
     """
@@ -60,7 +60,7 @@ class Routes:
         self._unpinned: dict[str, TrafficSplit] = {}
 
     def acquire(self, spec: ModelSpec) -> Lease:
-        """Takes a lease on the version that `spec` asks for; see `ModelManager.acquire`."""
+        """Takes a lease on the version that `spec` resolves to; see `ModelManager.acquire`."""
         name = spec.name or self._default_model
         if spec.version is None and not spec.alias:
             entrance = self._unpinned.get(name)

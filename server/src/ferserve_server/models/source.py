@@ -27,10 +27,11 @@ if TYPE_CHECKING:
 
 
 _SETTLED_S: Final = 3.0
-"""Age from which the times of a file tell any later change of it: network drives keep whole seconds, FAT two."""
+"""Minimum age of a file, in seconds, at which its times reveal any later change, because network drives keep whole
+seconds, FAT two."""
 
 _MAX_SKIPPED: Final = 100
-"""Maximum number of skipped folders that are listed: a folder of pictures holds thousands."""
+"""Maximum number of skipped folders that are listed, because a folder of pictures holds thousands."""
 
 _MAX_STAMPED_FILES: Final = 10_000
 

@@ -36,7 +36,7 @@ class BucketRules:
     """Configures the choice of batch sizes.
 
     Attributes:
-        drop_unpaid: True if to leave out sizes that do not pay.
+        drop_unpaid: True if sizes that do not pay are dropped.
         target_s: The time in which a request must be answered, in seconds; 0: any.
         delay_s: Longest wait of a batch for more rows, in seconds.
     """
@@ -60,7 +60,7 @@ def choose_buckets(
         bucket_sizes: Sizes to choose from, rising, one or more.
         latency_s: Time of a batch, in seconds above 0, by its size, of their landmarks at least; where the rules
             need no times, it may be empty.
-        rules: How to choose.
+        rules: Rules of the choice.
     """
     used = tuple(bucket_sizes)
     if not rules.needs_times:
@@ -163,7 +163,7 @@ def measure_batches(
     """Measures batch times, in seconds, of each servable, alternating so that other work affects all.
 
     Args:
-        servables: What to run; warm.
+        servables: The servables to run; warm.
         faces: Faces to run it with, uint8 [N, H, W, 1], repeated as often as needed.
         bucket_size: Size of the batch.
         at_least_s: Minimum duration, in seconds: other work often takes the core for longer than a few short
@@ -202,7 +202,7 @@ def measure_curve(
     dropped the sizes from 16 to 28, and another those above 56.
 
     Args:
-        servable: What to run; warm.
+        servable: The servable to run; warm.
         faces: Faces to run it with, uint8 [N, H, W, 1], repeated as often as needed.
         bucket_sizes: Sizes of batches.
         now: A clock, in seconds.

@@ -34,8 +34,8 @@ class ValidationLimits:
     Attributes:
         bucket_sizes: Batch sizes it may be used in, rising.
         golden_tolerance: Largest difference from its golden scores in float32, as a probability.
-        latency_factor: How many times as long as the version active a batch may take; 0: any.
-        precision: What it must run in; None: bfloat16 where that is clearly faster and says the same.
+        latency_factor: Maximum ratio of a batch's time to that of the active version; 0: any.
+        precision: Required precision; None: bfloat16 where that is clearly faster and scores equally.
         bfloat16_tolerance: Largest difference from its golden scores in bfloat16, as a probability.
     """
 
@@ -102,8 +102,8 @@ def check_golden(scores: Scores, golden: GoldenSet, tolerance: float) -> float:
     """Compares scores with those that the version was published with.
 
     Args:
-        scores: What the version says of the golden faces, float32 [N, K].
-        golden: What it was published with.
+        scores: The version's scores of the golden faces, float32 [N, K].
+        golden: The golden set that it was published with.
         tolerance: Largest difference allowed, as a probability.
 
     Returns:

@@ -121,7 +121,7 @@ def plan(
         on_disk: Versions in the repository, and the checksums of their manifests.
         ready: Versions that answer requests.
         failed: Versions that could not be loaded, and their manifests' checksums when that was tried.
-        policies: Which versions each model keeps.
+        policies: Version policy of each model.
         held: Versions that are required whatever the policy selects: those with an alias, or requested by an
             operator.
         excluded: Versions that the policy may not load: those an operator unloaded. `held` wins over it.

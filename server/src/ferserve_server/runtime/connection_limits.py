@@ -30,7 +30,7 @@ def raise_descriptor_limit() -> int:
 
 
 def connection_budget(wanted: int, descriptor_limit: int) -> int:
-    """Returns bounds a number of connections so that no port can use up the descriptors. Pure.
+    """Bounds a number of connections so that no port can use up the descriptors. Pure.
 
     Args:
         wanted: Connections that the settings allow.
@@ -50,7 +50,7 @@ class ConnectionLimiter:
         per_address: Maximum number of connections from one IPv4 address or one /64 network of IPv6.
 
     Attributes:
-        rejected_count: Connections that were turned away.
+        rejected_count: Number of rejected connections.
     """
 
     def __init__(self, total: int, per_address: int) -> None:
@@ -73,7 +73,7 @@ class ConnectionLimiter:
             host: Address of the peer; "" for a Unix-domain socket, which is bound in all only.
 
         Returns:
-            What to leave at the connection's end, or None if the connection is one too many.
+            The slot to release at the connection's end, or None if the limit is reached.
         """
         key = _network_of(host)
         with self._lock:

@@ -85,7 +85,7 @@ def open_child_output() -> ProcessOutput:
 
 @contextlib.contextmanager
 def child_stderr(facts: dict[str, object]) -> Iterator[int | None]:
-    """Opens the stderr of a child that is about to be started, and closes this process's copy on leaving.
+    """Opens the stderr of a child that is about to be started, and closes this process's copy on exit.
 
     Args:
         facts: Fields for the records of its native lines; may be added to later.

@@ -71,7 +71,7 @@ class _Source:
 
 
 class StderrRelay:
-    """Reads pipes that stand in for stderr, on one daemon thread.
+    """Reads pipes that replace stderr, on one daemon thread.
 
     Framed records of child processes are passed on as they are. Other lines come from native libraries (libjpeg,
     TensorFlow, glibc); they are logged within a rate limit, and counted as dropped beyond it. The pipes do not

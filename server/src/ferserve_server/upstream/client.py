@@ -33,7 +33,7 @@ class GrpcModelTier:
     """Calls the servers behind one channel; the channel spreads the calls. Event loop only.
 
     Args of the constructor:
-        channel: As `channel.open_channel` opens it; closed by whoever opened it.
+        channel: As `channel.open_channel` opens it; closed by its opener.
     """
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
@@ -83,7 +83,7 @@ async def _answer(call: Awaitable[Any]) -> Any:  # noqa: ANN401 - a message, whi
         return await call
     except grpc.aio.AioRpcError as error:
         refusal = read_refusal(error)
-        if type(refusal) is FerserveError:  # the caller is told that the log has details
+        if type(refusal) is FerserveError:  # the caller's error says that the log has details
             log.error(  # noqa: TRY400 - no trace to show: it happened there
                 "model tier failed", code=error.code().name, details=error.details()
             )

@@ -26,9 +26,9 @@ class ScorerKey(NamedTuple):
     """Identifies the requests that share a scorer.
 
     Attributes:
-        spec: What they asked for, the model by its name.
-        priority: How urgent they are.
-        servable: The version that this is expected to lead to. The model tier may choose another.
+        spec: Their model spec, the model by its name.
+        priority: Their priority.
+        servable: The version that this is expected to resolve to. The model tier may choose another.
     """
 
     spec: ModelSpec
@@ -118,10 +118,10 @@ class UpstreamLease:
         """Creates a lease on a model spec.
 
         Args:
-            scorers: What scores.
-            spec: What the caller asked for, the model by its name.
-            servable: The version that it leads to, by the last report.
-            description: What its manifest says.
+            scorers: Score the faces.
+            spec: The requested model spec, the model by its name.
+            servable: The version that it resolves to, by the last report.
+            description: The description in its manifest.
             describe: The same for another version.
         """
         self._scorers = scorers
@@ -155,8 +155,8 @@ class UpstreamLease:
         """Scores faces; see `domain.ports.ScoresFaces`.
 
         Raises:
-            VersionChangedError: The version that answered first is gone.
-            FerserveError: What the tier said, or the queue here.
+            VersionChangedError: The version that answered first was removed.
+            FerserveError: An error of the tier, or of the queue here.
         """
         try:
             faces = await self._score(self._spec, *self._expected, crops, deadline, priority, caller)

@@ -45,7 +45,7 @@ class UpstreamModels:
     """Sends faces to the model tier, and tracks its models. Event loop only.
 
     Args of the constructor:
-        scorers: What scores.
+        scorers: Score the faces.
         observer: Notified of what the tier has.
         on_change: Called when anything here changed.
 
@@ -91,7 +91,7 @@ class UpstreamModels:
 
         Raises:
             ModelNotFoundError: No such model.
-            UpstreamUnavailableError: The tier has told nothing yet.
+            UpstreamUnavailableError: The tier has not reported its models yet.
         """
         if self._directory is None:
             raise UpstreamUnavailableError

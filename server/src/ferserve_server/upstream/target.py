@@ -16,7 +16,7 @@ def parse_target(text: str) -> str:
     """Parses the gRPC target of a model tier.
 
     Args:
-        text: A gRPC target; HOST:PORT, of which all addresses are used that DNS tells; or several ADDRESS:PORT,
+        text: A gRPC target; HOST:PORT, of which all addresses from DNS are used; or several ADDRESS:PORT,
             separated by commas, all of IPv4 or all of IPv6.
 
     Raises:

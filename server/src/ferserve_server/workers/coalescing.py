@@ -30,11 +30,11 @@ class PendingRequest:
         lease: Its lease.
         crops: Its faces, uint8 [N, H, W, 1].
         deadline: When its answer must be there, in seconds, or None.
-        priority: How urgent it is.
+        priority: Its priority.
         future: Gets its scores.
-        id: Whose request it is. A group goes as its first one's: it is formed only while all that waits fits into
-            one batch, and one that is rejected goes again request by request.
-        group: What it goes with.
+        id: Identity of the request's client. A group is sent with that of its first: it is formed only while all
+            waiting requests fit into one batch, and a rejected one is sent again request by request.
+        group: The group that it is sent with.
     """
 
     __slots__ = ("crops", "deadline", "future", "group", "id", "lease", "priority")
@@ -62,14 +62,14 @@ class CoalescedRequest:
     """Represents requests sent as one. Their faces follow each other, in the order of `callers`.
 
     Attributes:
-        callers: Who waits; one or more.
+        callers: The waiting requests; one or more.
         face_count: Faces of all of them.
         deadline: The earliest of theirs, in seconds, or None.
         number: The request's number, 0 before it is sent.
-        offset: Where it is in the shared memory, in bytes.
+        offset: Its offset in the shared memory, in bytes.
         room: Bytes there.
         sent_at: When it was sent, in seconds.
-        left_count: How many of `callers` have left since.
+        left_count: Number of `callers` cancelled since.
     """
 
     __slots__ = ("callers", "deadline", "face_count", "left_count", "number", "offset", "room", "sent_at")

@@ -159,7 +159,7 @@ class ConnectionReceiver:
     Args of the constructor:
         channel: The other end; left open.
         intake: Serves the connections.
-        tell: Tells the primary process how many were taken so far, and how many of them there are, in that order.
+        tell: Sends the primary process the numbers of accepted and of open connections, in that order.
     """
 
     def __init__(self, channel: Channel, intake: Intake, tell: Callable[[int, int], None]) -> None:

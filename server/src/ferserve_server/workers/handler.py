@@ -28,7 +28,7 @@ log = structlog.get_logger(__name__)
 class WorkerHandler:
     """Serves the requests of one worker process. Event loop only.
 
-    Every request runs by itself; when the worker process is gone all are cancelled, and so leave the queues.
+    Every request runs by itself; when the worker process has ended all are cancelled and removed from the queues.
 
     Args of the constructor:
         acquire: Hands out leases.
@@ -36,7 +36,7 @@ class WorkerHandler:
         post: Sends a message of a request.
         resize: Makes uint8 [N, 48, 48, 1] of faces of another size, for a version with another input than the
             worker process knew of.
-        before_answer: Called before every answer, so that what it tells of arrives first.
+        before_answer: Called before every answer, so that its notifications arrive first.
 
     Attributes:
         face_count: Faces that are not answered.
@@ -87,7 +87,7 @@ class WorkerHandler:
         self._running[request.number] = None
         self.face_count += request.shape[0]
         run = EagerTask(self._answer(request), partial(self._ended, request))
-        if request.number in self._running:  # else it came to its end at once
+        if request.number in self._running:  # else it ended at once
             self._running[request.number] = run
 
     def _ended(self, request: wire.ScoreRequest) -> None:

@@ -94,7 +94,7 @@ def read_value(form: Json, kind: type[T]) -> T:
     """Decodes the value that `write_value` wrote.
 
     Args:
-        form: What it wrote.
+        form: The value that it wrote.
         kind: Its type: built of dataclasses, enums, tuples, mappings, `FerserveError`, and what JSON knows.
 
     Raises:

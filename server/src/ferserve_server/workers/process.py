@@ -46,7 +46,7 @@ class WorkerPlan:
 
     Attributes:
         module: Python module that a worker process runs.
-        settings: What it is told to begin with, as JSON.
+        settings: Its initial settings, as JSON.
         memory_bytes: Memory shared with each, for the faces that are on their way.
         acquire: Hands out leases.
         resize: See `WorkerHandler`.
@@ -70,9 +70,9 @@ class WorkerProcess:
     """Runs one worker process. Event loop only.
 
     Attributes:
-        listening: Done when it takes calls in; fails with `WorkerStartError` if it ends before.
+        listening: Done when it accepts calls; fails with `WorkerStartError` if it ends before.
         drained: Done when it has answered all it took, with whether it was in time; False if it ends before.
-        ended: Set when it is gone.
+        ended: Set when it has ended.
     """
 
     def __init__(
@@ -140,9 +140,7 @@ class WorkerProcess:
                     ends = (theirs, way_out)
                     self._child = await asyncio.to_thread(Child, self._plan.module, framed, ends, stderr)
                 facts["pid"] = self._child.pid
-                with contextlib.suppress(
-                    ChannelClosedError
-                ):  # it has ended already, which is noticed when it is read
+                with contextlib.suppress(ChannelClosedError):  # it has ended, which the read reports
                     ours.send(json.dumps({"memory_bytes": self._plan.memory_bytes}).encode(), [block.fd])
             except BaseException:
                 ours.close()
@@ -273,8 +271,8 @@ class Heartbeat:
         """Counts a beat; returns whether the process hangs.
 
         Args:
-            heard_count: How often it was heard so far.
-            listens: True if it has got so far as to take calls in.
+            heard_count: Number of messages received from it so far.
+            listens: True if it has got so far as to accept calls.
         """
         self.silent_beats = 0 if heard_count != self._heard_count else self.silent_beats + 1
         self._heard_count = heard_count

@@ -20,10 +20,10 @@ class Route(NamedTuple):
     """Represents the route of requests for the same model spec, as the primary process last reported it.
 
     Attributes:
-        spec: What they ask for.
+        spec: Their model spec.
         servable: The version.
-        description: What its manifest says.
-        shared_faces: How many faces may be unanswered for requests to go in groups; 0: they never do.
+        description: The description in its manifest.
+        shared_faces: Maximum number of unanswered faces at which requests are grouped; 0: never.
     """
 
     spec: ModelSpec
@@ -47,19 +47,19 @@ class LeaseScorer(Protocol):
         """Scores faces for a lease; see `domain.ports.ScoresFaces`."""
 
     def end_lease(self, number: int) -> None:
-        """Tells the primary that no more faces come for a lease that it keeps."""
+        """Notifies the primary process that no more faces come for a lease that it keeps."""
 
 
 class RemoteLease:
     """Leases a remote version; implements `domain.models.Lease` and `domain.ports.ScoresFaces`.
 
     Attributes:
-        id: The version: until faces were scored the one that is active by what the primary process told, then the one
+        id: The version: until faces were scored the active one by the last report, then the one
             that scored them.
-        description: What its manifest says.
-        way: What was asked for, and where it leads.
+        description: The description in its manifest.
+        way: The requested spec, and the version that it resolves to.
         number: The primary process's number for it.
-        kept: True if the primary process keeps it until it is told.
+        kept: True if the primary process keeps it until a CLOSE message.
     """
 
     __slots__ = ("_remote", "_used", "description", "id", "kept", "number", "way")

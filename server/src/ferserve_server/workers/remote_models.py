@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 _NUMBERS: Final = 2**32
 
 _BATCHES_ON_THEIR_WAY: Final = 2
-"""Maximum number of batches in flight that count as unshared load, because while faces wait, one batch runs and
-those that wait are one batch."""
+"""Maximum number of batches whose faces may be unanswered while requests are grouped, because one batch runs and the
+waiting faces are then one batch."""
 
 
 class RemoteModels:
@@ -32,7 +32,7 @@ class RemoteModels:
 
     Args of the constructor:
         memory: uint8 [bytes], shared with the primary process.
-        arena: Which places of it are taken.
+        arena: Allocator of that memory.
         post: Sends a message of a request.
         ask: Asks the primary process; see `RpcChannel.ask`.
         clock: The time.

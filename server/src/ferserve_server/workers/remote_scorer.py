@@ -99,7 +99,7 @@ class RemoteScorer:
             raise
 
     def end_lease(self, number: int) -> None:
-        """Tells the primary process that no more faces come for a lease that it keeps."""
+        """Notifies the primary process that no more faces come for a lease that it keeps."""
         self._post(wire.write_numbered(wire.CLOSE, number))
 
     def score_message(self, message: bytes) -> None:

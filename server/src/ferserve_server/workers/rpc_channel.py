@@ -33,8 +33,8 @@ class RpcChannel:
     Args of the constructor:
         channel: See `FramedChannel`.
         score_message: Gets the messages of requests.
-        news: What to do with news, by their name; must not raise.
-        questions: What answers questions, by their name. It goes on when the asker is gone.
+        news: Handlers of notifications, by name; must not raise.
+        questions: Handlers of requests, by name. They continue when the other side has closed.
         closed: Called once, when the other side has closed.
     """
 

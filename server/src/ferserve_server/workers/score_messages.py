@@ -51,13 +51,13 @@ class ScoreRequest(NamedTuple):
         number: The request's, unique among those that are not answered.
         lease: The lease's number, for faces of one call that are to meet one version.
         kept: True if the lease is kept until CLOSE.
-        offset: Where the faces start in the shared memory, in bytes.
+        offset: Offset of the faces in the shared memory, in bytes.
         room: Bytes there; the scores must fit in too.
         shape: Faces, height, width.
         deadline: When the answer must be there, on the machine's monotonic clock, in seconds, or None.
-        priority: How urgent it is.
+        priority: Its priority.
         spec: The model.
-        caller: Whose request it is.
+        caller: Identity of the request's client.
     """
 
     number: int

@@ -49,12 +49,12 @@ class WorkerSupervisor:
     """Supervises the worker processes of a service. Event loop only.
 
     Args of the constructor:
-        plan: How they are started.
-        count: How many there are.
+        plan: Configures their start.
+        count: Number of worker processes.
         models: The models.
         default_model: Name of the one for requests that name none.
-        news: What to do with their news, by name: called with the process's key and the value.
-        questions: What answers their questions, by name, beside those for changes.
+        news: Handlers of their notifications, by name: called with the process's key and the value.
+        questions: Handlers of their requests, by name, beside those for changes.
         gone: Called with the key of a process that has ended.
         count_failure: Called with the name of a task of this object that failed and is restarted.
     """
@@ -230,7 +230,7 @@ class BroadcastingModels:
 
     Args of the constructor:
         models: The models.
-        told: Awaited after every change; returns when whoever takes calls in knows of it.
+        told: Awaited after every change; returns when all worker processes are synced.
     """
 
     def __init__(self, models: Models, told: Callable[[], Awaitable[None]]) -> None:

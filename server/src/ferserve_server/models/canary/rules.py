@@ -18,15 +18,15 @@ class CanaryRules:
 
     Attributes:
         share: Share of the requests without a version that a canary gets, at most 1; 0: it is active at once.
-        mode: What it does with them.
-        window_s: How long it is tried at least before it is promoted, in seconds.
-        min_requests: How many of its requests must have ended before that, and of the stable version's.
+        mode: Use of these requests.
+        window_s: Minimum time before it is promoted, in seconds.
+        min_requests: Minimum number of ended requests of either version before that.
         max_error_ratio_increase: By how much the share of failed requests may be above the stable version's.
-        max_latency_factor: How many times as long as the stable version's a batch of the same size may run.
+        max_latency_factor: Maximum ratio of the run times of batches of the same size.
         max_confidence_drop: By how much the mean confidence may be below the stable version's.
         min_agreement: Share of faces for which a shadow must find the same class; 0: any, and a shadow is then
             not promoted without an operator.
-        auto: True if verdicts are carried out, or only told.
+        auto: True if verdicts are carried out; False if they are only reported.
     """
 
     share: float
@@ -67,7 +67,7 @@ def parse_canaries(lines: Sequence[str]) -> dict[str, dict[str, str]]:
     """Parses `MODEL:NAME=VALUE,...`, such as `fer-nano:share=0.1,mode=shadow`, one model per line.
 
     Returns:
-        By model, what stands for each attribute of `CanaryRules` that it names; the values as they are written.
+        By model, the value of each attribute of `CanaryRules` that it names; the values as they are written.
 
     Raises:
         ValueError: A line is none, names a model again, or what is no attribute or one twice.

@@ -50,12 +50,12 @@ def judge(
     """Derives the verdict from the figures.
 
     Args:
-        canary: What the new version showed.
-        stable: What the version active showed in the same time.
+        canary: Figures of the new version.
+        stable: Figures of the active version in the same time.
         rules: The limits.
-        elapsed_s: How long the canary has been tried, in seconds.
+        elapsed_s: Time since the start of the canary run, in seconds.
         healthy: True if the canary's engine answers.
-        shadow: How their answers compare, if the canary is a shadow.
+        shadow: Comparison of their answers, if the canary is a shadow.
     """
     if not healthy:
         return Verdict(CanaryResult.ROLL_BACK, "ENGINE_STALLED", "its engine does not answer")
