@@ -33,11 +33,10 @@ _LONGEST_GOODBYE_S: Final = 1.0
 """Maximum wait for `_QUIET_S`, in seconds, because clients may ignore the drain."""
 
 DRAIN_SLACK_S: Final = _LONGEST_GOODBYE_S + 0.2
-"""Time that a drain may take beyond `lame_duck_s` and `drain_timeout_s`, in seconds: the wait for late calls."""
+"""Maximum time of a drain beyond `lame_duck_s` and `drain_timeout_s`, in seconds: the wait for late calls."""
 
 _STOP_SLACK_S: Final = 1.7
-"""Time that a stop may take beyond them, in seconds, because with the end of the process it must stay below 2 s.
-"""
+"""Maximum time of a stop beyond them, in seconds, because with the end of the process it stays below 2 s."""
 
 
 class StopSignals:
@@ -100,7 +99,7 @@ async def drain(
         stop: Stops what listens.
 
     Returns:
-        True if all that was taken was answered in time. If not, nothing was stopped.
+        True if all accepted calls were answered in time. If not, nothing was stopped.
     """
     await health.drain()
     await asyncio.sleep(settings.lame_duck_s)

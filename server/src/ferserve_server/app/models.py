@@ -79,7 +79,7 @@ def opened_loader(settings: Settings) -> Iterator[Loader | None]:
     if settings.engine == "thread":
         yield default_loader(settings)
         return
-    default_loader(settings)  # rejects early a file that no engine process could use
+    default_loader(settings)  # rejects early what no engine process could use
     limits = StepLimits(
         settings.load_step_timeout_s, settings.load_memory_mib * 2**20, max(1, settings.intra_op_threads)
     )
@@ -114,8 +114,7 @@ def _engine_options(settings: Settings) -> EngineOptions:
 
 
 _STEPS_OF_A_LOAD: Final = 10
-"""Maximum number of longest steps that loading a version may take: reading, loading, and some of the first runs.
-"""
+"""Maximum time for loading a version, in step limits, because it reads, loads, and does some of the first runs."""
 
 
 def build_manager(

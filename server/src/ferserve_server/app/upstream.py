@@ -34,8 +34,7 @@ if TYPE_CHECKING:
     from ferserve_server.upstream.leases import ScorerKey
 
 _LONGEST_CLOSE_S: Final = 5.0
-"""Maximum time for closing, in seconds, because draining is over by then and the remaining calls have no client.
-"""
+"""Maximum time for closing, in seconds, because after draining the remaining calls have no client."""
 
 
 @contextlib.asynccontextmanager

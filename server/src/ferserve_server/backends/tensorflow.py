@@ -158,9 +158,7 @@ class SavedModelLoader:
                 f"There is no {SAVED_MODEL_PATH}: the version is an ONNX file. Serve it with "
                 "--backend onnxruntime or --backend openvino.",
             )
-        tf = (
-            TensorFlowCore()
-        )  # imported here, since it takes seconds and only a server that loads a model needs it
+        tf = TensorFlowCore()  # here, since it takes seconds and only a server that loads a model needs it
         open_session = self._freeze(tf, directory, description)
         on_gpu = _on_gpu(tf)
         executor_count = self._executor_count or (_ON_GPU if on_gpu else cpu_count())

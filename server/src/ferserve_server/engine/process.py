@@ -1,9 +1,4 @@
-"""Starts, monitors and ends an engine process, and passes it its options.
-
-Configures an engine process.
-
-An engine process as the server sees it.
-"""
+"""Starts, monitors and ends an engine process, and passes it its options."""
 
 from __future__ import annotations
 

@@ -344,9 +344,7 @@ def _bound(family: int, host: str, port: int, *, share: bool) -> socket.socket:
         if family == socket.AF_INET6:
             # All IPv6 addresses include those of IPv4; for others it makes no difference.
             made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(host not in _ALL_ADDRESSES))
-        made.setsockopt(
-            socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
-        )  # a previous server's remaining connections own nothing
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # ignores a previous server's connections
         if share:
             made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         made.bind((host, port))

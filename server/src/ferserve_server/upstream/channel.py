@@ -23,8 +23,7 @@ _RECONNECT_MS: Final = (100, 1_000)
 minutes."""
 
 _CONNECT_MS: Final = 5_000
-"""Maximum time of a connection attempt, in milliseconds; a live server answers in two round trips, four with TLS.
-"""
+"""Maximum time of a connection attempt, in milliseconds; a live server answers in 2 round trips, 4 with TLS."""
 
 _RETRY_BUFFER_BYTES: Final = 256 * 2**20
 """Maximum size of the retry buffer, in bytes, because a call whose message does not fit is never retried and

@@ -15,8 +15,7 @@ if TYPE_CHECKING:
     from ferserve_server.workers.remote_lease import RemoteLease
 
 MOST_FACES: Final = 32
-"""Maximum face count of a request that is coalesced, because larger ones gain nothing and one failure affects all.
-"""
+"""Maximum face count of a coalesced request, because larger ones gain nothing and one failure affects all."""
 
 _SAME_DEADLINE_S: Final = 2e-3
 """Maximum difference of deadlines, in seconds, that count as one (the earliest), because requests with equal

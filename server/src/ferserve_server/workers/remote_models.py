@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 _NUMBERS: Final = 2**32
 
 _BATCHES_ON_THEIR_WAY: Final = 2
-"""Maximum number of batches whose faces may be unanswered while requests are grouped, because one batch runs and the
-waiting faces are then one batch."""
+"""Maximum number of batches whose faces may be unanswered while requests are grouped, because one batch runs
+and the waiting faces are then one batch."""
 
 
 class RemoteModels:
