@@ -65,9 +65,8 @@ class RunningServer:
         http_port: Port of JSON over HTTP, or None.
         metrics_port: Port of /metrics, or None.
         control_port: Port of control calls' own address, or None.
-        drain: Goes down in good order: health first, then intake, then what was taken. Returns whether all of it
-            was answered in time.
-        stop_loading: Has loads end at the next chance; call it before `drain`.
+        drain: Drains all processes; returns whether all accepted calls were answered in time.
+        stop_loading: Ends loads at the next checkpoint; call it before `drain`.
         fronts: The worker processes, or None if there is only this one.
     """
 

@@ -96,7 +96,7 @@ def _is_installed(package: str) -> bool:
 
 
 class LoaderOptions(Protocol):
-    """Selects the settings that loaders need. Their meaning is in `settings.Settings`."""
+    """Selects the settings that loaders need. Their meaning is in `config.settings.Settings`."""
 
     @property
     def model_repo(self) -> Path:

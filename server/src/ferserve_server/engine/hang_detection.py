@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 _SHORTEST_S: Final = 2.0
-"""Minimum time after which a batch counts as hung, in seconds, because one takes a second on a swapping machine."""
+"""Minimum time after which a batch counts as hung, in seconds, because one takes 1 s on a swapping machine."""
 
 _FACTOR: Final = 30.0
 """Ratio to the slowest recent batch from which a batch counts as hung."""

@@ -152,7 +152,7 @@ def read(message: bytes) -> Fields:
         else:
             done: Fields = fields.get("done", fields)
             if not isinstance(done, dict):
-                raise TypeError("no object")  # noqa: TRY301 - told as the others
+                raise TypeError("no object")  # noqa: TRY301 - reported like the others
             return done
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as fault:
         raise AnswerInvalidError(repr(fault)) from fault

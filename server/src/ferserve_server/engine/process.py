@@ -30,7 +30,7 @@ class EngineOptions:
         intra_op_threads: As above.
         gpu_memory_limit_mib: As above.
         gpu_xla: As above.
-        log_level: See `observability.logging.set_up_logging`.
+        log_level: See `telemetry.logging.set_up_logging`.
         log_format: As above; json or console.
         log_framed: True if the server reads its stderr, and takes framed records.
         gives_way: True if it starts beside live traffic, and yields the processor to that.
@@ -99,7 +99,7 @@ class EngineProcess:
     Thread-safety: `ask`, `kill` and `end` from any thread; `batches` is for the event loop alone.
 
     Attributes:
-        batches: Takes batches and brings their answers; see `interprocess.messages`.
+        batches: Takes batches and brings their answers; see `engine.messages`.
     """
 
     def __init__(self, options: EngineOptions, limits: StepLimits) -> None:

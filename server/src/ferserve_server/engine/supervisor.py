@@ -166,7 +166,7 @@ class Engine:
             count = read_count(answer, "row_count", MAX_GOLDEN_FACES)
             layout = SlotLayout(1, count * spec.height * spec.width, count * len(labels) * 4)
             if len(fds) != 1:
-                raise AnswerInvalidError("no memory came with it")  # noqa: TRY301 - told as the others
+                raise AnswerInvalidError("no memory came with it")  # noqa: TRY301 - reported like the others
             block = SharedBlock(fds[0], layout)
         except (AnswerInvalidError, ValueError, OSError) as error:
             raise self._lost_on_trial(error) from error

@@ -230,7 +230,7 @@ def call_when_parent_gone(channel: Channel, callback: Callable[[], None]) -> Non
 def give_way() -> None:
     """Gives the calling thread, and the threads that it starts, the lowest priority permanently.
 
-    Linux has a priority for each thread and lets nobody raise it again without a privilege, so call it on threads
+    Linux has a priority for each thread and raises it again only with a privilege, so call it on threads
     that never serve. Elsewhere it does nothing.
     """
     if sys.platform == "linux":

@@ -23,7 +23,7 @@ log = structlog.get_logger(__name__)
 
 _FORMAT_VERSION: Final = 1
 _MAX_ENTRIES: Final = 256
-"""Maximum number of entries, oldest dropped first, because versions accumulate and each takes some hundred bytes."""
+"""Maximum number of entries, oldest dropped, because versions accumulate and each takes some hundred bytes."""
 
 
 @dataclass(frozen=True, slots=True)

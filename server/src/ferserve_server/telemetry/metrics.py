@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 DURATION_BUCKETS_S: Final = (
     50e-6, 100e-6, 200e-6, 500e-6, 1e-3, 2e-3, 5e-3, 10e-3, 20e-3, 50e-3, 100e-3, 200e-3, 500e-3, 1, 2, 5, 10,
 )  # fmt: skip
-"""Upper bounds of duration buckets, in seconds, because the library's first, 5 ms, is above most durations here."""
+"""Upper bounds of duration buckets, in seconds, because the library's first (5 ms) exceeds most durations here."""
 
 FACE_COUNT_BUCKETS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 """Upper bounds of batch size buckets, in faces."""

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 class UpstreamServable:
     """Describes an upstream version; implements the part of `domain.ports.Servable` that applies here.
 
-    Batches go through `runner.UpstreamExecutor`. `executor_count` is how many may be under way at once.
+    Batches go through `UpstreamExecutor`. `executor_count` is how many may be under way at once.
     """
 
     def __init__(self, servable_id: ServableId, description: ModelDescription, executor_count: int) -> None:

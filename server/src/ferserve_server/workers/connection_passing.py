@@ -130,7 +130,7 @@ class ConnectionSender:
             self._channel.send_now(_CONNECTION, [accepted.fileno()])
         except (ChannelClosedError, ChannelFullError):
             return False
-        except OSError as error:  # such as ETOOMANYREFS: more are on their way than a process may have open
+        except OSError as error:  # such as ETOOMANYREFS: more are in flight than a process may have open
             log.warning("connection cannot be handed over", error=str(error))
             return False
         self._on_the_way.append(accepted)

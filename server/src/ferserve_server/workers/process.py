@@ -47,10 +47,10 @@ class WorkerPlan:
     Attributes:
         module: Python module that a worker process runs.
         settings: Its initial settings, as JSON.
-        memory_bytes: Memory shared with each, for the faces that are on their way.
+        memory_bytes: Memory shared with each, for the faces in flight.
         acquire: Hands out leases.
         resize: See `WorkerHandler`.
-        returned: See `handover.ConnectionSender`.
+        returned: See `connection_passing.ConnectionSender`.
     """
 
     module: str
@@ -71,7 +71,7 @@ class WorkerProcess:
 
     Attributes:
         listening: Done when it accepts calls; fails with `WorkerStartError` if it ends before.
-        drained: Done when it has answered all it took, with whether it was in time; False if it ends before.
+        drained: Done when all its accepted calls are answered: True if in time; False if late or if it ends before.
         ended: Set when it has ended.
     """
 

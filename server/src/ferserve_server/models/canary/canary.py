@@ -163,7 +163,7 @@ class CanaryRun:
                 faces = await lease.scorer.score(crops, priority=Priority.BULK)
         except DrainingError:
             return
-        except Exception:  # noqa: BLE001 - whatever the shadow's failure is, it is a count and nobody's answer
+        except Exception:  # noqa: BLE001 - any failure of the shadow is only counted, never answered
             self.failed(self.canary)
             return
         finally:
