@@ -71,7 +71,7 @@ class WorkerProcess:
 
     Attributes:
         listening: Done when it accepts calls; fails with `WorkerStartError` if it ends before.
-        drained: Done when all its accepted calls are answered: True if in time; False if late or if it ends before.
+        drained: Done when all accepted calls are answered: True if in time; False if late or if it ends before.
         ended: Set when it has ended.
     """
 
