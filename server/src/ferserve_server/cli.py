@@ -1,4 +1,4 @@
-"""The command `ferserve-server`."""
+"""Implements the command `ferserve-server`."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ EXIT_USAGE = 2
 """Exit code for settings that cannot be used, as argparse has it."""
 
 _LAST_RECORDS_S = 0.5
-"""Maximum wait at the end for a reader of the log that is slow."""
+"""Maximum wait at the end for a slow reader of the log, in seconds."""
 
 EXIT_SYSTEM = 71
-"""Exit code when the system refuses what is needed: EX_OSERR of sysexits.h."""
+"""Exit code when the system rejects what is needed: EX_OSERR of sysexits.h."""
 
 
 def main() -> None:
-    """Runs the server until SIGTERM or SIGINT; exits 0 if everything it took was answered."""
+    """Runs the server until SIGTERM or SIGINT; exits 0 if every accepted call was answered."""
     try:
         settings = load_settings(sys.argv[1:])
     except SettingsError as error:
@@ -44,7 +44,7 @@ def main() -> None:
             )
             code = EXIT_SYSTEM
         else:
-            # Here, since it takes most of a second, and the first engine process comes up meanwhile.
+            # Imported here, since it takes most of a second, and the first engine process comes up meanwhile.
             from ferserve_server.app import primary_main  # noqa: PLC0415
 
             try:
@@ -52,8 +52,8 @@ def main() -> None:
             except primary_main.START_ERRORS as error:
                 code = _complain(str(error))
     flush_output(_LAST_RECORDS_S)
-    # Everything of ours is closed. TensorFlow and gRPC keep native threads, and tearing the interpreter down under
-    # them can abort the process ("FATAL: exception not rethrown") after all the work is done.
+    # Everything of the server is closed. TensorFlow and gRPC keep native threads, and tearing the interpreter down
+    # under them can abort the process ("FATAL: exception not rethrown") after all the work is done.
     os._exit(code)
 
 

@@ -1,4 +1,4 @@
-"""The order in which a process that takes calls in goes down."""
+"""Stops a process that serves calls, in an order that loses none of them."""
 
 from __future__ import annotations
 
@@ -24,35 +24,35 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 _LAST_RECORDS_S: Final = 0.2
-"""Longest wait for a slow reader of the log when a stop is cut short."""
+"""Maximum wait for a slow reader of the log when a stop is cut short."""
 
 _QUIET_S: Final = 0.1
-"""After a drain the server stops when no call came for this long: a round trip within a continent."""
+"""Minimum time without calls, in seconds, after which a drained server stops: a round trip within a continent."""
 
 _LONGEST_GOODBYE_S: Final = 1.0
-"""But it waits for that no longer than this, should callers not heed the drain."""
+"""Maximum wait for `_QUIET_S`, in seconds, because clients may ignore the drain."""
 
 DRAIN_SLACK_S: Final = _LONGEST_GOODBYE_S + 0.2
-"""Time that a drain may take beyond `lame_duck_s` and `drain_timeout_s`: the goodbye."""
+"""Maximum time of a drain beyond `lame_duck_s` and `drain_timeout_s`, in seconds: the wait for late calls."""
 
 _STOP_SLACK_S: Final = 1.7
-"""Time that a stop may take beyond them: with the end of the process it stays below 2 s."""
+"""Maximum time of a stop beyond them, in seconds, because with the end of the process it stays below 2 s."""
 
 
 class StopSignals:
-    """Turns SIGTERM and SIGINT into a stop that ends in time, whatever runs. Event loop of the main thread.
+    """Turns SIGTERM and SIGINT into a stop that ends in time. Event loop of the main thread.
 
     The first signal requests a stop, and starts a thread that ends the process when the stop takes too long: a
-    picture that is being decoded, a version that is being loaded and a library that hangs cannot be interrupted. A
-    second signal ends the process at once. Child processes end with it.
+    picture being decoded, a version being loaded and a hung library cannot be interrupted. A second signal ends
+    the process at once. Child processes end with it.
 
     Attributes:
         requested: Set by the first signal.
-        exit_code: Exit code of a process that is ended by the thread: 0 once all that was taken is answered.
+        exit_code: Exit code of a process that is ended by the thread: 0 once all accepted calls are answered.
     """
 
     def __init__(self, longest_stop_s: float, on_stop: Callable[[], None]) -> None:
-        """Prepares; see `install`.
+        """Prepares the handlers; see `install`.
 
         Args:
             longest_stop_s: Time that a drain may take, in seconds, without `_STOP_SLACK_S`.
@@ -64,7 +64,7 @@ class StopSignals:
         self._on_stop = on_stop
 
     def install(self) -> None:
-        """Handles both signals from now on."""
+        """Installs the handlers of both signals."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._received)
@@ -90,16 +90,16 @@ class StopSignals:
 async def drain(
     settings: Settings, health: HealthReporter, calls: Calls, stop: Callable[[], Awaitable[None]]
 ) -> bool:
-    """Goes down in good order: health first, then intake, then what was taken.
+    """Drains the process: sets health to NOT_SERVING, stops intake, then completes accepted calls.
 
     Args:
-        settings: How long it may take.
+        settings: Limits of its duration.
         health: Says NOT_SERVING from now on.
         calls: The calls.
         stop: Stops what listens.
 
     Returns:
-        Whether all that was taken was answered in time. If not, nothing was stopped.
+        True if all accepted calls were answered in time. If not, nothing was stopped.
     """
     await health.drain()
     await asyncio.sleep(settings.lame_duck_s)
@@ -110,7 +110,7 @@ async def drain(
     except TimeoutError:
         log.error("drain timed out; calls are cut")  # noqa: TRY400 - no trace: nothing is broken
         return False
-    # Every call that was taken is answered. Those on their way here get DRAINING rather than be cut off.
+    # Every accepted call is answered. Calls still arriving get DRAINING instead of being cut off.
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_LONGEST_GOODBYE_S):
             await calls.wait_quiet(_QUIET_S)

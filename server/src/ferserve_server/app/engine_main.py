@@ -21,14 +21,14 @@ from ferserve_server.ipc.child_process import (
 )
 
 EXIT_BROKEN: Final = 70
-"""Exit code of an engine that cannot even answer: EX_SOFTWARE of sysexits.h."""
+"""Exit code of an engine that cannot answer: EX_SOFTWARE of sysexits.h."""
 
 _OOM_SCORE: Final = 500
-"""An engine is restarted when it is lost; with the server all is lost."""
+"""OOM score of an engine process, because a killed engine is restarted, unlike the server."""
 
 
 def main(arguments: list[str]) -> None:
-    """Runs until the server closes the channels, or ends.
+    """Runs until the server closes the channels or ends.
 
     Args:
         arguments: File descriptors of the channels for requests and for batches, and the options as JSON.
@@ -38,7 +38,7 @@ def main(arguments: list[str]) -> None:
     prefer_for_oom(_OOM_SCORE)
     requests = Channel.from_fd(int(arguments[0]))
     batches = Channel.from_fd(int(arguments[1]), BATCH_MESSAGE_BYTES)
-    # Straight to the end: there is nothing to keep, and TensorFlow's threads may abort an orderly one.
+    # Exits without cleanup: there is nothing to keep, and TensorFlow's threads may abort an orderly exit.
     _start("watch", call_when_parent_gone, requests, lambda: os._exit(0))
 
     main_thread = MainThread()
@@ -47,10 +47,10 @@ def main(arguments: list[str]) -> None:
 
 
 def _answer(options: EngineOptions, main_thread: MainThread, requests: Channel, batches: Channel) -> None:
-    """Brings the engine up and answers requests. On a thread, since it may have to give way to live traffic."""
+    """Imports the engine and answers requests, on a thread that may have to yield to live traffic."""
     if options.gives_way:
         give_way()
-    # Not before giving way: all of this takes a while.
+    # Lower the priority first: everything below takes a while.
     import structlog  # noqa: PLC0415
 
     from ferserve_server.runtime.process_output import flush_output, open_child_output  # noqa: PLC0415

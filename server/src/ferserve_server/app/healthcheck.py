@@ -1,4 +1,4 @@
-"""`python -m ferserve_server.app.healthcheck [HOST:PORT]`: exits 0 if the server there serves, for containers."""
+"""Checks the health of a server: `python -m ferserve_server.app.healthcheck [HOST:PORT]` exits 0 if it serves."""
 
 from __future__ import annotations
 

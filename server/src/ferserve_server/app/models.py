@@ -1,12 +1,8 @@
-"""Wires the model registry, its schedulers and its loaders.
+"""Builds the model registry, its loaders and schedulers, and runs the background work on models.
 
-Wiring of what loads versions: into this process, or into engine processes.
-
-It imports little: with it the first engine process is started, which comes up while the rest is imported.
-
-Wiring of the models: the validation, the batchers and the manager, as the settings want them.
-
-Work on models that goes on beside the service: keeping them, judging canaries, and unloading at the end.
+Loaders load versions into this process or into engine processes. This module imports little, because the first
+engine process is started from it and comes up while the rest is imported. Background work reloads models, judges
+canaries and unloads everything at the end.
 """
 
 from __future__ import annotations
@@ -68,7 +64,7 @@ def default_loader(settings: Settings) -> Loader:
 
 @contextlib.contextmanager
 def opened_loader(settings: Settings) -> Iterator[Loader | None]:
-    """Loads versions where the settings want them; on leaving, whatever was started for them has ended.
+    """Opens the loader that the settings select; on exit, everything started for it has ended.
 
     Yields:
         The loader; None if the models run in a model tier.
@@ -83,7 +79,7 @@ def opened_loader(settings: Settings) -> Iterator[Loader | None]:
     if settings.engine == "thread":
         yield default_loader(settings)
         return
-    default_loader(settings)  # refuses here what no engine process could use
+    default_loader(settings)  # rejects early what no engine process could use
     limits = StepLimits(
         settings.load_step_timeout_s, settings.load_memory_mib * 2**20, max(1, settings.intra_op_threads)
     )
@@ -96,7 +92,7 @@ def opened_loader(settings: Settings) -> Iterator[Loader | None]:
 
 
 def stop_loading(loader: Loader | None) -> None:
-    """Ends the load that runs in an engine process, and all that come. Does not wait; any thread.
+    """Ends the running load in an engine process and all later ones, without waiting. Any thread.
 
     A thread of this process that loads cannot be ended; it ends with the process.
     """
@@ -118,7 +114,7 @@ def _engine_options(settings: Settings) -> EngineOptions:
 
 
 _STEPS_OF_A_LOAD: Final = 10
-"""Longest steps that loading a version as a whole may take: reading, loading, and some of the first runs."""
+"""Maximum time for loading a version, in step limits, because it reads, loads, and does some of the first runs."""
 
 
 def build_manager(
@@ -129,14 +125,14 @@ def build_manager(
     statistics: Statistics,
     on_change: Callable[[], None],
 ) -> ModelManager:
-    """Makes the manager of a server's models, with nothing loaded yet.
+    """Builds the model registry of a server, with nothing loaded yet.
 
     Args:
         settings: The settings.
         loader: Loads versions.
         clock: The time.
-        metrics: What batches, versions and aliases are counted in.
-        statistics: What the Open Inference Protocol tells of batches.
+        metrics: Counts batches, versions and aliases.
+        statistics: Batch statistics of the Open Inference Protocol.
         on_change: Called when a version, its engine's health, or the way of requests changed.
     """
     inference_metrics = InferenceMetrics(metrics)
@@ -200,7 +196,7 @@ def build_manager(
 
 
 class _BroadcastingRoutes:
-    """Implements `domain.ports.RoutingObserver`: calls back after telling another one."""
+    """Implements `domain.ports.RoutingObserver`: forwards to another observer, then calls back."""
 
     def __init__(self, observer: RoutingMetrics, on_change: Callable[[], None]) -> None:
         self._observer = observer
@@ -255,7 +251,7 @@ def _validation_limits(settings: Settings) -> ValidationLimits:
 
 
 def _conditions(settings: Settings) -> str:
-    """What measured times hold for."""
+    """Describes the conditions under which measured times hold."""
     sizes = ",".join(map(str, settings.bucket_sizes))
     return (
         f"{describe_machine(settings.backend)}; precision {settings.precision}; bucket_sizes {sizes}; "
@@ -267,16 +263,17 @@ def _conditions(settings: Settings) -> str:
 log = structlog.get_logger(__name__)
 
 _LONGEST_UNLOAD_S: Final = 1.0
-"""Draining is over by then, and unloading takes milliseconds; a stop ends within 2 s of it."""
+"""Maximum time for unloading, in seconds, because draining is over by then and a stop ends within 2 s of it."""
 
 _LOOKS_PER_WINDOW: Final = 20
 _LONGEST_BETWEEN_LOOKS_S: Final = 1.0
-"""A canary is judged 20 times in its window, and every second in a long one: a bad one does harm until then."""
+"""Maximum time between two judgements of a canary, in seconds, because a bad canary does harm until then. A short
+window is judged 20 times."""
 
 
 @contextlib.contextmanager
 def kept(manager: ModelManager | None, settings: Settings, count_failure: Callable[[str], None]) -> Iterator[None]:
-    """Keeps models loaded, and canaries judged, beside the block; None: no models run here."""
+    """Keeps models loaded and canaries judged for the duration of the block; None if no models run here."""
     with contextlib.ExitStack() as stack:
         if manager is not None:
             stack.enter_context(background("models", lambda: keep_models(manager, settings), count_failure))
@@ -288,7 +285,7 @@ def kept(manager: ModelManager | None, settings: Settings, count_failure: Callab
 
 
 async def close_models(manager: ModelManager | None) -> None:
-    """Unloads what can be unloaded; an engine that hangs would hold the exit up for its whole timeout."""
+    """Unloads the models that can be unloaded; a hung engine would delay the exit by its whole timeout."""
     if manager is None:
         return
     try:
@@ -299,7 +296,7 @@ async def close_models(manager: ModelManager | None) -> None:
 
 
 async def keep_models(manager: ModelManager, settings: Settings) -> None:
-    """Loads what is there, and keeps looking for more."""
+    """Loads the versions that are present and watches for further ones."""
     await manager.refresh()
     if not manager.default_ready:
         log.error(
@@ -313,7 +310,7 @@ async def keep_models(manager: ModelManager, settings: Settings) -> None:
 
 
 async def judge_canaries(manager: ModelManager, shortest_window_s: float) -> None:
-    """Looks at the figures of canaries again and again, as often as the shortest window of a model wants it."""
+    """Judges canaries periodically, as often as the shortest window of a model requires."""
     while True:
         await asyncio.sleep(min(shortest_window_s / _LOOKS_PER_WINDOW, _LONGEST_BETWEEN_LOOKS_S))
         await manager.judge_canaries()

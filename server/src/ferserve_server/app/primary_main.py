@@ -1,4 +1,4 @@
-"""Wiring: what a server is made of, and the order in which things start and end."""
+"""Builds a server and starts and stops its parts in order."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 START_ERRORS: Final = (ControlExposedError, ListenError, TokenFileError, UpstreamFilesError)
-"""What keeps a server from starting; their texts say what to change."""
+"""Errors that keep a server from starting; their texts say what to change."""
 
 
 MAX_METRICS_CONNECTIONS: Final = 64
@@ -58,17 +58,16 @@ MAX_METRICS_CONNECTIONS_PER_ADDRESS: Final = 16
 
 @dataclass(frozen=True, slots=True)
 class RunningServer:
-    """A server that answers.
+    """Represents a running server.
 
     Attributes:
         port: Port of the gRPC service, or None if it listens on a Unix-domain socket.
         http_port: Port of JSON over HTTP, or None.
         metrics_port: Port of /metrics, or None.
         control_port: Port of control calls' own address, or None.
-        drain: Goes down in good order: health first, then intake, then what was taken. Returns whether all of it
-            was answered in time.
-        stop_loading: Has loads end at the next chance; call it before `drain`.
-        fronts: The other processes that take calls in, or None if there is only this one.
+        drain: Drains all processes; returns whether all accepted calls were answered in time.
+        stop_loading: Ends loads at the next checkpoint; call it before `drain`.
+        fronts: The worker processes, or None if there is only this one.
     """
 
     port: int | None
@@ -86,10 +85,10 @@ def run(settings: Settings, loader: Loader | None, stop_loading: Callable[[], No
     Args:
         settings: The settings.
         loader: Loads versions; None if the models run in a model tier.
-        stop_loading: Ends the load that runs, and all that come; called when a stop begins.
+        stop_loading: Ends the running load, and all later ones; called when a stop begins.
 
     Returns:
-        The exit code: 0 if everything that was taken was answered, 1 if the drain ran out of time.
+        The exit code: 0 if every accepted call was answered, 1 if the drain ran out of time.
 
     Raises:
         ControlExposedError, ListenError, TokenFileError, UpstreamFilesError: See `START_ERRORS`.
@@ -121,12 +120,12 @@ async def _serve(settings: Settings, loader: Loader | None, stop_loading: Callab
     except asyncio.CancelledError:
         if not signals.requested.is_set():
             raise
-        return 0  # nothing was taken yet
+        return 0  # no call was accepted yet
 
 
 @contextlib.asynccontextmanager
 async def running_server(settings: Settings, loader: Loader | None) -> AsyncIterator[RunningServer]:
-    """Starts a server; on leaving it is stopped, drained or not.
+    """Starts a server; on exit it is stopped, drained or not.
 
     It listens before the models are loaded: health says NOT_SERVING and calls get MODEL_NOT_READY until they are.
 
@@ -166,7 +165,7 @@ async def running_server(settings: Settings, loader: Loader | None) -> AsyncIter
         metrics_port = _listen_metrics(settings, merged, metrics, stack)
         stack.push_async_callback(close_models, manager)
         await service.health.report(ready=False)
-        # Stacks of their own, so that a drain can close them, and side by side.
+        # Separate stacks, so that a drain can close them, entered side by side.
         main = await stack.enter_async_context(contextlib.AsyncExitStack())
         port = None
         if settings.processes == 1:
@@ -189,8 +188,8 @@ async def running_server(settings: Settings, loader: Loader | None) -> AsyncIter
             chosen, own, sockets, port = await _bind_for_several(settings, service, clock, main)
             running = running_workers(chosen, own, models, statistics, metrics, merged)
             fronts, place = await stack.enter_async_context(running)
-            on_change()  # a control call may have come while they started
-            # After them, since connections that come before stay here.
+            on_change()  # a control call may have arrived while they started
+            # After the workers, because connections accepted earlier stay here.
             main.enter_context(accepting(sockets, place))
         log.info(
             "listening",
@@ -228,7 +227,7 @@ async def running_server(settings: Settings, loader: Loader | None) -> AsyncIter
 async def _bind_for_several(
     settings: Settings, service: Service, clock: MonotonicClock, stack: contextlib.AsyncExitStack
 ) -> tuple[Settings, ConnectionRegistry | None, list[socket.socket], int | None]:
-    """Binds the address of several processes until the stack is left.
+    """Binds the address that several processes share until the stack is closed.
 
     Returns:
         The settings of the worker processes; the server of connections in this process and its listening sockets,
@@ -254,7 +253,7 @@ def _addresses(settings: Settings) -> dict[str, str]:
 
 
 def _page_url(settings: Settings, http_port: int | None) -> str | None:
-    """Writes the URL of the page for people at this machine, or None if there is no page."""
+    """Returns the URL of the web page on this machine, or None if there is no page."""
     if http_port is None or not settings.page:
         return None
     return f"{'https' if settings.tls_cert_file else 'http'}://localhost:{http_port}/"
@@ -263,7 +262,7 @@ def _page_url(settings: Settings, http_port: int | None) -> str | None:
 def _listen_metrics(
     settings: Settings, registry: MergedRegistry, metrics: Metrics, stack: contextlib.AsyncExitStack
 ) -> int | None:
-    """Serves /metrics, if the settings ask for it, until the stack is left; returns the port."""
+    """Serves /metrics, if the settings ask for it, until the stack is closed; returns the port."""
     if settings.metrics_listen == "off":
         return None
     limiter = ConnectionLimiter(MAX_METRICS_CONNECTIONS, MAX_METRICS_CONNECTIONS_PER_ADDRESS)
@@ -286,10 +285,10 @@ async def _listen_http(
     descriptor_limit: int,
     stack: contextlib.AsyncExitStack,
 ) -> int | None:
-    """Serves HTTP, if the settings ask for it, until the stack is left; returns the port."""
+    """Serves HTTP, if the settings ask for it, until the stack is closed; returns the port."""
     if settings.http_listen == "off":
         return None
-    # Here, because servers without it need not spend 7 MiB and 0.5 s on the library.
+    # Imported here, because servers without it need not spend 7 MiB and 0.5 s on the library.
     from ferserve_server.http.listener import listening_http  # noqa: PLC0415
     from ferserve_server.http.origins import OriginPolicy  # noqa: PLC0415
     from ferserve_server.http.server import HttpOptions, build_http  # noqa: PLC0415
@@ -329,12 +328,12 @@ async def _listen_http(
 async def _drain(
     settings: Settings, service: Service, fronts: WorkerSupervisor | None, stop: Callable[[], Awaitable[None]]
 ) -> bool:
-    """Goes down in good order, all processes at once; returns whether all that was taken was answered in time."""
+    """Drains all processes at once; returns whether all accepted calls were answered in time."""
     log.info("draining", timeout_s=settings.drain_timeout_s)
     ending: Awaitable[bool] = asyncio.ensure_future(_drain_workers(settings, fronts))
 
     async def stop_last() -> None:
-        # Whoever comes while worker processes are at it is told here that the service goes down.
+        # Clients that connect while worker processes drain get the draining status here.
         await ending
         await stop()
 

@@ -1,4 +1,4 @@
-"""Wiring of what answers calls, whichever process loads the models."""
+"""Builds the services that answer calls, independent of the process that loads the models."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """What answers calls.
+    """Bundles the services that answer calls.
 
     Attributes:
         calls: Takes calls in and sees them out.
         limits: Bounds of a request.
-        health: What health checks are told.
+        health: Status that health checks report.
         analyze: Finds and scores the faces of pictures.
         emotion: EmotionService.
         stream_frames: Answers the frames of streams.
@@ -76,12 +76,12 @@ class Service:
     async def listening(
         self, settings: Settings, now: Callable[[], float], *, share_port: bool = False
     ) -> AsyncIterator[int | None]:
-        """Answers calls at the address of the service until the block is left, which gives callers a second to go.
+        """Serves calls at the service's address during the block, then gives clients one second to disconnect.
 
         Args:
             settings: The settings.
             now: The time, in seconds.
-            share_port: Whether this is one of several processes that listen on the same port, with gRPC's server.
+            share_port: True if this is one of several processes that listen on the same port, with gRPC's server.
 
         Yields:
             The port; None for a socket's file.
@@ -101,7 +101,7 @@ class Service:
 
     @contextlib.asynccontextmanager
     async def connections(self, settings: Settings, now: Callable[[], float]) -> AsyncIterator[ConnectionRegistry]:
-        """Answers calls on the connections that the registry is given, until the block is left.
+        """Serves calls on the connections added to the registry, for the duration of the block.
 
         Raises:
             ListenError: The TLS files cannot be used.
@@ -144,7 +144,7 @@ def build_service(
     metrics: Metrics,
     clock: MonotonicClock,
 ) -> Service:
-    """Makes what answers calls.
+    """Builds the services that answer calls.
 
     Raises:
         TokenFileError: The file of the token for control calls cannot be used.
@@ -201,7 +201,7 @@ def build_service(
 
 
 def build_vision(settings: Settings, metrics: Metrics) -> VisionPool:
-    """Starts the threads that read pictures; the caller closes them."""
+    """Starts the threads that decode pictures; the caller closes them."""
     return VisionPool(
         thread_count=settings.vision_threads or cpu_count(),
         limits=VisionLimits(
@@ -218,7 +218,7 @@ def build_vision(settings: Settings, metrics: Metrics) -> VisionPool:
 
 
 async def follow_health(models: Models, health: HealthReporter, changed: asyncio.Event) -> None:
-    """Says whether faces can be classified, again after every change. Cancel to stop."""
+    """Updates the health status after every change of readiness. Cancel to stop."""
     while True:
         await health.report(ready=models.default_ready)
         await changed.wait()

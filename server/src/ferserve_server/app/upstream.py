@@ -1,4 +1,4 @@
-"""Wiring of a server that runs no models: the channel to the model tier, and the batchers before it."""
+"""Builds a server that runs no models: the channel to the model tier, and the batchers before it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from ferserve_server.upstream.leases import ScorerKey
 
 _LONGEST_CLOSE_S: Final = 5.0
-"""Draining is over by then: what is still under way is for callers who left."""
+"""Maximum time for closing, in seconds, because after draining the remaining calls have no client."""
 
 
 @contextlib.asynccontextmanager
@@ -45,13 +45,13 @@ async def running_upstream(
     statistics: Statistics,
     on_change: Callable[[], None],
 ) -> AsyncIterator[UpstreamModels]:
-    """Connects to the model tier, and yields its models; on leaving, what was sent is answered or has failed.
+    """Connects to the model tier and yields its models; on exit, everything sent is answered or has failed.
 
     Args:
         settings: The settings; `upstream` names the tier.
         clock: The time.
-        metrics: What batches, versions and aliases are counted in.
-        statistics: What the Open Inference Protocol tells of batches.
+        metrics: Counts batches, versions and aliases.
+        statistics: Batch statistics of the Open Inference Protocol.
         on_change: Called when a version, the way of requests, or the tier's health changed.
 
     Raises:
@@ -79,7 +79,7 @@ async def running_upstream(
 
 
 class _TierMetrics:
-    """Counts what other servers run; implements `upstream.models.TierObserver`. Event loop only."""
+    """Counts batches that other servers run; implements `upstream.models.TierObserver`. Event loop only."""
 
     def __init__(self, metrics: Metrics, statistics: Statistics) -> None:
         self._metrics = metrics
@@ -89,25 +89,25 @@ class _TierMetrics:
         self._started: set[ServableId] = set()
 
     def started(self, servable: ServableId, labels: tuple[str, ...]) -> None:
-        """Makes the series of a version before its first batch, if there are none."""
+        """Creates the series of a version before its first batch, if there are none."""
         if servable not in self._started:
             self._started.add(servable)
             self._inference.engine_started(servable, labels, Precision.FLOAT32)
-            self._metrics.show_precision(servable, None)  # that is for the server to tell which runs it
+            self._metrics.show_precision(servable, None)  # the server that runs it reports that
 
     def state_changed(self, servable: ServableId, state: ServableState) -> None:
-        """Keeps the state of a version."""
+        """Records the state of a version."""
         if state is ServableState.UNLOADED:
             self._started.discard(servable)
         self.batches.state_changed(servable, state)
 
     def routed(self, model: str, aliases: Mapping[str, int], serving_version: int | None) -> None:
-        """Keeps where requests for a model go."""
+        """Records the routes of a model's requests."""
         self._routing.routed(model, aliases, serving_version)
 
 
 class _Workshop:
-    """Makes the batchers, and shows their queues: one series for a version, however many batchers lead to it."""
+    """Builds the batchers and exports their queues: one series per version, however many batchers lead to it."""
 
     def __init__(
         self, settings: Settings, tier: ModelTier, clock: Clock, metrics: Metrics, observer: _TierMetrics
@@ -122,7 +122,7 @@ class _Workshop:
         self.reachable: Callable[[], bool] = lambda: False
 
     def make_scorer(self, key: ScorerKey, description: ModelDescription) -> Batcher:
-        """Makes what gathers the faces of requests that have `key` in common."""
+        """Builds the batcher for requests that have `key` in common."""
         batcher = Batcher(
             UpstreamServable(key.servable, description, self._settings.upstream_batches),
             _batcher_settings(self._settings),
@@ -143,7 +143,7 @@ class _Workshop:
         return batcher
 
     def closed(self, key: ScorerKey, scorer: FaceScorer) -> None:
-        """A batcher is gone; another may have its key by now."""
+        """Removes a closed batcher; another may have its key by now."""
         mine = self._batchers[key.servable]
         if mine.get(key) is not scorer:
             return
@@ -180,7 +180,7 @@ def _batcher_settings(settings: Settings) -> BatcherSettings:
         max_queue_bytes=settings.max_queue_mib * 2**20,
         max_queue_delay_s=settings.max_queue_delay_ms / 1e3,
         bulk_promotion_s=settings.bulk_promotion_ms / 1e3,
-        # The runner gives up first.
+        # The runner times out first.
         execution_timeout_s=2 * settings.execution_timeout_s,
         hold_until_queued=settings.hold_until_queued,
     )

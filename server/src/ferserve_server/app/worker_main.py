@@ -1,7 +1,7 @@
-"""A worker process: takes calls in, reads pictures, finds faces, and has its starter score them.
+"""Runs a worker process: accepts calls, decodes pictures, finds faces, and has the primary process score them.
 
-It is started by `front_assembly` with the file descriptors of two channels: one to talk with the owner, the other
-brings connections. It ends when the first closes, and never imports TensorFlow.
+It is started by `workers.supervisor` with the file descriptors of two channels: one for messages with the primary
+process, the other for passed connections. It ends when the first closes, and never imports TensorFlow.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 _NEWS_S: Final = 0.25
-"""How often counts are sent to the owner. A killed process takes with it what it counted since."""
+"""Interval at which counts are sent to the primary process, in seconds; a killed process loses newer counts."""
 
 
 def main() -> None:
@@ -63,7 +63,7 @@ def main() -> None:
         hello, (memory_fd,) = channel.receive_with_fds()
     except ChannelClosedError:
         return
-    # Whatever becomes of the owner, and however busy the event loop here is.
+    # Independent of the primary process's fate, and of how busy the event loop here is.
     watch = threading.Thread(target=call_when_parent_gone, args=(channel, lambda: os._exit(0)), daemon=True)
     watch.start()
     memory_bytes = json.loads(hello)["memory_bytes"]
@@ -116,7 +116,7 @@ async def _serve(channel: Channel, doorway: Channel, memory: npt.NDArray[np.uint
 
 
 async def _know(_: object) -> None:
-    """News come in order: when this is asked, those before are known."""
+    """Acknowledges notifications: they arrive in order, so those before this request are applied."""
 
 
 async def _answer_calls(
@@ -128,7 +128,7 @@ async def _answer_calls(
     models_changed: asyncio.Event,
     told_to_drain: asyncio.Event,
 ) -> None:
-    """Answers calls until it is told to drain, and then goes down in good order."""
+    """Answers calls until a drain is requested, then drains."""
     clock = MonotonicClock()
     statistics = RemoteStatistics(conversation.tell, conversation.ask)
     told: list[Any] = []
@@ -158,7 +158,7 @@ async def _answer_calls(
             )
         )
         stack.enter_context(background("metrics", keep_telling, metrics.background_failed))
-        # A stack of its own, so that a drain can close it.
+        # A separate stack, so that a drain can close it.
         main = await stack.enter_async_context(contextlib.AsyncExitStack())
         if settings.grpc_server == "grpcio":
             await main.enter_async_context(service.listening(settings, clock.now, share_port=True))

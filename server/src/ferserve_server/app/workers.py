@@ -1,4 +1,4 @@
-"""Wiring of the worker processes, in the process that owns the models."""
+"""Builds the worker processes, in the primary process."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ async def running_workers(
     metrics: Metrics,
     merged: MergedRegistry,
 ) -> AsyncIterator[tuple[WorkerSupervisor, Callable[[socket.socket], None]]]:
-    """Starts the worker processes, and yields them when all take calls in; on leaving they end.
+    """Starts the worker processes and yields them once all accept calls; on exit they end.
 
     Args:
         settings: The settings; with `own` None, each worker process listens at `listen` itself.
@@ -53,7 +53,7 @@ async def running_workers(
         The processes, and what gives a connection to one of them, or to this one.
 
     Raises:
-        ListenError: A worker process cannot take calls in.
+        ListenError: A worker process cannot accept calls.
     """
     count = settings.processes if own is None else settings.processes - 1
     share = owner_share(settings)
@@ -104,18 +104,18 @@ async def running_workers(
 
 
 def owner_share(settings: Settings) -> float:
-    """The owner's share of the connections, 0 to 1."""
+    """Returns the primary process's share of the connections, 0 to 1."""
     if settings.owner_share == "auto":
         return share_of_owner(settings.processes, cpu_count())
     return settings.owner_share
 
 
 def settings_of_one_worker(settings: Settings) -> Settings:
-    """The settings of one worker process: threads and the queue for pictures are divided among all processes.
+    """Derives the settings of one worker process: threads and the picture queue are divided among all.
 
-    Of the threads each has twice its share, at most all: pictures come unevenly, and with no more than its share a
-    process that has most of them leaves cores idle. The owner has the whole, for HTTP and where most connections
-    are its own.
+    Each process gets twice its share of the threads, at most all: pictures arrive unevenly, and with only its
+    share a process that has most of them leaves cores idle. The primary process keeps all of them, for HTTP and
+    for setups in which it has most connections.
     """
     count = settings.processes
     threads = settings.vision_threads or cpu_count()

@@ -1,1 +1,1 @@
-"""Engines that run a model, behind the port `domain.ports.Loader`."""
+"""Runs models in inference engines, behind the port `domain.ports.Loader`."""

@@ -1,4 +1,4 @@
-"""An engine without a model: deterministic scores after a set time. For load tests and for tests of the core."""
+"""Implements an engine without a model: deterministic scores after a set time, for load tests and core tests."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def fake_scores(crops: CropBatch, label_count: int) -> Scores:
-    """Scores that depend on each face's own pixels only: the class is the sum of its pixels modulo the classes.
+    """Computes scores from each face's own pixels: the class is the sum of its pixels modulo the classes.
 
     Args:
         crops: uint8 [N, H, W, 1].
@@ -53,7 +53,7 @@ class FakeServable:
     """Implements `domain.ports.Servable` without a model.
 
     Args of the constructor:
-        batch_s: How long each batch takes, in seconds.
+        batch_s: Duration of each batch, in seconds.
         before_predict: Called with every batch, on the runner's thread; may block or raise.
     """
 
@@ -90,17 +90,17 @@ class FakeServable:
         return read_golden(directory, self.description.input)
 
     def with_precision(self, precision: Precision) -> FakeServable:
-        """Computes nothing, so in no other precision either."""
+        """Does nothing: it computes nothing, so in no other precision either."""
         raise ModelRejectedError("PRECISION_UNSUPPORTED", f"{self.id} cannot compute in {precision.value}.")
 
     def warm_executors(self, bucket_sizes: Sequence[int], thread_count: int) -> None:
-        """There is nothing to warm."""
+        """Does nothing: there is nothing to warm."""
 
     def reserve_session(self, bucket_sizes: Sequence[int]) -> None:
-        """Any number of batches may run at once."""
+        """Does nothing: any number of batches may run at once."""
 
     def close(self) -> None:
-        """Notes that it was closed."""
+        """Records that it was closed."""
         self.closed = True
 
 

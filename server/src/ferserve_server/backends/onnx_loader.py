@@ -1,4 +1,4 @@
-"""Loads the ONNX file beside a SavedModel, whichever runtime is to run it."""
+"""Loads the ONNX file beside a SavedModel, for any runtime."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 ReadModel = Callable[[bytes, ModelDescription, int], Callable[[Precision], Session]]
-"""What a runtime makes of a file's content, what the manifest says of it and the number of threads within one
-operation: what opens sessions. The one or the other raises SIGNATURE_MISMATCH."""
+"""Type of a runtime's reader: from a file's content, its manifest description and the number of threads within one
+operation to a function that opens sessions. Either raises SIGNATURE_MISMATCH."""
 
 
 class OnnxLoader:
@@ -30,7 +30,7 @@ class OnnxLoader:
 
     Args of the constructor:
         backend: Name of the runtime.
-        read_model: Has the runtime read a file.
+        read_model: Reads a file with the runtime.
         executor_count: Batches that run at once; 0 picks one per core.
         intra_op_thread_count: Threads within one operation, 1 or more.
 
@@ -62,8 +62,8 @@ class OnnxLoader:
 def _read_file(directory: Path, backend: str) -> bytes:
     """Reads the ONNX file of the version in `directory`.
 
-    Runtimes get bytes, not a path: these were compared with the manifest's sum, and a file that is read from a
-    path may name others for its weights.
+    Runtimes get bytes, not a path: these were compared with the manifest's checksum, and a file that is read from
+    a path may name others for its weights.
 
     Raises:
         ModelRejectedError: ONNX_MISSING.

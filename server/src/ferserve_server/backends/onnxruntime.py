@@ -28,12 +28,12 @@ def read_model(
     content: bytes, description: ModelDescription, intra_op_thread_count: int
 ) -> Callable[[Precision], Session]:
     """Reads an ONNX file; see `onnx_loader.ReadModel`. What it returns checks the signature."""
-    runtime = importlib.import_module("onnxruntime")  # here: only a server that loads a model needs it
+    runtime = importlib.import_module("onnxruntime")  # imported here: only a server that loads a model needs it
     options = runtime.SessionOptions()
-    # With one thread a batch runs on the thread that brought it.
+    # With one thread a batch runs on the calling thread.
     options.intra_op_num_threads = intra_op_thread_count
     options.inter_op_num_threads = 1
-    # Threads that spin between batches would take the cores that pictures are decoded on.
+    # Threads that spin between batches would take the cores that decode pictures.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3  # errors
 
@@ -54,7 +54,7 @@ def read_model(
 
 
 def _specs(tensors: Sequence[Any]) -> dict[str, TensorSpec]:
-    """Sides that are not numbers are names, or None: any."""
+    """Converts tensor declarations; sides that are not numbers are names, or None: any."""
     return {
         tensor.name: TensorSpec(
             _DTYPES.get(tensor.type, tensor.type),

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _DEVICE: Final = "CPU"
 _PRECISIONS: Final = {Precision.FLOAT32: "f32", Precision.BFLOAT16: "bf16", Precision.INT8: "f32"}
-"""Of what the file does not say itself: a file in int8 names what is rounded."""
+"""OpenVINO's names of precisions that the file does not define itself; a file in int8 names what is rounded."""
 
 
 def read_model(
@@ -35,11 +35,11 @@ def read_model(
     Raises:
         ModelRejectedError: SIGNATURE_MISMATCH.
     """
-    openvino = importlib.import_module("openvino")  # here: only a server that loads a model needs it
+    openvino = importlib.import_module("openvino")  # imported here: only a server that loads a model needs it
     core = openvino.Core()
     whole = core.read_model(content)
     check_signature(_specs(whole.inputs), _specs(whole.outputs), description)
-    # What else it gives, such as the logits, is not computed.
+    # Its other outputs, such as the logits, are not computed.
     model = openvino.Model([whole.output(name) for name in output_names_of(description)], whole.get_parameters())
     output_count = len(output_names_of(description))
     options = {
@@ -52,7 +52,7 @@ def read_model(
     def open_session(precision: Precision) -> Session:
         if precision is Precision.BFLOAT16 and not multiplies_bfloat16(read_cpuinfo()):
             raise precision_unsupported("The processor has neither avx512_bf16 nor amx_bf16.")
-        # Said for float32 too: on processors with AMX the default is bfloat16.
+        # Set for float32 too: on processors with AMX the default is bfloat16.
         own = options | {"INFERENCE_PRECISION_HINT": _PRECISIONS[precision]}
         return _session_of(openvino, core.compile_model(model, _DEVICE, own).create_infer_request(), output_count)
 
@@ -61,7 +61,7 @@ def read_model(
 
 def _session_of(openvino: Any, request: Any, output_count: int) -> Session:  # noqa: ANN401 - untyped
     def run(crops: CropBatch) -> Scores:
-        # It would take no array that may not be written; those are the bytes of a lone caller's message.
+        # It would accept no read-only array; those are the bytes of a single request's message.
         request.set_input_tensor(openvino.Tensor(crops, shared_memory=crops.flags.writeable))
         request.infer()
         # A copy: the next batch is written in the same place.

@@ -1,4 +1,4 @@
-"""What a model's speed depends on in this machine. Reads Linux's /proc, and knows none elsewhere."""
+"""Describes the machine on which a model's speed depends. Reads Linux's /proc, and knows none elsewhere."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ _BFLOAT16_FLAGS: Final = frozenset({"avx512_bf16", "amx_bf16"})
 
 
 _OTHER_NAMES: Final = {"tensorflow": ("tensorflow-cpu",)}
-"""Distributions that bring a package of another name."""
+"""Distributions that provide a package of another name."""
 
 
 def multiplies_bfloat16(cpuinfo: str) -> bool:
-    """Whether the first processor of a /proc/cpuinfo has instructions for bfloat16."""
+    """Returns whether the first processor of a /proc/cpuinfo has instructions for bfloat16."""
     return not _BFLOAT16_FLAGS.isdisjoint(_field(cpuinfo, "flags").split())
 
 
 def read_cpuinfo() -> str:
-    """The text of /proc/cpuinfo; "" where there is none."""
+    """Returns the text of /proc/cpuinfo; "" where there is none."""
     try:
         return _CPUINFO.read_text("utf-8", errors="replace")
     except OSError:
@@ -33,7 +33,7 @@ def read_cpuinfo() -> str:
 
 
 def describe_machine(backend: str = "tensorflow") -> str:
-    """Names the processor, the GPUs that may be used and an engine's release: what a measured time holds for."""
+    """Names the processor, the usable GPUs and an engine's release, for which measured times hold."""
     names = (backend, *_OTHER_NAMES.get(backend, ()))
     release = next((each for each in map(_release, names) if each), f"no {backend}")
     gpus = sorted(path.name for path in Path("/dev").glob("nvidia[0-9]*"))
@@ -44,7 +44,7 @@ def describe_machine(backend: str = "tensorflow") -> str:
 def cpu_count() -> int:
     """Returns the cores that this process may use: those of its affinity, within the quota of its control group.
 
-    More threads than a quota has time for wait in turns for each other, and each executor costs memory.
+    More threads than a quota has time for wait for each other, and each executor costs memory.
     """
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return whole_cores(affinity, cpu_quota())

@@ -32,7 +32,7 @@ _EXTRAS: Final = {
     ONNX_RUNTIME: "ferserve-server[onnx]",
     OPENVINO: "ferserve-server[openvino]",
 }
-"""What brings each package. The keys are what the setting takes, and the names that Python imports."""
+"""Extras that install each package. The keys are the setting's values, and the names that Python imports."""
 
 
 def installed_backend() -> Backend:
@@ -41,18 +41,18 @@ def installed_backend() -> Backend:
 
 
 class BackendMissingError(Exception):
-    """The package of the engine that the settings name is not installed; the text says what to install."""
+    """Reports that the package of the configured engine is not installed; the text says what to install."""
 
 
 @dataclass(frozen=True, slots=True)
 class EngineSettings:
-    """How engines run.
+    """Configures how engines run.
 
     Attributes:
         executor_count: Batches that run at once; 0 picks one per core on a CPU and 2 on a GPU.
         intra_op_thread_count: Threads within one operation, 1 or more.
         gpu_memory_limit_mib: Cap of GPU memory in MiB; 0 lets it grow as needed. TensorFlow alone uses GPUs.
-        gpu_xla: Whether XLA compiles models on a GPU.
+        gpu_xla: True if XLA compiles models on a GPU.
     """
 
     executor_count: int = 0
@@ -66,7 +66,7 @@ def engine_loader(backend: str, settings: EngineSettings) -> Loader:
 
     Args:
         backend: One of the names above.
-        settings: How it runs.
+        settings: Configures its execution.
 
     Raises:
         BackendMissingError: Its package is not installed.
@@ -91,36 +91,36 @@ def engine_loader(backend: str, settings: EngineSettings) -> Loader:
 def _is_installed(package: str) -> bool:
     try:
         return importlib.util.find_spec(package) is not None
-    except (ImportError, ValueError):  # a finder that refuses it; a module that was put in its place
+    except (ImportError, ValueError):  # a finder that rejects it; a module that replaced it
         return False
 
 
 class LoaderOptions(Protocol):
-    """What of the settings loaders need. Their meaning is in `settings.Settings`."""
+    """Selects the settings that loaders need. Their meaning is in `config.settings.Settings`."""
 
     @property
     def model_repo(self) -> Path:
-        """Folder of models."""
+        """Returns the folder of models."""
 
     @property
     def backend(self) -> str:
-        """Name of the engine."""
+        """Returns the name of the engine."""
 
     @property
     def executor_count(self) -> int:
-        """Batches that run at once, or 0."""
+        """Returns the number of batches that run at once, or 0."""
 
     @property
     def intra_op_threads(self) -> int:
-        """Threads within one operation."""
+        """Returns the number of threads within one operation."""
 
     @property
     def gpu_memory_limit_mib(self) -> int:
-        """Cap of GPU memory in MiB, or 0."""
+        """Returns the cap of GPU memory in MiB, or 0."""
 
     @property
     def gpu_xla(self) -> bool:
-        """Whether XLA compiles models on a GPU."""
+        """Returns whether XLA compiles models on a GPU."""
 
 
 def make_loader(options: LoaderOptions) -> Loader:

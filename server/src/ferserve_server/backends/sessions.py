@@ -1,10 +1,7 @@
-"""Serves a version through a pool of inference sessions.
+"""Serves a version through a pool of inference sessions, one for each batch that runs at once.
 
-Gives the memory of a version that is closed back to the system, instead of keeping it for the next one.
-
-What a model takes and gives must be what its manifest says.
-
-A version on the sessions of some engine, one session for each batch that runs at once.
+It checks the model's signature against the manifest, and returns the memory of a closed version to the system
+instead of keeping it for the next one.
 """
 
 from __future__ import annotations
@@ -34,7 +31,7 @@ if TYPE_CHECKING:
 
 
 def return_freed_memory() -> None:
-    """Collects garbage, and has the allocator hand what is free to the system. Blocking, 10 to 60 ms; any thread.
+    """Collects garbage, and returns the allocator's free memory to the system. Blocking, 10 to 60 ms; any thread.
 
     References alone do not free a version: TensorFlow's graphs refer to themselves, and so does what it makes
     constants of variables with. Of a version with 16 MiB of weights each load and unload left 100 MiB in such
@@ -51,7 +48,7 @@ def return_freed_memory() -> None:
 
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
-    """A tensor that a model takes or gives.
+    """Describes an input or output tensor of a model.
 
     Attributes:
         dtype: By numpy's name.
@@ -65,7 +62,7 @@ class TensorSpec:
 def check_signature(
     inputs: Mapping[str, TensorSpec], outputs: Mapping[str, TensorSpec], description: ModelDescription
 ) -> None:
-    """Refuses a model whose inputs and outputs, by name, are not what its manifest says.
+    """Rejects a model whose inputs and outputs, by name, differ from its manifest.
 
     Raises:
         ModelRejectedError: SIGNATURE_MISMATCH.
@@ -85,7 +82,7 @@ def check_signature(
 
 
 def _check_not_a_face(outputs: Mapping[str, TensorSpec], name: str) -> None:
-    """Checks the output that says what is no face: float32 [N] or [N, 1].
+    """Checks the output for non-faces: float32 [N] or [N, 1].
 
     Raises:
         ModelRejectedError: SIGNATURE_MISMATCH.
@@ -100,12 +97,12 @@ def _check_not_a_face(outputs: Mapping[str, TensorSpec], name: str) -> None:
 
 
 def output_names_of(description: ModelDescription) -> list[str]:
-    """Lists the outputs that a session computes: the probabilities, then that of no face where it is used."""
+    """Lists the outputs that a session computes: the probabilities, then that of non-faces where it is used."""
     return [description.output, *([description.not_a_face_output] if description.not_a_face_output else [])]
 
 
 def join_outputs(outputs: Sequence[npt.NDArray[np.float32]]) -> Scores:
-    """Puts the outputs of one batch side by side, float32 [N, K] and [N] or [N, 1]: a copy if there are two."""
+    """Joins the outputs of one batch, float32 [N, K] and [N] or [N, 1]: a copy if there are two."""
     scores: Scores = outputs[0]
     if len(outputs) == 1:
         return scores
@@ -116,12 +113,12 @@ def join_outputs(outputs: Sequence[npt.NDArray[np.float32]]) -> Scores:
 
 
 def signature_mismatch(why: str) -> ModelRejectedError:
-    """The refusal of a model that is not what its manifest says."""
+    """Returns the error of a model that differs from its manifest."""
     return ModelRejectedError("SIGNATURE_MISMATCH", why)
 
 
 def _nothing() -> None:
-    """Where memory goes with the last reference to it."""
+    """Does nothing: memory is freed with its last reference."""
 
 
 def _closed(_: Precision) -> Session:
@@ -130,7 +127,7 @@ def _closed(_: Precision) -> Session:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """What one batch runs in; never two at once.
+    """Represents a session for one batch at a time.
 
     Attributes:
         run: From uint8 [N, H, W, 1] to calibrated probabilities, float32 [N, K], which are the caller's to keep.
@@ -142,11 +139,11 @@ class Session:
 
 
 class SessionServable:
-    """Implements `domain.ports.Servable`; see there for what its methods promise.
+    """Implements `domain.ports.Servable` on a pool of sessions.
 
-    A session may compute on threads of its own, which have the priority of the thread that made it, for good. So a
-    batch takes a session that was made at its own thread's priority: trials give way to callers, and callers never
-    get what was made to give way.
+    A session may compute on threads of its own, which permanently have the priority of the thread that made it. So
+    a batch takes a session that was made at its own thread's priority: validation yields to clients, and clients
+    never get a session of low priority.
     """
 
     def __init__(
@@ -161,11 +158,11 @@ class SessionServable:
         """Opens the first session and runs it once, since first runs optimise the graph.
 
         Args:
-            servable_id: Which version it is.
-            description: What its manifest says.
+            servable_id: Its id.
+            description: The description in its manifest.
             open_session: Opens one more, on any thread; raises `precision_unsupported` where that is so.
             executor_count: Batches that run at once.
-            precision: What it computes in; None for what it was published in.
+            precision: Its precision; None for the published one.
         """
         self.id = servable_id
         self.description = description
@@ -182,7 +179,7 @@ class SessionServable:
         idle = self._idle[priority()]
         try:
             session = idle.pop()
-        except IndexError:  # a run that hangs keeps its session; the thread in its place needs another
+        except IndexError:  # a hung run keeps its session; the replacement thread needs another
             session = self._new_session()
         try:
             return session.run(crops)
@@ -211,10 +208,10 @@ class SessionServable:
         missing = self.executor_count - len(idle)
         with ThreadPoolExecutor(thread_count) as threads:
             idle += threads.map(lambda _: self._new_session(bucket_sizes, serves=True), range(missing))
-        return_freed_memory()  # what loading and warming took; in an engine process nothing else would need it
+        return_freed_memory()  # memory of loading and warming; in an engine process nothing else would need it
 
     def reserve_session(self, bucket_sizes: Sequence[int]) -> None:
-        """Opens and warms one session more."""
+        """Opens and warms one additional session."""
         own = self._idle[priority()]
         if len(self._sessions) > self.executor_count and own:
             return
@@ -222,7 +219,7 @@ class SessionServable:
         own.insert(0, self._new_session(bucket_sizes))
 
     def close(self) -> None:
-        """Gives the sessions' memory back, and that of the graph with the last servable that was cast from it."""
+        """Frees the sessions' memory, and that of the graph with the last servable cast from it."""
         self._open_session = _closed
         self._idle.clear()
         while self._sessions:
@@ -241,7 +238,7 @@ class SessionServable:
 
 
 def precision_unsupported(why: str) -> ModelRejectedError:
-    """The refusal of a precision that is not to be had here."""
+    """Returns the error of a precision that is unavailable here."""
     return ModelRejectedError(
         "PRECISION_UNSUPPORTED", f"{why} Use --precision auto or float32.", precision=Precision.BFLOAT16.value
     )

@@ -1,12 +1,9 @@
 """Runs TensorFlow SavedModels in float32 or bfloat16.
 
-The part of TensorFlow that runs graphs, without the rest of the package.
-
-`import tensorflow` also runs the packages of Keras, of TensorFlow Lite and all that those pick up, which took
-10.6 s on a machine where the parts named here took 1.9 s. A SavedModel needs none of it: its operations are in the
-library's native code, whoever built the graph.
-
-Runs TensorFlow SavedModels, in float32 or in bfloat16.
+It imports the part of TensorFlow that runs graphs, without the rest of the package. `import tensorflow` also runs
+the packages of Keras, of TensorFlow Lite and all their imports, which took 10.6 s on a machine where the parts
+named here took 1.9 s. A SavedModel needs none of it: its operations are in the library's native code, whatever
+built the graph.
 """
 
 from __future__ import annotations
@@ -60,7 +57,7 @@ _PARTS: Final = {
 
 
 class TensorFlowCore:
-    """TensorFlow's own modules by short names. They are untyped, and the same in 2.18 to 2.21.
+    """Holds TensorFlow's own modules by short names. They are untyped, and the same in 2.18 to 2.21.
 
     Thread-safety: make one at a time, on any thread.
     """
@@ -85,10 +82,10 @@ class TensorFlowCore:
 
 
 def _import_without_package() -> dict[str, ModuleType]:
-    """Imports the parts while an empty module stands in for the package, whose own code then does not run.
+    """Imports the parts while an empty module replaces the package, whose own code then does not run.
 
-    The stand-in is taken away afterwards: whoever imports `tensorflow` in the same process later gets all of it,
-    on the parts that are there already. A release whose parts do not come up by themselves is imported as a whole.
+    The replacement is removed afterwards: a later `import tensorflow` in the same process gets all of it, on the
+    parts that are already imported. A release whose parts cannot be imported separately is imported as a whole.
     """
     spec = importlib.util.find_spec("tensorflow")
     if spec is None or not spec.submodule_search_locations:
@@ -116,7 +113,7 @@ _SIGNATURE = "serving_default"
 _TAG = "serve"
 
 _ON_GPU: Final = 2
-"""Batches at once on a GPU: one that it computes, and one whose faces are on their way to it meanwhile."""
+"""Batches at once on a GPU: one that it computes, and one whose faces are transferred meanwhile."""
 
 
 class SavedModelLoader:
@@ -130,7 +127,7 @@ class SavedModelLoader:
         executor_count: Batches that run at once; 0 picks one per core on the CPU, and on a GPU `_ON_GPU`.
         intra_op_thread_count: Threads within one operation, 1 or more.
         gpu_memory_limit_mib: Cap of GPU memory in MiB; 0 lets it grow as needed.
-        gpu_xla: Whether XLA compiles the graph on a GPU; TensorFlow leaves that on a CPU to its own flag.
+        gpu_xla: True if XLA compiles the graph on a GPU; TensorFlow leaves that on a CPU to its own flag.
 
     Thread-safety: `load` may be called from any thread, one at a time.
     """
@@ -178,7 +175,7 @@ class SavedModelLoader:
     def start_shared_threads(self) -> None:
         """Starts the threads that the sessions of a process share, with the calling thread's priority.
 
-        TensorFlow makes them with the first session, for good.
+        TensorFlow makes them with the first session, permanently.
         """
         tf = TensorFlowCore()
         tf.session.Session(graph=tf.ops.Graph(), config=self._session_config(tf, Precision.FLOAT32)).close()
@@ -189,7 +186,7 @@ class SavedModelLoader:
         """Restores the variables in a session on the CPU, and makes constants of them.
 
         Returns:
-            What opens sessions on the constants, which are placed anew in each.
+            A function that opens sessions on the constants, which are placed again in each.
         """
         threads = self._session_config(tf, Precision.FLOAT32)
         threads.device_count["GPU"] = 0
@@ -227,7 +224,7 @@ class SavedModelLoader:
             use_per_session_threads=True,
         )
         if precision is Precision.BFLOAT16:
-            # Convolutions and products in bfloat16, with sums in float32; what loses by it stays in float32.
+            # Convolutions and products in bfloat16, with sums in float32; sensitive operations stay in float32.
             config.graph_options.rewrite_options.auto_mixed_precision_onednn_bfloat16 = (
                 tf.rewriter_pb2.RewriterConfig.ON
             )

@@ -1,8 +1,7 @@
 """Declares the settings of models and canaries.
 
-The settings of models: where they lie, which versions are kept, and what a version must show.
-
-The settings of canaries, for all models and for single ones.
+They cover the model folder, the kept versions and their validation limits, and canaries, for all models and for
+single ones.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ def default_model_repo() -> Path:
 
 
 class ModelSettings(BaseSettings):
-    """The first part of `ferserve_server.config.settings.Settings`."""
+    """Declares the first part of `ferserve_server.config.settings.Settings`."""
 
     config: Path | None = Field(None, description="TOML file with settings, named as here with underscores")
     print_config: bool = Field(False, description="print the settings in force as TOML, and exit")
@@ -105,13 +104,13 @@ class ModelSettings(BaseSettings):
 
 
 _PREFIX: Final = "canary_"
-"""What the settings of all models have before the names that a single model's settings go by."""
+"""Prefix of the settings of all models, before the names used for a single model."""
 
 _FINITE: Final = ConfigDict(allow_inf_nan=False)
 
 
 class CanarySettings(ModelSettings):
-    """The second part of `ferserve_server.config.settings.Settings`."""
+    """Declares the second part of `ferserve_server.config.settings.Settings`."""
 
     # Canaries
     canary_share: float = Field(
@@ -146,7 +145,7 @@ class CanarySettings(ModelSettings):
 
     @property
     def canaries(self) -> CanaryPolicies:
-        """How new versions are tried, by model."""
+        """Returns the canary rules, by model."""
         names = (name for name in type(self).model_fields if name.startswith(_PREFIX))
         default = CanaryRules(**{name.removeprefix(_PREFIX): getattr(self, name) for name in names})
         by_model = {
@@ -184,7 +183,7 @@ class CanarySettings(ModelSettings):
 
     @classmethod
     def _value_of(cls, model: str, name: str, text: str) -> Any:  # noqa: ANN401 - whatever the setting's type is
-        """The value of a model's own setting, which must be one that the setting for all models may have."""
+        """Returns the value of a model's own setting, which must be valid for the setting of all models."""
         field = cls.model_fields[_PREFIX + name]
         try:
             kind: Any = Annotated[field.annotation, *field.metadata, Field()]

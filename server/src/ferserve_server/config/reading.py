@@ -1,4 +1,4 @@
-"""Reads the settings from flags, environment and file, and writes them down again."""
+"""Reads the settings from flags, environment and file, and prints them as TOML."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class SettingsError(Exception):
-    """The settings cannot be used; the text says which and why, a line each."""
+    """Reports unusable settings; the text says which and why, one per line."""
 
 
 def load_settings(arguments: Sequence[str]) -> Settings:
@@ -52,7 +52,7 @@ def load_settings(arguments: Sequence[str]) -> Settings:
 
 
 def format_settings(settings: Settings) -> str:
-    """Writes the settings as TOML, each with what it means, such as `--config` reads."""
+    """Formats the settings as TOML, each with its description, as `--config` reads it."""
     lines = []
     for name, field in Settings.model_fields.items():
         value = getattr(settings, name)
@@ -81,5 +81,5 @@ def _toml(value: object) -> str:
         value = str(value)
     if isinstance(value, Enum):
         value = value.value
-    # JSON and TOML write these alike; but TOML has no escapes of half characters.
+    # JSON and TOML write these alike; but TOML has no escapes of half surrogate pairs.
     return json.dumps(value, ensure_ascii=False)

@@ -1,7 +1,6 @@
-"""Every setting of the server, declared once: flags, FERSERVE_* environment, TOML file.
+"""Declares every setting of the server once: flags, FERSERVE_* environment, TOML file.
 
-Those of models, of canaries and of a model tier are in files of their own, which this one inherits: `--help` keeps
-their order.
+Settings of models, canaries and model tier are in separate files, inherited here: `--help` keeps their order.
 """
 
 from __future__ import annotations
@@ -226,7 +225,7 @@ class Settings(UpstreamSettings):
         description="longest time in seconds between two searches of the full frame of a stream with tracking",
     )
 
-    # Life
+    # Lifecycle
     lame_duck_s: float = Field(
         0.0, ge=0, description="seconds between going NOT_SERVING and refusing calls on SIGTERM"
     )
@@ -239,7 +238,7 @@ class Settings(UpstreamSettings):
 
     @property
     def detection(self) -> DetectionOptions:
-        """Options of a search for faces where a request names none."""
+        """Returns the detection options of a request that names none."""
         return DetectionOptions(
             detection_side_pixels=self.detection_side_pixels,
             min_face_pixels=self.min_face_pixels,
@@ -250,7 +249,7 @@ class Settings(UpstreamSettings):
 
     @property
     def tracking(self) -> TrackingOptions:
-        """Options of tracking where a stream does not say."""
+        """Returns the tracking options of a stream that sets none."""
         return TrackingOptions(
             smoothing_half_life_s=self.smoothing_half_life_s,
             max_lost_s=self.max_lost_s,

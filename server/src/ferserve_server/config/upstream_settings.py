@@ -1,4 +1,4 @@
-"""The settings of a server that runs no models and sends faces to servers that do."""
+"""Declares the settings of a server that runs no models and sends faces to servers that do."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ _OF_MODELS: Final = (
     "gpu_xla",
     "bucket_sizes",
 )
-"""Settings that do nothing where no models run, beside those of canaries. `model_repo` is not among them: the
-container image sets it."""
+"""Settings without effect where no models run, beside those of canaries. `model_repo` is not among them, because
+the container image sets it."""
 
 
 class UpstreamSettings(CanarySettings):
-    """The third part of `ferserve_server.config.settings.Settings`."""
+    """Declares the third part of `ferserve_server.config.settings.Settings`."""
 
     # Model tier
     upstream: str = Field(

@@ -30,30 +30,30 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 _FORGOTTEN_S: Final = 10.0
-"""An engine that lived this long makes one earlier loss forgotten."""
+"""Minimum lifetime of an engine, in seconds, after which one earlier crash is forgotten."""
 
 _DELAY_RANGE_S: Final = (0.1, 5.0)
-"""First and longest pause before a start, doubled each time."""
+"""First and maximum pause before a start, in seconds, doubled each time."""
 
 _CRASH_LOOP: Final = 3
-"""Losses, those forgotten not counted, from which nobody should wait for the next start."""
+"""Number of crashes, forgotten ones not counted, from which requests must not wait for the next start."""
 
 
 class RestartBackoff:
-    """Counts losses that are not forgotten yet, and tells how long to wait before the next start.
+    """Counts recent crashes and computes the wait before the next start.
 
-    The first loss is met at once: callers wait. After that the pauses double, so that a batch which a caller sends
-    again and again, or a machine without memory, does not keep a core busy with starts.
+    The first crash is followed by an immediate start, because clients wait. After that the pauses double, so that
+    a batch that a client sends repeatedly, or a machine without memory, does not keep a core busy with starts.
     """
 
     def __init__(self) -> None:
         self._losses = 0.0
 
     def lost(self, lived_s: float) -> float:
-        """Notes a loss, and returns the seconds to wait before a new start.
+        """Records a crash, and returns the seconds to wait before a new start.
 
         Args:
-            lived_s: How long the engine had answered; 0 for a start that failed.
+            lived_s: Time for which the engine had answered; 0 for a failed start.
         """
         self._losses = max(0.0, self._losses - lived_s / _FORGOTTEN_S) + 1
         count = math.ceil(self._losses - 1e-9)
@@ -65,16 +65,16 @@ class RestartBackoff:
 
     @property
     def crash_looping(self) -> bool:
-        """Whether callers had better not wait: it has been lost several times in a short while."""
+        """Returns whether requests must not wait: the engine crashed several times in a short while."""
         return self._losses > _CRASH_LOOP - 1
 
 
 _LONGEST_RUN_NS: Final = 86_400 * 10**9
-"""Longest run of a batch that an answer may tell: a day."""
+"""Maximum run time of a batch that an answer may report, in nanoseconds: a day."""
 
 
 class _Sent(NamedTuple):
-    """A batch that the engine has: what is known of it, and where it lies."""
+    """Represents a batch sent to the engine, with its slot."""
 
     outcome: BatchOutcome
     slot: int
@@ -82,11 +82,11 @@ class _Sent(NamedTuple):
 
 
 class EngineExecutor:
-    """Implements `batching.execution.Runner` on an engine process; event loop only, but for `join`.
+    """Implements `scheduler.execution.Runner` on an engine process; event loop only, but for `join`.
 
-    Rows are copied once, into the memory that both sides share. The engine takes batches in the order in which
-    they were sent, so it is known which of them run; when it is lost these fail, those behind them are sent again
-    to the next one. Nothing that ran is run again: it may be what the engine died of.
+    Rows are copied once, into shared memory. The engine takes batches in the order in which they were sent, so the
+    running ones are known; when it crashes these fail, and those behind them are sent again to the next one.
+    Nothing that ran is run again: it may have caused the crash.
     """
 
     def __init__(
@@ -99,15 +99,15 @@ class EngineExecutor:
         on_restart: Callable[[], None] = lambda: None,
         hang_detection: HangDetection | None = None,
     ) -> None:
-        """Begins to listen to the engine.
+        """Starts listening to the engine.
 
         Args:
-            servable: What to run; taken over.
+            servable: The servable to run; owned from then on.
             bucket_sizes: Sizes that batches are padded to, rising.
             clock: The time.
             listener: Receives what happens.
             on_restart: Called when the engine was brought back.
-            hang_detection: Tells which batches hang; None leaves that to `replace_stalled`.
+            hang_detection: Detects hung batches; None leaves that to `replace_stalled`.
         """
         self._servable = servable
         self._engine = servable.engine
@@ -139,7 +139,7 @@ class EngineExecutor:
         self._engine.enter_service(servable.handle, bucket_sizes)
         process = self._engine.process
         if process is None:
-            raise EngineLostError(executed=False)  # it was closed: nobody else takes a process away
+            raise EngineLostError(executed=False)  # it was closed: nothing else takes a process away
         self._listen_to(process)
 
     def submit(self, batch: Batch) -> None:
@@ -148,16 +148,16 @@ class EngineExecutor:
         self._send_waiting()
 
     def poll(self) -> None:
-        """Takes the answers that are there by now."""
+        """Processes the answers that have arrived."""
         self._read_answers()
 
     def replace_stalled(self) -> None:
-        """Kills the engine: a thread of it that hangs cannot be stopped otherwise."""
+        """Kills the engine, because a hung thread of it cannot be stopped otherwise."""
         if self._process is not None:
             self._process.kill()
 
     def close(self) -> None:
-        """Ends the engine once what it has is answered. Does not wait."""
+        """Ends the engine once its batches are answered. Does not wait."""
         self._closing = True
         if self._restarting is not None:
             self._restarting.cancel()
@@ -198,29 +198,29 @@ class EngineExecutor:
             try:
                 process.batches.send_now(pack(message))
             except ChannelClosedError:
-                return  # `_read_answers` meets its end
+                return  # `_read_answers` handles its end
             except ChannelFullError:  # it reads none of the few that there may be
                 process.kill()
                 return
 
     def _read_answers(self) -> None:
-        """Takes all answers that are there."""
+        """Processes all answers that have arrived."""
         process = self._process
         try:
             while process is not None and (message := process.batches.receive_now()) is not None:
                 answer = self._checked(message)
-                if answer is None:  # whatever sends that is not the engine's own program any more
+                if answer is None:  # the sender is no longer the engine's own program
                     log.error("engine sent no valid answer; killed", servable=str(self._servable.id))
                     process.kill()
                     self._lost()
                     return
                 self._answered(answer)
-                process = self._process  # whoever was answered may have closed this
+                process = self._process  # a callback may have closed this
         except ChannelClosedError:
             self._lost()
 
     def _checked(self, message: bytes) -> BatchMessage | None:
-        """Reads an answer; returns None if it answers nothing that was asked."""
+        """Reads an answer; returns None if it belongs to no request."""
         try:
             answer = unpack(message)
         except ValueError:
@@ -246,7 +246,7 @@ class EngineExecutor:
         self._end_if_done()
 
     def _mark_running(self) -> None:
-        """Notes which batches the engine has begun with, now that one has come back: always the oldest."""
+        """Marks the batches that the engine has begun, now that one has returned: always the oldest."""
         for _, sent in zip(range(self.thread_count), self._sent.values(), strict=False):
             batch = sent.outcome.batch
             if batch.started_at is None:
@@ -265,7 +265,7 @@ class EngineExecutor:
         if self._hung:
             limit_s = self._hangs.limit_s
             log.error("engine hangs; killed", servable=str(self._servable.id), after_s=round(limit_s, 3))
-            self._process.kill()  # `_read_answers` meets its end
+            self._process.kill()  # `_read_answers` handles its end
             return
         self._watch_for_hangs()
 
@@ -279,7 +279,7 @@ class EngineExecutor:
         self._loop.add_reader(process.batches.fileno(), self._read_answers)
 
     def _lost(self) -> None:
-        """The engine has ended: fails what it ran, keeps what it had not begun, and brings it back."""
+        """Handles the engine's end: fails running batches, keeps those not begun, and restarts it."""
         process = self._process
         if process is None:
             return
@@ -297,7 +297,7 @@ class EngineExecutor:
         running = [each.outcome for each in sent if each.outcome.batch.started_at is not None]
         unbegun = [each.outcome for each in sent if each.outcome.batch.started_at is None]
         self._waiting.extendleft(outcome.batch for outcome in reversed(unbegun))
-        for outcome in unbegun:  # those of callers that cancelled meanwhile
+        for outcome in unbegun:  # those of requests cancelled meanwhile
             if outcome.skipped:
                 outcome.batch.slices.extend(outcome.skipped)
         delay_s = self._backoff.lost(self._clock.now() - self._since)
@@ -310,7 +310,7 @@ class EngineExecutor:
             self._listener.on_batch_done(outcome)
         if self.failing or self._closing:
             self._fail(self._take_waiting())
-        if not standby:  # else it is back before anybody could be sent elsewhere
+        if not standby:  # else it is back before any request could be sent elsewhere
             self._listener.on_runner_change()
         self._end_if_done()
 
@@ -343,7 +343,7 @@ class EngineExecutor:
             else:
                 break
         self._restarting = None
-        if self._closing:  # too late to be of use; the closing ends it
+        if self._closing:  # too late to be of use; `close` ends it
             return
         self._listen_to(process)
         self._on_restart()
@@ -373,5 +373,5 @@ class EngineExecutor:
 
     def _end(self) -> None:
         self._servable.close()
-        self._last_process.end()  # in case it was lost, and nobody has seen to it yet
+        self._last_process.end()  # in case it crashed and that is not handled yet
         self._ended.set()

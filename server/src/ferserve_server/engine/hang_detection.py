@@ -1,4 +1,4 @@
-"""Decides when a batch in an engine process counts as hung, by what batches of the version take. Pure."""
+"""Decides when a batch in an engine process counts as hung, from the version's batch times. Pure."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 _SHORTEST_S: Final = 2.0
-"""Least time after which a batch counts as hung: a machine that swaps or starves makes one take a second."""
+"""Minimum time after which a batch counts as hung, in seconds, because one takes 1 s on a swapping machine."""
 
 _FACTOR: Final = 30.0
-"""A batch is hung that has run this many times as long as the slowest one lately."""
+"""Ratio to the slowest recent batch from which a batch counts as hung."""
 
 _DECAY: Final = 0.999
 """Share of the slowest time that is kept with each batch, so that a slow batch is forgotten after a thousand."""
 
 _LONGEST_STEP_S: Final = 0.5
-"""Longest time that is counted between two looks. A process that was itself stopped, with its container or
-machine, does not take an engine for hung that was stopped with it."""
+"""Maximum time counted between two checks, in seconds, because a process that was itself suspended, with its
+container or machine, must not take an engine for hung that was suspended with it."""
 
 LOOK_S: Final = 0.25
-"""Time between two looks at what runs, in seconds."""
+"""Interval between two checks of running batches, in seconds."""
 
 
 class HangDetection:
-    """Watches the batches that run. One thread.
+    """Monitors running batches. One thread.
 
     Args of the constructor:
         longest_s: Time after which a batch counts as hung in any case, in seconds.
@@ -40,24 +40,24 @@ class HangDetection:
 
     @property
     def limit_s(self) -> float:
-        """Time after which a batch counts as hung, in seconds."""
+        """Returns the time after which a batch counts as hung, in seconds."""
         if not self._slowest_s:
             return self._longest_s
         return min(self._longest_s, max(_SHORTEST_S, _FACTOR * self._slowest_s))
 
     def answered(self, sequence: int, duration_s: float) -> None:
-        """Notes that a batch came back, and how long it ran."""
+        """Records that a batch returned, and its run time."""
         self._ages_s.pop(sequence, None)
         self._slowest_s = max(duration_s, self._slowest_s * _DECAY)
 
     def look(self, now: float, running: Iterable[int]) -> list[int]:
-        """Counts the time since the last look for each batch that runs; returns those that hang."""
+        """Counts the time since the last check for each running batch; returns those that hang."""
         step_s = 0.0 if self._looked_at is None else min(now - self._looked_at, _LONGEST_STEP_S)
         self._looked_at = now
         self._ages_s = {each: self._ages_s[each] + step_s if each in self._ages_s else 0.0 for each in running}
         return [each for each, age_s in self._ages_s.items() if age_s >= self.limit_s]
 
     def reset(self) -> None:
-        """Forgets what runs: there is another engine."""
+        """Forgets running batches, because another engine has started."""
         self._ages_s.clear()
         self._looked_at = None

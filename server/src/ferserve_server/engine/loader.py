@@ -1,8 +1,6 @@
 """Loads versions into engine processes of their own.
 
-A version that runs in an engine process, in the place of one that runs here.
-
-Loads versions into processes of their own.
+`EngineServable` represents such a version in the server.
 """
 
 from __future__ import annotations
@@ -32,11 +30,11 @@ if TYPE_CHECKING:
 class EngineServable:
     """Implements `domain.ports.Servable` on an engine process; see there for the methods, all of which block.
 
-    `predict` is for trials: it runs beside the batches of callers, which go through `runner.EngineExecutor`, and
-    leaves the processor to them.
+    `predict` is for validation: it runs beside the batches of clients, which go through `executor.EngineExecutor`,
+    and yields the processor to them.
 
     Attributes:
-        engine: What runs it.
+        engine: The engine that runs it.
         handle: Its number there.
     """
 
@@ -60,14 +58,14 @@ class EngineServable:
         """Scores a batch.
 
         Raises:
-            EngineLostError: Its process ended while it answers callers, and did not come back.
+            EngineLostError: Its process ended while it serves clients, and was not restarted.
             ModelRejectedError: ENGINE_LOST, the process ended before it answered any.
-            EngineRaisedError: What the engine raised.
+            EngineRaisedError: An exception of the engine.
         """
         return self.engine.predict(self.handle, crops)
 
     def read_golden(self, directory: Path) -> GoldenSet:
-        """Reads the golden set in the engine process: this one unpacks nothing."""
+        """Reads the golden set in the engine process, so that this one unpacks nothing."""
         return self.engine.read_golden(directory)
 
     def with_precision(self, precision: Precision) -> EngineServable:
@@ -76,15 +74,15 @@ class EngineServable:
         return EngineServable(self.engine, handle=handle, executor_count=executor_count, precision=precision)
 
     def warm_executors(self, bucket_sizes: Sequence[int], thread_count: int) -> None:
-        """Makes all executors warm."""
+        """Warms all executors."""
         self.engine.warm_executors(self.handle, bucket_sizes, thread_count)
 
     def reserve_session(self, bucket_sizes: Sequence[int]) -> None:
-        """Makes ready for one `predict` beside the executors."""
+        """Prepares a session for one `predict` beside the executors."""
         self.engine.reserve_session(self.handle, bucket_sizes)
 
     def close(self) -> None:
-        """Gives its memory back: with the last servable of an engine its process ends."""
+        """Frees its memory; with the last servable of an engine its process ends."""
         if not self._closed:
             self._closed = True
             self.engine.close_handle(self.handle)
@@ -94,14 +92,14 @@ log = structlog.get_logger(__name__)
 
 
 _SHARE_OF_FREE_MEMORY: Final = 0.8
-"""Share of it that an engine process may take while it loads: a version that allocates without end must not make
-the system end another process."""
+"""Maximum share of free memory that a loading engine process may take, because a version that allocates without
+end must not make the system end another process."""
 
 
 class EngineLoader:
     """Implements `domain.ports.Loader`; every version gets an engine process.
 
-    Whoever makes it must `close` it. Thread-safety: `load` from any thread, one at a time; the rest any thread.
+    The creator must `close` it. Thread-safety: `load` from any thread, one at a time; the rest any thread.
     """
 
     def __init__(
@@ -112,12 +110,12 @@ class EngineLoader:
         *,
         standby_count: int = 0,
     ) -> None:
-        """Loads nothing yet; see `start`.
+        """Creates a loader that has loaded nothing; see `start`.
 
         Args:
-            options: What every process is told.
+            options: Options of every process.
             largest_batch: Rows of the largest batch.
-            limits: What each step of loading may take; without a limit of memory it is four fifths of what is free
+            limits: Limits of each step of loading; without a limit of memory it is four fifths of what is free
                 when a process starts. None for the defaults.
             standby_count: Processes that are kept ready for each version in service, 0 or more.
         """
@@ -134,7 +132,7 @@ class EngineLoader:
         self._closed = False
 
     def start(self) -> None:
-        """Starts the process of the first version ahead: the engine comes up while the server does.
+        """Starts the process of the first version early: the engine comes up while the server does.
 
         Raises:
             OSError: The system cannot start another process.
@@ -146,7 +144,7 @@ class EngineLoader:
 
         Raises:
             ModelRejectedError: It may not be served, or its process ended (ENGINE_LOST).
-            EngineRaisedError: What the engine raised.
+            EngineRaisedError: An exception of the engine.
             OSError: The system cannot start another process.
         """
         version = Version(servable_id, directory, description)
@@ -164,7 +162,7 @@ class EngineLoader:
         return EngineServable(engine)
 
     def stop_loading(self) -> None:
-        """Ends the load that runs, and all that come, whatever they do. Does not wait; any thread."""
+        """Ends the running load, and all later ones, at any point. Does not wait; any thread."""
         with self._lock:
             self._stopping = True
             serving = [engine.process for engine in self._engines if engine.serving]
@@ -173,7 +171,7 @@ class EngineLoader:
             process.kill()
 
     def kill(self) -> None:
-        """Ends every process at once, whatever it does. Does not wait; any thread."""
+        """Kills every process at once, regardless of its work. Does not wait; any thread."""
         with self._lock:
             self._closed = True
             left = list(self._processes)
@@ -181,7 +179,7 @@ class EngineLoader:
             process.kill()
 
     def close(self) -> None:
-        """Ends every process that is left, whatever it does. Blocking."""
+        """Kills every remaining process, regardless of its work. Blocking."""
         self.kill()
         with self._lock:
             left = list(self._processes)

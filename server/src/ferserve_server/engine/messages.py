@@ -1,8 +1,7 @@
 """Encodes the messages between server and engine process.
 
-The short messages that go with a batch. The faces and scores themselves are in shared memory.
-
-What server and engine process say to each other but for batches: JSON, a request and its answer at a time.
+A batch goes with a short binary message; its faces and scores are in shared memory. All other messages are JSON,
+one request and its answer at a time.
 """
 
 from __future__ import annotations
@@ -24,13 +23,13 @@ if TYPE_CHECKING:
 _HEADER: Final = struct.Struct("<BBHIIQQ")
 
 BATCH_MESSAGE_BYTES: Final = 1024
-"""Longest message of a batch, in bytes: a header of 28 and a text."""
+"""Maximum length of a batch message, in bytes: a header of 28 and a text."""
 
 _LONGEST_TEXT: Final = BATCH_MESSAGE_BYTES - _HEADER.size
 
 
 class BatchKind(IntEnum):
-    """What a message says."""
+    """Identifies the kind of a batch message."""
 
     RUN = 1
     SCORED = 2
@@ -38,15 +37,15 @@ class BatchKind(IntEnum):
 
 
 class BatchMessage(NamedTuple):
-    """One message of a batch, either way.
+    """Represents one message about a batch, in either direction.
 
     Attributes:
         kind: RUN asks for scores; SCORED says that they are in the slot, FAILED why they are not.
-        slot: Where faces and scores are, 0 to 65535.
-        handle: What to run, by a number that the two sides agreed on.
+        slot: Slot of faces and scores, 0 to 65535.
+        handle: Number of the servable to run, agreed on by the two sides.
         row_count: Rows of the batch, padding included.
-        sequence: Number of the batch; the answer has that of the question.
-        duration_ns: How long the execution took, in nanoseconds; 0 in a question.
+        sequence: Number of the batch; the answer has that of the request.
+        duration_ns: Duration of the execution, in nanoseconds; 0 in a request.
         flags: 8 bits for the two sides to agree on.
         text: Free, such as why it failed; cut off to fit `BATCH_MESSAGE_BYTES`.
     """
@@ -62,14 +61,14 @@ class BatchMessage(NamedTuple):
 
 
 def pack(message: BatchMessage) -> bytes:
-    """Writes a message down."""
+    """Encodes a message."""
     kind, slot, handle, row_count, sequence, duration_ns, flags, text = message
     header = _HEADER.pack(kind, flags, slot, handle, row_count, sequence, duration_ns)
     return header + text.encode("utf-8", "replace")[:_LONGEST_TEXT] if text else header
 
 
 def unpack(data: bytes) -> BatchMessage:
-    """Reads a message.
+    """Decodes a message.
 
     Raises:
         ValueError: It is none.
@@ -83,21 +82,21 @@ def unpack(data: bytes) -> BatchMessage:
 
 
 _LONGEST_TRACE: Final = 8000
-"""Characters, so that a message has room for it whatever they are."""
+"""Maximum length of a trace, in characters, because a message must have room for it whatever they are."""
 
 Fields = dict[str, Any]
-"""JSON object: its values are what JSON has."""
+"""Type of a JSON object."""
 
 
 _TAKEN: Final = frozenset({"reason", "message", "self"})
-"""Names that a fact cannot have, being an argument of `ModelRejectedError`."""
+"""Names that a fact cannot have, because they are arguments of `ModelRejectedError`."""
 
 
 class EngineRaisedError(Exception):
-    """What the engine raised in its own process, as text; a note has the trace.
+    """Reports an exception that the engine raised in its own process, as text; a note has the trace.
 
     Attributes:
-        transient: Whether it may go away by itself: the system or the memory was short of something.
+        transient: True if it may go away by itself: the system or the memory was short of something.
     """
 
     def __init__(self, text: str, *, transient: bool = False) -> None:
@@ -106,21 +105,21 @@ class EngineRaisedError(Exception):
 
 
 class AnswerInvalidError(Exception):
-    """An answer is not what the server's own worker would send; the text says why."""
+    """Reports an answer that the server's own worker would not send; the text says why."""
 
 
 def request(do: str, fields: Mapping[str, object]) -> bytes:
-    """Asks for one of the things that `worker.Worker` does."""
+    """Encodes a request for one of the operations of `worker.Worker`."""
     return json.dumps({"do": do, **fields}).encode()
 
 
 def answer(fields: Fields | None = None) -> bytes:
-    """Says that it was done, and what came of it."""
+    """Encodes the result of a completed request."""
     return json.dumps({"done": fields or {}}).encode()
 
 
 def refusal(error: BaseException) -> bytes:
-    """Says why it was not done."""
+    """Encodes the reason for a failed request."""
     if isinstance(error, ModelRejectedError):
         fields = {"reason": error.reason, "message": error.message, "facts": error.metadata}
         return json.dumps({"rejected": fields}).encode()
@@ -132,11 +131,11 @@ def refusal(error: BaseException) -> bytes:
 
 
 def read(message: bytes) -> Fields:
-    """Reads a request, or the answer to one.
+    """Decodes a request, or the answer to one.
 
     Raises:
         ModelRejectedError: The version may not be served.
-        EngineRaisedError: The engine raised something else.
+        EngineRaisedError: Another exception of the engine.
         AnswerInvalidError: It is neither.
     """
     try:
@@ -153,7 +152,7 @@ def read(message: bytes) -> Fields:
         else:
             done: Fields = fields.get("done", fields)
             if not isinstance(done, dict):
-                raise TypeError("no object")  # noqa: TRY301 - told as the others
+                raise TypeError("no object")  # noqa: TRY301 - reported like the others
             return done
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as fault:
         raise AnswerInvalidError(repr(fault)) from fault
@@ -161,7 +160,7 @@ def read(message: bytes) -> Fields:
 
 
 def read_count(fields: Fields, name: str, most: int) -> int:
-    """Reads a number from 1 to `most` out of an answer.
+    """Reads a number from 1 to `most` from an answer.
 
     Raises:
         AnswerInvalidError: It is none.
@@ -173,12 +172,12 @@ def read_count(fields: Fields, name: str, most: int) -> int:
 
 
 def describe(description: ModelDescription) -> Fields:
-    """Writes a description down."""
+    """Encodes a description."""
     return asdict(description) | {"precision": description.precision.value}
 
 
 def read_description(fields: Fields) -> ModelDescription:
-    """Reads what `describe` wrote."""
+    """Decodes a description that `describe` encoded."""
     return ModelDescription(
         **fields
         | {

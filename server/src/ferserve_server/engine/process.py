@@ -1,9 +1,4 @@
-"""Starts, watches and ends an engine process.
-
-What an engine process is told when it starts.
-
-An engine process as the server sees it.
-"""
+"""Starts, monitors and ends an engine process, and passes it its options."""
 
 from __future__ import annotations
 
@@ -26,7 +21,7 @@ from ferserve_server.runtime.process_output import child_stderr
 
 @dataclass(frozen=True, slots=True)
 class EngineOptions:
-    """What an engine process is told when it starts; the first few implement `backends.loading.LoaderOptions`.
+    """Configures an engine process; the first fields implement `backends.selection.LoaderOptions`.
 
     Attributes:
         model_repo: See `LoaderOptions`, as for the next five.
@@ -35,10 +30,10 @@ class EngineOptions:
         intra_op_threads: As above.
         gpu_memory_limit_mib: As above.
         gpu_xla: As above.
-        log_level: See `observability.logging.set_up_logging`.
+        log_level: See `telemetry.logging.set_up_logging`.
         log_format: As above; json or console.
-        log_framed: Whether the server reads its stderr, and takes framed records.
-        gives_way: Whether it starts beside live traffic, and leaves the processor to that.
+        log_framed: True if the server reads its stderr, and takes framed records.
+        gives_way: True if it starts beside live traffic, and yields the processor to that.
         loader_module: Module with the functions of `backends.loading`.
     """
 
@@ -55,12 +50,12 @@ class EngineOptions:
     loader_module: str = "ferserve_server.backends.selection"
 
     def to_json(self) -> str:
-        """Writes them down, for a command line."""
+        """Encodes them as JSON, for a command line."""
         return json.dumps(asdict(self) | {"model_repo": str(self.model_repo)})
 
     @classmethod
     def from_json(cls, text: str) -> EngineOptions:
-        """Reads what `to_json` wrote."""
+        """Decodes the JSON of `to_json`."""
         fields = json.loads(text)
         return cls(**fields | {"model_repo": Path(fields["model_repo"])})
 
@@ -75,21 +70,23 @@ log = structlog.get_logger(__name__)
 
 _MODULE: Final = "ferserve_server.app.engine_main"
 _GRACE_S: Final = 5.0
-"""What a process may take to end once its channels are closed: it has nothing to do then."""
+"""Maximum time for a process to end after its channels are closed, in seconds; it has nothing to do then."""
 
 _DELAYS_LOOK_S: Final = 1.0
-"""How often the threads of a process are asked how long they waited for a processor: there may be hundreds."""
+"""Interval at which the threads of a process are asked for their waits for a processor, in seconds, because there
+may be hundreds."""
 
 _LOOK_S: Final = 0.05
-"""How often a step of loading is compared with its limits: a process that allocates gets some 200 MiB further."""
+"""Interval at which a loading step is compared with its limits, in seconds, because an allocating process gains
+some 200 MiB meanwhile."""
 
 
 class EngineEndedError(Exception):
-    """The process ended; the text says how."""
+    """Reports that the process ended; the text says how."""
 
 
 class StepLimitError(EngineEndedError):
-    """The process was ended because a step exceeded a limit; `reason` is that of `ModelRejectedError`."""
+    """Reports that a step exceeded a limit and its process was ended; `reason` is that of `ModelRejectedError`."""
 
     def __init__(self, reason: str, text: str) -> None:
         super().__init__(text)
@@ -97,20 +94,20 @@ class StepLimitError(EngineEndedError):
 
 
 class EngineProcess:
-    """One engine process, with a channel for requests and one for batches.
+    """Runs one engine process, with a channel for requests and one for batches.
 
     Thread-safety: `ask`, `kill` and `end` from any thread; `batches` is for the event loop alone.
 
     Attributes:
-        batches: Takes batches and brings their answers; see `interprocess.messages`.
+        batches: Takes batches and brings their answers; see `engine.messages`.
     """
 
     def __init__(self, options: EngineOptions, limits: StepLimits) -> None:
         """Starts the process. It gets ready by itself, and answers `ask` once it is.
 
         Args:
-            options: What it is told.
-            limits: What each `ask` may take.
+            options: Its options.
+            limits: Limits of each `ask`.
 
         Raises:
             OSError: The system cannot start another process.
@@ -134,22 +131,22 @@ class EngineProcess:
 
     @property
     def pid(self) -> int:
-        """Its process id."""
+        """Returns its process id."""
         return self._child.pid
 
     @property
     def runs(self) -> bool:
-        """Whether it has not ended."""
+        """Returns whether it has not ended."""
         return self._child.exit_code is None
 
     def ask(self, do: str, fields: Mapping[str, object], fds: Sequence[int] = ()) -> Fields:
-        """Has the process do one of the things of `worker.Worker`, and returns its answer. Blocking.
+        """Requests one operation of `worker.Worker`, and returns its answer. Blocking.
 
         Raises:
             StepLimitError: It took too long or too much memory, and was killed.
             EngineEndedError: It ended before it answered.
             ModelRejectedError: The version may not be served.
-            EngineRaisedError: The engine raised something else.
+            EngineRaisedError: Another exception of the engine.
         """
         answer, received = self.ask_for_fds(do, fields, fds)
         for fd in received:
@@ -159,7 +156,7 @@ class EngineProcess:
     def ask_for_fds(
         self, do: str, fields: Mapping[str, object], fds: Sequence[int] = ()
     ) -> tuple[Fields, list[int]]:
-        """Does the same, and returns the file descriptors that came; they are the caller's to close."""
+        """Does the same, and returns the received file descriptors, which the caller closes."""
         with self._asking:
             fault = None
             try:
@@ -203,27 +200,27 @@ class EngineProcess:
         return None
 
     def describe_end(self) -> str:
-        """How it ended, as a person would say it."""
+        """Describes how it ended, in words."""
         return self._child.describe_end()
 
     def resident_bytes(self) -> int:
-        """Memory that it holds, in bytes; 0 once it has ended."""
+        """Returns its resident memory, in bytes; 0 once it has ended."""
         return self._child.resident_bytes()
 
     def kill(self) -> None:
-        """Ends it at once, whatever it does. Does not wait."""
+        """Kills it at once, regardless of its work. Does not wait."""
         self._child.kill()
 
     def end(self) -> None:
         """Closes the channels and waits for its end; kills it if that takes too long. Blocking.
 
-        `batches` must not be on an event loop any more. Done again, it does nothing.
+        `batches` must not be on an event loop any more. A repeated call does nothing.
         """
         with self._ending:
             if self._ended:
                 return
             self._ended = True
-            self._requests.shut_down()  # wakes whoever asks
+            self._requests.shut_down()  # wakes waiting callers of `ask`
             self.batches.shut_down()
             self._child.end(_GRACE_S)
             with self._asking:

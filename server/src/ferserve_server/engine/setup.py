@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ferserve_server.ipc.shared_memory import SharedBlock
 
 LOADED_HANDLE: Final = 0
-"""Number of the servable that loading makes, as it was published; others are made from it and count on."""
+"""Number of the servable made by loading, as it was published; others are made from it and count on."""
 
 MAX_EXECUTORS: Final = 1024
 """Maximum number of batches at once, because each has a slot of shared memory."""
@@ -24,7 +24,7 @@ MAX_EXECUTORS: Final = 1024
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """A version to load: which, where it lies, and what its manifest says."""
+    """Identifies a version to load: its id, folder and manifest description."""
 
     id: ServableId
     directory: Path
@@ -33,11 +33,11 @@ class Version:
 
 @dataclass(frozen=True, slots=True)
 class WarmState:
-    """What a process serves with.
+    """Represents the configuration that a process serves with.
 
     Attributes:
         handle: Number of the servable.
-        precision: What that computes in.
+        precision: Its precision.
         bucket_sizes: Batch sizes that it is used in.
         spare_sizes: Batch sizes of the session beside the executors; empty for none.
     """
@@ -49,7 +49,7 @@ class WarmState:
 
 
 def load_version(process: EngineProcess, version: Version, *, gives_way: bool) -> int:
-    """Has a process load a version; returns the number of batches that it runs at once. Blocking.
+    """Loads a version in a process; returns the number of batches that it runs at once. Blocking.
 
     Raises:
         AnswerInvalidError: That number is none.
@@ -66,7 +66,7 @@ def load_version(process: EngineProcess, version: Version, *, gives_way: bool) -
 
 
 def share_block(process: EngineProcess, block: SharedBlock, *, largest_batch: int, executor_count: int) -> None:
-    """Gives a process the memory for faces and scores, and has it start its executors. Blocking.
+    """Shares the memory for faces and scores with a process and starts its executors. Blocking.
 
     Raises:
         Exception: See `EngineProcess.ask`.
@@ -76,7 +76,7 @@ def share_block(process: EngineProcess, block: SharedBlock, *, largest_batch: in
 
 
 def warm_as(process: EngineProcess, state: WarmState, executor_count: int, *, gives_way: bool) -> None:
-    """Makes a process that has loaded a version ready to serve as another one did. Blocking.
+    """Prepares a process that has loaded a version to serve as another one did. Blocking.
 
     Raises:
         Exception: See `EngineProcess.ask`.
@@ -89,7 +89,7 @@ def warm_as(process: EngineProcess, state: WarmState, executor_count: int, *, gi
     if handle != LOADED_HANDLE:
         ask("with_precision", handle=LOADED_HANDLE, new_handle=handle, precision=state.precision.value)
         ask("close", handle=LOADED_HANDLE)
-    if not gives_way:  # first runs for the slot of `predict`, on a thread that serves nobody
+    if not gives_way:  # first runs for the slot of `predict`, on a thread without client requests
         for size in sizes:
             ask("predict", handle=handle, row_count=size)
     threads = 1 if gives_way else executor_count

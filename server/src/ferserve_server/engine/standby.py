@@ -1,4 +1,4 @@
-"""Keeps engine processes ready that take the place of one that is lost."""
+"""Keeps standby engine processes that replace a crashed one."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 _LOOK_S: Final = 1.0
-"""How often standbys are checked: one that has ended is replaced within that time."""
+"""Interval at which standbys are checked, in seconds; one that has ended is replaced within that time."""
 
 _RETRY_RANGE_S: Final = (1.0, 60.0)
-"""First and longest pause after a standby that could not be made; doubled each time."""
+"""First and maximum pause after a standby that could not be made, in seconds; doubled each time."""
 
 
 class Standbys:
-    """Processes that have loaded and warmed the version of an engine, and share its memory.
+    """Keeps processes that have loaded and warmed the version of an engine, and share its memory.
 
     A thread of its own makes them, one at a time. Thread-safety: any thread.
 
     Args of the constructor:
-        count: How many to keep, 0 or more.
+        count: Number to keep, 0 or more.
         make: Makes one; blocking, may raise anything.
         name: The version, for the log.
     """
@@ -43,12 +43,12 @@ class Standbys:
 
     @property
     def ready_count(self) -> int:
-        """Processes that can take over now."""
+        """Returns the number of processes that can take over now."""
         with self._changed:
             return sum(process.runs for process in self._ready)
 
     def start(self) -> None:
-        """Begins to make them. Done again, it does nothing."""
+        """Starts making them. A repeated call does nothing."""
         with self._changed:
             if self._started or self._closed or not self._count:
                 return
@@ -56,7 +56,7 @@ class Standbys:
         threading.Thread(target=self._keep, name="engine-standby", daemon=True).start()
 
     def take(self) -> EngineProcess | None:
-        """Takes one that runs, if there is one; another is made in its place."""
+        """Takes a running one, if there is one; another is made in its place."""
         with self._changed:
             while self._ready:
                 process = self._ready.pop(0)
@@ -100,7 +100,7 @@ class Standbys:
             process.end()
 
     def _wait_until_one_is_missing(self) -> bool:
-        """Waits; returns False once it is closed."""
+        """Waits until a standby is missing; returns False once it is closed."""
         while True:
             with self._changed:
                 if self._closed:

@@ -1,4 +1,4 @@
-"""Limits of one step of loading: its time, its processor time and its memory. Pure."""
+"""Decides when a loading step exceeds its limits of time, processor time and memory. Pure."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 YIELDING_FACTOR: Final = 5
-"""A step that leaves the processor to live traffic may take this many times as long, since it may get none for a
+"""Factor on the time limit of a step that yields the processor to live traffic, because it may get none for a
 while. Its processor time stays within the plain limit: an endless loop ends as soon as on an idle machine."""
 
 
 @dataclass(frozen=True, slots=True)
 class StepLimits:
-    """Limits of each step of loading a version in an engine process.
+    """Sets the limits of each step of loading a version in an engine process.
 
     Attributes:
         timeout_s: Time of a step, in seconds, above 0.
@@ -30,7 +30,7 @@ class StepLimits:
 
 @dataclass(frozen=True, slots=True)
 class StepUse:
-    """What a step has used so far: time and processor time in seconds, and resident memory in bytes.
+    """Represents a step's use so far: time and processor time in seconds, and resident memory in bytes.
 
     `elapsed_s` leaves out the time that its process waited for a processor.
     """
@@ -41,12 +41,12 @@ class StepUse:
 
 
 def longest_delay_s(before_s: Mapping[str, float], after_s: Mapping[str, float], elapsed_s: float) -> float:
-    """Returns how long a process waited for a processor: its thread that waited longest, within the time elapsed.
+    """Returns how long a process waited for a processor: the longest wait of its threads, within the time elapsed.
 
-    A step is not to blame for a machine with more to do than it has cores for.
+    A step is not to blame for a machine with more work than cores.
 
     Args:
-        before_s: Waits of its threads so far, in seconds, at an earlier look.
+        before_s: Waits of its threads so far, in seconds, at an earlier check.
         after_s: The same now.
         elapsed_s: Time between both, in seconds.
     """
@@ -58,9 +58,9 @@ def exceeded_limit(use: StepUse, limits: StepLimits, *, gives_way: bool) -> tupl
     """Decides whether a step has to be ended.
 
     Args:
-        use: What it has used.
-        limits: What it may use.
-        gives_way: Whether it leaves the processor to live traffic.
+        use: Its use so far.
+        limits: Its limits.
+        gives_way: True if it yields the processor to live traffic.
 
     Returns:
         Reason and text for `ModelRejectedError`, or None.

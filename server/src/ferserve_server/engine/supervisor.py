@@ -1,4 +1,4 @@
-"""What stands behind a loaded version: one engine process at a time, and how to bring it back."""
+"""Supervises the engine process of a loaded version, and restarts it."""
 
 from __future__ import annotations
 
@@ -40,19 +40,19 @@ if TYPE_CHECKING:
     from ferserve_server.engine.setup import Version
 
 _OWN_SLOT: Final = 0
-"""Slot of `predict`, which is for trials; the others are for the batches of callers."""
+"""Slot of `predict`, which is for validation; the others are for the batches of clients."""
 
 _BACK_S: Final = 120.0
-"""Longest wait of a trial for an engine in force that is being restarted."""
+"""Maximum wait of a validation for an active engine that is being restarted, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Spawning:
-    """How an engine gets its processes.
+    """Configures how an engine starts its processes.
 
     Attributes:
-        spawn: Starts one; is told whether it gives way to live traffic.
-        give_way: Whether work on trials shall leave the processor to live traffic now.
+        spawn: Starts one; its argument is True if it yields to live traffic.
+        give_way: Returns True if validation must yield the processor to live traffic now.
         standby_count: Processes to keep ready for one that is lost, 0 or more.
     """
 
@@ -62,16 +62,16 @@ class Spawning:
 
 
 class Engine:
-    """One loaded version in a process of its own, with the memory that both sides share.
+    """Runs one loaded version in a process of its own, with shared memory.
 
-    The process may be lost and brought back; what refers to it goes through here. Thread-safety: any thread, but
-    for `enter_service` and `lost`, which are the event loop's.
+    The process may crash and be restarted; users of it go through this object. Thread-safety: any thread, but for
+    `enter_service` and `lost`, which are the event loop's.
 
     Attributes:
         executor_count: Batches that run at once.
         standbys: Processes that can take over.
-        serving: Whether it answers callers. Its process is brought back when it is lost, and trials on it wait for
-            that; others give way to it.
+        serving: True if it answers clients. Its process is restarted after a crash, and validations on it wait for
+            that; others yield to it.
     """
 
     def __init__(
@@ -80,11 +80,11 @@ class Engine:
         """Loads the version in a process.
 
         Args:
-            version: What to load.
+            version: The version to load.
             largest_batch: Rows of the largest batch.
             process: The first process; taken over, and ended if it cannot be used.
-            spawning: How to get others.
-            gives_way: Whether loading leaves the processor to live traffic.
+            spawning: Starts others.
+            gives_way: True if loading yields the processor to live traffic.
 
         Raises:
             ModelRejectedError: The version may not be served, or its process ended (ENGINE_LOST, LOAD_TIMED_OUT,
@@ -120,35 +120,35 @@ class Engine:
 
     @property
     def process(self) -> EngineProcess | None:
-        """The process, or None while there is none."""
+        """Returns the process, or None while there is none."""
         return self._process
 
     @property
     def standby_ready(self) -> bool:
-        """Whether a process can take over now."""
+        """Returns whether a process can take over now."""
         return self.standbys.ready_count > 0
 
     def resident_bytes(self) -> int:
-        """Memory that its process holds, in bytes; 0 while there is none."""
+        """Returns the resident memory of its process, in bytes; 0 while there is none."""
         process = self._process
         return process.resident_bytes() if process is not None else 0
 
     @property
     def batch_slots(self) -> range:
-        """The slots for the batches of callers."""
+        """Returns the slots for the batches of clients."""
         return range(_OWN_SLOT + 1, self._block.layout.slot_count)
 
     def faces(self, slot: int) -> npt.NDArray[np.uint8]:
-        """Where the faces of a slot go, uint8 [largest_batch, H, W, 1]."""
+        """Returns the memory for the faces of a slot, uint8 [largest_batch, H, W, 1]."""
         spec = self.version.description.input
         return self._block.faces(slot, (self.largest_batch, spec.height, spec.width, 1))
 
     def scores(self, slot: int) -> npt.NDArray[np.float32]:
-        """Where the scores of a slot come, float32 [largest_batch, K]."""
+        """Returns the memory for the scores of a slot, float32 [largest_batch, K]."""
         return self._block.scores(slot, (self.largest_batch, self.version.description.score_column_count))
 
     def predict(self, handle: int, crops: CropBatch) -> Scores:
-        """Scores faces, uint8 [N, H, W, 1], apart from the batches of callers. Blocking."""
+        """Scores faces, uint8 [N, H, W, 1], apart from the batches of clients. Blocking."""
         parts = []
         with self._predicting:
             for start in range(0, len(crops), self.largest_batch):
@@ -159,14 +159,14 @@ class Engine:
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def read_golden(self, directory: Path) -> GoldenSet:
-        """Reads the golden set in the process, which unpacks it; its memory comes over here."""
+        """Reads the golden set in the process, which unpacks it; its memory is shared with this one."""
         spec, labels = self.version.description.input, self.version.description.labels
         try:
             answer, fds = self._ask_for_fds("read_golden", handle=LOADED_HANDLE, directory=str(directory))
             count = read_count(answer, "row_count", MAX_GOLDEN_FACES)
             layout = SlotLayout(1, count * spec.height * spec.width, count * len(labels) * 4)
             if len(fds) != 1:
-                raise AnswerInvalidError("no memory came with it")  # noqa: TRY301 - told as the others
+                raise AnswerInvalidError("no memory came with it")  # noqa: TRY301 - reported like the others
             block = SharedBlock(fds[0], layout)
         except (AnswerInvalidError, ValueError, OSError) as error:
             raise self._lost_on_trial(error) from error
@@ -176,40 +176,40 @@ class Engine:
         return GoldenSet(faces, scores)
 
     def with_precision(self, handle: int, precision: Precision) -> tuple[int, int]:
-        """Makes the same version in another precision; returns its handle and how many batches it runs at once."""
+        """Makes the same version in another precision; returns its handle and its executor count."""
         new = max(self._precisions) + 1
         made = self._ask("with_precision", handle=handle, new_handle=new, precision=precision.value)
         self._precisions[new] = precision
         return new, read_count(made, "executor_count", MAX_EXECUTORS)
 
     def warm_executors(self, handle: int, bucket_sizes: Sequence[int], thread_count: int) -> None:
-        """Makes all executors warm."""
+        """Warms all executors."""
         self._ask("warm_executors", handle=handle, bucket_sizes=list(bucket_sizes), thread_count=thread_count)
 
     def reserve_session(self, handle: int, bucket_sizes: Sequence[int]) -> None:
-        """Makes ready for one `predict` beside the executors."""
+        """Prepares a session for one `predict` beside the executors."""
         self._ask("reserve_session", handle=handle, bucket_sizes=list(bucket_sizes))
         self._spare_sizes = tuple(bucket_sizes)
 
     def enter_service(self, handle: int, bucket_sizes: Sequence[int]) -> None:
-        """Notes what answers callers, so that the same can be brought back. Event loop only."""
+        """Records the served configuration, so that it can be restored after a crash. Event loop only."""
         self._used, self._used_sizes = handle, tuple(bucket_sizes)
         self.serving = True
         self.standbys.start()
 
     def lost(self) -> None:
-        """Notes that the process has ended, until `restart` has made another. Event loop only."""
+        """Records that the process has ended, until `restart` has made another. Event loop only."""
         with self._changed:
             self._process = None
             self._changed.notify_all()
 
     def restart(self) -> EngineProcess:
-        """Puts another process in the place of the lost one: a standby at once, or a new one in seconds.
+        """Replaces the crashed process: with a standby at once, or with a new one in seconds.
 
         Raises:
-            ModelRejectedError: The version's files have changed, are gone, or cannot be loaded any more.
+            ModelRejectedError: The version's files have changed, were removed, or cannot be loaded any more.
             EngineEndedError: This process ended too, or the engine was closed meanwhile.
-            Exception: Whatever the engine raised.
+            Exception: Any exception of the engine.
         """
         process = self.standbys.take() or self._make_process(gives_way=False)
         with self._changed:
@@ -242,7 +242,7 @@ class Engine:
         return process
 
     def close_handle(self, handle: int) -> None:
-        """Lets a servable go; with the last one the process ends, and all its memory is free. Blocking."""
+        """Closes a servable; with the last one the process ends, and all its memory is free. Blocking."""
         self._precisions.pop(handle)
         if self._precisions:
             self._ask("close", handle=handle)
@@ -250,7 +250,7 @@ class Engine:
             self.close()
 
     def close(self) -> None:
-        """Ends the process and frees what was shared with it. Done again, it does nothing. Blocking."""
+        """Ends the process and frees its shared memory. A repeated call does nothing. Blocking."""
         with self._changed:
             process, self._process, self._closed = self._process, None, True
             self.serving = False
@@ -263,7 +263,7 @@ class Engine:
     def _layout(self) -> SlotLayout:
         spec, column_count = self.version.description.input, self.version.description.score_column_count
         face_bytes = self.largest_batch * spec.height * spec.width
-        # Beside those that run: a batch ahead, one to be written, and `predict`'s own.
+        # Beside the running ones: one batch queued, one to be written, and that of `predict`.
         return SlotLayout(self.executor_count + 3, face_bytes, self.largest_batch * column_count * 4)
 
     def _share(self, process: EngineProcess) -> None:
@@ -276,7 +276,7 @@ class Engine:
         return answer
 
     def _ask_for_fds(self, do: str, **fields: object) -> tuple[Fields, list[int]]:
-        """Asks the process; while it serves, waits for one that was lost to come back, and asks that."""
+        """Sends a request; while serving, waits for the restart after a crash, and sends it again."""
         process = self._process
         for _ in range(3):
             if process is None:

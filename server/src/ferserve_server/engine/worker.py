@@ -1,4 +1,4 @@
-"""The engine's own process: loads a version, tries it as it is told to, and runs batches on threads."""
+"""Runs inside the engine process: loads and validates a version, and runs batches on threads."""
 
 from __future__ import annotations
 
@@ -55,7 +55,10 @@ class Worker:
         self._scores: list[Scores] = []
 
     def answer_requests(self) -> None:
-        """Answers until the channel closes. On a thread of its own, which gives way for good when told to."""
+        """Answers requests until the channel closes.
+
+        It runs on a thread of its own, which lowers its priority permanently on request.
+        """
         try:
             while True:
                 message, fds = self._requests.receive_with_fds()
@@ -141,7 +144,7 @@ class Worker:
 
 
 def _shared_golden(servable: Servable, directory: Path) -> tuple[int, int]:
-    """Reads a golden set into shared memory; returns the number of its faces and the memory's descriptor.
+    """Reads a golden set into shared memory; returns its face count and the memory's descriptor.
 
     Raises:
         ModelRejectedError: GOLDEN_MISSING or GOLDEN_INVALID.

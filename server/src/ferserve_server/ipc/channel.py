@@ -1,4 +1,4 @@
-"""Messages between two processes, each as a whole or not at all."""
+"""Exchanges messages between two processes, each as a whole or not at all."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 LONGEST_MESSAGE: Final = 128 * 1024
-"""Bytes of a message unless a channel says otherwise. Linux takes messages up to its send buffer, 208 KiB unless
-the system is set up otherwise."""
+"""Maximum message length in bytes unless a channel sets another, because Linux takes messages up to its send
+buffer, 208 KiB by default."""
 
 _FDS_PER_MESSAGE: Final = 4
 _FDS_SPACE: Final = socket.CMSG_SPACE(_FDS_PER_MESSAGE * array.array("i").itemsize)
 
 
 class ChannelClosedError(Exception):
-    """The other side has closed the channel, or its process has ended."""
+    """Reports that the other side has closed the channel, or its process has ended."""
 
 
 class ChannelFullError(Exception):
-    """The other side does not read: some 250 short messages wait for it. The message was not sent."""
+    """Reports that the other side does not read: some 250 short messages wait. The message was not sent."""
 
 
 class MessageTooLongError(Exception):
-    """The message is empty, or longer than the channel takes."""
+    """Reports that the message is empty, or longer than the channel's maximum."""
 
 
 class Channel:
-    """One end of a connection between two processes (AF_UNIX, SOCK_SEQPACKET).
+    """Represents one end of a connection between two processes (AF_UNIX, SOCK_SEQPACKET).
 
     Messages keep their bounds and their order. When a process ends, however it does, the other side gets
     `ChannelClosedError` after the last message. Empty messages cannot be sent.
@@ -60,29 +60,29 @@ class Channel:
 
     @classmethod
     def from_fd(cls, fd: int, longest_message: int = LONGEST_MESSAGE) -> Self:
-        """Takes over an end that this process was started with, or got in a message."""
+        """Takes over an end that this process was started with or received in a message."""
         connected = socket.socket(fileno=fd)
         connected.set_inheritable(False)
         return cls(connected, longest_message)
 
     def fileno(self) -> int:
-        """The file descriptor, for `loop.add_reader`, `select` and `Child`; -1 when closed."""
+        """Returns the file descriptor, for `loop.add_reader`, `select` and `Child`; -1 when closed."""
         return self._socket.fileno()
 
     def send(self, message: bytes, fds: Sequence[int] = ()) -> None:
         """Sends a message, and copies of file descriptors with it. Waits while the other side's buffer is full.
 
         Raises:
-            ChannelClosedError: The other side is gone.
+            ChannelClosedError: The other side has closed.
             MessageTooLongError: It is empty, or longer than the channel takes.
         """
         self._send(message, fds, 0)
 
     def send_now(self, message: bytes, fds: Sequence[int] = ()) -> None:
-        """The same without waiting: for the event loop.
+        """Sends without waiting, for the event loop.
 
         Raises:
-            ChannelClosedError: The other side is gone.
+            ChannelClosedError: The other side has closed.
             ChannelFullError: It would have to wait.
             MessageTooLongError: It is empty, or longer than the channel takes.
         """
@@ -95,15 +95,15 @@ class Channel:
         """Waits for a message.
 
         Raises:
-            ChannelClosedError: None is left, and the other side is gone.
+            ChannelClosedError: No message is left, and the other side has closed.
         """
         return self._received(0)
 
     def receive_now(self) -> bytes | None:
-        """The next message, or None if there is none yet. Does not wait.
+        """Returns the next message, or None if there is none yet. Does not wait.
 
         Raises:
-            ChannelClosedError: None is left, and the other side is gone.
+            ChannelClosedError: No message is left, and the other side has closed.
         """
         try:
             return self._received(socket.MSG_DONTWAIT)
@@ -111,26 +111,26 @@ class Channel:
             return None
 
     def wait_readable(self, timeout_s: float) -> bool:
-        """Waits until there is a message, or the other side is gone; returns whether that was within the time."""
+        """Waits for a message or the other side's end; returns whether one came within the time."""
         readable = select.poll()
         readable.register(self._socket, select.POLLIN)
         return bool(readable.poll(timeout_s * 1e3))
 
     def receive_with_fds(self) -> tuple[bytes, list[int]]:
-        """Waits for a message, and returns the file descriptors that came with it; they are the caller's to close.
+        """Waits for a message, and returns the file descriptors that came with it, which the caller closes.
 
         Raises:
-            ChannelClosedError: None is left, and the other side is gone.
+            ChannelClosedError: No message is left, and the other side has closed.
         """
         return self._received_with_fds(0)
 
     def receive_fds_now(self) -> list[int] | None:
-        """The file descriptors that came with the next message, or None if there is none yet. Does not wait.
+        """Returns the file descriptors that came with the next message, or None if there is none yet.
 
-        They are the caller's to close. None of them is there if this process has no room for more.
+        Does not wait. The caller closes them. The list is empty if this process has no room for more.
 
         Raises:
-            ChannelClosedError: None is left, and the other side is gone.
+            ChannelClosedError: No message is left, and the other side has closed.
         """
         try:
             return self._received_with_fds(socket.MSG_DONTWAIT)[1]
@@ -146,7 +146,7 @@ class Channel:
                 raise
 
     def close(self) -> None:
-        """Closes this end. Take it from the event loop first (`loop.remove_reader`)."""
+        """Closes this end. Remove it from the event loop before (`loop.remove_reader`)."""
         self._socket.close()
 
     def _send(self, message: bytes, fds: Sequence[int], flags: int) -> None:
@@ -167,7 +167,7 @@ class Channel:
 
     def _received_with_fds(self, flags: int) -> tuple[bytes, list[int]]:
         try:
-            # Not `socket.recv_fds` and `send_fds`: they heed no flags before Python 3.13.
+            # Not `socket.recv_fds` and `send_fds`: they ignore flags before Python 3.13.
             message, extra, _, _ = self._socket.recvmsg(self._longest, _FDS_SPACE, flags | socket.MSG_CMSG_CLOEXEC)
         except ConnectionError as error:
             raise ChannelClosedError from error

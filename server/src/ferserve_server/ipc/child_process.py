@@ -1,8 +1,7 @@
 """Starts child processes and ties their lives to their parent's.
 
-Starts a Python process of our own, and makes sure that neither outlives its use.
-
-What a process's main thread does for its others.
+A child runs a Python module of this package and ends with its parent. Its main thread runs work for threads whose
+priority was lowered.
 """
 
 from __future__ import annotations
@@ -28,10 +27,10 @@ if TYPE_CHECKING:
 _LOWEST_PRIORITY: Final = 19
 
 _F_SETSIG: Final = 10
-"""fcntl.h; Python has no name for it."""
+"""F_SETSIG of fcntl.h; Python has no name for it."""
 
 _LIFELINE: Final = 0
-"""File descriptor of a pipe in a child, whose other end its parent holds: it stands in for stdin."""
+"""File descriptor of a pipe in a child, whose other end its parent holds: it replaces stdin."""
 
 # fmt: off
 _KEPT_VARIABLES: Final = frozenset((
@@ -44,18 +43,18 @@ _KEPT_PREFIXES: Final = (
     "COVERAGE_",
 )
 # fmt: on
-"""What steers the libraries of a child. The rest of the environment may hold secrets of the server and of others,
-and the code of a model could read it."""
+"""Prefixes of the environment variables that configure the libraries of a child. The rest of the environment may
+hold secrets of the server and of others, and a model's code could read it."""
 
 
 class Child:
-    """A new Python interpreter that runs a module of ours (never a fork: gRPC and TensorFlow have threads).
+    """Runs a module in a new Python interpreter (never a fork: gRPC and TensorFlow have threads).
 
     It has a process group of its own, so that Ctrl-C in a terminal reaches its parent alone, which then ends it in
-    good order. It should end when its channels close (`call_when_parent_gone`). It finds modules where this
-    process does.
+    order. It should end when its channels close (`call_when_parent_gone`). It finds modules where this process
+    does.
 
-    Whoever makes it must `end` it, or `kill` and `wait`. Thread-safety: any thread.
+    The creator must `end` it, or `kill` and `wait`. Thread-safety: any thread.
     """
 
     def __init__(
@@ -66,7 +65,7 @@ class Child:
         Args:
             module: Name of the module, as for `python -m`.
             arguments: Its command line after the file descriptors.
-            channels: The ends that are to be the child's. Their file descriptors are its first arguments, and they
+            channels: The ends that the child gets. Their file descriptors are its first arguments, and they
                 are closed here.
             stderr: File descriptor of its stderr; None for that of this process.
 
@@ -78,7 +77,7 @@ class Child:
         self._closing = threading.Lock()
         lifeline, self._lifeline = os.pipe()
         try:
-            # -P: not from the working directory, where anything may lie.
+            # -P: not from the working directory, which may contain any file.
             self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
                 [sys.executable, "-P", "-m", module, *map(str, fds), *arguments],
                 stdin=lifeline,
@@ -97,16 +96,16 @@ class Child:
 
     @property
     def pid(self) -> int:
-        """Its process id."""
+        """Returns its process id."""
         return self._process.pid
 
     @property
     def exit_code(self) -> int | None:
-        """Its exit code, negative for a signal, or None while it runs."""
+        """Returns its exit code, negative for a signal, or None while it runs."""
         return self._process.poll()
 
     def kill(self) -> None:
-        """Ends it at once (SIGKILL), whatever it does. Call `wait` afterwards."""
+        """Kills it at once (SIGKILL), regardless of its work. Call `wait` afterwards."""
         self._process.kill()
 
     def wait(self, timeout_s: float | None = None) -> bool:
@@ -125,7 +124,7 @@ class Child:
             self.wait()
 
     def describe_end(self) -> str:
-        """How it ended, as a person would say it."""
+        """Describes how it ended, in words."""
         code = self.exit_code
         if code is None:
             return "it runs"
@@ -138,7 +137,7 @@ class Child:
         return f"{name}, as when memory runs out" if -code == signal.SIGKILL else name
 
     def resident_bytes(self) -> int:
-        """Memory that it holds, in bytes; 0 where that is not known. Reads a small file: cheap."""
+        """Returns its resident memory, in bytes; 0 if unknown. Reads a small file: cheap."""
         try:
             with open(f"/proc/{self.pid}/statm", encoding="ascii") as file:  # noqa: PTH123 - cheaper than a Path
                 return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
@@ -146,7 +145,7 @@ class Child:
             return 0
 
     def cpu_s(self) -> float:
-        """Processor time that it has used, in seconds; 0 where that is not known."""
+        """Returns the processor time that it has used, in seconds; 0 if unknown."""
         try:
             with open(f"/proc/{self.pid}/stat", encoding="ascii", errors="replace") as file:  # noqa: PTH123 - as above
                 fields = file.read().rpartition(")")[2].split()
@@ -155,7 +154,7 @@ class Child:
             return 0.0
 
     def run_delays_s(self) -> dict[str, float]:
-        """Returns how long each of its threads has waited for a processor, in seconds; empty if that is not known.
+        """Returns how long each of its threads has waited for a processor, in seconds; empty if unknown.
 
         Source: the second field of /proc/PID/task/TID/schedstat (docs.kernel.org/scheduler/sched-stats.html).
         """
@@ -173,7 +172,7 @@ class Child:
 
 
 def kept_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """Returns the variables that a child gets."""
+    """Returns the environment variables that a child gets."""
     return {
         name: value
         for name, value in environment.items()
@@ -182,10 +181,10 @@ def kept_environment(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def die_with_parent() -> None:
-    """Has the system kill this process when its parent's end of the lifeline closes. Linux; elsewhere nothing.
+    """Makes the system kill this process when its parent's end of the lifeline closes. Linux; elsewhere nothing.
 
-    The kernel does it, so that also a process ends whose threads all wait for Python's lock, such as in an endless
-    loop of native code. (PR_SET_PDEATHSIG would fire when the parent's *thread* ends.)
+    The kernel does it, so that a process ends even when all its threads wait for Python's lock, such as in an
+    endless loop of native code. (PR_SET_PDEATHSIG would fire when the parent's *thread* ends.)
     """
     if sys.platform != "linux":
         return
@@ -199,7 +198,7 @@ def die_with_parent() -> None:
 
 
 def prefer_for_oom(score: int) -> None:
-    """Makes this process the one that ends, rather than its parent, when memory runs out.
+    """Makes the system end this process, rather than its parent, when memory runs out.
 
     Args:
         score: 0 to 1000, added to the share of memory in thousandths that the system goes by (oom_score_adj).
@@ -223,15 +222,15 @@ def call_when_parent_gone(channel: Channel, callback: Callable[[], None]) -> Non
     The system closes it however the process ends, so nothing stays behind after a `kill -9`.
     """
     hangup = select.poll()
-    hangup.register(channel.fileno(), 0)  # a hang-up is told whatever is asked for
+    hangup.register(channel.fileno(), 0)  # a hang-up is reported whatever is requested
     hangup.poll()
     callback()
 
 
 def give_way() -> None:
-    """Gives the calling thread, and the threads that it will start, the lowest priority. It stays so.
+    """Gives the calling thread, and the threads that it starts, the lowest priority permanently.
 
-    Linux has a priority for each thread and lets nobody raise it again without a privilege, so call it on threads
+    Linux has a priority for each thread and raises it again only with a privilege, so call it on threads
     that never serve. Elsewhere it does nothing.
     """
     if sys.platform == "linux":
@@ -239,13 +238,16 @@ def give_way() -> None:
 
 
 class MainThread:
-    """Has the main thread do things, whose priority is never lowered: threads inherit that of their maker."""
+    """Runs work on the main thread, whose priority is never lowered.
+
+    Threads inherit the priority of the thread that starts them.
+    """
 
     def __init__(self) -> None:
         self._work: SimpleQueue[tuple[Callable[[], None], SimpleQueue[BaseException | None]]] = SimpleQueue()
 
     def run(self) -> None:
-        """Does what others ask for, for ever. Call it on the main thread."""
+        """Runs submitted work indefinitely. Call it on the main thread."""
         while True:
             work, done = self._work.get()
             try:
@@ -256,10 +258,10 @@ class MainThread:
                 done.put(None)
 
     def do(self, work: Callable[[], None]) -> None:
-        """Has something done, and waits for it. Any other thread.
+        """Runs work on the main thread, and waits for it. Any other thread.
 
         Raises:
-            BaseException: What `work` raised.
+            BaseException: Any exception of `work`.
         """
         done: SimpleQueue[BaseException | None] = SimpleQueue()
         self._work.put((work, done))

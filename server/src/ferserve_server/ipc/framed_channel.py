@@ -1,4 +1,4 @@
-"""Messages of any length over a channel, on an event loop: none is lost when the other side is slow to read."""
+"""Exchanges messages of any length over a channel, on an event loop; none is lost when the other side is slow."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ if TYPE_CHECKING:
     from ferserve_server.ipc.channel import Channel
 
 MESSAGE_BYTES: Final = 8 * 1024
-"""Longest message that goes in one piece. Those of a request have about 60 bytes; room for the longest is set
-aside at every receipt, so it is kept small."""
+"""Maximum length of a message sent in one piece, in bytes, because room for it is allocated at every receipt;
+messages of a request have about 60 bytes."""
 
 _PART: Final = b"\xfe"
 _LAST_PART: Final = b"\xff"
 _PART_BYTES: Final = MESSAGE_BYTES - 1
 
 _MESSAGES_PER_TURN: Final = 64
-"""Then other work of the event loop gets its turn."""
+"""Maximum number of messages per event-loop iteration, because other work must get its share."""
 
 
 class FramedChannel:
-    """One end of a conversation. Event loop only.
+    """Represents one end of a framed channel. Event loop only.
 
     Args of the constructor:
         channel: A channel for messages of `MESSAGE_BYTES`; closed with the mailbox.
         received: Gets every message, in order; must not raise.
-        closed: Called once, when the other side is gone.
+        closed: Called once, when the other side has closed.
 
     Attributes:
-        heard_count: How often there was something to read.
+        heard_count: Number of times that there was something to read.
     """
 
     def __init__(self, channel: Channel, received: Callable[[bytes], None], closed: Callable[[], None]) -> None:
@@ -49,9 +49,9 @@ class FramedChannel:
         self._loop.add_reader(channel.fileno(), self._read)
 
     def post(self, message: bytes) -> None:
-        """Sends a message, of 1 byte or more that does not begin with 254 or 255; if need be when there is room.
+        """Sends a message, of 1 byte or more that does not begin with 254 or 255, as soon as there is room.
 
-        Nothing happens when the other side is gone.
+        Nothing happens when the other side has closed.
         """
         if len(message) <= MESSAGE_BYTES:
             self._send(message)
@@ -62,7 +62,7 @@ class FramedChannel:
         self._send(_LAST_PART + pieces[-1])
 
     async def flush(self) -> None:
-        """Returns when everything posted is on its way, or the other side is gone."""
+        """Waits until everything posted is sent, or the other side has closed."""
         while self._open and self._waiting:  # noqa: ASYNC110 - only at the end of a process
             await asyncio.sleep(0.001)
 
@@ -82,7 +82,7 @@ class FramedChannel:
             except ChannelFullError:
                 self._loop.add_writer(self._channel.fileno(), self._write)
             except ChannelClosedError:
-                return  # told when it is read, after what the other side still said
+                return  # reported when it is read, after the other side's last messages
             else:
                 return
         self._waiting.append(piece)

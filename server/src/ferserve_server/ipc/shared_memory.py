@@ -1,8 +1,6 @@
 """Lays out and allocates memory that two processes share.
 
-Memory that two processes share, in slots: faces go one way in it, scores come back.
-
-Which places of a block of memory are taken. Pure bookkeeping: it touches no memory.
+Slots hold faces in one direction and scores in the other. Allocation is pure bookkeeping that touches no memory.
 """
 
 from __future__ import annotations
@@ -23,18 +21,18 @@ if TYPE_CHECKING:
 
 
 _PAGE: Final = 4096
-"""Slots begin on a page of their own: two processes never write to the same cache line."""
+"""Size of a page, in bytes; slots are page-aligned, because two processes must never write to one cache line."""
 
 
 _SEALS: Final = (
     (fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL) if hasattr(fcntl, "F_SEAL_SHRINK") else 0
 )
-"""The size stays: a process that cuts memory which another one has mapped would end that with SIGBUS."""
+"""Seals that fix the size, because shrinking memory that another process has mapped would end it with SIGBUS."""
 
 
 @dataclass(frozen=True, slots=True)
 class SlotLayout:
-    """How a block is divided; both sides must be told the same.
+    """Defines the division of a block; both sides must use the same.
 
     Attributes:
         slot_count: Slots, 1 or more.
@@ -48,31 +46,31 @@ class SlotLayout:
 
     @property
     def scores_at(self) -> int:
-        """Where the scores begin in a slot, in bytes."""
+        """Returns the offset of the scores in a slot, in bytes."""
         return _whole_pages(self.face_bytes)
 
     @property
     def slot_bytes(self) -> int:
-        """Size of a slot, in bytes."""
+        """Returns the size of a slot, in bytes."""
         return self.scores_at + _whole_pages(self.score_bytes)
 
     @property
     def block_bytes(self) -> int:
-        """Size of the whole block, in bytes. Pages that were never written take no memory."""
+        """Returns the size of the whole block, in bytes. Pages that were never written take no memory."""
         return self.slot_count * self.slot_bytes
 
 
 class SharedBlock:
-    """Memory without a name, mapped by every process that has its file descriptor.
+    """Maps anonymous memory that every process with its file descriptor can map.
 
-    The system frees it when the last of them is gone, however that ended: nothing is left behind. Arrays made
-    here stay valid after `close`; the mapping goes with the last of them.
+    The system frees it when the last of them has ended, however it ended: nothing is left behind. Arrays made here
+    stay valid after `close`; the mapping is removed with the last of them.
 
-    Thread-safety: any thread; who writes to which slot when is up to the two sides.
+    Thread-safety: any thread; the two sides coordinate writes to slots.
 
     Attributes:
         fd: File descriptor to give to another process. It is closed with this object, and -1 then.
-        layout: How it is divided.
+        layout: Its division into slots.
     """
 
     def __init__(self, fd: int, layout: SlotLayout) -> None:
@@ -93,7 +91,7 @@ class SharedBlock:
 
     @classmethod
     def create(cls, layout: SlotLayout) -> Self:
-        """Makes new memory, filled with zeros."""
+        """Creates new memory, filled with zeros."""
         if hasattr(os, "memfd_create"):
             fd = os.memfd_create("ferserve", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         else:
@@ -110,17 +108,17 @@ class SharedBlock:
         return cls(fd, layout)
 
     def faces(self, slot: int, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
-        """The faces of a slot, uint8 in `shape`, not copied: what is written here, the other side sees."""
+        """Returns the faces of a slot, uint8 in `shape`, not copied: the other side sees what is written here."""
         memory, at = self._room(slot, shape, 1, 0, self.layout.face_bytes)
         return np.ndarray(shape, np.uint8, buffer=memory, offset=at)
 
     def scores(self, slot: int, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
-        """The scores of a slot, float32 in `shape`, not copied."""
+        """Returns the scores of a slot, float32 in `shape`, not copied."""
         memory, at = self._room(slot, shape, 4, self.layout.scores_at, self.layout.score_bytes)
         return np.ndarray(shape, np.float32, buffer=memory, offset=at)
 
     def close(self) -> None:
-        """Closes the file descriptor and lets go of the mapping. Done again, it does nothing."""
+        """Closes the file descriptor and drops the mapping. A repeated call does nothing."""
         if self._memory is not None:
             self._memory = None
             os.close(self.fd)
@@ -137,7 +135,7 @@ class SharedBlock:
 
 
 class FreeSlots:
-    """Which slots are free. The one used last is taken first: its memory is still in the caches.
+    """Tracks the free slots, last used first: its memory is still in the caches.
 
     Kept by one side only, the one that fills the slots with faces. Not thread-safe: event loop only.
     """
@@ -168,7 +166,7 @@ class FreeSlots:
 
 
 def _check_size(fd: int, size: int) -> None:
-    """Refuses memory of another size, or whose size can be changed by whoever sent it."""
+    """Rejects memory of another size, or whose size its sender can change."""
     if os.fstat(fd).st_size != size:
         raise ValueError(f"the memory has {os.fstat(fd).st_size} bytes, not {size}")
     if _SEALS and fcntl.fcntl(fd, fcntl.F_GET_SEALS) & _SEALS != _SEALS:
@@ -180,11 +178,11 @@ def _whole_pages(size: int) -> int:
 
 
 ALIGNMENT_BYTES: Final = 64
-"""Places start at multiples of a cache line, so that two processes do not write to the same one."""
+"""Alignment of places, in bytes: a cache line, so that two processes do not write to the same one."""
 
 
 class BlockAllocator:
-    """Hands out places in a block: the lowest that fits, so that little memory is touched. Not thread-safe.
+    """Allocates places in a block: the lowest that fits, so that little memory is touched. Not thread-safe.
 
     Attributes:
         size: Bytes of the block.
@@ -198,7 +196,7 @@ class BlockAllocator:
         self._ends = [size]
 
     def take(self, byte_count: int) -> int | None:
-        """Takes a place of so many bytes, 1 or more, and returns its offset; None: there is no such place."""
+        """Allocates 1 byte or more, and returns the offset; None if no place fits."""
         wanted = _rounded(byte_count)
         for index, start in enumerate(self._starts):
             end = self._ends[index]

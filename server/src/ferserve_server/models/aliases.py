@@ -1,4 +1,4 @@
-"""Names that stand for versions, such as `stable` and `canary`. Pure values."""
+"""Maps alias names, such as `stable` and `canary`, to versions. Pure values."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Aliases:
-    """The aliases of all models, each mapping model to alias to version.
+    """Holds the aliases of all models, each mapping model to alias to version.
 
     Attributes:
         fixed: Those of the settings. They win, and do not change while the server runs.
@@ -25,23 +25,23 @@ class Aliases:
     chosen: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     def of(self, model: str) -> dict[str, int]:
-        """The version behind each alias of a model, by alias."""
+        """Returns the version behind each alias of a model, by alias."""
         return dict(sorted({**self.chosen.get(model, {}), **self.fixed.get(model, {})}.items()))
 
     def is_fixed(self, model: str, alias: str) -> bool:
-        """Whether the settings hold this alias."""
+        """Returns whether the settings define this alias."""
         return alias in self.fixed.get(model, {})
 
     def models(self) -> set[str]:
-        """The models that have one."""
+        """Returns the models that have an alias."""
         return {model for each in (self.fixed, self.chosen) for model, aliases in each.items() if aliases}
 
     def named(self) -> set[ServableId]:
-        """Every version with an alias."""
+        """Returns every version with an alias."""
         return {ServableId(model, version) for model in self.models() for version in self.of(model).values()}
 
     def changed(self, model: str, alias: str, version: int | None) -> Aliases:
-        """These aliases with one of `chosen` changed, or without it if `version` is None."""
+        """Returns these aliases with one of `chosen` changed, or without it if `version` is None."""
         kept = {name: held for name, held in self.chosen.get(model, {}).items() if name != alias}
         if version is not None:
             kept[alias] = version
@@ -50,10 +50,10 @@ class Aliases:
 
 
 def unpinned_version(ready: Collection[int], stable: int | None) -> int | None:
-    """The version of a model that answers requests which name none.
+    """Selects the version of a model that answers requests without a version.
 
-    It is the stable one. While that is not ready, the newest older one stands in, but never a newer one: keeping
-    newer versions from everybody is what the alias is for. Without the alias it is the newest.
+    It is the stable one. While that is not ready, the newest older one is used, but never a newer one: keeping
+    newer versions from all clients is the purpose of the alias. Without the alias it is the newest.
 
     Args:
         ready: Versions that answer requests.
@@ -66,7 +66,7 @@ def unpinned_version(ready: Collection[int], stable: int | None) -> int | None:
 
 
 def parse_aliases(lines: Sequence[str]) -> dict[str, dict[str, int]]:
-    """Reads `MODEL:NAME=VERSION`, one a line.
+    """Parses `MODEL:NAME=VERSION`, one per line.
 
     Returns:
         Version by alias by model.

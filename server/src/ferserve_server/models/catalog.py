@@ -1,9 +1,8 @@
-"""Which version a request would get, by what the owner of the models told last. Pure.
+"""Resolves model specs to versions from a snapshot of the models, without asking the process that runs them. Pure.
 
-The owner, another process or another server, decides: it resolves every request again, knows canaries, and holds
-the leases. What is decided here is what can be told without it: which input a model takes, what its classes are,
-and that there is no such model.
-The rules are those of `repository.routes`.
+The primary process or upstream server decides: it resolves every request again, knows canaries, and holds the
+leases. This module answers only what a snapshot can: the input that a model takes, its classes, and that a model
+does not exist. The rules are those of `models.routing`.
 """
 
 from __future__ import annotations
@@ -28,11 +27,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ServiceState:
-    """The models of a service at one moment.
+    """Represents the models of a service at one moment.
 
     Attributes:
         default_model: Model of requests that name none.
-        default_ready: Whether it answers, with a healthy engine.
+        default_ready: True if it answers, with a healthy engine.
         models: Every model, by name.
     """
 
@@ -42,7 +41,7 @@ class ServiceState:
 
 
 class CatalogSnapshot:
-    """The models of a service, looked up by what requests ask for. Immutable."""
+    """Looks up the models of a service by model spec. Immutable."""
 
     def __init__(self, state: ServiceState) -> None:
         self.state = state
@@ -63,7 +62,7 @@ class CatalogSnapshot:
         }
 
     def model(self, name: str) -> ModelStatus:
-        """One model as it stands; "" is the default one.
+        """Returns one model; "" is the default one.
 
         Raises:
             ModelNotFoundError: No such model.
@@ -74,11 +73,11 @@ class CatalogSnapshot:
         return self._models[name]
 
     def description(self, servable: ServableId) -> ModelDescription | None:
-        """What the manifest of a version says, or None if it was not told."""
+        """Returns the description in a version's manifest, or None if it was not reported."""
         return self._described.get(servable)
 
     def resolve(self, spec: ModelSpec) -> tuple[ServableId, ModelDescription]:
-        """The version that `spec` leads to, a canary's share of the requests aside.
+        """Resolves `spec` to a version, ignoring a canary's share of the requests.
 
         Raises:
             FerserveError: There is none; see `domain.models.Acquire`.
@@ -95,14 +94,14 @@ class CatalogSnapshot:
         raise VersionNotFoundError(name, number) if ready and spec.version else self._absence(name)
 
     def leads_to(self, spec: ModelSpec, servable: ServableId) -> bool:
-        """Whether `spec` leads to that version, a canary's share of the requests aside."""
+        """Returns whether `spec` resolves to that version, ignoring a canary's share of the requests."""
         try:
             return self.resolve(spec)[0] == servable
         except FerserveError:
             return False
 
     def _number(self, name: str, spec: ModelSpec, model: ModelStatus | None) -> int:
-        """The number of the version that is wanted; 0: none is named and none serves."""
+        """Returns the number of the requested version; 0: none is named and none serves."""
         if spec.version is not None:
             return spec.version
         if model is None:

@@ -1,4 +1,4 @@
-"""Runs blocking work beside the event loop that can be given up, though it cannot be stopped."""
+"""Runs blocking work beside the event loop that can be abandoned, though it cannot be stopped."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ Result = TypeVar("Result")
 async def call_on_daemon_thread(  # noqa: C901 - one hand-over, from both sides
     work: Callable[[], Result], give_up: Callable[[Result], None]
 ) -> Result:
-    """Runs `work` on a thread of its own and returns its result. Cancel to give it up.
+    """Runs `work` on a thread of its own and returns its result. Cancel to abandon it.
 
-    `asyncio.to_thread` will not do: work that never ends would keep the process from ending.
+    `asyncio.to_thread` is unsuitable: work that never ends would keep the process from ending.
 
     Args:
         work: Blocking; may raise anything.
-        give_up: Called on a thread with a result that comes after the call was cancelled.
+        give_up: Called on a thread with a result that arrives after the call was cancelled.
     """
     loop = asyncio.get_running_loop()
     future: asyncio.Future[Result] = loop.create_future()
@@ -60,6 +60,6 @@ async def call_on_daemon_thread(  # noqa: C901 - one hand-over, from both sides
         with lock:
             given_up = True
             late = list(results)
-        if late:  # it came at the same moment
+        if late:  # it arrived at the same moment
             threading.Thread(target=give_up, args=late, daemon=True).start()
         raise

@@ -1,4 +1,4 @@
-"""Remembers versions that could not be loaded, and decides when they are tried again. Pure but for its state."""
+"""Remembers versions that failed to load, and decides when they are retried. Pure but for its state."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ if TYPE_CHECKING:
     from ferserve_server.domain.servable import ServableId
 
 _RETRY_RANGE_S: Final = (1.0, 300.0)
-"""First and longest pause before a version is loaded again whose failure may go away; doubled each time."""
+"""First and maximum pause before a load that failed transiently is retried, in seconds; doubled each time."""
 
 _TRANSIENT_REASONS: Final = frozenset({"LOAD_OUT_OF_MEMORY"})
-"""Refusals that depend on what else runs."""
+"""Rejection reasons that depend on what else runs."""
 
 
 @dataclass(frozen=True, slots=True)
 class VersionStamp:
-    """State of a version's files: SHA-256 of its manifest, and a digest of all files' names, sizes and times."""
+    """Identifies a version's files: SHA-256 of its manifest, and a digest of names, sizes and times."""
 
     manifest_sum: str
     files: str = ""
@@ -29,7 +29,7 @@ class VersionStamp:
 
 @dataclass(slots=True)
 class _Failure:
-    """A failed load: the files then, those of the last look, the attempts, and when to try again, or None."""
+    """Represents a failed load: files then, files at the last scan, attempts, and the retry time or None."""
 
     stamp: VersionStamp
     seen: str
@@ -39,20 +39,20 @@ class _Failure:
 
 
 def is_transient(error: BaseException) -> bool:
-    """Returns whether a failure may go away by itself: the system or the memory was short of something."""
+    """Returns whether a failure may resolve by itself: the system or the memory was short of something."""
     if isinstance(error, ModelRejectedError) and error.reason in _TRANSIENT_REASONS:
         return True
     return isinstance(error, (OSError, MemoryError)) or getattr(error, "transient", False) is True
 
 
 class FailedLoads:
-    """Versions that are not to be loaded until something has changed. Event loop only."""
+    """Tracks versions that are not to be loaded until something has changed. Event loop only."""
 
     def __init__(self) -> None:
         self._failures: dict[ServableId, _Failure] = {}
 
     def add(self, servable_id: ServableId, stamp: VersionStamp, now: float, *, transient: bool) -> float | None:
-        """Notes a failure; returns the seconds until the next try if there is one by itself."""
+        """Records a failure; returns the seconds until an automatic retry, if there is one."""
         before = self._failures.get(servable_id)
         count = before.attempt_count + 1 if before is not None and before.stamp == stamp else 1
         pause_s = min(_RETRY_RANGE_S[1], _RETRY_RANGE_S[0] * 2.0 ** min(count - 1, 30)) if transient else None
@@ -61,22 +61,22 @@ class FailedLoads:
         return pause_s
 
     def refuse(self, servable_id: ServableId, manifest_sum: str) -> None:
-        """Notes a version that is out until its manifest changes, whatever becomes of its other files."""
+        """Records a version that stays rejected until its manifest changes, whatever else changes."""
         self._failures[servable_id] = _Failure(VersionStamp(manifest_sum), "", 1, None, final=True)
 
     def forget(self, servable_id: ServableId) -> None:
-        """Drops what is known of a version."""
+        """Removes a version's record."""
         self._failures.pop(servable_id, None)
 
     def watched(self) -> list[ServableId]:
-        """Returns the versions whose files have to be looked at: they may be being copied still."""
+        """Returns the versions whose files must be checked, because they may still be being copied."""
         return [servable_id for servable_id, failure in self._failures.items() if not failure.final]
 
     def look(self, stamps: Mapping[ServableId, str], now: float) -> None:
         """Compares the files of versions with those at their failure.
 
-        A version whose files have changed since, and are the same at two looks in a row, is due: it was copied
-        file by file, and is whole now. Before that each look would read files that are not there yet.
+        A version whose files have changed since, and are the same at two scans in a row, is due: it was copied
+        file by file and is complete now. Earlier retries would read files that are not there yet.
         """
         for servable_id, files in stamps.items():
             failure = self._failures.get(servable_id)
@@ -87,7 +87,7 @@ class FailedLoads:
             failure.seen = files
 
     def waiting(self, on_disk: Mapping[ServableId, str], now: float) -> dict[ServableId, str]:
-        """Returns the versions that are not to be loaded now, with their manifests' sums."""
+        """Returns the versions that are not to be loaded now, with their manifests' checksums."""
         return {
             servable_id: on_disk[servable_id]
             for servable_id, failure in self._failures.items()
@@ -96,6 +96,6 @@ class FailedLoads:
         }
 
     def manifest_sum(self, servable_id: ServableId) -> str | None:
-        """Returns the sum of the manifest of a version that failed, or None."""
+        """Returns the checksum of a failed version's manifest, or None."""
         failure = self._failures.get(servable_id)
         return None if failure is None else failure.stamp.manifest_sum

@@ -1,4 +1,4 @@
-"""Reads the golden set of a version, within bounds that hold before anything is unpacked."""
+"""Reads the golden set of a version, within bounds checked before anything is unpacked."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ferserve_server.domain.servable import InputSpec
 
 _MAX_ARRAY_BYTES: Final = 64 * 1024 * 1024
-"""Maximum size of an unpacked array: 29,000 faces of 48x48, where versions are published with some hundred. A file
+"""Maximum size of an unpacked array, in bytes: 29,000 faces of 48x48, where some hundred are usual. A file
 of 2.7 MB can unpack to a thousand times as much."""
 
 MAX_GOLDEN_FACES: Final = 65_536
@@ -96,7 +96,7 @@ def _read_array(archive: zipfile.ZipFile, name: str) -> npt.NDArray[Any]:
 
     Raises:
         ValueError: It is too large, holds Python objects, or is shorter than its header says.
-        KeyError: There is none of that name.
+        KeyError: No array has that name.
     """
     with archive.open(f"{name}.npy") as stream:
         version = npy_format.read_magic(stream)

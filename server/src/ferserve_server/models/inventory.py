@@ -1,4 +1,4 @@
-"""Follows what lies in the repository, from one look to the next."""
+"""Tracks the contents of the model repository between scans."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ log = structlog.get_logger(__name__)
 
 
 class Inventory:
-    """Versions on disk as of the last look, and folders that are none. Event loop only.
+    """Tracks the versions on disk as of the last scan, and folders that are not versions. Event loop only.
 
     Attributes:
         versions: SHA-256 of the manifest of each version. What could not be read at the last look counts as there.
@@ -31,7 +31,7 @@ class Inventory:
         self._root_fault = ""
 
     async def look(self) -> Mapping[ServableId, str]:
-        """Looks at the repository and returns its versions."""
+        """Scans the repository and returns its versions."""
         scan = await asyncio.to_thread(self._source.scan)
         self.versions = scan.with_unreadable_of(self.versions)
         self._log_root_fault(scan.root_fault)
@@ -48,11 +48,11 @@ class Inventory:
         return await asyncio.to_thread(lambda: {each: self._source.files_stamp(each) for each in wanted})
 
     def skipped_names(self) -> set[str]:
-        """Returns the models that have a folder which was skipped."""
+        """Returns the models with a skipped folder."""
         return {each.model for each in self.skipped if each.model}
 
     def skipped_of(self, model: str) -> tuple[SkippedFolder, ...]:
-        """Returns the folders of a model that are no version."""
+        """Returns the skipped folders of a model."""
         return tuple(each for each in self.skipped if each.model == model)
 
     def _log_root_fault(self, fault: str) -> None:

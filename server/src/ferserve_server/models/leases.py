@@ -1,4 +1,4 @@
-"""A version in force, and the leases that keep it from being unloaded."""
+"""Leases active versions, which keeps them from being unloaded."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class LiveVersion:
-    """A version that answers requests. Event loop only."""
+    """Represents a version that answers requests. Event loop only."""
 
     def __init__(self, servable: Servable, scorer: FaceScorer) -> None:
         self.id = servable.id
@@ -23,11 +23,11 @@ class LiveVersion:
         self._unleased = asyncio.Event()
 
     def lease(self) -> Lease:
-        """Takes a lease; leave it as a context manager."""
+        """Takes a lease; release it as a context manager."""
         return Lease(self)
 
     async def retire(self) -> None:
-        """Waits for the leases, answers what was taken and unloads. Nobody may get a lease any more."""
+        """Waits for the leases, answers accepted requests and unloads. No further lease may be taken."""
         if self._lease_count:
             self._unleased.clear()
             await self._unleased.wait()
@@ -44,7 +44,7 @@ class LiveVersion:
 
 
 class Lease:
-    """Keeps one version in memory for as long as the `with` block lasts."""
+    """Keeps one version in memory for the duration of the `with` block."""
 
     __slots__ = ("_version", "description", "id", "scorer")
 

@@ -1,4 +1,4 @@
-"""A version's manifest: what it is, and the sums that its files must have."""
+"""Reads and verifies a version's manifest: its description and the checksums of its files."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ _DEFAULT_UNCERTAIN: Final = 0.5
 _NEVER: Final = 1.0
 
 MAX_MANIFEST_BYTES: Final = 4 * 1024 * 1024
-"""Maximum size of a manifest: some 30,000 files."""
+"""Maximum size of a manifest, in bytes, because 30,000 files need no more."""
 
 _MAX_LABELS: Final = 1000
 _MAX_SIDE_PIXELS: Final = 4096
-"""Maximum number of classes, and of pixels of a side: with the largest batch they size shared memory."""
+"""Maximum number of classes, and of pixels of a side, because with the largest batch they size shared memory."""
 
 _CHUNK_BYTES: Final = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What `assets.extra/manifest.json` says: `file_sums` maps each file's path to its SHA-256, in hex."""
+    """Represents `assets.extra/manifest.json`: `file_sums` maps each file's path to its SHA-256, in hex."""
 
     name: str
     version: int
@@ -47,7 +47,7 @@ def read_manifest(directory: Path) -> Manifest:
     """Reads the manifest of the version in `directory`.
 
     Raises:
-        ModelRejectedError: It is missing (MANIFEST_MISSING) or does not say what it must (MANIFEST_INVALID).
+        ModelRejectedError: It is missing (MANIFEST_MISSING) or malformed (MANIFEST_INVALID).
         OSError: It cannot be read now.
     """
     try:
@@ -61,7 +61,7 @@ def read_manifest(directory: Path) -> Manifest:
 
 
 def decode_manifest(content: bytes) -> Manifest:
-    """Turns a manifest's bytes into a value.
+    """Decodes a manifest's bytes.
 
     Raises:
         ModelRejectedError: MANIFEST_INVALID.
@@ -79,10 +79,10 @@ def decode_manifest(content: bytes) -> Manifest:
 
 
 def parse_manifest(document: Mapping[str, Any]) -> Manifest:
-    """Turns a manifest's document into a value.
+    """Parses a manifest's JSON document.
 
     Raises:
-        ValueError, KeyError, TypeError, AttributeError, OverflowError: It does not say what it must.
+        ValueError, KeyError, TypeError, AttributeError, OverflowError: It is malformed.
     """
     if document["format_version"] != _FORMAT_VERSION:
         raise ValueError(f"format_version is {document['format_version']}, this server reads {_FORMAT_VERSION}")
@@ -102,7 +102,7 @@ def parse_manifest(document: Mapping[str, Any]) -> Manifest:
     if file_sums.keys().isdisjoint({SAVED_MODEL_PATH, ONNX_PATH}):
         raise ValueError(f"files must name {SAVED_MODEL_PATH} or {ONNX_PATH}")
     uncertain_threshold, not_a_face_threshold = _parse_decisions(document.get("decisions", {}))
-    # Without a stated threshold the output is not used: its scale is not known.
+    # Without a stated threshold the output is not used: its scale is unknown.
     unused = not_a_face_threshold is None
     not_a_face_output = "" if unused else str(document["outputs"].get("not_a_face", ""))
     precision = Precision(document.get("precision", Precision.FLOAT32.value))
@@ -128,7 +128,7 @@ def parse_manifest(document: Mapping[str, Any]) -> Manifest:
 
 
 def _parse_decisions(document: Mapping[str, Any]) -> tuple[float | None, float | None]:
-    """Reads the thresholds for uncertain faces and for what is no face; None where none is stated.
+    """Parses the thresholds for uncertain faces and for non-faces; None where none is stated.
 
     Raises:
         ValueError, TypeError: A threshold is no number of its range.
@@ -142,15 +142,15 @@ def _parse_decisions(document: Mapping[str, Any]) -> tuple[float | None, float |
 
 
 def verify_files(directory: Path, manifest: Manifest, check: Callable[[], None] = lambda: None) -> None:
-    """Compares every file that the manifest names with its sum, and refuses files that it does not name.
+    """Compares every file that the manifest names with its checksum, and rejects unlisted files.
 
-    Files and folders may be links, such as into a cache's store: the sum tells that the right content is there. A
-    link that the manifest does not name is refused as any other file.
+    Files and folders may be links, such as into a cache's store: the checksum proves the content. A link that the
+    manifest does not name is rejected like any other file.
 
     Args:
         directory: Folder of the version.
         manifest: Its manifest.
-        check: Called for every MiB that was read; what it raises ends the reading.
+        check: Called for every MiB that was read; an exception from it ends the reading.
 
     Raises:
         ModelRejectedError: FILE_MISSING, FILE_CHANGED, FILE_UNLISTED or FILE_OUTSIDE.
@@ -183,7 +183,7 @@ def _file_sum(path: Path, check: Callable[[], None]) -> str:
 
 
 def _present_files(directory: Path, listed_folders: Collection[str]) -> Iterator[str]:
-    """Yields the path of every file, of every link to nothing, and of every linked folder that is not listed.
+    """Yields the path of every file, of every dangling link, and of every linked folder that is not listed.
 
     Listed folders that are links are followed, each once.
     """

@@ -1,4 +1,4 @@
-"""Which precision a version runs in: bfloat16 where that is clearly faster and says the same."""
+"""Selects a version's precision: bfloat16 where that is clearly faster and scores equally."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 _CLEARLY_FASTER: Final = 1.1
-"""Below this bfloat16 is not worth its rounding; beside other work a measurement errs by half of that."""
+"""Minimum speedup of bfloat16, because its rounding must pay and a measurement beside other work errs by 5 %."""
 
 _COMPARED_SIZE: Final = 32
-"""Faces of the batch that the two are compared on, at most: 2 to 4 ms, so that of twenty runs or more one is
-undisturbed also where other work takes the cores for a scheduler's turn of 3 ms each."""
+"""Maximum face count of the compared batch, because at 2 to 4 ms one of twenty runs or more is undisturbed, even
+where other work takes the cores for scheduler slices of 3 ms each."""
 
 _COMPARED_S: Final = 0.3
-"""The two are compared for so long: the choice stays until the version is loaded again."""
+"""Duration of the comparison, in seconds, because the choice stays until the version is loaded again."""
 
 
 @dataclass(frozen=True, slots=True)
 class PrecisionTrial:
-    """A version that scores its golden faces as it should.
+    """Represents a version that scores its golden faces as published.
 
     Attributes:
         servable: The version, warm, in one precision.
-        scores: What it says of the golden faces, float32 [N, K].
+        scores: Its scores of the golden faces, float32 [N, K].
         difference: Largest difference from the scores it was published with, as a probability.
         bfloat16_speedup: See `domain.servable.Tuning`.
     """
@@ -62,22 +62,21 @@ def settle_precision(
     now: Callable[[], float] = time.perf_counter,
     rest: Callable[[float], None] = lambda _: None,
 ) -> PrecisionTrial:
-    """Warms and tries a version in float32, and where it may be in bfloat16, and keeps one of the two.
+    """Warms and validates a version in float32, and where allowed in bfloat16, and keeps one of the two.
 
-    Float32 is tried whatever the setting: what is wrong in it must not pass by the wider limit of bfloat16.
+    Float32 is validated whatever the setting: a fault in it must not pass within the wider limit of bfloat16.
 
     Args:
-        servable: The version in what it was published in. It is closed if it is not the one that is kept, also by
-            an error.
-        golden: What it was published with.
-        limits: What it must show.
-        known_speedup: That of an earlier load on the same machine, to save measuring it.
+        servable: The version in its published precision. It is closed unless it is the one kept, also on an error.
+        golden: The golden faces and scores that it was published with.
+        limits: The limits that it must meet.
+        known_speedup: Speedup measured at an earlier load on the same machine, which saves measuring it.
         now: A clock, in seconds.
-        rest: See `latency.measure_batches`.
+        rest: See `tuning.measure_batches`.
 
     Raises:
         ModelRejectedError: It does not score as published in float32; or `limits.precision` is bfloat16, and that
-            is not to be had (PRECISION_UNSUPPORTED) or scores too differently (GOLDEN_MISMATCH).
+            is unavailable (PRECISION_UNSUPPORTED) or scores too differently (GOLDEN_MISMATCH).
     """
     with contextlib.ExitStack() as opened:
         opened.callback(servable.close)
@@ -99,8 +98,8 @@ def check_rounded(scores: Scores, golden: GoldenSet, tolerance: float) -> float:
     """Compares scores in bfloat16 or int8 with those that the version was published with.
 
     Args:
-        scores: What the version says of the golden faces, float32 [N, K].
-        golden: What it was published with; in int8 that is what another engine or processor said, which round
+        scores: The version's scores of the golden faces, float32 [N, K].
+        golden: The published faces and scores; in int8 scores of another engine or processor, which round
             elsewhere.
         tolerance: Largest difference allowed, as a probability. A face whose two most probable classes are further
             apart than that must keep its class.
@@ -142,7 +141,7 @@ def _try_bfloat16(
     now: Callable[[], float],
     rest: Callable[[float], None],
 ) -> PrecisionTrial:
-    """The version in bfloat16 if it is wanted or clearly faster, else `exact`."""
+    """Returns the version in bfloat16 if that is requested or clearly faster, else `exact`."""
     with contextlib.ExitStack() as opened:
         servable = exact.servable.with_precision(Precision.BFLOAT16)
         opened.callback(servable.close)

@@ -1,4 +1,4 @@
-"""Makes a servable out of a folder, or tells why not: verified, loaded, warmed, tried and tuned."""
+"""Prepares a version for serving: verifies, loads, warms, validates and tunes it."""
 
 from __future__ import annotations
 
@@ -37,14 +37,13 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 _SWITCH_INTERVAL_S: Final = 0.5e-3
-"""How long the loading thread keeps the interpreter while others wait for it. TensorFlow reads a SavedModel in
-Python for some 0.1 s, and an answer goes through several threads: at Python's 5 ms it would wait that long at
-each."""
+"""Interpreter switch interval of the loading thread, in seconds, because TensorFlow reads a SavedModel in Python
+for some 0.1 s and an answer passes several threads: at Python's 5 ms it would wait that long at each."""
 
 
 @dataclass(frozen=True, slots=True)
 class PreparedVersion:
-    """A version that may answer requests, with what it showed and how it runs."""
+    """Represents a version that may answer requests, with its validation results and tuning."""
 
     servable: Servable
     validation: ValidationFigures
@@ -52,20 +51,20 @@ class PreparedVersion:
 
 
 class VersionPreparer:
-    """Loads and tries versions on a thread. Event loop only.
+    """Loads and validates versions on a thread. Event loop only.
 
-    It takes one core from live traffic, not more: one thread, one version and one batch at a time. Within a batch
-    the engine uses as many threads as its own settings give it, 1 by default. While no version is in force there
-    is no traffic to spare, and it takes as many cores as the version will have executors.
+    It takes at most one core from live traffic: one thread, one version and one batch at a time. Within a batch
+    the engine uses as many threads as its own settings allow, 1 by default. While no version is active there is no
+    traffic to protect, and it takes as many cores as the version will have executors.
 
     Args of the constructor:
-        source: Where versions lie.
+        source: Locates versions.
         loader: Loads them.
-        limits: What they must show.
-        bucket_rules: Which batch sizes they use.
-        cache: Keeps what was measured.
-        timeout_s: Longest time for a version as a whole, in seconds. Its steps have limits of their own where
-            versions run in processes of their own; a thread of this process cannot be ended, and is left alone.
+        limits: The limits that they must meet.
+        bucket_rules: Rules for the choice of batch sizes.
+        cache: Keeps measurements.
+        timeout_s: Maximum time for a version as a whole, in seconds. Its steps have limits of their own where
+            versions run in processes of their own; a thread of this process cannot be ended, and is abandoned.
     """
 
     def __init__(
@@ -86,7 +85,7 @@ class VersionPreparer:
         self._cache = cache or TuneCache()
 
     async def prepare(self, servable_id: ServableId, in_force: Servable | None) -> PreparedVersion:
-        """Verifies, loads, warms and tries a version. Takes seconds; await one before the next.
+        """Verifies, loads, warms and validates a version. Takes seconds; await one before the next.
 
         Args:
             servable_id: The version.
@@ -94,7 +93,7 @@ class VersionPreparer:
 
         Raises:
             ModelRejectedError: It may not be served.
-            Exception: Whatever the engine raised.
+            Exception: Any exception of the engine.
         """
         work = partial(self._prepare, servable_id, in_force)
         with _giving_way():
@@ -107,7 +106,7 @@ class VersionPreparer:
                 ) from error
 
     def stop(self) -> None:
-        """Has the preparation that runs, and all that come, end at the next chance. Any thread."""
+        """Ends the running preparation, and all later ones, at the next checkpoint. Any thread."""
         self._stopped.set()
 
     def _check(self) -> None:
@@ -187,12 +186,12 @@ def _manifest_sum(directory: Path) -> str:
 
 
 def _no_rest(_: float) -> None:
-    """There is no live traffic to leave time to."""
+    """Does nothing: there is no live traffic to yield to."""
 
 
 @contextlib.contextmanager
 def _giving_way() -> Iterator[None]:
-    """Has threads hand the interpreter over sooner than they usually do."""
+    """Shortens the interpreter's switch interval for the duration of the block."""
     usual_s = sys.getswitchinterval()
     sys.setswitchinterval(min(usual_s, _SWITCH_INTERVAL_S))
     try:

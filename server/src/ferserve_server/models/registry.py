@@ -1,4 +1,4 @@
-"""Keeps the right versions loaded and hands out leases on them."""
+"""Keeps the selected versions loaded and leases them."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ log = structlog.get_logger(__name__)
 
 
 class ModelManager:
-    """Loads, publishes, drains and unloads versions, and knows their aliases. Event loop only.
+    """Loads, publishes, drains and unloads versions, and keeps their aliases. Event loop only.
 
     Implements `domain.models.Models`.
     """
@@ -65,20 +65,20 @@ class ModelManager:
         save_state: Callable[[LifecycleState], None] = lambda _: None,
         on_change: Callable[[], None] = lambda: None,
     ) -> None:
-        """Makes a manager that has nothing loaded yet.
+        """Creates a registry with nothing loaded.
 
         Args:
-            source: Tells which versions there are.
-            preparer: Loads and tries them.
-            make_scorer: Makes what scores the faces of a version, in the batch sizes of its tuning.
-            observer: Is told the state of every version.
-            routing_observer: Is told where requests go.
+            source: Lists the versions on disk.
+            preparer: Loads and validates them.
+            make_scorer: Makes the scorer of a version, for the batch sizes of its tuning.
+            observer: Notified of the state of every version.
+            routing_observer: Notified of the routes of requests.
             default_model: Model of requests that name none.
-            policies: Which versions are kept.
-            aliases: Those in force at first.
-            refused: Versions that were rolled back before, and stay out until their manifest changes.
-            trials: Where new versions are tried, or None if they are in force at once.
-            save_state: Keeps what was decided at run time; called on a thread, may raise OSError.
+            policies: Select the versions that are kept.
+            aliases: The initial aliases.
+            refused: Versions that were rolled back before, and stay rejected until their manifest changes.
+            trials: Runs new versions as canaries, or None if they become active at once.
+            save_state: Saves run-time decisions; called on a thread, may raise OSError.
             on_change: Called when anything here changed.
         """
         self._inventory = Inventory(source)
@@ -95,38 +95,38 @@ class ModelManager:
         self._rollout = Rollout(self._loader, trials, self._keep, self._save, self._save_if_possible)
         self._asked_for: set[ServableId] = set()
         self._let_go: set[ServableId] = set()
-        self._changing = asyncio.Lock()  # one load at a time, whoever asks
+        self._changing = asyncio.Lock()  # one load at a time, whatever requested it
         self._saving = asyncio.Lock()
 
     @property
     def default_ready(self) -> bool:
-        """Whether the default model answers requests that name no version, with a healthy engine."""
+        """Returns whether the default model answers requests that name no version, with a healthy engine."""
         version = self._routes.serving(self._default_model)
         return version is not None and version.scorer.healthy
 
     def acquire(self, spec: ModelSpec, *, once: bool = False) -> Lease:
-        """Takes a lease on the version that `spec` asks for. Use it as a context manager.
+        """Takes a lease on the version that `spec` resolves to. Use it as a context manager.
 
         See `domain.models.Acquire`; `once` makes no difference here.
 
         Raises:
             ModelNotFoundError: No such model.
-            VersionNotFoundError: The model has no such version in force.
+            VersionNotFoundError: The model has no such active version.
             AliasNotFoundError: The model has no such alias.
-            ModelNotReadyError: The model has no version in force yet.
-            VersionNotReadyError: The alias names a version that is not in force.
+            ModelNotReadyError: The model has no active version yet.
+            VersionNotReadyError: The alias names a version that is not active.
         """
         del once
         return self._routes.acquire(spec)
 
     def models(self) -> tuple[ModelStatus, ...]:
-        """Every model with its versions, as they stand, by name."""
+        """Returns every model with its versions, by name."""
         return tuple(
             self._model(name) for name in sorted({*self._statuses.names(), *self._inventory.skipped_names()})
         )
 
     def model(self, name: str) -> ModelStatus:
-        """One model as it stands; "" is the default one.
+        """Returns one model; "" is the default one.
 
         Raises:
             ModelNotFoundError: No such model.
@@ -134,7 +134,7 @@ class ModelManager:
         return self._model(self._known(name))
 
     async def refresh(self) -> None:
-        """Brings memory in line with the repository: loads first, then lets go."""
+        """Synchronizes memory with the repository: loads first, then unloads."""
         async with self._changing:
             on_disk = await self._inventory.look()
             stamps = await self._inventory.files_stamps(self._loader.failed.watched())
@@ -146,11 +146,11 @@ class ModelManager:
             todo, decided = self._plan(on_disk), False
             self._statuses.set_waiting(todo.load)  # all models are known before the first is loaded
             while todo.load:
-                # The model that most requests are for goes first: the server counts as ready with it.
+                # The default model, which most requests use, goes first: the server counts as ready with it.
                 servable_id = min(todo.load, key=lambda each: each.name != self._default_model)
                 await self._load(servable_id, on_disk[servable_id])
                 decided = True
-                # A version that fails makes the one before it wanted, and changes what may go.
+                # A version that fails makes the one before it required, and changes what may be unloaded.
                 todo = self._plan(on_disk)
                 self._statuses.set_waiting(todo.load)
             for servable_id in todo.unload:
@@ -163,7 +163,7 @@ class ModelManager:
             await self._save_if_possible()
 
     async def load(self, name: str, version: int) -> None:
-        """Loads a version of a model, "" being the default one, and keeps it whatever the policy says.
+        """Loads a version of a model, "" being the default one, and keeps it whatever the policy selects.
 
         Raises:
             VersionNotFoundError: It is not in the repository.
@@ -183,18 +183,18 @@ class ModelManager:
                 self._asked_for.add(servable_id)
                 self._let_go.discard(servable_id)
             if loaded:
-                await self._save()  # it may have been refused before, or be a canary now
+                await self._save()  # it may have been rejected before, or be a canary now
             if failure is not None:
                 raise failure
 
     async def unload(self, name: str, version: int) -> None:
-        """Takes a version of a model, "" being the default one, out of service until `load` brings it back.
+        """Unloads a version of a model, "" being the default one, until `load` loads it again.
 
-        It answers what it has taken, then its memory is given back.
+        It answers accepted requests, then its memory is freed.
 
         Raises:
-            VersionNotFoundError: It is not in force.
-            VersionInUseError: An alias names it, or it is the only version of its model in force.
+            VersionNotFoundError: It is not active.
+            VersionInUseError: An alias names it, or it is the only active version of its model.
         """
         servable_id = ServableId(name or self._default_model, version)
         if not self._loader.is_ready(servable_id):
@@ -209,16 +209,16 @@ class ModelManager:
         self._loader.retire(servable_id)
 
     async def set_alias(self, name: str, alias: str, version: int | None) -> None:
-        """Makes an alias of a model, "" being the default one, name a version, or removes it (None).
+        """Points an alias of a model, "" being the default one, to a version, or removes it (None).
 
-        It is in force at once; the await is for the file that keeps it.
+        It takes effect at once; the await is for the state file.
 
         Raises:
             ModelNotFoundError: No such model.
-            AliasFixedError: The settings hold this alias.
+            AliasFixedError: The settings define this alias.
             AliasNotFoundError: There is no such alias to remove.
-            VersionNotReadyError: The version is not in force.
-            StateNotSavedError: The file that keeps it cannot be written; the alias is as it was.
+            VersionNotReadyError: The version is not active.
+            StateNotSavedError: The state file cannot be written; the alias is unchanged.
         """
         name = self._known(name)
         if self._routes.aliases.is_fixed(name, alias):
@@ -239,7 +239,7 @@ class ModelManager:
         log.info("alias set", model=name, alias=alias, version=version)
 
     async def promote(self, name: str, version: int | None = None) -> None:
-        """Makes the canary of a model, "" being the default one, its stable version; see `Rollout.promote`.
+        """Promotes the canary of a model, "" being the default one, to stable; see `Rollout.promote`.
 
         Raises:
             ModelNotFoundError: No such model.
@@ -248,7 +248,7 @@ class ModelManager:
         await self._rollout.promote(self._known(name), version)
 
     async def roll_back(self, name: str, version: int | None = None) -> None:
-        """Takes back the canary of a model, "" being the default one, or else what answers; see `Rollout`.
+        """Rolls back the canary of a model, "" being the default one, or else the active version; see `Rollout`.
 
         Raises:
             ModelNotFoundError: No such model.
@@ -258,15 +258,15 @@ class ModelManager:
         await self._rollout.roll_back(self._known(name), version, usable, self._loop.time())
 
     async def judge_canaries(self) -> None:
-        """Looks at the figures of every canary, and promotes it or takes it back if they say so."""
+        """Judges every canary, and promotes or rolls it back according to the verdict."""
         await self._rollout.look()
 
     def stop_loading(self) -> None:
-        """Has the load that runs, and all that come, end at the next chance."""
+        """Ends the running load, and all later ones, at the next checkpoint."""
         self._preparer.stop()
 
     async def watch(self, looks: AsyncIterator[None]) -> None:
-        """Refreshes at every one of `looks`. Cancel to stop; supervised by who calls it."""
+        """Refreshes at every one of `looks`. Cancel to stop; the caller supervises it."""
         async for _ in looks:
             await self.refresh()
 
@@ -280,12 +280,12 @@ class ModelManager:
         await self._loader.load(servable_id, stamp, lambda: self._rollout.admit(servable_id))
 
     async def _keep(self, servable_id: ServableId) -> None:
-        """Makes sure that a version is ready until an alias names it."""
+        """Loads a version if necessary and keeps it ready until an alias names it."""
         await self.load(servable_id.name, servable_id.version)
         self._asked_for.discard(servable_id)
 
     async def _save(self) -> None:
-        """Writes what is in force when it is this one's turn, so that the last one written is the last.
+        """Saves the state in order of request, so that the last state written is the newest.
 
         Raises:
             StateNotSavedError: The file cannot be written.
@@ -299,7 +299,7 @@ class ModelManager:
                 raise StateNotSavedError(error.strerror or str(error)) from error
 
     async def _save_if_possible(self) -> None:
-        """Does the same for decisions that nobody waits for; the log has the failure."""
+        """Saves decisions without a waiting client; a failure is logged."""
         with contextlib.suppress(StateNotSavedError):
             await self._save()
 
@@ -330,7 +330,7 @@ class ModelManager:
         return bool(self._statuses.versions(name))
 
     def _known(self, name: str) -> str:
-        """The name, or that of the default model.
+        """Returns the name, or that of the default model.
 
         Raises:
             ModelNotFoundError: No such model.

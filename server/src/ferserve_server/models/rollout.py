@@ -1,4 +1,4 @@
-"""Brings new versions in by way of a trial, and takes them back."""
+"""Rolls new versions out as canaries, and rolls them back."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 ROLLED_BACK: Final = "CANARY_ROLLED_BACK"
-"""Reason of a version that was taken back, by itself or by an operator."""
+"""Rejection reason of a version that was rolled back, automatically or by an operator."""
 
 
 class Rollout:
@@ -30,7 +30,7 @@ class Rollout:
 
     Args of the constructor:
         loader: The versions.
-        trials: The canaries, or None if new versions are in force at once.
+        trials: The canaries, or None if new versions are active at once.
         load: Loads a version and keeps it; see `ModelManager.load`.
         save: Keeps what was decided; raises StateNotSavedError.
         save_if_possible: Does the same, without an error.
@@ -53,9 +53,9 @@ class Rollout:
         self._last: dict[str, tuple[int, Verdict]] = {}
 
     def admit(self, servable_id: ServableId) -> None:
-        """Makes a version that has passed the validation the canary, if it is newer than the stable one.
+        """Makes a validated version the canary, if it is newer than the stable one.
 
-        Without the alias `stable`, what answers now gets it, and the first version of a model at once.
+        Without the alias `stable`, the active version gets it, and the first version of a model at once.
         """
         name, version = servable_id.name, servable_id.version
         if self._trials is None or not self._trials.tries(name):
@@ -70,7 +70,7 @@ class Rollout:
             log.info("canary on trial", model=name, version=version, stable=aliases[STABLE])
 
     async def look(self) -> None:
-        """Judges every trial, and carries the verdicts out if the settings say so."""
+        """Judges every canary run, and carries out the verdicts if the settings allow it."""
         if self._trials is None:
             return
         decided = False
@@ -91,17 +91,17 @@ class Rollout:
             await self._save_if_possible()
 
     async def promote(self, name: str, version: int | None) -> None:
-        """Makes the canary the stable version.
+        """Promotes the canary to the stable version.
 
         Args:
             name: The model.
-            version: Which version the caller takes for the canary; None: whichever it is. One that is stable
-                already is left so.
+            version: The version expected to be the canary; None: any. One that is stable
+                already stays so.
 
         Raises:
             NoCanaryError: There is no canary, or it is another version.
-            AliasFixedError: The settings hold one of the aliases.
-            VersionNotReadyError: The canary is not in force.
+            AliasFixedError: The settings define one of the aliases.
+            VersionNotReadyError: The canary is not active.
         """
         aliases = self._free_aliases(name)
         canary = aliases.get(CANARY)
@@ -118,19 +118,20 @@ class Rollout:
     async def roll_back(
         self, name: str, version: int | None, usable: Mapping[ServableId, str], now: float
     ) -> None:
-        """Takes the canary back; without one, the version that answers, and puts the one before it in force.
+        """Rolls back the canary; without one, rolls back the active version to the one before it.
 
         Args:
             name: The model.
-            version: Which version the caller wants gone; None: whichever it is. One that was taken back already
-                is left so.
+            version: The version that the caller wants removed; None: any. One that was rolled back
+                already
+                stays so.
             usable: The versions in the model folder.
             now: The event loop's time, in seconds.
 
         Raises:
-            NoCanaryError: It is neither the canary nor what answers.
-            NoOlderVersionError: There is no version to go back to.
-            AliasFixedError: The settings hold one of the aliases.
+            NoCanaryError: It is neither the canary nor the active version.
+            NoOlderVersionError: There is no version to roll back to.
+            AliasFixedError: The settings define one of the aliases.
             FerserveError: The older version may not be served.
         """
         aliases = self._free_aliases(name)
@@ -180,7 +181,7 @@ class Rollout:
         return self._routes.aliases.of(name)
 
     def _note(self, trial: CanaryRun, verdict: Verdict) -> None:
-        """Tells of a verdict when it is another than at the last look."""
+        """Reports a verdict when it differs from the last one."""
         version = trial.canary.id.version
         last = self._last.get(trial.model)
         if last is None or (last[0], last[1].result, last[1].reason) != (version, verdict.result, verdict.reason):

@@ -1,4 +1,4 @@
-"""Which of the versions in force a request gets."""
+"""Routes requests to active versions."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
 
 
 class Routes:
-    """The versions in force and the aliases that lead to them. Event loop only.
+    """Routes requests to active versions, directly or by alias. Event loop only.
 
     Args of the constructor:
         default_model: Model of requests that name none.
-        aliases: Those in force at first.
-        observer: Is told of every change.
-        is_known: Whether there is a model of that name, with or without a version in force.
+        aliases: Those active at first.
+        observer: Notified of every change.
+        is_known: True if there is a model of that name, with or without an active version.
         entrance: Given a model, what serves requests for it that name no version, and the one behind the alias
             `canary`, each None if it is not ready: what such requests go through.
     """
@@ -56,11 +56,11 @@ class Routes:
         self._entrance = entrance
         self._live: dict[str, dict[int, LiveVersion]] = {}
         self._serving: dict[str, LiveVersion] = {}
-        # What unpinned requests get, by model: looked up at every request, so worked out at every change instead.
+        # Versions of unpinned requests by model: looked up at every request, so computed at every change instead.
         self._unpinned: dict[str, TrafficSplit] = {}
 
     def acquire(self, spec: ModelSpec) -> Lease:
-        """Takes a lease on the version that `spec` asks for; see `ModelManager.acquire`."""
+        """Takes a lease on the version that `spec` resolves to; see `ModelManager.acquire`."""
         name = spec.name or self._default_model
         if spec.version is None and not spec.alias:
             entrance = self._unpinned.get(name)
@@ -70,30 +70,30 @@ class Routes:
         return self._pinned(name, spec).lease()
 
     def serving(self, model: str) -> LiveVersion | None:
-        """The version that requests for a model get which name none, but for a canary's share of them."""
+        """Returns the version for unpinned requests of a model, apart from a canary's share."""
         return self._serving.get(model)
 
     def ready(self) -> list[ServableId]:
-        """Every version in force."""
+        """Returns every active version."""
         return [version.id for versions in self._live.values() for version in versions.values()]
 
     def ready_versions(self, model: str) -> list[int]:
-        """The versions of a model in force."""
+        """Returns the active versions of a model."""
         return list(self._live.get(model, ()))
 
     def add(self, version: LiveVersion) -> None:
-        """Puts a version in force."""
+        """Activates a version."""
         self._live.setdefault(version.id.name, {})[version.id.version] = version
         self._changed(version.id.name)
 
     def remove(self, servable_id: ServableId) -> LiveVersion:
-        """Takes a version out of force: nobody gets a lease on it any more."""
+        """Deactivates a version: no further lease on it is taken."""
         version = self._live[servable_id.name].pop(servable_id.version)
         self._changed(servable_id.name)
         return version
 
     def set_alias(self, model: str, alias: str, version: int | None) -> None:
-        """Makes an alias name a version, or removes it (None)."""
+        """Points an alias to a version, or removes it (None)."""
         self.aliases = self.aliases.changed(model, alias, version)
         self._changed(model)
 
@@ -133,6 +133,6 @@ class Routes:
         stable = self.aliases.of(name).get(STABLE)
         if self._live.get(name) and stable is not None:
             return VersionNotReadyError(name, stable, STABLE)
-        # Before the first look at the repository nobody knows; the default model is the one to wait for.
+        # Before the first scan no models are known; the default model is the one to wait for.
         known = self._is_known(name) or name == self._default_model
         return ModelNotReadyError(name) if known else ModelNotFoundError(name)

@@ -1,8 +1,7 @@
 """Scans the model folder and watches it for changes.
 
-The repository is `<root>/<model>/<version>/`, TensorFlow Serving's layout.
-
-Yields when to scan the model folder: at once when something comes into it, and every so often anyway.
+The repository is `<root>/<model>/<version>/`, TensorFlow Serving's layout. The watcher yields at once when
+something is added to the folder, and periodically in any case.
 """
 
 from __future__ import annotations
@@ -28,22 +27,23 @@ if TYPE_CHECKING:
 
 
 _SETTLED_S: Final = 3.0
-"""Age from which the times of a file tell any later change of it: network drives keep whole seconds, FAT two."""
+"""Minimum age of a file, in seconds, at which its times reveal any later change, because network drives keep whole
+seconds, FAT two."""
 
 _MAX_SKIPPED: Final = 100
-"""Maximum number of skipped folders that are listed: a folder of pictures holds thousands."""
+"""Maximum number of skipped folders that are listed, because a folder of pictures holds thousands."""
 
 _MAX_STAMPED_FILES: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class RepositoryScan:
-    """What lies in the repository at one moment.
+    """Represents the repository at one moment.
 
     Attributes:
         versions: SHA-256 of the manifest of every version, in hex.
         unreadable: Models, and versions of models, that could not be read: they may be there.
-        root_unreadable: Whether that is so of the whole repository, which may also not be there.
+        root_unreadable: True if that is so of the whole repository, which may also not be there.
         skipped: Folders that are no version, with the reason.
         root_fault: Why the repository cannot be read; "" if it can.
     """
@@ -55,7 +55,7 @@ class RepositoryScan:
     root_fault: str = ""
 
     def with_unreadable_of(self, before: Mapping[ServableId, str]) -> dict[ServableId, str]:
-        """Returns the versions, with those of an earlier scan that cannot be read now: they are not gone."""
+        """Returns the versions, with those of an earlier scan that cannot be read now: they are not removed."""
         kept = {
             each: manifest_sum
             for each, manifest_sum in before.items()
@@ -65,16 +65,16 @@ class RepositoryScan:
 
 
 class RepositorySource:
-    """Tells which versions there are. Thread-safety: any thread."""
+    """Lists versions in the model folder. Thread-safety: any thread."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self._sums: dict[Path, tuple[tuple[int, ...], str]] = {}
 
     def scan(self) -> RepositoryScan:
-        """Looks at every folder.
+        """Scans every folder.
 
-        A version without a manifest is one that is still being written, and does not count.
+        A version without a manifest is still being written, and does not count.
         """
         try:
             models = sorted(self.root.iterdir())
@@ -91,7 +91,7 @@ class RepositorySource:
         return RepositoryScan(found.versions, frozenset(found.unreadable), skipped=tuple(found.skipped))
 
     def directory(self, servable_id: ServableId) -> Path:
-        """Returns where a version lies."""
+        """Returns the folder of a version."""
         return self.root / servable_id.name / str(servable_id.version)
 
     def files_stamp(self, servable_id: ServableId) -> str:
@@ -156,7 +156,7 @@ class RepositorySource:
             found.skip(model, folder.name, "MANIFEST_UNREADABLE", error.strerror or type(error).__name__)
 
     def _manifest_sum(self, path: Path) -> str:
-        """Reads a manifest's sum again unless its times tell that it is the same."""
+        """Reads a manifest's checksum again unless its times prove that it is unchanged."""
         facts = path.stat()
         key = (facts.st_mtime_ns, facts.st_ctime_ns, facts.st_size, facts.st_ino)
         known = self._sums.get(path)
@@ -170,7 +170,7 @@ class RepositorySource:
 
 
 class _Found:
-    """What a scan has found so far."""
+    """Collects the results of a scan."""
 
     def __init__(self) -> None:
         self.versions: dict[ServableId, str] = {}
@@ -178,7 +178,7 @@ class _Found:
         self.skipped: list[SkippedFolder] = []
 
     def skip(self, model: str, folder: str, reason: str, message: str) -> None:
-        """Notes a folder that is no version."""
+        """Records a folder that is not a version."""
         if len(self.skipped) < _MAX_SKIPPED:
             self.skipped.append(SkippedFolder(model, folder, reason, message))
 
@@ -200,10 +200,11 @@ def _looks_like_version(folder: Path) -> bool:
 log = structlog.get_logger(__name__)
 
 _STEP_MS: Final = 50
-"""Changes that follow each other this closely are one."""
+"""Maximum time between changes that count as one, in milliseconds."""
 
 _LONGEST_GATHERING_MS: Final = 200
-"""But no longer than this: a version is seen within half a second, also while another one is being copied."""
+"""Maximum time for which changes are gathered, in milliseconds, because a version must be seen within half a
+second, also while another one is being copied."""
 
 
 async def changes(
@@ -211,15 +212,15 @@ async def changes(
     poll_interval_s: float,
     changes: Callable[[Path], AsyncIterator[object]] | None = None,
 ) -> AsyncGenerator[None, None]:
-    """Yields whenever the folder is to be looked at. Close it to stop.
+    """Yields whenever the folder must be scanned. Close it to stop.
 
-    Events only make a look come sooner: network drives and some containers' file systems have none, and looking
-    every `poll_interval_s` finds what they do not tell. So it goes on when watching fails, and watching begins
-    again with the next look.
+    Events only make a scan come sooner: network drives and some containers' file systems have none, and scanning
+    every `poll_interval_s` finds what they miss. So it goes on when watching fails, and watching begins again with
+    the next scan.
 
     Args:
         root: The model folder, there or not.
-        poll_interval_s: Longest time between two changes, in seconds, above 0.
+        poll_interval_s: Maximum time between two scans, in seconds, above 0.
         changes: Yields when something in a folder changes; raises when it cannot. The default asks the operating
             system (inotify, FSEvents, ...).
     """
@@ -230,7 +231,7 @@ async def changes(
         while True:
             if watch is not None and watch.done():
                 error = watch.exception()
-                # A folder that is not there yet is no fault; the next look begins again.
+                # A folder that does not exist yet is no fault; the next scan tries again.
                 if not complained and not isinstance(error, FileNotFoundError):
                     complained = True
                     log.warning(

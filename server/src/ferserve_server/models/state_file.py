@@ -1,4 +1,4 @@
-"""Keeps what was decided while the server ran, in a JSON file: aliases, and versions that were rolled back.
+"""Saves run-time decisions in a JSON file: aliases, and versions that were rolled back.
 
 ::
 
@@ -33,25 +33,25 @@ log = structlog.get_logger(__name__)
 _FORMAT_VERSION: Final = 1
 
 _NO_RENAMING: Final = frozenset({errno.EBUSY, errno.EXDEV, errno.EROFS, errno.EACCES, errno.EPERM})
-"""Errors of a folder that takes no new file in the place of an old one: a container mounts the file alone."""
+"""Errors of a folder in which files cannot be replaced, because a container mounts the file alone."""
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a version is not tried again until its manifest has another SHA-256 than `manifest_sum`."""
+    """Records why a version stays rejected until its manifest's SHA-256 differs from `manifest_sum`."""
 
     manifest_sum: str
     reason: str
     message: str
 
     def error(self) -> ModelRejectedError:
-        """The refusal as callers see it."""
+        """Returns the rejection as an error for clients."""
         return ModelRejectedError(self.reason, self.message)
 
 
 @dataclass(frozen=True, slots=True)
 class LifecycleState:
-    """What was decided while a server ran.
+    """Holds the decisions made while a server ran.
 
     Attributes:
         aliases: Version by alias by model.
@@ -63,10 +63,10 @@ class LifecycleState:
 
 
 def read_state(path: Path | None) -> LifecycleState:
-    """Reads what was decided.
+    """Reads the saved decisions.
 
-    A file that is not there holds nothing. Nor does one that cannot be used, which is logged: a server that
-    answers with the newest version is better than none.
+    A missing file holds nothing. Nor does an unusable one, which is logged: a server that answers with the newest
+    version is better than none.
     """
     if path is None:
         return LifecycleState()
@@ -84,7 +84,7 @@ def read_state(path: Path | None) -> LifecycleState:
 
 
 def write_state(path: Path | None, state: LifecycleState) -> None:
-    """Writes what was decided in one step: a reader finds the old file or the new one. One call at a time.
+    """Writes the decisions atomically: a reader finds the old file or the new one. One call at a time.
 
     Raises:
         OSError: The file cannot be written; the old one is as it was.
@@ -130,7 +130,7 @@ def _write_in_place(path: Path, content: bytes) -> None:
 
 
 class StateFile:
-    """The file of one server; notices when another server has written it. One call at a time, any thread.
+    """Manages the state file of one server; detects writes by other servers. One call at a time, any thread.
 
     Args of the constructor:
         path: The file, there or not; None keeps nothing.
@@ -141,12 +141,12 @@ class StateFile:
         self._seen = _content(path)
 
     def read(self) -> LifecycleState:
-        """Reads what was decided; see `read_state`."""
+        """Reads the decisions; see `read_state`."""
         self._seen = _content(self._path)
         return read_state(self._path)
 
     def write(self, state: LifecycleState) -> None:
-        """Writes what was decided; see `write_state`.
+        """Writes the decisions; see `write_state`.
 
         Raises:
             OSError: The file cannot be written, or another server has written it since it was read here.
@@ -175,7 +175,7 @@ def _content(path: Path | None) -> bytes | None:
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Keeps other servers from writing meanwhile, where the folder takes a lock file."""
+    """Locks out other servers for the duration of the block, where the folder takes a lock file."""
     with contextlib.ExitStack() as held:
         with contextlib.suppress(OSError):
             lock = held.enter_context(path.with_name(f".{path.name}.lock").open("w"))

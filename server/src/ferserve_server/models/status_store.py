@@ -1,4 +1,4 @@
-"""What state every version is in, as told to callers and to the metrics."""
+"""Stores the state of every version, as reported to clients and metrics."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class StatusStore:
-    """The status of every version that is known. Event loop only."""
+    """Stores the status of every known version. Event loop only."""
 
     def __init__(self, observer: InferenceObserver, on_change: Callable[[], None]) -> None:
         self._observer = observer
@@ -24,16 +24,16 @@ class StatusStore:
         self._status: dict[ServableId, VersionStatus] = {}
 
     def __getitem__(self, servable_id: ServableId) -> VersionStatus:
-        """The status of a version that is known."""
+        """Returns the status of a known version."""
         return self._status[servable_id]
 
     def set(self, status: VersionStatus) -> None:
-        """Notes a version's status and tells of it."""
+        """Sets a version's status and notifies the observer."""
         self._status[status.id] = status
         self._tell(status.id, status.state)
 
     def set_missing(self, servable_id: ServableId) -> None:
-        """Notes that a version is wanted and not there."""
+        """Records that a version is required and missing."""
         status = self._status.get(servable_id)
         if status is None or status.state is not ServableState.FAILED:
             failure = ModelRejectedError(
@@ -43,7 +43,7 @@ class StatusStore:
             self.set(VersionStatus(servable_id, ServableState.FAILED, failure=failure))
 
     def set_waiting(self, wanted: Collection[ServableId]) -> None:
-        """Notes which versions are to be loaded, and drops those that were to be and are no longer."""
+        """Records the versions that await loading, and drops those that no longer do."""
         for servable_id in wanted:
             status = self._status.get(servable_id)
             if status is None or status.state is ServableState.UNLOADED:
@@ -55,7 +55,7 @@ class StatusStore:
                 self._tell(servable_id, ServableState.UNLOADED)
 
     def forget_gone(self, present: Collection[ServableId]) -> list[ServableId]:
-        """Drops what is neither in memory nor in `present`, and tells which that was."""
+        """Drops versions that are neither in memory nor in `present`, and returns them."""
         gone = [
             servable_id
             for servable_id, status in self._status.items()
@@ -65,15 +65,15 @@ class StatusStore:
         for servable_id in gone:
             state = self._status.pop(servable_id).state
             if state is not ServableState.UNLOADED:
-                self._tell(servable_id, ServableState.UNLOADED)  # so that no failure is shown for ever
+                self._tell(servable_id, ServableState.UNLOADED)  # so that no failure is shown indefinitely
         return gone
 
     def names(self) -> list[str]:
-        """The models, sorted."""
+        """Returns the models, sorted."""
         return sorted({servable_id.name for servable_id in self._status})
 
     def versions(self, model: str) -> tuple[VersionStatus, ...]:
-        """The versions of a model, newest first; none if it is not known."""
+        """Returns the versions of a model, newest first; none if it is not known."""
         found = [status for servable_id, status in self._status.items() if servable_id.name == model]
         return tuple(sorted(found, key=lambda status: -status.id.version))
 

@@ -1,8 +1,6 @@
-"""Measures and chooses the batch sizes of a version.
+"""Measures batch latencies of a version and chooses its batch sizes.
 
-Which batch sizes a version uses, by what it takes for them. Pure.
-
-How long a version's batches take.
+The choice is pure: it depends on the measured times and the rules alone.
 """
 
 from __future__ import annotations
@@ -22,25 +20,25 @@ if TYPE_CHECKING:
 
 
 _SPARED: Final = 0.95
-"""A size spares padding if it takes at most this share of the time of the next larger: less is within a clock's
-error."""
+"""Maximum ratio of a size's time to that of the next larger one for it to spare padding, because smaller savings
+are within a clock's error."""
 
 _NEAR_BEST: Final = 1.02
-"""A larger batch gains nothing worth a wait where a smaller one takes at most this many times as long per face."""
+"""Maximum ratio of time per face to the best one, because a larger batch then gains nothing worth a wait."""
 
 _APART: Final = 2
-"""Times between two sizes that are measured: batches of a net take a time that rises evenly with the faces
-(docs/performance.md), so that in between it need not be measured."""
+"""Ratio of two measured sizes, because batch times of a net rise evenly with the faces (docs/performance.md), so
+that sizes in between need not be measured."""
 
 
 @dataclass(frozen=True, slots=True)
 class BucketRules:
-    """How to choose.
+    """Configures the choice of batch sizes.
 
     Attributes:
-        drop_unpaid: Whether to leave out sizes that do not pay.
-        target_s: The time in which a request shall be answered, in seconds; 0: any.
-        delay_s: Longest wait of a batch for company, in seconds.
+        drop_unpaid: True if sizes that do not pay are dropped.
+        target_s: The time in which a request must be answered, in seconds; 0: any.
+        delay_s: Longest wait of a batch for more rows, in seconds.
     """
 
     drop_unpaid: bool = False
@@ -49,20 +47,20 @@ class BucketRules:
 
     @property
     def needs_times(self) -> bool:
-        """Whether the choice depends on what batches take."""
+        """Returns whether the choice depends on batch times."""
         return self.drop_unpaid or self.target_s > 0
 
 
 def choose_buckets(
     bucket_sizes: Sequence[int], latency_s: Mapping[int, float], rules: BucketRules
 ) -> tuple[int, ...]:
-    """The sizes of `bucket_sizes` that are used: first those within the target, of these those that pay.
+    """Chooses from `bucket_sizes`: first those within the target, of these those that pay.
 
     Args:
         bucket_sizes: Sizes to choose from, rising, one or more.
         latency_s: Time of a batch, in seconds above 0, by its size, of their landmarks at least; where the rules
             need no times, it may be empty.
-        rules: How to choose.
+        rules: Rules of the choice.
     """
     used = tuple(bucket_sizes)
     if not rules.needs_times:
@@ -76,7 +74,7 @@ def choose_buckets(
 
 
 def landmarks(bucket_sizes: Sequence[int]) -> tuple[int, ...]:
-    """The sizes of `bucket_sizes`, rising, that are measured: the first, the last, and others well apart."""
+    """Selects the measured sizes of rising `bucket_sizes`: the first, the last, and others well apart."""
     found = [bucket_sizes[0]]
     for size in bucket_sizes[1:]:
         if size >= _APART * found[-1]:
@@ -87,9 +85,9 @@ def landmarks(bucket_sizes: Sequence[int]) -> tuple[int, ...]:
 
 
 def between(bucket_sizes: Sequence[int], latency_s: Mapping[int, float]) -> dict[int, float]:
-    """Time of a batch, in seconds, of each of the sizes: on the lines between the times that are known.
+    """Interpolates the time of a batch, in seconds, of each size linearly between the known times.
 
-    None longer than that of a larger one: fewer rows can be padded, so a longer time is one of other work.
+    None is longer than that of a larger size: fewer rows can be padded, so a longer time is due to other work.
 
     Args:
         bucket_sizes: Sizes; none smaller than the smallest that is known, nor larger than the largest.
@@ -102,12 +100,12 @@ def between(bucket_sizes: Sequence[int], latency_s: Mapping[int, float]) -> dict
 
 
 def worthwhile(latency_s: Mapping[int, float]) -> tuple[int, ...]:
-    """Leaves out batch sizes that do not pay.
+    """Drops batch sizes that do not pay.
 
     The largest that stays is the smallest that comes within 2 % of the least time per face: larger ones would only
-    make callers wait. Below, a size goes that saves no 5 % of the time of the next larger one that stays: padding
-    up to that costs as much. A size in between that is merely not the best one stays, since it spares padding, and
-    so does the smallest, for the caller who is alone.
+    delay clients. Below, a size is dropped that saves less than 5 % of the time of the next larger one that stays:
+    padding up to that costs as much. A size in between that is merely not the best one stays, since it spares
+    padding, and so does the smallest, for single requests.
 
     Args:
         latency_s: Time of a batch, in seconds above 0, by its size; one or more.
@@ -125,16 +123,17 @@ def worthwhile(latency_s: Mapping[int, float]) -> tuple[int, ...]:
 
 
 def within_target(latency_s: Mapping[int, float], target_s: float, delay_s: float = 0.0) -> tuple[int, ...]:
-    """Leaves out batch sizes that are too long for a time in which a request shall be answered.
+    """Drops batch sizes that exceed a target answer time.
 
     While every executor is busy, a request waits for one batch to end and then for its own: with batches of L, and
-    `delay_s` for company, it is answered after `delay_s + 2 L` at most. (With more than one batch's worth of faces
-    before it, it waits longer: then the server is over its capacity, and the queue's limits and deadlines apply.)
+    `delay_s` for more rows, it is answered after `delay_s + 2 L` at most. (With more than one batch's worth of
+    faces before it, it waits longer: then the server is over its capacity, and the queue's limits and deadlines
+    apply.)
 
     Args:
         latency_s: Time of a batch, in seconds, by its size; one or more.
         target_s: The time for an answer, in seconds.
-        delay_s: Longest wait of a batch for company, in seconds.
+        delay_s: Maximum wait of a batch for more rows, in seconds.
 
     Returns:
         The sizes up to the largest that fits, rising; the smallest alone if none does.
@@ -146,10 +145,10 @@ def within_target(latency_s: Mapping[int, float], target_s: float, delay_s: floa
 
 _ROUNDS: Final = 9
 _VISITS: Final = 3
-"""If sizes take turns, each runs three times in a row: the first meets the caches that another size has left."""
+"""Consecutive runs of a size when sizes alternate, because the first run meets caches left by another size."""
 
 _SIZE_S: Final = 0.4
-"""A batch size is measured for no longer than this, though once at least."""
+"""Maximum time for which a batch size is measured, in seconds, though at least once."""
 
 
 def measure_batches(
@@ -161,15 +160,16 @@ def measure_batches(
     now: Callable[[], float] = time.perf_counter,
     rest: Callable[[float], None] = lambda _: None,
 ) -> list[list[float]]:
-    """Times of a batch, in seconds, of each servable. They take turns, so that other work meets all of them.
+    """Measures batch times, in seconds, of each servable, alternating so that other work affects all.
 
     Args:
-        servables: What to run; warm.
-        faces: Faces to run it with, uint8 [N, H, W, 1], repeated as often as it takes.
+        servables: The servables to run; warm.
+        faces: Faces to run it with, uint8 [N, H, W, 1], repeated as often as needed.
         bucket_size: Size of the batch.
-        at_least_s: Go on for so many seconds: other work often takes the core for longer than a few short batches.
+        at_least_s: Minimum duration, in seconds: other work often takes the core for longer than a few short
+            batches.
         now: A clock, in seconds.
-        rest: Is called after each round with how long it took, to leave that much time to live traffic.
+        rest: Called after each round with its duration, to leave that much time to live traffic.
     """
     batch = np.resize(faces, (bucket_size, *faces.shape[1:]))
     times: list[list[float]] = [[] for _ in servables]
@@ -195,18 +195,18 @@ def measure_curve(
     now: Callable[[], float] = time.perf_counter,
     rest: Callable[[float], None] = lambda _: None,
 ) -> dict[int, float]:
-    """Least time of a batch, in seconds, by its size.
+    """Measures the least time of a batch, in seconds, by its size.
 
-    The sizes take turns: other work often takes the core for longer than all runs of a small batch, and can only
+    The sizes alternate: other work often takes the core for longer than all runs of a small batch, and can only
     make them longer. By medians of one size after the other, of three starts of fer-nano on a quiet machine one
-    left out the sizes from 16 to 28, and another those above 56.
+    dropped the sizes from 16 to 28, and another those above 56.
 
     Args:
-        servable: What to run; warm.
-        faces: Faces to run it with, uint8 [N, H, W, 1], repeated as often as it takes.
+        servable: The servable to run; warm.
+        faces: Faces to run it with, uint8 [N, H, W, 1], repeated as often as needed.
         bucket_sizes: Sizes of batches.
         now: A clock, in seconds.
-        rest: Is called after each batch with how long it took, to leave that much time to live traffic.
+        rest: Called after each batch with its duration, to leave that much time to live traffic.
     """
     batches = {size: np.resize(faces, (size, *faces.shape[1:])) for size in bucket_sizes}
     times: dict[int, list[float]] = {size: [] for size in batches}
@@ -223,10 +223,10 @@ def measure_curve(
 
 
 def speedup(slow_s: Sequence[float], fast_s: Sequence[float]) -> float:
-    """How many times as fast the second of two is, by the least time of each.
+    """Computes how many times as fast the second of two is, by the least time of each.
 
-    Other work on the machine can only make a run longer, and it may take the medians of two versions in turns
-    anywhere: beside a machine's worth of it they told 0.9 where the processor time, and the least times, told 1.6.
+    Other work on the machine can only lengthen a run, and may distort the medians of two alternating versions
+    arbitrarily: under full load they gave 0.9 where the processor time, and the least times, gave 1.6.
     """
     fast, slow = min(fast_s), min(slow_s)
     return slow / fast if fast > 0 else 1.0

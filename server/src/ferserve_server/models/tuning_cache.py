@@ -1,4 +1,4 @@
-"""Keeps what was measured of versions, in a JSON file, so that a restart need not measure it again.
+"""Caches measurements of versions in a JSON file, so that a restart need not repeat them.
 
 ::
 
@@ -23,19 +23,19 @@ log = structlog.get_logger(__name__)
 
 _FORMAT_VERSION: Final = 1
 _MAX_ENTRIES: Final = 256
-"""The oldest go beyond this: versions come and go for years, and each entry is a few hundred bytes."""
+"""Maximum number of entries, oldest dropped, because versions accumulate and each takes some hundred bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What was measured of a version; the fields are those of `domain.servable.Tuning`."""
+    """Holds measurements of a version; the fields are those of `domain.servable.Tuning`."""
 
     bfloat16_speedup: float | None = None
     latency_s: Mapping[int, float] = field(default_factory=dict)
 
 
 class TuneCache:
-    """Figures by the version's manifest, the machine and the settings that they depend on.
+    """Caches figures by the version's manifest, the machine and the settings that they depend on.
 
     Args of the constructor:
         path: The file; None keeps nothing.
@@ -49,7 +49,7 @@ class TuneCache:
         self._conditions = conditions
 
     def read(self, manifest_sum: str) -> Measured:
-        """What is known of a version, by its manifest's SHA-256; nothing if the file cannot be used (logged)."""
+        """Returns the measurements of a manifest's SHA-256; empty if the file cannot be used (logged)."""
         try:
             return _parse(self._entries().get(self._key(manifest_sum), {}))
         except (ValueError, TypeError, AttributeError) as error:
@@ -57,7 +57,7 @@ class TuneCache:
             return Measured()
 
     def write(self, manifest_sum: str, measured: Measured) -> None:
-        """Keeps what was measured. A file that cannot be written is logged: the version works without."""
+        """Saves measurements. A failed write is logged: the version works without."""
         if self._path is None:
             return
         entries = self._entries()
@@ -67,14 +67,14 @@ class TuneCache:
             "latency_ms": {str(size): seconds * 1e3 for size, seconds in measured.latency_s.items()},
         }
         kept = dict(list(entries.items())[-_MAX_ENTRIES:])
-        # A name of its own: two servers may share the file, and the last one to write wins.
+        # A name of its own: two servers may share the file, and the last writer wins.
         staged = self._path.with_name(f".{self._path.name}.{os.getpid()}.new")
         try:
             staged.write_text(json.dumps({"format_version": _FORMAT_VERSION, "entries": kept}, indent=2), "utf-8")
             staged.replace(self._path)
         except OSError as error:
             self._complain("tune_cache cannot be written; the next start measures again", error)
-            with contextlib.suppress(OSError):  # a disk that takes no file lets none go either
+            with contextlib.suppress(OSError):  # a disk that rejects writes may reject deletions too
                 staged.unlink(missing_ok=True)
 
     def _entries(self) -> dict[str, Any]:

@@ -1,8 +1,7 @@
-"""Validates a loaded version against its golden scores and its predecessor.
+"""Validates a loaded version before it answers requests.
 
-What a version must show before it answers requests: it runs at every batch size and scores as published.
-
-A new version beside the one in force: does it say the same, and is it not far slower?
+It must run at every batch size, score its golden faces as published, and not be far slower than the active
+version. Differences from the active version's scores are reported only.
 """
 
 from __future__ import annotations
@@ -30,13 +29,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ValidationLimits:
-    """What a version must show.
+    """Sets the limits that a version must meet.
 
     Attributes:
         bucket_sizes: Batch sizes it may be used in, rising.
         golden_tolerance: Largest difference from its golden scores in float32, as a probability.
-        latency_factor: How many times as long as the version in force a batch may take; 0: any.
-        precision: What it must run in; None: bfloat16 where that is clearly faster and says the same.
+        latency_factor: Maximum ratio of a batch's time to that of the active version; 0: any.
+        precision: Required precision; None: bfloat16 where that is clearly faster and scores equally.
         bfloat16_tolerance: Largest difference from its golden scores in bfloat16, as a probability.
     """
 
@@ -48,19 +47,19 @@ class ValidationLimits:
 
     @property
     def tried_sizes(self) -> tuple[int, ...]:
-        """Batch sizes it is tried at."""
+        """Returns the batch sizes that are validated."""
         return landmarks(self.bucket_sizes)
 
 
 def check_labels(labels: Sequence[str], labels_in_force: Sequence[str] | None) -> None:
-    """Refuses the known classes in another order, which would give every face a wrong name without an error.
+    """Rejects the known classes in another order, which would misname every face without an error.
 
     Clients know the seven classes of FER-2013 in their canonical order, and those of a model in the order of the
-    version that they have seen. Other classes than before are another matter: a client reads their names.
+    version that they have seen. A changed set of classes is another matter: a client reads their names.
 
     Args:
         labels: Names of the classes, in the order of the scores.
-        labels_in_force: Those of the version in force, or None if there is none.
+        labels_in_force: Those of the active version, or None if there is none.
 
     Raises:
         ModelRejectedError: LABELS_MISMATCH.
@@ -103,8 +102,8 @@ def check_golden(scores: Scores, golden: GoldenSet, tolerance: float) -> float:
     """Compares scores with those that the version was published with.
 
     Args:
-        scores: What the version says of the golden faces, float32 [N, K].
-        golden: What it was published with.
+        scores: The version's scores of the golden faces, float32 [N, K].
+        golden: The golden set that it was published with.
         tolerance: Largest difference allowed, as a probability.
 
     Returns:
@@ -135,15 +134,15 @@ def _check_finite(scores: Scores) -> None:
 
 
 _LOOKS: Final = 3
-"""A version is too slow only if it is so at each of these: a burst of other work rarely lasts through three."""
+"""Number of comparisons at which a version must be too slow, because a burst of other work rarely spans three."""
 
 _ROUNDS_PER_LOOK: Final = 5
 _LOOK_S: Final = 0.5
-"""A look ends after this long, though never before both versions ran once."""
+"""Maximum duration of a comparison, in seconds, though both versions run at least once."""
 
 UNNOTICED_S: Final = 0.5e-3
-"""A batch that takes this much longer is not refused, whatever the factor: beside a call's own milliseconds nobody
-sees it, and the clock of a busy machine errs by as much."""
+"""Minimum excess time of a batch for a rejection, in seconds, because beside a call's own milliseconds it is not
+noticed, and the clock of a busy machine errs by as much."""
 
 
 def compare(  # noqa: PLR0913 - two versions, what they are tried with, the limit and the time
@@ -157,15 +156,15 @@ def compare(  # noqa: PLR0913 - two versions, what they are tried with, the limi
     now: Callable[[], float] = time.perf_counter,
     rest: Callable[[float], None] = time.sleep,
 ) -> ValidationComparison:
-    """Holds a version against the one in force. What they say may differ, that is only told.
+    """Compares a version with the active one. Differing scores are reported only.
 
     Args:
         candidate: The new version, warm.
-        in_force: The version that answers now. Its requests run beside this.
+        in_force: The active version. Its requests run beside this.
         faces: The golden faces of the candidate, uint8 [N, H, W, 1].
-        scores: What the candidate says of them, float32 [N, K].
+        scores: The candidate's scores of them, float32 [N, K].
         bucket_sizes: Batch sizes that may be used; both are warm at their landmarks.
-        latency_factor: How many times as long a batch of any size may take; 0 does not look.
+        latency_factor: Maximum ratio of the times of a batch of any size; 0 disables the comparison.
         now: A clock, in seconds.
         rest: Waits that many seconds. Between two rounds it waits as long as a round took, so that the many runs
             take half a core from live traffic.
@@ -173,7 +172,7 @@ def compare(  # noqa: PLR0913 - two versions, what they are tried with, the limi
     Raises:
         ModelRejectedError: TOO_SLOW, with the figures.
     """
-    # Without it, a request that comes while a batch is measured makes that session itself: 50 ms, once a swap.
+    # Otherwise a request that arrives during a measurement makes that session itself: 50 ms, once per swap.
     in_force.reserve_session(bucket_sizes)
     tried = landmarks(bucket_sizes)
     latency_s = _measure(candidate, in_force, tried, latency_factor, now, rest) if latency_factor else {}
@@ -188,7 +187,7 @@ def compare(  # noqa: PLR0913 - two versions, what they are tried with, the limi
 
 
 def is_too_slow(latency_s: float, in_force_s: float, factor: float) -> bool:
-    """Whether a batch takes more than `factor` times as long, by more than the clock's error."""
+    """Returns whether a batch takes more than `factor` times as long, by more than the clock's error."""
     return latency_s > factor * in_force_s and latency_s - in_force_s > UNNOTICED_S
 
 
@@ -200,15 +199,14 @@ def _measure(
     now: Callable[[], float],
     rest: Callable[[float], None],
 ) -> Mapping[int, tuple[float, float]]:
-    """Least time of a batch of both versions, in seconds, by batch size.
+    """Measures the least time of a batch of both versions, in seconds, by batch size.
 
-    The two take turns, so that other work on the machine meets both. Such work can only make a run longer, so the
-    least of a version's runs is what it is told to take. For a refusal that is not enough: of a few runs on a busy
-    machine one version may have had a quiet one and the other none. So the least time of the new one is held
-    against the median of the other: no bad luck of the one nor good luck of the other makes it too slow. The
-    clock is that of the wall. The scheduler's account of waits for a core cannot be taken off it: the thread that
-    calls an engine often waits for the core on which the engine's own thread computes the batch, and a batch of
-    3 ms then seemed to take 0.4.
+    The two alternate, so that other work on the machine affects both. Such work can only lengthen a run, so the
+    least of a version's runs is reported as its time. For a rejection that is not enough: of a few runs on a busy
+    machine one version may have had a quiet one and the other none. So the least time of the new one is compared
+    with the median of the other: neither chance makes it too slow. Wall-clock time is used. The scheduler's
+    account of waits for a core cannot be subtracted: the thread that calls an engine often waits for the core on
+    which the engine's own thread computes the batch, and a batch of 3 ms then seemed to take 0.4.
     """
     found: dict[int, tuple[float, float]] = {}
     for size in bucket_sizes:
@@ -218,7 +216,7 @@ def _measure(
         for _ in range(_LOOKS):
             ends_at = now() + _LOOK_S
             for round_number in range(_ROUNDS_PER_LOOK):
-                # The one that runs first after a rest finds its core cold, so each is first in turn.
+                # The first version to run after a rest finds its core cold, so the two alternate in being first.
                 first, second = (in_force, candidate) if round_number % 2 else (candidate, in_force)
                 started_at = now()
                 first.predict(batches[first is in_force])

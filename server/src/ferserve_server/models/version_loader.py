@@ -1,4 +1,4 @@
-"""The versions in memory: how they come into force and how they go."""
+"""Loads and unloads versions."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ log = structlog.get_logger(__name__)
 
 
 class VersionLoader:
-    """Loads versions, puts them in force, and takes them out again. Event loop only.
+    """Loads, activates and deactivates versions. Event loop only.
 
     Attributes:
         statuses: The status of every version.
-        routes: The versions in force.
-        failed: Versions that could not be loaded or were refused.
+        routes: The versions active.
+        failed: Versions that could not be loaded or were rejected.
         refused: Those of them that were rolled back.
     """
 
@@ -62,7 +62,7 @@ class VersionLoader:
         Args:
             servable_id: The version; one load at a time.
             stamp: State of its files, from before they are read.
-            before_ready: Called when it has passed the validation, before it is in force.
+            before_ready: Called when it has passed the validation, before it is active.
         """
         self.statuses.set(VersionStatus(servable_id, ServableState.LOADING))
         self.refused.pop(servable_id, None)
@@ -88,7 +88,7 @@ class VersionLoader:
         return True
 
     async def _put_in_force(self, prepared: PreparedVersion, before_ready: Callable[[], None]) -> None:
-        """Makes a scorer and lets requests come; what was made is closed if any of that fails."""
+        """Makes a scorer and activates the version; closes what was made if any of that fails."""
         servable, scorer = prepared.servable, None
         try:
             before_ready()
@@ -117,7 +117,7 @@ class VersionLoader:
         self.statuses.set(VersionStatus(servable_id, ServableState.FAILED, failure=failure))
 
     def retire(self, servable_id: ServableId) -> None:
-        """Takes a version out of force. It answers what it has taken, then its memory is given back."""
+        """Deactivates a version. It answers accepted requests, then its memory is freed."""
         version = self.routes.remove(servable_id)
         description = version.description
         self.statuses.set(VersionStatus(servable_id, ServableState.DRAINING, description))
@@ -137,7 +137,7 @@ class VersionLoader:
         task.add_done_callback(self._retiring.discard)
 
     def refuse(self, servable_id: ServableId, reason: str, message: str) -> None:
-        """Takes a version out of force, if it is in it, and keeps it out until its manifest changes."""
+        """Deactivates a version, if it is active, and rejects it until its manifest changes."""
         manifest_sum = self._manifest_sums.get(servable_id) or self.failed.manifest_sum(servable_id) or ""
         self.refused[servable_id] = Refusal(manifest_sum, reason, message)
         self.failed.refuse(servable_id, manifest_sum)
@@ -147,18 +147,18 @@ class VersionLoader:
             self._tell_refusal(servable_id)
 
     def tell_refusals(self, on_disk: Mapping[ServableId, str]) -> None:
-        """Lists the versions that were rolled back before a restart, once it is known that they are there."""
+        """Lists the versions that were rolled back before a restart, once they are known to exist."""
         listed = {status.id for name in self.statuses.names() for status in self.statuses.versions(name)}
         for servable_id in self.refused.keys() & on_disk.keys() - listed:
             self._tell_refusal(servable_id)
 
     def forget(self, servable_id: ServableId) -> bool:
-        """Drops what is known of a version that is gone; returns whether it was refused."""
+        """Drops the record of a removed version; returns whether it was rejected."""
         self.failed.forget(servable_id)
         return self.refused.pop(servable_id, None) is not None
 
     def is_ready(self, servable_id: ServableId) -> bool:
-        """Whether a version is in force."""
+        """Returns whether a version is active."""
         return servable_id.version in self.routes.ready_versions(servable_id.name)
 
     async def close(self) -> None:

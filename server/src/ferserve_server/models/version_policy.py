@@ -1,4 +1,4 @@
-"""Which versions should be in memory. Pure, stateless and idempotent, as TensorFlow Serving's policies are."""
+"""Selects the versions that should be in memory. Pure and idempotent, like TensorFlow Serving's policies."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
 _MOST_VERSIONS: Final = 16
-"""Versions that a policy may name: each costs memory and a warm-up."""
+"""Maximum number of versions that a policy may name, because each costs memory and a warm-up."""
 
 
 @dataclass(frozen=True, slots=True)
 class Latest:
-    """The newest `count` usable versions, 1 to 16."""
+    """Selects the newest `count` usable versions, 1 to 16."""
 
     count: int = 1
 
@@ -27,7 +27,7 @@ class Latest:
 
 @dataclass(frozen=True, slots=True)
 class Specific:
-    """These versions, rising, and no others."""
+    """Selects these versions, rising, and no others."""
 
     versions: tuple[int, ...]
 
@@ -37,7 +37,7 @@ class Specific:
 
 @dataclass(frozen=True, slots=True)
 class All:
-    """Every usable version."""
+    """Selects every usable version."""
 
     def __str__(self) -> str:
         return "all"
@@ -48,18 +48,18 @@ VersionPolicy = Latest | Specific | All
 
 @dataclass(frozen=True, slots=True)
 class Policies:
-    """The policy of each model: its own in `by_model`, or `default`."""
+    """Holds the policy of each model: its own in `by_model`, or `default`."""
 
     default: VersionPolicy = field(default_factory=Latest)
     by_model: Mapping[str, VersionPolicy] = field(default_factory=dict)
 
     def of(self, model: str) -> VersionPolicy:
-        """The policy of a model."""
+        """Returns the policy of a model."""
         return self.by_model.get(model, self.default)
 
 
 def parse_policies(lines: Sequence[str]) -> dict[str, VersionPolicy]:
-    """Reads `MODEL=latest:2`, `MODEL=specific:1,3` and `MODEL=all`, one a line.
+    """Parses `MODEL=latest:2`, `MODEL=specific:1,3` and `MODEL=all`, one per line.
 
     Raises:
         ValueError: A line is none of these, or names a model again.
@@ -94,7 +94,7 @@ def _parse_policy(line: str, text: str) -> VersionPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to do next: load `load`, in order; then let go of `unload`. `missing` is wanted and not on disk."""
+    """Lists the next actions: load `load`, in order; unload `unload`. `missing` is required but not on disk."""
 
     load: tuple[ServableId, ...] = ()
     unload: tuple[ServableId, ...] = ()
@@ -110,20 +110,21 @@ def plan(
     held: Collection[ServableId] = (),
     excluded: Collection[ServableId] = (),
 ) -> Plan:
-    """Says which versions to load and which to let go.
+    """Decides which versions to load and which to unload.
 
-    Wanted are the usable versions that a model's policy names, and those in `held`, which are loaded first. A
-    version that failed is tried again only when its manifest has changed since. A version in force is let go only
-    when as many others as the policy wants are ready, or when it is gone from disk and another one is ready: the
-    last good version of a model stays, and what is in `held` always does.
+    Required are the usable versions that a model's policy names, and those in `held`, which are loaded first. A
+    version that failed is retried only when its manifest has changed since. An active version is unloaded only
+    when as many others as the policy requires are ready, or when it was removed from disk and another one is
+    ready: the last good version of a model stays, and what is in `held` always does.
 
     Args:
-        on_disk: Versions in the repository, and the sums of their manifests.
+        on_disk: Versions in the repository, and the checksums of their manifests.
         ready: Versions that answer requests.
-        failed: Versions that could not be loaded, and their manifests' sums when that was tried.
-        policies: Which versions each model keeps.
-        held: Versions that are wanted whatever the policy says: those with an alias, or asked for by an operator.
-        excluded: Versions that the policy may not bring in: those an operator let go. `held` wins over it.
+        failed: Versions that could not be loaded, and their manifests' checksums when that was tried.
+        policies: Version policy of each model.
+        held: Versions that are required whatever the policy selects: those with an alias, or requested by an
+            operator.
+        excluded: Versions that the policy may not load: those an operator unloaded. `held` wins over it.
     """
     load: list[ServableId] = []
     unload: list[ServableId] = []
@@ -155,7 +156,7 @@ def plan(
 
 
 def _chosen(policy: VersionPolicy, usable: Sequence[ServableId]) -> Sequence[ServableId]:
-    """What a policy takes of a model's usable versions, which come newest first."""
+    """Selects a policy's versions from a model's usable ones, given newest first."""
     if isinstance(policy, Latest):
         return usable[: policy.count]
     if isinstance(policy, Specific):

@@ -1,4 +1,4 @@
-"""Reads the addresses that settings hold, and binds them: HOST:PORT and Unix-domain sockets."""
+"""Parses the addresses that settings hold, and binds them: HOST:PORT and Unix-domain sockets."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 UNIX: Final = "unix:"
-"""What the address of a Unix-domain socket begins with; its path follows, also as unix:///PATH."""
+"""Prefix of a Unix-domain socket's address; its path follows, also as unix:///PATH."""
 
 _LONGEST_PATH_BYTES: Final = 107
-"""sockaddr_un.sun_path has 108 bytes, one of them for the end (unix(7))."""
+"""Maximum length of a socket's path, in bytes, because sockaddr_un.sun_path has 108, one for the end (unix(7))."""
 
 _TRIES: Final = 20
-"""A port that is free on one of a host's addresses may be taken on another."""
+"""Maximum number of tries to bind, because a port that is free on one address may be taken on another."""
 
 
 _MAX_PORT: Final = 65_535
@@ -33,16 +33,16 @@ _ALL_ADDRESSES: Final = frozenset({"", "0.0.0.0", "::"})
 _NOT_HERE: Final = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
 
 _HOST_NAME: Final = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*\.?")
-"""Name of a host (RFC 1123), with the underscore that container networks use."""
+"""Pattern of a host name (RFC 1123), with the underscore that container networks use."""
 
 
 class ListenError(Exception):
-    """The address cannot be listened on; the text says which."""
+    """Reports an address that cannot be listened on; the text names it."""
 
 
 @dataclass(frozen=True, slots=True)
 class HostPort:
-    """An address of TCP.
+    """Represents a TCP address.
 
     Attributes:
         host: Name or address of the host, without brackets; "" for all addresses.
@@ -58,13 +58,13 @@ class HostPort:
 
     @property
     def is_loopback(self) -> bool:
-        """True where other machines cannot connect."""
+        """Returns whether other machines cannot connect."""
         return self.host == "localhost" or (is_ip_address(self.host) and _ip(self.host).is_loopback)
 
 
 @dataclass(frozen=True, slots=True)
 class UnixPath:
-    """An address of a Unix-domain socket, which other machines cannot connect to."""
+    """Represents the address of a Unix-domain socket, which other machines cannot connect to."""
 
     path: Path
     is_loopback: bool = True
@@ -74,7 +74,7 @@ class UnixPath:
 
 
 def parse_address(text: str, *, default_host: str = "") -> HostPort | UnixPath:
-    """Reads an address. The only parser of addresses to listen on.
+    """Parses an address. The only parser of addresses to listen on.
 
     Args:
         text: HOST:PORT, [IPV6]:PORT, :PORT for all addresses, PORT for `default_host`, or unix:PATH.
@@ -128,7 +128,7 @@ def sibling_address(text: str, main: str, flag: str) -> str:
 
 
 def is_ip_address(host: str) -> bool:
-    """Tells addresses from names; IPv6 without brackets, with or without a zone."""
+    """Returns whether a text is an IP address; IPv6 without brackets, with or without a zone."""
     try:
         _ip(host)
     except ValueError:
@@ -147,22 +147,22 @@ def _parse_port(text: str) -> int:
 
 
 def is_unix(address: str) -> bool:
-    """Tells Unix-domain sockets by their prefix."""
+    """Returns whether an address is a Unix-domain socket's, by its prefix."""
     return address.startswith(UNIX)
 
 
 @contextlib.contextmanager
 def claimed(address: str, flag: str) -> Iterator[None]:
-    """Makes room for a Unix-domain socket, and removes its file at the end; other addresses are left alone.
+    """Makes room for a Unix-domain socket, and removes its file at the end; ignores other addresses.
 
-    gRPC replaces whatever socket is there, in use or not, and may leave its own behind.
+    gRPC replaces any existing socket, in use or not, and may leave its own behind.
 
     Args:
-        address: What will be listened on within the block.
+        address: The address listened on within the block.
         flag: Names the setting in errors.
 
     Raises:
-        ListenError: Another process listens there, it is another file, or its folder is not there.
+        ListenError: Another process listens there, it is another file, or its folder does not exist.
     """
     if not is_unix(address):
         yield
@@ -179,7 +179,7 @@ def claimed(address: str, flag: str) -> Iterator[None]:
 
 
 class ReservedPort:
-    """A port that several processes listen on: kept from others for as long as this is open.
+    """Reserves a port that several processes listen on, for as long as this is open.
 
     It is bound here with SO_REUSEPORT and not listened on, so that it gets no connections. Open it as a context
     manager.
@@ -218,7 +218,7 @@ class ReservedPort:
 
 
 def host_port(address: str) -> HostPort:
-    """Reads an address of TCP.
+    """Parses a TCP address.
 
     Raises:
         ValueError: See `parse_address`; or it is a Unix-domain socket's.
@@ -231,7 +231,7 @@ def host_port(address: str) -> HostPort:
 
 @contextlib.contextmanager
 def bound(address: str, flag: str) -> Iterator[list[socket.socket]]:
-    """Binds all that an address names, to be listened on within the block.
+    """Binds all sockets that an address names, to be listened on within the block.
 
     Every address of the host has the same port. A host that means all addresses, 0.0.0.0 or [::], means those of
     both families where there are both, as with gRPC.
@@ -258,7 +258,7 @@ def bound(address: str, flag: str) -> Iterator[list[socket.socket]]:
 
 
 def port_of(sockets: list[socket.socket]) -> int | None:
-    """The port of what `bound` has bound; None for a socket's file."""
+    """Returns the port that `bound` has bound; None for a socket's file."""
     if sockets[0].family == socket.AF_UNIX:
         return None
     port: int = sockets[0].getsockname()[1]
@@ -269,7 +269,7 @@ def _file_socket(path: Path) -> socket.socket:
     made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         made.bind(os.fspath(path))
-        made.listen()  # at once: another server takes a file that nobody listens on for one left behind
+        made.listen()  # at once: another server takes a file without a listener for one left behind
     except BaseException:
         made.close()
         raise
@@ -288,7 +288,7 @@ def _port_sockets(address: HostPort) -> list[socket.socket]:
 
 
 def _of_both_families(port: int) -> socket.socket | None:
-    """A socket for all addresses; None where there is no IPv6."""
+    """Returns a socket for all addresses of both families; None where there is no IPv6."""
     if not socket.has_dualstack_ipv6():
         return None
     try:
@@ -338,13 +338,13 @@ def _reserve(family: int, host: str, port: int) -> socket.socket:
 
 
 def _bound(family: int, host: str, port: int, *, share: bool) -> socket.socket:
-    """A socket on the port; without `share` it cannot be had where any other process listens."""
+    """Returns a socket bound to the port; without `share` it fails where any other process listens."""
     made = socket.socket(family, socket.SOCK_STREAM)
     try:
         if family == socket.AF_INET6:
-            # All addresses are those of IPv4 too; for others it makes no difference.
+            # All IPv6 addresses include those of IPv4; for others it makes no difference.
             made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(host not in _ALL_ADDRESSES))
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # what a server before left behind is no one's
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # ignores a previous server's connections
         if share:
             made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         made.bind((host, port))
@@ -355,13 +355,13 @@ def _bound(family: int, host: str, port: int, *, share: bool) -> socket.socket:
 
 
 def path_of(address: str) -> Path:
-    """The file of a Unix-domain socket's address."""
+    """Returns the file of a Unix-domain socket's address."""
     path = address.removeprefix(UNIX)
     return Path(path.removeprefix("//") if path.startswith("///") else path)
 
 
 def _make_room(path: Path) -> str:
-    """Removes a socket that nobody listens on; returns why a new one cannot be there, or ""."""
+    """Removes a socket without a listener; returns why a new one cannot be there, or ""."""
     try:
         if len(bytes(path)) > _LONGEST_PATH_BYTES:
             fault = f"the path of a socket has at most {_LONGEST_PATH_BYTES} bytes"
@@ -386,7 +386,7 @@ def _answers(path: Path) -> bool:
         probe.setblocking(False)
         try:
             probe.connect(str(path))
-        except BlockingIOError:  # its line of connections is full
+        except BlockingIOError:  # its backlog is full
             return True
         except OSError:
             return False

@@ -1,4 +1,4 @@
-"""Work that goes on beside a block of code, is restarted when it fails, and ends with the block."""
+"""Runs work beside a block of code, restarts it when it fails, and ends it with the block."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 _RESTART_RANGE_S: Final = (0.1, 30.0)
-"""First and longest pause before work that failed is started again; doubled each time."""
+"""First and maximum pause before failed work is restarted, in seconds; doubled each time."""
 
 _LASTING_S: Final = 60.0
-"""Work that went on for so long starts again after the first pause."""
+"""Minimum run time after which failed work restarts after the first pause, in seconds."""
 
 
 async def supervise(

@@ -1,4 +1,4 @@
-"""Limits of the control group that this process runs in: containers set them. Linux; none elsewhere."""
+"""Reads the limits of this process's control group, which containers set. Linux; none elsewhere."""
 
 from __future__ import annotations
 

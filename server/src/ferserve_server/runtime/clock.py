@@ -1,4 +1,4 @@
-"""The real clock."""
+"""Implements the real clock."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ class MonotonicClock:
     """Implements `domain.ports.Clock` on `time.monotonic` and the running event loop."""
 
     now = staticmethod(time.monotonic)
-    """Seconds since some start. Thread-safe. No function around it: a request asks seven times."""
+    """Returns seconds since an arbitrary start. Thread-safe. Not wrapped, because a request reads it seven times.
+    """
 
     @staticmethod
     def call_at(when: float, callback: Callable[[], None]) -> asyncio.TimerHandle:

@@ -1,4 +1,4 @@
-"""Bounds the connections of a port, and keeps file descriptors for the server's own use."""
+"""Bounds the connections of a port, and reserves file descriptors for the server's own use."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from collections import Counter
 from typing import Final
 
 DESCRIPTORS_WANTED: Final = 65_536
-"""Soft limit of open files that is set at the start. Systems set 1,024 for the sake of select(2), unused here."""
+"""Soft limit of open files that is set at the start, because systems set 1,024 for select(2), unused here."""
 
 DESCRIPTORS_RESERVED: Final = 256
-"""Descriptors that connections never get: an engine process uses 8, loading a version up to 20."""
+"""Descriptors reserved from connections, because an engine process uses 8, loading a version up to 20."""
 
 
 def raise_descriptor_limit() -> int:
@@ -50,7 +50,7 @@ class ConnectionLimiter:
         per_address: Maximum number of connections from one IPv4 address or one /64 network of IPv6.
 
     Attributes:
-        rejected_count: Connections that were turned away.
+        rejected_count: Number of rejected connections.
     """
 
     def __init__(self, total: int, per_address: int) -> None:
@@ -63,17 +63,17 @@ class ConnectionLimiter:
 
     @property
     def open_count(self) -> int:
-        """Connections that are open."""
+        """Returns the number of open connections."""
         return self._open_count
 
     def enter(self, host: str) -> ConnectionSlot | None:
-        """Takes a connection in, or turns it away.
+        """Accepts a connection, or rejects it.
 
         Args:
             host: Address of the peer; "" for a Unix-domain socket, which is bound in all only.
 
         Returns:
-            What to leave at the connection's end, or None if the connection is one too many.
+            The slot to release at the connection's end, or None if the limit is reached.
         """
         key = _network_of(host)
         with self._lock:
@@ -93,14 +93,14 @@ class ConnectionLimiter:
 
 
 class ConnectionSlot:
-    """The place of one open connection. `leave` may be called more than once, by one thread at a time."""
+    """Represents one open connection. `leave` may be called more than once, by one thread at a time."""
 
     def __init__(self, limiter: ConnectionLimiter, key: str) -> None:
         self._limiter: ConnectionLimiter | None = limiter
         self._key = key
 
     def leave(self) -> None:
-        """Lets the connection go."""
+        """Releases the connection's slot."""
         limiter, self._limiter = self._limiter, None
         if limiter is not None:
             limiter._leave(self._key)  # noqa: SLF001 - one class in two parts

@@ -1,8 +1,8 @@
-"""Coroutines that run without a Task.
+"""Runs coroutines without a Task.
 
-A Task begins at the loop's next turn, and costs more for every call. Here the coroutine runs at once as far
-as it comes, so that calls which arrive together are all in the batcher's queue before it is looked at, and goes on
-when what it waits for is done. Python 3.12 has Tasks that begin like that.
+A Task begins in the loop's next iteration, and costs more for every call. Here the coroutine runs at once up to
+its first wait, so that calls that arrive together are all queued before the batcher runs, and continues when the
+awaited future is done. Python 3.12 has Tasks that begin like that.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ log = structlog.get_logger(__name__)
 
 
 class EagerTask:
-    """Runs a coroutine. Event loop only.
+    """Runs a coroutine eagerly. Event loop only.
 
-    What it awaits must end in futures, as all of asyncio does but what asks for the current Task: that is
-    `asyncio.timeout` and `wait_for` alone, and they are not awaited below calls with crops.
+    Its awaits must end in futures, as all of asyncio does except what needs the current Task: `asyncio.timeout`
+    and `wait_for` alone, and they are not awaited below calls with crops.
 
     Args of the constructor:
-        coroutine: What is run, at once.
+        coroutine: Run at once.
         ended: Called when it has ended; before the constructor returns if it never waits.
     """
 
@@ -40,7 +40,7 @@ class EagerTask:
         self._step(None)
 
     def cancel(self, reason: str | None = None) -> None:
-        """Cancels what it waits for, and so the coroutine, as `Task.cancel` does.
+        """Cancels the awaited future, and so the coroutine, as `Task.cancel` does.
 
         Args:
             reason: Argument of the CancelledError.
@@ -68,16 +68,16 @@ class EagerTask:
             if future is None:  # asyncio.sleep(0)
                 asyncio.get_running_loop().call_soon(self._step, None)
                 return
-            # Says that it was awaited and not yielded by mistake; whoever drives coroutines takes it back.
+            # Marks it as awaited and not yielded by mistake; the driver of a coroutine must reset it.
             future._asyncio_future_blocking = False  # noqa: SLF001 - how asyncio lets others drive
             future.add_done_callback(self._step)
             self._future = future
 
     def _end(self) -> None:
-        # Whoever waits for the end refers to this, and would so keep itself alive until garbage is collected.
+        # The awaiting object refers to this, and would so keep itself alive until garbage is collected.
         ended, self._ended = self._ended, _nothing
         ended()
 
 
 def _nothing() -> None:
-    """Called when there is no more to tell."""
+    """Does nothing; called when no callback is left."""

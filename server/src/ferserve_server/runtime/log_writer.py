@@ -18,11 +18,11 @@ DROPPED_MARK: Final = "\x1d"
 """First character of a framed line that holds the number of dropped records instead of a record."""
 
 LINE_BREAK: Final = "\x1f"
-"""Stands for a line break within a framed record, so that every record is one line."""
+"""Replaces a line break within a framed record, so that every record is one line."""
 
 _MAX_QUEUED_RECORDS: Final = 2048
 _MAX_RECORD_CHARACTERS: Final = 32 * 1024
-"""Maximum length of a record; with `_MAX_QUEUED_RECORDS` it bounds what a stalled reader costs to 64 MiB."""
+"""Maximum length of a record; with `_MAX_QUEUED_RECORDS` it limits the cost of a stalled reader to 64 MiB."""
 
 _FULL_PIPE_WAIT_S: Final = 1.0
 """Maximum wait for room in a non-blocking pipe before a record counts as dropped."""
@@ -31,7 +31,7 @@ _FULL_PIPE_WAIT_S: Final = 1.0
 class LogWriter:
     """Queues log records and writes them on a daemon thread.
 
-    A reader that stalls fills the queue, a reader that is gone and a full disk make writes fail: records are then
+    A reader that stalls fills the queue, a closed reader and a full disk make writes fail: records are then
     dropped and counted, and callers notice nothing.
 
     Thread-safety: `write` from any thread, signal handlers and finalizers included; it neither blocks nor raises.
@@ -52,7 +52,7 @@ class LogWriter:
 
         Args:
             fd: File descriptor to write to, blocking or not. It stays the caller's.
-            framed: Whether a `StderrRelay` reads at the other end, which takes framed records.
+            framed: True if a `StderrRelay` reads at the other end, which takes framed records.
             report_dropped: Called on the thread with the number of records that were dropped before the one that
                 has just been written; its report goes through `write` as any other record.
             max_queued_records: Maximum number of records that wait, because a stalled reader must not cost memory.
@@ -127,7 +127,7 @@ class LogWriter:
                 except BlockingIOError:
                     if not self._wait_for_room():
                         break
-        except OSError:  # the reader is gone, the disk is full, the descriptor is closed
+        except OSError:  # the reader has closed, the disk is full, the descriptor is closed
             pass
         self._torn = 0 < len(view) < len(data) or (self._torn and len(view) == len(data))
         return not view

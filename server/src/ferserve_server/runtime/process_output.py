@@ -1,4 +1,4 @@
-"""Takes over the stderr of a process, so that nothing that writes to it can block or fail."""
+"""Takes over the stderr of a process, so that no writer to it can block or fail."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
 _STDERR: Final = 2
 _BURST_LINES: Final = 50
 _LINES_PER_S: Final = 5.0
-"""Rate limit of lines that Python code prints to `sys.stderr`, as that of native lines."""
+"""Maximum rate of lines that Python code prints to `sys.stderr`, per second, as for native lines."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessOutput:
-    """The log output of this process.
+    """Represents the log output of this process.
 
     Attributes:
         writer: Takes rendered records.
-        on_terminal: Whether it ends on a terminal.
+        on_terminal: True if it ends on a terminal.
         relay: Reads the stderr of children; None in a child, whose parent does that for all.
     """
 
@@ -62,7 +62,7 @@ def open_output() -> ProcessOutput:
     else:
         on_terminal = os.isatty(_STDERR)
         target = os.dup(_STDERR)
-    # What kills the process natively leaves no time to its threads.
+    # A native crash of the process leaves no time to its threads.
     faulthandler.enable(target)
     writer = LogWriter(target, report_dropped=_report_dropped)
     relay = StderrRelay(writer, _log_native_line)
@@ -85,7 +85,7 @@ def open_child_output() -> ProcessOutput:
 
 @contextlib.contextmanager
 def child_stderr(facts: dict[str, object]) -> Iterator[int | None]:
-    """Opens the stderr of a child that is about to be started, and closes this process's copy on leaving.
+    """Opens the stderr of a child that is about to be started, and closes this process's copy on exit.
 
     Args:
         facts: Fields for the records of its native lines; may be added to later.
@@ -116,7 +116,7 @@ def flush_output(timeout_s: float) -> None:
 
 
 def write_plain(text: str) -> None:
-    """Writes text to stderr as it is, for people who started a command. Never raises."""
+    """Writes text to stderr unchanged, for users of a command. Never raises."""
     if _output is not None:
         _output.writer.write(text)
         return
@@ -148,7 +148,7 @@ class _PrintedLines:
 
 
 class _LibraryHandler(logging.Handler):
-    """Gives the records of libraries, such as those of asyncio, to the structured log."""
+    """Forwards the records of libraries, such as those of asyncio, to the structured log."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Logs a record."""

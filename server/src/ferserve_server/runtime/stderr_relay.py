@@ -1,4 +1,4 @@
-"""Reads what this process and its children write to stderr, and turns it into log records."""
+"""Reads the stderr of this process and its children, and turns it into log records."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ferserve_server.runtime.log_writer import LogWriter
 
 _PIPE_BYTES: Final = 1024 * 1024
-"""Capacity asked of a pipe: the largest that Linux gives without a privilege."""
+"""Requested capacity of a pipe, in bytes: the largest that Linux allows without a privilege."""
 
 _READ_BYTES: Final = 64 * 1024
 _MAX_LINE_BYTES: Final = 256 * 1024
@@ -29,8 +29,8 @@ _MAX_NATIVE_CHARACTERS: Final = 2000
 
 _BURST_LINES: Final = 50
 _LINES_PER_S: Final = 5.0
-"""Rate limit of native lines for each process: libjpeg writes one for every damaged picture, up to thousands a
-second."""
+"""Maximum rate of native lines for each process, per second, because libjpeg writes one for every damaged picture,
+up to thousands a second."""
 
 
 class RateLimit:
@@ -55,14 +55,14 @@ class RateLimit:
 
 
 class LogNativeLine(Protocol):
-    """Logs a line that something else than the logger wrote."""
+    """Logs a line that something other than the logger wrote."""
 
     def __call__(self, line: str, source: dict[str, object]) -> None:
         """Logs it, with the facts of the process that wrote it."""
 
 
 class _Source:
-    """One pipe: whose it is, the line that is not complete yet, and its rate limit."""
+    """Represents one pipe: its process, its incomplete line, and its rate limit."""
 
     def __init__(self, facts: dict[str, object], rate_limit: RateLimit) -> None:
         self.facts = facts
@@ -71,7 +71,7 @@ class _Source:
 
 
 class StderrRelay:
-    """Reads pipes that stand in for stderr, on one daemon thread.
+    """Reads pipes that replace stderr, on one daemon thread.
 
     Framed records of child processes are passed on as they are. Other lines come from native libraries (libjpeg,
     TensorFlow, glibc); they are logged within a rate limit, and counted as dropped beyond it. The pipes do not
@@ -164,7 +164,7 @@ class StderrRelay:
 
 
 class LineStream:
-    """Stands in for `sys.stderr`: gives complete lines to a callable, and never raises.
+    """Replaces `sys.stderr`: passes complete lines to a callable, and never raises.
 
     Thread-safety: any thread; lines that two threads write at once may mix.
     """
@@ -184,7 +184,7 @@ class LineStream:
         self._partial = ""
 
     def write(self, text: str) -> int:
-        """Takes text; gives on the lines that are complete with it."""
+        """Writes text; passes on the lines that it completes."""
         *lines, partial = (self._partial + text).split("\n")
         self._partial = partial[-_MAX_NATIVE_CHARACTERS:]
         for line in lines:
@@ -193,12 +193,12 @@ class LineStream:
         return len(text)
 
     def writelines(self, lines: Any) -> None:  # noqa: ANN401 - as TextIO has it
-        """Takes several texts."""
+        """Writes several texts."""
         for line in lines:
             self.write(line)
 
     def flush(self) -> None:
-        """Does nothing: lines are given on at once."""
+        """Does nothing: lines are passed on at once."""
 
     def isatty(self) -> bool:
         """Returns False: colours are of no use in a record."""
@@ -214,5 +214,5 @@ class LineStream:
 
     @property
     def closed(self) -> bool:
-        """False: it cannot be closed."""
+        """Returns False: it cannot be closed."""
         return False

@@ -1,4 +1,4 @@
-"""The metrics of several processes as one: counts of calls and pictures are sums over all of them."""
+"""Merges the metrics of several processes: counts of calls and pictures are summed over all of them."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     Key = tuple[str, tuple[tuple[str, str], ...]]
 
 _OWN_PREFIX: Final = "ferserve_"
-"""Others are of one process only, such as its processor time."""
+"""Prefix of the merged metrics; others concern one process only, such as its processor time."""
 
 _SUMMED_GAUGES: Final = frozenset({"ferserve_requests_in_progress"})
-"""Gauges whose sum over the processes means something."""
+"""Gauges whose sum over the processes is meaningful."""
 
 
 def write_series(metrics: Metrics) -> list[Row]:
-    """Writes what a process that takes calls in has counted so far: family, is a gauge, name, labels, value.
+    """Encodes a worker process's counts so far: family, is a gauge, name, labels, value.
 
     Every counter and histogram of this server is part of it, so that none can be forgotten.
     """
@@ -38,9 +38,10 @@ def write_series(metrics: Metrics) -> list[Row]:
 
 
 class MergedRegistry(CollectorRegistry):
-    """A registry's metrics with those of other processes added. Thread-safety: any thread.
+    """Merges the metrics of other processes into a registry. Thread-safety: any thread.
 
-    What a process counted stays in the sums when it is gone, so that no counter goes backwards; its gauges do not.
+    The counts of a process stay in the sums after it has ended, so that no counter goes backwards; its gauges do
+    not.
     """
 
     def __init__(self, base: CollectorRegistry) -> None:
@@ -51,12 +52,12 @@ class MergedRegistry(CollectorRegistry):
         self._gone: dict[str, dict[Key, float]] = {}
 
     def update(self, process: Hashable, series: list[Row]) -> None:
-        """Takes in all that a process has counted so far, as `write_series` has it."""
+        """Updates a process's counts, as `write_series` encodes them."""
         with self._lock:
             self._live[process] = series
 
     def ended(self, process: Hashable) -> None:
-        """A process is gone."""
+        """Records that a process has ended."""
         with self._lock:
             for family, is_gauge, name, labels, value in self._live.pop(process, ()):
                 if not is_gauge:
@@ -65,14 +66,14 @@ class MergedRegistry(CollectorRegistry):
                     sums[key] = sums.get(key, 0.0) + value
 
     def collect(self) -> Iterator[Metric]:
-        """All metrics, summed."""
+        """Returns all metrics, summed."""
         others = self._others()
         for family in self._base.collect():
             added = others.get(family.name)
             yield family if added is None else _sum(family, added)
 
     def restricted_registry(self, names: Iterable[str]) -> _Restricted:
-        """The samples of these names alone, as a scrape with `name[]` asks for."""
+        """Returns the samples of these names alone, as a scrape with `name[]` requests."""
         return _Restricted(self, frozenset(names))
 
     def _others(self) -> dict[str, dict[Key, float]]:
@@ -106,7 +107,7 @@ def _key(name: str, labels: dict[str, str]) -> Key:
 
 
 def _sum(family: Metric, added: dict[Key, float]) -> Metric:
-    # In the order in which they came: the buckets of one histogram belong together, rising.
+    # In order of arrival: the buckets of one histogram belong together, rising.
     sums = {_key(sample.name, sample.labels): (sample.labels, sample.value) for sample in family.samples}
     for key, value in added.items():
         labels, own = sums.get(key, (dict(key[1]), 0.0))

@@ -1,7 +1,7 @@
 """Serves /metrics to Prometheus.
 
-On threads of its own, so that a busy event loop is seen rather than hidden: a scrape that waits for it would show
-nothing of what keeps it busy.
+It runs on threads of its own, so that a busy event loop is seen rather than hidden: a scrape that waits for the
+loop would show nothing of its load.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
 REQUEST_TIMEOUT_S: Final = 10.0
-"""A connection that sends no complete request within this time, or does not read its answer, is closed."""
+"""Maximum time for a complete request and for reading its answer, in seconds, before the connection is closed."""
 
 _BACKLOG: Final = 64
 
 
 class Slot(Protocol):
-    """The place of one open connection."""
+    """Represents one open connection."""
 
     def leave(self) -> None:
-        """Lets the connection go."""
+        """Releases the connection's slot."""
 
 
 class Limiter(Protocol):
     """Counts the open connections of a port. Thread-safe."""
 
     def enter(self, host: str) -> Slot | None:
-        """Takes in a connection from an address, or returns None to turn it away."""
+        """Accepts a connection from an address, or returns None to reject it."""
 
 
 class MetricsServer:
-    """An HTTP server with /metrics, one thread for each open connection. Open it as a context manager.
+    """Serves /metrics over HTTP, one thread for each open connection. Open it as a context manager.
 
     Attributes:
         port: Port that it listens on.
@@ -110,7 +110,7 @@ class _Server(socketserver.ThreadingMixIn, WSGIServer):
                 slot.leave()
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 - the library's signature
-        """Passes over connections that break: scrapers leave as they like."""
+        """Ignores broken connections: scrapers disconnect at any time."""
 
 
 class _Handler(WSGIRequestHandler):
@@ -119,7 +119,7 @@ class _Handler(WSGIRequestHandler):
     timeout = REQUEST_TIMEOUT_S
 
     def handle(self) -> None:
-        # The socket's timeout bounds one read; a peer that sends a byte now and then is cut by the timer.
+        # The socket's timeout bounds one read; a peer that sends single bytes slowly is cut off by the timer.
         connection: socket.socket = self.connection
         timer = threading.Timer(REQUEST_TIMEOUT_S * 2, _cut, (connection,))
         timer.daemon = True

@@ -1,4 +1,4 @@
-"""Sets structured logs up: one JSON object a line, or coloured lines on a terminal."""
+"""Configures structured logs: one JSON object per line, or coloured lines on a terminal."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def set_up_logging(level: str, log_format: str) -> None:
-    """Sets the process's logging up. Call once, at start, after `process_output.open_output` if that is called.
+    """Configures the process's logging. Call once, at start, after `runtime.process_output.open_output` if used.
 
     Log calls never raise, and never block where the output was taken over.
 
@@ -55,7 +55,7 @@ def chosen_format(log_format: str) -> str:
 
 
 class _Guarded:
-    """Runs a chain of processors; a value that one of them cannot take costs the details, not the caller."""
+    """Runs a chain of processors; a value that one of them cannot handle costs the details, not the call."""
 
     def __init__(self, processors: Sequence[structlog.typing.Processor]) -> None:
         self._processors = processors

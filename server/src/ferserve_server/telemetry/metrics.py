@@ -1,4 +1,4 @@
-"""Every metric that the server exports, declared once.
+"""Declares every exported metric once.
 
 Mean batch size is ferserve_faces_total / ferserve_batches_total; mean confidence is
 ferserve_confidence_sum_total / ferserve_faces_total. No metric carries a client or a stream as a label.
@@ -27,19 +27,19 @@ if TYPE_CHECKING:
 DURATION_BUCKETS_S: Final = (
     50e-6, 100e-6, 200e-6, 500e-6, 1e-3, 2e-3, 5e-3, 10e-3, 20e-3, 50e-3, 100e-3, 200e-3, 500e-3, 1, 2, 5, 10,
 )  # fmt: skip
-"""Bounds of every duration, in seconds. The library's first default bound, 5 ms, is above most of them here."""
+"""Upper bounds of duration buckets, in seconds, because the library's first (5 ms) exceeds most durations here."""
 
 FACE_COUNT_BUCKETS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
-"""Bounds of batch sizes, in faces."""
+"""Upper bounds of batch size buckets, in faces."""
 
 _VERSION_LABELS: Final = ("model", "version")
 
 
 class CountingHistogram(Histogram):
-    """A histogram that also takes many observations at once."""
+    """Extends a histogram to count many observations at once."""
 
     def observe_all(self, amounts: Sequence[float]) -> None:
-        """Counts as `observe` does with each of `amounts`, at a tenth of its cost where there are a hundred."""
+        """Counts each of `amounts` as `observe` does, at a tenth of its cost where there are a hundred."""
         self._sum.inc(sum(amounts))
         # The first bound that is not below each, as `observe` finds it one by one.
         for bucket, count in enumerate(np.bincount(np.searchsorted(self._upper_bounds, amounts)).tolist()):
@@ -48,7 +48,7 @@ class CountingHistogram(Histogram):
 
 
 class _BeforeReading(Collector):
-    """Exports nothing; has others write what they hold back."""
+    """Exports nothing; flushes deferred counts before a scrape."""
 
     def __init__(self) -> None:
         self.writers: list[Callable[[], None]] = []
@@ -63,7 +63,7 @@ class _BeforeReading(Collector):
 
 
 def _counting(counter: Counter, read: Callable[[], int]) -> Callable[[], None]:
-    """Makes what brings a counter to a count that is kept elsewhere."""
+    """Makes a function that raises a counter to a count kept elsewhere."""
     lock, counted = threading.Lock(), 0
 
     def write() -> None:
@@ -77,14 +77,14 @@ def _counting(counter: Counter, read: Callable[[], int]) -> Callable[[], None]:
 
 
 class Metrics:
-    """The server's metrics, on a registry of their own. Thread-safety: any thread."""
+    """Holds the server's metrics, on a registry of their own. Thread-safety: any thread."""
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
-        # A second series for every counter and histogram, with the time it was made: nobody asks for it here.
+        # A second series for every counter and histogram, with its creation time: unused here.
         disable_created_metrics()  # type: ignore[no-untyped-call]  # the library has a few untyped functions
         self.registry = registry if registry is not None else CollectorRegistry()
         self._readers = _BeforeReading()
-        self.registry.register(self._readers)  # before the others, so it is asked before them
+        self.registry.register(self._readers)  # before the others, so it is collected before them
         self._declare_requests()
         self._declare_batching()
         self._declare_vision()
@@ -252,12 +252,12 @@ class Metrics:
     def watch_connections(
         self, port: str, open_count: Callable[[], int], rejected_count: Callable[[], int]
     ) -> None:
-        """Asks for the connections of a port at every scrape. The callables must be thread-safe."""
+        """Reads the connections of a port at every scrape. The callables must be thread-safe."""
         self.connections.labels(port).set_function(open_count)
         self._readers.writers.append(_counting(self.connections_rejected.labels(port), rejected_count))
 
     def count_dropped_log_lines(self, dropped_count: Callable[[], int]) -> None:
-        """Counts what `dropped_count`, which only grows, says whenever the metrics are read."""
+        """Exports the growing count `dropped_count` whenever the metrics are read."""
         counted = 0
 
         def count() -> None:
@@ -273,7 +273,7 @@ class Metrics:
         self.background_failures.labels(task).inc()
 
     def write_held_back(self) -> None:
-        """Has everything counted that was told so far; reading the registry does so by itself. Any thread."""
+        """Flushes deferred counts; reading the registry does so by itself. Any thread."""
         self._readers.write()
 
     def before_reading(self, write: Callable[[], None]) -> None:
@@ -288,20 +288,20 @@ class Metrics:
         oldest_age_s: Callable[[], float],
         healthy: Callable[[], bool],
     ) -> None:
-        """Asks the engine of a version for its state at every scrape. The callables must be thread-safe."""
+        """Reads the state of a version's engine at every scrape. The callables must be thread-safe."""
         labels = (servable.name, str(servable.version))
         self.queue_depth.labels(*labels).set_function(depth_faces)
         self.queue_oldest_age.labels(*labels).set_function(oldest_age_s)
         self.engine_healthy.labels(*labels).set_function(lambda: float(healthy()))
 
     def watch_engine_process(self, servable: ServableId, resident_bytes: Callable[[], int]) -> Callable[[], None]:
-        """Shows the memory of a version's own process, and returns what counts its restarts. Any thread."""
+        """Exports the memory of a version's own process, and returns the counter of its restarts. Any thread."""
         labels = (servable.name, str(servable.version))
         self.engine_resident.labels(*labels).set_function(lambda: float(resident_bytes()))
         return self.engine_restarts.labels(*labels).inc
 
     def show_precision(self, servable: ServableId, precision: Precision | None) -> None:
-        """Tells what a version computes in; None: it is gone."""
+        """Exports the precision of a version; None after it was unloaded."""
         labels = (servable.name, str(servable.version))
         for each in Precision:
             with contextlib.suppress(KeyError):

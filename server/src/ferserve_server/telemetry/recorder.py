@@ -1,15 +1,9 @@
-"""Records events of scheduler, models and calls in the metrics.
-
-Writes what the core and the transport tell into the metrics.
+"""Records events of scheduler, models, canaries and calls in the metrics.
 
 The library looks a labelled series up by name at every event and takes a lock for every number, which takes longer
 than counting. So the series that every batch and every call writes to are looked up once, and batches and calls
-are counted some at once, at the latest when the metrics are read. With caches warm a call of one face takes 3 us
-for its metrics in this way.
-
-One observer that tells several.
-
-Writes how canaries do into the metrics.
+are counted several at once, at the latest when the metrics are read. With caches warm a call of one face takes 3
+us for its metrics in this way.
 """
 
 from __future__ import annotations
@@ -35,13 +29,13 @@ if TYPE_CHECKING:
 
 
 _COUNTED_AT_ONCE: Final = 128
-"""Events that may be uncounted. The event loop counts so many batches in 0.15 ms."""
+"""Maximum number of uncounted events, because the event loop counts that many batches in 0.15 ms."""
 
 Event = TypeVar("Event")
 
 
 class _Uncounted(Generic[Event]):
-    """Events of one kind, which `count` is told some at once.
+    """Collects events of one kind, which `count` receives several at once.
 
     Thread-safety: `add` from one thread, `count_now` from any; two at once share the work.
     """
@@ -51,13 +45,13 @@ class _Uncounted(Generic[Event]):
         self._count = count
 
     def add(self, event: Event) -> None:
-        """Takes an event."""
+        """Adds an event."""
         self._events.append(event)
         if len(self._events) >= _COUNTED_AT_ONCE:
             self.count_now()
 
     def count_now(self) -> None:
-        """Counts what is not counted yet."""
+        """Counts the events not counted yet."""
         events: list[Event] = []
         with contextlib.suppress(IndexError):
             while True:
@@ -67,7 +61,7 @@ class _Uncounted(Generic[Event]):
 
 
 class _VersionSeries:
-    """The series of one version."""
+    """Holds the series of one version."""
 
     def __init__(self, metrics: Metrics, servable: ServableId, classes: tuple[str, ...]) -> None:
         version = (servable.name, str(servable.version))
@@ -83,7 +77,7 @@ class _VersionSeries:
         self.uncounted: _Uncounted[ExecutedBatch] = _Uncounted(self._count)
 
     def _count(self, batches: list[ExecutedBatch]) -> None:
-        # Without the column for what is no face.
+        # Without the column for non-faces.
         scores = np.concatenate([batch.scores[:, : len(self.predictions)] for batch in batches])
         self.faces.inc(len(scores))
         self.padding_faces.inc(sum(batch.padded_count for batch in batches) - len(scores))
@@ -109,7 +103,7 @@ class InferenceMetrics:
         metrics.before_reading(self._count)
 
     def engine_started(self, servable: ServableId, classes: tuple[str, ...], precision: Precision) -> None:
-        """Makes the series of a version, before its first batch; they start at 0."""
+        """Creates the series of a version, before its first batch; they start at 0."""
         self._metrics.show_precision(servable, precision)
         self._series[servable] = _VersionSeries(self._metrics, servable, classes)
 
@@ -122,15 +116,15 @@ class InferenceMetrics:
         self._series[servable].batch_failures.inc()
 
     def rejected(self, reason: str) -> None:
-        """Counts work that was not taken."""
+        """Counts rejected work."""
         self._rejections(reason).inc()
 
     def cancelled(self, stage: str) -> None:
-        """Counts a caller who left."""
+        """Counts a cancelled request."""
         self._metrics.cancellations.labels(stage).inc()
 
     def state_changed(self, servable: ServableId, state: ServableState) -> None:
-        """Keeps the state of a version."""
+        """Records the state of a version."""
         for each in ServableState:
             gauge = self._metrics.servable_state.labels(servable.name, str(servable.version), each.value)
             gauge.set(1 if each is state else 0)
@@ -153,7 +147,7 @@ class RoutingMetrics:
         self._aliases: dict[str, set[str]] = {}
 
     def routed(self, model: str, aliases: Mapping[str, int], serving_version: int | None) -> None:
-        """Keeps where requests for a model go."""
+        """Records the routes of a model's requests."""
         for alias in self._aliases.get(model, set()) - set(aliases):
             self._metrics.model_alias.remove(model, alias)
         self._aliases[model] = set(aliases)
@@ -263,33 +257,36 @@ class VisionMetrics:
 
 
 class InferenceTee:
-    """Implements `domain.ports.InferenceObserver`: tells each of `observers`, in order. Event loop only."""
+    """Forwards each event to `observers`, in order. Event loop only.
+
+    Implements `domain.ports.InferenceObserver`.
+    """
 
     def __init__(self, *observers: InferenceObserver) -> None:
         self._observers = observers
 
     def batch_executed(self, batch: ExecutedBatch) -> None:
-        """Tells of a batch; see `domain.ports.InferenceObserver`."""
+        """Forwards a batch; see `domain.ports.InferenceObserver`."""
         for observer in self._observers:
             observer.batch_executed(batch)
 
     def batch_failed(self, servable: ServableId, *, face_count: int) -> None:
-        """Tells of an execution that raised."""
+        """Forwards an execution that raised."""
         for observer in self._observers:
             observer.batch_failed(servable, face_count=face_count)
 
     def rejected(self, reason: str) -> None:
-        """Tells of work that was not taken."""
+        """Forwards rejected work."""
         for observer in self._observers:
             observer.rejected(reason)
 
     def cancelled(self, stage: str) -> None:
-        """Tells of a caller who left."""
+        """Forwards a cancelled request."""
         for observer in self._observers:
             observer.cancelled(stage)
 
     def state_changed(self, servable: ServableId, state: ServableState) -> None:
-        """Tells the state of a version."""
+        """Forwards the state of a version."""
         for observer in self._observers:
             observer.state_changed(servable, state)
 
@@ -304,11 +301,11 @@ class CanaryMetrics:
         )
 
     def canary_share(self, model: str, share: float) -> None:
-        """Keeps the share that a canary gets."""
+        """Records the share of requests that a canary gets."""
         self._metrics.canary_share.labels(model).set(share)
 
     def canary_answered(self, servable: ServableId, outcome: str) -> None:
-        """Counts a request of a trial."""
+        """Counts a request of a canary run."""
         self._requests(servable, outcome).inc()
 
     def canary_judged(self, model: str, verdict: Verdict) -> None:
@@ -322,7 +319,7 @@ class CanaryMetrics:
             self._metrics.canary_shadow_faces.labels(*version, outcome).inc(count)
 
     def shadow_figures(self, servable: ServableId, figures: ShadowStatistics) -> None:
-        """Keeps how far a shadow's probabilities are from those answered."""
+        """Records how far a shadow's probabilities are from the answered ones."""
         gauge, version = self._metrics.canary_shadow_difference, (servable.name, str(servable.version))
         gauge.labels(*version, "mean").set(figures.mean_difference)
         gauge.labels(*version, "largest").set(figures.largest_difference)

@@ -1,1 +1,1 @@
-"""Faces that are scored by other servers: gathered here into batches, and sent on."""
+"""Scores faces on other servers: assembles batches here and sends them on."""

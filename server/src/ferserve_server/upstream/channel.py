@@ -1,4 +1,4 @@
-"""The channel to a model tier: load balancing, health and tries again are gRPC's own."""
+"""Opens the channel to a model tier; load balancing, health checks and retries are gRPC's own."""
 
 from __future__ import annotations
 
@@ -14,27 +14,29 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _KEEPALIVE_MS: Final = (20_000, 10_000)
-"""Pause after which a server is asked whether it lives, and how long it has to say so, which gRPC does on threads
-of its own. Servers of ours allow a question every 10 s. While data flow gRPC asks by itself, to measure the line,
-and waits a minute for that answer, in which it asks nothing else: so that time is set as well."""
+"""Keepalive interval and timeout, in milliseconds, which gRPC handles on threads of its own. ferserve servers
+allow a ping every 10 s. While data flow gRPC pings by itself, to measure the bandwidth, and waits a minute for
+that answer, in which it sends no other ping: so that timeout is set as well."""
 
 _RECONNECT_MS: Final = (100, 1_000)
-"""First and longest wait between two tries to connect. gRPC's own longest is two minutes."""
+"""Minimum and maximum wait between two connection attempts, in milliseconds, because gRPC's maximum is two
+minutes."""
 
 _CONNECT_MS: Final = 5_000
-"""How long one try may take. A server that is there answers in two round trips, four with TLS."""
+"""Maximum time of a connection attempt, in milliseconds; a live server answers in 2 round trips, 4 with TLS."""
 
 _RETRY_BUFFER_BYTES: Final = 256 * 2**20
-"""A call whose message does not fit is never tried again. gRPC's own 256 KiB are fewer than 128 faces have."""
+"""Maximum size of the retry buffer, in bytes, because a call whose message does not fit is never retried and
+gRPC's default of 256 KiB is less than 128 faces."""
 
 
 class UpstreamFilesError(Exception):
-    """A PEM file for the connection to the model tier cannot be used; the text says which."""
+    """Reports an unusable PEM file for the connection to the model tier; the text names it."""
 
 
 @dataclass(frozen=True, slots=True)
 class UpstreamTls:
-    """PEM files: the authorities that vouch for the tier's servers, and this server's identity, if they ask."""
+    """Holds PEM files: the authorities for the tier's servers, and this server's identity, if requested."""
 
     authorities: Path
     certificate: Path | None = None
@@ -57,7 +59,7 @@ class UpstreamTls:
 
 
 def open_channel(target: str, max_attempts: int, tls: UpstreamTls | None) -> grpc.aio.Channel:
-    """Opens the channel; whoever asks for it closes it. It connects by itself.
+    """Opens the channel, which the caller closes. It connects by itself.
 
     Args:
         target: A gRPC target.
@@ -74,12 +76,12 @@ def open_channel(target: str, max_attempts: int, tls: UpstreamTls | None) -> grp
 
 
 def channel_options(max_attempts: int) -> list[tuple[str, Any]]:
-    """The channel's arguments. Pure."""
+    """Builds the channel's arguments. Pure."""
     every_ms, answer_ms = _KEEPALIVE_MS
     first_ms, longest_ms = _RECONNECT_MS
     return [
         ("grpc.service_config", json.dumps(service_config(max_attempts))),
-        # What DNS says of a service counts, not what it may have put beside it for clients of others.
+        # Only addresses from DNS count, not a service config that DNS may hold for other clients.
         ("grpc.service_config_disable_resolution", 1),
         ("grpc.enable_retries", 1),
         ("grpc.per_rpc_retry_buffer_size", _RETRY_BUFFER_BYTES),
@@ -92,17 +94,17 @@ def channel_options(max_attempts: int) -> list[tuple[str, Any]]:
         ("grpc.initial_reconnect_backoff_ms", first_ms),
         ("grpc.min_reconnect_backoff_ms", _CONNECT_MS),
         ("grpc.max_reconnect_backoff_ms", longest_ms),
-        # A server that was replaced has another address; DNS is asked when a connection ends, at most so often.
+        # A replaced server has another address; DNS is asked when a connection ends, at most this often.
         ("grpc.dns_min_time_between_resolutions_ms", longest_ms),
     ]
 
 
 def service_config(max_attempts: int) -> dict[str, Any]:
-    """How calls are spread and tried again (https://github.com/grpc/grpc/blob/master/doc/service_config.md). Pure.
+    """Builds the service config for load balancing and retries. Pure.
 
-    Only UNAVAILABLE is tried again: a full queue must not get the same work twice. When 50 tries more have failed
-    than succeeded no call is tried again until that is made up, so that a tier in trouble does not get all calls
-    several times.
+    Source: https://github.com/grpc/grpc/blob/master/doc/service_config.md. Only UNAVAILABLE is retried: a full
+    queue must not get the same work twice. When 50 more attempts have failed than succeeded no call is retried
+    until that is made up, so that an overloaded tier does not get all calls several times.
     """
     config: dict[str, Any] = {
         "loadBalancingConfig": [{"round_robin": {}}],

@@ -1,4 +1,4 @@
-"""The servers of a model tier over gRPC. Implements `domain.upstream.ModelTier`."""
+"""Calls the servers of a model tier over gRPC; implements `domain.upstream.ModelTier`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 _ASK_TIMEOUT_S: Final = 5.0
-"""Longest wait for a page of models: they are told from memory."""
+"""Maximum wait for a page of models, in seconds, because servers answer it from memory."""
 
 _DOWN: Final = (grpc.ChannelConnectivity.TRANSIENT_FAILURE, grpc.ChannelConnectivity.SHUTDOWN)
 
@@ -33,7 +33,7 @@ class GrpcModelTier:
     """Calls the servers behind one channel; the channel spreads the calls. Event loop only.
 
     Args of the constructor:
-        channel: As `channel.open_channel` opens it; closed by whoever opened it.
+        channel: As `channel.open_channel` opens it; closed by its opener.
     """
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
@@ -44,12 +44,12 @@ class GrpcModelTier:
     async def classify(
         self, crops: CropBatch, spec: ModelSpec, priority: Priority, timeout_s: float
     ) -> TierAnswer:
-        """Has a batch scored; see `domain.upstream.ModelTier`."""
+        """Scores a batch; see `domain.upstream.ModelTier`."""
         request = write_batch(crops, spec, priority)
         return read_batch_answer(await _answer(self._emotion.ClassifyFaces(request, timeout=timeout_s)))
 
     async def models(self) -> tuple[ModelStatus, ...]:
-        """Every model; see `domain.upstream.ModelTier`."""
+        """Lists every model; see `domain.upstream.ModelTier`."""
         found: dict[str, ModelStatus] = {}
         token = ""
         while True:
@@ -62,9 +62,9 @@ class GrpcModelTier:
                 return tuple(found[name] for name in sorted(found))
 
     async def reachable(self) -> AsyncIterator[bool]:
-        """Tells whether the channel has a server that says it is ready; see `domain.upstream.ModelTier`.
+        """Yields whether the channel has a ready server; see `domain.upstream.ModelTier`.
 
-        While it connects, what was said last holds: a connection that is made anew in a moment is no news.
+        While it connects, the last state holds: a connection that is restored in a moment is no change.
         """
         said: bool | None = None
         while True:
@@ -83,7 +83,7 @@ async def _answer(call: Awaitable[Any]) -> Any:  # noqa: ANN401 - a message, whi
         return await call
     except grpc.aio.AioRpcError as error:
         refusal = read_refusal(error)
-        if type(refusal) is FerserveError:  # the caller is told that the log tells more
+        if type(refusal) is FerserveError:  # the caller's error says that the log has details
             log.error(  # noqa: TRY400 - no trace to show: it happened there
                 "model tier failed", code=error.code().name, details=error.details()
             )

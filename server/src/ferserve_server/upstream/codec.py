@@ -1,10 +1,7 @@
-"""Encodes batches and decodes models and responses of upstream servers.
+"""Encodes batches and decodes models and responses of upstream servers. Pure.
 
-Batches as messages, and the answers to them. Pure.
-
-Models out of messages of ModelService; the other way round: `services.models`. Pure.
-
-How a canary does is not read: the tier judges it, and tells whoever asks there.
+`services.models` does the opposite for models. Canary figures are not decoded: the tier judges canaries, and
+reports them itself.
 """
 
 from __future__ import annotations
@@ -45,7 +42,7 @@ _PRIORITIES: Final = {
 
 
 def write_batch(crops: CropBatch, spec: ModelSpec, priority: Priority) -> emotion_pb2.ClassifyFacesRequest:
-    """A batch of crops, uint8 [N, H, W, 1], as one request."""
+    """Encodes a batch of crops, uint8 [N, H, W, 1], as one request."""
     count, height, width = crops.shape[:3]
     return emotion_pb2.ClassifyFacesRequest(
         model=write_spec(spec),
@@ -55,14 +52,14 @@ def write_batch(crops: CropBatch, spec: ModelSpec, priority: Priority) -> emotio
 
 
 def write_spec(spec: ModelSpec) -> servable_pb2.ModelSpec:
-    """Which model is wanted."""
+    """Encodes a model spec."""
     if spec.alias:
         return servable_pb2.ModelSpec(name=spec.name, version_label=spec.alias)
     return servable_pb2.ModelSpec(name=spec.name, version=spec.version)
 
 
 def read_batch_answer(response: emotion_pb2.ClassifyFacesResponse) -> TierAnswer:
-    """The scores of a batch; the rows of faces that the model failed on are NaN."""
+    """Decodes the scores of a batch; the rows of faces that the model failed on are NaN."""
     labels = tuple(response.labels)
     failed = [np.nan] * len(labels)
     rows = [
@@ -91,7 +88,7 @@ _PRECISIONS: Final = {
 
 
 def read_model(model: model_pb2.Model) -> ModelStatus:
-    """A model as it stands where it runs. States of a newer server count as not ready."""
+    """Decodes a model. Unknown states of a newer server count as not ready."""
     return ModelStatus(
         name=model.name,
         default=model.default,

@@ -1,8 +1,6 @@
-"""Executes batches on upstream servers.
+"""Executes batches on upstream servers: each is one call to the model tier, several at once.
 
-A version that other servers run, as the batcher sees it.
-
-Runs batches on other servers: each is one call to the model tier, several at once.
+`UpstreamServable` represents such a version to the batcher.
 """
 
 from __future__ import annotations
@@ -33,9 +31,9 @@ if TYPE_CHECKING:
 
 
 class UpstreamServable:
-    """Implements `domain.ports.Servable` as far as there is anything of it here: who it is, and what it takes.
+    """Describes an upstream version; implements the part of `domain.ports.Servable` that applies here.
 
-    Batches go through `runner.UpstreamExecutor`. `executor_count` is how many may be under way at once.
+    Batches go through `UpstreamExecutor`. `executor_count` is how many may be under way at once.
     """
 
     def __init__(self, servable_id: ServableId, description: ModelDescription, executor_count: int) -> None:
@@ -45,7 +43,7 @@ class UpstreamServable:
         self.precision = description.precision
 
     def predict(self, crops: CropBatch) -> NoReturn:
-        """Not here.
+        """Raises, because nothing is scored in this process.
 
         Raises:
             UnsupportedError: Always; so with the methods below that return something.
@@ -59,13 +57,13 @@ class UpstreamServable:
         raise self._elsewhere(precision)
 
     def warm_executors(self, bucket_sizes: Sequence[int], thread_count: int) -> None:
-        """Nothing to warm."""
+        """Does nothing: there is nothing to warm."""
 
     def reserve_session(self, bucket_sizes: Sequence[int]) -> None:
-        """Nothing to make ready."""
+        """Does nothing: there is no session to prepare."""
 
     def close(self) -> None:
-        """Nothing to give back."""
+        """Does nothing: there is no memory to free."""
 
     def _elsewhere(self, *_asked: object) -> UnsupportedError:
         return UnsupportedError(f"{self.id} runs in the model tier, not in this server.")
@@ -75,22 +73,22 @@ log = structlog.get_logger(__name__)
 
 
 class UpstreamExecutor:
-    """Implements `batching.execution.Runner` on a model tier; event loop only, but for `join`.
+    """Implements `scheduler.execution.Runner` on a model tier; event loop only, but for `join`.
 
-    A call takes the time that its most patient caller has; those with less leave when theirs is over. What the
-    tier refuses fails the requests of the batch with the tier's own words: no row is at fault, so none is sought.
+    A call's timeout is the longest of its requests; shorter ones are cancelled at their deadlines. A rejection by
+    the tier fails the requests of the batch with the tier's own text: no row is at fault, so none is searched for.
     A batch is never run longer than `timeout_s`, so it never counts as stalled: `started_at` is not set.
 
     Args of the constructor:
-        tier: What runs batches.
+        tier: Runs batches.
         spec: The model that they are for, by its name.
-        priority: How urgent all of them are.
-        thread_count: Batches that are under way at once.
-        timeout_s: Longest wait for an answer, in seconds.
+        priority: Priority of all of them.
+        thread_count: Batches that are in flight at once.
+        timeout_s: Maximum wait for an answer, in seconds.
         clock: The time.
-        listener: Is told what happens.
-        answered: Is given every answer, before the listener.
-        refused: Is told the reason of every batch that was not scored.
+        listener: Notified of results.
+        answered: Receives every answer, before the listener.
+        refused: Receives the reason of every batch that was not scored.
     """
 
     available = True
@@ -124,23 +122,23 @@ class UpstreamExecutor:
         self._ended = threading.Event()
 
     def submit(self, batch: Batch) -> None:
-        """Puts a batch at the end of the line."""
+        """Appends a batch to the queue."""
         self._line.append(batch)
         self._send_what_may()
 
     def poll(self) -> None:
-        """Does nothing: the event loop is told of answers."""
+        """Does nothing: answers notify the event loop."""
 
     def replace_stalled(self) -> None:
-        """Nothing stalls here."""
+        """Does nothing: no batch stalls here."""
 
     def close(self) -> None:
-        """Ends when what it has is answered. Does not wait."""
+        """Ends once its batches are answered. Does not wait."""
         self._closing = True
         self._end_if_done()
 
     def join(self, timeout_s: float) -> None:
-        """Waits, after `close`, until the last batch is answered, but not for ever. Blocking; any thread."""
+        """Waits, after `close`, until the last batch is answered, for a bounded time. Blocking; any thread."""
         self._ended.wait(timeout_s)
 
     def _send_what_may(self) -> None:
@@ -195,7 +193,7 @@ class UpstreamExecutor:
 
 
 def gathered_rows(batch: Batch) -> CropBatch:
-    """The rows of a batch in one piece, uint8 [N, H, W, 1]; not copied if they are one request's."""
+    """Concatenates the rows of a batch, uint8 [N, H, W, 1]; not copied if they are one request's."""
     if len(batch.slices) == 1:
         return batch.slices[0].rows
     crops = np.empty((batch.row_count, *batch.slices[0].rows.shape[1:]), np.uint8)
@@ -204,7 +202,7 @@ def gathered_rows(batch: Batch) -> CropBatch:
 
 
 def patience_s(batch: Batch, now: float) -> float | None:
-    """Time until the last caller of a batch stops waiting, in seconds; None if one of them waits for ever."""
+    """Computes the time until a batch's last request expires, in seconds; None if one has no deadline."""
     longest_s = 0.0
     for part in batch.slices:
         if part.entry.deadline is None:

@@ -1,8 +1,7 @@
 """Leases versions of upstream servers.
 
-What scores faces, by what callers asked for: a batch never mixes models, versions, aliases or priorities.
-
-What one caller's faces are scored through: all of them by one version, whichever the model tier chose.
+A scorer serves requests with equal specs and priorities: a batch never mixes models, versions, aliases or
+priorities. All faces of one lease are scored by one version, the one that the model tier chose.
 """
 
 from __future__ import annotations
@@ -24,12 +23,12 @@ if TYPE_CHECKING:
 
 
 class ScorerKey(NamedTuple):
-    """What the requests of a scorer have in common.
+    """Identifies the requests that share a scorer.
 
     Attributes:
-        spec: What they asked for, the model by its name.
-        priority: How urgent they are.
-        servable: The version that this is expected to lead to. The model tier may choose another.
+        spec: Their model spec, the model by its name.
+        priority: Their priority.
+        servable: The version that this is expected to resolve to. The model tier may choose another.
     """
 
     spec: ModelSpec
@@ -41,15 +40,15 @@ class ScorerMaker(Protocol):
     """Makes a scorer."""
 
     def __call__(self, key: ScorerKey, description: ModelDescription) -> FaceScorer:
-        """Makes a scorer; `description` is that of the version that is expected."""
+        """Makes a scorer; `description` is that of the expected version."""
 
 
 class Scorers:
-    """The scorers that are in use. Event loop only.
+    """Keeps the scorers that are in use. Event loop only.
 
     Args of the constructor:
         make: Makes one.
-        closed: Is told of every one that is gone.
+        closed: Notified of every closed one.
     """
 
     def __init__(self, make: ScorerMaker, closed: Callable[[ScorerKey, FaceScorer], None]) -> None:
@@ -59,21 +58,21 @@ class Scorers:
         self._retiring: set[asyncio.Task[None]] = set()
 
     def scorer(self, key: ScorerKey, description: ModelDescription) -> FaceScorer:
-        """The scorer of such requests; made if there is none."""
+        """Returns the scorer of such requests; made if there is none."""
         scorer = self._scorers.get(key)
         if scorer is None:
             scorer = self._scorers[key] = self._make(key, description)
         return scorer
 
     def keep(self, is_wanted: Callable[[ScorerKey], bool]) -> None:
-        """Lets those go that are not wanted any more; what they have is answered."""
+        """Closes scorers that are no longer required; their requests are answered."""
         for key in [key for key in self._scorers if not is_wanted(key)]:
             task = asyncio.get_running_loop().create_task(self._retire(key, self._scorers.pop(key)))
             self._retiring.add(task)
             task.add_done_callback(self._retiring.discard)
 
     async def close(self) -> None:
-        """Lets all go, and waits for that."""
+        """Closes all, and waits for that."""
         self.keep(lambda _: False)
         await asyncio.gather(*self._retiring)
 
@@ -95,15 +94,15 @@ if TYPE_CHECKING:
 
 
 class UpstreamLease:
-    """Implements `domain.models.Lease` and `domain.ports.ScoresFaces`. Event loop only.
+    """Leases an upstream version; implements `domain.models.Lease` and `domain.ports.ScoresFaces`.
 
-    Faces are sent with what the caller asked for, so the tier resolves aliases and canaries. Its choice may change
-    between the batches of one caller. Then the first answer holds, and what another version scored is sent again
-    with that version named.
+    Event loop only. Faces are sent with the client's model spec, so the tier resolves aliases and canaries. Its
+    choice may change between the batches of one lease. Then the first answer holds, and faces that another version
+    scored are sent again with that version named.
 
     Attributes:
-        id: The version: until faces were scored the one that the tier told of last, then the one that scored them.
-        description: What its manifest says.
+        id: The version: the last reported one until faces were scored, then the one that scored them.
+        description: The description in its manifest.
     """
 
     __slots__ = ("_answered", "_describe", "_expected", "_scorers", "_spec", "description", "id")
@@ -116,13 +115,13 @@ class UpstreamLease:
         description: ModelDescription,
         describe: Callable[[ServableId], ModelDescription],
     ) -> None:
-        """Notes what is asked for.
+        """Creates a lease on a model spec.
 
         Args:
-            scorers: What scores.
-            spec: What the caller asked for, the model by its name.
-            servable: The version that it leads to, by what the tier told last.
-            description: What its manifest says.
+            scorers: Score the faces.
+            spec: The requested model spec, the model by its name.
+            servable: The version that it resolves to, by the last report.
+            description: The description in its manifest.
             describe: The same for another version.
         """
         self._scorers = scorers
@@ -134,7 +133,7 @@ class UpstreamLease:
 
     @property
     def scorer(self) -> Self:
-        """The lease itself."""
+        """Returns the lease itself."""
         return self
 
     def __enter__(self) -> Self:
@@ -143,7 +142,7 @@ class UpstreamLease:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Nothing is held."""
+        """Does nothing: no resource is held."""
 
     async def score(
         self,
@@ -156,8 +155,8 @@ class UpstreamLease:
         """Scores faces; see `domain.ports.ScoresFaces`.
 
         Raises:
-            VersionChangedError: The version that answered first is gone.
-            FerserveError: What the tier said, or the queue here.
+            VersionChangedError: The version that answered first was removed.
+            FerserveError: An error of the tier, or of the queue here.
         """
         try:
             faces = await self._score(self._spec, *self._expected, crops, deadline, priority, caller)
@@ -188,7 +187,7 @@ class UpstreamLease:
         return await scorer.score(crops, deadline=deadline, priority=priority, caller=caller)
 
     def _answered_by(self, servable: ServableId) -> bool:
-        """Notes which version scored, if it is the first answer; returns whether it is that version."""
+        """Records which version scored, if it is the first answer; returns whether it is that version."""
         if not self._answered:
             self._answered = True
             if servable != self.id:

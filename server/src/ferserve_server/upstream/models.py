@@ -1,8 +1,6 @@
-"""Presents the models of upstream servers.
+"""Presents the models of upstream servers and keeps their state current.
 
-The models of a model tier, as the pipelines see them. Implements `domain.models.Models`.
-
-Keeps what is known of the model tier fresh: who is there, and what models it has.
+Implements `domain.models.Models`.
 """
 
 from __future__ import annotations
@@ -28,31 +26,31 @@ if TYPE_CHECKING:
 
 
 _MOST_MET: Final = 64
-"""Versions that answered before they were told of: more than come between two looks."""
+"""Maximum number of versions that answered before they were reported: more than appear between two refreshes."""
 
 _USUAL_INPUT: Final = InputSpec("faces", FACE_SIDE_PIXELS, FACE_SIDE_PIXELS)
 
 
 class TierObserver(Protocol):
-    """Is told what the tier has. Event loop only; must not raise or block."""
+    """Observes the tier's state. Event loop only; must not raise or block."""
 
     def state_changed(self, servable: ServableId, state: ServableState) -> None:
-        """A version is in another state."""
+        """Handles a version's change of state."""
 
     def routed(self, model: str, aliases: Mapping[str, int], serving_version: int | None) -> None:
-        """What requests for a model get."""
+        """Handles a change of a model's routes."""
 
 
 class UpstreamModels:
-    """Sends faces to the model tier, and knows what the tier told of its models. Event loop only.
+    """Sends faces to the model tier, and tracks its models. Event loop only.
 
     Args of the constructor:
-        scorers: What scores.
-        observer: Is told what the tier has.
+        scorers: Score the faces.
+        observer: Notified of what the tier has.
         on_change: Called when anything here changed.
 
     Attributes:
-        reachable: Whether a server of the tier is there and ready. Safe from any thread.
+        reachable: True if a server of the tier is there and ready. Safe from any thread.
     """
 
     def __init__(self, scorers: Scorers, observer: TierObserver, on_change: Callable[[], None]) -> None:
@@ -66,41 +64,41 @@ class UpstreamModels:
 
     @property
     def default_ready(self) -> bool:
-        """Whether the tier's default model answers requests that name no version."""
+        """Returns whether the tier's default model answers requests that name no version."""
         return self.reachable and self._directory is not None and self._directory.state.default_ready
 
     def acquire(self, spec: ModelSpec, *, once: bool = False) -> UpstreamLease:
-        """Takes a lease; which version scores is the tier's choice, see `UpstreamLease`.
+        """Takes a lease; the tier chooses the version that scores, see `UpstreamLease`.
 
         Raises:
             UpstreamUnavailableError: No server of the tier answers.
-            FerserveError: By what the tier told last there is no such version; see `domain.models.Acquire`.
+            FerserveError: By what the tier last reported there is no such version; see `domain.models.Acquire`.
         """
         del once
         if self._directory is None or not self.reachable:
             raise UpstreamUnavailableError
         servable, description = self._directory.resolve(spec)
-        # By its name, so that those who name the default model share batches with those who name none.
+        # By its name, so that requests for the default model share batches with those that name none.
         wanted = ModelSpec(servable.name, spec.version, spec.alias)
         return UpstreamLease(self._scorers, wanted, servable, description, self._describe)
 
     def models(self) -> tuple[ModelStatus, ...]:
-        """Every model with its versions, by name, as the tier told last."""
+        """Returns every model with its versions, by name, as last reported."""
         return self._directory.state.models if self._directory else ()
 
     def model(self, name: str) -> ModelStatus:
-        """One model, as the tier told last; "" is the default one.
+        """Returns one model, as last reported; "" is the default one.
 
         Raises:
             ModelNotFoundError: No such model.
-            UpstreamUnavailableError: The tier has told nothing yet.
+            UpstreamUnavailableError: The tier has not reported its models yet.
         """
         if self._directory is None:
             raise UpstreamUnavailableError
         return self._directory.model(name)
 
     async def refresh(self) -> None:
-        """Not here: changes are made in the tier.
+        """Raises, because changes are made in the tier.
 
         Raises:
             UnsupportedError: Always; so with the following ones.
@@ -123,13 +121,13 @@ class UpstreamModels:
         raise self._elsewhere(name, version)
 
     def reached(self, *, reachable: bool) -> None:
-        """Notes whether a server of the tier is there and ready."""
+        """Records whether a server of the tier is reachable and ready."""
         if reachable != self.reachable:
             self.reachable = reachable
             self._on_change()
 
     def told(self, models: tuple[ModelStatus, ...]) -> None:
-        """Notes what the tier has."""
+        """Records the tier's models."""
         if self._directory is not None and models == self._directory.state.models:
             return
         default = next((model for model in models if model.default), None)
@@ -140,7 +138,7 @@ class UpstreamModels:
         self._on_change()
 
     def answered(self, answer: TierAnswer) -> None:
-        """Notes who answered, which may be a version that the tier has not told of yet."""
+        """Records the version that answered, which the tier may not have reported yet."""
         servable = answer.servable
         if servable in self._met or (self._directory and self._directory.description(servable)):
             return
@@ -149,12 +147,12 @@ class UpstreamModels:
             del self._met[next(iter(self._met))]
 
     def _describe(self, servable: ServableId) -> ModelDescription:
-        """What is known of a version that answered."""
+        """Returns the description of a version that answered."""
         told = self._directory.description(servable) if self._directory else None
         return told or self._met[servable]
 
     def _leads_there(self, key: ScorerKey) -> bool:
-        """Whether requests still lead to the version that their scorer was made for."""
+        """Returns whether requests still resolve to the version that their scorer was made for."""
         return self._directory is not None and self._directory.leads_to(key.spec, key.servable)
 
     def _tell(self, models: tuple[ModelStatus, ...]) -> None:
@@ -180,7 +178,7 @@ log = structlog.get_logger(__name__)
 
 
 async def follow_tier(tier: ModelTier, models: UpstreamModels, refresh_s: float) -> None:
-    """Asks the tier for its models every `refresh_s` seconds, and at once when it is back. Cancel to stop."""
+    """Fetches the tier's models every `refresh_s` seconds, and at once when it is back. Cancel to stop."""
     back = asyncio.Event()
     async with asyncio.TaskGroup() as group:
         group.create_task(_watch(tier, models, back))
@@ -210,7 +208,7 @@ async def _keep_asking(tier: ModelTier, models: UpstreamModels, refresh_s: float
             if not failing:
                 log.warning("model tier does not tell its models", reason=error.reason, text=error.message)
             failing = True
-        except Exception:  # whatever is wrong with what it tells: it may be right the next time
+        except Exception:  # the report is malformed: the next one may be correct
             log.exception("model tier tells what cannot be read")
         try:
             await asyncio.wait_for(back.wait(), refresh_s)

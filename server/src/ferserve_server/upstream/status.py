@@ -1,4 +1,7 @@
-"""What another ferserve server refused, as the error that it was. The other way round: `services.status`."""
+"""Decodes the errors of another ferserve server.
+
+`services.status` does the opposite.
+"""
 
 from __future__ import annotations
 
@@ -28,13 +31,13 @@ _BY_CODE: Final[dict[grpc.StatusCode, type[FerserveError]]] = {
     grpc.StatusCode.DEADLINE_EXCEEDED: errors.DeadlineExpiredError,
     grpc.StatusCode.UNIMPLEMENTED: errors.UnsupportedError,
 }
-"""Errors with reasons of many kinds, or of a newer server: one with the same code."""
+"""Errors with varying reasons, or of a newer server: one with the same code."""
 
 
 def read_refusal(error: grpc.aio.AioRpcError) -> FerserveError:
-    """The error behind a call that failed.
+    """Decodes the error of a failed call.
 
-    What no ferserve server said is gRPC's: then only the code counts, as its text is not for callers.
+    A status that no ferserve server wrote is gRPC's: then only the code counts, as its text is not for clients.
     """
     code = error.code()
     status = _status(error.trailing_metadata())
@@ -55,7 +58,7 @@ def read_refusal(error: grpc.aio.AioRpcError) -> FerserveError:
 
 
 def read_failure(failure: failure_pb2.Failure) -> FerserveError:
-    """The error behind one part of an answer."""
+    """Decodes the error of one part of an answer."""
     code = next((code for code in grpc.StatusCode if code.value[0] == failure.code), grpc.StatusCode.UNKNOWN)
     return _made(code, failure.reason, failure.message, dict(failure.metadata))
 
@@ -69,7 +72,7 @@ def _made(
     field: str = "",
     retry_after_s: float | None = None,
 ) -> FerserveError:
-    if reason == errors.DrainingError.reason:  # this server is not, whatever its callers would read into it
+    if reason == errors.DrainingError.reason:  # this server is not, contrary to what its clients would conclude
         return UpstreamUnavailableError("the server that was asked is going down")
     retry_safe = {"true": True, "false": False}.get(metadata.pop(RETRY_SAFE, ""))
     kind = _BY_REASON.get(reason) or _BY_CODE.get(code, FerserveError)

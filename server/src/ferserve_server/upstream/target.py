@@ -1,4 +1,4 @@
-"""Where the servers of a model tier are, as gRPC wants to be told. Pure."""
+"""Parses the address of a model tier into a gRPC target. Pure."""
 
 from __future__ import annotations
 
@@ -7,17 +7,16 @@ import re
 from typing import Final
 
 _SCHEME: Final = re.compile(r"(?:dns|ipv4|ipv6|unix|unix-abstract|vsock|xds):")
-"""What a gRPC target begins with that is passed on as it is
-(https://github.com/grpc/grpc/blob/master/doc/naming.md)."""
+"""Prefix of gRPC targets that are passed on unchanged (https://github.com/grpc/grpc/blob/master/doc/naming.md)."""
 
 _EXAMPLES: Final = "dns:///models:50051, models:50051, or 10.0.0.7:50051,10.0.0.8:50051"
 
 
 def parse_target(text: str) -> str:
-    """The gRPC target of a model tier.
+    """Parses the gRPC target of a model tier.
 
     Args:
-        text: A gRPC target; HOST:PORT, of which all addresses are used that DNS tells; or several ADDRESS:PORT,
+        text: A gRPC target; HOST:PORT, of which all addresses from DNS are used; or several ADDRESS:PORT,
             separated by commas, all of IPv4 or all of IPv6.
 
     Raises:
@@ -51,7 +50,7 @@ def _split(part: str) -> tuple[str, int]:
 
 
 def _version(host: str) -> int | None:
-    """4 or 6 for an address, None for a name."""
+    """Returns 4 or 6 for an address, None for a name."""
     try:
         return ipaddress.ip_address(host).version
     except ValueError:

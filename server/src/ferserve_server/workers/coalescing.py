@@ -1,4 +1,4 @@
-"""Requests of several callers that go to the owner as one. Pure."""
+"""Coalesces requests of several clients into one request to the primary process. Pure."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ if TYPE_CHECKING:
     from ferserve_server.workers.remote_lease import RemoteLease
 
 MOST_FACES: Final = 32
-"""Larger requests gain nothing by company, and what befalls one request of a group befalls all."""
+"""Maximum face count of a coalesced request, because larger ones gain nothing and one failure affects all."""
 
 _SAME_DEADLINE_S: Final = 2e-3
-"""Deadlines this close count as one, the earliest: callers who wait equally long and come in one turn of the event
-loop differ by less."""
+"""Maximum difference of deadlines, in seconds, that count as one (the earliest), because requests with equal
+timeouts that arrive in one event-loop iteration differ by less."""
 
 
 class PendingRequest:
-    """One request, and where it waits.
+    """Represents one request and the group that it waits in.
 
     Attributes:
         lease: Its lease.
         crops: Its faces, uint8 [N, H, W, 1].
         deadline: When its answer must be there, in seconds, or None.
-        priority: How urgent it is.
+        priority: Its priority.
         future: Gets its scores.
-        id: Whose request it is. A group goes as its first one's: it is formed only while all that waits fits into
-            one batch, and one that is refused goes again request by request.
-        group: What it goes with.
+        id: Identity of the request's client. A group is sent with that of its first: it is formed only while all
+            waiting requests fit into one batch, and a rejected one is sent again request by request.
+        group: The group that it is sent with.
     """
 
     __slots__ = ("crops", "deadline", "future", "group", "id", "lease", "priority")
@@ -58,17 +58,17 @@ class PendingRequest:
 
 
 class CoalescedRequest:
-    """Requests that are one to the owner. Their faces follow each other, in the order of `callers`.
+    """Represents requests sent as one. Their faces follow each other, in the order of `callers`.
 
     Attributes:
-        callers: Who waits; one or more.
+        callers: The waiting requests; one or more.
         face_count: Faces of all of them.
         deadline: The earliest of theirs, in seconds, or None.
         number: The request's number, 0 before it is sent.
-        offset: Where it is in the shared memory, in bytes.
+        offset: Its offset in the shared memory, in bytes.
         room: Bytes there.
         sent_at: When it was sent, in seconds.
-        left_count: How many of `callers` have left since.
+        left_count: Number of `callers` cancelled since.
     """
 
     __slots__ = ("callers", "deadline", "face_count", "left_count", "number", "offset", "room", "sent_at")
@@ -84,7 +84,7 @@ class CoalescedRequest:
         caller.group = self
 
     def takes(self, caller: PendingRequest) -> bool:
-        """Whether the owner would do the same with another request as with those that are here."""
+        """Returns whether the primary process would treat another request like those that are here."""
         first = self.callers[0]
         if first.deadline is None or caller.deadline is None:
             same_deadline = first.deadline is caller.deadline
@@ -100,7 +100,7 @@ class CoalescedRequest:
         )
 
     def add(self, caller: PendingRequest) -> None:
-        """Takes in another request."""
+        """Adds another request."""
         self.callers.append(caller)
         self.face_count += len(caller.crops)
         if caller.deadline is not None and self.deadline is not None:
@@ -108,11 +108,11 @@ class CoalescedRequest:
         caller.group = self
 
     def leave_out_gone(self) -> None:
-        """Lets those go who have left before the group is sent. Without any it need not be."""
+        """Drops cancelled requests before the group is sent. An empty group need not be sent."""
         self.callers = self.waiting
         self.face_count = sum(len(caller.crops) for caller in self.callers)
 
     @property
     def waiting(self) -> list[PendingRequest]:
-        """Those who have not left."""
+        """Returns the requests that are not cancelled."""
         return [caller for caller in self.callers if not caller.future.done()]

@@ -1,12 +1,9 @@
 """Passes accepted connections to worker processes.
 
-Which process gets the next connection: the owner of the models, or a worker process. Pure.
-
-Connections on their way from the owner, which accepts them, to a worker process, which serves them.
-
-The connected socket goes with a message of a channel of its own (SCM_RIGHTS, unix(7)). The owner keeps its copy
-until the worker process says that it has the connection, which it does before it reads one byte of it: if it dies
-before, or hangs and is killed, the caller is given to another process, and never knows.
+A pure function decides which process gets the next connection: the primary process or a worker process. The
+connected socket is passed with a message of a channel of its own (SCM_RIGHTS, unix(7)). The primary process keeps
+its copy until the worker process acknowledges the connection, which it does before it reads the first byte. If the
+worker dies before that, or hangs and is killed, the client is given to another process and never notices.
 """
 
 from __future__ import annotations
@@ -28,31 +25,33 @@ if TYPE_CHECKING:
 
 # Processor time of a call, by benchmarks/scaling.py, whose runs give 43 to 48, 55 to 75 and 22 to 32.
 _OWN_CALL_US: Final = 45.0
-"""What a call costs the owner that comes in at the owner."""
+"""Processor time of a call that arrives at the primary process, in microseconds."""
 
 _FRONT_CALL_US: Final = 68.0
-"""What a call costs the worker process that it comes in at."""
+"""Processor time that a call costs the worker process at which it arrives, in microseconds."""
 
 _FORWARDED_CALL_US: Final = 27.0
-"""What such a call costs the owner, which scores it."""
+"""Processor time that such a call costs the primary process, which scores it, in microseconds."""
 
 _FEW_CORES: Final = 4
-"""So many the model keeps busy before calls keep one busy: most of a call's 200 us and more are the model's."""
+"""Maximum number of cores that the model alone keeps busy, because most of a call's 200 us and more are the
+model's."""
 
 _SHARE_ON_FEW_CORES: Final = 7 / 8
-"""The owner's share where it has no need of others: a call through a worker process costs twice as much and gains
-nothing, and faces that come in two places go in smaller batches. Of up to 7 connections none goes there."""
+"""Primary process's share of connections where worker processes do not help, because a call through a worker costs
+twice as much and gains nothing, and faces that arrive in two places form smaller batches. Of up to 7
+connections none goes to a worker."""
 
 
 def share_of_owner(process_count: int, core_count: int) -> float:
-    """The owner's share of the connections, 0 to 1, with which most calls can be carried.
+    """Computes the primary process's share of the connections, 0 to 1, that maximises throughput.
 
-    Where there are cores to spare, that is the share x with which the owner is as busy as each of the others is:
-    `x * own + (1 - x) * forwarded = (1 - x) * front / fronts`. From 4 processes on the owner has enough to do with
-    what the others send.
+    Where there are cores to spare, that is the share x with which the primary process is as busy as each of the
+    others is: `x * own + (1 - x) * forwarded = (1 - x) * front / fronts`. From 4 processes on the primary process
+    has enough to do with what the others send.
 
     Args:
-        process_count: The owner and the worker processes, 2 or more.
+        process_count: The primary process and the worker processes, 2 or more.
         core_count: Cores that they may use.
     """
     if core_count <= min(process_count, _FEW_CORES):
@@ -62,12 +61,12 @@ def share_of_owner(process_count: int, core_count: int) -> float:
 
 
 def worker_for_next(own_count: int, front_counts: Sequence[int], owner_share: float) -> int | None:
-    """The worker process that gets the next connection, as an index, the one with the fewest; None: the owner.
+    """Selects the worker process for the next connection by fewest connections; None: the primary.
 
     Args:
-        own_count: Connections of the owner.
+        own_count: Connections of the primary process.
         front_counts: Those of each worker process that takes any.
-        owner_share: The owner's share of all, 0 to 1.
+        owner_share: The primary process's share of all, 0 to 1.
     """
     if not front_counts or own_count < owner_share * (own_count + sum(front_counts) + 1):
         return None
@@ -77,33 +76,33 @@ def worker_for_next(own_count: int, front_counts: Sequence[int], owner_share: fl
 log = structlog.get_logger(__name__)
 
 MESSAGE_BYTES: Final = 8
-"""Longest message of the channel: there is nothing to say, but an empty one cannot be sent."""
+"""Maximum message length of the channel, in bytes, because an empty message cannot be sent."""
 
 _CONNECTION: Final = b"c"
 
 _MOST_ON_THE_WAY: Final = 128
-"""So many that a worker process has not taken, and it gets no more. The system's buffer has room for some 250."""
+"""Maximum number of unacknowledged connections of a worker process; the system's buffer holds some 250."""
 
 _PER_TURN: Final = 32
-"""Then other work of the event loop gets its turn."""
+"""Maximum number of connections per event-loop iteration, because other work must get its share."""
 
 
 class Intake(Protocol):
-    """Serves connections. Event loop only."""
+    """Serves accepted connections. Event loop only."""
 
     on_end: Callable[[], None]
     """Called when a connection has ended."""
 
     @property
     def count(self) -> int:
-        """Connections that it has."""
+        """Returns the number of open connections."""
 
     def accept(self, accepted: socket.socket) -> None:
-        """Takes over a connected socket that does not block; never raises."""
+        """Accepts a connected non-blocking socket; never raises."""
 
 
 class ConnectionSender:
-    """The owner's side of one worker process. Event loop only.
+    """Sends connections to one worker process, from the primary process. Event loop only.
 
     Args of the constructor:
         channel: Closed with this.
@@ -120,25 +119,25 @@ class ConnectionSender:
 
     @property
     def count(self) -> int:
-        """Connections that the worker process has, or is about to get."""
+        """Returns the number of connections that the worker process has or is about to get."""
         return len(self._on_the_way) + self._held
 
     def hand_over(self, accepted: socket.socket) -> bool:
-        """Sends a connection, and owns the socket from then on; False: it cannot, and does not."""
+        """Sends a connection and takes ownership of the socket; returns False, without ownership, if it cannot."""
         if self._closed or len(self._on_the_way) >= _MOST_ON_THE_WAY:
             return False
         try:
             self._channel.send_now(_CONNECTION, [accepted.fileno()])
         except (ChannelClosedError, ChannelFullError):
             return False
-        except OSError as error:  # such as ETOOMANYREFS: more are on their way than a process may have open
+        except OSError as error:  # such as ETOOMANYREFS: more are in flight than a process may have open
             log.warning("connection cannot be handed over", error=str(error))
             return False
         self._on_the_way.append(accepted)
         return True
 
     def told(self, taken: int, held: int) -> None:
-        """The worker process has taken so many so far, and has so many of them now."""
+        """Updates the acknowledged and the open connection counts of the worker process."""
         if self._closed:
             return
         for _ in range(taken - self._taken):
@@ -146,7 +145,7 @@ class ConnectionSender:
         self._taken, self._held = taken, held
 
     def close(self) -> None:
-        """The worker process takes no more: what it did not take is returned."""
+        """Closes the sender and returns the connections that the worker process did not accept."""
         self._closed = True
         self._channel.close()
         self._held = 0
@@ -155,12 +154,12 @@ class ConnectionSender:
 
 
 class ConnectionReceiver:
-    """The worker process's side. Event loop only.
+    """Receives connections in a worker process. Event loop only.
 
     Args of the constructor:
         channel: The other end; left open.
         intake: Serves the connections.
-        tell: Tells the owner how many were taken so far, and how many of them there are, in that order.
+        tell: Sends the primary process the numbers of accepted and of open connections, in that order.
     """
 
     def __init__(self, channel: Channel, intake: Intake, tell: Callable[[int, int], None]) -> None:
@@ -174,7 +173,7 @@ class ConnectionReceiver:
         self._loop.add_reader(channel.fileno(), self._read)
 
     def close(self) -> None:
-        """Takes no more."""
+        """Stops receiving connections."""
         self._loop.remove_reader(self._channel.fileno())
 
     def _read(self) -> None:
@@ -185,7 +184,7 @@ class ConnectionReceiver:
                 self._take(fds)
         except ChannelClosedError:
             self.close()
-        # Before any of them is read: that begins in a later turn of the event loop.
+        # Acknowledge before any of them is read: reading begins in a later event-loop iteration.
         self._tell()
 
     def _take(self, fds: list[int]) -> None:
@@ -198,7 +197,7 @@ class ConnectionReceiver:
             self._intake.accept(connection)
 
     def _ended(self) -> None:
-        if not self._telling:  # once for all that end in a turn
+        if not self._telling:  # once for all that end in one event-loop iteration
             self._telling = True
             self._loop.call_soon(self._tell)
 

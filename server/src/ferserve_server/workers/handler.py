@@ -1,4 +1,4 @@
-"""The owner's side of one worker process: its faces go to the batchers, the scores back into its memory."""
+"""Handles one worker process in the primary process: submits its faces and writes scores to shared memory."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ log = structlog.get_logger(__name__)
 class WorkerHandler:
     """Serves the requests of one worker process. Event loop only.
 
-    Every request runs by itself; when the worker process is gone all are cancelled, and so leave the queues.
+    Every request runs by itself; when the worker process has ended all are cancelled and removed from the queues.
 
     Args of the constructor:
         acquire: Hands out leases.
@@ -36,7 +36,7 @@ class WorkerHandler:
         post: Sends a message of a request.
         resize: Makes uint8 [N, 48, 48, 1] of faces of another size, for a version with another input than the
             worker process knew of.
-        before_answer: Called before every answer, so that what it tells of arrives first.
+        before_answer: Called before every answer, so that its notifications arrive first.
 
     Attributes:
         face_count: Faces that are not answered.
@@ -62,19 +62,19 @@ class WorkerHandler:
         self.face_count = 0
 
     def score_message(self, message: bytes) -> None:
-        """Takes in what the worker process says of a request."""
+        """Handles a message about a request."""
         kind = wire.kind_of(message)
         if kind == wire.SCORE:
             self._begin(wire.read_score(message))
         elif kind == wire.CANCEL:
-            # One that does not run was answered already; the answer is under way.
+            # A request that does not run was answered already; the answer is on its way.
             if (running := self._running.get(wire.read_number(message))) is not None:
                 running.cancel()
         elif kind == wire.CLOSE and (lease := self._kept.pop(wire.read_number(message), None)) is not None:
             lease.__exit__(None, None, None)
 
     def close(self) -> None:
-        """The worker process is gone: its requests leave the queues, its leases end."""
+        """Closes the handler after the worker process has ended: cancels its requests and ends its leases."""
         self._closed = True
         for run in list(self._running.values()):
             if run is not None:
@@ -87,7 +87,7 @@ class WorkerHandler:
         self._running[request.number] = None
         self.face_count += request.shape[0]
         run = EagerTask(self._answer(request), partial(self._ended, request))
-        if request.number in self._running:  # else it came to its end at once
+        if request.number in self._running:  # else it ended at once
             self._running[request.number] = run
 
     def _ended(self, request: wire.ScoreRequest) -> None:

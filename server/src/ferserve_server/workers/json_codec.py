@@ -1,8 +1,7 @@
-"""Encodes domain values and errors as JSON.
+"""Encodes domain values and errors as JSON. Pure.
 
-Errors as JSON values, so that a caller gets the same status from whichever process refused. Pure.
-
-What there is to know of a service's models, as JSON: dataclasses by their own type hints. Pure.
+Errors keep their class and facts, so that a client gets the same status from whichever process rejected the
+request. Dataclasses are encoded by their own type hints.
 """
 
 from __future__ import annotations
@@ -24,11 +23,11 @@ KINDS: Final[dict[str, type[FerserveError]]] = {
     for name, kind in vars(module).items()
     if isinstance(kind, type) and issubclass(kind, FerserveError)
 }
-"""Every error of the domain, by the name of its class."""
+"""All errors of the domain, by class name."""
 
 
 def write_error(error: FerserveError) -> dict[str, object]:
-    """An error as a JSON object. One of a class that is not the domain's becomes a plain `FerserveError`."""
+    """Encodes an error as a JSON object; a class outside the domain becomes a plain `FerserveError`."""
     form: dict[str, object] = {
         "kind": type(error).__name__ if type(error).__name__ in KINDS else FerserveError.__name__,
         "message": error.message,
@@ -46,7 +45,7 @@ def write_error(error: FerserveError) -> dict[str, object]:
 
 
 def read_error(form: Mapping[str, Any]) -> FerserveError:
-    """The error that `write_error` wrote: of the same class, with the same facts.
+    """Decodes the error that `write_error` wrote: of the same class, with the same facts.
 
     Raises:
         KeyError: It is of no known class, or lacks its message.
@@ -70,11 +69,14 @@ def read_error(form: Mapping[str, Any]) -> FerserveError:
 T = TypeVar("T")
 
 Json: TypeAlias = Any
-"""What `json.loads` returns."""
+"""Type of the values that `json.loads` returns."""
 
 
 def write_value(value: object) -> object:
-    """A value of the domain as `json` can write it. Mappings become pairs: JSON's keys are texts only."""
+    """Converts a domain value to JSON-compatible values.
+
+    Mappings become pairs, because JSON keys are only strings.
+    """
     if isinstance(value, FerserveError):
         return write_error(value)
     if isinstance(value, Enum):
@@ -89,10 +91,10 @@ def write_value(value: object) -> object:
 
 
 def read_value(form: Json, kind: type[T]) -> T:
-    """The value that `write_value` wrote.
+    """Decodes the value that `write_value` wrote.
 
     Args:
-        form: What it wrote.
+        form: The value that it wrote.
         kind: Its type: built of dataclasses, enums, tuples, mappings, `FerserveError`, and what JSON knows.
 
     Raises:
@@ -102,7 +104,7 @@ def read_value(form: Json, kind: type[T]) -> T:
 
 
 def write_text(value: object) -> str:
-    """JSON of a value as `write_value` has it; numbers may be NumPy's."""
+    """Encodes a value as JSON text, as `write_value` converts it; numbers may be NumPy's."""
     return json.dumps(value, default=lambda number: number.item(), separators=(",", ":"))
 
 

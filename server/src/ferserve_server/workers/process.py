@@ -1,8 +1,7 @@
-"""Starts, watches and stops one worker process.
+"""Starts, monitors and stops one worker process.
 
-One worker process, as the owner of the models sees it: started, served, and gone.
-
-Notices a worker process that hangs: one that has not ended, and gives no sign of life.
+The primary process serves it through a handler and kills it when it hangs: when it has not ended and sends no
+heartbeat.
 """
 
 from __future__ import annotations
@@ -34,24 +33,24 @@ if TYPE_CHECKING:
 
 
 _GRACE_S: Final = 2.0
-"""A worker process that is told to end by closing its channel ends within milliseconds."""
+"""Maximum time for a worker process to end, in seconds, because it ends within ms after its channel closes."""
 
 
 class WorkerStartError(Exception):
-    """A worker process ended before it listened; the text says why."""
+    """Reports that a worker process ended before it listened; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerPlan:
-    """How worker processes are started, and what they are served with.
+    """Configures how worker processes are started and served.
 
     Attributes:
         module: Python module that a worker process runs.
-        settings: What it is told to begin with, as JSON.
-        memory_bytes: Memory shared with each, for the faces that are on their way.
+        settings: Its initial settings, as JSON.
+        memory_bytes: Memory shared with each, for the faces in flight.
         acquire: Hands out leases.
         resize: See `WorkerHandler`.
-        returned: See `handover.ConnectionSender`.
+        returned: See `connection_passing.ConnectionSender`.
     """
 
     module: str
@@ -63,17 +62,17 @@ class WorkerPlan:
 
 
 def layout_of(memory_bytes: int) -> SlotLayout:
-    """The shared memory of a worker process: one piece, divided by `BlockAllocator`."""
+    """Returns the layout of a worker process's shared memory: one block, divided by `BlockAllocator`."""
     return SlotLayout(1, memory_bytes, 0)
 
 
 class WorkerProcess:
-    """Event loop only.
+    """Runs one worker process. Event loop only.
 
     Attributes:
-        listening: Done when it takes calls in; fails with `WorkerStartError` if it ends before.
-        drained: Done when it has answered all it took, with whether it was in time; False if it ends before.
-        ended: Set when it is gone.
+        listening: Done when it accepts calls; fails with `WorkerStartError` if it ends before.
+        drained: Done when all accepted calls are answered: True if in time; False if late or if it ends before.
+        ended: Set when it has ended.
     """
 
     def __init__(
@@ -95,35 +94,35 @@ class WorkerProcess:
 
     @property
     def pid(self) -> int:
-        """Its process id, 0 before it is started."""
+        """Returns its process id, 0 before it is started."""
         return self._child.pid if self._child else 0
 
     @property
     def face_count(self) -> int:
-        """Its faces that are not answered."""
+        """Returns the number of its unanswered faces."""
         return self._desk.face_count if self._desk else 0
 
     @property
     def takes_connections(self) -> bool:
-        """Whether it takes calls in, and goes on to."""
+        """Returns whether it accepts calls now and is not draining."""
         return self.listening.done() and not self.drained.done() and not self.ended.is_set()
 
     @property
     def connection_count(self) -> int:
-        """Connections that it has, or is about to get."""
+        """Returns the number of connections that it has or is about to get."""
         return self._handing_over.count if self._handing_over else 0
 
     def hand_over(self, accepted: socket.socket) -> bool:
-        """Gives it a connection; False: it takes none, and the socket is still the caller's."""
+        """Passes it a connection; returns False if it accepts none, in which case the caller keeps the socket."""
         return self._handing_over is not None and self._handing_over.hand_over(accepted)
 
     @property
     def heard_count(self) -> int:
-        """How often it was heard so far, whatever it said."""
+        """Returns the number of messages received from it so far, of any kind."""
         return self._conversation.heard_count if self._conversation else 0
 
     async def start(self, state: object) -> None:
-        """Starts the process and tells it its settings and the `state` of the models; it will say when it listens.
+        """Starts the process and sends its settings and the `state` of the models; it reports when it listens.
 
         Raises:
             OSError: The system cannot start another process.
@@ -141,7 +140,7 @@ class WorkerProcess:
                     ends = (theirs, way_out)
                     self._child = await asyncio.to_thread(Child, self._plan.module, framed, ends, stderr)
                 facts["pid"] = self._child.pid
-                with contextlib.suppress(ChannelClosedError):  # it has ended already: told when it is read
+                with contextlib.suppress(ChannelClosedError):  # it has ended, which the read reports
                     ours.send(json.dumps({"memory_bytes": self._plan.memory_bytes}).encode(), [block.fd])
             except BaseException:
                 ours.close()
@@ -173,25 +172,25 @@ class WorkerProcess:
         self.tell("begin", {"settings": self._plan.settings, "state": state})
 
     def tell(self, name: str, value: object) -> None:
-        """Sends it news; nothing happens when it is gone."""
+        """Sends it a notification; does nothing after it has ended."""
         if self._conversation is not None and not self.ended.is_set():
             self._conversation.tell(name, value)
 
     async def told(self) -> None:
-        """Returns when it has taken in all news so far, or is gone."""
+        """Waits until it has applied all notifications so far, or has ended."""
         if self._conversation is not None and not self.ended.is_set():
             with contextlib.suppress(ConnectionError):
                 await self._conversation.ask("told", None)
 
     def kill(self, why: str) -> None:
-        """Ends it at once, whatever it does; its requests leave the queues. `end` will tell why. Does not wait."""
+        """Kills it at once and drops its requests from the queues. `end` reports the cause. Does not wait."""
         self._fault = why
         if self._child is not None:
             self._child.kill()
         self._closed()
 
     async def end(self) -> str:
-        """Ends it, if it has not ended, and tells how it did. Its requests leave the queues."""
+        """Ends it, if it has not ended, and describes how it ended. Its requests are dropped from the queues."""
         self._closed()
         if self._conversation is not None:
             self._conversation.close()
@@ -209,7 +208,7 @@ class WorkerProcess:
         self._take_back()
 
     def _take_back(self) -> None:
-        """Has others serve the connections that it has not taken. It counts as one that takes none by then."""
+        """Has others serve the connections that it has not accepted. It counts as unavailable by then."""
         if self._handing_over is not None:
             self._handing_over.close()
 
@@ -232,7 +231,7 @@ class WorkerProcess:
         if not self.listening.done():
             self.listening.set_exception(error)
             with contextlib.suppress(WorkerStartError):
-                self.listening.exception()  # nobody may be waiting for it
+                self.listening.exception()  # possibly nobody awaits it
 
     @staticmethod
     def _settle(future: asyncio.Future[Any], value: object) -> None:
@@ -243,24 +242,25 @@ class WorkerProcess:
 log = structlog.get_logger(__name__)
 
 BEAT_S: Final = 1.0
-"""How often a worker process is asked for a sign of life."""
+"""Interval at which a worker process is asked for a heartbeat, in seconds."""
 
 LONGEST_SILENCE_BEATS: Final = 10
-"""So many without one, and a worker process hangs. Nothing on its event loop takes seconds, and on a full machine
-what waits for a core waits for less than this."""
+"""Maximum number of missed heartbeats, because nothing on a worker's event loop takes seconds, and on a loaded
+machine a process waits less than this for a core."""
 
 LONGEST_START_S: Final = 120.0
-"""The same for one that does not listen yet, in seconds: it imports for 2 s on an idle core."""
+"""Maximum time until a worker process listens, in seconds; it imports for 2 s on an idle core."""
 
 
 class Heartbeat:
-    """Counts the beats since a worker process gave a sign of life. Pure.
+    """Counts the heartbeats missed by a worker process. Pure.
 
-    Beats of the owner's are counted, not seconds: an owner that was itself held up, in a container that was paused
-    or on a machine that slept, has counted none meanwhile, and takes nobody for hung who was held up with it.
+    Beats of the primary process are counted, not seconds: a primary process that was itself suspended, in a paused
+    container or on a sleeping machine, has counted none meanwhile, and does not take a worker that was suspended
+    with it for hung.
 
     Attributes:
-        silent_beats: Beats without a sign of life.
+        silent_beats: Beats without a message from the worker process.
     """
 
     def __init__(self) -> None:
@@ -271,8 +271,8 @@ class Heartbeat:
         """Counts a beat; returns whether the process hangs.
 
         Args:
-            heard_count: How often it was heard so far.
-            listens: Whether it has got so far as to take calls in.
+            heard_count: Number of messages received from it so far.
+            listens: True if it has got so far as to accept calls.
         """
         self.silent_beats = 0 if heard_count != self._heard_count else self.silent_beats + 1
         self._heard_count = heard_count
@@ -280,7 +280,7 @@ class Heartbeat:
 
 
 async def watch_process(front: WorkerProcess, beat_s: float = BEAT_S) -> None:
-    """Returns when a worker process has ended; kills one that hangs."""
+    """Waits until a worker process has ended; kills one that hangs."""
     loop = asyncio.get_running_loop()
     heartbeat = Heartbeat()
     question: asyncio.Task[None] | None = None
@@ -291,7 +291,7 @@ async def watch_process(front: WorkerProcess, beat_s: float = BEAT_S) -> None:
             front.kill(f"it hung for {silent_s:g} s and was killed")
             return
         if question is None or question.done():
-            question = loop.create_task(front.told())  # whatever it says counts; it may have nothing else to say
+            question = loop.create_task(front.told())  # any message counts; it may have nothing else to send
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(beat_s):
                 await front.ended.wait()

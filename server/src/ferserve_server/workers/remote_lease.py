@@ -1,4 +1,4 @@
-"""A lease on a version that another process has. Event loop only."""
+"""Leases versions that the primary process has loaded. Event loop only."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 
 class Route(NamedTuple):
-    """Where requests that ask for the same lead, by what the owner told last.
+    """Represents the route of requests for the same model spec, as the primary process last reported it.
 
     Attributes:
-        spec: What they ask for.
+        spec: Their model spec.
         servable: The version.
-        description: What its manifest says.
-        shared_faces: How many faces may be unanswered for requests to go in groups; 0: they never do.
+        description: The description in its manifest.
+        shared_faces: Maximum number of unanswered faces at which requests are grouped; 0: never.
     """
 
     spec: ModelSpec
@@ -47,19 +47,19 @@ class LeaseScorer(Protocol):
         """Scores faces for a lease; see `domain.ports.ScoresFaces`."""
 
     def end_lease(self, number: int) -> None:
-        """Tells the primary that no more faces come for a lease that it keeps."""
+        """Notifies the primary process that no more faces come for a lease that it keeps."""
 
 
 class RemoteLease:
-    """Implements `domain.models.Lease` and `domain.ports.ScoresFaces`.
+    """Leases a remote version; implements `domain.models.Lease` and `domain.ports.ScoresFaces`.
 
     Attributes:
-        id: The version: until faces were scored the one that is in force by what the owner told, then the one
+        id: The version: until faces were scored the active one by the last report, then the one
             that scored them.
-        description: What its manifest says.
-        way: What was asked for, and where it leads.
-        number: The owner's number for it.
-        kept: Whether the owner keeps it until it is told.
+        description: The description in its manifest.
+        way: The requested spec, and the version that it resolves to.
+        number: The primary process's number for it.
+        kept: True if the primary process keeps it until a CLOSE message.
     """
 
     __slots__ = ("_remote", "_used", "description", "id", "kept", "number", "way")
@@ -75,7 +75,7 @@ class RemoteLease:
 
     @property
     def scorer(self) -> Self:
-        """The lease itself."""
+        """Returns the lease itself."""
         return self
 
     def __enter__(self) -> Self:
@@ -100,6 +100,6 @@ class RemoteLease:
         return self._remote.score(self, crops, deadline=deadline, priority=priority, caller=caller)
 
     def answered_by(self, servable: ServableId, description: ModelDescription | None) -> None:
-        """Notes which version scored."""
+        """Records which version scored."""
         self.id = servable
         self.description = description or self.description

@@ -1,4 +1,4 @@
-"""The models of another process, as a worker process sees them. Implements `domain.models.Models`."""
+"""Presents the primary process's models in a worker process; implements `domain.models.Models`."""
 
 from __future__ import annotations
 
@@ -23,24 +23,25 @@ if TYPE_CHECKING:
 _NUMBERS: Final = 2**32
 
 _BATCHES_ON_THEIR_WAY: Final = 2
-"""While faces wait, a batch runs: of so many batches' faces that are unanswered, those that wait are one batch."""
+"""Maximum number of batches whose faces may be unanswered while requests are grouped, because one batch runs
+and the waiting faces are then one batch."""
 
 
 class RemoteModels:
-    """Sends faces to the owner of the models, and knows what the owner told of them. Event loop only.
+    """Sends faces to the primary process and tracks its models. Event loop only.
 
     Args of the constructor:
-        memory: uint8 [bytes], shared with the owner.
-        arena: Which places of it are taken.
+        memory: uint8 [bytes], shared with the primary process.
+        arena: Allocator of that memory.
         post: Sends a message of a request.
-        ask: Asks the owner; see `RpcChannel.ask`.
+        ask: Asks the primary process; see `RpcChannel.ask`.
         clock: The time.
-        rejected: Is told why a request was not taken here.
+        rejected: Receives the reason why a request was not taken here.
         cancelled: See `RemoteScorer`.
 
     Attributes:
         process_count: Worker processes beside this one, and it.
-        score_message: Takes in what the owner says of a request.
+        score_message: Takes in what the primary process says of a request.
     """
 
     def __init__(
@@ -72,11 +73,11 @@ class RemoteModels:
 
     @property
     def default_ready(self) -> bool:
-        """Whether the default model answers requests that name no version."""
+        """Returns whether the default model answers requests that name no version."""
         return self._directory.state.default_ready
 
     def acquire(self, spec: ModelSpec, *, once: bool = False) -> RemoteLease:
-        """Takes a lease, which the owner holds from the first faces on; see `domain.models.Acquire`."""
+        """Takes a lease, which the primary process holds from the first faces on; see `domain.models.Acquire`."""
         way = self._ways.get(spec)
         if way is None:  # as many as there are versions and aliases
             way = self._ways[spec] = self._way(spec)
@@ -84,11 +85,11 @@ class RemoteModels:
         return RemoteLease(self._scorer, way, self._last_lease, kept=not once)
 
     def models(self) -> tuple[ModelStatus, ...]:
-        """Every model with its versions, by name, as the owner told last."""
+        """Returns every model with its versions, by name, as last reported."""
         return self._directory.state.models
 
     def model(self, name: str) -> ModelStatus:
-        """One model, as the owner told last; "" is the default one.
+        """Returns one model, as last reported; "" is the default one.
 
         Raises:
             ModelNotFoundError: No such model.
@@ -96,7 +97,7 @@ class RemoteModels:
         return self._directory.model(name)
 
     async def refresh(self) -> None:
-        """See `domain.models.ModelChanges`; so for the following ones."""
+        """Forwards the change; see `domain.models.ModelChanges`, also for the following methods."""
         await self._ask("change", ["refresh"])
 
     async def load(self, name: str, version: int) -> None:  # noqa: D102 - see `refresh`
@@ -115,14 +116,14 @@ class RemoteModels:
         await self._ask("change", ["roll_back", name, version])
 
     def state_told(self, form: Json) -> None:
-        """Takes in what the owner tells of its models: a `ServiceState` as JSON."""
+        """Applies a state of the models: a `ServiceState` as JSON."""
         self._directory = CatalogSnapshot(read_value(form, ServiceState))
         self._ways = {}
 
     def _way(self, spec: ModelSpec) -> Route:
         servable, description = self._directory.resolve(spec)
         model = self._directory.model(servable.name)
-        # Which requests a canary gets is decided, and counted, request by request.
+        # The primary process decides and counts request by request which of them a canary gets.
         sizes = () if model.canary else next(each.bucket_sizes for each in model.versions if each.id == servable)
         largest = sizes[-1] if sizes else 0
         return Route(spec, servable, description, _BATCHES_ON_THEIR_WAY * largest // self.process_count)

@@ -1,4 +1,4 @@
-"""Faces that another process scores: they go there in groups, through shared memory, and the scores come back."""
+"""Sends faces to the primary process in groups, through shared memory, and returns their scores."""
 
 from __future__ import annotations
 
@@ -26,33 +26,33 @@ if TYPE_CHECKING:
     from ferserve_server.workers.remote_lease import RemoteLease
 
 _NEWEST_SHARE: Final = 0.1
-"""Weight of the newest answer in the running mean of how long one takes: about the last 20 count."""
+"""Weight of the newest answer in the running mean of answer times: about the last 20 count."""
 
 _RETRY_RANGE_S: Final = (0.005, 5.0)
-"""Shortest and longest wait that a refused caller is told, in seconds, as in `batching.admission`."""
+"""Minimum and maximum retry delay of a rejected client, in seconds, as in `scheduler.admission`."""
 
 _MOST_NUMBER: Final = 2**32 - 1
 
 _FOR_ITS_SIZE: Final = (QueueFullError, DeadlineUnmeetableError)
-"""What a group may be refused with whose requests would be taken one by one."""
+"""Errors that reject a group whose requests would be accepted one by one."""
 
 
 class RemoteScorer:
-    """Sends faces to the owner of the models. Event loop only.
+    """Sends faces to the primary process. Event loop only.
 
-    Requests that begin in one turn of the event loop, and that the owner would treat alike, go as one, which costs
-    little more than one of them. Nobody waits longer for that while all faces that wait fit into one batch. When
-    there are more (`Route.shared_faces`) they go one by one: the owner's queue is fair to requests, and would run
-    some faces of every group in each batch.
+    Requests that begin in one event-loop iteration, and that the primary process would treat alike, are sent as
+    one, which costs little more than a single request. No request waits longer for that while all waiting faces
+    fit into one batch. Beyond that (`Route.shared_faces`) they are sent one by one: the primary process's queue is
+    fair to requests, and would run some faces of every group in each batch.
 
     Args of the constructor:
-        memory: uint8 [bytes], shared with the owner.
-        arena: Which places of it are taken.
+        memory: uint8 [bytes], shared with the primary process.
+        arena: Allocator of that memory.
         post: Sends a message of a request.
         clock: The time.
-        describe: What is known of a version, if anything is.
-        rejected: Is told why a request was not taken here.
-        cancelled: Is told of callers who left others of their group behind: their faces `running` for nobody.
+        describe: Returns what is known of a version, if anything is.
+        rejected: Receives the reason why a request was rejected here.
+        cancelled: Receives cancellations of requests whose group goes on: their faces run unused.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class RemoteScorer:
         priority: Priority,
         caller: CallerId = UNKNOWN_CALLER,
     ) -> ScoredFaces:
-        """Has faces scored for a lease; see `domain.ports.ScoresFaces`."""
+        """Scores faces for a lease; see `domain.ports.ScoresFaces`."""
         request = PendingRequest(lease, crops, deadline, priority, self._loop.create_future(), caller)
         self._begin(request)
         try:
@@ -99,11 +99,11 @@ class RemoteScorer:
             raise
 
     def end_lease(self, number: int) -> None:
-        """Tells the owner that no more faces come for a lease that it keeps."""
+        """Notifies the primary process that no more faces come for a lease that it keeps."""
         self._post(wire.write_numbered(wire.CLOSE, number))
 
     def score_message(self, message: bytes) -> None:
-        """Takes in what the owner says of a request."""
+        """Handles a message about a request."""
         kind = wire.kind_of(message)
         if kind == wire.ANSWER:
             self._answered(wire.read_answer(message))
@@ -172,7 +172,7 @@ class RemoteScorer:
         if group.number == 0 or caller not in group.callers:  # it was not sent
             self._cancelled("queued")
             return
-        if group.number not in self._sent:  # the answer crossed the caller's leaving
+        if group.number not in self._sent:  # the answer crossed the cancellation
             self._cancelled("running")
             return
         group.left_count += 1
@@ -209,7 +209,7 @@ class RemoteScorer:
             caller.future.set_exception(error)
 
     def _refuse(self, group: CoalescedRequest) -> None:
-        """There is no place for it in the memory."""
+        """Rejects a request for which shared memory has no room."""
         if len(group.callers) > 1:
             self._send_one_by_one(group)
             return

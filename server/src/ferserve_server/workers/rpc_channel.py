@@ -1,4 +1,4 @@
-"""Questions, answers and news between a worker process and the owner, beside the messages of requests."""
+"""Exchanges requests, answers and notifications between worker and primary process, beside score messages."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ TEXT: Final = b"\x20"
 
 
 class RpcChannel:
-    """One side of it. Event loop only.
+    """Represents one side of the channel. Event loop only.
 
     Args of the constructor:
         channel: See `FramedChannel`.
         score_message: Gets the messages of requests.
-        news: What to do with news, by their name; must not raise.
-        questions: What answers questions, by their name. It goes on when the asker is gone.
-        closed: Called once, when the other side is gone.
+        news: Handlers of notifications, by name; must not raise.
+        questions: Handlers of requests, by name. They continue when the other side has closed.
+        closed: Called once, when the other side has closed.
     """
 
     def __init__(
@@ -60,19 +60,19 @@ class RpcChannel:
 
     @property
     def heard_count(self) -> int:
-        """How often the other side was heard so far."""
+        """Returns how often the other side was heard so far."""
         return self._mailbox.heard_count
 
     def tell(self, name: str, value: object) -> None:
-        """Sends news; `value` is JSON."""
+        """Sends a notification; `value` is JSON."""
         self._say({"tell": name, "value": value})
 
     async def ask(self, name: str, value: object) -> Json:
-        """Asks, and returns the answer. All news that the other side sent before it have been taken in by then.
+        """Sends a request and returns its answer. All notifications sent before it have been applied by then.
 
         Raises:
             FerserveError: The other side's.
-            ConnectionError: The other side is gone.
+            ConnectionError: The other side has closed.
         """
         self._last_number += 1
         number = self._last_number
@@ -84,7 +84,7 @@ class RpcChannel:
             self._asked.pop(number, None)
 
     def close(self) -> None:
-        """Ends it."""
+        """Closes the channel."""
         self._mailbox.close()
         self._fail_questions()
 

@@ -1,16 +1,16 @@
-"""The messages of one request between a worker process and the owner of the models. Pure.
+"""Encodes the messages of one request between a worker process and the primary process. Pure.
 
 ::
 
-    front -> owner    SCORE     these faces, in this place of the shared memory
-                      CANCEL    the caller has left
-                      CLOSE     a lease that was kept for more faces ends
-    owner -> front    ANSWER    the scores are in the place where the faces were
-                      REFUSED   the error
-                      LEFT      the answer to CANCEL: nobody writes to the place any more
+    worker -> primary    SCORE     score these faces, at this place of the shared memory
+                         CANCEL    the client has cancelled
+                         CLOSE     a lease that was kept for more faces ends
+    primary -> worker    ANSWER    the scores are at the place where the faces were
+                         REFUSED   the error
+                         LEFT      the answer to CANCEL: nothing writes to the place any more
 
-Every SCORE gets exactly one of the last three, and its place belongs to the owner until then. Numbers are
-little-endian; the first byte is the kind.
+Every SCORE gets exactly one of the last three, and its place belongs to the primary process until then. Numbers
+are little-endian; the first byte is the kind.
 """
 
 from __future__ import annotations
@@ -45,19 +45,19 @@ _KEPT: Final = 2
 
 
 class ScoreRequest(NamedTuple):
-    """Faces to score.
+    """Represents a request to score faces.
 
     Attributes:
         number: The request's, unique among those that are not answered.
         lease: The lease's number, for faces of one call that are to meet one version.
-        kept: Whether the lease is kept until CLOSE.
-        offset: Where the faces start in the shared memory, in bytes.
+        kept: True if the lease is kept until CLOSE.
+        offset: Offset of the faces in the shared memory, in bytes.
         room: Bytes there; the scores must fit in too.
         shape: Faces, height, width.
         deadline: When the answer must be there, on the machine's monotonic clock, in seconds, or None.
-        priority: How urgent it is.
+        priority: Its priority.
         spec: The model.
-        caller: Whose request it is.
+        caller: Identity of the request's client.
     """
 
     number: int
@@ -73,7 +73,7 @@ class ScoreRequest(NamedTuple):
 
 
 class ScoreAnswer(NamedTuple):
-    """The scores of a request are there: float32 [face_count, label_count], where its faces were.
+    """Represents the scores of a request: float32 [face_count, label_count], in the place of its faces.
 
     Attributes:
         number: The request's.
@@ -95,12 +95,12 @@ class ScoreAnswer(NamedTuple):
 
 
 def kind_of(message: bytes) -> int:
-    """Which message it is."""
+    """Returns the kind of a message."""
     return message[0]
 
 
 def write_score(request: ScoreRequest) -> bytes:
-    """A SCORE message."""
+    """Encodes a SCORE message."""
     flags = (_BULK if request.priority is Priority.BULK else 0) | (_KEPT if request.kept else 0)
     deadline = _NO_DEADLINE if request.deadline is None else max(0.0, request.deadline)
     head = _SCORE.pack(
@@ -118,7 +118,7 @@ def write_score(request: ScoreRequest) -> bytes:
 
 
 def read_score(message: bytes) -> ScoreRequest:
-    """What a SCORE message says."""
+    """Decodes a SCORE message."""
     _, flags, number, lease, offset, room, count, height, width, deadline, length = _SCORE.unpack_from(message)
     end = _SCORE.size + length
     return ScoreRequest(
@@ -136,7 +136,7 @@ def read_score(message: bytes) -> ScoreRequest:
 
 
 def write_answer(answer: ScoreAnswer) -> bytes:
-    """An ANSWER message."""
+    """Encodes an ANSWER message."""
     servable = _servable_bytes(answer.servable)
     head = _ANSWER.pack(
         ANSWER,
@@ -151,7 +151,7 @@ def write_answer(answer: ScoreAnswer) -> bytes:
 
 
 def read_answer(message: bytes) -> ScoreAnswer:
-    """What an ANSWER message says."""
+    """Decodes an ANSWER message."""
     _, number, count, labels, queue_s, inference_s, length = _ANSWER.unpack_from(message)
     end = _ANSWER.size + length
     servable = _servable_of(message[_ANSWER.size : end])
@@ -160,29 +160,29 @@ def read_answer(message: bytes) -> ScoreAnswer:
 
 
 def write_refusal(number: int, error: FerserveError) -> bytes:
-    """A REFUSED message."""
+    """Encodes a REFUSED message."""
     return _NUMBERED.pack(REFUSED, number) + json.dumps(write_error(error)).encode()
 
 
 def read_refusal(message: bytes) -> tuple[int, FerserveError]:
-    """The number of the request, and why it has no scores."""
+    """Decodes a REFUSED message into the number of the request and its error."""
     return read_number(message), read_error(json.loads(message[_NUMBERED.size :]))
 
 
 def write_numbered(kind: int, number: int) -> bytes:
-    """A CANCEL or LEFT message with a request's number, or a CLOSE message with a lease's."""
+    """Encodes a CANCEL or LEFT message with a request's number, or a CLOSE message with a lease's."""
     return _NUMBERED.pack(kind, number)
 
 
 def read_number(message: bytes) -> int:
-    """The number in a CANCEL, CLOSE, LEFT or REFUSED message."""
+    """Returns the number in a CANCEL, CLOSE, LEFT or REFUSED message."""
     number: int = _NUMBERED.unpack_from(message)[1]
     return number
 
 
 @lru_cache(maxsize=256)
 def _spec_bytes(spec: ModelSpec) -> bytes:
-    # The wire lets no 0 character into names and aliases, and no version below 1.
+    # Names and aliases contain no NUL character on the wire, and versions start at 1.
     return _VERSION.pack(spec.version or 0) + f"{spec.name}\0{spec.alias}".encode()
 
 
@@ -215,7 +215,7 @@ def _servable_of(form: bytes) -> ServableId:
 
 
 def _failure_bytes(failures: dict[int, FerserveError]) -> bytes:
-    """Rows of one cause together: a whole batch may fail for the same one."""
+    """Groups rows by cause: a whole batch may fail for the same one."""
     rows: dict[str, list[int]] = {}
     for row, error in failures.items():
         rows.setdefault(json.dumps(write_error(error)), []).append(row)

@@ -1,8 +1,6 @@
 """Supervises all worker processes and broadcasts model changes to them.
 
-Keeps the worker processes of a service running, and tells them of the models.
-
-The models of a service with worker processes: a change is told to all of them before it counts as made.
+A change counts as made only after all worker processes are synced.
 """
 
 from __future__ import annotations
@@ -31,32 +29,32 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 CHANGES: Final = frozenset({"refresh", "load", "unload", "set_alias", "promote", "roll_back"})
-"""What worker processes may ask to be changed; methods of `domain.models.ModelChanges`."""
+"""Changes that worker processes may request; methods of `domain.models.ModelChanges`."""
 
 _RESTART_RANGE_S: Final = (0.1, 5.0)
-"""First and longest pause before a worker process is started again; doubled at each start that did not last."""
+"""First and maximum pause before a worker process is restarted, in seconds; doubled at each short-lived start."""
 
 _LASTING_S: Final = 10.0
-"""A worker process that lived this long did not fail for want of something at its start."""
+"""Minimum lifetime, in seconds, after which a worker process's end does not count as a failed start."""
 
 _CANARY_NEWS_S: Final = 1.0
-"""How often the figures of canaries are told: as often as they are judged."""
+"""Interval at which canary figures are broadcast, in seconds: as often as they are judged."""
 
 
 _LONGEST_TELLING_S: Final = 1.0
-"""Whoever asked for a change is answered by then, also if a worker process has not heard of it."""
+"""Maximum wait for workers to sync, in seconds, because the client that made the change waits for its answer."""
 
 
 class WorkerSupervisor:
-    """The worker processes of a service. Event loop only.
+    """Supervises the worker processes of a service. Event loop only.
 
     Args of the constructor:
-        plan: How they are started.
-        count: How many there are.
+        plan: Configures their start.
+        count: Number of worker processes.
         models: The models.
         default_model: Name of the one for requests that name none.
-        news: What to do with their news, by name: called with the process's key and the value.
-        questions: What answers their questions, by name, beside those for changes.
+        news: Handlers of their notifications, by name: called with the process's key and the value.
+        questions: Handlers of their requests, by name, beside those for changes.
         gone: Called with the key of a process that has ended.
         count_failure: Called with the name of a task of this object that failed and is restarted.
     """
@@ -91,26 +89,26 @@ class WorkerSupervisor:
 
     @property
     def running_count(self) -> int:
-        """Worker processes that take calls in."""
+        """Returns the number of worker processes that accept calls."""
         return sum(front.listening.done() and not front.ended.is_set() for front in self._fronts.values())
 
     @property
     def takers(self) -> list[WorkerProcess]:
-        """Those that a connection can be given to."""
+        """Returns the worker processes that accept connections."""
         return [front for front in self._fronts.values() if front.takes_connections]
 
     @property
     def face_count(self) -> int:
-        """Faces of all of them that are not answered."""
+        """Returns the number of unanswered faces of all of them."""
         return sum(front.face_count for front in self._fronts.values())
 
     @property
     def pids(self) -> list[int]:
-        """Process ids of those that run."""
+        """Returns the process ids of the running ones."""
         return [front.pid for front in self._fronts.values() if not front.ended.is_set()]
 
     async def start(self) -> None:
-        """Starts them all, and returns when all take calls in.
+        """Starts all of them, and returns when all accept calls.
 
         Raises:
             WorkerStartError: One did not get that far.
@@ -132,13 +130,13 @@ class WorkerSupervisor:
         )
 
     def state_changed(self) -> None:
-        """Tells all of them of the models, once for all changes of a turn of the event loop."""
+        """Broadcasts the models, once for all changes of an event-loop iteration."""
         if not self._stale:
             self._stale = True
             self._loop.call_soon(self.tell_changes)
 
     def tell_changes(self) -> None:
-        """Tells them now what is not told yet."""
+        """Broadcasts pending changes now."""
         if self._stale:
             self._stale = False
             state = self._state()
@@ -146,7 +144,7 @@ class WorkerSupervisor:
                 front.tell("state", state)
 
     async def told(self) -> None:
-        """Returns when every worker process knows the models as they stand."""
+        """Waits until every worker process is synced with the models."""
         self._stale = True
         self.tell_changes()
         with contextlib.suppress(TimeoutError):
@@ -154,7 +152,7 @@ class WorkerSupervisor:
                 await asyncio.gather(*(front.told() for front in self._fronts.values()))
 
     async def drain(self, timeout_s: float) -> bool:
-        """Has them refuse what is new and answer what they took; returns whether all did within the time."""
+        """Drains all of them; returns whether all accepted calls were answered within the time."""
         self._ending = True
         running = [front for front in self._fronts.values() if not front.ended.is_set()]
         for front in running:
@@ -164,7 +162,7 @@ class WorkerSupervisor:
         return not late and all(future.result() for future in done)
 
     async def close(self) -> None:
-        """Ends them."""
+        """Ends all of them."""
         self._ending = True
         for keeper in self._keepers:
             keeper.cancel()
@@ -186,7 +184,7 @@ class WorkerSupervisor:
         return front
 
     async def _keep(self, index: int) -> None:
-        """Starts another worker process whenever one has ended, or hangs."""
+        """Restarts a worker process whenever it has ended or hangs."""
         pause_s, longest_s = _RESTART_RANGE_S
         key = (index, self._serials[index])
         front = self._fronts[index]
@@ -216,11 +214,11 @@ class WorkerSupervisor:
         if name not in CHANGES:
             raise ValueError(f"no change is called {name!r}")
         await getattr(self._models, name)(*arguments)
-        # Who asked reads the models next.
+        # The client that made the change reads the models next.
         await self.told()
 
     async def _tell_canaries(self) -> None:
-        """Figures of a trial change with every request; those who look at them get the newest of each second."""
+        """Broadcasts canary figures, at most once a second because they change with every request."""
         while True:
             await asyncio.sleep(_CANARY_NEWS_S)
             if any(model.canary is not None for model in self._models.models()):
@@ -228,11 +226,11 @@ class WorkerSupervisor:
 
 
 class BroadcastingModels:
-    """Implements `domain.models.Models` on another. Event loop only.
+    """Broadcasts every change of the wrapped models; implements `domain.models.Models`. Event loop only.
 
     Args of the constructor:
         models: The models.
-        told: Awaited after every change; returns when whoever takes calls in knows of it.
+        told: Awaited after every change; returns when all worker processes are synced.
     """
 
     def __init__(self, models: Models, told: Callable[[], Awaitable[None]]) -> None:
@@ -241,7 +239,7 @@ class BroadcastingModels:
 
     @property
     def default_ready(self) -> bool:
-        """See `domain.models.Models`; so for the following ones."""
+        """Forwards to the models; see `domain.models.Models`, also for the following methods."""
         return self._models.default_ready
 
     @property
@@ -276,4 +274,4 @@ class BroadcastingModels:
         try:
             await work
         finally:
-            await self._told()  # a load that failed has changed what there is to tell, too
+            await self._told()  # a failed load has changed the state to broadcast, too

@@ -1,1 +1,1 @@
-"""Tries new versions on live traffic."""
+"""Evaluates new versions on live traffic."""

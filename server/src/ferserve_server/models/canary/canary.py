@@ -1,4 +1,4 @@
-"""A canary on trial: which requests it gets, what is counted of them, and who stands in for it."""
+"""Runs a canary beside the stable version: selects its requests, counts results, and falls back to stable."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 _STOOD_IN_FOR: Final = (EngineStalledError, EngineLostError, QueueFullError, DeadlineUnmeetableError)
-"""Refusals of the canary that the stable version may well not share. A deadline that has passed, it does."""
+"""Errors of the canary that the stable version may not share. An expired deadline is shared."""
 
 
 class CanaryRun:
-    """One canary beside the stable version. Event loop only.
+    """Runs one canary beside the stable version. Event loop only.
 
     Attributes:
         model: Name of the model.
         stable: The version that other requests get.
-        canary: The version on trial.
+        canary: The version under evaluation.
     """
 
     def __init__(
@@ -83,11 +83,11 @@ class CanaryRun:
 
     @property
     def auto(self) -> bool:
-        """Whether verdicts on it are carried out, or only told."""
+        """Returns whether verdicts are carried out, or only reported."""
         return self._rules.auto
 
     def lease(self) -> Lease:
-        """A lease on one of the two, for a request that names no version."""
+        """Leases one of the two versions, for a request that names no version."""
         if self._rules.mode is CanaryMode.SHADOW or not self._turn():
             return CanaryLease(self, self.stable, None, took_turn=False)
         if not self.canary.scorer.healthy:
@@ -95,12 +95,12 @@ class CanaryRun:
         return CanaryLease(self, self.canary, self.stable if self._alike else None, took_turn=True)
 
     def give_back(self, *, took_turn: bool) -> None:
-        """Undoes a choice: the lease scored nothing, as when a caller only asks what the model is like."""
+        """Undoes a choice whose lease scored nothing, as when a client only reads the model's description."""
         if self._rules.mode is CanaryMode.SPLIT:
             self._owed += took_turn - self._rules.share
 
     def answered(self, version: LiveVersion, crops: CropBatch, faces: ScoredFaces) -> None:
-        """Counts an answer, and has the shadow look at it."""
+        """Counts an answer, and sends its faces to the shadow."""
         self.tallies[version.id].answered(faces, len(version.description.labels))
         self._observer.canary_answered(version.id, "failed" if faces.failures else "answered")
         if self._rules.mode is CanaryMode.SHADOW and not faces.failures:
@@ -112,7 +112,7 @@ class CanaryRun:
         self._observer.canary_answered(version.id, "failed")
 
     def judge(self) -> Verdict:
-        """What the figures say by now."""
+        """Judges the figures so far."""
         return judge(
             self.tallies[self.canary.id].figures(),
             self.tallies[self.stable.id].figures(),
@@ -123,7 +123,7 @@ class CanaryRun:
         )
 
     def report(self) -> CanaryReport:
-        """The canary as it stands."""
+        """Returns a report of the canary."""
         return CanaryReport(
             self.canary.id.version,
             self.stable.id.version,
@@ -140,7 +140,7 @@ class CanaryRun:
         return self._shadow.figures() if self._rules.mode is CanaryMode.SHADOW else None
 
     def _turn(self) -> bool:
-        """Whether this one is the canary's: as error diffusion has it, evenly spread and without dice."""
+        """Returns whether the canary gets this request, by error diffusion: evenly spread, without randomness."""
         self._owed += self._rules.share
         if self._owed < 1.0:
             return False
@@ -150,11 +150,11 @@ class CanaryRun:
     def _offer(self, crops: CropBatch, answered: Scores) -> None:
         if not (self._alike and self._turn()):
             return
-        if self._shadowing is not None:  # one at a time: a slow shadow must not take more than one batch's room
+        if self._shadowing is not None:  # one at a time: a slow shadow must not hold more than one batch's memory
             self._shadow.dropped_count += 1
             self._observer.shadow_compared(self.canary.id, agreed=0, differed=0, dropped=len(crops))
             return
-        # Copies: where the faces lie may be used again once the caller has its answer.
+        # Copies: the memory of the faces may be reused once the caller has its answer.
         self._shadowing = asyncio.get_running_loop().create_task(self._compare(crops.copy(), answered.copy()))
 
     async def _compare(self, crops: CropBatch, answered: Scores) -> None:
@@ -163,7 +163,7 @@ class CanaryRun:
                 faces = await lease.scorer.score(crops, priority=Priority.BULK)
         except DrainingError:
             return
-        except Exception:  # noqa: BLE001 - whatever the shadow's failure is, it is a count and nobody's answer
+        except Exception:  # noqa: BLE001 - any failure of the shadow is only counted, never answered
             self.failed(self.canary)
             return
         finally:
@@ -177,9 +177,9 @@ class CanaryRun:
 
 
 class CanaryLease(Lease):
-    """A lease on one of two versions, whose scores are counted.
+    """Leases one of two versions and counts its scores.
 
-    If the canary fails, the stable version answers in its place, and `id` says so from then on.
+    If the canary fails, the stable version answers in its place, and `id` reports that from then on.
     """
 
     __slots__ = ("_standby", "_stands_in", "_took_turn", "_trial", "_used")
@@ -193,7 +193,7 @@ class CanaryLease(Lease):
         self._took_turn = took_turn
         self._used = False
         self._stands_in = False
-        self.scorer = self  # a circle, undone on leaving
+        self.scorer = self  # a reference cycle, broken on exit
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

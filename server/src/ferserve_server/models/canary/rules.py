@@ -1,4 +1,4 @@
-"""How the new versions of each model are tried. Pure values."""
+"""Defines the canary rules of each model. Pure values."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class CanaryRules:
-    """How new versions are tried.
+    """Defines how new versions are evaluated as canaries.
 
     Attributes:
-        share: Share of the requests without a version that a canary gets, at most 1; 0: it is in force at once.
-        mode: What it does with them.
-        window_s: How long it is tried at least before it is promoted, in seconds.
-        min_requests: How many of its requests must have ended before that, and of the stable version's.
+        share: Share of the requests without a version that a canary gets, at most 1; 0: it is active at once.
+        mode: Use of these requests.
+        window_s: Minimum time before it is promoted, in seconds.
+        min_requests: Minimum number of ended requests of either version before that.
         max_error_ratio_increase: By how much the share of failed requests may be above the stable version's.
-        max_latency_factor: How many times as long as the stable version's a batch of the same size may run.
+        max_latency_factor: Maximum ratio of the run times of batches of the same size.
         max_confidence_drop: By how much the mean confidence may be below the stable version's.
         min_agreement: Share of faces for which a shadow must find the same class; 0: any, and a shadow is then
             not promoted without an operator.
-        auto: Whether verdicts are carried out, or only told.
+        auto: True if verdicts are carried out; False if they are only reported.
     """
 
     share: float
@@ -42,7 +42,7 @@ class CanaryRules:
 
 @dataclass(frozen=True, slots=True)
 class CanaryPolicies:
-    """The rules of all models.
+    """Holds the canary rules of all models.
 
     Attributes:
         default: Those of models that have none of their own.
@@ -53,21 +53,21 @@ class CanaryPolicies:
     by_model: Mapping[str, CanaryRules] = field(default_factory=dict)
 
     def of(self, model: str) -> CanaryRules | None:
-        """How new versions of a model are tried; None if they are in force at once."""
+        """Returns the rules of a model; None if its new versions become active at once."""
         rules = self.by_model.get(model, self.default)
         return rules if rules.share else None
 
     @property
     def shortest_window_s(self) -> float | None:
-        """The least window of a model that tries its versions, in seconds; None if none does."""
+        """Returns the shortest window of a model with canaries, in seconds; None if there is none."""
         return min((each.window_s for each in (self.default, *self.by_model.values()) if each.share), default=None)
 
 
 def parse_canaries(lines: Sequence[str]) -> dict[str, dict[str, str]]:
-    """Reads `MODEL:NAME=VALUE,...`, such as `fer-nano:share=0.1,mode=shadow`, one model a line.
+    """Parses `MODEL:NAME=VALUE,...`, such as `fer-nano:share=0.1,mode=shadow`, one model per line.
 
     Returns:
-        By model, what stands for each attribute of `CanaryRules` that it names; the values as they are written.
+        By model, the value of each attribute of `CanaryRules` that it names; the values as they are written.
 
     Raises:
         ValueError: A line is none, names a model again, or what is no attribute or one twice.

@@ -1,4 +1,4 @@
-"""Gathers what two versions show on live traffic."""
+"""Gathers the live-traffic figures of two versions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class RunningSpread:
-    """Mean and variance of values as they come, by Welford's method (Technometrics 4, 1962)."""
+    """Computes mean and variance incrementally, by Welford's method (Technometrics 4, 1962)."""
 
     __slots__ = ("_mean", "_squares", "count")
 
@@ -25,19 +25,19 @@ class RunningSpread:
         self._squares = 0.0
 
     def add(self, value: float) -> None:
-        """Takes a value in."""
+        """Adds a value."""
         self.count += 1
         step = value - self._mean
         self._mean += step / self.count
         self._squares += step * (value - self._mean)
 
     def spread(self) -> Spread:
-        """All values so far."""
+        """Returns the spread of all values so far."""
         return Spread(self.count, self._mean, self._squares / (self.count - 1) if self.count > 1 else 0.0)
 
 
 class VersionTally:
-    """Counts for one version. Event loop only."""
+    """Counts the requests and batches of one version. Event loop only."""
 
     def __init__(self) -> None:
         self._request_count = 0
@@ -46,12 +46,12 @@ class VersionTally:
         self._log_batch_s: dict[int, RunningSpread] = {}
 
     def answered(self, faces: ScoredFaces, label_count: int) -> None:
-        """Counts a request, as failed if one of its faces did; columns beyond the labels are left out."""
+        """Counts a request, as failed if one of its faces did; columns beyond the labels are ignored."""
         self._request_count += 1
         if faces.failures:
             self._failed_count += 1
         elif len(faces.scores):
-            # One value a request: the faces of one request are often alike, and would feign certainty.
+            # One value per request: faces of one request are often alike and would overstate certainty.
             self._confidence.add(float(faces.scores[:, :label_count].max(axis=1).mean()))
 
     def failed(self) -> None:
@@ -60,20 +60,20 @@ class VersionTally:
         self._failed_count += 1
 
     def ran(self, padded_count: int, inference_s: float) -> None:
-        """Counts a batch of a padded size, in faces, and its run in seconds."""
+        """Counts a batch of a padded size, in faces, and its run time in seconds."""
         times = self._log_batch_s.get(padded_count)
         if times is None:
             times = self._log_batch_s[padded_count] = RunningSpread()
-        times.add(math.log(max(inference_s, 1e-9)))  # a fake clock may show no time at all
+        times.add(math.log(max(inference_s, 1e-9)))  # a fake clock may show zero elapsed time
 
     def figures(self) -> VersionStatistics:
-        """All so far."""
+        """Returns the figures so far."""
         times = {size: each.spread() for size, each in sorted(self._log_batch_s.items())}
         return VersionStatistics(self._request_count, self._failed_count, self._confidence.spread(), times)
 
 
 class ShadowTally:
-    """Counts how a shadow's answers compare. Event loop only."""
+    """Counts how often a shadow's answers agree. Event loop only."""
 
     def __init__(self) -> None:
         self._face_count = 0
@@ -93,6 +93,6 @@ class ShadowTally:
         return agreed
 
     def figures(self) -> ShadowStatistics:
-        """All so far."""
+        """Returns the figures so far."""
         mean = self._sum / self._face_count if self._face_count else 0.0
         return ShadowStatistics(self._face_count, self._agreed_count, self._largest, mean, self.dropped_count)

@@ -1,4 +1,4 @@
-"""The canaries on trial, one a model at most."""
+"""Splits traffic between stable versions and canaries, at most one canary per model."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 
 class TrafficSplit(Protocol):
-    """What requests go through that name no version."""
+    """Selects the version of requests that name none."""
 
     def lease(self) -> Lease:
-        """A lease on the version that this request gets."""
+        """Leases the version selected for this request."""
 
 
 class Canaries:
-    """Starts and ends trials as routes change, and gives them the times of batches. Event loop only.
+    """Starts and ends canary runs as routes change, and feeds them batch times. Event loop only.
 
     Implements `domain.ports.InferenceObserver`.
     """
@@ -36,7 +36,7 @@ class Canaries:
         self._tallies: dict[ServableId, VersionTally] = {}
 
     def entrance(self, model: str, serving: LiveVersion | None, canary: LiveVersion | None) -> TrafficSplit | None:
-        """What requests for a model that name no version go through: `serving`, or its trial with `canary`."""
+        """Returns the traffic split of a model's requests without a version: `serving`, or a run with `canary`."""
         trial, rules = self._running.get(model), self._policies.of(model)
         if rules is None or serving is None or canary is None or canary is serving:
             if trial is not None:
@@ -53,34 +53,34 @@ class Canaries:
         return trial
 
     def tries(self, model: str) -> bool:
-        """Whether new versions of a model are tried; if not, they are in force at once."""
+        """Returns whether new versions of a model run as canaries; if not, they become active at once."""
         return self._policies.of(model) is not None
 
     def running(self) -> list[CanaryRun]:
-        """All trials."""
+        """Returns all canary runs."""
         return list(self._running.values())
 
     def of(self, model: str) -> CanaryRun | None:
-        """The trial of a model, if there is one."""
+        """Returns the canary run of a model, if there is one."""
         return self._running.get(model)
 
     def batch_executed(self, batch: ExecutedBatch) -> None:
-        """Takes the time of a batch, whoever sent its faces."""
+        """Records the time of a batch, independent of its requests."""
         tally = self._tallies.get(batch.servable)
         if tally is not None:
             tally.ran(batch.padded_count, batch.inference_s)
 
     def batch_failed(self, servable: ServableId, *, face_count: int) -> None:
-        """Requests are counted, not batches."""
+        """Does nothing: requests are counted, not batches."""
 
     def rejected(self, reason: str) -> None:
-        """Counted where it is raised."""
+        """Does nothing: rejections are counted where they are raised."""
 
     def cancelled(self, stage: str) -> None:
-        """The caller's doing, not the version's."""
+        """Does nothing: cancellations are the client's doing, not the version's."""
 
     def state_changed(self, servable: ServableId, state: ServableState) -> None:
-        """Routes tell of it."""
+        """Does nothing: routes report the state."""
 
     def _end(self, trial: CanaryRun) -> None:
         del self._running[trial.model]

@@ -1,8 +1,8 @@
-"""Whether a canary is promoted, rolled back, or watched longer. Pure.
+"""Decides whether a canary is promoted, rolled back, or observed longer. Pure.
 
-Figures of live traffic are noisy, and they are looked at again and again, so a limit is exceeded only when it is
-so beyond doubt: when even the lower bound of a confidence interval is above it. Intervals are one-sided at three
-standard errors, 0.13 % for one look at normal figures. Promotion wants the estimates themselves within the limits.
+Figures of live traffic are noisy and checked repeatedly, so a limit counts as exceeded only when even the lower
+bound of a confidence interval is above it. Intervals are one-sided at three standard errors, 0.13 % for one check
+of normal figures. Promotion requires the estimates themselves to be within the limits.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 _STANDARD_ERRORS: Final = 3.0
 
 _FEWEST: Final = 10
-"""Below this many requests or batches of either version nothing is said: variances of fewer are too uncertain."""
+"""Minimum number of requests or batches of either version, because variances of fewer are too uncertain."""
 
 _FEWEST_PER_SIZE: Final = 5
-"""Batches of one size that both versions must have run for that size to count."""
+"""Minimum number of batches of one size that both versions must have run for that size to count."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """How one figure compares with its limit: it is `estimate`, and beyond doubt at least `at_least`."""
+    """Compares one figure with its limit: the value is `estimate`, and with confidence at least `at_least`."""
 
     reason: str
     estimate: float
@@ -47,15 +47,15 @@ def judge(
     healthy: bool = True,
     shadow: ShadowStatistics | None = None,
 ) -> Verdict:
-    """Says what follows from the figures.
+    """Derives the verdict from the figures.
 
     Args:
-        canary: What the new version showed.
-        stable: What the version in force showed in the same time.
+        canary: Figures of the new version.
+        stable: Figures of the active version in the same time.
         rules: The limits.
-        elapsed_s: How long the canary has been tried, in seconds.
-        healthy: Whether the canary's engine answers.
-        shadow: How their answers compare, if the canary is a shadow.
+        elapsed_s: Time since the start of the canary run, in seconds.
+        healthy: True if the canary's engine answers.
+        shadow: Comparison of their answers, if the canary is a shadow.
     """
     if not healthy:
         return Verdict(CanaryResult.ROLL_BACK, "ENGINE_STALLED", "its engine does not answer")
@@ -105,7 +105,7 @@ def _wait(
 
 
 def compare_errors(canary: VersionStatistics, stable: VersionStatistics, limit: float) -> Finding | None:
-    """How much larger the canary's share of failed requests is; None for too few.
+    """Estimates by how much the canary's share of failed requests is larger; None for too few.
 
     The interval is Newcombe's for a difference of proportions, from Wilson's for each (Statistics in Medicine 17,
     1998, method 10): it holds for rare errors too, where the normal one does not.
@@ -127,10 +127,11 @@ def compare_errors(canary: VersionStatistics, stable: VersionStatistics, limit: 
 
 
 def compare_latency(canary: VersionStatistics, stable: VersionStatistics, limit: float) -> Finding | None:
-    """How many times as long a batch of the same size runs in the canary; None for too few.
+    """Estimates how many times as long a batch of the same size runs in the canary; None for too few.
 
     A canary's batches are smaller than those of the version with most of the traffic, so only equal sizes are
-    compared. Logarithms, because times have a long tail; their mean is the geometric one, near the median.
+    compared. Logarithms are used, because times have a long tail; their mean is the geometric one, near the
+    median.
     """
     sizes = [
         (mine, theirs)
@@ -139,7 +140,7 @@ def compare_latency(canary: VersionStatistics, stable: VersionStatistics, limit:
     ]
     if sum(mine.count for mine, _ in sizes) < _FEWEST:
         return None
-    # Sizes weigh as much as they tell: the harmonic mean of the two counts.
+    # Sizes are weighted by their information: the harmonic mean of the two counts.
     weights = [mine.count * theirs.count / (mine.count + theirs.count) for mine, theirs in sizes]
     total = sum(weights)
     weighted = [(weight / total, mine, theirs) for weight, (mine, theirs) in zip(weights, sizes, strict=True)]
@@ -159,7 +160,7 @@ def compare_latency(canary: VersionStatistics, stable: VersionStatistics, limit:
 
 
 def compare_confidence(canary: Spread, stable: Spread, limit: float) -> Finding | None:
-    """How much lower the canary's mean confidence is; None for too few. The interval is Welch's."""
+    """Estimates by how much the canary's mean confidence is lower (Welch's interval); None for too few."""
     if min(canary.count, stable.count) < _FEWEST:
         return None
     drop = stable.mean - canary.mean
@@ -173,7 +174,7 @@ def compare_confidence(canary: Spread, stable: Spread, limit: float) -> Finding 
 
 
 def compare_answers(shadow: ShadowStatistics, min_agreement: float) -> Finding | None:
-    """How often the shadow finds another class, against 1 - `min_agreement`; None for too few."""
+    """Estimates how often the shadow finds another class, against 1 - `min_agreement`; None for too few."""
     if shadow.face_count < _FEWEST:
         return None
     differing = shadow.face_count - shadow.agreed_count
@@ -188,7 +189,7 @@ def compare_answers(shadow: ShadowStatistics, min_agreement: float) -> Finding |
 
 
 def wilson(count: int, total: int) -> tuple[float, float]:
-    """Wilson's interval for a share (JASA 22, 1927): bounds of `count` of `total`, which is 1 or more."""
+    """Computes Wilson's interval for a share (JASA 22, 1927): bounds of `count` of `total`, which is 1 or more."""
     share, square = count / total, _STANDARD_ERRORS**2
     center = (share + square / (2 * total)) / (1 + square / total)
     half = (
