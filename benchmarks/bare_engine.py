@@ -1,7 +1,7 @@
-"""The engine alone, as the server runs it: the same sessions in the same precision, fed from memory, no server.
+"""Measures the engine alone, as the server runs it: the same sessions and precision, fed from memory, no server.
 
-The process loads the bundled light net, says READY, and then answers each line of stdin, WARM_S MEASURE_S, with a
-line of JSON: what it got through in the seconds that count. See `large_calls`.
+The process loads the bundled light net, prints READY, and then answers each line of stdin, WARM_S MEASURE_S, with
+a line of JSON: its throughput in the measured seconds. See `large_calls`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What the batcher costs one caller alone: the same face through it, and straight into the model.
+"""Measures the batcher's cost for a single caller: the same face through it, and straight into the model.
 
-Both in one process, taking turns, so that the machine's moods hit both. Between them stands the model on a thread,
-which is what any server pays that keeps its event loop free. Prints a table and writes
+Both run in one process, in turns, so that changes of the machine's pace affect both. The model on a thread is
+measured between them; any server that keeps its event loop free pays that cost. Prints a table and writes
 benchmarks/results/batcher_overhead.json. Run with `make bench`.
 """
 

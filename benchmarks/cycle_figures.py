@@ -1,4 +1,4 @@
-"""Whether memory grew over cycles of loading and unloading, worked out of what was seen after each. Pure."""
+"""Estimates the growth of memory over cycles of loading and unloading from the readings after each. Pure."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""A bare grpc.aio server on the same loop: parses nothing and answers each message with bytes of ferserve's sizes.
+"""Runs a bare grpc.aio server on the same loop: answers each message, unparsed, with bytes of ferserve's sizes.
 
-Usage: echo_server.py HOST:PORT. What it needs for a call, any Python gRPC server needs.
+Usage: echo_server.py HOST:PORT. Its cost for a call is the least that any Python gRPC server pays.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""What the way into TensorFlow costs: the plain signature call against the sessions that the server runs.
+"""Compares the cost of two ways into TensorFlow: the plain signature call, and the sessions that the server runs.
 
 Faces a second by batch size: the signature call by one caller, which may use every core (with two callers oneDNN
 fails in TensorFlow 2.21); sessions on the frozen graph by one caller and by one for each core, as served, with one
-intra-op thread each; in float32 and in the precision that the server picks here. All in one process, taking turns.
+intra-op thread each; in float32 and in the precision that the server picks here. All in one process, in turns.
 Prints a table and writes benchmarks/results/engine.json. Run with `make bench`.
 """
 

@@ -1,4 +1,4 @@
-"""Time from an engine that is killed, or stopped, to the next answer; with and without a standby engine.
+"""Measures the time from a killed or stopped engine to the next answer, with and without a standby engine.
 
 A real server process with the bundled fer-nano; one caller at a fixed rate, whose calls are not retried. Engines
 are killed in a row: the next one as soon as the server has recovered. Prints a table and writes

@@ -1,12 +1,13 @@
-"""Measures goodput under impatient callers, and what one caller with many streams does to its neighbour.
+"""Measures goodput under impatient callers, and the effect of one caller with many streams on another caller.
 
-Impatient callers: calls of 16 faces over 64 connections whose deadline is ten times what a batch takes, every
-second of them cancelled when half of that is over, at 1, 2, 5 and 10 times the rate that the server can answer.
-Goodput is what is answered in time. Beside them a patient neighbour on a connection of its own, with one face at
-a time. The engine takes a set time for each batch without the processor, as one on a GPU does, so that the load
-takes nothing from it.
+Impatient callers: calls of 16 faces over 64 connections whose deadline is ten times the duration of a batch, every
+second of them cancelled after half of that time, at 1, 2, 5 and 10 times the rate that the server can answer.
+Goodput is the rate of calls answered in time. Beside them runs a patient caller on a connection of its own, with
+one face at a time. The engine takes a set time for each batch without the processor, as one on a GPU does, so that
+the load takes nothing from it.
 
-Fairness: one caller keeps 200 streams of 16 faces busy over two connections; beside it the same neighbour.
+Fairness: one caller keeps 200 streams of 16 faces busy over two connections; beside it runs the same patient
+caller.
 
 With `--baseline DIR`, a checkout of another version, both servers are measured in turns. Prints tables and writes
 benchmarks/results/impatience.json.

@@ -1,8 +1,8 @@
-"""Calls of 32 faces, and two streams with 32 faces a message, beside the bare engine, all in turns.
+"""Measures calls of 32 faces, and two streams with 32 faces a message, beside the bare engine, in turns.
 
 The engine alone sets the limit: a thread for each core on the same sessions, fed with batches of 32 from memory.
-What the server takes beyond it is what serving costs. Prints a table and writes
-benchmarks/results/large_calls.json. Run with `make bench`.
+The difference to it is the cost of serving. Prints a table and writes benchmarks/results/large_calls.json. Run
+with `make bench`.
 """
 
 from __future__ import annotations

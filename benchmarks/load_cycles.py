@@ -1,8 +1,8 @@
-"""Whether memory grows as versions come and go: one server in this process, fifty versions one after the other.
+"""Measures the growth of memory while versions change: one server in this process, fifty versions in sequence.
 
-Each cycle publishes a version, waits until it answers and the one before is unloaded, sends a few faces, removes
-the old folder and reads the resident memory, as it is and after the allocator has given back what is free. Prints
-a table and writes benchmarks/results/load_cycles.json. Run with `make bench-lifecycle`.
+Each cycle publishes a version, waits until it answers and the previous one is unloaded, sends a few faces, removes
+the old folder and reads the resident memory, before and after the allocator has released its free memory. Prints a
+table and writes benchmarks/results/load_cycles.json. Run with `make bench-lifecycle`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The loads of the tables."""
+"""Defines the loads of the tables."""
 
 from __future__ import annotations
 

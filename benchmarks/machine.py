@@ -1,4 +1,4 @@
-"""What a benchmark ran on, and how much other work ran beside it."""
+"""Describes the machine of a benchmark, and the load of other work during it."""
 
 from __future__ import annotations
 

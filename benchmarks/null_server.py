@@ -1,4 +1,4 @@
-"""ferserve with a model that computes nothing: what is measured of it is everything but the model.
+"""Runs ferserve with a model that computes nothing, to measure everything but the model.
 
 Usage: null_server.py BATCH_MS EXECUTORS [flags of ferserve-server]. With BATCH_MS above 0 each batch takes that
 long without using the processor, as one on a GPU does; EXECUTORS batches run at once, 0 for one per core.

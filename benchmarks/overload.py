@@ -1,10 +1,10 @@
-"""What happens beyond the peak: calls at a fixed rate of 1, 2, 5 and 10 times it, whatever is answered.
+"""Measures calls at fixed rates of 1, 2, 5 and 10 times the peak, independent of the answers.
 
-Two engines: one whose batches take a set time without the processor, as a GPU's do, so that the rate of the
-calls takes nothing from it; and the largest bundled net, which shares the cores with the load and with the
-refusals, asked at either server. Every call has a deadline. The peak is measured before and after each round, and
-their mean is what the round is compared with, so that a change of the machine's pace meets both. Prints a table
-and writes benchmarks/results/overload.json. Run with `make bench`.
+Two engines: one whose batches take a set time without the processor, as a GPU's do, so that the calls take nothing
+from it; and the largest bundled net, which shares the cores with the load and with the rejections, measured with
+both servers. Every call has a deadline. The peak is measured before and after each round, and the round is
+compared with their mean, so that a change of the machine's pace affects both. Prints a table and writes
+benchmarks/results/overload.json. Run with `make bench`.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Other servers with the same net on the same engine, beside ferserve: all run, and each load goes round them.
+"""Compares ferserve with other servers that run the same net on the same engine, in turns under each load.
 
-Each in an environment of its own below `.bench/`, with ordinary settings (`peers/catalogue.py`). A peer's
-answers are held against the golden scores before it is measured. One that cannot be installed or started is
-reported with the reason, and the others go on. Prints a table and writes benchmarks/results/peers.json. Run with
-`make bench-peers`.
+Each has an environment of its own below `.bench/`, and ordinary settings (`peers/catalogue.py`). A peer's answers
+are compared with the golden scores before it is measured. A peer that cannot be installed or started is reported
+with the reason, and the others go on. Prints a table and writes benchmarks/results/peers.json. Run with `make
+bench-peers`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Tables of benchmarks/results/peers.json, as Markdown. Pure."""
+"""Writes the tables of benchmarks/results/peers.json as Markdown. Pure."""
 
 from __future__ import annotations
 

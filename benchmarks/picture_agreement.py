@@ -1,4 +1,4 @@
-"""How far the boxes and crops of the same photographs, read in two ways, agree. Pure."""
+"""Compares the boxes and crops of the same photographs, read in two ways. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tables of the results of pictures.py. Pure."""
+"""Writes the tables of the results of pictures.py. Pure."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What a photograph costs the server: decoded, searched and its faces cut out, in full and as it is served.
+"""Measures the cost of a photograph to the server: decoding, detection and cropping, in full size and as served.
 
-One thread, in turns, processor time: what other work takes of the machine does not count. The photograph is the
+One thread, in turns, processor time: the time of other work on the machine does not count. The photograph is the
 portrait of the tests, enlarged, mirrored until it fills the frame, and grained as a camera's is, so that its file
 is as large. Where it is decoded reduced, its faces are compared with those of the full picture, over several
 grains; and so are, for scale, those of the full picture without its first row and column.

@@ -1,4 +1,4 @@
-"""Loads on several servers in turns, so that a machine's change of pace changes all of them; and their medians."""
+"""Runs loads on several servers in turns, so that changes of the machine's pace affect all; takes their medians."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""What several processes would gain with a core each: simulated with pinned processes, where there are few cores.
+"""Estimates the gain of several processes with a core each: simulated with pinned processes on few cores.
 
-The model takes no time. Calls come in at one process alone, and then all at a worker process, which is held on one
-core and the owner of the models on the other: that is what a call costs at the owner, and what it costs either of
-them if it comes in at a worker process. A process is one event loop, so a core is its limit, and N processes carry
-what the fullest of them allows, the owner with its share of the connections. Prints a table and writes
-benchmarks/results/scaling.json. Run with `make bench`.
+The model takes no time. Calls arrive at one process alone, and then all at a worker process, which is pinned to
+one core and the primary process to the other. This gives the cost of a call in a lone process, and in each of the
+two if it arrives at a worker process. A process is one event loop, so a core is its limit, and N processes carry
+as much as the busiest of them allows, the primary process with its share of the connections. Prints a table and
+writes benchmarks/results/scaling.json. Run with `make bench`.
 """
 
 from __future__ import annotations

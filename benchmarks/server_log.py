@@ -1,4 +1,4 @@
-"""A real `ferserve-server` process and the events of its log, for benchmarks."""
+"""Runs a real `ferserve-server` process and reads the events of its log, for benchmarks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Servers under test as processes: ferserve with a real model, with one that takes no time, and an echo."""
+"""Starts servers under test as processes: ferserve with a real model, with one that takes no time, and an echo."""
 
 from __future__ import annotations
 

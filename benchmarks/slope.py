@@ -1,4 +1,4 @@
-"""The straight line through some points and how sure its slope is. Pure."""
+"""Fits a straight line to points, with the uncertainty of its slope. Pure."""
 
 from __future__ import annotations
 

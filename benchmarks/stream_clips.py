@@ -1,4 +1,4 @@
-"""Clips for the benchmark of streams: frames of video files, and of a portrait that moves on a known path."""
+"""Makes clips for the benchmark of streams: frames of video files, and of a portrait moving on a known path."""
 
 from __future__ import annotations
 

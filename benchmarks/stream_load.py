@@ -1,4 +1,4 @@
-"""Streams of frames to a server, and what it answered."""
+"""Sends streams of frames to a server, and records its answers."""
 
 from __future__ import annotations
 

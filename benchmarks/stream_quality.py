@@ -1,4 +1,4 @@
-"""Quality of what a stream shows: false and missed faces, flips of labels, switched numbers, late changes."""
+"""Measures the quality of a stream's answers: false and missed faces, label flips, swapped numbers, late changes."""
 
 from __future__ import annotations
 

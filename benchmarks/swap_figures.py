@@ -1,4 +1,4 @@
-"""What swaps did to callers, worked out of what each call saw. Pure."""
+"""Computes the effect of swaps on callers from the records of their calls. Pure."""
 
 from __future__ import annotations
 

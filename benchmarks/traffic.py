@@ -1,7 +1,7 @@
-"""Steady load on a server: three kinds of real gRPC calls, each at a fixed rate, whatever the answers take.
+"""Sends steady load to a server: three kinds of real gRPC calls at fixed rates, independent of the answers.
 
-A process of its own, started by swaps.py. Ends with SIGTERM, when every answer is there, and writes what each call
-saw as JSON: one list a call, in the order of `Answer`'s fields.
+A process of its own, started by swaps.py. Ends on SIGTERM when every answer has arrived, and writes the record of
+each call as JSON: one list per call, in the order of `Answer`'s fields.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Versions to swap between: a model and its damped twin, published as `ferserve-train export` does, in one step.
+"""Publishes versions to swap between, a model and its damped twin, in one step as `ferserve-train export` does.
 
 The twin does the model's work and then pulls every probability half-way to 1/7. So no probability of it is below
-1/14, and an answer shows by its scores alone which of the two computed it.
+1/14, and an answer's scores alone identify which of the two computed it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Header blocks of answers, of which a load wants the status alone. Pure."""
+"""Reads the status from header blocks of answers; a load needs nothing else of them. Pure."""
 
 from __future__ import annotations
 

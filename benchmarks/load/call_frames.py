@@ -1,4 +1,4 @@
-"""A call of gRPC as frames of HTTP/2, of which all but the stream's number is made once. Pure."""
+"""Builds a gRPC call as HTTP/2 frames, once for all calls except for the stream's number. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""HTTP/2 frames, read and written by hand (RFC 9113, sections 4 and 6), for loads and tests. Pure."""
+"""Reads and writes HTTP/2 frames by hand (RFC 9113, sections 4 and 6), for loads and tests. Pure."""
 
 from __future__ import annotations
 

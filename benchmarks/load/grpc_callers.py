@@ -1,4 +1,4 @@
-"""Callers over gRPC. Messages are bytes made beforehand, so that the client takes little of the shared cores."""
+"""Sends calls over gRPC. Messages are serialised in advance, so the client takes little of the shared cores."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Callers over HTTP/1.1 on bare connections, one each, kept open where the server keeps them open."""
+"""Sends calls over HTTP/1.1 on one bare connection per caller, kept open where the server keeps it open."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One connection of HTTP/2 over which calls are sent, without its socket: frames out, answers in."""
+"""Implements one HTTP/2 client connection without its socket: frames of calls out, answers in."""
 
 from __future__ import annotations
 

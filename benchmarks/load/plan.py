@@ -1,4 +1,4 @@
-"""What a load sends: parts that run side by side, written to the load's process as JSON."""
+"""Defines the plan of a load: parts that run side by side, sent to the load's process as JSON."""
 
 from __future__ import annotations
 

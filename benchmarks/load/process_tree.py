@@ -1,4 +1,4 @@
-"""Processor time and memory of a server with all its processes. Linux: proc(5)."""
+"""Measures processor time and memory of a server with all its processes. Linux: proc(5)."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Calls of gRPC at a fixed rate over bare connections: as little work for each as can be.
+"""Sends gRPC calls at a fixed rate over bare connections, with as little work per call as possible.
 
-Beyond the peak most calls are refused, and what the load takes for each is missing from what it shares with the
-server: grpc.aio took 0.3 ms of the processor for a call of 32 faces, this takes a third of it. So there is no
-event loop, but one thread that waits for sockets, and for when the next call is due.
+Beyond the peak most calls are rejected, and the load shares the processor with the server: grpc.aio took 0.3 ms of
+it for a call of 32 faces, this takes a third of that. So there is no event loop, but one thread that waits for
+sockets and for the time of the next call.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Runs loads, each in a process of its own, from the scripts."""
+"""Runs loads from the scripts, each in a process of its own."""
 
 from __future__ import annotations
 

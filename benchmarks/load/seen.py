@@ -1,4 +1,4 @@
-"""What a load saw of its calls, and the figures made of it. Pure."""
+"""Records the outcomes of a load's calls, and computes figures from them. Pure."""
 
 from __future__ import annotations
 

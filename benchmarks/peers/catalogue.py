@@ -1,8 +1,8 @@
-"""The peers: how each is set up, started and spoken to.
+"""Defines the peers: their setup, start and protocol.
 
 All serve the same net with the same engine in processes of their own (`served/net.py`), two of them where a peer
-has worker processes, batches of up to 64 requests or 128 faces, and a millisecond or none to wait for more.
-Flask is as the source project has it.
+has worker processes, batches of up to 64 requests or 128 faces, and a queue delay of a millisecond or none. Flask
+is set up as in the source project.
 """
 
 from __future__ import annotations

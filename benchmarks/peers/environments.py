@@ -1,4 +1,4 @@
-"""An environment for each peer, below `.bench/`, from pinned requirements, through uv or pip."""
+"""Creates an environment for each peer, below `.bench/`, from pinned requirements, through uv or pip."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The forms in which peers take faces and give scores."""
+"""Encodes faces and decodes scores in the formats of the peers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Writes the dashboard (make dashboard): tables in rows.py become Grafana's thousands of lines of JSON.
+"""Writes the dashboard (make dashboard): expands the tables in rows.py to Grafana's thousands of lines of JSON.
 
 python deploy/grafana/make_dashboard.py [FILE]      default: dashboards/ferserve.json beside this file
 """  # noqa: INP001 - a script

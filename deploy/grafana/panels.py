@@ -1,4 +1,4 @@
-"""The kinds of panel that the dashboard has, as Grafana's JSON wants them."""  # noqa: INP001 - beside a script
+"""Builds the panel types of the dashboard as Grafana's JSON."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The panels of the dashboard, row by row.
+"""Defines the panels of the dashboard, row by row.
 
 Names and labels of metrics are those of server/src/ferserve_server/telemetry/metrics.py; tests hold both.
 """  # noqa: INP001 - beside a script

@@ -1,4 +1,4 @@
-"""BentoML: two workers, each with its own adaptive batches of faces. It takes JSON, so faces come in base64."""
+"""Serves with BentoML: two workers, each with adaptive batches of faces. It takes JSON with faces in base64."""
 
 import base64
 

@@ -1,4 +1,4 @@
-"""The page of a source project: Flask's own server, and `model.predict` for every request.
+"""Serves the page of a source project: Flask's own server, and `model.predict` for every request.
 
 Usage: flask_page.py PORT
 """

@@ -1,4 +1,4 @@
-"""LitServe: uvicorn in front of two workers, batches of requests. It takes JSON, so faces come in base64.
+"""Serves with LitServe: uvicorn with two workers, batches of requests. It takes JSON with faces in base64.
 
 Usage: litserve_server.py PORT
 """

@@ -1,4 +1,4 @@
-"""MLServer: a model of ours for it, in two parallel workers, with its adaptive batching (see catalogue.py)."""
+"""Serves with MLServer: a custom runtime in two parallel workers, with adaptive batching (see catalogue.py)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""mosec: a front in Rust, two Python workers, batches of requests. Flags as mosec has them (--port)."""
+"""Serves with mosec: a Rust front end, two Python workers, batches of requests. Takes mosec's flags (--port)."""
 
 from __future__ import annotations
 

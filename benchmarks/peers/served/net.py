@@ -1,4 +1,4 @@
-"""The net that every peer serves: the bundled fer-nano behind ferserve's own engine, in the peer's process.
+"""Loads the net that every peer serves: the bundled fer-nano on ferserve's engine, in the peer's process.
 
 Runs in each peer's environment, with server/src on its path. The version's folder is in FERSERVE_BENCH_MODEL.
 """

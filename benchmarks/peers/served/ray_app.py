@@ -1,4 +1,4 @@
-"""Ray Serve: its HTTP proxy in front of two replicas, batches of requests.
+"""Serves with Ray Serve: its HTTP proxy, two replicas, batches of requests.
 
 Usage: ray_app.py PORT
 """

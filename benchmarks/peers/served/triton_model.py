@@ -1,4 +1,4 @@
-"""Triton: a model for its Python backend, two instances, dynamic batches (see catalogue.py)."""
+"""Serves with Triton: a model for its Python backend, two instances, dynamic batches (see catalogue.py)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The source of a request, for fair shares between callers."""
+"""Defines the source of a request, for fair shares between callers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A new version beside the stable one on live traffic: what is measured of both, and what follows from it."""
+"""Defines canaries: new versions that get a share of the traffic, their measurements and the resulting verdict."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

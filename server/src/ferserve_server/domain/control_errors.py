@@ -1,4 +1,4 @@
-"""What can go wrong with calls that change what is in force; see `errors` for the order of things."""
+"""Defines the errors of calls that change the active versions; `errors` shows the step of each."""
 
 from __future__ import annotations
 

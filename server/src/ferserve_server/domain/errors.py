@@ -1,4 +1,4 @@
-"""What can go wrong, each error hung on the step that raises it.
+"""Defines the errors of the service, each assigned to the step that raises it.
 
 ::
 

@@ -1,9 +1,4 @@
-"""Defines faces as models take them, and the options of their detection.
-
-Faces as the models take them.
-
-Options of a search for faces.
-"""
+"""Defines faces in the form that models take, and the options of their detection."""
 
 from __future__ import annotations
 

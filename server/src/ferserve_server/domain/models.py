@@ -1,6 +1,6 @@
-"""What the ways in ask of the models: leases, what there is, and changes.
+"""Defines the ports through which services use models: leases, catalog and changes.
 
-`repository.manager.ModelManager` has them in this process, `fronts.remote_models.RemoteModels` those of another.
+`models.registry` implements them for the models of this process, `workers.remote_models` for those of another.
 """
 
 from __future__ import annotations

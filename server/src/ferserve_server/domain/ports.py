@@ -1,4 +1,4 @@
-"""What the core asks of the outside. Adapters and fakes implement these."""
+"""Defines the ports of the core. Adapters and fakes implement these."""
 
 from __future__ import annotations
 

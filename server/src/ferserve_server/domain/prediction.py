@@ -1,4 +1,4 @@
-"""What comes back for faces and pictures."""
+"""Defines the results for faces and pictures."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

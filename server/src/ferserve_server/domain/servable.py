@@ -1,4 +1,4 @@
-"""Models, their versions and what is known of them. The words are TensorFlow Serving's."""
+"""Defines models, their versions and their metadata. The terms are TensorFlow Serving's."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

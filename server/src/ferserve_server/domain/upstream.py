@@ -1,4 +1,4 @@
-"""What is asked of the servers that run the models, where this one runs none."""
+"""Defines the ports to the servers that run the models, for a server that runs none."""
 
 from __future__ import annotations
 

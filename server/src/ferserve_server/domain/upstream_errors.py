@@ -1,4 +1,4 @@
-"""What can go wrong with models that other servers run; see `errors` for the order of things."""
+"""Defines the errors of models that other servers run; `errors` shows the step of each."""
 
 from __future__ import annotations
 

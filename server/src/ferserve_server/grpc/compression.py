@@ -1,4 +1,4 @@
-"""Compressed messages: bounded in size and ratio, inflated off the event loop if they are large."""
+"""Decompresses messages: bounded in size and ratio, off the event loop if they are large."""
 
 from __future__ import annotations
 

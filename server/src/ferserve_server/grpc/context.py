@@ -1,4 +1,4 @@
-"""What handlers use of `grpc.aio.ServicerContext`."""
+"""Implements the part of `grpc.aio.ServicerContext` that handlers use."""
 
 from __future__ import annotations
 

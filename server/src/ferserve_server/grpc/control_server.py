@@ -1,4 +1,4 @@
-"""The address of control calls, apart from that of the service."""
+"""Serves control calls on an address of their own."""
 
 from __future__ import annotations
 

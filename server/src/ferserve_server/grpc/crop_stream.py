@@ -1,4 +1,4 @@
-"""ClassifyStream: messages that come together begin together, and answers that are ready go out together."""
+"""Implements ClassifyStream: starts messages that arrive together at once, and writes ready answers together."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Errors of the bytes of a call."""
+"""Defines the errors in the bytes of a call."""
 
 from __future__ import annotations
 

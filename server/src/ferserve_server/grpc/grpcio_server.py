@@ -1,4 +1,4 @@
-"""The gRPC server: its options, its address, its services."""
+"""Builds the grpcio server: its options, its address, its services."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A call of any method, answered by its handler as gRPC's server would have it answered."""
+"""Runs a call of any method through its handler, with the behaviour of gRPC's own server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""grpc.health.v1.Health/Check. Like those of gRPC's server its calls are not counted."""
+"""Implements grpc.health.v1.Health/Check. As in gRPC's own server, its calls are not counted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Messages of gRPC, cut out of the bytes of a stream (five bytes before each tell its length). Pure."""
+"""Splits the bytes of a stream into gRPC messages, each after a prefix of five bytes with its length. Pure."""
 
 from __future__ import annotations
 

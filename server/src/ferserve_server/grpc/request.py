@@ -1,4 +1,4 @@
-"""Request headers: the method, the deadline and the metadata of a call. Pure."""
+"""Parses request headers: the method, the deadline and the metadata of a call. Pure."""
 
 from __future__ import annotations
 

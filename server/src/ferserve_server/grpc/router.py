@@ -1,4 +1,4 @@
-"""Finds what answers a call: methods with a short way of their own, and handlers as gRPC's server takes them."""
+"""Routes calls: to methods with a fast path of their own, and to handlers in the form of gRPC's server."""
 
 from __future__ import annotations
 

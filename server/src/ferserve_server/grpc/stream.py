@@ -1,4 +1,4 @@
-"""One call as a stream of HTTP/2: messages in order and in turn, one answer, time limits."""
+"""Implements one call as an HTTP/2 stream: messages in order and one at a time, one answer, time limits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Headers and trailers of responses. Pure."""
+"""Builds the headers and trailers of responses. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A unary call without a Task: its message is handled as soon as it is complete."""
+"""Answers a unary call without a Task: its message is handled as soon as it is complete."""
 
 from __future__ import annotations
 

@@ -1,9 +1,4 @@
-"""Implements POST /v1/analyze.
-
-Writes the answer to POST /v1/analyze as JSON. Pure.
-
-POST /v1/analyze: pictures in, the expressions of their faces out.
-"""
+"""Implements POST /v1/analyze: returns the expressions of the faces of pictures as JSON."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reads the body of a request, and no more of it than the limits allow.
+"""Reads the body of a request, up to the limits.
 
 Bodies may be compressed. The library's own decompression is off: it has no bound on the ratio, and runs on the
 event loop.

@@ -1,4 +1,4 @@
-"""Calls over HTTP: taken in, counted, drained and refused as those over gRPC are."""
+"""Tracks, counts, drains and rejects calls over HTTP in the same way as those over gRPC."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Probes: whether the process lives, and whether to send it work. Not counted as calls, never refused."""
+"""Implements the liveness and readiness probes. They are not counted as calls, and never rejected."""
 
 from __future__ import annotations
 

@@ -1,11 +1,8 @@
-"""Converts Open Inference requests and responses between HTTP and protobuf.
+"""Converts Open Inference requests and responses between HTTP and protobuf. Pure.
 
-An inference request of the Open Inference Protocol, from JSON and binary tensors to its message. Pure.
-
-The message is read by the rules of `interop.open_inference`; what differs is here: JSON, and where the bytes lie.
-Source: the protocol's REST document and Triton's binary tensor data extension.
-
-A message of the Open Inference Protocol as JSON, and tensors behind it where they are asked for so. Pure.
+`interop.open_inference` defines the meaning of the messages; this module adds JSON and the location of binary
+tensors. A request holds JSON and binary tensors, and a response is JSON, followed by binary tensors if the client
+asks for them. Source: the protocol's REST document and Triton's binary tensor data extension.
 """
 
 from __future__ import annotations

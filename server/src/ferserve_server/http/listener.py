@@ -1,4 +1,4 @@
-"""Accepts HTTP connections, no more than the limits allow, and writes protocol errors as JSON."""
+"""Accepts HTTP connections up to the limits, and writes protocol errors as JSON."""
 
 from __future__ import annotations
 

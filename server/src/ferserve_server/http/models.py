@@ -1,4 +1,4 @@
-"""GET /v1/models: the models and versions that a caller can name."""
+"""Implements GET /v1/models: lists the models and versions that a caller can name."""
 
 from __future__ import annotations
 

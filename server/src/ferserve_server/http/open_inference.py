@@ -1,8 +1,6 @@
-"""Implements the REST form of the Open Inference Protocol.
+"""Implements the REST form of the Open Inference Protocol, as Triton does, including its load and unload calls.
 
-The REST form of the Open Inference Protocol, as Triton speaks it. `interop.open_inference` gives it its meaning.
-
-The REST form of the Open Inference Protocol's calls that load and unload.
+`interop.open_inference` defines the meaning of the messages.
 """
 
 from __future__ import annotations

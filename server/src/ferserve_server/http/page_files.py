@@ -1,4 +1,4 @@
-"""GET /: the page, from files within the package. They are read once, at the start."""
+"""Implements GET /: serves the page from files of the package, which are read once at the start."""
 
 from __future__ import annotations
 

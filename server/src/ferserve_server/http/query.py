@@ -1,4 +1,4 @@
-"""Options out of a query string; they are those of the gRPC messages, and read by the same rules. Pure."""
+"""Reads options from a query string; they are those of the gRPC messages, under the same rules. Pure."""
 
 from __future__ import annotations
 

@@ -1,8 +1,6 @@
-"""Builds HTTP responses and maps errors to HTTP statuses.
+"""Builds HTTP responses (status, headers and body), and maps errors to HTTP statuses. Pure.
 
-Which HTTP status each error becomes, by its gRPC code. The only table of its kind. Pure.
-
-What goes back: a status, headers and bytes. Pure.
+Errors are mapped by their gRPC code. The table is the only one of its kind.
 """
 
 from __future__ import annotations

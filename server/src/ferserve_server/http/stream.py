@@ -1,4 +1,4 @@
-"""GET /v1/stream: frames in, faces out, over a WebSocket.
+"""Implements GET /v1/stream: answers frames with faces over a WebSocket.
 
 The same use case as StreamFrames over gRPC, with JSON answers. Every frame gets exactly one answer, in order.
 """

@@ -1,4 +1,4 @@
-"""Budget of work that costs a peer next to nothing and the server a little. Pure."""
+"""Defines the abuse budget, for frames that cost a peer next to nothing and the server a little. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One server connection without its socket: bytes in, calls of `Stream`, bytes out (RFC 9113)."""
+"""Implements one server connection without its socket: bytes in, calls of `Stream`, bytes out (RFC 9113)."""
 
 from __future__ import annotations
 

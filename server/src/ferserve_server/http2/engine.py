@@ -1,4 +1,4 @@
-"""The protocol engine: libnghttp2 through `ngh2`, which no other module imports.
+"""Wraps the protocol engine, libnghttp2 through `ngh2`, which no other module imports.
 
 `ngh2` is alpha software, so it is pinned by version and hash. A later version must pass `tests/protocol`.
 """

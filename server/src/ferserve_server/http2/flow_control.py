@@ -1,4 +1,4 @@
-"""Memory that peers may make a process hold while they send: shared by all its connections. Pure."""
+"""Bounds the receive memory of a process, shared by all its connections. Pure."""
 
 from __future__ import annotations
 

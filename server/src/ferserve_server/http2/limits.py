@@ -1,4 +1,4 @@
-"""Bounds of one connection and of all connections of a process, each with its reason."""
+"""Defines the bounds of one connection and of all connections of a process, each with its reason."""
 
 from __future__ import annotations
 

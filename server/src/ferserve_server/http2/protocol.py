@@ -1,4 +1,4 @@
-"""The socket of a connection: reads fair portions, writes once per event-loop iteration, closes without loss."""
+"""Drives a connection's socket: reads fair portions, writes once per event-loop iteration, closes without loss."""
 
 from __future__ import annotations
 

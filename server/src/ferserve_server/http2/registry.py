@@ -1,4 +1,4 @@
-"""The connections of a process: taken over as sockets, counted, checked for time limits, and closed."""
+"""Registers the connections of a process: accepts sockets, counts them, enforces time limits, and closes them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One stream of a connection; the layer above derives from it."""
+"""Defines one stream of a connection; the layer above derives from it."""
 
 from __future__ import annotations
 

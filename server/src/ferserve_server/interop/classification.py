@@ -1,4 +1,4 @@
-"""From the one input of a request to the answer, for interfaces that know whole tensors only."""
+"""Classifies the single input of a request, for interfaces that know whole tensors only."""
 
 from __future__ import annotations
 

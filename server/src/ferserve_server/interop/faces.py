@@ -1,4 +1,4 @@
-"""Faces out of tensors, whichever interface carried them. Pure."""
+"""Converts tensors to faces, for every interface. Pure."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Messages of other servers' interfaces, in a descriptor pool of our own.
+"""Loads the messages of other servers' interfaces into a separate descriptor pool.
 
-Python's default pool takes a name once only, so a process could not load these beside `tritonclient` or
+Python's default pool accepts each name only once, so a process could not load these beside `tritonclient` or
 `tensorflow_serving`, which bring the same names (docs/adr/0011). `make proto` writes `descriptors.binpb` from
 `proto/compat/`.
 """

@@ -1,4 +1,4 @@
-"""The faces of whole pictures as rows of tensors, which know no lists in lists. Pure."""
+"""Lays out the faces of whole pictures as rows of tensors, which cannot hold nested lists. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which interfaces of other servers are answered, and their services."""
+"""Selects the enabled interfaces of other servers, and builds their services."""
 
 from __future__ import annotations
 

@@ -1,9 +1,4 @@
-"""Counts requests per version over all processes.
-
-Cumulative counts of each version, as clients of other servers ask for them.
-
-The counts of a service whose calls come in through several processes.
-"""
+"""Counts requests of each version, cumulatively and over all processes, as clients of other servers query them."""
 
 from __future__ import annotations
 

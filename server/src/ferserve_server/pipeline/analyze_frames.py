@@ -1,4 +1,4 @@
-"""Finds, follows and scores the faces of one stream's frames."""
+"""Detects, tracks and scores the faces of one stream's frames."""
 
 from __future__ import annotations
 

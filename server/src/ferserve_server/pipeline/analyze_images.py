@@ -1,4 +1,4 @@
-"""Finds and scores the faces of pictures."""
+"""Detects and scores the faces of pictures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decides what scores say: which faces are uncertain, and which crops show no face. Pure."""
+"""Interprets scores: marks uncertain faces, and crops that show no face. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Frames of a stream, the configuration that they are treated by, and their answers."""
+"""Defines the frames of a stream, their configuration, and their answers."""
 
 from __future__ import annotations
 

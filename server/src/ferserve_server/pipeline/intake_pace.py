@@ -1,4 +1,4 @@
-"""Bounds the frames that are read only to be dropped. Pure."""
+"""Bounds the number of frames that are read only to be dropped. Pure."""
 
 from __future__ import annotations
 

@@ -1,8 +1,6 @@
-"""Answers the messages of a stream in order, with a bound on concurrency.
+"""Answers the messages of a stream in order, with a bound on those unanswered.
 
-What becomes of one message of a stream: an answer or an error of its own, so that the stream goes on.
-
-Answers the messages of a stream in the order they came, with a bound on those unanswered.
+One message results in an answer or in an error of its own, so that the stream goes on.
 """
 
 from __future__ import annotations

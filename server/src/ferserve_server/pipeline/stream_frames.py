@@ -1,4 +1,4 @@
-"""Answers the frames of a video stream: every frame exactly once, in order. Knows no transport."""
+"""Answers every frame of a video stream exactly once, in order. Independent of the transport."""
 
 from __future__ import annotations
 

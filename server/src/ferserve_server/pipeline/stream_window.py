@@ -1,4 +1,4 @@
-"""Decides which frames of a stream are analysed, and which give way to newer ones. Pure."""
+"""Selects the frames of a stream to analyse, and those that newer ones replace. Pure."""
 
 from __future__ import annotations
 

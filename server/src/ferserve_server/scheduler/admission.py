@@ -1,4 +1,4 @@
-"""Decides what may still be accepted: room in the queue, and deadlines that can be met."""
+"""Decides on admission: space in the queue, and deadlines that can be met."""
 
 from __future__ import annotations
 

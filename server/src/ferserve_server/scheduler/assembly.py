@@ -1,4 +1,4 @@
-"""Assembles the rows of a batch in one buffer, and holds the outcome of running it."""
+"""Assembles the rows of a batch in one buffer, and holds the outcome of its execution."""
 
 from __future__ import annotations
 

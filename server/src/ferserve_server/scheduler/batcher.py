@@ -1,4 +1,4 @@
-"""Runs the batches that the policy decides on, answers their requests, and survives failures."""
+"""Runs the batches that the policy dispatches, answers their requests, and recovers from failures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Requests that arrive in one iteration of the event loop go into a batch together."""
+"""Coalesces requests that arrive in one event-loop iteration into one batch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Requests in the batcher, and the batches that their rows travel in."""
+"""Defines the requests in the batcher, and the batches that carry their rows."""
 
 from __future__ import annotations
 

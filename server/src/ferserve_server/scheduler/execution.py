@@ -1,4 +1,4 @@
-"""Runs batches: the port that a batcher uses, and its implementation on threads of this process."""
+"""Executes batches: the port that a batcher uses, and its implementation on threads of this process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Estimates the fixed cost of a batch, and below how many rows it is not worth paying twice. Pure."""
+"""Estimates the fixed cost of a batch, and the row count below which paying it twice is not worth it. Pure."""
 
 from __future__ import annotations
 

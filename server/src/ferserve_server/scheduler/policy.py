@@ -1,20 +1,21 @@
-"""Decides when a batch is dispatched, and which rows go into it. Pure: no clock, no queue, no event loop.
+"""Decides when a batch is dispatched and which rows it holds. Pure: no clock, no queue, no event loop.
 
 Rules, in this order:
 
-1. An executor is idle: dispatch what waits, up to the largest batch, now. `max_queue_delay_s` above 0 lets a
-   smaller batch wait that long for more rows; the default is not to.
-   Beside a batch that runs, fewer rows than `min_concurrent_rows` wait until it is done, COALESCE_TIMEOUT_S at
-   most: they would pay the fixed cost of a batch, and take a core from the threads that bring more rows.
+1. An executor is idle: dispatch the waiting rows, up to the largest batch, now. `max_queue_delay_s` above 0 lets a
+   smaller batch wait that long for more rows; by default it does not wait.
+   Beside a running batch, fewer rows than `min_concurrent_rows` wait until it is done, at most
+   COALESCE_TIMEOUT_S: they would pay the fixed cost of a batch, and take a core from the threads that bring more
+   rows.
 2. Every executor is busy: dispatch one batch ahead, but only a full one. A full batch cannot grow, so dispatching
    it early costs nothing; a partial one keeps growing until an executor is free (docs/adr/0007).
 3. Rows are shared fairly between callers, in rounds of a quantum of rows each (deficit round robin), and only then
    between the requests of one caller, earliest deadline first. A request gets a quarter of its caller's rows
    before another one of the same caller gets any, and the rest when nothing else is left: 512 faces in one
-   request do not hold up single ones, and requests of usual sizes travel whole.
+   request do not delay single ones, and requests of usual sizes stay in one batch.
 4. Interactive work goes before bulk work. Bulk work that has waited `bulk_promotion_s` counts as interactive.
 5. A request whose deadline would pass while its batch runs is dropped, if there is another one to run instead
-   (earliest feasible deadline; docs/adr/0031). If there is none it runs: the estimate of the time may be stale.
+   (earliest feasible deadline; docs/adr/0031). If there is none it runs: the time estimate may be stale.
 """
 
 from __future__ import annotations

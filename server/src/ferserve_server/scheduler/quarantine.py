@@ -1,10 +1,10 @@
-"""Faces that ran when an engine process died: they run alone next time, and never again once they are convicted.
+"""Isolates faces that were running when an engine process crashed, and rejects those that crash it again.
 
-A face that brings the engine down is sent again by its caller, and by the retries of that caller's libraries. Each
-loss costs all callers the time of a restart, and those whose batches ran an error. So the rows of a lost batch are
-suspects from then on, whoever sends them. A request with a suspect in it runs while nothing else does, the suspect
-in a batch of its own. One that is answered is cleared; one that the engine dies of again is convicted, and fails
-without being run. So a poisonous face costs two losses, however often it is sent (docs/adr/0032).
+A caller, and the retries of its libraries, resend a face that crashes the engine. Each crash costs all callers the
+time of a restart, and those whose batches ran an error. So the rows of a lost batch become suspects, whichever
+caller sends them. A request with a suspect in it runs while nothing else does, the suspect in a batch of its own.
+A suspect that is answered is cleared; one that crashes the engine again is convicted, and fails without being run.
+So a poisonous face costs two crashes, however often it is sent (docs/adr/0032).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The requests that wait, by caller, with their deadlines and their sizes."""
+"""Queues requests by caller, with their deadlines and sizes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scatters scores to their requests, and decides what to do when an execution fails or hangs."""
+"""Scatters scores to their requests, and decides how to recover when an execution fails or hangs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings of a batcher."""
+"""Defines the settings of a batcher."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The queue between the event loop and the threads that run batches."""
+"""Hands batches from the event loop to the threads that execute them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bounds the time at which a request arrived, which may be well before it is read."""
+"""Bounds the arrival time of a request, which may be well before it is read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Calls come in and go, whatever carries them: counted, and refused when the server goes down."""
+"""Counts the calls in progress on any transport, and rejects new ones while the server shuts down."""
 
 from __future__ import annotations
 

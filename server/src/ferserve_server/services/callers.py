@@ -1,7 +1,7 @@
-"""Identifies callers: by the certificate that they proved to hold, else by their connection.
+"""Identifies callers: by their verified certificate, otherwise by their connection.
 
-One function for each kind of server. Headers are not looked at: a caller could write a new name into each call,
-and have a share of the queues for each of them.
+There is one function for each kind of server. Headers are ignored: a caller could write a new name into each call,
+and get a share of the queues for each of them.
 """
 
 from __future__ import annotations

@@ -1,10 +1,8 @@
-"""Runs the handlers of calls with deadlines, metrics and drain.
+"""Runs the handlers of calls with tracking, deadlines, metrics, drain, and errors that become a status.
 
-A stream of another protocol than gRPC, from intake to its end, without a coroutine that runs with it.
-
-What handlers of calls have in common: intake, deadline, metrics, and errors that become a status.
-
-Plain wrappers around the handlers rather than gRPC interceptors: those cost a chain of calls on every request.
+Plain wrappers around the handlers are used rather than gRPC interceptors, because those cost a chain of calls on
+every request. A stream of a protocol other than gRPC is tracked from its start to its end without a coroutine of
+its own.
 """
 
 from __future__ import annotations

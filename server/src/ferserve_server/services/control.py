@@ -1,4 +1,4 @@
-"""Calls that change what is in force: who may make them, and what each does."""
+"""Implements the calls that change the active versions, and authorises them."""
 
 from __future__ import annotations
 

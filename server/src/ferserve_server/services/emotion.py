@@ -1,4 +1,4 @@
-"""EmotionService: from messages to use cases and back."""
+"""Implements EmotionService: converts messages to use cases and results back to messages."""
 
 from __future__ import annotations
 

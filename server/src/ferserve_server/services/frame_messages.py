@@ -1,4 +1,4 @@
-"""Between StreamFrames' messages and the frames and answers of the pipeline."""
+"""Converts between StreamFrames' messages and the frames and answers of the pipeline."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Standard gRPC health, following the state of the models and the drain."""
+"""Implements standard gRPC health, following the state of the models and the drain."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bounds of requests, checked at the door."""
+"""Defines the bounds of requests, checked on arrival."""
 
 from __future__ import annotations
 

@@ -1,9 +1,4 @@
-"""Implements ModelService.
-
-Models as messages of ModelService. Pure.
-
-ModelService: what models there are, and which versions are in force.
-"""
+"""Implements ModelService: lists the models and their active versions, as messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which gRPC status each error becomes. The only table of its kind."""
+"""Maps each error to its gRPC status. This is the only table of its kind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Boxes of faces, in pixels of the picture as shown."""
+"""Defines boxes of faces, in pixels of the picture as shown."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Events of tracks, and the expressions that they come from."""
+"""Derives events of tracks, and the expressions that they are based on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Finds and follows the faces of one stream's frames."""
+"""Finds and tracks the faces of one stream's frames."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Life of tracks: when one starts, is shown, is lost and ends. Pure; all times are seconds of the video."""
+"""Manages the lifecycle of tracks: start, display, loss and end. Pure; all times are seconds of the video."""
 
 from __future__ import annotations
 

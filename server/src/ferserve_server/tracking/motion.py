@@ -1,9 +1,9 @@
-"""Constant-velocity Kalman filter of one face's box. Pure.
+"""Implements a constant-velocity Kalman filter of one face's box. Pure.
 
-Source: Bar-Shalom, Li and Kirubarajan, "Estimation with Applications to Tracking and Navigation" (2001),
-    section 6.2.2 (discretised white-noise acceleration). Horizontal and vertical position share one covariance,
-    because their noise is the same share of the box's size. The size itself has no velocity: over the gap
-    between two frames it hardly changes, and a hidden face must not grow without bound.
+Source: Bar-Shalom, Li and Kirubarajan, "Estimation with Applications to Tracking and Navigation" (2001), section
+6.2.2 (discretised white-noise acceleration). Horizontal and vertical position share one covariance, because their
+noise is the same share of the box's size. The size itself has no velocity: over the gap between two frames it
+hardly changes, and a hidden face must not grow without bound.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Options of tracking."""
+"""Defines the options of tracking."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ports between the frames of a stream and what reads them."""
+"""Defines the ports between the frames of a stream and their consumers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decides where to look for faces in a frame: everywhere, or near those that are known. Pure."""
+"""Decides where to search for faces in a frame: everywhere, or near known ones. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Steady expression of one face: smoothed scores, and a label that does not flicker. Pure.
+"""Smooths the expression of one face: averaged scores, and a label that does not flicker. Pure.
 
 Smoothing is exponential in the time of the video, so that it does not depend on the frame rate: what was known
 is worth half after one half-life. It works on logits, where evidence adds up: a doubtful frame moves the result

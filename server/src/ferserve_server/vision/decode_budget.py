@@ -1,4 +1,4 @@
-"""Bounds the memory of all pictures that are decoded at once, by their headers."""
+"""Bounds the memory of all pictures that are decoded at once, estimated from their headers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Finds the faces of a stream's frame: in all of it, or in small regions at a fixed size."""
+"""Finds the faces of a stream's frame: in the whole frame, or in small regions at a fixed size."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bounds of picture reading."""
+"""Defines the bounds of picture reading."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""The queue of pictures before the threads that read them, shared fairly between callers."""
+"""Queues pictures for the threads that read them, shared fairly between callers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Priority of the threads that read pictures."""
+"""Sets the priority of the threads that read pictures."""
 
 from __future__ import annotations
 

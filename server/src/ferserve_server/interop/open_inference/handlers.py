@@ -1,4 +1,4 @@
-"""What the Open Inference Protocol asks, answered in its own messages, whichever of its forms carried them."""
+"""Answers Open Inference Protocol requests in the protocol's messages, for both of its transports."""
 
 from __future__ import annotations
 

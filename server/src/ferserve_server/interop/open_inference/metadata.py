@@ -1,4 +1,4 @@
-"""What the protocol tells of models. Pure."""
+"""Builds the protocol's metadata of models. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A ModelInferResponse out of scores. Pure."""
+"""Builds a ModelInferResponse from scores. Pure."""
 
 from __future__ import annotations
 

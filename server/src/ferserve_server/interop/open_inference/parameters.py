@@ -1,4 +1,4 @@
-"""Parameters of a ModelInferRequest. Those that are not known mean nothing here and are passed over. Pure."""
+"""Reads the parameters of a ModelInferRequest. Unknown parameters are ignored. Pure."""
 
 from __future__ import annotations
 

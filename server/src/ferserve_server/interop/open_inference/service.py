@@ -1,10 +1,7 @@
-"""Implements inference.GRPCInferenceService.
+"""Implements inference.GRPCInferenceService: converts messages to use cases and results back to messages.
 
-The repository calls of the Open Inference Protocol that change what is in force.
-
-ModelStreamInfer: every request gets exactly one answer, in order.
-
-inference.GRPCInferenceService: from messages to use cases and back.
+The repository calls of the Open Inference Protocol change the active versions. In ModelStreamInfer every request
+gets exactly one answer, in order.
 """
 
 from __future__ import annotations

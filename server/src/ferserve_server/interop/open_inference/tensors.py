@@ -1,4 +1,4 @@
-"""Faces out of a ModelInferRequest. Pure."""
+"""Converts a ModelInferRequest to faces. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""tensorflow.serving.PredictionService and ModelService: from messages to use cases and back."""
+"""Implements tensorflow.serving.PredictionService and ModelService: converts messages to use cases and back."""
 
 from __future__ import annotations
 

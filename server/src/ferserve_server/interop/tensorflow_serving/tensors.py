@@ -1,4 +1,4 @@
-"""Between TensorProto and faces or scores. Pure."""
+"""Converts between TensorProto and faces or scores. Pure."""
 
 from __future__ import annotations
 

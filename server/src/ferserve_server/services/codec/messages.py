@@ -1,4 +1,4 @@
-"""Between protobuf messages and the words of the domain. Nothing beyond this file sees a message's fields."""
+"""Converts between protobuf messages and domain types. Code outside this module sees no message fields."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""Requests with face crops, read from their bytes.
+"""Parses face crop requests from their bytes.
 
-A caller sends the same message again and again with other pixels in it. What protobuf has read of such a message
-once is known of all of the same length with the same bytes before the pixels and behind them: a parser comes to
-the same end. Such messages are recognised by these few bytes, and their pixels are used where they lie. Protobuf
-reads all others, and its pixels are two copies away.
+A caller sends the same message repeatedly with different pixels in it. Once protobuf has parsed such a message,
+the result is known for every message of the same length with the same bytes before and after the pixels: a parser
+would reach the same result. Such messages are recognised by these few bytes, and their pixels are used in place.
+Protobuf parses all others, which costs two copies of the pixels.
 """
 
 from __future__ import annotations

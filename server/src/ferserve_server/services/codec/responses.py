@@ -1,8 +1,8 @@
-"""Answers to face crops, written as bytes: protobuf writes one, and what changes is put into its bytes.
+"""Writes responses to face crop requests as bytes: protobuf writes a template whose changing bytes are replaced.
 
-With a message for every prediction and a Python number for every probability, an answer of 32 faces takes 64 us;
-so it takes 5 us (1 face: 7 and 2 us). The parts of an answer are put one behind the other: of messages whose bytes
-are joined, protobuf reads the fields of all (https://protobuf.dev/programming-guides/encoding/#last-one-wins).
+With a message for every prediction and a Python number for every probability, a response for 32 faces takes 64 us;
+this way it takes 5 us (1 face: 7 and 2 us). The parts of a response are concatenated: protobuf merges the fields
+of messages whose bytes are joined (https://protobuf.dev/programming-guides/encoding/#last-one-wins).
 """
 
 from __future__ import annotations
