@@ -1,4 +1,4 @@
-"""Runs loads on several servers in turns, so that changes of the machine's pace affect all; takes their medians."""
+"""Runs loads on several servers in turns, so that changes of the machine's pace affect all; computes medians."""
 
 from __future__ import annotations
 

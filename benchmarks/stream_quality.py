@@ -1,4 +1,4 @@
-"""Measures the quality of a stream's answers: false and missed faces, label flips, swapped numbers, late changes."""
+"""Measures the quality of a stream's answers: false and missed faces, label flips, swapped numbers, delays."""
 
 from __future__ import annotations
 

@@ -1,12 +1,12 @@
 """Measures the cost of a request outside the model: ferserve with a model that takes no time beside a bare server.
 
-The bare grpc.aio server parses nothing and answers with bytes of the same sizes, so that no Python gRPC server does less
-for a call; ferserve's extra time is its own: parsing, admission, batching, metrics. A second bare server has gRPC
-poll as ferserve's own does (docs/adr/0023), as with `--grpc-server grpcio` (docs/adr/0027). All get the same loads
-in short turns, so that changes of the machine's pace affect all of them. Processor time does not include other
-work: its ratios hold on a busy machine, apart from cache effects; throughput and latency do not. Prints a table
-and writes benchmarks/results/transport.json. Run with `make bench`; `--beside FOLDER` measures another checkout,
-such as that of the commit before, in the same turns.
+The bare server, on grpc.aio, parses nothing and answers with bytes of the same sizes, so that no Python gRPC
+server does less for a call; ferserve's extra time is its own: parsing, admission, batching, metrics. A second bare
+server has gRPC poll as ferserve's own does (docs/adr/0023), as with `--grpc-server grpcio` (docs/adr/0027). All
+get the same loads in short turns, so that changes of the machine's pace affect all of them. Processor time does
+not include other work: its ratios hold on a busy machine, apart from cache effects; throughput and latency do not.
+Prints a table and writes benchmarks/results/transport.json. Run with `make bench`; `--beside FOLDER` measures
+another checkout, such as that of the commit before, in the same turns.
 """
 
 from __future__ import annotations
