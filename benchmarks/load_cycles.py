@@ -47,7 +47,7 @@ def trim() -> None:
 
 
 async def wait_until_only(client: AsyncEmotionClient, version: int) -> None:
-    """Waits until a version is in force and every other one is unloaded."""
+    """Waits until a version is active and every other one is unloaded."""
     async with asyncio.timeout(PATIENCE_S):
         while True:
             model = await client.model(MODEL_NAME, timeout_s=PATIENCE_S)

@@ -69,7 +69,7 @@ def median_step(steps: Sequence[dict[str, Any]]) -> dict[str, Any]:
         values = [step[name] for step in steps if step[name] is not None]
         if name == "errors":
             found[name] = dict(sum((Counter(errors) for errors in values), Counter()))
-        elif isinstance(first, dict):  # of the rounds in which any call was refused
+        elif isinstance(first, dict):  # of the rounds in which any call was rejected
             found[name] = median_step(known) if (known := [each for each in values if each]) else {}
         else:
             found[name] = round(statistics.median(values), 3) if values else None

@@ -91,7 +91,7 @@ BLOCKS: dict[str, Callable[[dict[str, Any]], list[str]]] = {
 
 
 def filled(text: str) -> str:
-    """The document with every block made anew.
+    """The document with every block made again.
 
     Raises:
         ValueError: A block is missing.

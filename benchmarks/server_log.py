@@ -35,7 +35,7 @@ class ServerLog:
         """Waits for the first line of an event with these fields.
 
         Raises:
-            RuntimeError: A version was refused meanwhile, the server ended, or it took longer than `PATIENCE_S`.
+            RuntimeError: A version was rejected meanwhile, the server ended, or it took longer than `PATIENCE_S`.
 
         Returns:
             When it was logged, in seconds since 1970, and its fields.

@@ -54,7 +54,7 @@ async def call_unary(address: str, part: Part, seen: Seen) -> None:
                 await call(part.message, timeout=part.timeout_s)
             except grpc.aio.AioRpcError as error:
                 seen.note(sent_s, sent_s, time.perf_counter(), code_of(error))
-                await asyncio.sleep(0.01)  # a server that refuses everything is not to be hammered
+                await asyncio.sleep(0.01)  # a server that rejects everything is not to be hammered
             else:
                 seen.note(sent_s, sent_s, time.perf_counter())
 

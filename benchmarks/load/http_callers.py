@@ -80,7 +80,7 @@ async def call_http(address: str, part: Part, seen: Seen) -> None:
         writer = None
         try:
             while True:
-                sent_s = time.perf_counter()  # a connection that must be made anew counts
+                sent_s = time.perf_counter()  # a connection that must be made again counts
                 try:
                     if writer is None:
                         reader, writer = await asyncio.open_connection(host, int(port))

@@ -24,7 +24,7 @@ async def listening_control(
     compat: Sequence[GenericHandler],
     tls: TlsFiles | None,
 ) -> AsyncIterator[int | None]:
-    """Answers control calls until the block is left, which gives those that run a second.
+    """Serves control calls until the block is left, which gives running ones a second.
 
     Args:
         address: HOST:PORT or unix:PATH; "off" for nothing.

@@ -51,7 +51,7 @@ def _format_result(result: ImageAnalysis | FerserveError, labels: tuple[str, ...
 
 
 class AnalyzeRoute:
-    """Answers as `ferserve.v1.EmotionService/AnalyzeImages` does. Event loop only."""
+    """Implements the route like `ferserve.v1.EmotionService/AnalyzeImages`. Event loop only."""
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class AnalyzeRoute:
         self._clock = clock
 
     async def answer(self, request: web.Request) -> Reply:
-        """Analyses the picture that the body is, or the files of a form.
+        """Analyses the picture in the body, or the files of a form.
 
         Raises:
             FerserveError: The request is wrong, the server did not take it, or its only picture, sent as the

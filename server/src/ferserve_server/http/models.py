@@ -26,7 +26,7 @@ class ModelsRoute:
         self._models = models
 
     async def answer(self, request: web.Request) -> Reply:
-        """Answers with every model, by name, its versions newest first."""
+        """Returns every model, by name, its versions newest first."""
         del request
         return json_reply({"models": [_format_model(model) for model in self._models()]})
 

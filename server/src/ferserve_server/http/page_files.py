@@ -35,12 +35,12 @@ SECURITY_HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
-"""Allows nothing from elsewhere, no script or style outside the files, no frame around the page."""
+"""Headers that allow nothing from elsewhere, no script or style outside the files, no frame around the page."""
 
 
 @dataclass(frozen=True, slots=True)
 class PageFile:
-    """One file of the page.
+    """Holds one file of the page.
 
     Attributes:
         body: Its bytes.

@@ -29,7 +29,7 @@ _CHECK_S: Final = 1.0
 
 @dataclass(frozen=True, slots=True)
 class ConnectionLimits:
-    """Bounds that the settings choose.
+    """Holds the bounds that the settings choose.
 
     Attributes:
         max_connections: In all.
@@ -47,7 +47,7 @@ class ConnectionLimits:
 
 
 class ConnectionRegistry:
-    """Takes accepted sockets over. Event loop only.
+    """Accepts sockets and registers their connections. Event loop only.
 
     Args of the constructor:
         make_stream: Makes the stream of a request.
@@ -83,11 +83,11 @@ class ConnectionRegistry:
 
     @property
     def count(self) -> int:
-        """Connections that are open or in their TLS handshake."""
+        """Returns the number of connections that are open or in their TLS handshake."""
         return len(self._peers)
 
     def accept(self, accepted: socket.socket) -> None:
-        """Takes over a connected, non-blocking socket, and closes it in the end; never raises."""
+        """Accepts a connected, non-blocking socket, and closes it in the end; never raises."""
         peer = _address(accepted)
         limits = self._limits
         per_peer = limits.max_connections_per_peer if peer else 0
@@ -104,11 +104,11 @@ class ConnectionRegistry:
         task.add_done_callback(self._tasks.discard)
 
     def add(self, connection: ServerProtocol) -> None:
-        """Adds one that is established."""
+        """Adds an established connection."""
         self._established.add(connection)
 
     def discard(self, connection: ServerProtocol) -> None:
-        """Removes one that is closed."""
+        """Removes a closed connection."""
         self._established.discard(connection)
         peer = self._peers.pop(connection, None)
         if peer is not None:
@@ -118,7 +118,7 @@ class ConnectionRegistry:
             self.on_end()
 
     def check_times(self) -> None:
-        """Ends what takes too long; to be called once a second."""
+        """Enforces the time limits; to be called once a second."""
         for connection in list(self._established):
             try:
                 connection.check_times()
@@ -168,7 +168,7 @@ class ConnectionRegistry:
 
 @contextlib.asynccontextmanager
 async def serving(registry: ConnectionRegistry) -> AsyncIterator[None]:
-    """Checks time limits until the block is left; then closes all connections."""
+    """Enforces time limits until the block is left; then closes all connections."""
 
     async def check() -> None:
         while True:

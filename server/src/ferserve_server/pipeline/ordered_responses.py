@@ -23,7 +23,7 @@ Answer = TypeVar("Answer")
 
 
 async def outcome_of(work: Awaitable[Answer]) -> Answer | FerserveError:
-    """Waits for the work on one message; returns what it returns, or the error that it raises.
+    """Waits for the work on one message; returns its result, or the error that it raises.
 
     An error that is none of ours is logged, and hidden behind one whose text callers may see.
     """
@@ -41,7 +41,7 @@ Due = TypeVar("Due")
 
 
 class ResponseQueue(Generic[Due]):
-    """The answers of a stream that are due, in order, and how the stream ends. Pure.
+    """Queues the unanswered messages of a stream in order, and holds its end. Pure.
 
     Args of the constructor:
         max_unanswered: Bound on the answers that are due, 1 or more.
@@ -62,21 +62,21 @@ class ResponseQueue(Generic[Due]):
 
     @property
     def full(self) -> bool:
-        """Whether a next message has to wait."""
+        """Returns whether a next message has to wait."""
         return len(self.due) >= self._max_unanswered
 
     @property
     def over(self) -> bool:
-        """Whether everything is answered."""
+        """Returns whether everything is answered."""
         return self.ended and not self.due
 
     def end(self, error: BaseException | None = None) -> None:
-        """Notes that the messages ended, or why they cannot go on."""
+        """Records the end of the messages, or the error that ends them."""
         if not self.ended:
             self.ended, self.error = True, error
 
     def drain(self) -> bool:
-        """Takes no more; returns whether it did until now."""
+        """Stops accepting; returns whether it accepted until now."""
         if self.ended:
             return False
         self.ended = self.cut_short = True
@@ -84,7 +84,7 @@ class ResponseQueue(Generic[Due]):
 
 
 class OrderedResponses(Generic[Message, Answer]):
-    """Reads messages, begins work on each, and yields the answers in order.
+    """Reads messages, starts work on each, and yields the answers in order.
 
     Reading stops while `max_unanswered` answers are due, so that a sender who does not read is held back by the
     transport's flow control. It ends when the messages end or `draining` is set; what was taken is answered first.
@@ -106,7 +106,7 @@ class OrderedResponses(Generic[Message, Answer]):
 
     @property
     def cut_short(self) -> bool:
-        """Whether draining ended it before the messages did."""
+        """Returns whether draining ended the stream before the messages did."""
         return self._line.cut_short
 
     async def run(self, messages: AsyncIterator[Message]) -> AsyncGenerator[Answer, None]:

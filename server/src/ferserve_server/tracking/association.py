@@ -42,7 +42,7 @@ MAX_RECOVERY_GROWTH: Final = 2.0
 
 
 class Candidate(NamedTuple):
-    """A track that looks for its detection.
+    """Describes a track to be matched with a detection.
 
     Attributes:
         predicted: Its box at the time of the frame, by the motion model.

@@ -152,7 +152,7 @@ class PictureView:
         return [self._shown(each.mapped(1 / scale, 1 / scale, max(0, left), max(0, top))) for each in found]
 
     def _may_be_returned(self, detection: Detection) -> bool:
-        """Tells whether the middle of a face is in the part of the picture that the options name."""
+        """Returns whether the middle of a face is in the part of the picture that the options name."""
         region = self._picture.options.region
         if region is None:
             return True

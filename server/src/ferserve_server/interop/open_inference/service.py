@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class RepositoryControl:
-    """Loads and unloads as Triton's clients ask for it. Event loop only.
+    """Executes the load and unload calls of Triton's clients. Event loop only.
 
     Triton loads and unloads models; here it is versions, which clients name in the parameter `version`.
     """
@@ -32,7 +32,7 @@ class RepositoryControl:
         self._control = control
 
     async def load(self, metadata: Metadata, model: str, version: int | None) -> None:
-        """Loads a version; without one, what the model's policy wants of what is in the folder by now.
+        """Loads a version; without one, those of the folder that the model's policy selects.
 
         Raises:
             FerserveError: See `services.control.ModelControl`.
@@ -43,7 +43,7 @@ class RepositoryControl:
             await self._control.load(metadata, model, version)
 
     async def unload(self, metadata: Metadata, model: str, version: int | None) -> None:
-        """Lets a version go.
+        """Unloads a version.
 
         Raises:
             InvalidRequestError: OPTION_OUT_OF_RANGE: no version is named.
@@ -67,7 +67,7 @@ def parse_version(parameters: Mapping[str, Message]) -> int | None:
 
 
 def read_version(value: object) -> int:
-    """Reads a version out of a number or a text.
+    """Reads a version from a number or a text.
 
     Raises:
         InvalidRequestError: As above.
@@ -86,7 +86,7 @@ _RESPONSE = message_class("inference.ModelStreamInferResponse")
 
 
 class InferStream:
-    """One open stream of inference requests. Event loop only; made for one call.
+    """Answers one open stream of inference requests. Event loop only; made for one call.
 
     Args of the constructor:
         infer: Answers one request.
@@ -158,7 +158,7 @@ class OpenInferenceServicer:
         self._max_unanswered = max_unanswered
 
     def handler(self) -> GenericHandler:
-        """The service, in the form that a server takes."""
+        """Returns the service's handlers for a server."""
         handlers: dict[str, Callable[..., Any]] = {
             "ServerLive": self._answer("inference.ServerLiveResponse", live=True),
             "ServerReady": self._server_ready,
@@ -244,7 +244,7 @@ class OpenInferenceServicer:
 
     @staticmethod
     def _answer(message: str, /, **fields: object) -> Callable[..., Any]:
-        """A handler that always says the same."""
+        """Makes a handler with a constant answer."""
         response = message_class(message)(**fields)
 
         async def answer(request: Message, context: Context) -> Message:
@@ -255,7 +255,7 @@ class OpenInferenceServicer:
 
 
 def _refuse(why: str) -> Callable[..., Any]:
-    """A handler of what is not offered."""
+    """Makes a handler that rejects an unsupported method."""
 
     async def refuse(request: Message, context: Context) -> Message:
         del request, context
