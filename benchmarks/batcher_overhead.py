@@ -38,7 +38,7 @@ CALLS_PER_ROUND = 50
 
 
 async def measure() -> dict[str, float]:
-    """Medians of single-face calls, in milliseconds."""
+    """Measures medians of single-face calls, in milliseconds."""
     manifest = read_manifest(MODEL)
     loader = SavedModelLoader(executor_count=0, intra_op_thread_count=1, gpu_memory_limit_mib=0)
     servable = loader.load(ServableId("fer-nano", 2), MODEL, manifest.description)
@@ -77,7 +77,7 @@ async def measure() -> dict[str, float]:
 
 
 async def median_ms(call: Callable[[], Awaitable[None]]) -> float:
-    """The median of a round of calls, in milliseconds."""
+    """Returns the median of a round of calls, in milliseconds."""
     taken_ms = []
     for _ in range(CALLS_PER_ROUND):
         started = time.perf_counter()

@@ -29,14 +29,14 @@ def _prediction() -> face_pb2.Prediction:
 
 
 def classify_answer(face_count: int) -> bytes:
-    """An answer of ClassifyFaces to so many faces."""
+    """Returns an answer of ClassifyFaces to so many faces."""
     results = [emotion_pb2.FaceResult(prediction=_prediction()) for _ in range(face_count)]
     answer = emotion_pb2.ClassifyFacesResponse(results=results, labels=LABELS, servable=_SERVABLE)
     return answer.SerializeToString()
 
 
 def stream_answer(face_count: int) -> bytes:
-    """An answer of ClassifyStream to so many faces."""
+    """Returns an answer of ClassifyStream to so many faces."""
     predictions = [_prediction() for _ in range(face_count)]
     answer = emotion_pb2.ClassifyStreamResponse(sequence_id=1, predictions=predictions, servable=_SERVABLE)
     return answer.SerializeToString()

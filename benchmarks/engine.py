@@ -43,7 +43,7 @@ SIGNATURE = "signature, 1 caller"
 def faces_per_s(
     call: Callable[[npt.NDArray[np.uint8]], object], faces: npt.NDArray[np.uint8], callers: int, round_s: float
 ) -> float:
-    """Faces a second that `callers` threads get through together."""
+    """Measures the faces a second of `callers` threads together."""
 
     def work(until: float) -> int:
         count = 0
@@ -121,7 +121,7 @@ def main() -> None:
 def _measure(
     ways: dict[str, tuple[Callable[[npt.NDArray[np.uint8]], object], int]], round_s: float
 ) -> dict[str, dict[int, float]]:
-    """Median faces a second by way and batch size."""
+    """Measures median faces a second by way and batch size."""
     rng = np.random.default_rng(0)
     results: dict[str, dict[int, float]] = {name: {} for name in ways}
     for size in BATCH_SIZES:

@@ -44,13 +44,13 @@ NEIGHBOUR = replace(unary(1, 1, timeout_s=1.0), name="neighbour")
 
 
 def impatient(rate: float, deadline_s: float) -> Part:
-    """Calls at a rate, half of which are cancelled early."""
+    """Sends calls at a rate, half of which are cancelled early."""
     part = unary(FACES, 1, rate=rate, timeout_s=deadline_s)
     return replace(part, name="impatient", lanes=CONNECTIONS, cancel_s=deadline_s / 2)
 
 
 def part_summary(part: Mapping[str, Any], measure_s: float) -> dict[str, float]:
-    """Calls answered and not answered of one part, and its times. Pure."""
+    """Counts answered and unanswered calls of one part, with its times. Pure."""
     failed_per_s = sum(part["errors"].values()) / measure_s
     return {
         "faces_per_s": part["faces_per_s"],
@@ -61,7 +61,7 @@ def part_summary(part: Mapping[str, Any], measure_s: float) -> dict[str, float]:
 
 
 def median_summary(runs: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """The medians over the rounds, by name. Pure."""
+    """Returns the medians over the rounds, by name. Pure."""
     return {name: round(statistics.median(run[name] for run in runs), 3) for name in runs[0]}
 
 
@@ -83,7 +83,7 @@ def in_turns(
 
 
 def table(document: Mapping[str, Any]) -> list[str]:
-    """The figures as tables in Markdown. Pure."""
+    """Returns the figures as tables in Markdown. Pure."""
     lines = [
         "| load | server | faces/s | of its peak | answered | neighbour's p50 ms | its p99 ms | answered |",
         "|---|---|---|---|---|---|---|---|",

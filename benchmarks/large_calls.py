@@ -58,7 +58,7 @@ def measure(options: argparse.Namespace, work: Path) -> dict[str, list[dict[str,
 
 
 def compare(found: Mapping[str, list[dict[str, Any]]]) -> dict[str, dict[str, Any]]:
-    """Medians by load, with ratios to the engine and to calls, taken round by round."""
+    """Computes medians by load, with ratios to the engine and to calls, taken round by round."""
     cpu, rate = "cpu_s_per_1000_faces", "faces_per_s"
     return {
         name: {
@@ -73,7 +73,7 @@ def compare(found: Mapping[str, list[dict[str, Any]]]) -> dict[str, dict[str, An
 
 
 def large_calls_table(document: Mapping[str, Any]) -> list[str]:
-    """The table of benchmarks/results/large_calls.json."""
+    """Returns the table of benchmarks/results/large_calls.json."""
     heads = ["load", "faces/s", "to the calls (quartiles)", "p50 / p95 / p99 ms", "CPU-s per 1,000 faces"]
     heads += ["to the engine (quartiles)"]
     rows = [

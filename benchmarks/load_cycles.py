@@ -33,7 +33,7 @@ PATIENCE_S = 300.0
 
 
 def resident_mib() -> float:
-    """Resident memory of this process in MiB: `Rss` of proc(5), /proc/PID/smaps_rollup."""
+    """Measures resident memory of this process in MiB: `Rss` of proc(5), /proc/PID/smaps_rollup."""
     for line in Path("/proc/self/smaps_rollup").read_text().splitlines():
         if line.startswith("Rss:"):
             return int(line.split()[1]) / 1024
@@ -41,7 +41,7 @@ def resident_mib() -> float:
 
 
 def trim() -> None:
-    """Collects garbage and has glibc give back what is free: malloc_trim(3)."""
+    """Collects garbage and makes glibc release free memory: malloc_trim(3)."""
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)
 
@@ -58,7 +58,7 @@ async def wait_until_only(client: AsyncEmotionClient, version: int) -> None:
 
 
 async def cycles(count: int, repository: Path) -> list[dict[str, float]]:
-    """Runs the cycles, and returns what was seen after each."""
+    """Runs the cycles, and returns the readings after each."""
     publish(MODEL, repository, 1)
     flags = ["--listen=127.0.0.1:0", "--http-listen=off", "--metrics-listen=off", "--repository-poll-s=0.2"]
     settings = load_settings([f"--model-repo={repository}", f"--default-model={MODEL_NAME}", *flags])

@@ -39,7 +39,7 @@ HEAVY = ROOT / "model_repo" / "fer-base" / "2"
 
 
 def step_figures(run: dict[str, Any], times_peak: float, peak_faces_per_s: float, faces: int) -> dict[str, Any]:
-    """What one rate did, out of the figures of its load. Pure."""
+    """Computes the figures of one rate from those of its load. Pure."""
     (part,) = run["parts"].values()
     refused_per_s = sum(part["errors"].values()) / run["measured_s"]
     return {
@@ -59,7 +59,7 @@ def step_figures(run: dict[str, Any], times_peak: float, peak_faces_per_s: float
 
 
 def median_step(steps: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The medians of one rate's figures over the rounds; errors are added up. Pure.
+    """Returns the medians of one rate's figures over the rounds; errors are added up. Pure.
 
     Args:
         steps: Of `step_figures`, one or more.

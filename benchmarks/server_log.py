@@ -20,7 +20,7 @@ PATIENCE_S = 300.0
 
 
 class ServerLog:
-    """A server that runs, and what it has logged.
+    """Reads the log of a running server.
 
     Attributes:
         process: The process.

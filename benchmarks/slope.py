@@ -13,7 +13,7 @@ _Z_95 = 1.959964
 
 
 def slope_with_interval(values: Sequence[float]) -> tuple[float, float, float]:
-    """Least-squares slope per step, and its 95 % interval.
+    """Fits the least-squares slope per step, with its 95 % interval.
 
     Args:
         values: Three or more, one a step. Their errors are taken as independent; memory that comes and goes over

@@ -60,7 +60,7 @@ def start_once(command: Path, flags: list[str], work: Path) -> dict[str, float]:
 
 
 def spread(runs: list[dict[str, float]], name: str) -> dict[str, float]:
-    """Median, least and most of one figure. Pure."""
+    """Computes median, minimum and maximum of one figure. Pure."""
     values = [run[name] for run in runs]
     return {"median": statistics.median(values), "min": min(values), "max": max(values)}
 

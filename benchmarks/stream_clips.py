@@ -22,7 +22,7 @@ Grey = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """Frames of a video.
+    """Holds the frames of a video.
 
     Attributes:
         name: Name for tables.

@@ -31,7 +31,7 @@ NEIGHBOURS = 3
 
 
 class Quality(NamedTuple):
-    """Figures of one clip."""
+    """Holds the figures of one clip."""
 
     frame_count: int
     false_per_100_frames: float

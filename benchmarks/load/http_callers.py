@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def request_bytes(address: str, part: Part) -> bytes:
-    """The whole request, head and body."""
+    """Returns the whole request, head and body."""
     head = {
         "Host": address,
         "Content-Type": part.content_type,

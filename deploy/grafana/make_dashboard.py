@@ -56,7 +56,7 @@ def _annotation(name: str, expression: str, title: str, text: str, colour: str) 
 
 
 def make_dashboard() -> dict[str, Any]:
-    """The dashboard as Grafana reads it."""
+    """Returns the dashboard as Grafana reads it."""
     rows = {
         "At a glance": at_a_glance(),
         "Traffic": traffic(),

@@ -10,7 +10,7 @@ from net import Net, faces_of
 
 @bentoml.service(name="fer_nano", workers=2, traffic={"timeout": 60})
 class Classifier:
-    """{"faces": [base64, ...]} in, rows out."""
+    """Classifies {"faces": [base64, ...]} into rows."""
 
     def __init__(self) -> None:
         self.net = Net()

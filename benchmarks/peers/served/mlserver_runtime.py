@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Classifier(MLModel):  # type: ignore[misc]  # not installed where types are checked
-    """`faces` in, `probabilities` out, by the Open Inference Protocol."""
+    """Classifies `faces` into `probabilities`, by the Open Inference Protocol."""
 
     async def load(self) -> bool:
         """Loads the net in a worker."""

@@ -10,7 +10,7 @@ from net import Net
 
 
 class TritonPythonModel:
-    """`faces` in, `probabilities` out. Triton batches across requests; the backend gets them as a list."""
+    """Classifies `faces` into `probabilities`. Triton batches across requests and passes a list."""
 
     def initialize(self, args: dict[str, str]) -> None:
         """Loads the net in an instance's process."""

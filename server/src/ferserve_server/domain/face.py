@@ -24,7 +24,7 @@ CropBatch = npt.NDArray[np.uint8]
 Scores = npt.NDArray[np.float32]
 """Calibrated probabilities: float32 [N, K]; each row sums to 1; columns follow the model's labels.
 
-Between an engine and the pipeline there is one column more where the version tells what is no face
+Between an engine and the pipeline there is one column more where the version detects non-faces
 (`ModelDescription.score_column_count`); `pipeline.decisions` takes it off.
 """
 

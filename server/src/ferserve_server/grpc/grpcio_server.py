@@ -49,7 +49,7 @@ class TlsFiles:
         Raises:
             ListenError: One cannot be read, or they do not make an identity.
         """
-        self._read()  # tells which file it is; the context does not
+        self._read()  # identifies the file; the context does not
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         try:
             context.load_cert_chain(self.certificate, self.key, password="")

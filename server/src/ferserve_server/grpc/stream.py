@@ -235,7 +235,7 @@ class GrpcStream(Stream):
         since = self._message_since if self._reader is not None else None
         limit_s = MESSAGE_S
         if self.has_oversize_window:
-            since = self.window_granted_at  # not before it is its turn
+            since = self.window_granted_at  # not before its grant
             limit_s = OVERSIZE_S if self.connection.memory.oversize.contended else MESSAGE_S
         elif self.call.is_unary:
             since = self.opened_at

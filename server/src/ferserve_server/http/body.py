@@ -49,7 +49,7 @@ class Upload:
 
     Attributes:
         images: The encoded pictures, 1 or more.
-        names: The files' names as the caller told them, one per picture; None if the body itself is the picture.
+        names: The files' names as sent by the caller, one per picture; None if the body itself is the picture.
     """
 
     images: list[bytes]

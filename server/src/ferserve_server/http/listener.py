@@ -83,7 +83,7 @@ async def listening_http(
     try:
         with bound(address, "--http-listen") as sockets:
             listener = _Listener(runner, context, limiter, max_header_bytes)
-            for each in sockets:  # at once, so that clients can connect when the port is told
+            for each in sockets:  # at once, so that clients can connect when the port is reported
                 each.setblocking(False)
                 each.listen(_BACKLOG)
             accepting = [asyncio.ensure_future(listener.accept(each)) for each in sockets]

@@ -60,7 +60,7 @@ def http_status(error: FerserveError) -> int:
 def error_headers(error: FerserveError) -> dict[str, str]:
     """Chooses the headers of an error: Retry-After where waiting helps, in whole seconds (RFC 9110, 10.2.3).
 
-    Accept-Encoding tells what is taken where a content encoding is not (RFC 9110, 15.5.16).
+    Accept-Encoding lists the accepted encodings where a content encoding is rejected (RFC 9110, 15.5.16).
     """
     if error.reason == "CONTENT_ENCODING_UNSUPPORTED":
         return {"Accept-Encoding": "gzip, deflate"}

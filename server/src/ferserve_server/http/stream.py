@@ -46,7 +46,7 @@ CREDIT: Final = 2
 """Maximum unanswered frames of a client: one that is analysed and one in transit."""
 
 _PING_INTERVAL_S: Final = 20.0
-"""Interval of pings: silently lost clients are noticed within 30 s. Proxies close silent connections after 60 s."""
+"""Interval of pings: silently lost clients are noticed within 30 s. Proxies close idle connections after 60 s."""
 
 _CLOSE_S: Final = 1.0
 """Maximum wait for the client's side of a close."""

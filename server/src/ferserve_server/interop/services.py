@@ -42,7 +42,7 @@ class CompatSettings(Protocol):
 
     @property
     def detection(self) -> DetectionOptions:
-        """How faces are looked for."""
+        """Returns the options of face detection."""
 
 
 def compat_names(settings: CompatSettings) -> list[str]:

@@ -38,7 +38,7 @@ class VersionCounts:
     """Holds the counts of one version since it was loaded.
 
     Attributes:
-        face_count: Faces of executed batches, whoever sent them.
+        face_count: Faces of executed batches, of all callers.
         batches: Executed batches and their time, by their number of faces.
         success: Answered requests of the interfaces that are counted here. Each adds one to `queue`, `input`,
             `inference` and `output` as well, so these five counts are always the same.

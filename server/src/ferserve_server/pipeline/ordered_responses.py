@@ -47,7 +47,7 @@ class ResponseQueue(Generic[Due]):
         max_unanswered: Bound on the answers that are due, 1 or more.
 
     Attributes:
-        due: What stands for each answer; whoever uses the line adds and removes.
+        due: Placeholder of each answer; the user of the queue adds and removes them.
         ended: Whether no message is taken any more.
         error: What the stream ends with when nothing is due, or None.
         cut_short: Whether draining ended it before the messages did.

@@ -70,7 +70,7 @@ class RunnerMaker(Protocol):
             servable: What to run, `servable.executor_count` batches at once.
             bucket_sizes: Sizes that batches are padded to, rising.
             clock: The time.
-            listener: Is told what happens.
+            listener: Receives the callbacks.
         """
 
 

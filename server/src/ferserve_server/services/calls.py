@@ -35,7 +35,7 @@ class OpenStream:
         refusal: See below.
 
     Attributes:
-        refusal: Why it is to end at once, or None.
+        refusal: Error with which it ends at once, or None.
     """
 
     def __init__(self, intake: Intake, method: str, refusal: FerserveError | None) -> None:
@@ -47,7 +47,7 @@ class OpenStream:
         """Counts its end before the caller is notified: an error, CancelledError if the caller left, or success.
 
         Returns:
-            The error that the caller is told, or None.
+            The error that the caller gets, or None.
         """
         code, told = OK, None
         if isinstance(error, asyncio.CancelledError):
@@ -144,7 +144,7 @@ class Calls(Intake):
                 refusal = known(method, error)
                 code = code_of(refusal).name
             finally:
-                # Before a status is sent, so that whoever has seen it finds it counted.
+                # Before a status is sent, so that a caller that has seen it finds it counted.
                 self.ended(method, code, self._clock.now() - started_at)
                 if refusal is None:
                     self.closed()

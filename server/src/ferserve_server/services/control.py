@@ -62,19 +62,19 @@ class ExposureSettings(Protocol):
 
     @property
     def control_on_main(self) -> bool:
-        """True to take them on the addresses of the service."""
+        """Returns True to take them on the addresses of the service."""
 
     @property
     def control_token_file(self) -> Path | None:
-        """File with the token that they must carry."""
+        """Names the file with the token that they must carry."""
 
     @property
     def control_insecure(self) -> bool:
-        """True to take them from other machines without TLS and token."""
+        """Returns True to take them from other machines without TLS and token."""
 
     @property
     def tls_cert_file(self) -> Path | None:
-        """Certificate, with TLS."""
+        """Names the certificate, with TLS."""
 
     @property
     def listen(self) -> str:
@@ -98,7 +98,7 @@ def check_exposure(settings: ExposureSettings) -> None:
     if settings.control_on_main:
         addresses += [settings.listen, settings.http_listen]
     for address in addresses:
-        with contextlib.suppress(ValueError):  # told where it is listened on
+        with contextlib.suppress(ValueError):  # reported at the address that is listened on
             if address != "off" and not parse_address(address).is_loopback:
                 raise ControlExposedError(
                     f"control calls at {address} could be made by anybody who can connect. Give a token "
@@ -112,7 +112,7 @@ class ControlAuthorizer:
 
     Args of the constructor:
         is_open: Whether such calls are taken at all.
-        elsewhere: Whether they are taken at another address; callers are told.
+        elsewhere: Whether they are taken at another address; the error names it.
         token: What they must carry, or None for nothing.
     """
 
@@ -249,7 +249,7 @@ class ModelControl:
     def _ended(self, task: asyncio.Task[object]) -> None:
         self._running.discard(task)
         if not task.cancelled():
-            task.exception()  # the caller has it, or has left
+            task.exception()  # the caller has the answer, or has left
 
 
 def _version(version: int) -> int:

@@ -86,7 +86,7 @@ class PictureView:
 
     @property
     def max_local_searches(self) -> int:
-        """Number of local searches that cost as much as a search of the full frame."""
+        """Returns the number of local searches that cost as much as one of the full frame."""
         detector = self._picture.detector
         if detector is None:
             return 0

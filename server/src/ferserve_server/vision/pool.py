@@ -82,7 +82,7 @@ class VisionPool:
             thread_count: Pictures that are read at once, 1 or more.
             limits: Bounds of pictures and of the queue.
             detectors: Makes a detector of each kind, in the thread that uses it; the first one is the default.
-            observer: Is told of every picture.
+            observer: Observes every picture.
             clock: Seconds from any start; measures decoding and detection, in the threads.
         """
         self._limits = limits

@@ -49,7 +49,7 @@ class RepositoryControl:
             InvalidRequestError: OPTION_OUT_OF_RANGE: no version is named.
             FerserveError: See `services.control.ModelControl`.
         """
-        # Without a version it is told who may call before what is missing.
+        # Authorisation is checked before a missing version is reported.
         await self._control.unload(metadata, model, version or 0)
 
 
@@ -92,7 +92,7 @@ class InferStream:
         infer: Answers one request.
         max_unanswered: Bound on the answers that are due, 1 or more.
         draining: Set when nothing new may be taken.
-        strict: Whether an error ends the stream with its status. Else it is told in the answer to its request,
+        strict: Whether an error ends the stream with its status. Else it is reported in the answer to its request,
             beside that request's id, and the stream goes on.
     """
 
