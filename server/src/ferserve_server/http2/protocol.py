@@ -140,7 +140,7 @@ class ServerProtocol(asyncio.Protocol):
         self._connection.leave()
 
     def abort(self) -> None:
-        """Closes at once; unsent bytes are lost."""
+        """Closes at once; what is not sent is lost."""
         self._flush()
         self._transport.close()
 
