@@ -1,7 +1,7 @@
-"""The engine alone, as the server runs it: the same sessions in the same precision, fed from memory, no server.
+"""Measures the engine alone, as the server runs it: the same sessions and precision, fed from memory, no server.
 
-The process loads the bundled light net, says READY, and then answers each line of stdin, WARM_S MEASURE_S, with a
-line of JSON: what it got through in the seconds that count. See `large_calls`.
+The process loads the bundled light net, prints READY, and then answers each line of stdin, WARM_S MEASURE_S, with
+a line of JSON: its throughput in the measured seconds. See `large_calls`.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ READY = "READY"
 
 
 class BareEngine:
-    """A process that feeds the engine, as its parent sees it."""
+    """Controls the process that feeds the engine."""
 
     def __init__(self, process: Popen[str]) -> None:
-        """Takes a process that has said READY."""
+        """Takes a process that has printed READY."""
         self._process = process
         self.pid = process.pid
 
     def run(self, *, warm_s: float, measure_s: float) -> dict[str, Any]:
-        """Feeds the engine for so many seconds; the figures are a load's without latencies; see `load.__main__`.
+        """Feeds the engine for this many seconds; figures are a load's without latencies; see `load.__main__`.
 
         Raises:
             RuntimeError: The process has ended.
@@ -82,7 +82,7 @@ def bare_engine(face_count: int) -> Iterator[BareEngine]:
 
 
 def loaded(face_count: int, executor_count: int) -> Servable:
-    """The bundled light net in the precision that the server picks on this machine, warm."""
+    """Returns the bundled light net in the precision that the server picks on this machine, warm."""
     manifest = read_manifest(MODEL)
     loader = SavedModelLoader(executor_count=executor_count, intra_op_thread_count=1, gpu_memory_limit_mib=0)
     exact = loader.load(ServableId(MODEL.parent.name, int(MODEL.name)), MODEL, manifest.description)
@@ -93,7 +93,7 @@ def loaded(face_count: int, executor_count: int) -> Servable:
 
 
 def feed(servable: Servable, face_count: int, callers: int, warm_s: float, measure_s: float) -> dict[str, Any]:
-    """Feeds the engine from so many threads, and returns what it did in the seconds that count."""
+    """Feeds the engine from this many threads, and returns its throughput in the measured seconds."""
     faces = golden_faces(face_count)
     counts = [0] * callers
     over = threading.Event()
@@ -122,7 +122,7 @@ def feed(servable: Servable, face_count: int, callers: int, warm_s: float, measu
 
 
 def main() -> None:
-    """Loads, and feeds whenever it is told to."""
+    """Loads the net, and feeds it on each command."""
     face_count = int(sys.argv[1])
     callers = len(os.sched_getaffinity(0))
     set_up_logging("warning", "console")

@@ -1,7 +1,7 @@
-"""What the batcher costs one caller alone: the same face through it, and straight into the model.
+"""Measures the batcher's cost for a single caller: the same face through it, and straight into the model.
 
-Both in one process, taking turns, so that the machine's moods hit both. Between them stands the model on a thread,
-which is what any server pays that keeps its event loop free. Prints a table and writes
+Both run in one process, in turns, so that changes of the machine's pace affect both. The model on a thread is
+measured between them; any server that keeps its event loop free pays that cost. Prints a table and writes
 benchmarks/results/batcher_overhead.json. Run with `make bench`.
 """
 
@@ -38,7 +38,7 @@ CALLS_PER_ROUND = 50
 
 
 async def measure() -> dict[str, float]:
-    """Medians of single-face calls, in milliseconds."""
+    """Measures medians of single-face calls, in milliseconds."""
     manifest = read_manifest(MODEL)
     loader = SavedModelLoader(executor_count=0, intra_op_thread_count=1, gpu_memory_limit_mib=0)
     servable = loader.load(ServableId("fer-nano", 2), MODEL, manifest.description)
@@ -77,7 +77,7 @@ async def measure() -> dict[str, float]:
 
 
 async def median_ms(call: Callable[[], Awaitable[None]]) -> float:
-    """The median of a round of calls, in milliseconds."""
+    """Returns the median of a round of calls, in milliseconds."""
     taken_ms = []
     for _ in range(CALLS_PER_ROUND):
         started = time.perf_counter()

@@ -40,7 +40,7 @@ WIDTH, HEIGHT = 640, 480
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A face in a picture: where it was pasted, and what the detectors found of it."""
+    """Describes a face in a picture: its true place, and the boxes that the detectors found."""
 
     plain: FaceCrop
     picture: GreyImage

@@ -1,4 +1,4 @@
-"""Whether memory grew over cycles of loading and unloading, worked out of what was seen after each. Pure."""
+"""Estimates the growth of memory over cycles of loading and unloading from the readings after each. Pure."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _ROWS = {"as_is_mib": "as it is", "trimmed_mib": "after `malloc_trim`"}
 
 
 def cycle_figures(seen: Sequence[Mapping[str, float]]) -> dict[str, Any]:
-    """Slopes over the cycles that count, and whether they are flat.
+    """Computes slopes over the counted cycles, and whether they are flat.
 
     Args:
         seen: What was seen after each cycle, `as_is_mib` and `trimmed_mib` among it; 4 or more.
@@ -42,7 +42,7 @@ def cycle_figures(seen: Sequence[Mapping[str, float]]) -> dict[str, Any]:
 
 
 def cycle_table(figures: Mapping[str, Any]) -> list[str]:
-    """The figures as lines of Markdown."""
+    """Returns the figures as lines of Markdown."""
     first_counted = figures["cycles"] - figures["cycles_counted"] + 1
     heads = ["resident memory", "cycle 1", f"cycle {first_counted}", f"cycle {figures['cycles']}"]
     heads.append(f"MiB a cycle over the last {figures['cycles_counted']} (95 % interval)")

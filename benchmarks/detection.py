@@ -44,7 +44,7 @@ MAX_PIXELS: Final = 50_000_000
 
 
 class PlainCascade:
-    """The Haar cascade as OpenCV has it: boxes inside others are kept. One thread at a time."""
+    """Runs OpenCV's plain Haar cascade: boxes inside others are kept. One thread at a time."""
 
     def __init__(self) -> None:
         self._classifier = cv2.CascadeClassifier(str(FRONTAL_FACE_CASCADE))
@@ -60,7 +60,7 @@ class PlainCascade:
 
 @dataclass
 class Tally:
-    """Counts of one detector."""
+    """Counts the results of one detector."""
 
     expected: int = 0
     found: int = 0

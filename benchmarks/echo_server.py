@@ -1,6 +1,6 @@
-"""A bare grpc.aio server on the same loop: parses nothing and answers each message with bytes of ferserve's sizes.
+"""Runs a bare grpc.aio server on the same loop: answers each message, unparsed, with bytes of ferserve's sizes.
 
-Usage: echo_server.py HOST:PORT. What it needs for a call, any Python gRPC server needs.
+Usage: echo_server.py HOST:PORT. Its cost for a call is the least that any Python gRPC server pays.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ def _prediction() -> face_pb2.Prediction:
 
 
 def classify_answer(face_count: int) -> bytes:
-    """An answer of ClassifyFaces to so many faces."""
+    """Returns an answer of ClassifyFaces to so many faces."""
     results = [emotion_pb2.FaceResult(prediction=_prediction()) for _ in range(face_count)]
     answer = emotion_pb2.ClassifyFacesResponse(results=results, labels=LABELS, servable=_SERVABLE)
     return answer.SerializeToString()
 
 
 def stream_answer(face_count: int) -> bytes:
-    """An answer of ClassifyStream to so many faces."""
+    """Returns an answer of ClassifyStream to so many faces."""
     predictions = [_prediction() for _ in range(face_count)]
     answer = emotion_pb2.ClassifyStreamResponse(sequence_id=1, predictions=predictions, servable=_SERVABLE)
     return answer.SerializeToString()

@@ -1,8 +1,8 @@
-"""What the way into TensorFlow costs: the plain signature call against the sessions that the server runs.
+"""Compares the cost of two ways into TensorFlow: the plain signature call, and the sessions that the server runs.
 
 Faces a second by batch size: the signature call by one caller, which may use every core (with two callers oneDNN
 fails in TensorFlow 2.21); sessions on the frozen graph by one caller and by one for each core, as served, with one
-intra-op thread each; in float32 and in the precision that the server picks here. All in one process, taking turns.
+intra-op thread each; in float32 and in the precision that the server picks here. All in one process, in turns.
 Prints a table and writes benchmarks/results/engine.json. Run with `make bench`.
 """
 
@@ -43,7 +43,7 @@ SIGNATURE = "signature, 1 caller"
 def faces_per_s(
     call: Callable[[npt.NDArray[np.uint8]], object], faces: npt.NDArray[np.uint8], callers: int, round_s: float
 ) -> float:
-    """Faces a second that `callers` threads get through together."""
+    """Measures the faces a second of `callers` threads together."""
 
     def work(until: float) -> int:
         count = 0
@@ -121,7 +121,7 @@ def main() -> None:
 def _measure(
     ways: dict[str, tuple[Callable[[npt.NDArray[np.uint8]], object], int]], round_s: float
 ) -> dict[str, dict[int, float]]:
-    """Median faces a second by way and batch size."""
+    """Measures median faces a second by way and batch size."""
     rng = np.random.default_rng(0)
     results: dict[str, dict[int, float]] = {name: {} for name in ways}
     for size in BATCH_SIZES:

@@ -1,4 +1,4 @@
-"""Time from an engine that is killed, or stopped, to the next answer; with and without a standby engine.
+"""Measures the time from a killed or stopped engine to the next answer, with and without a standby engine.
 
 A real server process with the bundled fer-nano; one caller at a fixed rate, whose calls are not retried. Engines
 are killed in a row: the next one as soon as the server has recovered. Prints a table and writes
@@ -37,7 +37,7 @@ SETTLED_S: Final = 60.0
 
 
 class Caller:
-    """Calls at a fixed rate on a thread, and notes what became of each call."""
+    """Calls at a fixed rate on a thread, and records the outcome of each call."""
 
     def __init__(self, address: str) -> None:
         packed = face_pb2.PackedFaces(pixels=np.zeros((1, 48, 48), np.uint8).tobytes(), face_count=1)
@@ -72,7 +72,7 @@ class Caller:
 
 
 def engines_of(server_pid: int) -> list[int]:
-    """Process ids of the engines of a server."""
+    """Returns the process ids of a server's engines."""
     found = []
     for path in Path(f"/proc/{server_pid}/task").glob("*/children"):
         for pid in map(int, path.read_text().split()):
@@ -83,7 +83,7 @@ def engines_of(server_pid: int) -> list[int]:
 
 
 def serving_engine(log_path: Path) -> int | None:
-    """Process id of the engine that took over last, by the server's log; None for the first one."""
+    """Returns the process id of the active engine by the server's log; None for the first one."""
     pid = None
     for line in log_path.read_text().splitlines():
         if '"engine restarted"' in line:
@@ -133,7 +133,7 @@ def measure(standby_count: int, kill_count: int, hang_count: int, work: Path) ->
 
 
 def summary(seconds: list[float]) -> dict[str, float]:
-    """Median and most. Pure."""
+    """Computes median and maximum. Pure."""
     return {"median": round(statistics.median(seconds), 3), "max": round(max(seconds), 3)}
 
 

@@ -1,12 +1,13 @@
-"""Measures goodput under impatient callers, and what one caller with many streams does to its neighbour.
+"""Measures goodput under impatient callers, and the effect of one caller with many streams on another caller.
 
-Impatient callers: calls of 16 faces over 64 connections whose deadline is ten times what a batch takes, every
-second of them cancelled when half of that is over, at 1, 2, 5 and 10 times the rate that the server can answer.
-Goodput is what is answered in time. Beside them a patient neighbour on a connection of its own, with one face at
-a time. The engine takes a set time for each batch without the processor, as one on a GPU does, so that the load
-takes nothing from it.
+Impatient callers: calls of 16 faces over 64 connections whose deadline is ten times the duration of a batch, every
+second of them cancelled after half of that time, at 1, 2, 5 and 10 times the rate that the server can answer.
+Goodput is the rate of calls answered in time. Beside them runs a patient caller on a connection of its own, with
+one face at a time. The engine takes a set time for each batch without the processor, as one on a GPU does, so that
+the load takes nothing from it.
 
-Fairness: one caller keeps 200 streams of 16 faces busy over two connections; beside it the same neighbour.
+Fairness: one caller keeps 200 streams of 16 faces busy over two connections; beside it runs the same patient
+caller.
 
 With `--baseline DIR`, a checkout of another version, both servers are measured in turns. Prints tables and writes
 benchmarks/results/impatience.json.
@@ -43,13 +44,13 @@ NEIGHBOUR = replace(unary(1, 1, timeout_s=1.0), name="neighbour")
 
 
 def impatient(rate: float, deadline_s: float) -> Part:
-    """Calls at a rate, half of which are cancelled early."""
+    """Sends calls at a rate, half of which are cancelled early."""
     part = unary(FACES, 1, rate=rate, timeout_s=deadline_s)
     return replace(part, name="impatient", lanes=CONNECTIONS, cancel_s=deadline_s / 2)
 
 
 def part_summary(part: Mapping[str, Any], measure_s: float) -> dict[str, float]:
-    """Calls answered and not answered of one part, and its times. Pure."""
+    """Counts answered and unanswered calls of one part, with its times. Pure."""
     failed_per_s = sum(part["errors"].values()) / measure_s
     return {
         "faces_per_s": part["faces_per_s"],
@@ -60,7 +61,7 @@ def part_summary(part: Mapping[str, Any], measure_s: float) -> dict[str, float]:
 
 
 def median_summary(runs: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """The medians over the rounds, by name. Pure."""
+    """Returns the medians over the rounds, by name. Pure."""
     return {name: round(statistics.median(run[name] for run in runs), 3) for name in runs[0]}
 
 
@@ -82,7 +83,7 @@ def in_turns(
 
 
 def table(document: Mapping[str, Any]) -> list[str]:
-    """The figures as tables in Markdown. Pure."""
+    """Returns the figures as tables in Markdown. Pure."""
     lines = [
         "| load | server | faces/s | of its peak | answered | neighbour's p50 ms | its p99 ms | answered |",
         "|---|---|---|---|---|---|---|---|",

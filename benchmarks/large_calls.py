@@ -1,8 +1,8 @@
-"""Calls of 32 faces, and two streams with 32 faces a message, beside the bare engine, all in turns.
+"""Measures calls of 32 faces, and two streams with 32 faces a message, beside the bare engine, in turns.
 
 The engine alone sets the limit: a thread for each core on the same sessions, fed with batches of 32 from memory.
-What the server takes beyond it is what serving costs. Prints a table and writes
-benchmarks/results/large_calls.json. Run with `make bench`.
+The difference to it is the cost of serving. Prints a table and writes benchmarks/results/large_calls.json. Run
+with `make bench`.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def measure(options: argparse.Namespace, work: Path) -> dict[str, list[dict[str,
 
 
 def compare(found: Mapping[str, list[dict[str, Any]]]) -> dict[str, dict[str, Any]]:
-    """Medians by load, with ratios to the engine and to calls, taken round by round."""
+    """Computes medians by load, with ratios to the engine and to calls, taken round by round."""
     cpu, rate = "cpu_s_per_1000_faces", "faces_per_s"
     return {
         name: {
@@ -73,7 +73,7 @@ def compare(found: Mapping[str, list[dict[str, Any]]]) -> dict[str, dict[str, An
 
 
 def large_calls_table(document: Mapping[str, Any]) -> list[str]:
-    """The table of benchmarks/results/large_calls.json."""
+    """Returns the table of benchmarks/results/large_calls.json."""
     heads = ["load", "faces/s", "to the calls (quartiles)", "p50 / p95 / p99 ms", "CPU-s per 1,000 faces"]
     heads += ["to the engine (quartiles)"]
     rows = [

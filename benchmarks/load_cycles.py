@@ -1,8 +1,8 @@
-"""Whether memory grows as versions come and go: one server in this process, fifty versions one after the other.
+"""Measures the growth of memory while versions change: one server in this process, fifty versions in sequence.
 
-Each cycle publishes a version, waits until it answers and the one before is unloaded, sends a few faces, removes
-the old folder and reads the resident memory, as it is and after the allocator has given back what is free. Prints
-a table and writes benchmarks/results/load_cycles.json. Run with `make bench-lifecycle`.
+Each cycle publishes a version, waits until it answers and the previous one is unloaded, sends a few faces, removes
+the old folder and reads the resident memory, before and after the allocator has released its free memory. Prints a
+table and writes benchmarks/results/load_cycles.json. Run with `make bench-lifecycle`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ PATIENCE_S = 300.0
 
 
 def resident_mib() -> float:
-    """Resident memory of this process in MiB: `Rss` of proc(5), /proc/PID/smaps_rollup."""
+    """Measures resident memory of this process in MiB: `Rss` of proc(5), /proc/PID/smaps_rollup."""
     for line in Path("/proc/self/smaps_rollup").read_text().splitlines():
         if line.startswith("Rss:"):
             return int(line.split()[1]) / 1024
@@ -41,13 +41,13 @@ def resident_mib() -> float:
 
 
 def trim() -> None:
-    """Collects garbage and has glibc give back what is free: malloc_trim(3)."""
+    """Collects garbage and makes glibc release free memory: malloc_trim(3)."""
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)
 
 
 async def wait_until_only(client: AsyncEmotionClient, version: int) -> None:
-    """Waits until a version is in force and every other one is unloaded."""
+    """Waits until a version is active and every other one is unloaded."""
     async with asyncio.timeout(PATIENCE_S):
         while True:
             model = await client.model(MODEL_NAME, timeout_s=PATIENCE_S)
@@ -58,7 +58,7 @@ async def wait_until_only(client: AsyncEmotionClient, version: int) -> None:
 
 
 async def cycles(count: int, repository: Path) -> list[dict[str, float]]:
-    """Runs the cycles, and returns what was seen after each."""
+    """Runs the cycles, and returns the readings after each."""
     publish(MODEL, repository, 1)
     flags = ["--listen=127.0.0.1:0", "--http-listen=off", "--metrics-listen=off", "--repository-poll-s=0.2"]
     settings = load_settings([f"--model-repo={repository}", f"--default-model={MODEL_NAME}", *flags])

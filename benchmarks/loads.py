@@ -1,4 +1,4 @@
-"""The loads of the tables."""
+"""Defines the loads of the tables."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ Load = tuple[Part, ...]
 
 
 def golden_faces(count: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    """Golden faces of the bundled model, uint8 [count, 48, 48, 1], repeated if too few."""
+    """Returns golden faces of the bundled model, uint8 [count, 48, 48, 1], repeated if too few."""
     with np.load(MODEL / "assets.extra" / "golden.npz") as golden:
         faces: np.ndarray[tuple[int, ...], np.dtype[np.uint8]] = np.resize(golden["faces"], (count, SIDE, SIDE, 1))
     return faces
 
 
 def golden_scores(count: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-    """What the bundled model says of these, float32 [count, 7]."""
+    """Returns the bundled model's scores of these, float32 [count, 7]."""
     with np.load(MODEL / "assets.extra" / "golden.npz") as golden:
         scores: np.ndarray[tuple[int, ...], np.dtype[np.float32]] = np.resize(golden["probabilities"], (count, 7))
     return scores
@@ -66,7 +66,7 @@ def picture(callers: int) -> Part:
 
 
 def jpeg_640x480() -> bytes:
-    """A photograph with one face, cut to 4:3 around it.
+    """Returns a photograph with one face, cut to 4:3 around it.
 
     Raises:
         OSError: The photograph cannot be read.

@@ -1,4 +1,4 @@
-"""What a benchmark ran on, and how much other work ran beside it."""
+"""Describes the machine of a benchmark, and the load of other work during it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Self
 
 
 def machine_facts() -> dict[str, object]:
-    """Day, processor, cores and versions."""
+    """Returns day, processor, cores and versions."""
     models = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
     return {
         "date": datetime.now(UTC).date().isoformat(),
@@ -31,7 +31,7 @@ def _tensorflow_version() -> str:
 
 
 class OtherWork:
-    """Tells what share of the machine's processor time went to processes that are not ours. Linux.
+    """Measures the share of the machine's processor time that other processes used. Linux.
 
     Steal counts as other work. Source of the columns: proc(5), /proc/stat and /proc/PID/stat.
     """
@@ -44,7 +44,7 @@ class OtherWork:
         return self
 
     def share(self) -> float:
-        """The share since the block was entered, 0 to 1. The processes must still be there."""
+        """Returns the share since the block was entered, 0 to 1. The processes must still be there."""
         total, idle, own = (
             now - then for now, then in zip((*_machine_ticks(), self._own_ticks()), self._started, strict=True)
         )

@@ -1,4 +1,4 @@
-"""ferserve with a model that computes nothing: what is measured of it is everything but the model.
+"""Runs ferserve with a model that computes nothing, to measure everything but the model.
 
 Usage: null_server.py BATCH_MS EXECUTORS [flags of ferserve-server]. With BATCH_MS above 0 each batch takes that
 long without using the processor, as one on a GPU does; EXECUTORS batches run at once, 0 for one per core.
@@ -28,7 +28,7 @@ _MOST_FACES = 1024
 
 
 class NullServable(FakeServable):
-    """Answers every batch with rows made beforehand."""
+    """Answers every batch with precomputed rows."""
 
     def __init__(
         self, servable_id: ServableId, description: ModelDescription, *, executor_count: int, batch_s: float
@@ -40,7 +40,7 @@ class NullServable(FakeServable):
         self._pause_s = batch_s
 
     def predict(self, crops: CropBatch) -> Scores:
-        """The first rows, after the time that a batch takes."""
+        """Returns the first rows, after the time that a batch takes."""
         if self._pause_s:
             time.sleep(self._pause_s)
         return self._rows[: len(crops)]
@@ -55,7 +55,7 @@ class NullLoader(FakeLoader):
         self._pause_s = batch_s
 
     def load(self, servable_id: ServableId, directory: Path, description: ModelDescription) -> FakeServable:  # noqa: ARG002 - part of the port
-        """Looks at no file."""
+        """Makes one without reading files."""
         return NullServable(servable_id, description, executor_count=self._executors, batch_s=self._pause_s)
 
 

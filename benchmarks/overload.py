@@ -1,10 +1,10 @@
-"""What happens beyond the peak: calls at a fixed rate of 1, 2, 5 and 10 times it, whatever is answered.
+"""Measures calls at fixed rates of 1, 2, 5 and 10 times the peak, independent of the answers.
 
-Two engines: one whose batches take a set time without the processor, as a GPU's do, so that the rate of the
-calls takes nothing from it; and the largest bundled net, which shares the cores with the load and with the
-refusals, asked at either server. Every call has a deadline. The peak is measured before and after each round, and
-their mean is what the round is compared with, so that a change of the machine's pace meets both. Prints a table
-and writes benchmarks/results/overload.json. Run with `make bench`.
+Two engines: one whose batches take a set time without the processor, as a GPU's do, so that the calls take nothing
+from it; and the largest bundled net, which shares the cores with the load and with the rejections, measured with
+both servers. Every call has a deadline. The peak is measured before and after each round, and the round is
+compared with their mean, so that a change of the machine's pace affects both. Prints a table and writes
+benchmarks/results/overload.json. Run with `make bench`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ HEAVY = ROOT / "model_repo" / "fer-base" / "3"
 
 
 def step_figures(run: dict[str, Any], times_peak: float, peak_faces_per_s: float, faces: int) -> dict[str, Any]:
-    """What one rate did, out of the figures of its load. Pure."""
+    """Computes the figures of one rate from those of its load. Pure."""
     (part,) = run["parts"].values()
     refused_per_s = sum(part["errors"].values()) / run["measured_s"]
     return {
@@ -59,7 +59,7 @@ def step_figures(run: dict[str, Any], times_peak: float, peak_faces_per_s: float
 
 
 def median_step(steps: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The medians of one rate's figures over the rounds; errors are added up. Pure.
+    """Returns the medians of one rate's figures over the rounds; errors are added up. Pure.
 
     Args:
         steps: Of `step_figures`, one or more.
@@ -69,7 +69,7 @@ def median_step(steps: Sequence[dict[str, Any]]) -> dict[str, Any]:
         values = [step[name] for step in steps if step[name] is not None]
         if name == "errors":
             found[name] = dict(sum((Counter(errors) for errors in values), Counter()))
-        elif isinstance(first, dict):  # of the rounds in which any call was refused
+        elif isinstance(first, dict):  # of the rounds in which any call was rejected
             found[name] = median_step(known) if (known := [each for each in values if each]) else {}
         else:
             found[name] = round(statistics.median(values), 3) if values else None

@@ -1,9 +1,9 @@
-"""Other servers with the same net on the same engine, beside ferserve: all run, and each load goes round them.
+"""Compares ferserve with other servers that run the same net on the same engine, in turns under each load.
 
-Each in an environment of its own below `.bench/`, with ordinary settings (`peers/catalogue.py`). A peer's
-answers are held against the golden scores before it is measured. One that cannot be installed or started is
-reported with the reason, and the others go on. Prints a table and writes benchmarks/results/peers.json. Run with
-`make bench-peers`.
+Each has an environment of its own below `.bench/`, and ordinary settings (`peers/catalogue.py`). A peer's answers
+are compared with the golden scores before it is measured. A peer that cannot be installed or started is reported
+with the reason, and the others go on. Prints a table and writes benchmarks/results/peers.json. Run with `make
+bench-peers`.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ TOLERANCE = 0.03
 
 @dataclass
 class Running:
-    """A peer that runs.
+    """Describes a running peer.
 
     Attributes:
         server: Its processes.
@@ -97,7 +97,7 @@ def ask(address: str, part: Part) -> bytes:
 
 
 def answers(peer: Peer, address: str) -> bool:
-    """Whether a call is answered."""
+    """Returns whether a call is answered."""
     if not is_listening(address):
         return False
     try:
@@ -108,13 +108,13 @@ def answers(peer: Peer, address: str) -> bool:
 
 
 def worst_score_error(peer: Peer, address: str) -> float:
-    """The largest difference of its scores of 32 faces from the golden ones."""
+    """Returns the largest difference of its scores of 32 faces from the golden ones."""
     scores = peer.read(ask(address, peer.part(32, 1)))
     return float(np.abs(scores - golden_scores(32)).max())
 
 
 def parts_of(peer: Peer) -> list[Part]:
-    """The loads for a peer; ferserve's own interface also has streams."""
+    """Returns the loads for a peer; ferserve's own interface also has streams."""
     parts = [peer.part(faces, callers) for faces, callers in LOADS]
     if peer.part is ferserve_ways()[0].part:
         parts += [stream(1, 32), stream(32, 4)]
@@ -186,7 +186,7 @@ def measure_load(name: str, running: Running, load: str, options: argparse.Names
 
 
 def summary(peer: Peer, measured: Running) -> dict[str, Any]:
-    """The medians of a peer's rounds."""
+    """Computes the medians of a peer's rounds."""
     return {
         "interface": peer.interface,
         "versions": versions(peer.environment) if peer.environment else {},

@@ -1,4 +1,4 @@
-"""Tables of benchmarks/results/peers.json, as Markdown. Pure."""
+"""Writes the tables of benchmarks/results/peers.json as Markdown. Pure."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ FIRST = "ferserve"
 
 
 def peer_table(document: Mapping[str, Any]) -> list[str]:
-    """What each peer did with each load, what runs where, and who could not be measured."""
+    """Writes each peer's results by load, their versions, and the peers that could not be measured."""
     return [*load_tables(document), *setup_table(document), *missing_lines(document)]
 
 
 def load_tables(document: Mapping[str, Any]) -> list[str]:
-    """One table a load: throughput, latency, processor time beside ferserve's, memory."""
+    """Writes one table a load: throughput, latency, processor time beside ferserve's, memory."""
     lines: list[str] = []
     loads: dict[str, None] = {}
     for peer in document["peers"].values():
@@ -49,7 +49,7 @@ def load_tables(document: Mapping[str, Any]) -> list[str]:
 
 
 def setup_table(document: Mapping[str, Any]) -> list[str]:
-    """What was asked how, and in which version."""
+    """Writes each peer's interface and version."""
     rows = [
         [
             name,
@@ -63,6 +63,6 @@ def setup_table(document: Mapping[str, Any]) -> list[str]:
 
 
 def missing_lines(document: Mapping[str, Any]) -> list[str]:
-    """Who could not be measured, and why."""
+    """Lists the peers that could not be measured, with the reasons."""
     lines = [f"- {name}: {reason}" for name, reason in document["not_measured"].items()]
     return ["", "Not measured, or not in every round:", "", *lines] if lines else []

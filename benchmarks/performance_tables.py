@@ -38,7 +38,7 @@ GOAL_RATIO = 1.5
 
 
 def facts(document: dict[str, Any]) -> str:
-    """What a result was measured on."""
+    """Describes the machine of a result."""
     when = f" on {document['date']}" if "date" in document else ""
     rounds = f" Medians of {document['rounds']} rounds." if document.get("rounds", 1) > 1 else ""
     return (
@@ -49,7 +49,7 @@ def facts(document: dict[str, Any]) -> str:
 
 
 def swap_text(document: dict[str, Any]) -> list[str]:
-    """The block of benchmarks/results/swaps.json."""
+    """Returns the block of benchmarks/results/swaps.json."""
     ratio = document["latency"]["all"]["p99_ratio"]
     ready, swap = document["publish_to_ready_s"], document["swap_s"]
     summary = (
@@ -64,12 +64,12 @@ def swap_text(document: dict[str, Any]) -> list[str]:
 
 
 def cycle_text(document: dict[str, Any]) -> list[str]:
-    """The block of benchmarks/results/load_cycles.json."""
+    """Returns the block of benchmarks/results/load_cycles.json."""
     return [facts(document), "", *cycle_table(document)]
 
 
 def plain(make: Callable[[dict[str, Any]], list[str]]) -> Callable[[dict[str, Any]], list[str]]:
-    """A block of what it was measured on and a table."""
+    """Returns a block of what it was measured on and a table."""
     return lambda document: [facts(document), "", *make(document)]
 
 
@@ -91,7 +91,7 @@ BLOCKS: dict[str, Callable[[dict[str, Any]], list[str]]] = {
 
 
 def filled(text: str) -> str:
-    """The document with every block made anew.
+    """Returns the document with every block made again.
 
     Raises:
         ValueError: A block is missing.

@@ -1,4 +1,4 @@
-"""How far the boxes and crops of the same photographs, read in two ways, agree. Pure."""
+"""Compares the boxes and crops of the same photographs, read in two ways. Pure."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SAME_FACE: Final = 0.3
 
 @dataclass(frozen=True, slots=True)
 class Faces:
-    """What was found in one photograph: `crops[i]`, uint8 [48, 48], is what `boxes[i]` holds."""
+    """Holds the faces of one photograph: `crops[i]`, uint8 [48, 48], shows `boxes[i]`."""
 
     boxes: Sequence[Box]
     crops: Sequence[FaceCrop]
@@ -52,6 +52,6 @@ def agreement(expected: Sequence[Faces], found: Sequence[Faces]) -> dict[str, An
 
 
 def overlap(one: Box, other: Box) -> float:
-    """Intersection over union, 0 to 1."""
+    """Computes intersection over union, 0 to 1."""
     both = one.overlap(other)
     return both / (one.area + other.area - both)

@@ -55,7 +55,7 @@ CALLERS: Final = 8
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """One round of load: pictures per second, and processor milliseconds per picture."""
+    """Holds one round of load: pictures per second, and processor milliseconds per picture."""
 
     rate: float
     cpu_ms: float

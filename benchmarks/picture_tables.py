@@ -1,4 +1,4 @@
-"""The tables of the results of pictures.py. Pure."""
+"""Writes the tables of the results of pictures.py. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def pictures_table(document: Mapping[str, Any]) -> list[str]:
-    """Of benchmarks/results/pictures.json."""
+    """Writes the table of benchmarks/results/pictures.json."""
     heads = ["photograph", "file", "decoded at", "in full: decode + search and crop", "as served", "ratio"]
     rows = [
         [

@@ -1,6 +1,6 @@
-"""What a photograph costs the server: decoded, searched and its faces cut out, in full and as it is served.
+"""Measures the cost of a photograph to the server: decoding, detection and cropping, in full size and as served.
 
-One thread, in turns, processor time: what other work takes of the machine does not count. The photograph is the
+One thread, in turns, processor time: the time of other work on the machine does not count. The photograph is the
 portrait of the tests, enlarged, mirrored until it fills the frame, and grained as a camera's is, so that its file
 is as large. Where it is decoded reduced, its faces are compared with those of the full picture, over several
 grains; and so are, for scale, those of the full picture without its first row and column.
@@ -54,7 +54,7 @@ OPTIONS: Final = DetectionOptions()
 
 
 def photograph(width: int, height: int, seed: int = 0) -> bytes:
-    """A JPEG of that size, with one face as high as a quarter of it; the grain is drawn from `seed`."""
+    """Returns a JPEG of that size, with one face as high as a quarter of it; the grain is drawn from `seed`."""
     portrait = cv2.imread(str(PORTRAIT))
     enlarged = cv2.resize(portrait, (height, height), interpolation=cv2.INTER_CUBIC)
     before = (width - height) // 2
@@ -66,7 +66,7 @@ def photograph(width: int, height: int, seed: int = 0) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A picture that was read once: processor time in milliseconds, and its faces."""
+    """Records one reading of a picture: processor time in milliseconds, and its faces."""
 
     decode_ms: float
     search_and_crop_ms: float
@@ -74,7 +74,7 @@ class Reading:
 
     @property
     def total_ms(self) -> float:
-        """All of it."""
+        """Returns the total time."""
         return self.decode_ms + self.search_and_crop_ms
 
 
@@ -101,7 +101,7 @@ def read_once(detector: YunetDetector, data: bytes, *, in_full: bool) -> Reading
 
 
 def find_shifted(detector: YunetDetector, data: bytes) -> Faces:
-    """The faces of the full picture without its first row and column, in the pixels of the whole."""
+    """Returns the faces of the full picture without its first row and column, in the pixels of the whole."""
     grey = np.ascontiguousarray(decode_grey(data, MAX_PIXELS)[1:, 1:])
     found = detector.detect(grey, OPTIONS)
     return Faces([each.box.mapped(1, 1, 1, 1) for each in found], [crop_face(grey, each) for each in found])
@@ -128,7 +128,7 @@ def compare(detector: YunetDetector, width: int, height: int, rounds: int) -> di
 
 
 def compare_faces(detector: YunetDetector, width: int, height: int) -> dict[str, Any]:
-    """How far the faces of photographs that differ by their grain agree."""
+    """Measures the agreement of the faces of photographs that differ by their grain."""
     photographs = [photograph(width, height, seed) for seed in range(GRAIN_COUNT)]
     full = [read_once(detector, data, in_full=True).faces for data in photographs]
     served = [read_once(detector, data, in_full=False).faces for data in photographs]
@@ -138,7 +138,7 @@ def compare_faces(detector: YunetDetector, width: int, height: int) -> dict[str,
 
 
 def medians(runs: Sequence[Reading]) -> dict[str, float]:
-    """The median of each time."""
+    """Returns the median of each time."""
     names = ("decode_ms", "search_and_crop_ms", "total_ms")
     return {name: round(statistics.median(getattr(run, name) for run in runs), 3) for name in names}
 

@@ -1,4 +1,4 @@
-"""Loads on several servers in turns, so that a machine's change of pace changes all of them; and their medians."""
+"""Runs loads on several servers in turns, so that changes of the machine's pace affect all; computes medians."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def in_turns(
 
 
 def tell(load: str, name: str, figures: Mapping[str, Any]) -> None:
-    """Prints one run, while the next one is going on."""
+    """Prints one run while the next one is running."""
     latency = next(iter(figures["parts"].values()))
     cpu = figures["cpu_s_per_1000_faces"]
     print(
@@ -65,7 +65,7 @@ def tell(load: str, name: str, figures: Mapping[str, Any]) -> None:
 
 
 def medians(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The medians of one load's runs on one server, errors added up. Percentiles are those of the first part.
+    """Computes the medians of one load's runs on one server, errors added up; percentiles of the first part.
 
     Args:
         runs: Figures of `load.__main__`, one or more.
@@ -84,7 +84,7 @@ def medians(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def ratio(ours: Sequence[Mapping[str, Any]], theirs: Sequence[Mapping[str, Any]], name: str) -> float | None:
-    """The median over the rounds of the ratio of one figure; None if there is none."""
+    """Returns the median over the rounds of the ratio of one figure; None if there is none."""
     pairs = zip(ours, theirs, strict=True)
     ratios = [each[name] / other[name] for each, other in pairs if each.get(name) and other.get(name)]
     return round(statistics.median(ratios), 3) if ratios else None
@@ -93,7 +93,7 @@ def ratio(ours: Sequence[Mapping[str, Any]], theirs: Sequence[Mapping[str, Any]]
 def quartiles(
     ours: Sequence[Mapping[str, Any]], theirs: Sequence[Mapping[str, Any]], name: str
 ) -> list[float] | None:
-    """The first and the third quartile of what `ratio` is the median of; None of less than two rounds."""
+    """Returns the first and the third quartile of what `ratio` is the median of; None of less than two rounds."""
     pairs = zip(ours, theirs, strict=True)
     ratios = [each[name] / other[name] for each, other in pairs if each.get(name) and other.get(name)]
     if len(ratios) < 2:
@@ -103,7 +103,7 @@ def quartiles(
 
 
 def other_work_share(found: Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]]) -> float:
-    """The mean share of the machine that went to neither server nor load."""
+    """Returns the mean share of the machine that went to neither server nor load."""
     shares = [
         run["other_work_share"] for by_server in found.values() for runs in by_server.values() for run in runs
     ]
@@ -120,7 +120,7 @@ def add_time_options(
 
 
 def how_run(script: str, options: argparse.Namespace) -> dict[str, Any]:
-    """The command and its times, for the results."""
+    """Returns the command and its times, for the results."""
     return {
         "command": " ".join([f"benchmarks/{script}", *sys.argv[1:]]),
         "rounds": options.rounds,

@@ -1,10 +1,10 @@
-"""What several processes would gain with a core each: simulated with pinned processes, where there are few cores.
+"""Estimates the gain of several processes with a core each: simulated with pinned processes on few cores.
 
-The model takes no time. Calls come in at one process alone, and then all at a worker process, which is held on one
-core and the owner of the models on the other: that is what a call costs at the owner, and what it costs either of
-them if it comes in at a worker process. A process is one event loop, so a core is its limit, and N processes carry
-what the fullest of them allows, the owner with its share of the connections. Prints a table and writes
-benchmarks/results/scaling.json. Run with `make bench`.
+The model takes no time. Calls arrive at one process alone, and then all at a worker process, which is pinned to
+one core and the primary process to the other. This gives the cost of a call in a lone process, and in each of the
+two if it arrives at a worker process. A process is one event loop, so a core is its limit, and N processes carry
+as much as the busiest of them allows, the primary process with its share of the connections. Prints a table and
+writes benchmarks/results/scaling.json. Run with `make bench`.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ MANY_CORES = 1000
 
 
 def owners_share(processes: int) -> float:
-    """The owner's share of the connections, 0 to 1."""
+    """Returns the primary process's share of the connections, 0 to 1."""
     return 1.0 if processes == 1 else share_of_owner(processes, MANY_CORES)
 
 
 def load_of_each(own_cpu_s: float, front_cpu_s: float, owner_cpu_s: float, processes: int) -> tuple[float, float]:
-    """Processor time that a call takes of the owner, and of each worker process, on average, in seconds.
+    """Computes a call's mean processor time in the primary and in each worker process, in seconds.
 
     Args:
         own_cpu_s: What a call costs the owner that comes in there.
@@ -62,7 +62,7 @@ def load_of_each(own_cpu_s: float, front_cpu_s: float, owner_cpu_s: float, proce
 
 
 def pin(server: RunningServer, owner_cores: set[int], front_cores: set[int]) -> set[int]:
-    """Holds every thread of the owner, and of its worker process, on these cores; returns the latter."""
+    """Pins the threads of the primary process, and of its worker process, to these cores; returns the latter."""
     fronts = processes_of(server.pid, server.tag) - {server.pid}
     for pid in (server.pid, *fronts):
         for thread in Path(f"/proc/{pid}/task").iterdir():
@@ -102,7 +102,7 @@ def measure(processes: int, options: argparse.Namespace, work: Path) -> list[dic
 
 
 def scaling(runs: Mapping[int, Sequence[Mapping[str, float]]]) -> dict[str, Any]:
-    """The medians, and what follows for more cores."""
+    """Computes the medians, and the estimates for more cores."""
 
     def median(processes: int, name: str) -> float:
         return statistics.median(run[name] for run in runs[processes])
@@ -123,7 +123,7 @@ def scaling(runs: Mapping[int, Sequence[Mapping[str, float]]]) -> dict[str, Any]
 
 
 def scaling_table(document: Mapping[str, Any]) -> list[str]:
-    """The table of benchmarks/results/scaling.json."""
+    """Returns the table of benchmarks/results/scaling.json."""
     own_cpu_s, front_cpu_s, owner_cpu_s = (
         document[name] for name in ("one_process_cpu_s", "front_cpu_s", "owner_cpu_s")
     )

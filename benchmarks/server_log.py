@@ -1,4 +1,4 @@
-"""A real `ferserve-server` process and the events of its log, for benchmarks."""
+"""Runs a real `ferserve-server` process and reads the events of its log, for benchmarks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PATIENCE_S = 300.0
 
 
 class ServerLog:
-    """A server that runs, and what it has logged.
+    """Reads the log of a running server.
 
     Attributes:
         process: The process.
@@ -35,7 +35,7 @@ class ServerLog:
         """Waits for the first line of an event with these fields.
 
         Raises:
-            RuntimeError: A version was refused meanwhile, the server ended, or it took longer than `PATIENCE_S`.
+            RuntimeError: A version was rejected meanwhile, the server ended, or it took longer than `PATIENCE_S`.
 
         Returns:
             When it was logged, in seconds since 1970, and its fields.

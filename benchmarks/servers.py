@@ -1,4 +1,4 @@
-"""Servers under test as processes: ferserve with a real model, with one that takes no time, and an echo."""
+"""Starts servers under test as processes: ferserve with a real model, with one that takes no time, and an echo."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PATIENCE_S = 180.0
 
 @dataclass(frozen=True, slots=True)
 class RunningServer:
-    """A server that answers.
+    """Describes a server that answers.
 
     Attributes:
         address: HOST:PORT.
@@ -45,11 +45,11 @@ class RunningServer:
 
 
 class NotStartedError(Exception):
-    """A server did not come up; the text has the end of what it wrote."""
+    """Reports that a server did not start; the text has the end of its output."""
 
 
 def free_port() -> int:
-    """A port of the loopback that nobody listens on now."""
+    """Returns a loopback port without a listener."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]
@@ -91,7 +91,7 @@ def server_command(
 
 @contextlib.contextmanager
 def only_in_turn(server: RunningServer) -> Iterator[Callable[[], AbstractContextManager[None]]]:
-    """Halts a server (SIGSTOP) whenever it is not its turn: some work when idle, or for callers who have left.
+    """Halts a server (SIGSTOP) outside its turn: some servers work when idle, or for callers that have left.
 
     Yields:
         What runs it for the time of a block. It runs again when the outer block is left.
@@ -119,7 +119,7 @@ def _signal_all(server: RunningServer, number: signal.Signals) -> None:
 
 
 def _end(process: subprocess.Popen[bytes], tag: str) -> None:
-    """Stops the process in good order, then what it has started and left behind."""
+    """Stops the process gracefully, then the processes that it left behind."""
     started = {pid: start_ticks(pid) for pid in processes_of(process.pid, tag)}
     if process.poll() is None:
         process.send_signal(signal.SIGTERM)
@@ -159,7 +159,7 @@ def ferserve(
 
 
 def with_sources_of(checkout: Path | None) -> dict[str, str]:
-    """The environment in which Python finds the server, the stubs and the benchmarks of another checkout first."""
+    """Returns the environment with another checkout's server, stubs and benchmarks first on the path."""
     environment = with_benchmarks_on_path()
     if checkout is not None:
         rooms = [str(checkout / room) for room in ("server/src", "proto/src", "benchmarks")]
@@ -201,7 +201,7 @@ def echo(log_path: Path, *, polls_as_ferserve: bool = False) -> Iterator[Running
 
 
 def is_listening(address: str) -> bool:
-    """Whether somebody takes connections there."""
+    """Returns whether the address accepts connections."""
     host, _, port = address.rpartition(":")
     with contextlib.suppress(OSError), socket.create_connection((host, int(port)), timeout=1):
         return True
@@ -209,12 +209,12 @@ def is_listening(address: str) -> bool:
 
 
 def is_serving(address: str) -> bool:
-    """Whether the standard health service says SERVING for the whole server."""
+    """Returns whether the standard health service says SERVING for the whole server."""
     return is_listening(address) and check_health(address, timeout_s=1)
 
 
 def copy_model(model: Path, repository: Path) -> Path:
-    """A folder of models with one version of one model, so that no other takes memory; returns the folder."""
+    """Makes a folder with one version of one model, so that no other takes memory; returns the folder."""
     target = repository / model.parent.name / model.name
     if not target.exists():
         shutil.copytree(model, target)

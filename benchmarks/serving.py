@@ -1,4 +1,4 @@
-"""The server with a light net over all loads, and the ways to run it in turns: variants with their flags.
+"""Measures the server with a light net under all loads, and variants of it with their flags in turns.
 
 Prints a table and writes benchmarks/results/serving.json. Run with `make bench`.
 """

@@ -9,17 +9,17 @@ if TYPE_CHECKING:
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """Lines of Markdown."""
+    """Writes lines of Markdown."""
     return [f"| {' | '.join(cells)} |" for cells in (heads, ["---"] * len(heads), *rows)]
 
 
 def number(value: float | None, digits: int = 0) -> str:
-    """With thousands parted, or a dash for none."""
+    """Formats a number with separated thousands, or a dash for none."""
     return "-" if value is None else f"{value:,.{digits}f}"
 
 
 def short(value: float | None) -> str:
-    """With three digits that tell something, or a dash for none."""
+    """Formats three significant digits, or a dash for none."""
     if value is None:
         return "-"
     digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2 if abs(value) >= 1 else 3
@@ -27,25 +27,25 @@ def short(value: float | None) -> str:
 
 
 def latency(figures: Mapping[str, Any]) -> str:
-    """p50 / p95 / p99."""
+    """Formats p50 / p95 / p99."""
     if figures.get("p50_ms") is None:
         return "-"
     return " / ".join(short(figures[name]) for name in ("p50_ms", "p95_ms", "p99_ms"))
 
 
 def errors(figures: Mapping[str, Any]) -> str:
-    """Errors by code, after a comma; nothing for none."""
+    """Formats errors by code, after a comma; nothing for none."""
     found = figures.get("errors") or {}
     return "".join(f", {count:,} {code}" for code, count in found.items())
 
 
 def spread(quartiles: Sequence[float] | None) -> str:
-    """The quartiles behind a median, in brackets; nothing for none."""
+    """Returns the quartiles behind a median, in brackets; nothing for none."""
     return f" ({short(quartiles[0])} to {short(quartiles[1])})" if quartiles else ""
 
 
 def transport_table(document: Mapping[str, Any]) -> list[str]:
-    """Of benchmarks/results/transport.json; the first server of each load is what the others are compared with."""
+    """Writes the table of benchmarks/results/transport.json; the first server of each load is the baseline."""
     heads = ["load", "server", "faces/s", "to bare gRPC", "CPU-s per 1,000 faces", "to bare gRPC (quartiles)"]
     heads += ["p50 / p95 / p99 ms"]
     rows = []
@@ -66,7 +66,7 @@ def transport_table(document: Mapping[str, Any]) -> list[str]:
 
 
 def serving_table(document: Mapping[str, Any]) -> list[str]:
-    """Of benchmarks/results/serving.json."""
+    """Writes the table of benchmarks/results/serving.json."""
     heads = ["load", "server", "faces/s", "to the first (quartiles)", "p50 / p95 / p99 ms"]
     heads += ["server CPU-s per 1,000 faces", "cores: server, load", "memory (PSS)"]
     rows = []
@@ -91,7 +91,7 @@ def serving_table(document: Mapping[str, Any]) -> list[str]:
 
 
 def overload_table(document: Mapping[str, Any]) -> list[str]:
-    """Of benchmarks/results/overload.json."""
+    """Writes the table of benchmarks/results/overload.json."""
     heads = ["engine", "offered, times the peak", "sent, faces/s", "answered, faces/s", "of the peak"]
     heads += ["answered: p50 / p95 / p99 ms", "refused, calls/s", "refused after: p50 / p95 / p99 ms"]
     heads += ["cores: server, load"]
@@ -115,7 +115,7 @@ def overload_table(document: Mapping[str, Any]) -> list[str]:
 
 
 def start_table(document: Mapping[str, Any]) -> list[str]:
-    """Of benchmarks/results/start_time.json."""
+    """Writes the table of benchmarks/results/start_time.json."""
     heads = ["from the command to", "median", "least", "most"]
     rows = []
     for name, label in (("listening_s", "listening"), ("ready_s", "READY (health says SERVING)")):
@@ -125,7 +125,7 @@ def start_table(document: Mapping[str, Any]) -> list[str]:
 
 
 def losses_table(document: Mapping[str, Any]) -> list[str]:
-    """Of benchmarks/results/engine_losses.json."""
+    """Writes the table of benchmarks/results/engine_losses.json."""
     heads = [
         "standby engines",
         "kill to next answer: median",
@@ -144,7 +144,7 @@ def losses_table(document: Mapping[str, Any]) -> list[str]:
 
 
 def engine_table(document: Mapping[str, Any]) -> list[str]:
-    """Of benchmarks/results/engine.json."""
+    """Writes the table of benchmarks/results/engine.json."""
     rates, ratios = document["faces_per_s"], document["ratio_to_signature"]
     sizes = list(next(iter(rates.values())))
     heads = ["way into TensorFlow", *(f"batches of {size}: faces/s" for size in sizes)]
@@ -156,7 +156,7 @@ def engine_table(document: Mapping[str, Any]) -> list[str]:
 
 
 def batcher_table(document: Mapping[str, Any]) -> list[str]:
-    """Of benchmarks/results/batcher_overhead.json."""
+    """Writes the table of benchmarks/results/batcher_overhead.json."""
     heads = ["one face, one caller", "median"]
     labels = {
         "direct_ms": "straight into the model",

@@ -1,4 +1,4 @@
-"""The straight line through some points and how sure its slope is. Pure."""
+"""Fits a straight line to points, with the uncertainty of its slope. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _Z_95 = 1.959964
 
 
 def slope_with_interval(values: Sequence[float]) -> tuple[float, float, float]:
-    """Least-squares slope per step, and its 95 % interval.
+    """Fits the least-squares slope per step, with its 95 % interval.
 
     Args:
         values: Three or more, one a step. Their errors are taken as independent; memory that comes and goes over

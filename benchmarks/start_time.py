@@ -1,7 +1,7 @@
-"""From the command to READY: the server as it is installed for use, with the bundled models, files in the cache.
+"""Measures the time from the command to READY: an installed server with the bundled models, files in the cache.
 
-Starts `ferserve-server` of an environment made of requirements/server-cpu.lock alone, several times one after the
-other; the first start, which fills the file cache and writes bytecode, does not count. Prints a table and writes
+Starts `ferserve-server` of an environment made of requirements/server-cpu.lock alone, several times in sequence;
+the first start, which fills the file cache and writes bytecode, does not count. Prints a table and writes
 benchmarks/results/start_time.json. Run with `make bench`.
 """
 
@@ -60,7 +60,7 @@ def start_once(command: Path, flags: list[str], work: Path) -> dict[str, float]:
 
 
 def spread(runs: list[dict[str, float]], name: str) -> dict[str, float]:
-    """Median, least and most of one figure. Pure."""
+    """Computes median, minimum and maximum of one figure. Pure."""
     values = [run[name] for run in runs]
     return {"median": statistics.median(values), "min": min(values), "max": max(values)}
 

@@ -1,4 +1,4 @@
-"""Clips for the benchmark of streams: frames of video files, and of a portrait that moves on a known path."""
+"""Makes clips for the benchmark of streams: frames of video files, and of a portrait moving on a known path."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Grey = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """Frames of a video.
+    """Holds the frames of a video.
 
     Attributes:
         name: Name for tables.

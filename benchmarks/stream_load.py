@@ -1,4 +1,4 @@
-"""Streams of frames to a server, and what it answered."""
+"""Sends streams of frames to a server, and records its answers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ OPTIONS = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_leng
 
 @dataclass
 class Answers:
-    """Answers of one stream.
+    """Holds the answers of one stream.
 
     Attributes:
         responses: The messages, in order.
@@ -38,7 +38,7 @@ class Answers:
     sent_s: list[float] = field(default_factory=list)
 
     def ages_ms(self, after_s: float = 0.0) -> list[float]:
-        """Ages of the frames that were analysed and answered from a time on, as the client saw them."""
+        """Returns the ages of analysed frames answered from a time on, as seen by the client."""
         return [
             (came - sent) * 1e3
             for response, came, sent in zip(self.responses, self.arrived_s, self.sent_s, strict=False)
@@ -47,7 +47,7 @@ class Answers:
 
     @property
     def in_order_once(self) -> bool:
-        """Whether every frame has one answer, in order."""
+        """Returns whether every frame has one answer, in order."""
         return [each.sequence_id for each in self.responses] == list(range(len(self.sent_s)))
 
 

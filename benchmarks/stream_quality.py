@@ -1,4 +1,4 @@
-"""Quality of what a stream shows: false and missed faces, flips of labels, switched numbers, late changes."""
+"""Measures the quality of a stream's answers: false and missed faces, label flips, swapped numbers, delays."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ NEIGHBOURS = 3
 
 
 class Quality(NamedTuple):
-    """Figures of one clip."""
+    """Holds the figures of one clip."""
 
     frame_count: int
     false_per_100_frames: float

@@ -1,4 +1,4 @@
-"""What swaps did to callers, worked out of what each call saw. Pure."""
+"""Computes the effect of swaps on callers from the records of their calls. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What became of one request. Times are seconds since 1970.
+    """Records the outcome of one request. Times are seconds since 1970.
 
     Attributes:
         kind: Which of the loads it belongs to.
@@ -35,13 +35,13 @@ class Answer:
 
     @property
     def latency_ms(self) -> float:
-        """From when it was due to when it was answered."""
+        """Returns the time from when it was due to its answer."""
         return (self.answered_s - self.due_s) * 1e3
 
 
 @dataclass(frozen=True, slots=True)
 class Swap:
-    """One change of version: its manifest appeared, it answered, the old one was unloaded. Seconds since 1970."""
+    """Records one version change: manifest published, version ready, old one unloaded. Seconds since 1970."""
 
     version: int
     published_s: float
@@ -63,7 +63,7 @@ def went_back(answers: Iterable[Answer]) -> int:
 
 
 def latency_figures(latencies_ms: Sequence[float]) -> dict[str, float]:
-    """Count, median, 99th percentile and largest, in milliseconds."""
+    """Computes count, median, 99th percentile and maximum, in milliseconds."""
     if not latencies_ms:
         return {"count": 0}
     p50, p99 = np.percentile(latencies_ms, (50, 99))
@@ -76,7 +76,7 @@ def latency_figures(latencies_ms: Sequence[float]) -> dict[str, float]:
 
 
 def swap_figures(answers: Sequence[Answer], swaps: Sequence[Swap]) -> dict[str, Any]:
-    """The figures of a run: what failed, and latency while versions change beside latency while they do not.
+    """Computes the figures of a run: failures, and latency during version changes and outside them.
 
     A request belongs to a swap if any part of its life, from due to answered, lies between the manifest's
     appearing and the unloading of the old version.
@@ -109,7 +109,7 @@ def swap_figures(answers: Sequence[Answer], swaps: Sequence[Swap]) -> dict[str, 
 
 
 def _one_swap(swap: Swap, good: Iterable[Answer]) -> dict[str, float]:
-    """How long a swap took, and the worst call in it: its latency, and when it was due after the publication."""
+    """Measures a swap's duration and its worst call: latency, and due time after the publication."""
     calls = [answer for answer in good if _during(answer, [swap])]
     worst = max(calls, key=lambda answer: answer.latency_ms, default=None)
     return {
@@ -122,12 +122,12 @@ def _one_swap(swap: Swap, good: Iterable[Answer]) -> dict[str, float]:
 
 
 def span_figures(spans_s: Sequence[float]) -> dict[str, float]:
-    """Median and longest of some spans, in seconds."""
+    """Computes median and maximum of spans, in seconds."""
     return {"median": round(float(np.median(spans_s)), 2), "max": round(max(spans_s), 2)}
 
 
 def swap_table(figures: Mapping[str, Any]) -> list[str]:
-    """The figures as lines of Markdown."""
+    """Returns the figures as lines of Markdown."""
     lines = [
         "| requests | during swaps: p50 | p99 | max | else: p50 | p99 | max | ratio of the p99s |",
         "|---|---|---|---|---|---|---|---|",

@@ -1,9 +1,9 @@
-"""What callers notice while versions change: a real server, steady load from another process, twenty swaps.
+"""Measures the effect of version changes on callers: a real server, steady load from another process, 20 swaps.
 
-Every swap publishes a version that computes something else, and each answer's scores show who computed it. Latency
-counts from when a call was due, at a fixed rate: a server that stops for a second delays all the calls of that
-second, and all of them count. Prints a table and writes benchmarks/results/swaps.json. Run with
-`make bench-lifecycle`.
+Every swap publishes a version with different scores, so each answer's scores identify the version that computed
+it. Latency counts from the time at which a call was due, at a fixed rate: a server that stops for a second delays
+all the calls of that second, and all of them count. Prints a table and writes benchmarks/results/swaps.json. Run
+with `make bench-lifecycle`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Steady load on a server: three kinds of real gRPC calls, each at a fixed rate, whatever the answers take.
+"""Sends steady load to a server: three kinds of real gRPC calls at fixed rates, independent of the answers.
 
-A process of its own, started by swaps.py. Ends with SIGTERM, when every answer is there, and writes what each call
-saw as JSON: one list a call, in the order of `Answer`'s fields.
+A process of its own, started by swaps.py. Ends on SIGTERM when every answer has arrived, and writes the record of
+each call as JSON: one list per call, in the order of `Answer`'s fields.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Traffic:
         self._calls: set[asyncio.Task[None]] = set()
 
     async def unary(self, kind: str, face_count: int, rate: float) -> None:
-        """Single calls, `rate` a second; each is sent when it is due, also while others are unanswered."""
+        """Sends single calls, `rate` a second; each when it is due, even while others are unanswered."""
         faces = telling_faces(face_count)
         async for due_s in self._due(rate):
             call = asyncio.create_task(self._classify(kind, faces, due_s))
@@ -58,7 +58,7 @@ class Traffic:
         await asyncio.gather(*self._calls)
 
     async def stream(self, kind: str, face_count: int, rate: float) -> None:
-        """One stream of batches, `rate` a second."""
+        """Sends one stream of batches, `rate` a second."""
         faces = telling_faces(face_count)
         sent: list[tuple[float, float]] = []
 

@@ -1,11 +1,11 @@
-"""What a request costs outside the model: ferserve with one that takes no time beside a bare grpc.aio server.
+"""Measures the cost of a request outside the model: ferserve with a model that takes no time beside a bare server.
 
-The bare server parses nothing and answers with bytes of the same sizes, so that no Python gRPC server does less
-for a call; what ferserve takes more is its own: parsing, admission, batching, metrics. A second one has gRPC poll
-as ferserve's own does (docs/adr/0023), which is what answers with `--grpc-server grpcio` (docs/adr/0027). All get
-the same loads in short turns, so that a machine that changes its pace changes them all. Processor time does not
-count what other work takes: its ratios hold on a busy machine, give or take the caches, throughput and latency do
-not. Prints a table and writes benchmarks/results/transport.json. Run with `make bench`; `--beside FOLDER` measures
+The bare server, on grpc.aio, parses nothing and answers with bytes of the same sizes, so that no Python gRPC
+server does less for a call; ferserve's extra time is its own: parsing, admission, batching, metrics. A second bare
+server has gRPC poll as ferserve's own does (docs/adr/0023), as with `--grpc-server grpcio` (docs/adr/0027). All
+get the same loads in short turns, so that changes of the machine's pace affect all of them. Processor time does
+not include other work: its ratios hold on a busy machine, apart from cache effects; throughput and latency do not.
+Prints a table and writes benchmarks/results/transport.json. Run with `make bench`; `--beside FOLDER` measures
 another checkout, such as that of the commit before, in the same turns.
 """
 

@@ -1,7 +1,7 @@
-"""Versions to swap between: a model and its damped twin, published as `ferserve-train export` does, in one step.
+"""Publishes versions to swap between, a model and its damped twin, in one step as `ferserve-train export` does.
 
 The twin does the model's work and then pulls every probability half-way to 1/7. So no probability of it is below
-1/14, and an answer shows by its scores alone which of the two computed it.
+1/14, and an answer's scores alone identify which of the two computed it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _TELLING = 0.05
 
 
 def telling_faces(count: int) -> npt.NDArray[np.uint8]:
-    """Golden faces whose scores show which version computed them, uint8 [count, 48, 48], repeated if too few."""
+    """Returns golden faces whose scores identify the version, uint8 [count, 48, 48], repeated if too few."""
     with np.load(MODEL / GOLDEN) as golden:
         faces = golden["faces"][golden["probabilities"].min(axis=1) < _TELLING, :, :, 0]
     chosen: npt.NDArray[np.uint8] = np.resize(faces, (count, *faces.shape[1:]))
@@ -38,7 +38,7 @@ def telling_faces(count: int) -> npt.NDArray[np.uint8]:
 
 
 def is_twin(scores: npt.NDArray[np.floating[Any]]) -> bool:
-    """Whether the twin gave the scores of one of `telling_faces`."""
+    """Returns whether the twin gave the scores of one of `telling_faces`."""
     return float(scores.min()) > (TWIN_FLOOR + _TELLING) / 2
 
 

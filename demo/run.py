@@ -1,4 +1,4 @@
-"""The main job on real input: a server on the bundled model, a photograph and a video through the client.
+"""Demonstrates the service on real input: a server on the bundled model, a photograph and a video by the client.
 
 Run it with `make demo`. What it writes lies in demo-output/.
 """

@@ -1,4 +1,4 @@
-"""Makes a short video out of one picture: the camera drifts over it and comes closer."""
+"""Makes a short video from one picture: the camera moves over it and zooms in."""
 
 from __future__ import annotations
 

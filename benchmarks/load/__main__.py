@@ -1,6 +1,6 @@
-"""The process of a load: reads a plan from stdin, sends, and writes its figures as JSON to stdout.
+"""Runs a load as a process: reads a plan from stdin, sends, and writes its figures as JSON to stdout.
 
-It looks at the server's processes itself, so that processor time is that of the very seconds that count.
+It reads the processor time of the server's processes itself, so that it covers exactly the measured seconds.
 """
 
 from __future__ import annotations

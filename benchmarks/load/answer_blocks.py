@@ -1,4 +1,4 @@
-"""Header blocks of answers, of which a load wants the status alone. Pure."""
+"""Reads the status from header blocks of answers; a load needs nothing else of them. Pure."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class AnswerBlocks:
         self._known: dict[bytes, str] = {}
 
     def status(self, block: bytes) -> str:
-        """The grpc-status of a block, "" if it has none.
+        """Returns the grpc-status of a block, "" if it has none.
 
         Raises:
             hpack.HPACKError: It cannot be read.
@@ -47,7 +47,7 @@ class AnswerBlocks:
 
 
 def plain_status(block: bytes) -> str | None:
-    """The grpc-status of a block that neither needs nor changes a table, "" if it has none; None of any other."""
+    """Returns the grpc-status of a block that uses no table, "" if it has none; None of any other."""
     at, status = 0, b""
     while at < len(block):
         first = block[at]
@@ -79,7 +79,7 @@ def plain_status(block: bytes) -> str | None:
 
 
 def _integer(block: bytes, at: int, mask: int) -> tuple[int, int]:
-    """An integer in a prefix of as many bits as `mask` has (RFC 7541, 5.1), and where the next byte is."""
+    """Returns an integer in a prefix of as many bits as `mask` has (RFC 7541, 5.1), and where the next byte is."""
     value = block[at] & mask
     at += 1
     if value < mask:

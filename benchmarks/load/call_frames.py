@@ -1,4 +1,4 @@
-"""A call of gRPC as frames of HTTP/2, of which all but the stream's number is made once. Pure."""
+"""Builds a gRPC call as HTTP/2 frames, once for all calls except for the stream's number. Pure."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 LARGEST_WINDOW: Final = 2**31 - 1
-"""Bytes of answers that may be on their way: no server shall wait for the load."""
+"""Maximum bytes of answers in transit, because no server should wait for the load."""
 
 FIRST_WINDOW: Final = 65_535
-"""Bytes that may be sent until the peer says otherwise (RFC 9113, 6.9.2)."""
+"""Bytes that may be sent before the peer's settings (RFC 9113, 6.9.2)."""
 
 _POST, _HTTP = b"\x83", b"\x86"
 """Lines 3 and 6 of HPACK's static table: :method and :scheme."""
@@ -34,13 +34,13 @@ _MOST_TIMEOUT: Final = 99_999_999
 
 
 def beginning() -> bytes:
-    """What a connection begins with."""
+    """Returns the first bytes of a connection."""
     settings = write_settings({Setting.ENABLE_PUSH: 0, Setting.INITIAL_WINDOW_SIZE: LARGEST_WINDOW})
     return PREFACE + settings + write_window_update(0, LARGEST_WINDOW - FIRST_WINDOW)
 
 
 def header_block(address: str, path: str, timeout_s: float) -> bytes:
-    """The headers of a call, the same bytes every time: none of them touches HPACK's table.
+    """Encodes the headers of a call, the same bytes every time: none of them changes HPACK's table.
 
     Args:
         address: HOST:PORT.
@@ -62,7 +62,7 @@ def header_block(address: str, path: str, timeout_s: float) -> bytes:
 
 
 class CallFrames:
-    """The frames of a call on any stream.
+    """Builds the frames of a call on any stream.
 
     Args of the constructor:
         block: Its headers.
@@ -78,11 +78,11 @@ class CallFrames:
         self.byte_count = len(self._data)
 
     def headers(self, stream_id: int) -> bytes:
-        """Its beginning."""
+        """Returns the HEADERS frame."""
         return write_headers(stream_id, self._block, 0)
 
     def data(self, stream_id: int, at: int, room: int, max_frame_bytes: int) -> Sequence[bytes | memoryview]:
-        """The DATA frames from byte `at` on, not copied, as far as there is room; the last ends the stream.
+        """Returns the DATA frames from byte `at` on, not copied, up to the window; the last ends the stream.
 
         Args:
             stream_id: Number of the stream.

@@ -1,4 +1,4 @@
-"""HTTP/2 frames, read and written by hand (RFC 9113, sections 4 and 6), for loads and tests. Pure."""
+"""Reads and writes HTTP/2 frames by hand (RFC 9113, sections 4 and 6), for loads and tests. Pure."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-"""What a client begins with (3.4)."""
+"""First bytes of a client (3.4)."""
 
 HEAD_BYTES: Final = 9
 
 MAX_FRAME_BYTES: Final = 16_384
-"""Longest payload that peers may send unless they are told otherwise (4.2)."""
+"""Maximum payload that peers may send by default (4.2)."""
 
 MAX_WINDOW: Final = 2**31 - 1
 MAX_STREAM_ID: Final = 2**31 - 1
 
 
 class Kind:
-    """Frame types (6). No enumeration: looking up a member of one costs as much as cutting a frame out."""
+    """Names frame types (6). No enumeration: looking up a member costs as much as splitting a frame off."""
 
     DATA: Final = 0
     HEADERS: Final = 1
@@ -41,7 +41,7 @@ _MOST_PARTS: Final = 64
 """Parts of a frame that are kept: bytes that come one by one must not take 40 each."""
 
 TOO_LONG: Final = -1
-"""Stands where a frame should be whose payload is too long; nothing after it can be read."""
+"""Kind of a frame whose payload is too long; nothing after it can be read."""
 
 END_STREAM: Final = 0x1
 ACK: Final = 0x1
@@ -51,7 +51,7 @@ PRIORITY_FLAG: Final = 0x20
 
 
 class ErrorCode(IntEnum):
-    """Error codes (7)."""
+    """Names error codes (7)."""
 
     NO_ERROR = 0x0
     PROTOCOL_ERROR = 0x1
@@ -66,7 +66,7 @@ class ErrorCode(IntEnum):
 
 
 class Setting(IntEnum):
-    """Settings (6.5.2)."""
+    """Names settings (6.5.2)."""
 
     HEADER_TABLE_SIZE = 0x1
     ENABLE_PUSH = 0x2
@@ -77,7 +77,7 @@ class Setting(IntEnum):
 
 
 class ConnectionFault(Exception):  # noqa: N818 - the RFC's errors are faults of the peer's
-    """The peer broke the rules of the connection, which ends (5.4.1)."""
+    """Reports that the peer broke the rules of the connection, which ends (5.4.1)."""
 
     def __init__(self, code: ErrorCode, text: str) -> None:
         super().__init__(text)
@@ -85,7 +85,7 @@ class ConnectionFault(Exception):  # noqa: N818 - the RFC's errors are faults of
 
 
 class Frame(NamedTuple):
-    """A frame as it came; `kind` is one of `Kind`, another number, or `TOO_LONG`."""
+    """Holds a frame as received; `kind` is one of `Kind`, another number, or `TOO_LONG`."""
 
     kind: int
     flags: int
@@ -102,7 +102,7 @@ _NUMBER: Final = struct.Struct(">L")
 
 
 class FrameReader:
-    """Cuts bytes into frames, however they come.
+    """Splits bytes, in any portions, into frames.
 
     Args of the constructor:
         longest_data_bytes: Longest payload of DATA.
@@ -121,11 +121,11 @@ class FrameReader:
 
     @property
     def partial(self) -> bool:
-        """Whether a frame has begun that is not complete."""
+        """Returns whether a frame has started that is not complete."""
         return bool(self._rest)
 
     def feed(self, data: bytes) -> list[Frame]:
-        """Takes bytes in, and returns the frames that are complete with them.
+        """Adds bytes, and returns the frames that they complete.
 
         A frame that came in parts is put together once, and nothing else with it.
         """
@@ -171,7 +171,7 @@ class FrameReader:
 
 
 def without_padding(frame: Frame) -> bytes:
-    """The payload of a DATA or HEADERS frame without its padding (6.1), and without the priority of HEADERS (6.2).
+    """Returns the payload of a DATA or HEADERS frame without padding and priority (6.1, 6.2).
 
     Raises:
         ConnectionFault: There is more padding than payload, or no room for the priority.
@@ -189,7 +189,7 @@ def without_padding(frame: Frame) -> bytes:
 
 
 def read_settings(frame: Frame) -> list[tuple[int, int]]:
-    """The settings of a SETTINGS frame that is no acknowledgement, in order, unknown ones with them.
+    """Reads the settings of a SETTINGS frame that is no acknowledgement, in order, with unknown ones.
 
     Raises:
         ConnectionFault: A value is not allowed.
@@ -206,39 +206,39 @@ def read_settings(frame: Frame) -> list[tuple[int, int]]:
 
 
 def read_increment(frame: Frame) -> int:
-    """The bytes of a WINDOW_UPDATE, 0 to 2**31 - 1."""
+    """Reads the bytes of a WINDOW_UPDATE, 0 to 2**31 - 1."""
     number: int = _NUMBER.unpack(frame.payload)[0]
     return number & MAX_WINDOW
 
 
 def write_frame(kind: int, flags: int, stream_id: int, payload: bytes = b"") -> bytes:
-    """A frame; the payload has at most what the peer takes."""
+    """Writes a frame; the payload must not exceed the peer's frame size."""
     length = len(payload)
     return _HEAD.pack(length >> 8, length & 0xFF, kind, flags, stream_id) + payload
 
 
 def write_settings(settings: Mapping[Setting, int]) -> bytes:
-    """A SETTINGS frame."""
+    """Writes a SETTINGS frame."""
     return write_frame(Kind.SETTINGS, 0, 0, b"".join(_SETTING.pack(*each) for each in settings.items()))
 
 
 def write_window_update(stream_id: int, increment: int) -> bytes:
-    """A WINDOW_UPDATE by 1 to 2**31 - 1 bytes."""
+    """Writes a WINDOW_UPDATE of 1 to 2**31 - 1 bytes."""
     return write_frame(Kind.WINDOW_UPDATE, 0, stream_id, _NUMBER.pack(increment))
 
 
 def write_reset(stream_id: int, code: ErrorCode) -> bytes:
-    """A RST_STREAM."""
+    """Writes a RST_STREAM."""
     return write_frame(Kind.RST_STREAM, 0, stream_id, _NUMBER.pack(code))
 
 
 def write_go_away(last_stream_id: int, code: ErrorCode, text: str = "") -> bytes:
-    """A GOAWAY; the text is for people who look into the connection."""
+    """Writes a GOAWAY; the text is for people who inspect the connection."""
     return write_frame(Kind.GOAWAY, 0, 0, _NUMBER.pack(last_stream_id) + _NUMBER.pack(code) + text.encode()[:200])
 
 
 def write_headers(stream_id: int, block: bytes, flags: int, max_frame_bytes: int = MAX_FRAME_BYTES) -> bytes:
-    """A header block: one HEADERS frame, and CONTINUATION as far as the peer's frames are too short for it."""
+    """Writes a header block: one HEADERS frame, and CONTINUATION frames if it exceeds the peer's frame size."""
     if len(block) <= max_frame_bytes:
         return write_frame(Kind.HEADERS, flags | END_HEADERS, stream_id, block)
     parts = [block[at : at + max_frame_bytes] for at in range(0, len(block), max_frame_bytes)]
@@ -259,23 +259,23 @@ def message_bytes(message: bytes) -> bytes:
 
 
 def literal(name: bytes, value: bytes) -> bytes:
-    """A header as a literal that nobody keeps."""
+    """Encodes a header as a literal that is not indexed."""
     return _name(name) + _string(value)
 
 
 def _name(name: bytes) -> bytes:
-    """The beginning of a literal; there are few names, all of them ours."""
+    """Encodes the beginning of a literal; there are few names, all known in advance."""
     return b"\x00" + _string(name)
 
 
 def _string(text: bytes) -> bytes:
-    """A string literal without Huffman's code (RFC 7541, 5.2)."""
+    """Encodes a string literal without Huffman coding (RFC 7541, 5.2)."""
     length = len(text)
     return (bytes((length,)) if length < 0x7F else _integer(length)) + text
 
 
 def _integer(value: int) -> bytes:
-    """An integer in a prefix of seven bits (RFC 7541, 5.1)."""
+    """Encodes an integer in a prefix of seven bits (RFC 7541, 5.1)."""
     if value < 0x7F:
         return bytes([value])
     value -= 0x7F

@@ -1,4 +1,4 @@
-"""Callers over gRPC. Messages are bytes made beforehand, so that the client takes little of the shared cores."""
+"""Sends calls over gRPC. Messages are serialised in advance, so the client takes little of the shared cores."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _UNBOUNDED = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_l
 
 
 def open_channels(address: str, count: int) -> list[grpc.aio.Channel]:
-    """Connections of their own: without a pool of its own, channels to one address share one."""
+    """Opens separate connections: channels to one address share one unless each has its own pool."""
     options = [*_UNBOUNDED, ("grpc.use_local_subchannel_pool", 1)]
     return [grpc.aio.insecure_channel(address, options=options) for _ in range(count)]
 
 
 def sequence_prefix(number: int) -> bytes:
-    """Field 1, a varint: what stands before the rest of a message of ClassifyStream."""
+    """Encodes field 1, a varint, which precedes the rest of a ClassifyStream message."""
     prefix = bytearray(b"\x08")
     while number > 0x7F:
         prefix.append(number & 0x7F | 0x80)
@@ -37,13 +37,13 @@ def sequence_prefix(number: int) -> bytes:
 
 
 def code_of(error: grpc.aio.AioRpcError) -> str:
-    """The code of an error; EXPIRED if the client itself gave up at the deadline."""
+    """Returns the code of an error; EXPIRED if the client itself gave up at the deadline."""
     given_up = error.details() == "Deadline Exceeded"
     return "EXPIRED" if given_up else str(error.code().name)
 
 
 async def call_unary(address: str, part: Part, seen: Seen) -> None:
-    """Runs `callers` that each send their next call when the last is answered; until cancelled."""
+    """Runs `callers` that each send their next call after the last answer; until cancelled."""
     channels = open_channels(address, part.lanes)
 
     async def caller(channel: grpc.aio.Channel) -> None:
@@ -54,7 +54,7 @@ async def call_unary(address: str, part: Part, seen: Seen) -> None:
                 await call(part.message, timeout=part.timeout_s)
             except grpc.aio.AioRpcError as error:
                 seen.note(sent_s, sent_s, time.perf_counter(), code_of(error))
-                await asyncio.sleep(0.01)  # a server that refuses everything is not to be hammered
+                await asyncio.sleep(0.01)  # a server that rejects everything is not to be hammered
             else:
                 seen.note(sent_s, sent_s, time.perf_counter())
 

@@ -1,4 +1,4 @@
-"""Callers over HTTP/1.1 on bare connections, one each, kept open where the server keeps them open."""
+"""Sends calls over HTTP/1.1 on one bare connection per caller, kept open where the server keeps it open."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def request_bytes(address: str, part: Part) -> bytes:
-    """The whole request, head and body."""
+    """Returns the whole request, head and body."""
     head = {
         "Host": address,
         "Content-Type": part.content_type,
@@ -80,7 +80,7 @@ async def call_http(address: str, part: Part, seen: Seen) -> None:
         writer = None
         try:
             while True:
-                sent_s = time.perf_counter()  # a connection that must be made anew counts
+                sent_s = time.perf_counter()  # a connection that must be made again counts
                 try:
                     if writer is None:
                         reader, writer = await asyncio.open_connection(host, int(port))

@@ -1,4 +1,4 @@
-"""One connection of HTTP/2 over which calls are sent, without its socket: frames out, answers in."""
+"""Implements one HTTP/2 client connection without its socket: frames of calls out, answers in."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _CODES: Final = {str(code.value[0]): code.name for code in grpc.StatusCode}
 
 @dataclass(slots=True, eq=False)
 class OpenCall:
-    """A call that is not answered.
+    """Holds an unanswered call.
 
     Attributes:
         due_s: When it was to be sent, in seconds.
@@ -59,7 +59,7 @@ class OpenCall:
 
 
 class Lane:
-    """Keeps to what the server says of its windows, its frames and its streams.
+    """Sends calls within the server's windows, frame size and stream limit.
 
     Args of the constructor:
         frames: What every call sends.
@@ -86,7 +86,7 @@ class Lane:
         self._received = 0
 
     def begin(self, call: OpenCall) -> None:
-        """Sends a call, as far as the server takes it now, the rest when it takes more."""
+        """Starts a call: sends what the server's windows allow now, and the rest later."""
         if len(self._open) >= self._max_streams:
             self._without_stream.append(call)
             return
@@ -105,7 +105,7 @@ class Lane:
             self._close(call)
 
     def receive(self, data: bytes) -> None:
-        """Takes in what the server sent.
+        """Handles bytes of the server.
 
         Raises:
             ConnectionError: It ends the connection.

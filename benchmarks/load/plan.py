@@ -1,4 +1,4 @@
-"""What a load sends: parts that run side by side, written to the load's process as JSON."""
+"""Defines the plan of a load: parts that run side by side, sent to the load's process as JSON."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Kind = Literal["unary", "stream", "http"]
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One kind of call, from a number of callers.
+    """Describes one kind of call, from a number of callers.
 
     Attributes:
         name: What the tables call it.
@@ -45,7 +45,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A load on one server.
+    """Describes a load on one server.
 
     Attributes:
         address: HOST:PORT.
@@ -64,7 +64,7 @@ class Plan:
     measure_s: float
 
     def to_json(self) -> str:
-        """As JSON, messages in base64."""
+        """Writes it as JSON, messages in base64."""
         document = asdict(self)
         for part in document["parts"]:
             part["message"] = base64.b64encode(part["message"]).decode()
@@ -72,7 +72,7 @@ class Plan:
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """The plan that `to_json` wrote."""
+        """Returns the plan that `to_json` wrote."""
         document: dict[str, Any] = json.loads(text)
         parts = [Part(**{**part, "message": base64.b64decode(part["message"])}) for part in document.pop("parts")]
         return cls(**document, parts=tuple(parts))

@@ -1,4 +1,4 @@
-"""Processor time and memory of a server with all its processes. Linux: proc(5)."""
+"""Measures processor time and memory of a server with all its processes. Linux: proc(5)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _PROC = Path("/proc")
 
 
 def processes_of(pid: int, tag: str) -> set[int]:
-    """The process, its descendants, and every process with the tag and its descendants; not this process.
+    """Returns the process, its descendants, and every process with the tag and its descendants; not this process.
 
     Raises:
         ValueError: `pid` is 0 or 1.
@@ -47,7 +47,7 @@ def processes_of(pid: int, tag: str) -> set[int]:
 
 
 def cpu_s(pids: set[int]) -> float:
-    """Processor time of these processes so far, user and system, in seconds.
+    """Measures processor time of these processes so far, user and system, in seconds.
 
     Of another process's clock, which glibc's clock_getcpuclockid(3) numbers so: nanoseconds, not 10 ms.
     """
@@ -59,7 +59,7 @@ def cpu_s(pids: set[int]) -> float:
 
 
 def memory_mib(pids: set[int]) -> tuple[float, float]:
-    """Resident and proportional memory in MiB: `Rss` counts shared pages once a process, `Pss` once in all."""
+    """Measures memory in MiB: `Rss` counts shared pages once a process, `Pss` once in all."""
     rss_kib = pss_kib = 0
     for pid in pids:
         try:
@@ -83,11 +83,11 @@ def start_ticks(pid: int) -> str:
 
 
 def machine_ticks() -> tuple[float, float]:
-    """Processor time of the whole machine so far, all of it and the used part, in seconds; steal is used."""
+    """Reads the machine's processor time so far, total and used, in seconds; steal counts as used."""
     fields = [int(each) for each in (_PROC / "stat").read_text().splitlines()[0].split()[1:9]]
     return sum(fields) / _TICKS_PER_S, (sum(fields) - fields[3] - fields[4]) / _TICKS_PER_S
 
 
 def _stat(pid: int) -> list[str]:
-    """The fields of /proc/PID/stat after the command's name: state, parent, ..."""
+    """Returns the fields of /proc/PID/stat after the command's name: state, parent, ..."""
     return (_PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()

@@ -1,8 +1,8 @@
-"""Calls of gRPC at a fixed rate over bare connections: as little work for each as can be.
+"""Sends gRPC calls at a fixed rate over bare connections, with as little work per call as possible.
 
-Beyond the peak most calls are refused, and what the load takes for each is missing from what it shares with the
-server: grpc.aio took 0.3 ms of the processor for a call of 32 faces, this takes a third of it. So there is no
-event loop, but one thread that waits for sockets, and for when the next call is due.
+Beyond the peak most calls are rejected, and the load shares the processor with the server: grpc.aio took 0.3 ms of
+it for a call of 32 faces, this takes a third of that. So there is no event loop, but one thread that waits for
+sockets and for the time of the next call.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def _send(address: str, part: Part, seen: Seen, stopped: threading.Event) -> Non
 
 
 class _RateCallers:
-    """What is due, what is under way, and what has taken too long."""
+    """Schedules calls that are due, in progress, and overdue."""
 
     def __init__(self, part: Part, seen: Seen, block: bytes) -> None:
         self._part = part
@@ -78,7 +78,7 @@ class _RateCallers:
         self._is_impatient = False
 
     def lane(self) -> Lane:
-        """One of its connections."""
+        """Returns one of its connections."""
         return Lane(self._frames, self._ended)
 
     def run(self, wires: Sequence[_Wire], poll: select.epoll, stopped: threading.Event) -> None:
@@ -125,7 +125,7 @@ class _RateCallers:
 
 
 class _Wire:
-    """The socket of a lane. Written to in place, so that no call is copied on this side.
+    """Wraps the socket of a lane. Its buffer is filled in place, so that no call is copied on this side.
 
     Raises:
         OSError: Any method: there is no connection, or no more.
@@ -143,7 +143,7 @@ class _Wire:
         self.write()
 
     def fileno(self) -> int:
-        """The socket's number."""
+        """Returns the socket's number."""
         return self._socket.fileno()
 
     def ready(self, events: int) -> None:
@@ -169,7 +169,7 @@ class _Wire:
             self._poll.modify(self._socket, select.EPOLLIN | (select.EPOLLOUT if unsent else 0))
 
     def close(self) -> None:
-        """Closes it."""
+        """Closes the socket."""
         self._socket.close()
 
     def _drop(self, byte_count: int) -> None:

@@ -1,4 +1,4 @@
-"""Runs loads, each in a process of its own, from the scripts."""
+"""Runs loads from the scripts, each in a process of its own."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _GRACE_S = 120.0
 def with_benchmarks_on_path() -> dict[str, str]:
     """This process's environment, with which a child finds these modules.
 
-    Without what ferserve's transport has chosen for gRPC in this process: each server and each load chooses anew.
+    Without what ferserve's transport has chosen for gRPC in this process: each server and each load chooses again.
     """
     paths = [str(BENCHMARKS), os.environ.get("PYTHONPATH", "")]
     kept = {name: value for name, value in os.environ.items() if name != GRPC_CHOICES}

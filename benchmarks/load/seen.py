@@ -1,4 +1,4 @@
-"""What a load saw of its calls, and the figures made of it. Pure."""
+"""Records the outcomes of a load's calls, and computes figures from them. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MIB = 2**20
 
 @dataclass(slots=True)
 class Seen:
-    """Calls of one part, in the order in which they ended. Times are of one clock, in seconds.
+    """Records the calls of one part, in the order of their ends. Times are of one clock, in seconds.
 
     Attributes:
         due_s: When each was to be sent. Latency counts from here, so that a wait for the client's turn counts.
@@ -31,7 +31,7 @@ class Seen:
     codes: list[str] = field(default_factory=list)
 
     def note(self, due_s: float, sent_s: float, ended_s: float, code: str = "") -> None:
-        """Notes a call."""
+        """Records a call."""
         self.due_s.append(due_s)
         self.sent_s.append(sent_s)
         self.ended_s.append(ended_s)
@@ -39,7 +39,7 @@ class Seen:
 
 
 def percentiles_ms(seconds: Sequence[float]) -> dict[str, float]:
-    """Median, 95th and 99th percentile and largest, in milliseconds; nothing of nothing."""
+    """Computes median, 95th and 99th percentile and maximum, in milliseconds; empty without values."""
     if not len(seconds):
         return {}
     values = np.asarray(seconds) * 1e3
@@ -49,7 +49,7 @@ def percentiles_ms(seconds: Sequence[float]) -> dict[str, float]:
 
 
 def part_figures(seen: Seen, faces: int, begun_s: float, over_s: float) -> dict[str, Any]:
-    """The figures of one part.
+    """Returns the figures of one part.
 
     Args:
         seen: Its calls.
@@ -77,12 +77,12 @@ def part_figures(seen: Seen, faces: int, begun_s: float, over_s: float) -> dict[
 
 
 def cpu_s_per_1000_faces(cpu_s: float, faces: float) -> float | None:
-    """Processor seconds for a thousand faces; None if there was none."""
+    """Computes processor seconds for a thousand faces; None without faces."""
     return round(cpu_s / faces * 1e3, 6) if faces else None
 
 
 def load_figures(parts: Mapping[str, Mapping[str, Any]], seconds: float, server_cpu_s: float) -> dict[str, Any]:
-    """The figures of all parts together."""
+    """Returns the figures of all parts together."""
     faces_per_s = sum(part["faces_per_s"] for part in parts.values())
     return {
         "faces_per_s": round(faces_per_s, 1),

@@ -1,8 +1,8 @@
-"""The peers: how each is set up, started and spoken to.
+"""Defines the peers: their setup, start and protocol.
 
 All serve the same net with the same engine in processes of their own (`served/net.py`), two of them where a peer
-has worker processes, batches of up to 64 requests or 128 faces, and a millisecond or none to wait for more.
-Flask is as the source project has it.
+has worker processes, batches of up to 64 requests or 128 faces, and a queue delay of a millisecond or none. Flask
+is set up as in the source project.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ SERVED = Path(__file__).resolve().parent / "served"
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """What to run: a command, its environment and its folder."""
+    """Describes a command, its environment and its folder."""
 
     command: list[str]
     env: dict[str, str]
@@ -44,7 +44,7 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """A server to compare with.
+    """Describes a server to compare with.
 
     Attributes:
         name: What the table calls it.
@@ -66,7 +66,7 @@ class Peer:
 
 
 def _environment(name: str) -> dict[str, str]:
-    """Variables of a peer: its own programs first, the net's modules to import."""
+    """Returns the variables of a peer: its own programs first, the net's modules to import."""
     paths = [SERVED, ROOT / "server" / "src"]
     kept = {key: value for key, value in os.environ.items() if key not in {"PYTHONPATH", "VIRTUAL_ENV"}}
     return kept | {
@@ -136,7 +136,7 @@ def _ferserve(asked: str, flags: tuple[str, ...], port: int, work: Path) -> Star
 
 
 def ferserve_ways(flags: tuple[str, ...] = ()) -> tuple[Peer, ...]:
-    """Ferserve by three interfaces, two of which peers speak too, and with gRPC's server at its address."""
+    """Describes ferserve on three interfaces, two of which peers speak too, and gRPC's server."""
     return (
         Peer(
             "ferserve",

@@ -1,4 +1,4 @@
-"""An environment for each peer, below `.bench/`, from pinned requirements, through uv or pip."""
+"""Creates an environment for each peer, below `.bench/`, from pinned requirements, through uv or pip."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ DEBIAN_PYTHON = Path("/usr/bin/python3.11")
 
 
 class NotInstalledError(Exception):
-    """A peer's environment could not be made; the text has the end of what the installer wrote."""
+    """Reports that a peer's environment could not be made; the text has the end of the installer's output."""
 
 
 def python_of(name: str) -> Path:
-    """The interpreter of an environment, there or not."""
+    """Returns the interpreter of an environment, there or not."""
     return ENVIRONMENTS / name / "bin" / "python"
 
 
 def install(name: str, interpreter: str = sys.executable) -> Path:
-    """Makes an environment, or takes the one that is there with the same requirements; returns its interpreter.
+    """Makes an environment, or reuses one with the same requirements; returns its interpreter.
 
     Raises:
         NotInstalledError: The interpreter is missing, or the installer failed.
@@ -47,7 +47,7 @@ def install(name: str, interpreter: str = sys.executable) -> Path:
 
 
 def versions(name: str) -> dict[str, str]:
-    """The versions of what its requirements name."""
+    """Returns the versions of what its requirements name."""
     names = [line.partition("==")[0].partition("[")[0] for line in requirement_lines(name)]
     code = "import sys, importlib.metadata as m; print(*[m.version(name) for name in sys.argv[1:]])"
     told = subprocess.run([python_of(name), "-c", code, *names], capture_output=True, text=True, check=True)
@@ -55,7 +55,7 @@ def versions(name: str) -> dict[str, str]:
 
 
 def requirement_lines(name: str) -> list[str]:
-    """The lines of a peer's requirements."""
+    """Returns the lines of a peer's requirements."""
     return (REQUIREMENTS / f"{name}.txt").read_text().split()
 
 

@@ -1,4 +1,4 @@
-"""Triton as it comes in NVIDIA's wheel: its own server program with the Python backend, without PyTriton's layer.
+"""Writes the files that run Triton from NVIDIA's wheel: its server and Python backend, without PyTriton's layer.
 
 PyTriton itself passes every request through its own process too, which takes about half of the throughput.
 """

@@ -1,4 +1,4 @@
-"""The forms in which peers take faces and give scores."""
+"""Encodes faces and decodes scores in the formats of the peers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _name(face_count: int, callers: int) -> str:
 
 
 def open_inference(face_count: int, callers: int) -> Part:
-    """ModelInfer of the Open Inference Protocol over gRPC, with raw contents."""
+    """Encodes ModelInfer of the Open Inference Protocol over gRPC, with raw contents."""
     request = message_class("inference.ModelInferRequest")(model_name=MODEL)
     request.inputs.add(name="faces", datatype="UINT8", shape=[face_count, SIDE, SIDE, 1])
     request.outputs.add(name="probabilities")
@@ -35,7 +35,7 @@ def open_inference(face_count: int, callers: int) -> Part:
 
 
 def read_open_inference(reply: bytes) -> npt.NDArray[np.float32]:
-    """The scores of its answer, raw or not."""
+    """Returns the scores of its answer, raw or not."""
     response = message_class("inference.ModelInferResponse").FromString(reply)
     if response.raw_output_contents:
         return np.frombuffer(response.raw_output_contents[0], np.float32).reshape(-1, 7)
@@ -43,7 +43,7 @@ def read_open_inference(reply: bytes) -> npt.NDArray[np.float32]:
 
 
 def classify_faces(face_count: int, callers: int) -> Part:
-    """ClassifyFaces of ferserve."""
+    """Encodes ClassifyFaces of ferserve."""
     faces = emotion_pb2.ClassifyFacesRequest()
     faces.packed.pixels = golden_faces(face_count).tobytes()
     faces.packed.face_count = face_count
@@ -53,24 +53,24 @@ def classify_faces(face_count: int, callers: int) -> Part:
 
 
 def read_classify_faces(reply: bytes) -> npt.NDArray[np.float32]:
-    """The scores of its answer."""
+    """Returns the scores of its answer."""
     response = emotion_pb2.ClassifyFacesResponse.FromString(reply)
     return np.asarray([result.prediction.scores for result in response.results], np.float32)
 
 
 def octets(path: str, face_count: int, callers: int) -> Part:
-    """Raw grey pixels as the body."""
+    """Encodes faces as raw grey pixels."""
     body = golden_faces(face_count).tobytes()
     return Part(_name(face_count, callers), "http", path, body, face_count, callers, callers)
 
 
 def read_octets(reply: bytes) -> npt.NDArray[np.float32]:
-    """Rows of float32."""
+    """Decodes rows of float32."""
     return np.frombuffer(reply, np.float32).reshape(-1, 7)
 
 
 def open_inference_http(face_count: int, callers: int) -> Part:
-    """The Open Inference Protocol over HTTP, with binary tensors both ways."""
+    """Encodes the Open Inference Protocol over HTTP, with binary tensors both ways."""
     body = golden_faces(face_count).tobytes()
     head: dict[str, Any] = {
         "inputs": [
@@ -90,20 +90,20 @@ def open_inference_http(face_count: int, callers: int) -> Part:
 
 
 def read_open_inference_http(reply: bytes) -> npt.NDArray[np.float32]:
-    """The rows that end the body: float32, as many as its JSON head says."""
+    """Returns the rows that end the body: float32, as many as its JSON head says."""
     head, _ = json.JSONDecoder().raw_decode(reply.decode("latin-1"))
     count = head["outputs"][0]["shape"][0]
     return np.frombuffer(reply[-count * 7 * 4 :], np.float32).reshape(-1, 7)
 
 
 def base64_whole(face_count: int, callers: int) -> Part:
-    """All faces as one string of base64 in JSON, for LitServe."""
+    """Encodes all faces as one string of base64 in JSON, for LitServe."""
     body = json.dumps({"faces": base64.b64encode(golden_faces(face_count).tobytes()).decode()}).encode()
     return _json_part("/predict", body, face_count, callers)
 
 
 def base64_each(face_count: int, callers: int) -> Part:
-    """Each face as a string of base64 in JSON, for BentoML, which batches by the elements of a list."""
+    """Encodes each face as base64 in JSON, for BentoML, which batches by the elements of a list."""
     faces = [base64.b64encode(face.tobytes()).decode() for face in golden_faces(face_count)]
     return _json_part("/classify", json.dumps({"faces": faces}).encode(), face_count, callers)
 
@@ -114,6 +114,6 @@ def _json_part(path: str, body: bytes, face_count: int, callers: int) -> Part:
 
 
 def read_json_rows(reply: bytes) -> npt.NDArray[np.float32]:
-    """Rows in JSON, bare or as `scores`."""
+    """Decodes rows in JSON, bare or as `scores`."""
     found = json.loads(reply)
     return np.asarray(found["scores"] if isinstance(found, dict) else found, np.float32)

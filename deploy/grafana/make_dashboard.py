@@ -1,4 +1,4 @@
-"""Writes the dashboard (make dashboard): tables in rows.py become Grafana's thousands of lines of JSON.
+"""Writes the dashboard (make dashboard): expands the tables in rows.py to Grafana's thousands of lines of JSON.
 
 python deploy/grafana/make_dashboard.py [FILE]      default: dashboards/ferserve.json beside this file
 """  # noqa: INP001 - a script
@@ -56,7 +56,7 @@ def _annotation(name: str, expression: str, title: str, text: str, colour: str) 
 
 
 def make_dashboard() -> dict[str, Any]:
-    """The dashboard as Grafana reads it."""
+    """Returns the dashboard as Grafana reads it."""
     rows = {
         "At a glance": at_a_glance(),
         "Traffic": traffic(),

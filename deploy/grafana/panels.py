@@ -1,4 +1,4 @@
-"""The kinds of panel that the dashboard has, as Grafana's JSON wants them."""  # noqa: INP001 - beside a script
+"""Builds the panel types of the dashboard as Grafana's JSON."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _panel(
 
 
 def number(title: str, text: str, expression: str, unit: str, steps: tuple[tuple[float, str], ...] = ()) -> Panel:
-    """One big figure; `steps` are the bounds from which on it takes a colour."""
+    """Builds one big figure; `steps` are the lower bounds of its colours."""
     thresholds: list[Panel] = [{"value": None, "color": steps[0][1] if steps else BLUE}]
     thresholds += [{"value": value, "color": colour} for value, colour in steps[1:]]
     defaults: dict[str, Any] = {"unit": unit, "thresholds": {"mode": "absolute", "steps": thresholds}}
@@ -98,7 +98,7 @@ def lines(
 
 
 def heatmap(title: str, text: str, metric: str, unit: str, *, width: int = 8) -> Panel:
-    """How a histogram's observations spread over its buckets, over time."""
+    """Builds a heatmap of a histogram's buckets over time."""
     panel = _panel(
         "heatmap",
         title,
@@ -123,7 +123,7 @@ def heatmap(title: str, text: str, metric: str, unit: str, *, width: int = 8) ->
 
 
 def timeline(title: str, text: str, query: Query, texts: dict[int, tuple[str, str]], *, width: int) -> Panel:
-    """What state something was in, over time: `texts` are a name and a colour for each value."""
+    """Builds a timeline of states: `texts` are a name and a colour for each value."""
     return _panel(
         "state-timeline",
         title,

@@ -1,4 +1,4 @@
-"""The panels of the dashboard, row by row.
+"""Defines the panels of the dashboard, row by row.
 
 Names and labels of metrics are those of server/src/ferserve_server/telemetry/metrics.py; tests hold both.
 """  # noqa: INP001 - beside a script
@@ -40,23 +40,23 @@ STAGES: Final = {
 
 
 def rate(metric: str, by: str = "") -> str:
-    """The summed rate of a counter, `metric` without its prefix, with or without a selector."""
+    """Returns the summed rate of a counter, `metric` without its prefix, with or without a selector."""
     grouping = f"sum by ({by})" if by else "sum"
     return f"{grouping} (rate(ferserve_{metric}[$__rate_interval]))"
 
 
 def model_rate(metric: str, by: str = "") -> str:
-    """The summed rate of a counter that has the label `model`."""
+    """Returns the summed rate of a counter that has the label `model`."""
     return rate(f'{metric}{{model=~"$model"}}', by)
 
 
 def quantile(share: float, metric: str, by: str = "") -> str:
-    """A quantile of a histogram, named with `_bucket`."""
+    """Returns a quantile of a histogram, named with `_bucket`."""
     return f"histogram_quantile({share}, {rate(metric, f'{by}, le' if by else 'le')})"
 
 
 def at_a_glance() -> list[Panel]:
-    """The figures to look at first."""
+    """Returns the figures to look at first."""
     good_when_low = ((0, GREEN), (0.02, ORANGE), (0.2, RED))
     return [
         number("Calls", "Calls and streams that ended, a second.", rate("requests_total"), "reqps"),
@@ -104,7 +104,7 @@ def at_a_glance() -> list[Panel]:
 
 
 def traffic() -> list[Panel]:
-    """What comes in, and what is turned away."""
+    """Builds the row of incoming and rejected traffic."""
     return [
         lines(
             "Requests",
@@ -170,7 +170,7 @@ def traffic() -> list[Panel]:
 
 
 def latency() -> list[Panel]:
-    """How long it takes, and where."""
+    """Builds the row of latencies by stage."""
     return [
         lines(
             "p99 by stage",
@@ -201,7 +201,7 @@ def latency() -> list[Panel]:
 
 
 def batching() -> list[Panel]:
-    """How well calls are grouped."""
+    """Builds the row of batching."""
     size = 'batch_size_faces_bucket{model=~"$model"}'
     padding, faces = model_rate("padding_faces_total", "model"), model_rate("faces_total", "model")
     by_version = "model, version"
@@ -261,7 +261,7 @@ def batching() -> list[Panel]:
 
 
 def predictions() -> list[Panel]:
-    """What the model says."""
+    """Builds the row of the model's predictions."""
     by_version = "model, version"
     return [
         lines(
@@ -307,7 +307,7 @@ def predictions() -> list[Panel]:
 
 
 def models_and_process() -> list[Panel]:
-    """What runs, and on how much."""
+    """Builds the row of models and process resources."""
     group = "instance, model, version"
     states = " + ".join(
         f'{value} * sum by ({group}) (ferserve_servable_state{{model=~"$model", state="{state}"}})'

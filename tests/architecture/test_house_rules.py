@@ -1,4 +1,4 @@
-"""Rules of the house that no linter knows."""
+"""Tests the project's own rules, which no linter knows."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Clients that nobody here wrote get the scores that our own client gets."""
+"""Tests that independent clients get the same scores as the project's own client."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""gRPC clients of other makes make every kind of call at both servers, and get what our own client gets."""
+"""Tests that independent gRPC clients make every kind of call at both servers, with the same results."""
 
 from __future__ import annotations
 

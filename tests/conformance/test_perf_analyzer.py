@@ -1,4 +1,4 @@
-"""NVIDIA's perf_analyzer, a C++ client, measures this server as it does Triton and TensorFlow Serving."""
+"""Tests that NVIDIA's perf_analyzer, a C++ client, measures the server as Triton and as TensorFlow Serving."""
 
 from __future__ import annotations
 

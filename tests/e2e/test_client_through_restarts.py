@@ -1,4 +1,4 @@
-"""The client while real servers are killed and restarted."""
+"""Tests the client while real servers are killed and restarted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the documents tell people to type works."""
+"""Tests that the commands in the documents work."""
 
 import json
 import os

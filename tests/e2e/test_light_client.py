@@ -1,4 +1,4 @@
-"""The client alone, in an environment of its own."""
+"""Tests the client alone, in an environment of its own."""
 
 import json
 import subprocess

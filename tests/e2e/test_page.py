@@ -1,4 +1,4 @@
-"""The page in a real Chromium, on a real server: pictures, a video and a webcam."""
+"""Tests the page in a real Chromium, on a real server: pictures, a video and a webcam."""
 
 from __future__ import annotations
 

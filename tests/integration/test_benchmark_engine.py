@@ -1,4 +1,4 @@
-"""The engine alone, which large calls are compared with, as a process."""
+"""Tests the engine alone, which large calls are compared with, as a process."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""The load at a fixed rate against real servers."""
+"""Tests the load at a fixed rate against real servers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Broken versions, as real SavedModels: each is refused for its own reason, and nothing else changes."""
+"""Tests broken versions, as real SavedModels: each is rejected for its own reason, and nothing else changes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Canaries over real sockets: a worse version is taken back by itself, a good one is promoted."""
+"""Tests canaries over real sockets: a worse version is rolled back automatically, a good one is promoted."""
 
 from __future__ import annotations
 

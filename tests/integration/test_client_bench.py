@@ -1,4 +1,4 @@
-"""`ferserve bench` against a scripted server."""
+"""Tests `ferserve bench` against a scripted server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Both clients against a scripted server on a real socket: unary calls."""
+"""Tests both clients against a scripted server on a real socket: unary calls."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command `ferserve` against a scripted server, as a shell would run it."""
+"""Tests the command `ferserve` against a scripted server, as a shell would run it."""
 
 from __future__ import annotations
 

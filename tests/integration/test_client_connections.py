@@ -1,4 +1,4 @@
-"""Deadlines, proxies, sizes and several servers, over real sockets."""
+"""Tests deadlines, proxies, sizes and several servers, over real sockets."""
 
 from __future__ import annotations
 

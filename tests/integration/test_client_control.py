@@ -1,4 +1,4 @@
-"""The client's control calls and the commands behind `ferserve models`, on a real server."""
+"""Tests the client's control calls and the commands behind `ferserve models`, on a real server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`ferserve folder`, and `ferserve analyze` of folders, against a scripted server."""
+"""Tests `ferserve folder`, and `ferserve analyze` of folders, against a scripted server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Both clients against a scripted server on a real socket: streams."""
+"""Tests both clients against a scripted server on a real socket: streams."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the command looks like: at 80 columns, in a pipe, and after a slip of the finger."""
+"""Tests the output of the command: at 80 columns, in a pipe, and after a typing error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Certificates: the client against a scripted server that speaks TLS."""
+"""Tests certificates: the client against a scripted server that speaks TLS."""
 
 from __future__ import annotations
 

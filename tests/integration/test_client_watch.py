@@ -1,4 +1,4 @@
-"""`ferserve watch` against a scripted server: sources, times, damage, several sources, lost servers."""
+"""Tests `ferserve watch` against a scripted server: sources, times, damage, several sources, lost servers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `ferserve watch` writes, and what it does when that, or a name, or a live source, goes wrong."""
+"""Tests the outputs of `ferserve watch`, and its behaviour when one, or a name, or a live source, fails."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Control calls over real sockets: who may make them, and what they do."""
+"""Tests control calls over real sockets: their authorisation and their effects."""
 
 from __future__ import annotations
 

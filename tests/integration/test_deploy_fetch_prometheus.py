@@ -1,4 +1,4 @@
-"""`make tools` takes what is there, and says what to do where nothing is."""
+"""Tests that `make tools` uses existing tools, and explains the remedy where there are none."""
 
 import shutil
 import subprocess

@@ -1,4 +1,4 @@
-"""The engine process that is started before there is a version for it."""
+"""Tests the engine process that is started before there is a version for it."""
 
 from __future__ import annotations
 

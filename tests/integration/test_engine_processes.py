@@ -1,4 +1,4 @@
-"""Versions in engine processes: real processes and a real socket, without TensorFlow."""
+"""Tests versions in engine processes: real processes and a real socket, without TensorFlow."""
 
 from __future__ import annotations
 

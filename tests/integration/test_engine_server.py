@@ -1,4 +1,4 @@
-"""A server as a user starts it, its model in an engine process with TensorFlow: what befalls that process."""
+"""Tests a server as a user starts it, its model in an engine process with TensorFlow, when that process fails."""
 
 from __future__ import annotations
 

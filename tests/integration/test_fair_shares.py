@@ -1,4 +1,4 @@
-"""Fair shares over real connections: whoever fills the queue is rejected, whatever the transport."""
+"""Tests fair shares over real connections: the caller that fills the queue is rejected, on any transport."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Engines that hang, are killed in a row, or lie (faults, items 6b and 12)."""
+"""Tests engines that hang, are killed in a row, or lie (faults, items 6b and 12)."""
 
 from __future__ import annotations
 

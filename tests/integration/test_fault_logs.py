@@ -1,4 +1,4 @@
-"""Log sinks that are broken: whoever reads the log cannot stop the service (faults, item 1)."""
+"""Tests broken log sinks: a reader of the log cannot stop the service (faults, item 1)."""
 
 from __future__ import annotations
 

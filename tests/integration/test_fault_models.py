@@ -1,4 +1,4 @@
-"""What callers and operators are told of models that are not served (faults, items 8, 13, 14 and 18)."""
+"""Tests the errors that callers and operators get for models that are not served (faults, items 8, 13, 14, 18)."""
 
 from __future__ import annotations
 

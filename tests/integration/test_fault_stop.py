@@ -1,4 +1,4 @@
-"""A stop ends within the drain time and two seconds, whatever runs (faults, item 3)."""
+"""Tests that a stop ends within the drain time and two seconds, whatever runs (faults, item 3)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Versions that hang, grow or lie while they are validated: they cost themselves only (faults, items 2 and 7)."""
+"""Tests versions that hang, grow or lie during validation: they harm only themselves (faults, items 2 and 7)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A full queue, as the clients of other servers are told of it: at once, with a time to come back."""
+"""Tests the errors of a full queue for clients of other servers: immediate, with a retry delay."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Python's collector of garbage in real processes: it leaves alone what lives as long as they do."""
+"""Tests Python's garbage collector in real processes: it skips objects that live as long as they do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""POST /v1/analyze over a real socket: what is answered, and every way in which it is not."""
+"""Tests POST /v1/analyze over a real socket: its answers and all of its errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""JSON over HTTP from start to end: probes, addresses, draining, and what it costs to turn it off."""
+"""Tests JSON over HTTP from start to stop: probes, addresses, draining, and turning it off."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The HTTP and metrics ports under bad requests and idle connections."""
+"""Tests the HTTP and metrics ports under bad requests and idle connections."""
 
 from __future__ import annotations
 

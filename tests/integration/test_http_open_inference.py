@@ -1,4 +1,4 @@
-"""The REST form of the Open Inference Protocol over a real socket: faces, scores and refusals as over gRPC."""
+"""Tests the REST form of the Open Inference Protocol over a real socket: same faces, scores, errors as gRPC."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""GET /v1/stream over real sockets: the contract of the WebSocket frame stream, and every way in which it ends."""
+"""Tests GET /v1/stream over real sockets: the contract of the WebSocket frame stream, and all of its endings."""
 
 from __future__ import annotations
 

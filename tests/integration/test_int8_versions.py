@@ -1,4 +1,4 @@
-"""Versions in int8: made of an exported one, served from their ONNX file alone."""
+"""Tests versions in int8: made from an exported one, served from their ONNX file alone."""
 
 import json
 import shutil

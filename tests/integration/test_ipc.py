@@ -1,4 +1,4 @@
-"""Processes that work together, as real processes."""
+"""Tests processes that work together, as real processes."""
 
 import contextlib
 import os

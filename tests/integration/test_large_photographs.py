@@ -1,4 +1,4 @@
-"""A JPEG that is decoded reduced is answered in the pixels of the whole photograph, through every interface."""
+"""Tests that faces of a JPEG decoded reduced are given in pixels of the whole photograph, on each interface."""
 
 from __future__ import annotations
 

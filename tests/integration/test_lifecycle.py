@@ -1,4 +1,4 @@
-"""Aliases and policies over real sockets, and what of them survives a restart."""
+"""Tests aliases and policies over real sockets, and their state after a restart."""
 
 from __future__ import annotations
 

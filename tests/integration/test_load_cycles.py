@@ -1,4 +1,4 @@
-"""Versions that come and go for as long as a server runs leave nothing behind."""
+"""Tests that versions loaded and unloaded while a server runs leave nothing behind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A storm of calls of every kind: callers and the server count the same, class by class."""
+"""Tests that callers and the server count the same in a storm of calls of every kind, class by class."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A detection tier before a model tier: the whole service without a model. Real servers and gRPC, fake models."""
+"""Tests a detection tier before a model tier with the whole service. Real servers and gRPC, fake models."""
 
 from __future__ import annotations
 

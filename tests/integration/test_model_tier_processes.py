@@ -1,4 +1,4 @@
-"""A detection tier before real servers with real SavedModels: every process as a user starts it."""
+"""Tests a detection tier before real servers with real SavedModels: processes as a user starts them."""
 
 from __future__ import annotations
 

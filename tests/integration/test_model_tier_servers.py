@@ -1,4 +1,4 @@
-"""Which servers of a model tier get work. Real servers and gRPC, fake models."""
+"""Tests the balancing of work over the servers of a model tier. Real servers and gRPC, fake models."""
 
 from __future__ import annotations
 

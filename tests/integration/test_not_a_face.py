@@ -1,4 +1,4 @@
-"""Versions that tell what is no face, run by each backend and in engine and worker processes."""
+"""Tests versions that detect non-faces, with each backend and in engine and worker processes."""
 
 from __future__ import annotations
 

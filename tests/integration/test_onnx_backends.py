@@ -1,4 +1,4 @@
-"""ONNX Runtime and OpenVINO run the file beside the SavedModel, and score as it was published."""
+"""Tests that ONNX Runtime and OpenVINO run the file beside the SavedModel, and score as it was published."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""The Open Inference Protocol over a real socket, and what its clients trip over."""
+"""Tests the Open Inference Protocol over a real socket, and pitfalls of its clients."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Prometheus' own tool accepts the configuration and proves the alerts."""
+"""Tests that Prometheus' own tool accepts the configuration and proves the alerts."""
 
 import subprocess
 

@@ -1,4 +1,4 @@
-"""The real Prometheus scrapes a real server with the project's own configuration.
+"""Tests that the real Prometheus scrapes a real server with the project's own configuration.
 
 The server's fixture is `running_server`: `.address` of its gRPC service, `.metrics_url` of its metrics.
 """

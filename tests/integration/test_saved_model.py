@@ -1,4 +1,4 @@
-"""The TensorFlow engine with the model that ships."""
+"""Tests the TensorFlow engine with the model that ships."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Where a server listens: files of sockets, and ports that several processes share."""
+"""Tests the addresses of a server: socket files, and ports that several processes share."""
 
 from __future__ import annotations
 

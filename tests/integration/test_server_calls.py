@@ -1,4 +1,4 @@
-"""Each RPC over a real socket, and each of its refusals."""
+"""Tests each RPC over a real socket, and each of its errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Models come, change and break while the server runs; health tells."""
+"""Tests models that are added, changed and broken while the server runs, and its health."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""AnalyzeImages on real pictures: good ones are read, bad ones fail alone."""
+"""Tests AnalyzeImages on real pictures: good ones are read, bad ones fail alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A real process with a real SavedModel: addresses, metrics, reflection, signals."""
+"""Tests a real process with a real SavedModel: addresses, metrics, reflection, signals."""
 
 from __future__ import annotations
 

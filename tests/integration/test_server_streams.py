@@ -1,4 +1,4 @@
-"""Both streams over a real socket: order, failures within, flow, leaving and draining."""
+"""Tests both streams over a real socket: order, failures within, flow control, cancellation and draining."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TLS, with and without certificates of the callers."""
+"""Tests TLS, with and without certificates of the callers."""
 
 from __future__ import annotations
 

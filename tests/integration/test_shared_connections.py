@@ -1,4 +1,4 @@
-"""The owner of the models takes calls in, and gives other processes connections. Real processes, real gRPC."""
+"""Tests that the primary process takes calls, and passes connections to others. Real processes and gRPC."""
 
 from __future__ import annotations
 

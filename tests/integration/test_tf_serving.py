@@ -1,4 +1,4 @@
-"""TensorFlow Serving's interface over a real socket."""
+"""Tests TensorFlow Serving's interface over a real socket."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Streams with tracking over a real socket: numbers, steady and raw predictions, events, freshness, metrics."""
+"""Tests streams with tracking over a real socket: numbers, steady and raw scores, events, freshness, metrics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests what nets of convolutions alone have: fused norms, bfloat16, growing views, more heads, teachers."""
+"""Tests features of convolutional nets only: fused norms, bfloat16, growing views, more heads, teachers."""
 
 import json
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Training on JAX without TensorFlow, and on several devices; the results are held against TensorFlow's."""
+"""Tests training on JAX without TensorFlow, and on several devices; results are compared with TensorFlow's."""
 
 import json
 import os

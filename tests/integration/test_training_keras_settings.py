@@ -1,4 +1,4 @@
-"""Tests that a user's own settings of Keras change nothing, or are named."""
+"""Tests that a user's own settings of Keras either change nothing or are reported."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""ONNX files give the answers of the nets that they were written from."""
+"""Tests that ONNX files give the answers of the nets that they were written from."""
 
 import importlib.util
 from dataclasses import replace

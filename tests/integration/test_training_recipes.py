@@ -1,4 +1,4 @@
-"""Every recipe trains for some steps; shared in one process, because TensorFlow is slow to come."""
+"""Tests that every recipe trains for some steps; in one process, because TensorFlow is slow to import."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""A recipe of Keras layers from its data to its version, its report, its comparison and its audit."""
+"""Tests a recipe of Keras layers from its data to its version, its report, its comparison and its audit."""
 
 import csv
 import json

@@ -1,4 +1,4 @@
-"""Training that goes on from a net that is there, a run's or an exported one."""
+"""Tests training that starts from an existing net, a run's or an exported one."""
 
 import shutil
 from pathlib import Path

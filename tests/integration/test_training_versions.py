@@ -1,4 +1,4 @@
-"""What an exported version holds for others, merged versions, results, and the way there by make."""
+"""Tests the files of an exported version, merged versions, results, and the make target that produces them."""
 
 import json
 import shutil

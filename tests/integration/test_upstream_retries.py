@@ -1,4 +1,4 @@
-"""The channel to a model tier, and the bundled client, try again only what a server says is safe."""
+"""Tests that the model tier's channel, and the bundled client, retry only errors marked as safe by a server."""
 
 from __future__ import annotations
 

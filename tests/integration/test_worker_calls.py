@@ -1,4 +1,4 @@
-"""Whichever process a call lands on, it gets what one process would answer. Real processes, real gRPC."""
+"""Tests that every process answers a call as a single process would. Real processes, real gRPC."""
 
 from __future__ import annotations
 

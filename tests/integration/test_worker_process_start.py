@@ -1,4 +1,4 @@
-"""What may befall worker processes before they listen."""
+"""Tests faults of worker processes before they listen."""
 
 from __future__ import annotations
 

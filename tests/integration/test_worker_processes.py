@@ -1,4 +1,4 @@
-"""Worker processes come and go; what they leave undone is cleared up. Real processes, real gRPC."""
+"""Tests starts and exits of worker processes, and the cleanup of unfinished work. Real processes, real gRPC."""
 
 from __future__ import annotations
 

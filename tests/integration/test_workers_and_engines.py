@@ -1,4 +1,4 @@
-"""Worker processes and engine processes together: what befalls one leaves the others as they were."""
+"""Tests worker processes and engine processes together: a fault of one leaves the others unaffected."""
 
 from __future__ import annotations
 

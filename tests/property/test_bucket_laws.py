@@ -1,4 +1,4 @@
-"""Laws of the choice of batch sizes."""
+"""Tests laws of the choice of batch sizes."""
 
 from itertools import pairwise
 

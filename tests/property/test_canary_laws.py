@@ -1,4 +1,4 @@
-"""Laws of the verdict on a canary and of its share."""
+"""Tests laws of the verdict on a canary and of its share."""
 
 from __future__ import annotations
 

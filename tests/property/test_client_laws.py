@@ -1,4 +1,4 @@
-"""Laws of the client: what holds for every request, every retry, every frame."""
+"""Tests laws of the client: properties of every request, every retry, every frame."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Laws of the other servers' interfaces: what goes in comes out, and nothing but a clear error stops it."""
+"""Tests laws of the other servers' interfaces: values round-trip, and only clear errors are raised."""
 
 from __future__ import annotations
 

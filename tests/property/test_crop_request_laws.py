@@ -1,4 +1,4 @@
-"""A request says the same whether protobuf reads it or its form is known."""
+"""Tests that a request is parsed to the same result by protobuf and by its known form."""
 
 from __future__ import annotations
 

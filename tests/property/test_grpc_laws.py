@@ -1,4 +1,4 @@
-"""The gRPC front: bytes may be cut anywhere, bounds on memory hold, statuses read back."""
+"""Tests laws of the native gRPC server: bytes may be split anywhere, memory bounds hold, statuses round-trip."""
 
 from __future__ import annotations
 

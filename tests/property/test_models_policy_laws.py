@@ -1,4 +1,4 @@
-"""Laws of the version policies, over any repository, any history of it and any policy."""
+"""Tests laws of the version policies, over any repository, any history of it and any policy."""
 
 from __future__ import annotations
 

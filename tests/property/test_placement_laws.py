@@ -1,4 +1,4 @@
-"""Laws of who gets connections that come and go."""
+"""Tests laws of the placement of connections on processes."""
 
 from __future__ import annotations
 

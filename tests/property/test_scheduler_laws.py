@@ -1,4 +1,4 @@
-"""What holds for every queue: nothing lost, nothing doubled, nothing out of order, nobody starved."""
+"""Tests laws of every queue: nothing lost, nothing doubled, nothing out of order, no caller starved."""
 
 import asyncio
 

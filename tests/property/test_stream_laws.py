@@ -1,4 +1,4 @@
-"""Laws of a stream: every message gets one answer, in order, whatever the timing."""
+"""Tests laws of a stream: every message gets one answer, in order, under any timing."""
 
 from __future__ import annotations
 

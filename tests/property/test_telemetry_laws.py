@@ -1,4 +1,4 @@
-"""What is counted at once is what would have been counted one by one."""
+"""Tests that counting in bulk equals counting one by one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Laws of tracking: numbers stay with their faces, and smoothing does not know the frame rate."""
+"""Tests laws of tracking: numbers stay with their faces, and smoothing is independent of the frame rate."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Laws of what travels between a detection tier and a model tier."""
+"""Tests laws of the messages between a detection tier and a model tier."""
 
 from __future__ import annotations
 

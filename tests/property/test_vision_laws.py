@@ -1,4 +1,4 @@
-"""Laws of the vision room: any bytes get an answer or an error of ours, any box lies inside, any crop fits."""
+"""Tests laws of vision: any bytes give an answer or a ferserve error, any box lies inside, any crop fits."""
 
 from __future__ import annotations
 

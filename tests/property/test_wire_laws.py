@@ -1,4 +1,4 @@
-"""What goes over the wire is what comes out of it."""
+"""Tests that wire messages round-trip."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Laws of requests that go to the owner of the models as one: nobody notices but by the time it takes."""
+"""Tests laws of requests coalesced on their way to the primary process: only their timing differs."""
 
 from __future__ import annotations
 

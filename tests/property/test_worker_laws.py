@@ -1,4 +1,4 @@
-"""Laws of what worker processes and the owner of the models say to each other, and of the memory they share."""
+"""Tests laws of the messages between worker processes and the primary process, and of their shared memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Mutated conversations with seeds, against a connection without its socket, beside one that behaves.
+"""Runs mutated conversations from seeds against a connection without its socket, beside one that behaves.
 
 `python tests/protocol/fuzz.py SECONDS [first seed]` runs as many as it can; `seed:NUMBER` runs one. A conversation
 must end no other connection, log no failure, raise nothing, and leave no memory accounted for.

@@ -1,4 +1,4 @@
-"""What one connection may cost: floods, bombs, and peers that let others wait."""
+"""Tests the bounds on the cost of one connection: floods, bombs, and peers that let others wait."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one peer may cost the others: time, memory, patience."""
+"""Tests the bounds on one peer's cost to the others: time, memory, waiting."""
 
 from __future__ import annotations
 

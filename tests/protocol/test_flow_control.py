@@ -1,4 +1,4 @@
-"""How much a client may send ahead."""
+"""Tests the bounds on bytes that a client may send ahead."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A few hundred mutated conversations; `make fuzz` plays more."""
+"""Runs a few hundred mutated conversations; `make fuzz` runs more."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The native server and the clients that people use: gRPC's own, ours, over TLS, files and several processes."""
+"""Tests the native server with common clients: gRPC's own, ferserve's, over TLS, files and several processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The native server and a strict client of another make: flow control, padding, faults, floods."""
+"""Tests the native server with a strict independent client: flow control, padding, faults, floods."""
 
 from __future__ import annotations
 

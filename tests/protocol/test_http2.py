@@ -1,4 +1,4 @@
-"""A connection, byte by byte: what the RFC asks for."""
+"""Tests a connection byte by byte against the requirements of the RFC."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the batcher's tests stand on: a batcher on a fake clock over a servable that waits when told to."""
+"""Builds a batcher on a fake clock over a servable that waits on command, for the batcher's tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Versions on trial, and the traffic that tries them."""
+"""Builds canary versions, and the traffic that exercises them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Certificates of an authority of the tests' own."""
+"""Issues certificates by an authority of the tests' own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the children of tests/integration/test_interprocess.py do: `python -m support.child_modules FD MODE`."""
+"""Runs the children of the interprocess tests: `python -m support.child_modules FD MODE`."""
 
 from __future__ import annotations
 

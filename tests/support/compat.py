@@ -1,4 +1,4 @@
-"""Requests of other servers' interfaces, and calls with them, built on the server's own private messages."""
+"""Builds and sends requests of other servers' interfaces, on the server's own private messages."""
 
 from __future__ import annotations
 

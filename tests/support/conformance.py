@@ -1,4 +1,4 @@
-"""Clients that nobody here wrote, each in an environment of its own under .tools/venvs, kept between runs."""
+"""Installs independent clients, each in an environment of its own under .tools/venvs, kept between runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A batcher with an engine process that the test plays."""
+"""Builds a batcher with an engine process that the test plays."""
 
 from __future__ import annotations
 

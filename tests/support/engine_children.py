@@ -1,4 +1,4 @@
-"""A loader for engine processes without TensorFlow: `EngineOptions.loader_module`. Faces tell what to do."""
+"""Loads fakes in engine processes without TensorFlow (`EngineOptions.loader_module`). Faces carry commands."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An engine process played by the test: what `EngineExecutor` talks to, without a process."""
+"""Plays an engine process for the test: the peer of `EngineExecutor`, without a process."""
 
 from __future__ import annotations
 

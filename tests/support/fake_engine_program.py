@@ -1,4 +1,4 @@
-"""The command `ferserve-server` on the versions of `support.engine_children`."""
+"""Runs the command `ferserve-server` on the versions of `support.engine_children`."""
 
 from __future__ import annotations
 

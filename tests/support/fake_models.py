@@ -1,4 +1,4 @@
-"""Versions for `FakeLoader`: manifest and golden set are real, the model is a file of nothing."""
+"""Makes versions for `FakeLoader`: manifest and golden set are real, the model file is empty."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A model tier that answers as it is told, without a network."""
+"""Implements a model tier that gives scripted answers, without a network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""gRPC clients of other makes: their HTTP/2 is not that of gRPC's core, which Python and C++ share."""
+"""Runs independent gRPC clients: their HTTP/2 is not that of gRPC's core, which Python and C++ share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Proxies in front of a server, set up as docs/compat.md says."""
+"""Runs proxies in front of a server, set up as docs/compat.md says."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What tests of JSON over HTTP share: a server with a validation in its engine, and ways to speak to it."""
+"""Runs a server with validation in its engine, and sends requests to it, for tests of JSON over HTTP."""
 
 from __future__ import annotations
 

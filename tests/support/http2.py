@@ -1,4 +1,4 @@
-"""A connection without a socket, and peers that speak HTTP/2 by hand."""
+"""Implements a connection without a socket, and peers that speak HTTP/2 by hand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Loaders of fakes that a test can look into."""
+"""Implements loaders of fakes that a test can inspect."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A ferserve server within the test's own process, on a real loopback socket, with a fake engine."""
+"""Runs a server within the test's own process, on a real loopback socket, with a fake engine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A server whose log goes into something broken: it cannot tell its ports, so they are chosen before."""
+"""Runs a server whose log sink is broken: it cannot report its ports, so they are chosen in advance."""
 
 from __future__ import annotations
 

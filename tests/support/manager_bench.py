@@ -1,4 +1,4 @@
-"""A model manager with all that it was given."""
+"""Builds a model manager with all of its collaborators."""
 
 from __future__ import annotations
 

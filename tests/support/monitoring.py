@@ -1,4 +1,4 @@
-"""What the alerts and the dashboard ask Prometheus for, and what the server declares."""
+"""Reads the queries of the alerts and the dashboard, and the metrics that the server declares."""
 
 from __future__ import annotations
 

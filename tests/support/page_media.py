@@ -1,4 +1,4 @@
-"""Moving pictures for tests of the page: a portrait that wanders, as a video file and as a camera."""
+"""Makes moving pictures for tests of the page: a moving portrait, as a video file and as a camera."""
 
 from __future__ import annotations
 

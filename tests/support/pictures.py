@@ -1,4 +1,4 @@
-"""Pictures for the tests, drawn by code; and one portrait of NASA's."""
+"""Draws pictures for the tests by code, and loads one portrait of NASA's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fakes of the ports that the pipelines use: a scorer without a queue and a vision without OpenCV."""
+"""Fakes the ports that the pipelines use: a scorer without a queue and a vision without OpenCV."""
 
 from __future__ import annotations
 

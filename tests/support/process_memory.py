@@ -1,4 +1,4 @@
-"""The memory of a process and of all that it has started; see proc(5)."""
+"""Measures the memory of a process and of all its descendants; see proc(5)."""
 
 from __future__ import annotations
 

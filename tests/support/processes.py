@@ -1,4 +1,4 @@
-"""The processes of a server, told apart by the module that each runs."""
+"""Finds the processes of a server by the module that each runs."""
 
 from __future__ import annotations
 

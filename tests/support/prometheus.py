@@ -1,4 +1,4 @@
-"""The real Prometheus, run on a configuration, and its tools."""
+"""Runs the real Prometheus on a configuration, and its tools."""
 
 from __future__ import annotations
 

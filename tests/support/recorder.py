@@ -1,4 +1,4 @@
-"""An observer that remembers."""
+"""Records the events of an observer."""
 
 from __future__ import annotations
 

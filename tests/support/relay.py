@@ -1,4 +1,4 @@
-"""A connection between a client and a server that can fall silent, as one through a machine that has died."""
+"""Relays a connection between a client and a server, and can fall silent like a machine that has died."""
 
 from __future__ import annotations
 

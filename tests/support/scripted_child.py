@@ -1,4 +1,4 @@
-"""A scripted server in a process of its own, which a test may kill. Arguments: port, seconds per frame."""
+"""Runs a scripted server in a process of its own, which a test may kill. Arguments: port, seconds per frame."""
 
 import sys
 import threading

@@ -1,4 +1,4 @@
-"""A ferserve server that answers by script, on a real loopback socket.
+"""Runs a ferserve server that answers by script, on a real loopback socket.
 
 It knows no model: what a face shows follows from its first byte, and a picture that begins with
 `BROKEN` cannot be read. Failures are queued by the test, per call.

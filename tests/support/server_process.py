@@ -1,4 +1,4 @@
-"""A real `ferserve-server` process, as a user starts it."""
+"""Runs a real `ferserve-server` process, as a user starts it."""
 
 from __future__ import annotations
 

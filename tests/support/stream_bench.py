@@ -1,4 +1,4 @@
-"""A stream whose sender is the test, and what it answered."""
+"""Runs a stream whose sender is the test, and records its answers."""
 
 from __future__ import annotations
 

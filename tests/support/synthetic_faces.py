@@ -1,4 +1,4 @@
-"""Faces that move on known paths, and a view of their frames without pixels."""
+"""Simulates faces that move on known paths, and frames of them without pixels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The models of a fake tier, with real batchers before it on a fake clock."""
+"""Builds the models of a fake tier, with real batchers before it on a fake clock."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A model tier of servers with fake models, and a detection tier before it, all on loopback sockets."""
+"""Runs a model tier of servers with fake models, and a detection tier before it, all on loopback sockets."""
 
 from __future__ import annotations
 

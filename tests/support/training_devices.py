@@ -1,4 +1,4 @@
-"""A process that trains on one and on two devices of the CPU, and prints the losses of both as JSON.
+"""Trains on one and on two devices of the CPU, and prints the losses of both as JSON.
 
 `KERAS_BACKEND` says on which framework; on JAX, `XLA_FLAGS` splits the CPU.
 """

@@ -1,4 +1,4 @@
-"""A small labelled data set of drawn faces, in the folder layout of FER-2013."""
+"""Draws a small labelled data set of faces, in the folder layout of FER-2013."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""`make train` with the environment of the tests, on a few drawn faces."""
+"""Runs `make train` with the environment of the tests, on a few drawn faces."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""A process that computes on JAX, without TensorFlow, what the tests hold against TensorFlow.
+"""Computes on JAX, without TensorFlow, results that the tests compare with TensorFlow's.
 
 Arguments: the folder of a run, and the npz file to write.
 """

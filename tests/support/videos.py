@@ -1,4 +1,4 @@
-"""Small videos of every kind that watching must cope with."""
+"""Makes small videos of every kind that watching must cope with."""
 
 from __future__ import annotations
 

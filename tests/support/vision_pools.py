@@ -1,4 +1,4 @@
-"""Vision pools with fakes behind the port for detectors."""
+"""Builds vision pools with fakes behind the port for detectors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A worker process's view of the models and the owner's side of it, joined without processes."""
+"""Joins a worker process's view of the models and the primary process's side of it without processes."""
 
 from __future__ import annotations
 

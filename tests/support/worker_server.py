@@ -1,4 +1,4 @@
-"""A server with worker processes: real ones, and the models of the test in the test's own process."""
+"""Runs a server with real worker processes, and the models of the test in the test's own process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is read of a processor."""
+"""Tests the detection of the processor's properties."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""A version on the sessions of an engine: what it opens, it closes, and nothing of it stays."""
+"""Tests a version on the sessions of an engine: it closes all that it opens, and leaves nothing behind."""
 
 from __future__ import annotations
 

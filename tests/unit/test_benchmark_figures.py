@@ -1,4 +1,4 @@
-"""The benchmarks' arithmetic, and the tables made of their results."""
+"""Tests the benchmarks' arithmetic, and the tables made of their results."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Calls and streams of 32 faces are compared with the engine round by round."""
+"""Tests that calls and streams of 32 faces are compared with the engine round by round."""
 
 from large_calls import CALLS, ENGINE, STREAMS, compare, large_calls_table
 

@@ -1,4 +1,4 @@
-"""The arithmetic of the loads, and what their tables say."""
+"""Tests the arithmetic of the loads, and the text of their tables."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""How the benchmark of pictures compares faces."""
+"""Tests the comparison of faces in the benchmark of pictures."""
 
 import numpy as np
 import pytest

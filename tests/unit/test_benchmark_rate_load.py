@@ -1,4 +1,4 @@
-"""The load at a fixed rate: the frames of a call, what the server has to say of them, and its answers."""
+"""Tests the load at a fixed rate: the frames of a call, the required server settings, and its answers."""
 
 from __future__ import annotations
 

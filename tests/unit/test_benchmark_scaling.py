@@ -1,4 +1,4 @@
-"""What more cores would carry, from the processor time of a call."""
+"""Tests the estimate of more cores' throughput from the processor time of a call."""
 
 import pytest
 from scaling import load_of_each, owners_share, scaling, scaling_table

@@ -1,4 +1,4 @@
-"""Addresses, load balancing and deadlines of a channel."""
+"""Tests addresses, load balancing and deadlines of a channel."""
 
 from __future__ import annotations
 

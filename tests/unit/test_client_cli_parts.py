@@ -1,4 +1,4 @@
-"""The parts of the command that need no server."""
+"""Tests the parts of the command that need no server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From what a server says to the class that a caller catches."""
+"""Tests the mapping of server statuses to the error classes that a caller catches."""
 
 from __future__ import annotations
 

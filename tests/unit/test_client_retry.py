@@ -1,4 +1,4 @@
-"""When a unary call is tried again."""
+"""Tests the retry decisions for unary calls."""
 
 from __future__ import annotations
 

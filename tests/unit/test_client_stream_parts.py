@@ -1,4 +1,4 @@
-"""Numbers and flow-control windows of streams."""
+"""Tests numbers and flow-control windows of streams."""
 
 from __future__ import annotations
 

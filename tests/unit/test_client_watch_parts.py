@@ -1,4 +1,4 @@
-"""The order of frames, feeds, names and damage, without a server."""
+"""Tests the order of frames, feeds, names and damage, without a server."""
 
 from __future__ import annotations
 

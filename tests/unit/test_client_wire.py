@@ -1,4 +1,4 @@
-"""Requests as they are made, answers as they are read."""
+"""Tests building requests and reading answers."""
 
 from __future__ import annotations
 

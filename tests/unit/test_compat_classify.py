@@ -1,4 +1,4 @@
-"""Whole tensors reach the one batcher with their priority and deadline, and are counted once."""
+"""Tests that whole tensors reach the one batcher with their priority and deadline, and are counted once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Answers carry one raw entry for every output, in the order asked for."""
+"""Tests that answers carry one raw entry for every output, in the order asked for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Faces come out of tensors as they went in, or with an error that says what to send."""
+"""Tests that faces come out of tensors as they went in, or with an error that says what to send."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The counts that perf_analyzer compares are always the same, and belong to one version."""
+"""Tests that the counts that perf_analyzer compares are always the same, and belong to one version."""
 
 from __future__ import annotations
 

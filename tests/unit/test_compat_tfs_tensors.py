@@ -1,4 +1,4 @@
-"""TensorProto is read as TensorFlow reads it, and written so that callers without TensorFlow can read it."""
+"""Tests that TensorProto is read as by TensorFlow, and written for callers without TensorFlow."""
 
 from __future__ import annotations
 

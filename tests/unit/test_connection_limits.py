@@ -1,4 +1,4 @@
-"""No address and no port gets all connections, and descriptors stay for the server's own use."""
+"""Tests that no address and no port gets all connections, and descriptors remain for the server's own use."""
 
 from __future__ import annotations
 

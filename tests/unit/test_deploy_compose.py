@@ -1,4 +1,4 @@
-"""docker-compose.yml keeps what it promises."""
+"""Tests the properties that docker-compose.yml must keep."""
 
 import importlib.util
 import re

@@ -1,4 +1,4 @@
-"""The Dockerfiles keep the laws of images that are safe to run."""
+"""Tests that the Dockerfiles follow the rules of images that are safe to run."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""The alerts and the dashboard ask for what the server tells."""
+"""Tests that the alerts and the dashboard query metrics that the server exports."""
 
 import json
 import subprocess

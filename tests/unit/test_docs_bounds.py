@@ -1,4 +1,4 @@
-"""The operator's page tells every bound of the native gRPC server with its value and its reason."""
+"""Tests that the operator's page lists every bound of the native gRPC server with its value and its reason."""
 
 from __future__ import annotations
 

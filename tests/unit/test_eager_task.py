@@ -1,4 +1,4 @@
-"""Coroutines that run without a Task end as they would with one."""
+"""Tests that coroutines that run without a Task end as they would with one."""
 
 from __future__ import annotations
 

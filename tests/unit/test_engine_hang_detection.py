@@ -1,4 +1,4 @@
-"""A batch hangs by what batches of its version take, not by one constant (faults, item 12)."""
+"""Tests that hang detection follows the batch times of a version, not one constant (faults, item 12)."""
 
 from ferserve_server.engine.hang_detection import HangDetection
 

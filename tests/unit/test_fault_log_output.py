@@ -1,4 +1,4 @@
-"""Log output that never blocks, never raises, and counts what it loses (faults, item 1)."""
+"""Tests log output that never blocks, never raises, and counts what it loses (faults, item 1)."""
 
 from __future__ import annotations
 

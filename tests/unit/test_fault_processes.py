@@ -1,4 +1,4 @@
-"""Processes, their memory, limits and background work (faults, items 2, 6b, 8, 14 and 20)."""
+"""Tests processes, their memory, limits and background work (faults, items 2, 6b, 8, 14 and 20)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Model folders as they come: copied slowly, unreadable for a while, misnamed (faults, items 7, 8, 13 and 18)."""
+"""Tests model folders copied slowly, unreadable for a while, or misnamed (faults, items 7, 8, 13 and 18)."""
 
 from __future__ import annotations
 

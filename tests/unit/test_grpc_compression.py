@@ -1,4 +1,4 @@
-"""Compressed messages: bounded in size and ratio, inflated off the event loop if they are large, one at a time."""
+"""Tests compressed messages: bounded in size and ratio, one at a time, large ones off the event loop."""
 
 from __future__ import annotations
 

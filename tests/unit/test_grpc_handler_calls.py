@@ -1,4 +1,4 @@
-"""Handlers of a gRPC server at the native server: every shape of call, and every way that one ends."""
+"""Tests handlers of a gRPC server on the native server: every arity, and every ending of a call."""
 
 from __future__ import annotations
 

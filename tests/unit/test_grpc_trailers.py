@@ -1,4 +1,4 @@
-"""The trailers of errors : each has its own, though they are kept."""
+"""Tests the trailers of errors: each error has its own, although they are cached."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Connections are accepted whoever else comes and goes, and wait when the system has no room for them."""
+"""Tests that connections are accepted while others come and go, and wait when the system lacks resources."""
 
 from __future__ import annotations
 

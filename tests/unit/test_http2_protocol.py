@@ -1,4 +1,4 @@
-"""The shell around a connection: one write for all that is ready, and peers that do not read or do not answer."""
+"""Tests the socket shell of a connection: one write for all ready bytes, and unresponsive peers."""
 
 from __future__ import annotations
 

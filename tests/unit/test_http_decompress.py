@@ -1,4 +1,4 @@
-"""Compressed bodies: what is taken, and what is refused before it is large."""
+"""Tests compressed bodies: accepted encodings, and rejection before a body becomes large."""
 
 from __future__ import annotations
 

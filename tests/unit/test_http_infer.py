@@ -1,4 +1,4 @@
-"""Inference requests out of JSON and binary tensors, and answers back into them."""
+"""Tests conversion of inference requests from JSON and binary tensors, and of answers back into them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pages of other origins may neither open streams nor make control calls."""
+"""Tests that pages of other origins may neither open streams nor make control calls."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Options out of a query string: what they mean, and what is refused by name."""
+"""Tests options of a query string: their meaning, and the rejection of wrong ones by name."""
 
 from __future__ import annotations
 

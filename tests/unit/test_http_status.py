@@ -1,4 +1,4 @@
-"""Every error has one HTTP status, and a JSON that people and programs can act on."""
+"""Tests that every error has one HTTP status, and a JSON that people and programs can act on."""
 
 from __future__ import annotations
 

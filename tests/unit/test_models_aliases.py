@@ -1,4 +1,4 @@
-"""Aliases: what they may be called, which ones win, and where requests without one go."""
+"""Tests aliases: their names, their precedence, and the routing of requests without one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which batch sizes a version uses."""
+"""Tests the batch sizes that a version uses."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""New versions on trial: their share, their promotion and their rollback."""
+"""Tests canaries: their share, their promotion and their rollback."""
 
 from __future__ import annotations
 

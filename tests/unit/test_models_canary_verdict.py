@@ -1,4 +1,4 @@
-"""What follows from the figures of a canary."""
+"""Tests the verdict from the figures of a canary."""
 
 from __future__ import annotations
 

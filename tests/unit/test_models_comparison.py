@@ -1,4 +1,4 @@
-"""A new version beside the one in force, on a clock that the versions themselves move."""
+"""Tests the comparison of a new version with the active one, on a clock that the versions themselves move."""
 
 from __future__ import annotations
 

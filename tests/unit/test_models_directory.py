@@ -1,4 +1,4 @@
-"""What a worker process knows of the models leads to the same version, or the same refusal, as the owner's own."""
+"""Tests that a worker process resolves the same version, or raises the same error, as the primary process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a version must show before it goes live."""
+"""Tests the validation of a version before it becomes active."""
 
 from __future__ import annotations
 

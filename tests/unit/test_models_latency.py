@@ -1,4 +1,4 @@
-"""What a version's batches take, beside other work."""
+"""Tests the batch times of a version, beside other work."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Aliases, and versions that an operator loads and lets go."""
+"""Tests aliases, and versions that an operator loads and unloads."""
 
 from __future__ import annotations
 

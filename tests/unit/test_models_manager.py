@@ -1,4 +1,4 @@
-"""The manager keeps good versions in force, whatever is put beside them."""
+"""Tests that the manager keeps good versions active, whatever is put beside them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The manifest of a version: what it must say, and the sums that its files must have."""
+"""Tests the manifest of a version: its required fields, and the checksums of its files."""
 
 from __future__ import annotations
 

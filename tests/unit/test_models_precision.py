@@ -1,4 +1,4 @@
-"""Which precision a version runs in, on a clock that the versions themselves move."""
+"""Tests the choice of a version's precision, on a clock that the versions themselves move."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What counts as a version in the repository, and what does not."""
+"""Tests the recognition of versions in the repository."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Aliases that were set at run time survive in a file, and a broken file harms nobody."""
+"""Tests that aliases set at run time survive in a file, and that a broken file is harmless."""
 
 from __future__ import annotations
 

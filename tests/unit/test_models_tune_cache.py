@@ -1,4 +1,4 @@
-"""The file that keeps what was measured."""
+"""Tests the file that caches measurements."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Which versions are loaded and which are let go, as a table."""
+"""Tests the versions that a policy loads and unloads, as a table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When the model folder is looked at."""
+"""Tests the scan times of the model folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Analysing pictures side by side: each stands for itself, the server's state stands for all."""
+"""Tests analysing pictures side by side: each fails alone, the server's state affects all."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scoring face crops, raw and encoded."""
+"""Tests scoring face crops, raw and encoded."""
 
 from __future__ import annotations
 

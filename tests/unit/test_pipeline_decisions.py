@@ -1,4 +1,4 @@
-"""Thresholds of a version decide what its scores say."""
+"""Tests that the thresholds of a version decide the interpretation of its scores."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Answers in the order of the messages, with a bound on those that are due."""
+"""Tests answers in the order of the messages, with a bound on those unanswered."""
 
 from __future__ import annotations
 

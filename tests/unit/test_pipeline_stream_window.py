@@ -1,4 +1,4 @@
-"""Frames of a stream that are analysed, as tables of events."""
+"""Tests the choice of the frames of a stream that are analysed, as tables of events."""
 
 from __future__ import annotations
 

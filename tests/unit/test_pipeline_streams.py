@@ -1,4 +1,4 @@
-"""Streams of frames and of crops: one answer each, in order, whatever happens to their neighbours."""
+"""Tests streams of frames and of crops: one answer each, in order, whatever happens to their neighbours."""
 
 from __future__ import annotations
 

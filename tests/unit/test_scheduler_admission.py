@@ -1,4 +1,4 @@
-"""What may still be taken while everything is busy."""
+"""Tests admission while every executor is busy."""
 
 import math
 from dataclasses import dataclass, replace

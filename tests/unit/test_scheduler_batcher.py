@@ -1,4 +1,4 @@
-"""The batcher with a real event loop and real threads, on a fake clock."""
+"""Tests the batcher with a real event loop and real threads, on a fake clock."""
 
 import asyncio
 

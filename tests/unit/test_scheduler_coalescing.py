@@ -1,4 +1,4 @@
-"""What comes in one iteration of the event loop goes into one batch, unless the iteration takes long."""
+"""Tests that requests of one event-loop iteration share a batch, unless the iteration takes long."""
 
 import asyncio
 

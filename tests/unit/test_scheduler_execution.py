@@ -1,4 +1,4 @@
-"""Batches on threads of this process: how those threads end."""
+"""Tests batches on threads of this process, and the end of those threads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One caller that fills the queue harms itself, not its neighbours."""
+"""Tests that a caller that fills the queue delays itself, not its neighbours."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""How many rows are few, by what batches take."""
+"""Tests the row count below which a batch waits, from the durations of batches."""
 
 import pytest
 

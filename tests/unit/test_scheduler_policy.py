@@ -1,4 +1,4 @@
-"""The rules of the batcher, as tables."""
+"""Tests the rules of the batcher, as tables."""
 
 from dataclasses import dataclass
 

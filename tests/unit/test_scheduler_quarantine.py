@@ -1,4 +1,4 @@
-"""A face that takes the engine with it does so twice at most, and its neighbours are answered."""
+"""Tests that a face that crashes the engine does so twice at most, and its neighbours are answered."""
 
 import asyncio
 from contextlib import asynccontextmanager, suppress

@@ -1,4 +1,4 @@
-"""The line hands work over once, in order, and to the thread that is still warm."""
+"""Tests that the pool hands work over once, in order, and to the most recently used thread."""
 
 import threading
 

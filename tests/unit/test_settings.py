@@ -1,4 +1,4 @@
-"""Settings: where they come from, what they refuse, and how they are told."""
+"""Tests settings: their sources, their validation, and their printing."""
 
 from __future__ import annotations
 

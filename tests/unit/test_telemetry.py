@@ -1,4 +1,4 @@
-"""Metrics, what is written into them, and logs."""
+"""Tests metrics, their recording, and logs."""
 
 import json
 

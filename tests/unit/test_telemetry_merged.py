@@ -1,4 +1,4 @@
-"""The metrics of several processes as one."""
+"""Tests the metrics of several processes as one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Assignment and association of detections with tracks."""
+"""Tests assignment and association of detections with tracks."""
 
 from __future__ import annotations
 

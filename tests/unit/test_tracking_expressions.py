@@ -1,4 +1,4 @@
-"""Smoothed expressions, steady labels and events."""
+"""Tests smoothed expressions, steady labels and events."""
 
 from __future__ import annotations
 

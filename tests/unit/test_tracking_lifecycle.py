@@ -1,4 +1,4 @@
-"""Motion and life of tracks, and the faces that a stream shows."""
+"""Tests motion and life of tracks, and the faces that a stream shows."""
 
 from __future__ import annotations
 

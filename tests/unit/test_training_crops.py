@@ -1,4 +1,4 @@
-"""Training and serving see the same pixels; `ferserve-train crop` cuts faces as the server does."""
+"""Tests that training and serving see the same pixels; `ferserve-train crop` cuts faces as the server does."""
 
 from __future__ import annotations
 

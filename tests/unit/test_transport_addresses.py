@@ -1,4 +1,4 @@
-"""One parser reads the addresses of gRPC, HTTP, metrics and control calls."""
+"""Tests that one parser reads the addresses of gRPC, HTTP, metrics and control calls."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Callers are known by a verified certificate or by their connection, never by what they say of themselves."""
+"""Tests that callers are identified by a verified certificate or their connection, never by their headers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every call has in common: intake, deadline, count, and errors that become a status."""
+"""Tests the common handling of calls: tracking, deadline, counting, and errors that become a status."""
 
 from __future__ import annotations
 

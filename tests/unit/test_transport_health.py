@@ -1,4 +1,4 @@
-"""Health follows the model and the drain."""
+"""Tests that health follows the model and the drain."""
 
 from __future__ import annotations
 

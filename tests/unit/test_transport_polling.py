@@ -1,4 +1,4 @@
-"""How gRPC waits for sockets."""
+"""Tests gRPC's polling of sockets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every error has one status code, and details that a program can act on."""
+"""Tests that every error has one status code, and details that a program can act on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading messages, with errors that name the field; and writing answers."""
+"""Tests reading messages, with errors that name the field, and writing answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a model tier is, and how calls to it are spread and tried again."""
+"""Tests the addresses of a model tier, and the balancing and retries of calls to it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a server without models knows of its tier's, and what it does when they change."""
+"""Tests the catalog that a server without models has of its tier, and its reaction to changes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What another server refused is the same error here: class, text, facts, time to wait."""
+"""Tests that an error of another server is the same error here: class, text, facts, retry delay."""
 
 from __future__ import annotations
 

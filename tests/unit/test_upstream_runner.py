@@ -1,4 +1,4 @@
-"""What becomes of batches that other servers run."""
+"""Tests the outcomes of batches that other servers run."""
 
 from __future__ import annotations
 

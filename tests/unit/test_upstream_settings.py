@@ -1,4 +1,4 @@
-"""The settings of a server without models."""
+"""Tests the settings of a server without models."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Faces as the nets take them."""
+"""Tests the conversion of faces to the form that nets take."""
 
 import cv2
 import numpy as np

@@ -1,4 +1,4 @@
-"""From bytes to grey pixels."""
+"""Tests decoding from bytes to grey pixels."""
 
 import io
 

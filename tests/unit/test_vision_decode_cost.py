@@ -1,4 +1,4 @@
-"""Costs are foreseen from the header: as a bound, in bytes and in time."""
+"""Tests the bounds on decoding costs from the header, in bytes and in time."""
 
 from __future__ import annotations
 

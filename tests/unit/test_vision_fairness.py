@@ -1,4 +1,4 @@
-"""Pictures of one caller do not hold up, or lock out, those of another."""
+"""Tests that pictures of one caller do not hold up, or lock out, those of another."""
 
 from __future__ import annotations
 

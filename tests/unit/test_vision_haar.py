@@ -1,4 +1,4 @@
-"""Faces are found where they are, in the pixels of the picture as shown."""
+"""Tests that the Haar detector finds faces, in the pixels of the picture as shown."""
 
 from pathlib import Path
 

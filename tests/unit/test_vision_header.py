@@ -1,4 +1,4 @@
-"""What a picture is, told without decoding it."""
+"""Tests reading a picture's properties without decoding it."""
 
 import struct
 import time

@@ -1,4 +1,4 @@
-"""The threads that read pictures: limits, and one picture never failing another."""
+"""Tests the threads that read pictures: limits, and one picture never failing another."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The queue before the threads that read pictures: order, limit, cancellation, close."""
+"""Tests the queue before the threads that read pictures: order, limit, cancellation, close."""
 
 from __future__ import annotations
 

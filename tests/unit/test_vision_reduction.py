@@ -1,4 +1,4 @@
-"""By how much a JPEG is decoded smaller: a table, and what comes out of the decoder."""
+"""Tests the reduction factor of JPEG decoding: a table, and the decoder's output."""
 
 from __future__ import annotations
 

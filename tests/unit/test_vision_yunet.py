@@ -1,4 +1,4 @@
-"""YuNet finds faces with scores and landmarks, in the pixels of the picture that it is given."""
+"""Tests that YuNet finds faces with scores and landmarks, in the pixels of the picture that it is given."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""What each of several worker processes is told."""
+"""Tests the settings of each of several worker processes."""
 
 from pathlib import Path
 

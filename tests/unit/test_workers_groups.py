@@ -1,4 +1,4 @@
-"""Requests that begin together in a worker process go to the owner as one, and end each by itself."""
+"""Tests that requests that begin together in a worker reach the primary process as one, and end separately."""
 
 from __future__ import annotations
 

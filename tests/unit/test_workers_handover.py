@@ -1,4 +1,4 @@
-"""Connections on their way between two processes, here between two ends in one."""
+"""Tests connections on their way between two processes, here between two ends in one."""
 
 from __future__ import annotations
 

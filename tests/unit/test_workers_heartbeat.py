@@ -1,4 +1,4 @@
-"""When a worker process counts as hung."""
+"""Tests the detection of hung worker processes."""
 
 from __future__ import annotations
 

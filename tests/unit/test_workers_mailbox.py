@@ -1,4 +1,4 @@
-"""Messages between two processes, here between two ends in one."""
+"""Tests messages between two processes, here between two ends in one."""
 
 from __future__ import annotations
 

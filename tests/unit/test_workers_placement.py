@@ -1,4 +1,4 @@
-"""Who gets the next connection."""
+"""Tests the placement of the next connection."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""BentoML: two workers, each with its own adaptive batches of faces. It takes JSON, so faces come in base64."""
+"""Serves with BentoML: two workers, each with adaptive batches of faces. It takes JSON with faces in base64."""
 
 import base64
 
@@ -10,7 +10,7 @@ from net import Net, faces_of
 
 @bentoml.service(name="fer_nano", workers=2, traffic={"timeout": 60})
 class Classifier:
-    """{"faces": [base64, ...]} in, rows out."""
+    """Classifies {"faces": [base64, ...]} into rows."""
 
     def __init__(self) -> None:
         self.net = Net()

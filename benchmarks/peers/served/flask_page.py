@@ -1,4 +1,4 @@
-"""The page of a source project: Flask's own server, and `model.predict` for every request.
+"""Serves the page of a source project: Flask's own server, and `model.predict` for every request.
 
 Usage: flask_page.py PORT
 """
@@ -20,7 +20,7 @@ model = keras.Model(_faces, _layer(_faces)["probabilities"])
 
 @app.post("/predict")  # type: ignore[untyped-decorator]
 def predict() -> Response:
-    """Raw grey pixels in, float32 rows out."""
+    """Classifies raw grey pixels into float32 rows."""
     scores = model.predict(faces_of(request.get_data()), verbose=0)
     return Response(scores.tobytes(), mimetype="application/octet-stream")
 

@@ -1,4 +1,4 @@
-"""LitServe: uvicorn in front of two workers, batches of requests. It takes JSON, so faces come in base64.
+"""Serves with LitServe: uvicorn with two workers, batches of requests. It takes JSON with faces in base64.
 
 Usage: litserve_server.py PORT
 """
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Classifier(litserve.LitAPI):  # type: ignore[misc]  # not installed where types are checked
-    """{"faces": base64} in, {"scores": rows} out."""
+    """Classifies {"faces": base64} into {"scores": rows}."""
 
     def setup(self, device: str) -> None:
         """Loads the net in a worker."""
@@ -26,11 +26,11 @@ class Classifier(litserve.LitAPI):  # type: ignore[misc]  # not installed where 
         self.net = Net()
 
     def decode_request(self, request: dict[str, str]) -> npt.NDArray[np.uint8]:
-        """The faces of a request."""
+        """Returns the faces of a request."""
         return faces_of(base64.b64decode(request["faces"]))
 
     def batch(self, inputs: list[npt.NDArray[np.uint8]]) -> list[npt.NDArray[np.uint8]]:
-        """A batch is a list: requests bring different numbers of faces."""
+        """Keeps a batch as a list: requests bring different numbers of faces."""
         return inputs
 
     def predict(self, inputs: list[npt.NDArray[np.uint8]]) -> list[npt.NDArray[np.float32]]:
@@ -38,11 +38,11 @@ class Classifier(litserve.LitAPI):  # type: ignore[misc]  # not installed where 
         return self.net.score_together(inputs)
 
     def unbatch(self, output: list[npt.NDArray[np.float32]]) -> list[npt.NDArray[np.float32]]:
-        """The rows of each request."""
+        """Returns the rows of each request."""
         return output
 
     def encode_response(self, output: npt.NDArray[np.float32]) -> dict[str, Any]:
-        """The answer to a request."""
+        """Returns the answer to a request."""
         return {"scores": output.tolist()}
 
 

@@ -1,4 +1,4 @@
-"""MLServer: a model of ours for it, in two parallel workers, with its adaptive batching (see catalogue.py)."""
+"""Serves with MLServer: a custom runtime in two parallel workers, with adaptive batching (see catalogue.py)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Classifier(MLModel):  # type: ignore[misc]  # not installed where types are checked
-    """`faces` in, `probabilities` out, by the Open Inference Protocol."""
+    """Classifies `faces` into `probabilities`, by the Open Inference Protocol."""
 
     async def load(self) -> bool:
         """Loads the net in a worker."""

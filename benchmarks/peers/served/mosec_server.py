@@ -1,4 +1,4 @@
-"""mosec: a front in Rust, two Python workers, batches of requests. Flags as mosec has them (--port)."""
+"""Serves with mosec: a Rust front end, two Python workers, batches of requests. Takes mosec's flags (--port)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Classifier(Worker):  # type: ignore[misc]  # not installed where types are checked
-    """Raw grey pixels in, float32 rows out."""
+    """Classifies raw grey pixels into float32 rows."""
 
     resp_mime_type = "application/octet-stream"
 
@@ -22,11 +22,11 @@ class Classifier(Worker):  # type: ignore[misc]  # not installed where types are
         self.net = Net()
 
     def deserialize(self, data: bytes) -> npt.NDArray[np.uint8]:
-        """The faces of a request."""
+        """Returns the faces of a request."""
         return faces_of(data)
 
     def serialize(self, data: npt.NDArray[np.float32]) -> bytes:
-        """The rows of a request."""
+        """Returns the rows of a request."""
         return data.tobytes()
 
     def forward(self, data: list[npt.NDArray[np.uint8]]) -> list[npt.NDArray[np.float32]]:

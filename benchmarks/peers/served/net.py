@@ -1,4 +1,4 @@
-"""The net that every peer serves: the bundled fer-nano behind ferserve's own engine, in the peer's process.
+"""Loads the net that every peer serves: the bundled fer-nano on ferserve's engine, in the peer's process.
 
 Runs in each peer's environment, with server/src on its path. The version's folder is in FERSERVE_BENCH_MODEL.
 """
@@ -25,7 +25,7 @@ SIDE = 48
 
 
 class Net:
-    """One executor with one thread of TensorFlow; bfloat16 where the processor multiplies it, as ferserve has it.
+    """Runs one executor with one TensorFlow thread; bfloat16 where the processor multiplies it, as in ferserve.
 
     Thread-safe: one batch at a time, since a session must not be shared.
     """
@@ -68,5 +68,5 @@ class Net:
 
 
 def faces_of(body: bytes) -> npt.NDArray[np.uint8]:
-    """The faces of a body of raw grey pixels, uint8 [N, 48, 48, 1]."""
+    """Returns the faces of a body of raw grey pixels, uint8 [N, 48, 48, 1]."""
     return np.frombuffer(body, np.uint8).reshape(-1, SIDE, SIDE, 1)

@@ -1,4 +1,4 @@
-"""Ray Serve: its HTTP proxy in front of two replicas, batches of requests.
+"""Serves with Ray Serve: its HTTP proxy, two replicas, batches of requests.
 
 Usage: ray_app.py PORT
 """
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @serve.deployment(num_replicas=2, max_ongoing_requests=256, ray_actor_options={"num_cpus": 0.5})
 class Classifier:
-    """Raw grey pixels in, float32 rows out."""
+    """Classifies raw grey pixels into float32 rows."""
 
     def __init__(self) -> None:
         self.net = Net()

@@ -1,4 +1,4 @@
-"""Triton: a model for its Python backend, two instances, dynamic batches (see catalogue.py)."""
+"""Serves with Triton: a model for its Python backend, two instances, dynamic batches (see catalogue.py)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from net import Net
 
 
 class TritonPythonModel:
-    """`faces` in, `probabilities` out. Triton batches across requests; the backend gets them as a list."""
+    """Classifies `faces` into `probabilities`. Triton batches across requests and passes a list."""
 
     def initialize(self, args: dict[str, str]) -> None:
         """Loads the net in an instance's process."""

@@ -75,7 +75,7 @@ async def exchange(
     last_sequence_id: int | None = None
     try:
         with _closed_call_is_an_error():
-            # Not `call.read()`: once a write has failed, that refuses the answers which are still there.
+            # Not `call.read()`: once a write has failed, that rejects the answers which are still there.
             async for response in call:
                 window.release()
                 last_sequence_id = response.sequence_id

@@ -43,7 +43,7 @@ class GateInfo:
     golden_difference: float
     """Largest difference from the scores that it was published with, as a probability."""
     in_force_version: int | None = None
-    """The version in force that it was compared with."""
+    """The active version that it was compared with."""
     agreement: float | None = None
     """Share of the golden faces for which both find the same class most probable, 0 to 1."""
     largest_difference: float | None = None
@@ -51,7 +51,7 @@ class GateInfo:
     latency_ms: Mapping[int, float] = field(default_factory=dict)
     """Time of a batch, in milliseconds, by its size in faces."""
     in_force_latency_ms: Mapping[int, float] = field(default_factory=dict)
-    """The same of the version in force."""
+    """The same of the active version."""
 
 
 @dataclass(frozen=True, slots=True)

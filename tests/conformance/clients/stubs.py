@@ -1,4 +1,4 @@
-"""What the stubs of KServe and MLServer do: stubs.py ADDRESS kserve|mlserver.
+"""Runs the stubs of KServe and MLServer: stubs.py ADDRESS kserve|mlserver.
 
 Their frameworks are not installed, so their packages are entered without running what stands in their `__init__`.
 """

@@ -1,4 +1,4 @@
-"""What callers of TensorFlow Serving do: tensorflow_serving.py ADDRESS."""
+"""Runs the calls of a TensorFlow Serving client: tensorflow_serving.py ADDRESS."""
 
 import json
 import sys

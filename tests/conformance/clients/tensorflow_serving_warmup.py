@@ -1,4 +1,4 @@
-"""What TensorFlow Serving reads before it serves a version: tensorflow_serving_warmup.py VERSION_DIR."""
+"""Reads warm-up files as TensorFlow Serving does: tensorflow_serving_warmup.py VERSION_DIR."""
 
 import json
 import sys

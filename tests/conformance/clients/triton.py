@@ -1,4 +1,4 @@
-"""What Triton's Python client does, in one of its own environments: triton.py ADDRESS [together]."""
+"""Runs Triton's Python client in one of its own environments: triton.py ADDRESS [together]."""
 
 import json
 import queue

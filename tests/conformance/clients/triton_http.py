@@ -1,4 +1,4 @@
-"""What Triton's Python client does over HTTP, in one of its own environments: triton_http.py ADDRESS."""
+"""Runs Triton's Python client over HTTP in one of its own environments: triton_http.py ADDRESS."""
 
 import json
 import sys

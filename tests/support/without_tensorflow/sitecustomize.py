@@ -1,4 +1,4 @@
-"""On PYTHONPATH, makes `import tensorflow` fail as on a machine that has none."""
+"""Makes `import tensorflow` fail, when on PYTHONPATH, as on a machine that has none."""
 
 import sys
 from importlib.abc import MetaPathFinder

@@ -4,11 +4,11 @@ from pathlib import Path
 
 
 class TrainingError(Exception):
-    """A problem that the user can act on; its text is the whole message."""
+    """Reports a problem that the user can act on; its text is the whole message."""
 
 
 class DataError(TrainingError):
-    """A data set, or one file of it, is not what the loader needs.
+    """Reports a data set, or one file of it, that the loader cannot use.
 
     Args:
         path: The file or folder at fault; a member of an archive is written `archive.zip/member`.
@@ -22,4 +22,4 @@ class DataError(TrainingError):
 
 
 class RunError(TrainingError):
-    """A run directory cannot be used the way it was asked for."""
+    """Reports a run directory that cannot be used as requested."""

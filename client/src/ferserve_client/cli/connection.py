@@ -149,7 +149,7 @@ def connected(command: Callable[..., int]) -> Callable[..., None]:
             complain(connection.explain(error))
             exit_code = 1
         except BrokenPipeError:
-            raise  # the reader of stdout has left, as head does; typer ends without a word
+            raise  # the reader of stdout has left, as head does; typer ends silently
         except OSError as error:
             complain(f"{error.filename}: {error.strerror}" if error.filename else str(error))
             exit_code = 1

@@ -84,7 +84,7 @@ class OutputSet:
             try:
                 act(output)
             except BrokenPipeError:
-                raise  # the reader of stdout has left, which ends the command without a word
+                raise  # the reader of stdout has left, which ends the command silently
             except (OSError, ValueError) as error:
                 self._outputs.remove(output)
                 self._reject(output.name, error)

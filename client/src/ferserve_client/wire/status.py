@@ -88,13 +88,13 @@ def read_failure(failure: failure_pb2.Failure) -> FerserveError:
 
 
 def _grpc_reason(code: grpc.StatusCode, message: str) -> str:
-    # gRPC itself refuses large messages, here before they are sent or in a grpcio server, without details.
+    # gRPC itself rejects large messages, here before they are sent or in a grpcio server, without details.
     too_large = code is grpc.StatusCode.RESOURCE_EXHAUSTED and "message larger than max" in message
     return "MESSAGE_TOO_LARGE" if too_large and not message.startswith("CLIENT: Received") else ""
 
 
 def _read_details(metadata: Iterable[Any]) -> Iterable[Any]:
-    # grpc_status.rpc_status refuses details whose code or message differs from the call's, as after a
+    # grpc_status.rpc_status rejects details whose code or message differs from the call's, as after a
     # local cancellation; the details are still the best that is known.
     for key, value in metadata:
         if key == _DETAILS_KEY and isinstance(value, bytes):

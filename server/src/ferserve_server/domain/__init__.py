@@ -1,1 +1,1 @@
-"""Words of the field: plain values, ports and errors. Standard library and numpy only."""
+"""Defines the domain: plain values, ports and errors. Uses the standard library and numpy only."""

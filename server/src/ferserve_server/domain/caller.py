@@ -1,4 +1,4 @@
-"""The source of a request, for fair shares between callers."""
+"""Defines the source of a request, for fair shares between callers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 
 class CallerKind(Enum):
-    """What a caller is known by."""
+    """Defines how a caller was identified."""
 
     UNKNOWN = "unknown"
     CONNECTION = "connection"
@@ -32,4 +32,4 @@ class CallerId(NamedTuple):
 
 
 UNKNOWN_CALLER = CallerId(CallerKind.UNKNOWN, "")
-"""Stands for requests of the server itself, and for those of transports that cannot tell callers apart."""
+"""Caller of the server's own requests, and of transports that cannot tell callers apart."""

@@ -1,4 +1,4 @@
-"""A new version beside the stable one on live traffic: what is measured of both, and what follows from it."""
+"""Defines canaries: new versions that get a share of the traffic, their measurements and the resulting verdict."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -6,7 +6,7 @@ from enum import Enum
 
 
 class CanaryMode(Enum):
-    """What a canary does with its share of the requests."""
+    """Defines how a canary takes part in the traffic."""
 
     SPLIT = "split"
     """It answers them."""
@@ -15,7 +15,7 @@ class CanaryMode(Enum):
 
 
 class CanaryResult(Enum):
-    """What the figures say of a canary."""
+    """Defines the results of a canary's figures."""
 
     WAIT = "wait"
     PROMOTE = "promote"
@@ -24,7 +24,7 @@ class CanaryResult(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """How many values there were, their mean, and their variance (unbiased; 0 for fewer than two)."""
+    """Holds the count of values, their mean, and their variance (unbiased; 0 for fewer than two)."""
 
     count: int = 0
     mean: float = 0.0
@@ -33,7 +33,7 @@ class Spread:
 
 @dataclass(frozen=True, slots=True)
 class VersionStatistics:
-    """What a version showed while it was tried.
+    """Holds the figures of a version during a canary.
 
     Attributes:
         request_count: Times that faces were scored for requests which name no version.
@@ -50,7 +50,7 @@ class VersionStatistics:
 
 @dataclass(frozen=True, slots=True)
 class ShadowStatistics:
-    """How a shadow's answers compare with those that callers got.
+    """Compares a shadow's answers with those that callers got.
 
     Attributes:
         face_count: Faces that both scored.
@@ -69,7 +69,7 @@ class ShadowStatistics:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What follows from the figures: `reason` (UPPER_SNAKE_CASE) and `text` say why, with the figures."""
+    """Holds the verdict on the figures: `reason` (UPPER_SNAKE_CASE) and `text` explain it, with the figures."""
 
     result: CanaryResult
     reason: str
@@ -78,7 +78,7 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class CanaryReport:
-    """A canary as it stands.
+    """Describes a canary at one moment.
 
     Attributes:
         version: The version that is tried.

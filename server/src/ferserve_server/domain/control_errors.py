@@ -1,4 +1,4 @@
-"""What can go wrong with calls that change what is in force; see `errors` for the order of things."""
+"""Defines the errors of calls that change the active versions; `errors` shows the step of each."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from ferserve_server.domain.errors import FerserveError
 
 
 class NoCanaryError(FerserveError):
-    """A decision about a version that is not on trial."""
+    """Rejects a decision about a version that is not a canary."""
 
     reason = "NO_CANARY"
 
@@ -20,7 +20,7 @@ class NoCanaryError(FerserveError):
 
 
 class NoOlderVersionError(FerserveError):
-    """There is no version to go back to."""
+    """Reports that there is no version to roll back to."""
 
     reason = "NO_OLDER_VERSION"
 
@@ -33,7 +33,7 @@ class NoOlderVersionError(FerserveError):
 
 
 class StateNotSavedError(FerserveError):
-    """A decision that cannot be written to the file that keeps it."""
+    """Reports that a decision cannot be written to the state file."""
 
     reason = "STATE_NOT_SAVED"
 
@@ -46,7 +46,7 @@ class StateNotSavedError(FerserveError):
 
 
 class ControlDisabledError(FerserveError):
-    """A call that changes what is in force, where such calls are not taken."""
+    """Rejects a control call at an address that takes none."""
 
     reason = "CONTROL_DISABLED"
 
@@ -59,7 +59,7 @@ class ControlDisabledError(FerserveError):
 
 
 class ControlUnauthenticatedError(FerserveError):
-    """A control call without the right token."""
+    """Rejects a control call without the right token."""
 
     reason = "CONTROL_UNAUTHENTICATED"
 
@@ -71,7 +71,7 @@ class ControlUnauthenticatedError(FerserveError):
 
 
 class OriginNotAllowedError(FerserveError):
-    """A request of a web page that another server sent to the browser."""
+    """Rejects a request of a web page that another server sent to the browser."""
 
     reason = "ORIGIN_NOT_ALLOWED"
 

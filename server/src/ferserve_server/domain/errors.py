@@ -1,4 +1,4 @@
-"""What can go wrong, each error hung on the step that raises it.
+"""Defines the errors of the service, each assigned to the step that raises it.
 
 ::
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class FerserveError(Exception):
-    """Base of the errors whose text callers may see.
+    """Defines the base of the errors whose text callers may see.
 
     Attributes:
         reason: Stable name of the cause, UPPER_SNAKE_CASE.
@@ -64,7 +64,7 @@ class FerserveError(Exception):
 
 
 class InvalidRequestError(FerserveError):
-    """A request that no server could answer. `reason` differs by instance."""
+    """Rejects a request that no server could answer. `reason` differs by instance."""
 
     def __init__(self, reason: str, message: str, *, field: str, **facts: object) -> None:
         super().__init__(message, facts, field=field)
@@ -72,7 +72,7 @@ class InvalidRequestError(FerserveError):
 
 
 class LimitExceededError(InvalidRequestError):
-    """A request beyond one of the server's limits; names the setting that holds the limit."""
+    """Rejects a request beyond one of the server's limits; names the setting that holds the limit."""
 
     def __init__(self, reason: str, *, what: str, value: int, limit: int, setting: str, field: str) -> None:
         super().__init__(
@@ -87,7 +87,7 @@ class LimitExceededError(InvalidRequestError):
 
 
 class ImageUnreadableError(FerserveError):
-    """A picture that cannot be decoded."""
+    """Reports a picture that cannot be decoded."""
 
     reason = "IMAGE_UNREADABLE"
 
@@ -96,7 +96,7 @@ class ImageUnreadableError(FerserveError):
 
 
 class ImageFormatError(FerserveError):
-    """Bytes that are no picture of a known format."""
+    """Reports bytes that are no picture of a known format."""
 
     reason = "IMAGE_FORMAT_UNSUPPORTED"
 
@@ -105,7 +105,7 @@ class ImageFormatError(FerserveError):
 
 
 class ModelNotFoundError(FerserveError):
-    """No model of that name."""
+    """Reports that there is no model of that name."""
 
     reason = "MODEL_NOT_FOUND"
 
@@ -114,7 +114,7 @@ class ModelNotFoundError(FerserveError):
 
 
 class VersionNotFoundError(FerserveError):
-    """The model is there, that version of it is not."""
+    """Reports that the model has no such version."""
 
     reason = "VERSION_NOT_FOUND"
 
@@ -126,7 +126,7 @@ class VersionNotFoundError(FerserveError):
 
 
 class AliasNotFoundError(FerserveError):
-    """The model is there, that alias of it is not."""
+    """Reports that the model has no such alias."""
 
     reason = "ALIAS_NOT_FOUND"
 
@@ -139,7 +139,7 @@ class AliasNotFoundError(FerserveError):
 
 
 class VersionNotReadyError(FerserveError):
-    """An alias names a version that does not answer."""
+    """Reports that an alias names a version that is not ready."""
 
     reason = "VERSION_NOT_READY"
     retry_safe = True
@@ -154,7 +154,7 @@ class VersionNotReadyError(FerserveError):
 
 
 class VersionInUseError(FerserveError):
-    """A version that may not be let go: an alias names it, or the model has no other one."""
+    """Rejects unloading a version that an alias names, or that is the model's only one."""
 
     reason = "VERSION_IN_USE"
 
@@ -165,7 +165,7 @@ class VersionInUseError(FerserveError):
 
 
 class AliasFixedError(FerserveError):
-    """An alias that the settings hold."""
+    """Rejects changing an alias that the settings fix."""
 
     reason = "ALIAS_FIXED"
 
@@ -177,7 +177,7 @@ class AliasFixedError(FerserveError):
 
 
 class ModelNotReadyError(FerserveError):
-    """The model is known, but none of its versions answers yet."""
+    """Reports that the model is known, but none of its versions is ready yet."""
 
     reason = "MODEL_NOT_READY"
     retry_safe = True
@@ -191,7 +191,7 @@ class ModelNotReadyError(FerserveError):
 
 
 class QueueFullError(FerserveError):
-    """The queue is at its limit; the request was not taken."""
+    """Rejects a request because the queue is at its limit."""
 
     reason = "QUEUE_FULL"
     retry_safe = True
@@ -206,7 +206,7 @@ class QueueFullError(FerserveError):
 
 
 class DeadlineUnmeetableError(FerserveError):
-    """The deadline would pass before the answer; the request was not taken."""
+    """Rejects a request because its deadline would pass before the answer."""
 
     reason = "DEADLINE_UNMEETABLE"
 
@@ -219,7 +219,7 @@ class DeadlineUnmeetableError(FerserveError):
 
 
 class DeadlineExpiredError(FerserveError):
-    """The deadline passed before there was an answer."""
+    """Reports that the deadline passed before there was an answer."""
 
     reason = "DEADLINE_EXPIRED"
 
@@ -228,7 +228,7 @@ class DeadlineExpiredError(FerserveError):
 
 
 class DrainingError(FerserveError):
-    """The server is going down and takes nothing new.
+    """Rejects a request because the server is shutting down.
 
     On a stream `last_sequence_id` is the last message that was answered, -1 if none was.
     """
@@ -245,7 +245,7 @@ class DrainingError(FerserveError):
 
 
 class InferenceFailedError(FerserveError):
-    """The model failed on this face. Its neighbours in the batch were answered."""
+    """Reports that the model failed on this face. Its neighbours in the batch were answered."""
 
     reason = "INFERENCE_FAILED"
 
@@ -254,7 +254,7 @@ class InferenceFailedError(FerserveError):
 
 
 class EngineStalledError(FerserveError):
-    """The engine did not return in time and was restarted. The request may be what it stalled on."""
+    """Reports that the engine hung and was restarted. The request may be the cause."""
 
     reason = "ENGINE_STALLED"
     retry_safe = False
@@ -268,7 +268,7 @@ class EngineStalledError(FerserveError):
 
 
 class EngineLostError(FerserveError):
-    """The process that runs the model ended, as by a crash or for want of memory, and is being restarted.
+    """Reports that the engine process ended, as by a crash or lack of memory, and is being restarted.
 
     Attributes:
         executed: Whether it ended with rows of this request, any of which may be the cause.
@@ -291,13 +291,13 @@ class EngineLostError(FerserveError):
 
 
 class UnsupportedError(FerserveError):
-    """Something that is not offered here, though the interface it was asked through knows it."""
+    """Rejects a feature of an interface that this server does not offer."""
 
     reason = "UNSUPPORTED"
 
 
 class ModelRejectedError(FerserveError):
-    """A version in the repository that may not be served. `reason` differs by instance.
+    """Rejects a version of the repository that may not be served. `reason` differs by instance.
 
     Attributes:
         transient: Whether it may be served later without a change of its files, as when memory was short.

@@ -1,9 +1,4 @@
-"""Defines faces as models take them, and the options of their detection.
-
-Faces as the models take them.
-
-Options of a search for faces.
-"""
+"""Defines faces in the form that models take, and the options of their detection."""
 
 from __future__ import annotations
 
@@ -29,14 +24,14 @@ CropBatch = npt.NDArray[np.uint8]
 Scores = npt.NDArray[np.float32]
 """Calibrated probabilities: float32 [N, K]; each row sums to 1; columns follow the model's labels.
 
-Between an engine and the pipeline there is one column more where the version tells what is no face
+Between an engine and the pipeline there is one column more where the version detects non-faces
 (`ModelDescription.score_column_count`); `pipeline.decisions` takes it off.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class BoundingBox:
-    """A rectangle in the pixels of the picture as shown; `left` and `top` from 0, sides from 1."""
+    """Describes a rectangle in the pixels of the picture as shown; `left` and `top` from 0, sides from 1."""
 
     left: int
     top: int
@@ -45,19 +40,19 @@ class BoundingBox:
 
     @property
     def area(self) -> int:
-        """Area in pixels."""
+        """Returns the area in pixels."""
         return self.width * self.height
 
 
 class Point(NamedTuple):
-    """A point in the pixels of the picture as shown; it may lie outside."""
+    """Describes a point in the pixels of the picture as shown; it may lie outside."""
 
     x: float
     y: float
 
 
 class Landmarks(NamedTuple):
-    """Five points of a face. Left and right are the viewer's."""
+    """Holds five points of a face. Left and right are the viewer's."""
 
     left_eye: Point
     right_eye: Point
@@ -68,7 +63,7 @@ class Landmarks(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class FaceLocation:
-    """A face that was found.
+    """Describes a detected face.
 
     Attributes:
         box: Rectangle around the face, inside the picture.
@@ -82,14 +77,14 @@ class FaceLocation:
 
 
 class DetectorName(Enum):
-    """Face detectors; the values are their names in settings and JSON."""
+    """Names the face detectors; the values are their names in settings and JSON."""
 
     YUNET = "yunet"
     HAAR = "haar"
 
 
 class NotAFacePolicy(Enum):
-    """Treatment of boxes whose crop the model takes for something other than a face."""
+    """Defines the treatment of boxes whose crop the model takes for something other than a face."""
 
     DROP = "drop"
     MARK = "mark"
@@ -98,7 +93,7 @@ class NotAFacePolicy(Enum):
 
 @dataclass(frozen=True, slots=True)
 class HaarOptions:
-    """Options of the Haar cascade alone.
+    """Holds the options of the Haar cascade alone.
 
     Attributes:
         scale_factor: Step between the searched sizes, 1.05-2.0; smaller ones search a picture for seconds.
@@ -111,7 +106,7 @@ class HaarOptions:
 
 @dataclass(frozen=True, slots=True)
 class DetectionOptions:
-    """Options of a search for the faces of a picture.
+    """Holds the options of face detection in a picture.
 
     Attributes:
         whole_image: The picture is one face; nothing is searched.

@@ -1,6 +1,6 @@
-"""What the ways in ask of the models: leases, what there is, and changes.
+"""Defines the ports through which services use models: leases, catalog and changes.
 
-`repository.manager.ModelManager` has them in this process, `fronts.remote_models.RemoteModels` those of another.
+`models.registry` implements them for the models of this process, `workers.remote_models` for those of another.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ if TYPE_CHECKING:
 
 
 class Lease(Protocol):
-    """A version that answers one caller, for as long as the `with` block lasts. Event loop only."""
+    """Holds a version for one caller, for as long as the `with` block lasts. Event loop only."""
 
     @property
     def id(self) -> ServableId:
-        """The version. It may be another one after scoring: that is then the one that scored."""
+        """Returns the version. It may change during scoring: it is then the one that scored."""
 
     @property
     def description(self) -> ModelDescription:
-        """What its manifest says; of the version that `id` names."""
+        """Returns the manifest's description of the version that `id` names."""
 
     @property
     def scorer(self) -> ScoresFaces:
-        """What scores."""
+        """Returns the scorer of the version."""
 
     def __enter__(self) -> Self: ...
 
@@ -48,28 +48,28 @@ class Acquire(Protocol):
 
         Raises:
             ModelNotFoundError: No such model.
-            VersionNotFoundError: The model has no such version in force.
+            VersionNotFoundError: The model has no such active version.
             AliasNotFoundError: The model has no such alias.
-            ModelNotReadyError: The model has no version in force yet.
-            VersionNotReadyError: The alias names a version that is not in force.
+            ModelNotReadyError: The model has no active version yet.
+            VersionNotReadyError: The alias names a version that is not active.
         """
 
 
 class ModelChanges(Protocol):
-    """What control calls do; "" is the default model. Event loop only. For the errors see `ModelManager`."""
+    """Executes control calls; "" is the default model. Event loop only. For the errors see `ModelManager`."""
 
     def model(self, name: str) -> ModelStatus:
-        """One model as it stands, with every change that was made here before.
+        """Returns one model's status, including every earlier change made here.
 
         Raises:
             ModelNotFoundError: No such model.
         """
 
     async def refresh(self) -> None:
-        """Looks into the model folder now, and loads and lets go what the policies want."""
+        """Scans the model folder now, and loads and unloads as the policies decide."""
 
     async def load(self, name: str, version: int) -> None:
-        """Loads a version and keeps it whatever the policy says."""
+        """Loads a version and keeps it regardless of the policy."""
 
     async def unload(self, name: str, version: int) -> None:
         """Takes a version out of service until `load` brings it back."""
@@ -81,19 +81,19 @@ class ModelChanges(Protocol):
         """Makes the canary the stable version."""
 
     async def roll_back(self, name: str, version: int | None = None) -> None:
-        """Takes back the canary, or else what answers."""
+        """Rolls back the canary, or else the active version."""
 
 
 class Models(ModelChanges, Protocol):
-    """The models of a service, wherever they are loaded. Event loop only."""
+    """Accesses the models of a service, wherever they are loaded. Event loop only."""
 
     @property
     def default_ready(self) -> bool:
-        """Whether the default model answers requests that name no version."""
+        """Returns whether the default model answers requests that name no version."""
 
     @property
     def acquire(self) -> Acquire:
-        """Hands out leases."""
+        """Returns the function that hands out leases."""
 
     def models(self) -> tuple[ModelStatus, ...]:
-        """Every model with its versions, as they stand, by name."""
+        """Returns the status of every model and its versions, by name."""

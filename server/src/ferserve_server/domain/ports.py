@@ -1,4 +1,4 @@
-"""What the core asks of the outside. Adapters and fakes implement these."""
+"""Defines the ports of the core. Adapters and fakes implement these."""
 
 from __future__ import annotations
 
@@ -26,47 +26,47 @@ if TYPE_CHECKING:
 
 
 class Priority(Enum):
-    """How urgent a request is beside others that wait for the same model."""
+    """Defines the priority of a request beside others that wait for the same model."""
 
     INTERACTIVE = 0
     BULK = 1
 
 
 class Timer(Protocol):
-    """A call that is due later."""
+    """Represents a scheduled call."""
 
     def cancel(self) -> None:
-        """Keeps it from happening, if it has not yet."""
+        """Cancels the call, if it has not happened yet."""
 
 
 class Clock(Protocol):
-    """Tells the time, in seconds from an arbitrary start, never backwards; and wakes."""
+    """Reads the time, in seconds from an arbitrary start, never backwards, and schedules calls."""
 
     def now(self) -> float:
-        """Seconds since the start. Thread-safe."""
+        """Returns the seconds since the start. Thread-safe."""
 
     def call_at(self, when: float, callback: Callable[[], None]) -> Timer:
         """Calls back on the event loop, once, when `now()` has reached `when`. Event loop only."""
 
 
 class Servable(Protocol):
-    """A loaded version, ready to run."""
+    """Represents a loaded version, ready to run."""
 
     @property
     def id(self) -> ServableId:
-        """Which version of which model it is."""
+        """Returns the model and version."""
 
     @property
     def description(self) -> ModelDescription:
-        """What its manifest says."""
+        """Returns the manifest's description."""
 
     @property
     def executor_count(self) -> int:
-        """How many `predict` calls may usefully run at once, 1 or more."""
+        """Returns the number of useful concurrent `predict` calls, 1 or more."""
 
     @property
     def precision(self) -> Precision:
-        """What it computes in."""
+        """Returns the precision of its computation."""
 
     def predict(self, crops: CropBatch) -> Scores:
         """Scores a batch.
@@ -81,11 +81,11 @@ class Servable(Protocol):
             Exception: Whatever the engine raises; the caller finds the row at fault.
 
         Thread-safety: may be called from `executor_count` threads at once, and from one more: a new version is
-        tried beside the one in force.
+        tried beside the one active.
         """
 
     def read_golden(self, directory: Path) -> GoldenSet:
-        """Reads the golden set of the version, where it cannot harm the service. Blocking.
+        """Reads the golden set of the version, isolated from the service. Blocking.
 
         Raises:
             ModelRejectedError: GOLDEN_MISSING or GOLDEN_INVALID.
@@ -93,7 +93,7 @@ class Servable(Protocol):
         """
 
     def with_precision(self, precision: Precision) -> Servable:
-        """Makes the same version in another precision, beside this one; both are closed by whoever has them.
+        """Makes the same version in another precision, beside this one; the caller closes both.
 
         Raises:
             ModelRejectedError: PRECISION_UNSUPPORTED, if this machine has no instructions for it, or the version
@@ -101,7 +101,7 @@ class Servable(Protocol):
         """
 
     def warm_executors(self, bucket_sizes: Sequence[int], thread_count: int) -> None:
-        """Does what else the first `executor_count` runs at once would do first. Slow and blocking; once.
+        """Warms up the first `executor_count` concurrent runs. Slow and blocking; once.
 
         Args:
             bucket_sizes: The batch sizes that `predict` has run already, on one thread.
@@ -109,7 +109,7 @@ class Servable(Protocol):
         """
 
     def reserve_session(self, bucket_sizes: Sequence[int]) -> None:
-        """Makes ready for one `predict` more than `executor_count` at once. Slow and blocking.
+        """Prepares one `predict` more than `executor_count` at once. Slow and blocking.
 
         Done again, it does nothing.
 
@@ -118,14 +118,14 @@ class Servable(Protocol):
         """
 
     def close(self) -> None:
-        """Gives its memory back. No `predict` may be running."""
+        """Frees its memory. No `predict` may be running."""
 
 
 class Loader(Protocol):
-    """Makes servables out of what lies in a repository."""
+    """Loads servables from the files of a repository."""
 
     def load(self, servable_id: ServableId, directory: Path, description: ModelDescription) -> Servable:
-        """Loads a version whose files were verified, in what it was published in. Slow and blocking.
+        """Loads a version whose files were verified, in its published precision. Slow and blocking.
 
         Raises:
             ModelRejectedError: The model cannot be loaded or does not hold what its manifest says.
@@ -143,7 +143,7 @@ class ScoresFaces(Protocol):
         priority: Priority = Priority.INTERACTIVE,
         caller: CallerId = UNKNOWN_CALLER,
     ) -> ScoredFaces:
-        """Scores the faces of one request. Cancelling takes those not yet running out of the queue.
+        """Scores the faces of one request. Cancelling removes those not yet running from the queue.
 
         Args:
             crops: uint8 [N, H, W, 1], N >= 1.
@@ -162,14 +162,14 @@ class ScoresFaces(Protocol):
 
 
 class FaceScorer(ScoresFaces, Protocol):
-    """What scores the faces of one version, as long as that is in force. Event loop only."""
+    """Scores the faces of one version, as long as it is active. Event loop only."""
 
     @property
     def healthy(self) -> bool:
-        """Whether the engine behind it answers."""
+        """Returns whether the engine behind it answers."""
 
     async def drain(self) -> None:
-        """Takes nothing new and returns when everything taken is answered."""
+        """Stops accepting, and returns when everything accepted is answered."""
 
     async def close(self) -> None:
         """Stops the engine's threads, unloads the servable and waits for both. Call after `drain`."""
@@ -177,7 +177,7 @@ class FaceScorer(ScoresFaces, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class FoundFaces:
-    """The faces of one picture, largest first: `crops[i]` (uint8 [48, 48]) is the face at `locations[i]`."""
+    """Holds the faces of one picture, largest first: `crops[i]` (uint8 [48, 48]) is at `locations[i]`."""
 
     width: int
     height: int
@@ -189,7 +189,7 @@ class FoundFaces:
 
     @property
     def boxes(self) -> tuple[BoundingBox, ...]:
-        """Boxes of `locations`."""
+        """Returns the boxes of `locations`."""
         return tuple(location.box for location in self.locations)
 
 
@@ -246,7 +246,7 @@ class Vision(Protocol):
 
 
 class DispatchReason(Enum):
-    """Why a batch was dispatched when it was."""
+    """Defines the reasons for dispatching a batch."""
 
     FULL = "full"
     EXECUTOR_IDLE = "executor_idle"
@@ -257,7 +257,7 @@ class DispatchReason(Enum):
 
 
 class ExecutedBatch(NamedTuple):
-    """A batch that came back from its engine.
+    """Describes a batch that its engine has executed.
 
     Attributes:
         servable: The version that scored it.
@@ -277,63 +277,63 @@ class ExecutedBatch(NamedTuple):
 
     @property
     def face_count(self) -> int:
-        """Its faces, padding not counted."""
+        """Returns the number of its faces, without padding."""
         return len(self.scores)
 
 
 class InferenceObserver(Protocol):
-    """Is told what happens on the way to a score. Event loop only; must not raise or block."""
+    """Observes the stages of inference. Event loop only; must not raise or block."""
 
     def batch_executed(self, batch: ExecutedBatch) -> None:
-        """A batch came back."""
+        """Observes an executed batch."""
 
     def batch_failed(self, servable: ServableId, *, face_count: int) -> None:
-        """An execution raised. Its rows are tried again in halves, or fail if it held one."""
+        """Observes a failed execution. Its rows are retried in halves, or fail if it held one."""
 
     def rejected(self, reason: str) -> None:
-        """A request was not taken."""
+        """Observes a rejected request."""
 
     def cancelled(self, stage: str) -> None:
-        """A caller left while its request was `queued` or `running`."""
+        """Observes a caller that left while its request was `queued` or `running`."""
 
     def state_changed(self, servable: ServableId, state: ServableState) -> None:
-        """A version is in another state."""
+        """Observes a change of a version's state."""
 
 
 class RoutingObserver(Protocol):
-    """Is told where requests go. Event loop only; must not raise or block."""
+    """Observes the routing of requests. Event loop only; must not raise or block."""
 
     def routed(self, model: str, aliases: Mapping[str, int], serving_version: int | None) -> None:
-        """What requests for a model get: the version behind each alias, and the one of those that name none."""
+        """Observes a model's routing: the version behind each alias, and the one without any."""
 
 
 class CanaryObserver(Protocol):
-    """Is told how canaries do. Event loop only; must not raise or block."""
+    """Observes canaries. Event loop only; must not raise or block."""
 
     def canary_share(self, model: str, share: float) -> None:
-        """The share of the requests without a version that a canary gets; 0 when there is none any more."""
+        """Observes a canary's share of the requests without a version; 0 when it has ended."""
 
     def canary_answered(self, servable: ServableId, outcome: str) -> None:
-        """A canary, or the stable version beside it, `answered` or `failed` a request that names no version."""
+        """Observes that a canary or its stable version `answered` or `failed` such a request."""
 
     def canary_judged(self, model: str, verdict: Verdict) -> None:
-        """What the figures say has changed, or an operator has decided."""
+        """Observes a changed verdict, or an operator's decision."""
 
     def shadow_compared(self, servable: ServableId, *, agreed: int, differed: int, dropped: int) -> None:
-        """A shadow scored faces, or dropped them."""
+        """Observes faces that a shadow scored or dropped."""
 
     def shadow_figures(self, servable: ServableId, figures: ShadowStatistics) -> None:
-        """How a shadow's answers compare by now."""
+        """Observes the current comparison of a shadow's answers."""
 
 
 class CallObserver(Protocol):
-    """Is told of calls and pictures. Event loop only; must not raise or block."""
+    """Observes calls and pictures. Event loop only; must not raise or block."""
 
     def call_started(self, method: str) -> None:
-        """A call or a stream is open."""
+        """Observes the start of a call or a stream."""
 
     def call_ended(self, method: str, code: str, seconds: float | None) -> None:
-        """It ended with a status code's name; `seconds` is None for streams."""
+        """Observes its end with a status code's name; `seconds` is None for streams."""
 
     def stream_answered(self, method: str, outcome: str) -> None:
-        """A message of a stream was answered: `result`, `unchanged`, `dropped` or `failed`."""
+        """Observes an answered stream message: `result`, `unchanged`, `dropped` or `failed`."""

@@ -1,4 +1,4 @@
-"""What comes back for faces and pictures."""
+"""Defines the results for faces and pictures."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ _NO_FAILURES: Final[Mapping[int, FerserveError]] = MappingProxyType({})
 
 
 class ScoredFaces(NamedTuple):
-    """Scores of the faces of one request.
+    """Holds the scores of the faces of one request.
 
     Attributes:
         scores: float32 [N, K]; rows named in `failures` hold nothing of use.
@@ -38,14 +38,14 @@ class ScoredFaces(NamedTuple):
 
     @property
     def uncertain(self) -> npt.NDArray[np.bool_]:
-        """Whether the label of a face is a guess, bool [N]."""
+        """Returns whether each face's label is uncertain, bool [N]."""
         uncertain: npt.NDArray[np.bool_] = self.scores.max(axis=1, initial=0.0) < self.uncertain_threshold
         return uncertain
 
 
 @dataclass(frozen=True, slots=True)
 class Classification:
-    """The answer to a batch of face crops: one row of scores or one failure per face, in order."""
+    """Answers a batch of face crops: one row of scores or one failure per face, in order."""
 
     faces: ScoredFaces
     labels: tuple[str, ...]
@@ -55,7 +55,7 @@ class Classification:
 
 @dataclass(frozen=True, slots=True)
 class ImageAnalysis:
-    """The faces of one picture, largest first.
+    """Holds the faces of one picture, largest first.
 
     Attributes:
         width: Width of the picture as shown, in pixels.
@@ -77,13 +77,13 @@ class ImageAnalysis:
 
     @property
     def boxes(self) -> tuple[BoundingBox, ...]:
-        """Boxes of `locations`."""
+        """Returns the boxes of `locations`."""
         return tuple(location.box for location in self.locations)
 
 
 @dataclass(frozen=True, slots=True)
 class Analyses:
-    """The answer to a batch of pictures: an analysis or a failure for each, in order."""
+    """Answers a batch of pictures: an analysis or a failure for each, in order."""
 
     results: tuple[ImageAnalysis | FerserveError, ...]
     labels: tuple[str, ...]

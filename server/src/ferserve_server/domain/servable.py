@@ -1,4 +1,4 @@
-"""Models, their versions and what is known of them. The words are TensorFlow Serving's."""
+"""Defines models, their versions and their metadata. The terms are TensorFlow Serving's."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ from ferserve_server.domain.face import CropBatch, Scores
 
 
 class ServableId(NamedTuple):
-    """One version (1 or more) of one model. A tuple, because it is looked up several times for every batch."""
+    """Names one version (1 or more) of one model. A tuple, because each batch looks it up several times."""
 
     name: str
     version: int
@@ -24,7 +24,7 @@ class ServableId(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """Which model a caller wants: `name` "" is the default model.
+    """Specifies the requested model: `name` "" is the default model.
 
     Either `version` or `alias` picks one of its versions. With neither (None and "") it is the one behind the
     alias `stable`, or without that alias the newest ready one.
@@ -36,7 +36,7 @@ class ModelSpec:
 
 
 class ServableState(Enum):
-    """Where a version is in its life. WAITING: it will be loaded after others."""
+    """Defines the states of a version. WAITING: it will be loaded after others."""
 
     WAITING = "waiting"
     LOADING = "loading"
@@ -47,7 +47,7 @@ class ServableState(Enum):
 
 
 class Precision(Enum):
-    """What a model computes in. Scores are float32 in any case.
+    """Defines the precision of a model's computation. Scores are float32 in any case.
 
     Versions are published in float32, and run in it or in bfloat16; or published in int8, and run in that alone.
     """
@@ -59,20 +59,20 @@ class Precision(Enum):
 
 @dataclass(frozen=True, slots=True)
 class InputSpec:
-    """What a model takes: uint8 [N, height, width, 1] under `name`."""
+    """Describes a model's input: uint8 [N, height, width, 1] under `name`."""
 
     name: str
     height: int
     width: int
 
     def blank(self, count: int) -> CropBatch:
-        """Faces of zeros, uint8 [count, height, width, 1]."""
+        """Makes faces of zeros, uint8 [count, height, width, 1]."""
         return np.zeros((count, self.height, self.width, 1), np.uint8)
 
 
 @dataclass(frozen=True, slots=True)
 class ModelDescription:
-    """What a version's manifest says of it.
+    """Holds the content of a version's manifest.
 
     Attributes:
         labels: Names of the classes, in the order of the scores.
@@ -101,20 +101,20 @@ class ModelDescription:
 
     @property
     def score_column_count(self) -> int:
-        """Columns that an engine returns: one per label, and one more for `not_a_face_output`."""
+        """Returns an engine's column count: one per label, and one for `not_a_face_output`."""
         return len(self.labels) + bool(self.not_a_face_output)
 
 
 @dataclass(frozen=True, slots=True)
 class ValidationComparison:
-    """A version beside the one in force when it was loaded.
+    """Compares a version with the active one at its load.
 
     Attributes:
-        version: The version in force.
+        version: The active version.
         agreement: Share of the golden faces, 0 to 1, for which both find the same class most probable; None if
             the two have different classes or inputs.
         largest_difference: Largest difference of a probability on the golden faces; None as above.
-        latency_s: Least time of a batch, in seconds: of this version and of the one in force, by batch size.
+        latency_s: Least time of a batch, in seconds: of this version and of the one active, by batch size.
             Empty if it was not measured.
     """
 
@@ -126,11 +126,11 @@ class ValidationComparison:
 
 @dataclass(frozen=True, slots=True)
 class ValidationFigures:
-    """What a version showed before it was made ready.
+    """Holds the figures of a version's validation.
 
     Attributes:
         golden_difference: Largest difference from the scores it was published with, as a probability.
-        comparison: How it compared with the version in force, or None if there was none.
+        comparison: How it compared with the active version, or None if there was none.
     """
 
     golden_difference: float
@@ -139,7 +139,7 @@ class ValidationFigures:
 
 @dataclass(frozen=True, slots=True)
 class GoldenSet:
-    """Faces that a version was published with, and what it scored them then.
+    """Holds the faces that a version was published with, and its scores for them at that time.
 
     Attributes:
         faces: uint8 [N, H, W, 1], N >= 1.
@@ -152,7 +152,7 @@ class GoldenSet:
 
 @dataclass(frozen=True, slots=True)
 class Tuning:
-    """How a version runs on this machine.
+    """Describes the execution of a version on this machine.
 
     Attributes:
         precision: What it computes in.
@@ -171,7 +171,7 @@ class Tuning:
 
 @dataclass(frozen=True, slots=True)
 class VersionStatus:
-    """A version as it stands: `description`, `validation` and `tuning` are None until it was loaded."""
+    """Describes a version: `description`, `validation` and `tuning` are None until it was loaded."""
 
     id: ServableId
     state: ServableState
@@ -182,13 +182,13 @@ class VersionStatus:
 
     @property
     def bucket_sizes(self) -> tuple[int, ...]:
-        """Batch sizes that are used, rising; none before it was loaded."""
+        """Returns the batch sizes in use, rising; none before it was loaded."""
         return self.tuning.bucket_sizes if self.tuning else ()
 
 
 @dataclass(frozen=True, slots=True)
 class SkippedFolder:
-    """A folder of the repository that is no version.
+    """Describes a folder of the repository that is no version.
 
     Attributes:
         model: Name of the model's folder.
@@ -205,7 +205,7 @@ class SkippedFolder:
 
 @dataclass(frozen=True, slots=True)
 class ModelStatus:
-    """A model as it stands, its versions newest first.
+    """Describes a model at one moment, its versions newest first.
 
     Attributes:
         name: Name of the model.
@@ -228,7 +228,7 @@ class ModelStatus:
     skipped: tuple[SkippedFolder, ...] = ()
 
     def version_behind(self, spec: ModelSpec) -> int | None:
-        """The version that `spec` pins, or None if it pins none. `spec.name` is not looked at.
+        """Returns the version that `spec` pins, or None. `spec.name` is ignored.
 
         Raises:
             AliasNotFoundError: The model has no such alias.

@@ -1,4 +1,4 @@
-"""What is asked of the servers that run the models, where this one runs none."""
+"""Defines the ports to the servers that run the models, for a server that runs none."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class TierAnswer:
-    """The scores of a batch, all of one version.
+    """Holds the scores of a batch, all of one version.
 
     Attributes:
         scores: float32 [N, K], to the bit those of the server that answered; NaN in rows that its model failed on.
@@ -29,12 +29,12 @@ class TierAnswer:
 
 
 class ModelTier(Protocol):
-    """Servers that run models, seen as one. Event loop only."""
+    """Represents the servers that run models as one. Event loop only."""
 
     async def classify(
         self, crops: CropBatch, spec: ModelSpec, priority: Priority, timeout_s: float
     ) -> TierAnswer:
-        """Has a batch scored by one of them.
+        """Scores a batch on one of the servers.
 
         Args:
             crops: uint8 [N, H, W, 1], N >= 1.
@@ -48,11 +48,11 @@ class ModelTier(Protocol):
         """
 
     async def models(self) -> tuple[ModelStatus, ...]:
-        """Every model with its versions, by name, as one of them tells.
+        """Returns every model with its versions, by name, as one of the servers reports them.
 
         Raises:
             FerserveError: As above.
         """
 
     def reachable(self) -> AsyncIterator[bool]:
-        """Tells whether any of them is there and ready: once at first, and again at every change."""
+        """Yields whether any of the servers is ready: once at first, and again at every change."""

@@ -1,4 +1,4 @@
-"""What can go wrong with models that other servers run; see `errors` for the order of things."""
+"""Defines the errors of models that other servers run; `errors` shows the step of each."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class UpstreamUnavailableError(FerserveError):
-    """No server of the model tier answers."""
+    """Reports that no server of the model tier answers."""
 
     reason = "UPSTREAM_UNAVAILABLE"
 
@@ -27,7 +27,7 @@ class UpstreamUnavailableError(FerserveError):
 
 
 class VersionChangedError(FerserveError):
-    """Other servers answered parts of one request with different versions.
+    """Reports that other servers answered parts of one request with different versions.
 
     Attributes:
         servable: The one that scored the first part, or None if that is not known here.

@@ -1,1 +1,1 @@
-"""gRPC over `http2`: messages, statuses, deadlines and the calls of handlers."""
+"""Implements gRPC over `http2`: messages, statuses, deadlines and the calls of handlers."""

@@ -1,4 +1,4 @@
-"""Compressed messages: bounded in size and ratio, inflated off the event loop if they are large."""
+"""Decompresses messages: bounded in size and ratio, off the event loop if they are large."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MAX_RATIO: Final = 100
 """Maximum ratio of larger results. Pictures and tensors have 1 to 10; 31 KB that become 31 MiB have 1,000."""
 
 _executor: Final = ThreadPoolExecutor(1, "inflate")
-"""One message at a time, so that no more than one result is being made."""
+"""Thread for one message at a time, so that no more than one result is being made."""
 
 
 def check_encoding(encoding: str) -> None:
@@ -47,7 +47,7 @@ def check_encoding(encoding: str) -> None:
 
 
 def inflate(data: bytes, encoding: str, limits: RequestLimits) -> bytes | None:
-    """Inflates a message if its result is small; None: `inflate_large` is to do it.
+    """Inflates a message if its result is small; returns None if `inflate_large` must do it.
 
     Args:
         data: Compressed.

@@ -1,4 +1,4 @@
-"""What handlers use of `grpc.aio.ServicerContext`."""
+"""Implements the part of `grpc.aio.ServicerContext` that handlers use."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class AbortError(Exception):
-    """The handler ended its call.
+    """Ends a call on behalf of its handler.
 
     Attributes:
         trailers: End the call.
@@ -29,7 +29,7 @@ class AbortError(Exception):
 
 
 class CallContext:
-    """Implements what handlers use of the context. Event loop only.
+    """Implements the part of the context that handlers use. Event loop only.
 
     Args of the constructor:
         stream: Carries the call.
@@ -48,11 +48,11 @@ class CallContext:
         self._ends_at = None if timeout_s is None else self._loop.time() + timeout_s
 
     def invocation_metadata(self) -> tuple[tuple[str, str], ...]:
-        """Returns names and values of the caller's headers; those that end in -bin as they came, in base64."""
+        """Returns the caller's headers; values of names in -bin unchanged, in base64."""
         return self._stream.head.metadata
 
     def time_remaining(self) -> float | None:
-        """Returns the seconds for which the caller still waits, 0 or more, or None."""
+        """Returns the seconds until the caller's deadline, 0 or more, or None."""
         return None if self._ends_at is None else max(0.0, self._ends_at - self._loop.time())
 
     async def send_initial_metadata(self, metadata: Iterable[tuple[str, str | bytes]]) -> None:

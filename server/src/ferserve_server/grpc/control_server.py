@@ -1,4 +1,4 @@
-"""The address of control calls, apart from that of the service."""
+"""Serves control calls on an address of their own."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ async def listening_control(
     compat: Sequence[GenericHandler],
     tls: TlsFiles | None,
 ) -> AsyncIterator[int | None]:
-    """Answers control calls until the block is left, which gives those that run a second.
+    """Serves control calls until the block is left, which gives running ones a second.
 
     Args:
         address: HOST:PORT or unix:PATH; "off" for nothing.

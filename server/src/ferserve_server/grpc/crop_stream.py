@@ -1,4 +1,4 @@
-"""ClassifyStream: messages that come together begin together, and answers that are ready go out together."""
+"""Implements ClassifyStream: starts messages that arrive together at once, and writes ready answers together."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class _Due:
-    """An answer that is due: the work on it, and its result."""
+    """Holds an unanswered message: its work, and its result."""
 
     __slots__ = ("answer", "run")
 
@@ -67,11 +67,11 @@ class CropStreamCall:
 
     @property
     def ready(self) -> bool:
-        """Whether the next message may come."""
+        """Returns whether the next message is accepted."""
         return not self._line.full
 
     def on_message(self, message: bytes) -> None:
-        """Begins a message."""
+        """Starts the work on a message."""
         if self._line.ended:
             return
         try:
@@ -92,7 +92,7 @@ class CropStreamCall:
         self._end(error)
 
     def on_writable(self) -> None:
-        """Sends what became ready meanwhile."""
+        """Sends answers that became ready meanwhile."""
         self._advance()
 
     def on_cancel(self) -> None:
@@ -102,7 +102,7 @@ class CropStreamCall:
             self._close()
 
     def drain(self) -> None:
-        """Takes no more, and ends when what was taken is answered."""
+        """Stops accepting, and ends when every accepted message is answered."""
         self._line.drain()
         self._advance()
 
@@ -111,7 +111,7 @@ class CropStreamCall:
         self._advance()
 
     def _advance(self) -> None:
-        """Sends what is ready, takes what there is room for, and ends what is over; once at a time."""
+        """Sends ready answers, accepts messages up to the bound, and ends a finished call; not reentrant."""
         if self._advancing or not self._is_open:
             return
         self._advancing = True
@@ -135,7 +135,7 @@ class CropStreamCall:
         due.answer = await work
 
     def _expire(self) -> None:
-        """Ends it: the caller no longer waits."""
+        """Ends a call whose caller no longer waits."""
         if self._is_open:
             self._finish(DeadlineExpiredError())
 

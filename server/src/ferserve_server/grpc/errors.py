@@ -1,4 +1,4 @@
-"""Errors of the bytes of a call."""
+"""Defines the errors in the bytes of a call."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class MessageError(Exception):
-    """The bytes of a stream are no messages that can be processed.
+    """Reports bytes of a stream that are no messages or cannot be processed.
 
     Args of the constructor:
         code: gRPC status code.

@@ -1,4 +1,4 @@
-"""The gRPC server: its options, its address, its services."""
+"""Builds the grpcio server: its options, its address, its services."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     from ferserve_server.services.models import ModelServicer
 
 _TRANSPORT_SLACK: Final = 2
-"""gRPC itself refuses messages and metadata of this many times the limits, with a text that names no setting;
+"""gRPC itself rejects messages and metadata of this many times the limits, with a text that names no setting;
 what is between gets a clear INVALID_ARGUMENT from `limits`."""
 
 
 @dataclass(frozen=True, slots=True)
 class TlsFiles:
-    """PEM files of the server's identity, and of the authorities that vouch for callers, if they must be known."""
+    """Names the PEM files of the server's identity, and of the authorities of callers, if these are verified."""
 
     certificate: Path
     key: Path
@@ -40,16 +40,16 @@ class TlsFiles:
 
     @classmethod
     def named(cls, certificate: Path | None, key: Path | None, client_authorities: Path | None) -> Self | None:
-        """Those that the settings name, or None for no TLS."""
+        """Returns the files that the settings name, or None without TLS."""
         return None if certificate is None or key is None else cls(certificate, key, client_authorities)
 
     def context(self) -> ssl.SSLContext:
-        """Reads the files for a server on Python's own sockets.
+        """Loads the files for a server on Python's own sockets.
 
         Raises:
             ListenError: One cannot be read, or they do not make an identity.
         """
-        self._read()  # tells which file it is; the context does not
+        self._read()  # identifies the file; the context does not
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         try:
             context.load_cert_chain(self.certificate, self.key, password="")
@@ -62,7 +62,7 @@ class TlsFiles:
         return context
 
     def credentials(self) -> grpc.ServerCredentials:
-        """Reads the files for gRPC, which itself says no more of bad ones than that it cannot listen.
+        """Loads the files for gRPC, whose own error for bad ones is only that it cannot listen.
 
         Raises:
             ListenError: As above.
@@ -88,7 +88,7 @@ def register_services(
     *,
     with_reflection: bool,
 ) -> None:
-    """Gives a server all its services.
+    """Registers all services on a server.
 
     Args:
         server: Takes them.
@@ -116,7 +116,7 @@ def new_server(
     Args:
         limits: Bounds of a request.
         share_port: Whether other processes listen on the same port.
-        max_connection_age_s: After how many seconds clients are asked to connect anew; 0: never.
+        max_connection_age_s: After how many seconds clients are asked to connect again; 0: never.
     """
     options = server_options(limits, share_port=share_port)
     if max_connection_age_s:
@@ -129,7 +129,7 @@ def new_server(
 async def listening_grpc(
     server: grpc.aio.Server, address: str, tls: TlsFiles | None, flag: str
 ) -> AsyncIterator[int | None]:
-    """Has a server answer until the block is left, which gives the calls that run a second.
+    """Runs a server until the block is left, which gives running calls a second.
 
     Args:
         server: With its services.
@@ -172,7 +172,7 @@ def _bind(server: grpc.aio.Server, address: str, tls: TlsFiles | None, flag: str
 
 
 def server_options(limits: RequestLimits, *, share_port: bool = False) -> list[tuple[str, int]]:
-    """Options of every gRPC server of this process."""
+    """Returns the options of every gRPC server of this process."""
     metadata = limits.max_metadata_bytes * _TRANSPORT_SLACK
     return [
         # A second server on the port must fail, not share the callers by accident.

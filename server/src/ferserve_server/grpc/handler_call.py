@@ -1,4 +1,4 @@
-"""A call of any method, answered by its handler as gRPC's server would have it answered."""
+"""Runs a call of any method through its handler, with the behaviour of gRPC's own server."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ Handler = Any
 """A `grpc.RpcMethodHandler`; its fields are known only where it is used."""
 
 _MAX_QUEUED: Final = 16
-"""Messages that wait for the handler, which yields to others after so many: each costs far more than its bytes."""
+"""Maximum messages that wait for the handler, because each costs far more memory than its bytes."""
 
 
 class HandlerCall:
-    """Implements `stream.Call`: a Task in which the handler runs. Event loop only.
+    """Implements `stream.Call` by a Task that runs the handler. Event loop only.
 
     Args of the constructor:
         handler: Of the method.
@@ -54,7 +54,7 @@ class HandlerCall:
 
     @property
     def ready(self) -> bool:
-        """Whether the next message may come."""
+        """Returns whether the next message is accepted."""
         return len(self._queue.messages) < _MAX_QUEUED
 
     def on_message(self, message: bytes) -> None:
@@ -66,7 +66,7 @@ class HandlerCall:
             self.on_error(MessageError(INTERNAL, f"These bytes are no message of {self._path}."))
 
     def on_half_close(self) -> None:
-        """Ends the queue."""
+        """Ends the message queue."""
         self._queue.end()
 
     def on_error(self, error: ReceiveError) -> None:
@@ -78,7 +78,7 @@ class HandlerCall:
             self._queue.end(error)
 
     def on_writable(self) -> None:
-        """Lets the handler continue."""
+        """Resumes the handler."""
         self._writable.set()
 
     def on_cancel(self) -> None:
@@ -105,7 +105,7 @@ class HandlerCall:
         self._finish(trailers)
 
     async def _answer(self, context: CallContext) -> None:
-        """Has the handler answer, which was made for one of four shapes of calls."""
+        """Runs the handler, which has one of four arities."""
         handler = self._handler
         if handler.request_streaming:
             request: Any = self._queue
@@ -160,7 +160,7 @@ class HandlerCall:
 
 
 class MessageQueue:
-    """Asynchronous iterator over the messages of a call, for one reader. Event loop only."""
+    """Iterates asynchronously over the messages of a call, for one reader. Event loop only."""
 
     def __init__(self, stream: GrpcStream) -> None:
         self._stream = stream
@@ -176,7 +176,7 @@ class MessageQueue:
         self._changed.set()
 
     def end(self, error: FerserveError | None = None) -> None:
-        """Notes that no message follows, and why if the next one cannot be processed."""
+        """Ends the queue, with an error if the next message cannot be processed."""
         self._ended, self._error = True, error
         self._changed.set()
 

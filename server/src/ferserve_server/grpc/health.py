@@ -1,4 +1,4 @@
-"""grpc.health.v1.Health/Check. Like those of gRPC's server its calls are not counted."""
+"""Implements grpc.health.v1.Health/Check. As in gRPC's own server, its calls are not counted."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class HealthCall:
         self._messages: list[bytes] = []
 
     def on_message(self, message: bytes) -> None:
-        """Takes the message."""
+        """Stores the message."""
         self._messages.append(message)
         if len(self._messages) > 1:
             self._reject(UNIMPLEMENTED, "Check takes one message; there was more than one message.")

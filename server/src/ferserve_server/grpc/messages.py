@@ -1,4 +1,4 @@
-"""Messages of gRPC, cut out of the bytes of a stream (five bytes before each tell its length). Pure."""
+"""Splits the bytes of a stream into gRPC messages, each after a prefix of five bytes with its length. Pure."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _PREFIX: Final = struct.Struct(">BL")
 
 
 class Message(NamedTuple):
-    """A message as it came, without its prefix."""
+    """Holds a message as received, without its prefix."""
 
     data: bytes
     compressed: bool
 
 
 class MessageReader:
-    """Cuts the bytes of one stream into messages.
+    """Splits the bytes of one stream into messages.
 
     Args of the constructor:
         limits: Bounds of a message. A longer one is rejected by its prefix.
@@ -49,11 +49,11 @@ class MessageReader:
 
     @property
     def partial(self) -> bool:
-        """Whether a message has begun that is not complete."""
+        """Returns whether a message has started that is not complete."""
         return self._have > 0
 
     def feed(self, data: bytes) -> list[Message]:
-        """Takes bytes in, and returns the messages that are complete with them."""
+        """Adds bytes, and returns the messages that they complete."""
         if self.error is not None:
             return []
         if self._have:
@@ -89,7 +89,7 @@ class MessageReader:
 
 
 def whole_message(data: bytes, max_bytes: int) -> bytes | None:
-    """Returns the message of a call that is in these bytes as a whole and alone; None if a reader must look.
+    """Returns the only message of a call if these bytes hold all of it; None if a reader must decide.
 
     Args:
         data: A frame.
@@ -102,5 +102,5 @@ def whole_message(data: bytes, max_bytes: int) -> bytes | None:
 
 
 def framed(message: bytes) -> bytes:
-    """Puts the prefix before a message that is not compressed."""
+    """Prepends the prefix to a message that is not compressed."""
     return _PREFIX.pack(0, len(message)) + message

@@ -1,4 +1,4 @@
-"""Request headers: the method, the deadline and the metadata of a call. Pure."""
+"""Parses request headers: the method, the deadline and the metadata of a call. Pure."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _requests: dict[Headers, RequestHead] = {}
 
 @dataclass(frozen=True, slots=True)
 class RequestHead:
-    """The beginning of a call.
+    """Holds the parsed headers of a call.
 
     Attributes:
         path: /package.Service/Method.
@@ -49,7 +49,7 @@ class RequestHead:
 
 
 def read_request(headers: Headers) -> RequestHead:
-    """Reads the headers of a request, which the engine has validated. Event loop only: results are cached.
+    """Parses the headers of a request, which the engine has validated. Event loop only: results are cached.
 
     A client repeats itself: to look headers up takes a quarter of what it takes to read them.
     """
@@ -87,7 +87,7 @@ def _read(headers: Headers) -> RequestHead:
 
 
 def is_grpc(content_type: str) -> bool:
-    """Tells whether it is application/grpc, with any encoding of messages."""
+    """Returns whether it is application/grpc, with any encoding of messages."""
     return content_type == "application/grpc" or content_type.startswith(
         ("application/grpc+", "application/grpc;")
     )

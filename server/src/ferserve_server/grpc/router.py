@@ -1,4 +1,4 @@
-"""Finds what answers a call: methods with a short way of their own, and handlers as gRPC's server takes them."""
+"""Routes calls: to methods with a fast path of their own, and to handlers in the form of gRPC's server."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class Router:
-    """Takes services as `grpc.aio.Server` does, so that one function registers them with either. Event loop only.
+    """Registers services as `grpc.aio.Server` does, so that one function works for both. Event loop only.
 
     Args of the constructor:
         limits: Bounds of a request.
@@ -47,11 +47,11 @@ class Router:
         self._generic: list[grpc.GenericRpcHandler] = []
 
     def add_generic_rpc_handlers(self, handlers: Iterable[grpc.GenericRpcHandler]) -> None:
-        """Adds handlers that are asked for each path."""
+        """Adds handlers that are queried for each path."""
         self._generic.extend(handlers)
 
     def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Handler]) -> None:
-        """Adds the methods of a service, by name. Generated code gives them in both ways."""
+        """Adds the methods of a service, by name. Generated code calls both registrations."""
         self._handlers.update({f"/{service}/{name}": handler for name, handler in handlers.items()})
 
     def add_call(self, path: str, begin: Callable[[GrpcStream], Call | None]) -> None:
@@ -72,7 +72,7 @@ class Router:
         return known
 
     def open(self, stream: GrpcStream, head: RequestHead) -> Call | None:
-        """Begins a call; None if it is rejected, and so answered."""
+        """Starts a call; returns None if it is rejected, and so answered."""
         begin = self._short.get(head.path)
         if head.http_status:
             stream.reject(http_status(head.http_status))
@@ -89,7 +89,7 @@ class Router:
 
 
 class EmotionCalls:
-    """Adds the short ways of the emotion service and of health checks to a router. Event loop only."""
+    """Adds the fast paths of the emotion service and of health checks to a router. Event loop only."""
 
     def __init__(self, router: Router, calls: Calls, emotion: EmotionServicer, health: HealthReporter) -> None:
         self._calls = calls
@@ -103,7 +103,7 @@ class EmotionCalls:
         router.add_call(f"/{SERVICE_NAME}/Check", lambda stream: HealthCall(health, stream))
 
     async def drain_streams(self) -> None:
-        """Waits for the drain, and ends the streams then. Cancel to stop."""
+        """Waits for the drain, and then ends the streams. Cancel to stop."""
         await self._calls.draining.wait()
         for call in list(self._streams):
             call.drain()
@@ -130,7 +130,7 @@ class EmotionCalls:
 
 
 class _Details:
-    """Implements what generic handlers ask of `grpc.HandlerCallDetails`."""
+    """Implements the part of `grpc.HandlerCallDetails` that generic handlers use."""
 
     invocation_metadata = ()
 

@@ -1,4 +1,4 @@
-"""One call as a stream of HTTP/2: messages in order and in turn, one answer, time limits."""
+"""Implements one call as an HTTP/2 stream: messages in order and one at a time, one answer, time limits."""
 
 from __future__ import annotations
 
@@ -40,45 +40,45 @@ class Call(Protocol):
 
     @property
     def is_unary(self) -> bool:
-        """Whether the request is one message, which must come in time; else it may pause between messages."""
+        """Returns whether the request is one message, due in time; a stream may pause between messages."""
 
     @property
     def ready(self) -> bool:
-        """Whether the next message may come; when that changes, the call calls `GrpcStream.deliver`."""
+        """Returns whether the next message is accepted; on a change the call calls `GrpcStream.deliver`."""
 
     def on_message(self, message: bytes) -> None:
-        """Takes a message."""
+        """Handles a message."""
 
     def on_half_close(self) -> None:
-        """Notes that no message follows."""
+        """Handles the end of the messages."""
 
     def on_error(self, error: ReceiveError) -> None:
-        """Notes that what follows cannot be processed."""
+        """Handles an error in the following bytes."""
 
     def on_writable(self) -> None:
-        """Notes that the peer takes more."""
+        """Resumes sending: the peer takes more."""
 
     def on_cancel(self) -> None:
-        """Stops: the caller is gone, and nothing is to be sent any more."""
+        """Stops the work: the caller has left, and nothing may be sent any more."""
 
 
 class CallOpener(Protocol):
-    """Begins calls. Event loop only."""
+    """Starts calls. Event loop only."""
 
     @property
     def limits(self) -> RequestLimits:
-        """Bounds of a request."""
+        """Returns the bounds of a request."""
 
     @property
     def inflated(self) -> OversizeWindow:
-        """Bounds large messages that were compressed, all calls together."""
+        """Returns the bound on large decompressed messages of all calls together."""
 
     def open(self, stream: GrpcStream, head: RequestHead, /) -> Call | None:
-        """Begins a call; None if it is rejected, and so answered."""
+        """Starts a call; returns None if it is rejected, and so answered."""
 
 
 class GrpcStream(Stream):
-    """Event loop only.
+    """Carries one gRPC call on an HTTP/2 stream. Event loop only.
 
     Args of the constructor:
         router: Finds what answers the call.
@@ -112,12 +112,12 @@ class GrpcStream(Stream):
 
     @property
     def caller(self) -> CallerId:
-        """Whose call it is."""
+        """Returns the caller."""
         transport = self.connection.transport
         return UNKNOWN_CALLER if transport is None else caller_of_transport(transport)
 
     def begin(self, metadata: Iterable[tuple[str, str | bytes]] = ()) -> None:
-        """Sends the headers of the response if they are not sent."""
+        """Sends the headers of the response unless they are sent."""
         if not self._begun:
             self._begun = True
             self.connection.send_headers(self, RESPONSE_HEADERS + metadata_headers(metadata))
@@ -152,7 +152,7 @@ class GrpcStream(Stream):
         self.connection.send_headers(self, headers, end=True)
 
     def deliver(self) -> None:
-        """Gives the call what it is ready for."""
+        """Delivers the messages that the call is ready for."""
         if self._reader is None or self._delivering:
             return
         self._delivering = True
@@ -172,7 +172,7 @@ class GrpcStream(Stream):
     # Implements Stream
 
     def on_headers(self, headers: Headers) -> None:
-        """Begins the call."""
+        """Starts the call."""
         head = self.head = read_request(headers)
         if head.timeout_s is not None:
             self.deadline = self.opened_at + head.timeout_s
@@ -183,7 +183,7 @@ class GrpcStream(Stream):
                 call.on_half_close()
 
     def on_data(self, data: bytes, *, ended: bool) -> bool:
-        """Takes a frame; the usual one is a whole message and all of the request."""
+        """Handles a frame; usually it holds one whole message and all of the request."""
         call = self.call
         if ended and self._reader is None and call is not None:
             message = whole_message(data, self._router.limits.max_message_bytes)
@@ -208,7 +208,7 @@ class GrpcStream(Stream):
         self.deliver()
 
     def on_writable(self) -> None:
-        """Passes it on."""
+        """Notifies the call."""
         if self.call is not None:
             self.call.on_writable()
 
@@ -235,7 +235,7 @@ class GrpcStream(Stream):
         since = self._message_since if self._reader is not None else None
         limit_s = MESSAGE_S
         if self.has_oversize_window:
-            since = self.window_granted_at  # not before it is its turn
+            since = self.window_granted_at  # not before its grant
             limit_s = OVERSIZE_S if self.connection.memory.oversize.contended else MESSAGE_S
         elif self.call.is_unary:
             since = self.opened_at
@@ -318,7 +318,7 @@ class GrpcStream(Stream):
             self.call.on_message(message)
 
     def _fail_message(self, error: ReceiveError) -> None:
-        """Notes the error, which the call gets behind the messages before, and drops what follows."""
+        """Records the error, which the call gets after earlier messages, and drops later bytes."""
         if self._reader is not None:
             self._reader.error = self._error = error.with_traceback(None)
             self._pending.clear()
@@ -326,5 +326,5 @@ class GrpcStream(Stream):
 
 
 def new_inflated_window(max_message_bytes: int) -> OversizeWindow:
-    """Makes the bound on large inflated messages of a process: they are inflated as there is room, in turn."""
+    """Makes the bound on large decompressed messages of a process, which are granted in order."""
     return OversizeWindow(max(32 * 2**20, max_message_bytes))

@@ -1,4 +1,4 @@
-"""Headers and trailers of responses. Pure."""
+"""Builds the headers and trailers of responses. Pure."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CANCELLED, DEADLINE_EXCEEDED, NOT_FOUND, RESOURCE_EXHAUSTED, UNIMPLEMENTED, INTE
 RESPONSE_HEADERS: Final[Headers] = ((b":status", b"200"), (b"content-type", b"application/grpc"))
 
 _STATUS: Final = tuple((b"grpc-status", b"%d" % code) for code in range(17))
-"""By code."""
+"""Header values of the status, by code."""
 
 OK: Final[Headers] = (_STATUS[0],)
 """Trailers of a call that succeeded."""
@@ -76,7 +76,7 @@ def error_trailers(error: FerserveError) -> Headers:
 
 
 def http_status(status: int) -> Headers:
-    """Writes the headers of a response that has no more than an HTTP status, 400 to 599."""
+    """Writes the headers of a response with only an HTTP status, 400 to 599."""
     return ((b":status", b"%d" % status),)
 
 

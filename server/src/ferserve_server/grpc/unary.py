@@ -1,4 +1,4 @@
-"""A unary call without a Task: its message is handled as soon as it is complete."""
+"""Answers a unary call without a Task: its message is handled as soon as it is complete."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ferserve_server.services.calls import Calls
 
 _FREE_BYTES = 256
-"""Messages below this size cost their caller next to nothing if they are rejected: no face fits."""
+"""Maximum size of messages that cost their caller next to nothing if they are rejected: no face fits."""
 
 
 class UnaryCall:
@@ -58,7 +58,7 @@ class UnaryCall:
             self._timer = asyncio.get_running_loop().call_later(timeout_s, self._expire)
 
     def on_message(self, message: bytes) -> None:
-        """Takes the message."""
+        """Stores the message."""
         if self._message is not None:
             self._reject_count("more than one message")
         else:
@@ -66,7 +66,7 @@ class UnaryCall:
             self._is_small = len(message) < _FREE_BYTES
 
     def on_half_close(self) -> None:
-        """Begins to answer."""
+        """Starts to answer."""
         if self._message is None:
             self._reject_count("no message")
         else:
@@ -113,7 +113,7 @@ class UnaryCall:
         self._stream.finish(status_trailers(UNIMPLEMENTED, text), free=True)
 
     def _expire(self) -> None:
-        """Answers in place of work that its caller no longer waits for, as gRPC does."""
+        """Answers in place of work whose caller no longer waits, as gRPC does."""
         if self._run is not None:
             self._run.cancel(EXPIRED)
         self._stream.finish(error_trailers(DeadlineExpiredError()))

@@ -1,1 +1,1 @@
-"""HTTP interface: JSON documents, the WebSocket frame stream and the page."""
+"""Implements the HTTP interface: JSON documents, the WebSocket frame stream and the page."""

@@ -1,9 +1,4 @@
-"""Implements POST /v1/analyze.
-
-Writes the answer to POST /v1/analyze as JSON. Pure.
-
-POST /v1/analyze: pictures in, the expressions of their faces out.
-"""
+"""Implements POST /v1/analyze: returns the expressions of the faces of pictures as JSON."""
 
 from __future__ import annotations
 
@@ -56,7 +51,7 @@ def _format_result(result: ImageAnalysis | FerserveError, labels: tuple[str, ...
 
 
 class AnalyzeRoute:
-    """Answers as `ferserve.v1.EmotionService/AnalyzeImages` does. Event loop only."""
+    """Implements the route like `ferserve.v1.EmotionService/AnalyzeImages`. Event loop only."""
 
     def __init__(
         self,
@@ -74,7 +69,7 @@ class AnalyzeRoute:
         self._clock = clock
 
     async def answer(self, request: web.Request) -> Reply:
-        """Analyses the picture that the body is, or the files of a form.
+        """Analyses the picture in the body, or the files of a form.
 
         Raises:
             FerserveError: The request is wrong, the server did not take it, or its only picture, sent as the

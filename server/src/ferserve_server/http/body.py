@@ -1,4 +1,4 @@
-"""Reads the body of a request, and no more of it than the limits allow.
+"""Reads the body of a request, up to the limits.
 
 Bodies may be compressed. The library's own decompression is off: it has no bound on the ratio, and runs on the
 event loop.
@@ -25,15 +25,16 @@ if TYPE_CHECKING:
 _CHUNK_BYTES: Final = 256 * 1024
 
 _DRAIN_BODY_S: Final = 1.0
-"""Longest wait for a body once the server drains: one that is being sent takes less, one that does not come would
-hold the drain up until its time is over."""
+"""Maximum wait for a body once the server drains, because one that is being sent takes less, and one that does
+not arrive would delay the drain until its time limit.
+"""
 
 _PICTURE_TYPES: Final = ("image/", "application/octet-stream", "application/x-www-form-urlencoded")
-"""The last is what `curl --data-binary` says of any file, unless it is told otherwise."""
+"""Accepted media types. `curl --data-binary` sends the last one for any file by default."""
 
 
 _ENCODINGS: Final = {"gzip": zlib.MAX_WBITS | 16, "x-gzip": zlib.MAX_WBITS | 16, "deflate": zlib.MAX_WBITS}
-"""Window bits of the content encodings that are taken."""
+"""Window bits of the accepted content encodings."""
 
 _MAX_RATIO: Final = 100
 """Maximum ratio of a body's length to its compressed length. JSON has 3 to 20, pictures 1, zeros 1,000."""
@@ -44,11 +45,11 @@ _RATIO_FREE_BYTES: Final = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """The pictures of a request.
+    """Holds the pictures of a request.
 
     Attributes:
         images: The encoded pictures, 1 or more.
-        names: The files' names as the caller told them, one per picture; None if the body itself is the picture.
+        names: The files' names as sent by the caller, one per picture; None if the body itself is the picture.
     """
 
     images: list[bytes]
@@ -70,14 +71,14 @@ class BodyReader:
         self._draining = False
 
     def drain(self) -> None:
-        """Gives the bodies that are on their way a moment longer: nothing of their calls was done yet."""
+        """Gives bodies in transit a moment longer: nothing of their calls was done yet."""
         self._draining = True
         until = asyncio.get_running_loop().time() + _DRAIN_BODY_S
         for read in self._reads:
             read.reschedule(min(until, read.when() or until))
 
     async def whole(self, request: web.Request) -> bytes:
-        """Reads a body as it is.
+        """Reads the whole body.
 
         Raises:
             LimitExceededError: MESSAGE_TOO_LARGE, as soon as it is known.
@@ -89,7 +90,7 @@ class BodyReader:
             return await _decompress(body, encoding, self._limits) if encoding else body
 
     async def pictures(self, request: web.Request) -> Upload:
-        """Reads the picture that the body is, or the files of a form.
+        """Reads the picture in the body, or the files of a form.
 
         Raises:
             LimitExceededError: MESSAGE_TOO_LARGE or TOO_MANY_IMAGES, as soon as it is known.

@@ -1,4 +1,4 @@
-"""Calls over HTTP: taken in, counted, drained and refused as those over gRPC are."""
+"""Tracks, counts, drains and rejects calls over HTTP in the same way as those over gRPC."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ferserve_server.services.calls import Calls
 
 METHOD_PREFIX: Final = "HTTP/"
-"""Stands before the names of methods in the metrics."""
+"""Prefix of the names of methods in the metrics."""
 
 
 class HttpCalls:
@@ -32,7 +32,7 @@ class HttpCalls:
     def handler(
         self, method: str, answer: Callable[[web.Request], Awaitable[Reply]]
     ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
-        """Wraps what answers a path.
+        """Wraps the handler of a path.
 
         Args:
             method: Its name in the metrics, without the prefix.
@@ -78,10 +78,10 @@ def caller_of_request(request: web.Request) -> CallerId:
 
 @contextlib.asynccontextmanager
 async def answered_within(timeout_s: float | None) -> AsyncIterator[None]:
-    """Cancels the block when the caller stops waiting, as gRPC does with its calls.
+    """Cancels the block at the caller's timeout, as gRPC does with its calls.
 
     Raises:
-        DeadlineExpiredError: It took longer than `timeout_s` seconds; None is for ever.
+        DeadlineExpiredError: It took longer than `timeout_s` seconds; None is indefinitely.
     """
     try:
         async with asyncio.timeout(timeout_s):

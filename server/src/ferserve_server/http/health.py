@@ -1,4 +1,4 @@
-"""Probes: whether the process lives, and whether to send it work. Not counted as calls, never refused."""
+"""Implements the liveness and readiness probes. They are not counted as calls, and never rejected."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def why_not_ready(*, draining: bool, ready: bool, default_model: str) -> FerserveError | None:
-    """Why no work should be sent, or None if it may be; "" as `default_model`: the models run elsewhere. Pure."""
+    """Returns why the server is not ready, or None; `default_model` "": the models run elsewhere. Pure."""
     if draining:
         return DrainingError()
     if ready:
@@ -26,18 +26,18 @@ def why_not_ready(*, draining: bool, ready: bool, default_model: str) -> Ferserv
 
 
 class HealthRoutes:
-    """Answers with what gRPC's health says. Event loop only."""
+    """Implements the probes from the state of gRPC's health. Event loop only."""
 
     def __init__(self, health: HealthReporter, default_model: str) -> None:
         self._health = health
         self._default_model = default_model
 
     async def live(self, request: web.Request) -> web.StreamResponse:
-        """200: whoever answers lives."""
+        """Returns 200: a process that answers is alive."""
         return await send_reply(request, json_reply({"live": True}))
 
     async def ready(self, request: web.Request) -> web.StreamResponse:
-        """200 while the default model answers and the server does not drain; else 503 and the reason."""
+        """Returns 200 while the default model answers and the server does not drain; else 503 and the reason."""
         error = why_not_ready(
             draining=self._health.draining, ready=self._health.ready, default_model=self._default_model
         )

@@ -1,11 +1,8 @@
-"""Converts Open Inference requests and responses between HTTP and protobuf.
+"""Converts Open Inference requests and responses between HTTP and protobuf. Pure.
 
-An inference request of the Open Inference Protocol, from JSON and binary tensors to its message. Pure.
-
-The message is read by the rules of `interop.open_inference`; what differs is here: JSON, and where the bytes lie.
-Source: the protocol's REST document and Triton's binary tensor data extension.
-
-A message of the Open Inference Protocol as JSON, and tensors behind it where they are asked for so. Pure.
+`interop.open_inference` defines the meaning of the messages; this module adds JSON and the location of binary
+tensors. A request holds JSON and binary tensors, and a response is JSON, followed by binary tensors if the client
+asks for them. Source: the protocol's REST document and Triton's binary tensor data extension.
 """
 
 from __future__ import annotations
@@ -27,10 +24,12 @@ if TYPE_CHECKING:
 
 
 HEADER_LENGTH: Final = "Inference-Header-Content-Length"
-"""Header that tells how many bytes of a body are JSON; tensors follow as they lie in memory."""
+"""Header with the length of a body's JSON in bytes; tensors follow in their memory layout."""
 
 LONGEST_JSON_BYTES: Final = 2 * 2**20
-"""Some 200 faces. Reading JSON holds the interpreter, 10 to 20 ms a MiB of numbers; binary tensors do not."""
+"""Maximum JSON, some 200 faces, because parsing holds the interpreter for 10 to 20 ms a MiB of numbers;
+binary tensors do not.
+"""
 
 SHORT_JSON_BYTES: Final = 16 * 1024
 """JSON up to this length is read on the event loop, in less than a millisecond; more of it on a thread."""
@@ -49,7 +48,7 @@ _DTYPES: Final[dict[str, np.dtype[Any]]] = {"UINT8": np.dtype(np.uint8), "FP32":
 
 
 def parse_infer(body: bytes, header_length: str | None, name: str, version: str) -> Message:
-    """Reads a body into a ModelInferRequest. Tensors become raw ones, however they came.
+    """Reads a body into a ModelInferRequest. All tensors become raw ones.
 
     Args:
         body: JSON, and binary tensors behind it.
@@ -152,7 +151,7 @@ def _objects(document: dict[str, Any], name: str) -> list[dict[str, Any]]:
 
 
 def _bounded(found: object, name: str) -> bool:
-    """Refuses lists and objects of too many parts; True otherwise."""
+    """Rejects lists and objects of too many parts; returns True otherwise."""
     if isinstance(found, list | dict) and len(found) > _MAX_PARTS:
         raise _bad_json(f"{name} has {len(found)} parts; at most {_MAX_PARTS} are taken")
     return True
@@ -174,7 +173,7 @@ def _parameters(document: dict[str, Any], field: str) -> dict[str, dict[str, obj
 
 
 def _raw(tensor: Message, data: object) -> bytes:
-    """Reads a tensor's numbers, flat or nested, as they lie in memory. The rules of tensors check the shape."""
+    """Converts a tensor's numbers, flat or nested, to raw bytes. The rules of tensors check the shape."""
     field = tensor.name[:40]
     if tensor.datatype == "BYTES":
         raise InvalidRequestError(
@@ -185,7 +184,7 @@ def _raw(tensor: Message, data: object) -> bytes:
         )
     dtype = _DTYPES.get(tensor.datatype)
     if dtype is None:
-        return b""  # refused by its datatype
+        return b""  # rejected by its datatype
     try:
         numbers = np.array(data)
     except ValueError:  # lists of different lengths
@@ -203,7 +202,7 @@ def _raw(tensor: Message, data: object) -> bytes:
         )
     if dtype.kind == "u":
         faces.check_grey_levels(float(lowest), float(highest), field)
-    with np.errstate(over="ignore"):  # 1e300 becomes infinite, and is refused as a pixel
+    with np.errstate(over="ignore"):  # 1e300 becomes infinite, and is rejected as a pixel
         return numbers.astype(dtype).tobytes()
 
 
@@ -257,7 +256,7 @@ def infer_reply(request: Message, response: Message) -> Reply:
 
 
 def is_binary(request: Message, output_name: str) -> bool:
-    """Whether an output is to stand behind the JSON: its own word, `binary_data`, counts before the request's."""
+    """Returns whether an output follows the JSON: its own `binary_data` overrides the request's."""
     for output in request.outputs:
         if output.name == output_name and "binary_data" in output.parameters:
             return bool(output.parameters["binary_data"].bool_param)
@@ -275,7 +274,7 @@ def _numbers_or_texts(output: Message, raw: bytes) -> list[float] | list[str]:
 
 
 def as_document(message: Message) -> dict[str, Any]:
-    """A message as JSON, every field of it; protobuf's own JSON writes 64-bit numbers as texts."""
+    """Writes a message as JSON, every field of it; protobuf's own JSON writes 64-bit numbers as texts."""
     return {field.name: _value(getattr(message, field.name), field) for field in message.DESCRIPTOR.fields}
 
 

@@ -1,4 +1,4 @@
-"""Accepts HTTP connections, no more than the limits allow, and writes protocol errors as JSON."""
+"""Accepts HTTP connections up to the limits, and writes protocol errors as JSON."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 _SHUTDOWN_S: Final = 1.0
-"""Answers that are complete are written within this time; what is left then is cut, as in the gRPC server."""
+"""Maximum time to write complete answers at a shutdown; then they are cut off, as in the gRPC server."""
 
 _IDLE_S: Final = 75.0
-"""Idle connections are closed after this. Proxies close theirs after 60 s, and must be the first to."""
+"""Age at which idle connections are closed. Proxies close theirs after 60 s, and must do so first."""
 
 _HANDSHAKE_S: Final = 10.0
-"""Longest TLS handshake."""
+"""Maximum time of a TLS handshake."""
 
 _BACKLOG: Final = 128
 
@@ -42,7 +42,7 @@ _PAUSE_S: Final = 0.1
 _NO_DESCRIPTOR: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 _FIELD_SLACK: Final = 2
-"""The library refuses header fields of this many times the limit, before all of them are read; see `Calls`."""
+"""Factor on the limit at which the library rejects header fields, before all of them are read; see `Calls`."""
 
 _MAX_FIELDS: Final = 256
 """Maximum number of header fields."""
@@ -57,7 +57,7 @@ async def listening_http(
     *,
     max_header_bytes: int,
 ) -> AsyncIterator[int | None]:
-    """Serves an application until the block is left; what is still open then is cut after a second.
+    """Serves an application until the block is left; open answers are cut off after a second.
 
     Args:
         application: Answers the requests.
@@ -83,7 +83,7 @@ async def listening_http(
     try:
         with bound(address, "--http-listen") as sockets:
             listener = _Listener(runner, context, limiter, max_header_bytes)
-            for each in sockets:  # at once, so that clients can connect when the port is told
+            for each in sockets:  # at once, so that clients can connect when the port is reported
                 each.setblocking(False)
                 each.listen(_BACKLOG)
             accepting = [asyncio.ensure_future(listener.accept(each)) for each in sockets]
@@ -147,7 +147,7 @@ class _Listener:
 
 
 class _RequestHandler(web.RequestHandler):
-    """One connection: the library's protocol, with JSON errors and an end that is counted."""
+    """Handles one connection: the library's protocol, with JSON errors and a counted end."""
 
     __slots__ = ("_slot",)
 
@@ -177,7 +177,7 @@ class _RequestHandler(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """Answers what is not HTTP, and errors that no handler expected."""
+        """Answers input that is not HTTP, and errors that no handler expected."""
         del message
         if request.writer.output_size > 0:
             raise ConnectionError("The answer has begun; the connection is cut.")

@@ -1,4 +1,4 @@
-"""GET /v1/models: the models and versions that a caller can name."""
+"""Implements GET /v1/models: lists the models and versions that a caller can name."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class ModelsRoute:
         self._models = models
 
     async def answer(self, request: web.Request) -> Reply:
-        """Answers with every model, by name, its versions newest first."""
+        """Returns every model, by name, its versions newest first."""
         del request
         return json_reply({"models": [_format_model(model) for model in self._models()]})
 

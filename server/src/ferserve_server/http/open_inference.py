@@ -1,8 +1,6 @@
-"""Implements the REST form of the Open Inference Protocol.
+"""Implements the REST form of the Open Inference Protocol, as Triton does, including its load and unload calls.
 
-The REST form of the Open Inference Protocol, as Triton speaks it. `interop.open_inference` gives it its meaning.
-
-The REST form of the Open Inference Protocol's calls that load and unload.
+`interop.open_inference` defines the meaning of the messages.
 """
 
 from __future__ import annotations
@@ -51,7 +49,7 @@ class OpenInferenceRoutes:
         self._clock = clock
 
     def routes(self) -> list[web.RouteDef]:
-        """The paths, in the form that the server takes."""
+        """Returns the routes for the server."""
         handler = self._calls.handler
         found = [
             web.get("/v2", handler("server_metadata", self._server)),
@@ -107,7 +105,7 @@ class OpenInferenceRoutes:
 
 
 def _model(request: web.Request) -> tuple[str, str]:
-    """The name and the version in the path; "" where there is none."""
+    """Returns the name and the version in the path; "" where there is none."""
     return request.match_info.get("model", ""), request.match_info.get("version", "")
 
 
@@ -123,7 +121,7 @@ class RepositoryRoutes:
         self._origins = origins
 
     def routes(self) -> list[web.RouteDef]:
-        """The paths, in the form that the server takes."""
+        """Returns the routes for the server."""
         model = "/v2/repository/models/{model}"
         return [
             web.post(f"{model}/load", self._calls.handler("repository_load", self._load)),
@@ -143,7 +141,7 @@ class RepositoryRoutes:
         return json_reply({})
 
     def _check(self, request: web.Request) -> None:
-        """Refuses requests that a page of another origin could have a browser send.
+        """Rejects requests that a page of another origin could make a browser send.
 
         Raises:
             OriginNotAllowedError: See `OriginPolicy`.

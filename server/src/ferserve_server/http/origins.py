@@ -30,7 +30,7 @@ class OriginPolicy:
         self._host_name = (socket.gethostname() if host_name is None else host_name).partition(".")[0].lower()
 
     def check_origin(self, headers: Mapping[str, str]) -> None:
-        """Refuses requests of pages from other servers.
+        """Rejects requests of pages from other servers.
 
         Args:
             headers: Headers of the request, looked up without regard to case.
@@ -50,7 +50,7 @@ class OriginPolicy:
             raise OriginNotAllowedError(origin)
 
     def check_host(self, headers: Mapping[str, str]) -> None:
-        """Refuses requests whose `Host` is a name that a foreign name server could have pointed at this machine.
+        """Rejects requests whose `Host` is a name that a foreign name server could map to this machine.
 
         Addresses cannot be rebound. Names that are taken: localhost, this machine's, and those of allowed origins.
 

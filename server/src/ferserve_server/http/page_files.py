@@ -1,4 +1,4 @@
-"""GET /: the page, from files within the package. They are read once, at the start."""
+"""Implements GET /: serves the page from files of the package, which are read once at the start."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ SECURITY_HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
-"""Allows nothing from elsewhere, no script or style outside the files, no frame around the page."""
+"""Headers that allow nothing from elsewhere, no script or style outside the files, no frame around the page."""
 
 
 @dataclass(frozen=True, slots=True)
 class PageFile:
-    """One file of the page.
+    """Holds one file of the page.
 
     Attributes:
         body: Its bytes.

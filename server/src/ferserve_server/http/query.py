@@ -1,4 +1,4 @@
-"""Options out of a query string; they are those of the gRPC messages, and read by the same rules. Pure."""
+"""Reads options from a query string; they are those of the gRPC messages, under the same rules. Pure."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _FLAGS: Final = {"true": True, "false": False}
 
 @dataclass(frozen=True, slots=True)
 class AnalyzeOptions:
-    """Options of an analysis of pictures."""
+    """Holds the options of an analysis of pictures."""
 
     spec: ModelSpec
     priority: Priority
@@ -73,7 +73,7 @@ def parse_options(pairs: Iterable[tuple[str, str]], known: Collection[str]) -> d
 
 
 def parse_timeout(options: Mapping[str, str]) -> float | None:
-    """Reads how long the caller waits, in seconds, or None if for as long as it takes.
+    """Reads the caller's timeout, in seconds, or None without a limit.
 
     Raises:
         InvalidRequestError: OPTION_OUT_OF_RANGE.

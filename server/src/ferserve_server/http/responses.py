@@ -1,8 +1,6 @@
-"""Builds HTTP responses and maps errors to HTTP statuses.
+"""Builds HTTP responses (status, headers and body), and maps errors to HTTP statuses. Pure.
 
-Which HTTP status each error becomes, by its gRPC code. The only table of its kind. Pure.
-
-What goes back: a status, headers and bytes. Pure.
+Errors are mapped by their gRPC code. The table is the only one of its kind.
 """
 
 from __future__ import annotations
@@ -35,7 +33,7 @@ HTTP_STATUS: Final = {
     grpc.StatusCode.UNAVAILABLE: 503,
     grpc.StatusCode.DEADLINE_EXCEEDED: 504,
 }
-"""The mapping that google/rpc/code.proto tells beside each code."""
+"""HTTP status of each code, as stated in google/rpc/code.proto."""
 
 REASON_STATUS: Final = {
     "PATH_NOT_FOUND": 404,
@@ -51,18 +49,18 @@ REASON_STATUS: Final = {
     "UPGRADE_REQUIRED": 426,
     "METADATA_TOO_LARGE": 431,
 }
-"""Reasons for which HTTP has a word of its own, where gRPC has INVALID_ARGUMENT alone (RFC 9110, RFC 6585)."""
+"""Reasons with an HTTP status of their own, where gRPC has INVALID_ARGUMENT alone (RFC 9110, RFC 6585)."""
 
 
 def http_status(error: FerserveError) -> int:
-    """The HTTP status of an error, 400 to 504."""
+    """Returns the HTTP status of an error, 400 to 504."""
     return REASON_STATUS.get(error.reason) or HTTP_STATUS[code_of(error)]
 
 
 def error_headers(error: FerserveError) -> dict[str, str]:
     """Chooses the headers of an error: Retry-After where waiting helps, in whole seconds (RFC 9110, 10.2.3).
 
-    Accept-Encoding tells what is taken where a content encoding is not (RFC 9110, 15.5.16).
+    Accept-Encoding lists the accepted encodings where a content encoding is rejected (RFC 9110, 15.5.16).
     """
     if error.reason == "CONTENT_ENCODING_UNSUPPORTED":
         return {"Accept-Encoding": "gzip, deflate"}
@@ -72,7 +70,7 @@ def error_headers(error: FerserveError) -> dict[str, str]:
 
 
 def format_error(error: FerserveError) -> dict[str, object]:
-    """The JSON of an error. `error` is a text, as the Open Inference Protocol has it; programs read `reason`."""
+    """Returns an error as JSON. `error` is text for the Open Inference Protocol; programs read `reason`."""
     document: dict[str, object] = {
         "error": error.message,
         "reason": error.reason,
@@ -87,7 +85,7 @@ def format_error(error: FerserveError) -> dict[str, object]:
 
 
 def no_such_path(path: str) -> InvalidRequestError:
-    """The error of a path that nothing answers."""
+    """Makes the error of an unknown path."""
     return InvalidRequestError(
         "PATH_NOT_FOUND",
         f"There is nothing at {path[:80]!r}. Use GET / (the page), POST /v1/analyze, GET /v1/models, "
@@ -97,7 +95,7 @@ def no_such_path(path: str) -> InvalidRequestError:
 
 
 def method_not_allowed(method: str, allowed: str) -> InvalidRequestError:
-    """The error of a method that a path does not take."""
+    """Makes the error of a method that a path does not support."""
     return InvalidRequestError(
         "METHOD_NOT_ALLOWED", f"{method[:20]} is not answered here; use {allowed}.", field=""
     )
@@ -105,7 +103,7 @@ def method_not_allowed(method: str, allowed: str) -> InvalidRequestError:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer to a request."""
+    """Holds an answer to a request."""
 
     body: bytes
     status: int = 200
@@ -114,10 +112,10 @@ class Reply:
 
 
 def json_reply(document: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Reply:
-    """A JSON document, ended by a line feed so that a terminal shows it well."""
+    """Makes a JSON document, ended by a line feed so that a terminal shows it well."""
     return Reply(json.dumps(document, ensure_ascii=False).encode() + b"\n", status, headers=headers or {})
 
 
 def error_reply(error: FerserveError, headers: Mapping[str, str] | None = None) -> Reply:
-    """An error, with its status and what a program needs to act on it."""
+    """Makes the reply of an error, with its status and the facts that a program needs to act on it."""
     return json_reply(format_error(error), http_status(error), {**error_headers(error), **(headers or {})})

@@ -40,7 +40,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class HttpOptions:
-    """Settings of the HTTP interface.
+    """Holds the settings of the HTTP interface.
 
     Attributes:
         default_model: Name of the model that must be ready; "" if the models run in a model tier.
@@ -73,7 +73,7 @@ def build_http(  # noqa: PLR0913 - its collaborators, each a port or a value
     """Builds the application; it does not listen yet.
 
     Args:
-        calls: Counts calls, and refuses them while the server drains.
+        calls: Counts calls, and rejects them while the server drains.
         analyze: Finds and scores the faces of pictures.
         emotion: Answers frame streams.
         models: The models.
@@ -109,7 +109,7 @@ def build_http(  # noqa: PLR0913 - its collaborators, each a port or a value
 
 
 def _draining_bodies(calls: Calls, bodies: BodyReader) -> Callable[[web.Application], AsyncIterator[None]]:
-    """Makes what tells the reader of bodies when the server drains, while the application runs."""
+    """Makes the context that notifies the body reader of a drain, while the application runs."""
 
     async def follow() -> None:
         await calls.draining.wait()
@@ -127,7 +127,7 @@ def _draining_bodies(calls: Calls, bodies: BodyReader) -> Callable[[web.Applicat
 async def _errors_as_json(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
-    """Writes the router's errors, and those that a handler did not expect, as JSON."""
+    """Writes the router's errors, and those that no handler expected, as JSON."""
     try:
         return await handler(request)
     except web.HTTPMethodNotAllowed as refusal:

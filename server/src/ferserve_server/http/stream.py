@@ -1,4 +1,4 @@
-"""GET /v1/stream: frames in, faces out, over a WebSocket.
+"""Implements GET /v1/stream: answers frames with faces over a WebSocket.
 
 The same use case as StreamFrames over gRPC, with JSON answers. Every frame gets exactly one answer, in order.
 """
@@ -43,13 +43,13 @@ log = structlog.get_logger(__name__)
 SUBPROTOCOL: Final = "ferserve.stream.v1"
 
 CREDIT: Final = 2
-"""Frames that a client may leave unanswered: one that is analysed and one that is on its way."""
+"""Maximum unanswered frames of a client: one that is analysed and one in transit."""
 
 _PING_INTERVAL_S: Final = 20.0
-"""Clients that are gone without a word are noticed within 30 s. Proxies close silent connections after 60 s."""
+"""Interval of pings: silently lost clients are noticed within 30 s. Proxies close idle connections after 60 s."""
 
 _CLOSE_S: Final = 1.0
-"""Longest wait for the client's side of a close."""
+"""Maximum wait for the client's side of a close."""
 
 _MAX_TEXT_SLACK: Final = 64 * 1024
 """Excess over the limit up to which an error names the limit; beyond it the library cuts the connection."""
@@ -63,7 +63,7 @@ _CLOSE_CODES: Final = {
 
 
 _CLOSED_WELL: Final = (WSCloseCode.OK, WSCloseCode.GOING_AWAY)
-"""Close codes of clients that are done: a program ends the stream, a page is left."""
+"""Close codes of clients that finished: a program ends the stream, or a page is left."""
 
 
 def close_code(error: FerserveError) -> WSCloseCode:
@@ -77,7 +77,7 @@ class StreamRoute:
     """Answers WebSocket handshakes at /v1/stream. Event loop only.
 
     Args of the constructor:
-        calls: Counts streams, and refuses them while the server drains.
+        calls: Counts streams, and rejects them while the server drains.
         emotion: Answers the frames.
         acquire: Tells the model of a stream before its first frame.
         limits: Bounds of a request.

@@ -1,1 +1,1 @@
-"""HTTP/2 over asyncio sockets on libnghttp2: connections, streams, limits. Knows nothing of gRPC."""
+"""Implements HTTP/2 over asyncio sockets on libnghttp2: connections, streams, limits. Independent of gRPC."""

@@ -1,4 +1,4 @@
-"""One server connection without its socket: bytes in, calls of `Stream`, bytes out (RFC 9113)."""
+"""Implements one server connection without its socket: bytes in, calls of `Stream`, bytes out (RFC 9113)."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 _SMALL_BYTES: Final = 256
-"""DATA frames below this size that complete no message are work without use."""
+"""Maximum size of DATA frames that count as useless if they complete no message."""
 
 _CONSUMED_AT_ONCE: Final = 64
-"""Streams whose bytes are consumed at once: 64 of 256 KiB are far below the window of the connection."""
+"""Number of streams whose bytes are consumed together: 64 of 256 KiB are far below the connection's window."""
 
 _KEEPALIVE, _SHUTDOWN = b"ferserve", b"shutdown"
 """Payloads of pings."""
@@ -42,11 +42,11 @@ class StreamFactory(Protocol):
     """Makes the stream of a request."""
 
     def __call__(self, connection: H2Connection, stream_id: int, opened_at: float, *, ended: bool) -> Stream:
-        """Makes one; `ended`: whether the request has headers only."""
+        """Makes a stream; `ended`: whether the request has headers only."""
 
 
 class H2Connection:
-    """Event loop only. Nothing here waits.
+    """Implements one server connection. Event loop only, and nothing here waits.
 
     Args of the constructor:
         make_stream: Makes the stream of a request.
@@ -114,7 +114,7 @@ class H2Connection:
 
     @property
     def over(self) -> bool:
-        """Whether the connection is to be closed once its output is written."""
+        """Returns whether the connection is to be closed once its output is written."""
         return self._ended or (self._refuses_streams and not self._streams)
 
     # Input
@@ -141,7 +141,7 @@ class H2Connection:
         return len(events)
 
     def handle_events(self, until: float | None = None) -> bool:
-        """Handles what was received, until a time in seconds; returns whether everything is handled."""
+        """Handles received events until a time in seconds; returns whether all are handled."""
         events, self._events = self._events, []
         try:
             on = self._on
@@ -162,11 +162,11 @@ class H2Connection:
 
     @property
     def wants_write(self) -> bool:
-        """Whether there is output."""
+        """Returns whether there is output."""
         return bool(self._last_output) if self._ended else self._session.want_write
 
     def output(self) -> bytes:
-        """Returns what is to be written now. Streams that become writable or closed are told."""
+        """Returns the bytes to write now. Streams that become writable or closed are notified."""
         if self._ended:
             output, self._last_output = self._last_output, b""
             return output
@@ -189,14 +189,14 @@ class H2Connection:
         return output
 
     def end(self, code: ErrorCode, text: str) -> None:
-        """Ends the connection at once, and tells the peer why."""
+        """Ends the connection at once, with a reason for the peer."""
         if not self._ended:
             self._last_output = self.engine.terminate(code, text)
             self.lost()
             self._wake()
 
     def lost(self) -> None:
-        """Closes all streams: the peer is gone."""
+        """Closes all streams after the peer has disconnected."""
         self._ended = True
         self._events.clear()
         streams, self._streams = self._streams, {}
@@ -204,7 +204,7 @@ class H2Connection:
             stream.closed()
 
     def leave(self) -> None:
-        """Asks the peer for no more streams; when it knows and all are answered, the connection is over."""
+        """Asks the peer for no more streams; the connection is over when all open ones are answered."""
         if self._leaving_since is None and not self.over:
             self._leaving_since = self.now()
             self.engine.announce_shutdown()
@@ -217,7 +217,7 @@ class H2Connection:
             self._wake()
 
     def check_times(self, now: float) -> None:
-        """Ends what takes too long; to be called about once a second."""
+        """Enforces the time limits; to be called about once a second."""
         if self._ended:
             return
         if not self._is_set_up and now - self._opened_at > HANDSHAKE_S:
@@ -280,7 +280,7 @@ class H2Connection:
         self._wake()
 
     def consume_later(self, stream_id: int, byte_count: int) -> None:
-        """Consumes bytes of a stream that sends no more: many at once, which takes half of the time."""
+        """Consumes bytes of a stream that sends no more: many together, in half of the time."""
         unconsumed = self._unconsumed
         unconsumed.append((stream_id, byte_count))
         if len(unconsumed) >= _CONSUMED_AT_ONCE:
@@ -311,7 +311,7 @@ class H2Connection:
         self._wake()
 
     def _note_sent(self) -> bytes:
-        """Looks which streams have sent everything; returns further output."""
+        """Finds the streams that have sent everything; returns further output."""
         self._watched = False
         sending, self._sending = self._sending, []
         engine = self.engine

@@ -1,4 +1,4 @@
-"""The protocol engine: libnghttp2 through `ngh2`, which no other module imports.
+"""Wraps the protocol engine, libnghttp2 through `ngh2`, which no other module imports.
 
 `ngh2` is alpha software, so it is pinned by version and hash. A later version must pass `tests/protocol`.
 """
@@ -54,7 +54,7 @@ __all__ = [
 P = ParamSpec("P")
 
 Headers = tuple[tuple[bytes, bytes], ...]
-"""Names and values in order."""
+"""Header names and values in order."""
 
 _CONFIGURATION: Final = ngh2.Configuration(
     auto_window_update=False,
@@ -71,7 +71,7 @@ _GOAWAY: Final = struct.Struct(">HBBBLLL")
 
 
 class EngineError(Exception):
-    """The peer broke a rule or a limit so that the engine cannot continue; the connection must be closed."""
+    """Reports a broken rule or limit after which the connection must be closed."""
 
     def __init__(self, code: ErrorCode, text: str) -> None:
         super().__init__(text)
@@ -169,7 +169,7 @@ class Engine:
             self._connection.set_local_window_size(byte_count, stream_id=stream_id)
 
     def terminate(self, code: ErrorCode, text: str) -> bytes:
-        """Returns everything that can still be sent, and a GOAWAY that tells why the connection ends."""
+        """Returns everything that can still be sent, and a GOAWAY with the reason."""
         try:
             self._connection.send_goaway(code, debug_data=text.encode()[:200])
             return self._connection.data_to_send()

@@ -1,4 +1,4 @@
-"""Memory that peers may make a process hold while they send: shared by all its connections. Pure."""
+"""Bounds the receive memory of a process, shared by all its connections. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class Holder(Protocol):
-    """A connection that holds received bytes."""
+    """Represents a connection that holds received bytes."""
 
     held_bytes: int
 
@@ -31,7 +31,7 @@ class ReceiveBuffer:
         self.held_bytes = 0
 
     def add(self, holder: Holder, byte_count: int) -> None:
-        """Adds received bytes, or takes released ones away if the number is negative."""
+        """Adds received bytes, or subtracts released ones if the number is negative."""
         self.held_bytes += byte_count
         holder.held_bytes += byte_count
         if holder.held_bytes:
@@ -46,7 +46,7 @@ class ReceiveBuffer:
 
 
 class OversizeWindow:
-    """Grants windows for messages that are longer than a stream's window, in turn. Event loop only.
+    """Grants windows for messages that exceed a stream's window, in order. Event loop only.
 
     Without it either every stream could fill the memory of the longest message, or streams that each have received
     a part of theirs would wait for each other indefinitely.
@@ -62,20 +62,20 @@ class OversizeWindow:
 
     @property
     def contended(self) -> bool:
-        """Whether messages wait."""
+        """Returns whether messages wait."""
         return bool(self._waiting)
 
     def granted(self, owner: object) -> int:
-        """Returns the bytes that an owner was granted."""
+        """Returns the bytes granted to an owner."""
         return self._granted.get(owner, 0)
 
     def ask(self, owner: object, byte_count: int, grant: Callable[[int], None]) -> None:
-        """Calls `grant` with the number of bytes when it is the owner's turn; once until it gives them back."""
+        """Calls `grant` with the number of bytes when they are free; once until the owner returns them."""
         self._waiting.append((owner, byte_count, grant))
         self._grant()
 
     def give_back(self, owner: object) -> int:
-        """Takes back what an owner was granted, or its request; returns the number of bytes."""
+        """Takes back a grant, or its request; returns the number of bytes."""
         byte_count = self._granted.pop(owner, 0)
         if byte_count:
             self._left += byte_count
@@ -94,7 +94,7 @@ class OversizeWindow:
 
 
 class ReceiveMemory:
-    """Bounds what all connections of a process hold. Event loop only.
+    """Bounds the received bytes that all connections of a process hold. Event loop only.
 
     Args of the constructor:
         buffer_bytes: Bound on incomplete messages within their windows.

@@ -1,17 +1,17 @@
-"""Bounds of one connection and of all connections of a process, each with its reason."""
+"""Defines the bounds of one connection and of all connections of a process, each with its reason."""
 
 from __future__ import annotations
 
 from typing import Final
 
 MAX_STREAMS: Final = 256
-"""Concurrent streams of a connection. Clients queue further calls or open another connection."""
+"""Maximum concurrent streams of a connection. Clients queue further calls or open another connection."""
 
 STREAM_WINDOW_BYTES: Final = 256 * 1024
 """Receive window of a stream: 113 faces of 48 x 48."""
 
 CONNECTION_WINDOW_BYTES: Final = 2**30
-"""Receive window of a connection. Never the bound: stream windows and `RECEIVE_BUFFER_BYTES` are."""
+"""Receive window of a connection. Never the limiting bound: stream windows and `RECEIVE_BUFFER_BYTES` are."""
 
 DATA_FRAME_BYTES: Final = 128 * 1024
 """Maximum frame size: 56 faces of 48 x 48. A message in one frame costs half of what it costs in five of 16 KiB.
@@ -42,13 +42,13 @@ GLITCH_RATE: Final = (20_000, 2_000)
 calls that are answered early leave up to a window of frames on their way."""
 
 ABUSE_CAPACITY: Final = 1000.0
-"""Frames without use that a peer may send at once: a client may reset all its calls, some times over."""
+"""Maximum useless frames that a peer may send at once: a client may reset all its calls, several times over."""
 
 ABUSE_REFILL_PER_S: Final = 200.0
-"""Frames without use that a peer may send per second. Clients ping and probe the bandwidth some ten times."""
+"""Useless frames that a peer may send per second. Clients ping and probe the bandwidth some ten times."""
 
 ABUSE_REFILL_PER_ANSWER: Final = 4.0
-"""Frames without use that belong to an answer: a window update or two and a ping."""
+"""Useless frames that belong to an answer: a window update or two and a ping."""
 
 FREE_ANSWER_CAPACITY: Final = 500.0
 """Answers at once to requests that cost their peer next to nothing, such as an unknown method."""
@@ -60,7 +60,7 @@ EARLY_RESET_S: Final = 0.05
 """Age of a stream up to which its reset is charged. Later ones are deadlines or impatience, not a flood."""
 
 SLICE_BYTES: Final = 16 * 1024
-"""Bytes parsed before the clock is looked at: 1,000 requests of 16 bytes take about 1.5 ms."""
+"""Bytes parsed between checks of the clock: 1,000 requests of 16 bytes take about 1.5 ms."""
 
 LARGE_FRAME_BYTES: Final = 512
 """Mean size above which frames count as large: a call of one face has 1,150 bytes a frame, a flood 10 to 30."""
@@ -69,24 +69,25 @@ MAX_SLICE_BYTES: Final = 128 * 1024
 """The same while frames are large."""
 
 EVENTS_PER_CHECK: Final = 32
-"""Events handled before the clock is looked at: requests that are answered at once take about 10 us each."""
+"""Events handled between checks of the clock: requests that are answered at once take about 10 us each."""
 
 ITERATION_S: Final = 0.003
-"""Time of one connection per event-loop iteration; then others have theirs. 128 single-face calls fit."""
+"""Maximum time of one connection per event-loop iteration. 128 single-face calls fit."""
 
 QUEUED_ANSWER_BYTES: Final = 64 * 1024
-"""Unsent bytes of a stream above which its handler has to wait."""
+"""Maximum unsent bytes of a stream, above which its handler has to wait."""
 
 QUEUED_BYTES: Final = 256 * 1024
-"""Unsent bytes of a connection above which all its handlers have to wait."""
+"""Maximum unsent bytes of a connection, above which all its handlers have to wait."""
 
 RECEIVE_BUFFER_BYTES: Final = 24 * 2**20
 """Bytes of incomplete messages, all connections together and within their windows. Beyond, the connection that
 holds most loses the stream that holds most."""
 
 OVERSIZE_WINDOW_BYTES: Final = 32 * 2**20
-"""Window of all messages together that are longer than a stream's window, granted in turn. If one message may be
-longer, that."""
+"""Window of all messages together that exceed a stream's window, granted in order. If one message may be
+longer, that.
+"""
 
 OVERSIZE_S: Final = 20.0
 """Time in which a message with an oversize window must be complete while others wait for theirs."""
@@ -95,7 +96,7 @@ HANDSHAKE_S: Final = 10.0
 """Time in which a connection must have begun, and its bytes must have become whole frames before it is pinged."""
 
 MESSAGE_S: Final = 60.0
-"""Time in which a message that has begun, and the only message of a unary call, must be complete."""
+"""Time in which a started message, and the only message of a unary call, must be complete."""
 
 UNSENT_S: Final = 60.0
 """Time in which a peer must take an answer: by its windows per stream, by reading its socket per connection."""
@@ -113,7 +114,7 @@ LINGER_S: Final = 2.0
 """Time for which the input of a closed connection is discarded, because a reset would destroy its GOAWAY."""
 
 LINGER_BYTES: Final = 1024 * 1024
-"""Maximum input that is so discarded."""
+"""Maximum input that is discarded in this way."""
 
 SHUTDOWN_S: Final = 1.0
-"""Time in which peers may leave by themselves when the server stops, as with gRPC's server."""
+"""Time in which peers may close their connections when the server stops, as with gRPC's server."""

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 _BACKLOG: Final = 1024
-"""Connections that may wait to be accepted."""
+"""Maximum connections that wait to be accepted."""
 
 _PER_ITERATION: Final = 32
-"""Connections accepted per event-loop iteration: each takes about 50 us to begin."""
+"""Maximum connections accepted per event-loop iteration, because each takes about 50 us to start."""
 
 _PAUSE_S: Final = 0.1
 """Pause while the system has no resources for another connection; they wait meanwhile."""

@@ -1,4 +1,4 @@
-"""The socket of a connection: reads fair portions, writes once per event-loop iteration, closes without loss."""
+"""Drives a connection's socket: reads fair portions, writes once per event-loop iteration, closes without loss."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 
 
 class Registry(Protocol):
-    """Knows the open connections."""
+    """Registers the open connections."""
 
     def add(self, connection: ServerProtocol, /) -> None:
-        """Adds one that is established."""
+        """Adds an established connection."""
 
     def discard(self, connection: ServerProtocol, /) -> None:
-        """Removes one that is closed."""
+        """Removes a closed connection."""
 
 
 class ServerProtocol(asyncio.Protocol):
@@ -74,7 +74,7 @@ class ServerProtocol(asyncio.Protocol):
         self._discarded: int | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # what servers give
-        """Begins the connection."""
+        """Starts the connection."""
         self._transport = transport
         self._opened_at = self._now()
         self._connection = self._make_connection()
@@ -88,7 +88,7 @@ class ServerProtocol(asyncio.Protocol):
         self._flush()
 
     def data_received(self, data: bytes) -> None:
-        """Takes bytes in."""
+        """Handles received bytes."""
         if self._discarded is not None:
             self._discarded += len(data)
             if self._discarded > LINGER_BYTES:
@@ -115,7 +115,7 @@ class ServerProtocol(asyncio.Protocol):
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the reason makes no difference
-        """Cancels what is open."""
+        """Cancels the open streams."""
         self._registry.discard(self)
         if self._continuation is not None:
             self._continuation.cancel()
@@ -123,13 +123,13 @@ class ServerProtocol(asyncio.Protocol):
         self._connection.lost()
 
     def pause_writing(self) -> None:
-        """Sends and receives nothing until the peer reads."""
+        """Pauses sending and receiving until the peer reads."""
         self._unread_since = self._now()
         self._connection.paused = True
         self._update_reading()
 
     def resume_writing(self) -> None:
-        """Sends and receives again."""
+        """Resumes sending and receiving."""
         self._unread_since = None
         self._connection.paused = False
         self._update_reading()
@@ -146,7 +146,7 @@ class ServerProtocol(asyncio.Protocol):
         self._transport.abort()  # `close` would wait for the peer to read, and with TLS for its alert
 
     def check_times(self) -> None:
-        """Ends what takes too long, and pings a silent peer; to be called once a second."""
+        """Enforces the time limits, and pings a silent peer; to be called once a second."""
         now, connection = self._now(), self._connection
         if self._unread_since is not None:
             if now - self._unread_since > UNSENT_S:
@@ -194,7 +194,7 @@ class ServerProtocol(asyncio.Protocol):
             self._continue()
 
     def _continue(self) -> None:
-        """Processes the rest in the next event-loop iteration, or later if answers that cost nothing were many."""
+        """Processes the rest in the next event-loop iteration, or later after many free answers."""
         slow_s = self._connection.slow_until - self._now()
         if slow_s > 0:
             self._continuation = self._loop.call_later(slow_s, self._process)
@@ -237,7 +237,7 @@ class ServerProtocol(asyncio.Protocol):
             self._linger()
 
     def _linger(self) -> None:
-        """Closes in a way that the peer gets what was written: a socket with unread input is reset."""
+        """Closes so that the peer gets all written bytes: a socket with unread input is reset."""
         transport = self._transport
         self._discarded = 0
         self._input = memoryview(b"")

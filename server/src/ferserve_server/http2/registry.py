@@ -1,4 +1,4 @@
-"""The connections of a process: taken over as sockets, counted, checked for time limits, and closed."""
+"""Registers the connections of a process: accepts sockets, counts them, enforces time limits, and closes them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _CHECK_S: Final = 1.0
 
 @dataclass(frozen=True, slots=True)
 class ConnectionLimits:
-    """Bounds that the settings choose.
+    """Holds the bounds that the settings choose.
 
     Attributes:
         max_connections: In all.
@@ -54,7 +54,7 @@ class ConnectionLimits:
 
 
 class ConnectionRegistry:
-    """Takes accepted sockets over. Event loop only.
+    """Accepts sockets and registers their connections. Event loop only.
 
     Args of the constructor:
         make_stream: Makes the stream of a request.
@@ -90,11 +90,11 @@ class ConnectionRegistry:
 
     @property
     def count(self) -> int:
-        """Connections that are open or in their TLS handshake."""
+        """Returns the number of connections that are open or in their TLS handshake."""
         return len(self._peers)
 
     def accept(self, accepted: socket.socket) -> None:
-        """Takes over a connected, non-blocking socket, and closes it in the end; never raises."""
+        """Accepts a connected, non-blocking socket, and closes it in the end; never raises."""
         peer = _address(accepted)
         limits = self._limits
         per_peer = limits.max_connections_per_peer if peer else 0
@@ -111,11 +111,11 @@ class ConnectionRegistry:
         task.add_done_callback(partial(self._finish_establishing, protocol, accepted))
 
     def add(self, connection: ServerProtocol) -> None:
-        """Adds one that is established."""
+        """Adds an established connection."""
         self._established.add(connection)
 
     def discard(self, connection: ServerProtocol) -> None:
-        """Removes one that is closed."""
+        """Removes a closed connection."""
         self._established.discard(connection)
         peer = self._peers.pop(connection, None)
         if peer is not None:
@@ -125,7 +125,7 @@ class ConnectionRegistry:
             self.on_end()
 
     def check_times(self) -> None:
-        """Ends what takes too long; to be called once a second."""
+        """Enforces the time limits; to be called once a second."""
         for connection in list(self._established):
             try:
                 connection.check_times()
@@ -183,7 +183,7 @@ class ConnectionRegistry:
 
 @contextlib.asynccontextmanager
 async def serving(registry: ConnectionRegistry) -> AsyncIterator[None]:
-    """Checks time limits until the block is left; then closes all connections."""
+    """Enforces time limits until the block is left; then closes all connections."""
 
     async def check() -> None:
         while True:

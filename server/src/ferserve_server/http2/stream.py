@@ -1,4 +1,4 @@
-"""One stream of a connection; the layer above derives from it."""
+"""Defines one stream of a connection; the layer above derives from it."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 
 
 class Connection(Protocol):
-    """Implements what streams use of `connection.H2Connection`, where it is described. Event loop only."""
+    """Declares the part of `connection.H2Connection` that streams use. Event loop only."""
 
     held_bytes: int
 
     @property
     def engine(self) -> Engine:
-        """The protocol engine."""
+        """Returns the protocol engine."""
 
     @property
     def memory(self) -> ReceiveMemory:
-        """Bounds what all connections hold."""
+        """Returns the bounds of received bytes of all connections."""
 
     @property
     def now(self) -> Callable[[], float]:
@@ -34,11 +34,11 @@ class Connection(Protocol):
 
     @property
     def bytes_at(self) -> float:
-        """When the last bytes came, in seconds."""
+        """Returns the arrival time of the last bytes, in seconds."""
 
     @property
     def transport(self) -> asyncio.BaseTransport | None:
-        """Carries the bytes, and knows the peer."""
+        """Returns the transport, which identifies the peer."""
 
     def shed(self) -> None:
         """Fails the request that holds most."""
@@ -68,7 +68,7 @@ class Connection(Protocol):
         """Sets the size of a stream's window."""
 
     def charge_answer(self) -> None:
-        """Counts an answer to a request that cost its caller next to nothing."""
+        """Charges an answer to a request that cost its caller next to nothing."""
 
 
 class Stream:
@@ -108,19 +108,19 @@ class Stream:
     # For the layer above to implement
 
     def on_headers(self, headers: Headers) -> None:
-        """Begins the request."""
+        """Starts the request."""
         raise NotImplementedError
 
     def on_data(self, data: bytes, *, ended: bool) -> bool:
-        """Takes a DATA frame of an open stream, and consumes or holds its bytes; returns whether it was of use."""
+        """Handles a DATA frame of an open stream: consumes or holds its bytes; returns whether it was useful."""
         raise NotImplementedError
 
     def on_end(self) -> None:
-        """Notes that trailers ended the request."""
+        """Ends the request after trailers."""
         raise NotImplementedError
 
     def on_writable(self) -> None:
-        """Notes that the stream is no longer blocked."""
+        """Resumes sending: the stream is no longer blocked."""
         raise NotImplementedError
 
     def on_closed(self) -> None:
@@ -150,7 +150,7 @@ class Stream:
                 self.unconsumed_bytes += byte_count
 
     def ask_for_window(self, missing_bytes: int) -> None:
-        """Widens the window, when it is the stream's turn, so that a message with so many bytes to come fits."""
+        """Requests a wider window, so that a message with this many bytes to come fits."""
         oversize = self.connection.memory.oversize
         # One byte is left, because nghttp2 clients, and so Node's, send the end only while they may send data.
         more = missing_bytes + 1 - self.connection.engine.window_left(self.id)
@@ -163,7 +163,7 @@ class Stream:
             oversize.ask(self, more, self._grant)
 
     def narrow(self, *, renews: bool) -> None:
-        """Returns the window that `ask_for_window` got; `renews`: received bytes will be consumed."""
+        """Returns the window of `ask_for_window`; `renews`: received bytes will be consumed."""
         if self.has_oversize_window:
             self.has_oversize_window, self.window_granted_at = False, None
             self.connection.memory.oversize.give_back(self)

@@ -1,4 +1,4 @@
-"""From the one input of a request to the answer, for interfaces that know whole tensors only."""
+"""Classifies the single input of a request, for interfaces that know whole tensors only."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Response = TypeVar("Response")
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What a request asks.
+    """Holds the parsed content of a request.
 
     Attributes:
         faces: uint8 [N, H, W, 1], or encoded crops; with `detect` encoded pictures.
@@ -65,11 +65,11 @@ class WholeTensors:
         self._clock = clock
 
     def now(self) -> float:
-        """The time that deadlines are told in, in seconds."""
+        """Returns the time on the clock of deadlines, in seconds."""
         return self._clock.now()
 
     def describe(self, spec: ModelSpec) -> tuple[ServableId, ModelDescription]:
-        """The version that would answer now, and what its manifest says.
+        """Returns the version that would answer now, and its manifest's description.
 
         Raises:
             FerserveError: It is not there.
@@ -83,7 +83,7 @@ class WholeTensors:
         parse: Callable[[ModelDescription], Question],
         write: Callable[[Classification], Response],
     ) -> Response:
-        """Reads, classifies, writes and counts.
+        """Reads, classifies, writes and counts one request.
 
         Args:
             spec: The model.

@@ -1,4 +1,4 @@
-"""Faces out of tensors, whichever interface carried them. Pure."""
+"""Converts tensors to faces, for every interface. Pure."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ IMAGES_INPUT: Final = "images"
 PROBABILITIES: Final = "probabilities"
 LABELS: Final = "labels"
 FACE_COUNT: Final = "face_count"
-"""Output that tells how many rows are each picture's, where faces are looked for."""
+"""Output with the number of rows of each picture, where faces are detected."""
 
 BOXES: Final = "boxes"
-"""Output that tells where the faces are, likewise."""
+"""Output with the boxes of the faces, where faces are detected."""
 
 OUTPUTS: Final = (PROBABILITIES, LABELS)
 PICTURE_OUTPUTS: Final = (*OUTPUTS, FACE_COUNT, BOXES)
 
 
 def parse_spec(name: str, version: str) -> ModelSpec:
-    """Reads which model is wanted; "" is the default model, or the version that it serves.
+    """Reads the requested model; "" is the default model, or the version that it serves.
 
     A version that is no number is an alias.
 
@@ -59,7 +59,7 @@ def parse_spec(name: str, version: str) -> ModelSpec:
 
 
 def check_face_shape(shape: Sequence[int], wanted: InputSpec, field: str) -> int:
-    """Holds a shape against [N, height, width, 1]; the last dimension may be left out.
+    """Checks a shape against [N, height, width, 1]; the last dimension may be left out.
 
     Returns:
         N, 0 or more. Whether N is allowed is for the limits to say.
@@ -74,7 +74,7 @@ def check_face_shape(shape: Sequence[int], wanted: InputSpec, field: str) -> int
 
 
 def check_image_shape(shape: Sequence[int], field: str) -> int:
-    """Holds a shape against [N] or [N, 1], and returns N, 0 or more.
+    """Checks a shape against [N] or [N, 1], and returns N, 0 or more.
 
     Raises:
         InvalidRequestError: TENSOR_SHAPE_INVALID.
@@ -85,7 +85,7 @@ def check_image_shape(shape: Sequence[int], field: str) -> int:
 
 
 def check_length(shape: Sequence[int], element_bytes: int, actual: int, field: str) -> None:
-    """Holds the length of a tensor's bytes, or of its list, against its shape.
+    """Checks the length of a tensor's bytes, or of its list, against its shape.
 
     Raises:
         InvalidRequestError: TENSOR_LENGTH_MISMATCH.
@@ -102,7 +102,7 @@ def check_length(shape: Sequence[int], element_bytes: int, actual: int, field: s
 
 
 def as_crops(elements: npt.NDArray[Any], face_count: int, wanted: InputSpec, field: str) -> CropBatch:
-    """Makes crops of a tensor's elements, copying only what is not uint8.
+    """Converts a tensor's elements to crops, copying only elements that are not uint8.
 
     Args:
         elements: As many as the shape holds, of any numeric type, whose values are grey levels.
@@ -129,14 +129,14 @@ def as_crops(elements: npt.NDArray[Any], face_count: int, wanted: InputSpec, fie
 
 
 def bad_shape(field: str, shape: Sequence[int], allowed: str) -> InvalidRequestError:
-    """The error of a shape that is not taken."""
+    """Makes the error of an unsupported shape."""
     return InvalidRequestError(
         "TENSOR_SHAPE_INVALID", f"{field}: shape {_brief(shape)} is not taken; use {allowed}.", field=field
     )
 
 
 def bad_type(field: str, datatype: object, allowed: str) -> InvalidRequestError:
-    """The error of a datatype that is not taken."""
+    """Makes the error of an unsupported datatype."""
     return InvalidRequestError(
         "TENSOR_TYPE_INVALID",
         f"{field}: datatype {str(datatype)[:40]} is not taken; use {allowed}.",
@@ -145,7 +145,7 @@ def bad_type(field: str, datatype: object, allowed: str) -> InvalidRequestError:
 
 
 def one_input(names: Sequence[str], wanted: InputSpec) -> str:
-    """The name of the only input of a request.
+    """Returns the name of the only input of a request.
 
     Raises:
         InvalidRequestError: INPUT_INVALID: none, several, or one of another name.
@@ -161,7 +161,7 @@ def one_input(names: Sequence[str], wanted: InputSpec) -> str:
 
 
 def unknown_output(name: str, known: Sequence[str] = OUTPUTS) -> InvalidRequestError:
-    """The error of an output that there is not; `known` are those that there are."""
+    """Makes the error of an unknown output; `known` are the existing ones."""
     if name in PICTURE_OUTPUTS:
         return InvalidRequestError(
             "OUTPUT_INVALID",
@@ -175,7 +175,7 @@ def unknown_output(name: str, known: Sequence[str] = OUTPUTS) -> InvalidRequestE
 
 
 def check_grey_levels(low: float, high: float, field: str) -> None:
-    """Refuses pixels outside 0 to 255.
+    """Rejects pixels outside 0 to 255.
 
     Args:
         low: Smallest value.

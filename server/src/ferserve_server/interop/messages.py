@@ -1,6 +1,6 @@
-"""Messages of other servers' interfaces, in a descriptor pool of our own.
+"""Loads the messages of other servers' interfaces into a separate descriptor pool.
 
-Python's default pool takes a name once only, so a process could not load these beside `tritonclient` or
+Python's default pool accepts each name only once, so a process could not load these beside `tritonclient` or
 `tensorflow_serving`, which bring the same names (docs/adr/0011). `make proto` writes `descriptors.binpb` from
 `proto/compat/`.
 """
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from google.protobuf.descriptor import FileDescriptor
 
 GenericHandler = grpc.GenericRpcHandler
-"""All handlers of one service."""
+"""Handler of all methods of one service."""
 
 Message = Any
 """A message of the private pool. Its class is made at run time, so that types cannot tell its fields."""
@@ -43,7 +43,7 @@ _POOL: Final = _load()
 
 
 def message_class(name: str) -> Any:  # noqa: ANN401 - see `Message`
-    """The class of a message by its full name, such as "inference.ModelInferRequest".
+    """Returns the class of a message by its full name, such as "inference.ModelInferRequest".
 
     Raises:
         KeyError: There is none.
@@ -52,7 +52,7 @@ def message_class(name: str) -> Any:  # noqa: ANN401 - see `Message`
 
 
 def generic_handler(service: str, handlers: Mapping[str, Callable[..., Any]]) -> GenericHandler:
-    """The handlers of a service, in the form that a server takes; arity and messages are those of the proto.
+    """Makes the handlers of a service for a server; arity and messages are those of the proto.
 
     Args:
         service: Full name of the service.
@@ -65,17 +65,17 @@ def generic_handler(service: str, handlers: Mapping[str, Callable[..., Any]]) ->
 
 
 class ReflectedPools:
-    """The default pool and the private one after it, as far as reflection asks of a pool."""
+    """Looks names up in the default pool and then in the private one, for reflection."""
 
     def __init__(self) -> None:
         self._default = descriptor_pool.Default()
 
     def FindFileByName(self, name: str) -> FileDescriptor:  # noqa: N802 - protobuf's name
-        """The file of that name."""
+        """Returns the file of that name."""
         return self._first("FindFileByName", name)
 
     def FindFileContainingSymbol(self, symbol: str) -> FileDescriptor:  # noqa: N802 - protobuf's name
-        """The file that a service, a method or a message is declared in."""
+        """Returns the file that declares a service, a method or a message."""
         return self._first("FindFileContainingSymbol", symbol)
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - as the default pool has it

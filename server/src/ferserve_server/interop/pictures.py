@@ -1,4 +1,4 @@
-"""The faces of whole pictures as rows of tensors, which know no lists in lists. Pure."""
+"""Lays out the faces of whole pictures as rows of tensors, which cannot hold nested lists. Pure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PictureFaces(Classification):
-    """The faces of pictures, one row each: those of the first picture, largest first, then those of the next.
+    """Holds the faces of pictures, one row each: first picture first, largest face first.
 
     Attributes:
         face_counts: int32 [N], how many of the F rows are each picture's; 0 for a picture without a face.
@@ -30,7 +30,7 @@ class PictureFaces(Classification):
 
 
 def in_rows(analyses: Analyses) -> PictureFaces:
-    """Puts the faces of pictures one below the other.
+    """Concatenates the faces of pictures.
 
     Raises:
         FerserveError: That of the first picture, or face, that failed: a row has no place for an error.

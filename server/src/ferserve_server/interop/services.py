@@ -1,4 +1,4 @@
-"""Which interfaces of other servers are answered, and their services."""
+"""Selects the enabled interfaces of other servers, and builds their services."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
 
 
 class CompatSettings(Protocol):
-    """The settings that matter here, named as there."""
+    """Declares the settings used here, under their names."""
 
     @property
     def open_inference(self) -> bool:
-        """Whether the Open Inference Protocol is answered."""
+        """Returns whether the Open Inference Protocol is answered."""
 
     @property
     def tf_serving(self) -> bool:
-        """Whether TensorFlow Serving's interface is answered."""
+        """Returns whether TensorFlow Serving's interface is answered."""
 
     @property
     def max_unanswered_messages(self) -> int:
@@ -42,18 +42,18 @@ class CompatSettings(Protocol):
 
     @property
     def detection(self) -> DetectionOptions:
-        """How faces are looked for."""
+        """Returns the options of face detection."""
 
 
 def compat_names(settings: CompatSettings) -> list[str]:
-    """The full names of the services."""
+    """Returns the full names of the services."""
     open_inference = [OPEN_INFERENCE_SERVICE] if settings.open_inference else []
     return open_inference + ([PREDICTION_SERVICE, MODEL_STATUS_SERVICE] if settings.tf_serving else [])
 
 
 @dataclass(frozen=True, slots=True)
 class Interop:
-    """The interfaces of other servers that are answered.
+    """Holds the enabled interfaces of other servers.
 
     Attributes:
         handlers: Their services, in the form that a gRPC server takes.
@@ -81,7 +81,7 @@ def build_interop(  # noqa: PLR0913 - the collaborators of two services
     limits: RequestLimits,
     clock: Clock,
 ) -> Interop:
-    """Makes what the settings ask for: `control` for the addresses of the service, `own_control` for its own."""
+    """Builds the enabled interfaces: `control` for the addresses of the service, `own_control` for its own."""
     tensors = WholeTensors(
         models.acquire, classify, analyze, detection=settings.detection, statistics=statistics, clock=clock
     )

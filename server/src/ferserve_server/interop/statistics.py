@@ -1,9 +1,4 @@
-"""Counts requests per version over all processes.
-
-Cumulative counts of each version, as clients of other servers ask for them.
-
-The counts of a service whose calls come in through several processes.
-"""
+"""Counts requests of each version, cumulatively and over all processes, as clients of other servers query them."""
 
 from __future__ import annotations
 
@@ -22,28 +17,28 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Span:
-    """How often something happened, and how long it took in all."""
+    """Counts an event and sums its durations."""
 
     count: int = 0
     seconds: float = 0.0
 
     def add(self, seconds: float) -> None:
-        """Counts one."""
+        """Counts one event."""
         self.count += 1
         self.seconds += max(0.0, seconds)
 
     @property
     def ns(self) -> int:
-        """The time in nanoseconds."""
+        """Returns the time in nanoseconds."""
         return round(self.seconds * 1e9)
 
 
 @dataclass(slots=True)
 class VersionCounts:
-    """Counts of one version since it was loaded.
+    """Holds the counts of one version since it was loaded.
 
     Attributes:
-        face_count: Faces of executed batches, whoever sent them.
+        face_count: Faces of executed batches, of all callers.
         batches: Executed batches and their time, by their number of faces.
         success: Answered requests of the interfaces that are counted here. Each adds one to `queue`, `input`,
             `inference` and `output` as well, so these five counts are always the same.
@@ -82,10 +77,10 @@ class RequestStatistics(Protocol):
 
 
 class KeptStatistics(RequestStatistics, Protocol):
-    """Counts requests, and tells the counts of the whole service. Event loop only."""
+    """Counts requests, and reports the counts of the whole service. Event loop only."""
 
     async def counts_of(self, servables: Sequence[ServableId]) -> list[VersionCounts]:
-        """The counts of each version, all 0 where nothing happened."""
+        """Returns the counts of each version, all 0 if nothing happened."""
 
 
 class Statistics:
@@ -99,7 +94,7 @@ class Statistics:
         self._counts: dict[ServableId, VersionCounts] = {}
 
     def of(self, servable: ServableId) -> VersionCounts:
-        """The counts of a version, all 0 if nothing happened."""
+        """Returns the counts of a version, all 0 if nothing happened."""
         return self._counts.get(servable) or VersionCounts()
 
     async def counts_of(self, servables: Sequence[ServableId]) -> list[VersionCounts]:
@@ -139,16 +134,16 @@ class Statistics:
         counts.last_at_s = self._wall_clock()
 
     def batch_failed(self, servable: ServableId, *, face_count: int) -> None:
-        """Nothing to count: the requests are."""
+        """Counts nothing: the requests are counted."""
 
     def rejected(self, reason: str) -> None:
-        """Nothing to count: the requests are."""
+        """Counts nothing: the requests are counted."""
 
     def cancelled(self, stage: str) -> None:
-        """Nothing to count: the requests are."""
+        """Counts nothing: the requests are counted."""
 
     def state_changed(self, servable: ServableId, state: ServableState) -> None:
-        """Forgets a version that is gone."""
+        """Forgets a version that was unloaded."""
         if state is ServableState.UNLOADED:
             self._counts.pop(servable, None)
 
@@ -165,11 +160,11 @@ if TYPE_CHECKING:
     from ferserve_server.workers.json_codec import Json
 
 COUNTED: Final = "statistics"
-"""Name of the news that requests were counted, and of the question for the counts."""
+"""Name of the notification that requests were counted, and of the request for the counts."""
 
 
 class RemoteStatistics:
-    """Counts that another process keeps. Implements `statistics.KeptStatistics`. Event loop only.
+    """Accesses counts that another process keeps. Implements `KeptStatistics`. Event loop only.
 
     Args of the constructor:
         tell: Sends what was counted.
@@ -199,20 +194,20 @@ class RemoteStatistics:
         self._pending.append([servable.name, servable.version, total_s])
 
     def flush(self) -> None:
-        """Sends what was counted since."""
+        """Sends the counts since the last flush."""
         if self._pending:
             self._tell(COUNTED, self._pending)
             self._pending = []
 
     async def counts_of(self, servables: Sequence[ServableId]) -> list[VersionCounts]:
-        """See `statistics.KeptStatistics`. What other processes counted arrives within a fraction of a second."""
+        """See `KeptStatistics`. The counts of other processes arrive within a fraction of a second."""
         self.flush()
         answer = await self._ask(COUNTED, write_value(tuple(servables)))
         return [read_value(form, VersionCounts) for form in answer]
 
 
 def take_counted(statistics: Statistics, rows: Json) -> None:
-    """Counts what `RemoteStatistics` sent."""
+    """Adds the counts that `RemoteStatistics` sent."""
     for name, version, total_s, *parts in rows:
         servable = ServableId(name, version)
         if not parts:
@@ -230,6 +225,6 @@ def take_counted(statistics: Statistics, rows: Json) -> None:
 
 
 async def tell_counts(statistics: Statistics, servables: Json) -> object:
-    """Answers what `RemoteStatistics` asks."""
+    """Answers a request of `RemoteStatistics` for counts."""
     counts = await statistics.counts_of(read_value(servables, tuple[ServableId, ...]))
     return write_value(counts)

@@ -1,1 +1,1 @@
-"""One use case per RPC, free of transport."""
+"""Implements one use case per RPC, independently of the transport."""

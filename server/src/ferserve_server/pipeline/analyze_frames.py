@@ -1,4 +1,4 @@
-"""Finds, follows and scores the faces of one stream's frames."""
+"""Detects, tracks and scores the faces of one stream's frames."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class FrameAnalyzer:
         self._previous: asyncio.Event | None = None
 
     def request(self, image: bytes, time_s: float) -> FrameRequest:
-        """Makes the request that `search` hands to the threads."""
+        """Makes the request for the threads that run `search`."""
         return FrameRequest(image, self._config.detection, self._finder, time_s)
 
     def acquire(self) -> Lease:
@@ -110,7 +110,7 @@ class FrameAnalyzer:
         return FrameAnalysis(image, labels, lease.id, tuple(tracks)), tuple(events)
 
     def _image(self, frame: FoundFrame, faces: ScoredFaces, rows: list[int]) -> ImageAnalysis:
-        """Puts some rows of a frame together."""
+        """Assembles some rows of a frame."""
         found = frame.found
         return ImageAnalysis(
             found.width,
@@ -124,7 +124,7 @@ class FrameAnalyzer:
 
 
 def _shows_face(faces: ScoredFaces, policy: NotAFacePolicy) -> list[bool]:
-    """Tells of each row whether its scores are those of a face."""
+    """Returns for each row whether its scores are those of a face."""
     if policy is NotAFacePolicy.IGNORE or faces.not_a_face is None:
         return [True] * len(faces.scores)
     return [not each or row in faces.failures for row, each in enumerate(faces.not_a_face.tolist())]
@@ -136,7 +136,7 @@ def _with_carried(
     steady: Sequence[SteadyPrediction | None],
     tracks: list[TrackedFace],
 ) -> ImageAnalysis:
-    """Adds the faces that are shown where the motion model puts them; those without any scores are left out."""
+    """Adds tracked faces at positions of the motion model; those without any scores are left out."""
     locations, scores = list(image.locations), [image.faces.scores]
     for (track_id, box), prediction in zip(frame.carried, steady, strict=True):
         if prediction is not None:

@@ -1,4 +1,4 @@
-"""Finds and scores the faces of pictures."""
+"""Detects and scores the faces of pictures."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 PICTURE_ERRORS: Final = (ImageFormatError, ImageUnreadableError, InvalidRequestError)
-"""Errors that are the picture's own. All others are the server's state, and fail the call."""
+"""Errors that concern one picture. All others concern the server's state, and fail the call."""
 
 
 class AnalyzeImages:
-    """The use case behind AnalyzeImages and StreamFrames. Event loop only."""
+    """Implements AnalyzeImages and the analysis of StreamFrames. Event loop only."""
 
     def __init__(self, acquire: Acquire, vision: Vision) -> None:
         self._acquire = acquire
@@ -51,7 +51,7 @@ class AnalyzeImages:
         priority: Priority = Priority.INTERACTIVE,
         caller: CallerId = UNKNOWN_CALLER,
     ) -> Analyses:
-        """Analyses pictures side by side; the faces of all go to the batcher as they are found.
+        """Analyses pictures side by side; their faces go to the batcher as they are found.
 
         Args:
             images: JPEG, PNG or WebP; 1 or more.

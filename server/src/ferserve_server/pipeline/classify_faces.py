@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class ClassifyFaces:
-    """The use case behind ClassifyFaces and ClassifyStream. Event loop only."""
+    """Implements ClassifyFaces and ClassifyStream. Event loop only."""
 
     def __init__(self, acquire: Acquire, vision: Vision) -> None:
         self._acquire = acquire

@@ -25,7 +25,7 @@ Written = TypeVar("Written")
 
 
 class CropMessage(NamedTuple):
-    """One request: `crops` is uint8 [N, H, W, 1], or the error that they were refused with."""
+    """Holds one request: `crops` is uint8 [N, H, W, 1], or the error with which they were rejected."""
 
     sequence_id: int
     crops: CropBatch | FerserveError
@@ -34,19 +34,19 @@ class CropMessage(NamedTuple):
 
     @classmethod
     def refused(cls, sequence_id: int, error: FerserveError) -> CropMessage:
-        """A request that could not be read; it is answered with its error, in its place."""
+        """Makes a request that could not be read; it is answered with its error, in its place."""
         return cls(sequence_id, error, ModelSpec(), Priority.INTERACTIVE)
 
 
 class CropAnswer(NamedTuple):
-    """The answer to one request."""
+    """Holds the answer to one request."""
 
     sequence_id: int
     outcome: Classification | FerserveError
 
 
 class CropSequence(Generic[Sent, Written]):
-    """The messages of one stream and their answers: how they are read, begun and written. Event loop only.
+    """Reads, starts and answers the messages of one stream. Event loop only.
 
     Args of the constructor:
         classify: Scores the crops of a message.
@@ -71,7 +71,7 @@ class CropSequence(Generic[Sent, Written]):
         self._last_answered = -1
 
     def begin(self, sent: Sent) -> Coroutine[Any, Any, CropAnswer]:
-        """Reads the next message, and returns the work on it, which raises nothing of its own.
+        """Reads the next message, and returns its work, which raises nothing itself.
 
         Raises:
             FerserveError: It cannot be read, or its number does not rise: the stream ends with that, after what
@@ -83,12 +83,12 @@ class CropSequence(Generic[Sent, Written]):
         return self._run_one(message)
 
     def answered(self, answer: CropAnswer) -> Written:
-        """Writes the next answer, which is then on its way."""
+        """Writes the next answer, which is then sent."""
         self._last_answered = answer.sequence_id
         return self._write(answer)
 
     def cut_short(self) -> DrainingError:
-        """What the stream ends with if the server goes down before the sender is done."""
+        """Returns the error of a stream if the server drains before the sender is done."""
         return DrainingError(last_sequence_id=self._last_answered)
 
     async def _run_one(self, message: CropMessage) -> CropAnswer:
@@ -101,7 +101,7 @@ class CropSequence(Generic[Sent, Written]):
 
 
 class CropStream(Generic[Sent, Written]):
-    """One open stream of crop batches, for transports that hand over one message at a time. Event loop only.
+    """Runs one open stream of crop batches on a transport of single messages. Event loop only.
 
     Messages and answers are read and written here, on their way: every generator that they pass through besides
     costs as much as looking a model up.
@@ -120,7 +120,7 @@ class CropStream(Generic[Sent, Written]):
         self._answers = OrderedResponses(self._begin, max_unanswered=max_unanswered, draining=draining)
 
     async def run(self, messages: AsyncIterator[Sent]) -> AsyncGenerator[Written, None]:
-        """Yields the answer to each request, in the order they came.
+        """Yields the answer to each request, in order of arrival.
 
         Raises:
             InvalidRequestError: Sequence numbers do not rise. What came before is answered first.

@@ -1,4 +1,4 @@
-"""Decides what scores say: which faces are uncertain, and which crops show no face. Pure."""
+"""Interprets scores: marks uncertain faces, and crops that show no face. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def decide(faces: ScoredFaces, description: ModelDescription) -> ScoredFaces:
-    """Takes the column for what is no face off the scores, and applies the version's thresholds.
+    """Splits the non-face column from the scores, and applies the version's thresholds.
 
     Args:
         faces: Scores as an engine gives them, float32 [N, `description.score_column_count`].
@@ -37,7 +37,7 @@ def decide(faces: ScoredFaces, description: ModelDescription) -> ScoredFaces:
 
 
 def kept_rows(faces: ScoredFaces, policy: NotAFacePolicy) -> list[int]:
-    """Lists the rows that are answered: all but those that show no face, under the policy DROP.
+    """Lists the answered rows: all but those that show no face, under the policy DROP.
 
     Rows that failed are answered: nothing is known of them.
     """
@@ -60,7 +60,7 @@ def with_rows(faces: ScoredFaces, rows: list[int]) -> ScoredFaces:
 
 
 def without_marks(faces: ScoredFaces, policy: NotAFacePolicy) -> ScoredFaces:
-    """Forgets which rows show no face, under the policy IGNORE."""
+    """Removes the non-face marks of rows, under the policy IGNORE."""
     if policy is NotAFacePolicy.IGNORE and faces.not_a_face is not None:
         return faces._replace(not_a_face=np.zeros(len(faces.scores), np.bool_))
     return faces

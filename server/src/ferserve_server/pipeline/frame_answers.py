@@ -1,4 +1,4 @@
-"""Frames of a stream, the configuration that they are treated by, and their answers."""
+"""Defines the frames of a stream, their configuration, and their answers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class FrameStreamConfig:
-    """Treatment of a stream, fixed for its life.
+    """Defines the treatment of a stream, fixed for its lifetime.
 
     Attributes:
         spec: The model.
@@ -47,7 +47,7 @@ class FrameStreamConfig:
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One frame of a video.
+    """Holds one frame of a video.
 
     Attributes:
         sequence_id: The sender's number, 0 or more, rising within the stream.
@@ -62,7 +62,7 @@ class Frame:
 
 
 class TrackedFace(NamedTuple):
-    """What tracking adds to one face.
+    """Holds the tracking results of one face.
 
     Attributes:
         track_id: Number of its track, 1 or more, unique within the stream.
@@ -78,7 +78,7 @@ class TrackedFace(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class FrameAnalysis:
-    """Faces of one frame.
+    """Holds the faces of one frame.
 
     Attributes:
         image: Boxes, and scores of this frame alone.
@@ -95,19 +95,19 @@ class FrameAnalysis:
 
 @dataclass(frozen=True, slots=True)
 class Unchanged:
-    """A frame that was analysed and brought no event, under `events_only`."""
+    """Marks a frame that was analysed and brought no event, under `events_only`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """A frame that was skipped, for the newer one of this number, or at 0 because it was too old."""
+    """Marks a skipped frame, with the number of the newer one, or 0 because it was too old."""
 
     newer_sequence_id: int
 
 
 @dataclass(frozen=True, slots=True)
 class FrameAnswer:
-    """Answer to one frame.
+    """Holds the answer to one frame.
 
     Attributes:
         sequence_id: Number of the frame.

@@ -1,19 +1,21 @@
-"""Bounds the frames that are read only to be dropped. Pure."""
+"""Bounds the number of frames that are read only to be dropped. Pure."""
 
 from __future__ import annotations
 
 from typing import Final
 
 DROPS_PER_S: Final = 150.0
-"""Frames per second, over all streams, that are read in place of a waiting one. Reading a frame of 60 KiB takes
-about 0.7 ms of the event loop, so that dropping takes at most a tenth of it and other callers do not notice."""
+"""Maximum frames per second, over all streams, that are read in place of a waiting one, because reading
+a frame of 60 KiB takes about 0.7 ms of the event loop: dropping takes at most a tenth of it and other callers do
+not notice.
+"""
 
 BURST_COUNT: Final = 60.0
-"""Frames that may be dropped at once after a while without drops."""
+"""Maximum number of frames that may be dropped at once after a while without drops."""
 
 
 class IntakePace:
-    """Token bucket for dropped frames, shared by all streams of a process.
+    """Limits dropped frames by a token bucket that all streams of a process share.
 
     Below the rate a stream always reads its newest frame. Above it, streams leave their frames with the transport,
     whose flow control holds the senders back, until the frame that waits was chosen.

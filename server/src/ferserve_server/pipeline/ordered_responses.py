@@ -1,8 +1,6 @@
-"""Answers the messages of a stream in order, with a bound on concurrency.
+"""Answers the messages of a stream in order, with a bound on those unanswered.
 
-What becomes of one message of a stream: an answer or an error of its own, so that the stream goes on.
-
-Answers the messages of a stream in the order they came, with a bound on those unanswered.
+One message results in an answer or in an error of its own, so that the stream goes on.
 """
 
 from __future__ import annotations
@@ -25,7 +23,7 @@ Answer = TypeVar("Answer")
 
 
 async def outcome_of(work: Awaitable[Answer]) -> Answer | FerserveError:
-    """Waits for the work on one message; returns what it returns, or the error that it raises.
+    """Waits for the work on one message; returns its result, or the error that it raises.
 
     An error that is none of ours is logged, and hidden behind one whose text callers may see.
     """
@@ -43,13 +41,13 @@ Due = TypeVar("Due")
 
 
 class ResponseQueue(Generic[Due]):
-    """The answers of a stream that are due, in order, and how the stream ends. Pure.
+    """Queues the unanswered messages of a stream in order, and holds its end. Pure.
 
     Args of the constructor:
         max_unanswered: Bound on the answers that are due, 1 or more.
 
     Attributes:
-        due: What stands for each answer; whoever uses the line adds and removes.
+        due: Placeholder of each answer; the user of the queue adds and removes them.
         ended: Whether no message is taken any more.
         error: What the stream ends with when nothing is due, or None.
         cut_short: Whether draining ended it before the messages did.
@@ -64,21 +62,21 @@ class ResponseQueue(Generic[Due]):
 
     @property
     def full(self) -> bool:
-        """Whether a next message has to wait."""
+        """Returns whether a next message has to wait."""
         return len(self.due) >= self._max_unanswered
 
     @property
     def over(self) -> bool:
-        """Whether everything is answered."""
+        """Returns whether everything is answered."""
         return self.ended and not self.due
 
     def end(self, error: BaseException | None = None) -> None:
-        """Notes that the messages ended, or why they cannot go on."""
+        """Records the end of the messages, or the error that ends them."""
         if not self.ended:
             self.ended, self.error = True, error
 
     def drain(self) -> bool:
-        """Takes no more; returns whether it did until now."""
+        """Stops accepting; returns whether it accepted until now."""
         if self.ended:
             return False
         self.ended = self.cut_short = True
@@ -86,7 +84,7 @@ class ResponseQueue(Generic[Due]):
 
 
 class OrderedResponses(Generic[Message, Answer]):
-    """Reads messages, begins work on each, and yields the answers in order.
+    """Reads messages, starts work on each, and yields the answers in order.
 
     Reading stops while `max_unanswered` answers are due, so that a sender who does not read is held back by the
     transport's flow control. It ends when the messages end or `draining` is set; what was taken is answered first.
@@ -108,7 +106,7 @@ class OrderedResponses(Generic[Message, Answer]):
 
     @property
     def cut_short(self) -> bool:
-        """Whether draining ended it before the messages did."""
+        """Returns whether draining ended the stream before the messages did."""
         return self._line.cut_short
 
     async def run(self, messages: AsyncIterator[Message]) -> AsyncGenerator[Answer, None]:

@@ -1,4 +1,4 @@
-"""Answers the frames of a video stream: every frame exactly once, in order. Knows no transport."""
+"""Answers every frame of a video stream exactly once, in order. Independent of the transport."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class StreamLimits:
-    """Bounds of one stream.
+    """Defines the bounds of one stream.
 
     Attributes:
         max_unanswered: Messages that are read ahead of their answers; then reading stops.
@@ -46,10 +46,10 @@ class StreamLimits:
 
 
 class FrameObserver(Protocol):
-    """Is told of the frames of streams. Event loop only; must not raise or block."""
+    """Observes the frames of streams. Event loop only; must not raise or block."""
 
     def frame_answered(self, outcome: str, age_s: float) -> None:
-        """A frame was answered: `result`, `unchanged`, `dropped_newer`, `dropped_too_old` or `failed`.
+        """Observes an answer: `result`, `unchanged`, `dropped_newer`, `dropped_too_old` or `failed`.
 
         Args:
             outcome: The kind of answer.
@@ -58,7 +58,7 @@ class FrameObserver(Protocol):
 
 
 class StreamFrames:
-    """The use case behind StreamFrames of gRPC and `/v1/stream` of WebSocket. Event loop only."""
+    """Implements StreamFrames of gRPC and `/v1/stream` of WebSocket. Event loop only."""
 
     def __init__(
         self, acquire: Acquire, vision: FrameVision, limits: StreamLimits, clock: Clock, observer: FrameObserver
@@ -72,7 +72,7 @@ class StreamFrames:
 
     @property
     def limits(self) -> StreamLimits:
-        """Bounds of each stream."""
+        """Returns the bounds of each stream."""
         return self._limits
 
     def open(self, config: FrameStreamConfig, draining: asyncio.Event) -> FrameStream:
@@ -89,7 +89,7 @@ class StreamFrames:
 
 @dataclass(slots=True, eq=False)
 class _Received:
-    """A frame on its way to its answer."""
+    """Holds a frame until its answer."""
 
     frame: Frame
     time_s: float
@@ -108,7 +108,7 @@ class _Received:
 
 
 class FrameStream:
-    """One open stream of frames. Event loop only; made for one caller by `StreamFrames.open`."""
+    """Answers one open stream of frames. Event loop only; made for one caller by `StreamFrames.open`."""
 
     def __init__(
         self,
@@ -142,7 +142,7 @@ class FrameStream:
         self._last_time_s = -math.inf
 
     async def run(self, frames: AsyncIterator[Frame]) -> AsyncGenerator[FrameAnswer, None]:
-        """Yields the answer to each frame, in the order they came. Closing it cancels what is not answered.
+        """Yields the answer to each frame, in order of arrival. Closing it cancels unanswered ones.
 
         Raises:
             InvalidRequestError: Sequence numbers do not rise, or times fall. What came before is answered first.
@@ -159,7 +159,7 @@ class FrameStream:
                 task.cancel()
 
     async def _paced(self, frames: AsyncIterator[Frame]) -> AsyncIterator[Frame]:
-        """Reads frames, and while one waits no more of them than the process can afford to drop."""
+        """Reads frames, and while one waits only as many as the process can afford to drop."""
         async for frame in frames:
             yield frame
             while self._drops and self._waiting and (wait_s := self._pace.wait_s(self._clock.now())):
@@ -220,7 +220,7 @@ class FrameStream:
             task.add_done_callback(self._running.discard)
 
     async def _run_one(self) -> None:
-        """Analyses the frame that is chosen when a thread is free for it."""
+        """Analyses the frame that is chosen when a thread is free."""
         received: _Received | None = None
         lease: Lease | None = None
         with contextlib.ExitStack() as leases:

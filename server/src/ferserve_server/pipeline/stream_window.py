@@ -1,4 +1,4 @@
-"""Decides which frames of a stream are analysed, and which give way to newer ones. Pure."""
+"""Selects the frames of a stream to analyse, and those that newer ones replace. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 
 class OverloadPolicy(Enum):
-    """Treatment of frames that arrive faster than they can be answered.
+    """Defines the treatment of frames that arrive faster than they can be answered.
 
     LATEST keeps at most one frame waiting, the newest. EVERY_FRAME keeps all and holds the sender back. MAX_AGE is
     LATEST, and gives up a waiting frame that became too old as well.
@@ -21,14 +21,14 @@ class OverloadPolicy(Enum):
 
 
 class Waiting(NamedTuple):
-    """A frame that waits: its sequence number, and when it arrived, in seconds."""
+    """Holds a waiting frame: its sequence number and arrival time, in seconds."""
 
     sequence_id: int
     received_at: float
 
 
 class StreamWindow:
-    """Keeps the frames of one stream that were received and are not finished.
+    """Holds the received and unfinished frames of one stream.
 
     A frame that waits is chosen only when a thread is free for it. Until then the stream has asked for a
     thread, once for each frame that it may start.
@@ -54,13 +54,13 @@ class StreamWindow:
         self._running = 0
 
     def arrived(self, sequence_id: int, now: float) -> int | None:
-        """Receives a frame; returns the number of the waiting one that gives way to it, if any."""
+        """Adds a frame; returns the number of the waiting one that it replaces, if any."""
         dropped = None if self._keeps_all or not self._waiting else self._waiting.popleft().sequence_id
         self._waiting.append(Waiting(sequence_id, now))
         return dropped
 
     def ask(self) -> bool:
-        """Tells whether to ask for a thread now, and counts that it was."""
+        """Returns whether to request a thread now, and counts the request."""
         if (
             len(self._waiting) <= self._asked
             or self._running + self._asked >= self._max_running
@@ -71,7 +71,7 @@ class StreamWindow:
         return True
 
     def pick(self, now: float) -> tuple[list[int], int | None]:
-        """Chooses the frame for a thread that was asked for.
+        """Chooses the frame for a requested thread.
 
         Returns:
             Numbers of the frames that became too old meanwhile, and of the frame to search, or None if none is
@@ -89,9 +89,9 @@ class StreamWindow:
         return expired, None
 
     def searched(self) -> None:
-        """Notes that a frame was searched; its faces may still be classified."""
+        """Records that a frame was searched; its faces may still be classified."""
         self._searching -= 1
 
     def finished(self) -> None:
-        """Notes that a frame that was searched is finished."""
+        """Records that a searched frame is finished."""
         self._running -= 1

@@ -1,4 +1,4 @@
-"""Decides what may still be accepted: room in the queue, and deadlines that can be met."""
+"""Decides on admission: space in the queue, and deadlines that can be met."""
 
 from __future__ import annotations
 
@@ -15,28 +15,30 @@ _SMOOTHING: Final = 0.1
 """Weight of the newest batch in the running mean: about the last 20 batches count."""
 
 _DEADLINE_MARGIN: Final = 1.1
-"""What an answer takes beyond its batches: handing over and sending. Under lasting overload every request that is
-accepted is one that just meets its deadline by this estimate; without a margin each comes just too late, and all
-the work is for nothing (benchmarks/overload.py)."""
+"""Factor on the batch times that covers handing over and sending an answer. Under lasting overload every
+accepted request is one that just meets its deadline by this estimate; without a margin each comes just too late,
+and all the work is wasted (benchmarks/overload.py).
+"""
 
 _RETRY_RANGE_S: Final = (0.005, 5.0)
-"""Shortest and longest wait that a rejected caller is told, in seconds."""
+"""Minimum and maximum retry delay for a rejected caller, in seconds."""
 
 _VAIN_STEP: Final = 0.2
 _USEFUL_STEP: Final = 0.02
-"""Batches' times that the headroom grows by for a request whose work was in vain, and shrinks by for one that was
-answered in time: it rests where one in eleven is in vain."""
+"""Steps of the headroom, in batch times: it grows by the first for a request whose work was wasted, and shrinks
+by the second for one answered in time, so that it settles where one in eleven is wasted.
+"""
 
 _MOST_HEADROOM: Final = 8.0
-"""Batches' times that the headroom may reach: the wait that callers with deadlines far ahead may be spared."""
+"""Maximum headroom, in batch times: the wait that callers with distant deadlines may be spared."""
 
 _LEAST_BATCHES_AHEAD: Final = 1.0
-"""Batches that may wait for each executor whatever the headroom is, so that none of them runs dry."""
+"""Minimum batches that may wait for each executor at any headroom, so that none of them runs dry."""
 
 
 @dataclass(frozen=True, slots=True)
 class QueueLimits:
-    """How much may wait, and how much runs at once.
+    """Defines the bounds of the queue and the number of concurrent batches.
 
     Attributes:
         max_faces: Faces that may wait.
@@ -56,7 +58,7 @@ class QueueLimits:
 
 
 class Load(NamedTuple):
-    """What waits when a request comes.
+    """Describes the waiting work when a request arrives.
 
     Attributes:
         queued_faces: Faces of all callers.
@@ -75,7 +77,7 @@ class Load(NamedTuple):
 
 
 class ServiceEstimate:
-    """Estimates how long answers take from how long they took. Event loop only.
+    """Estimates answer times from measured ones. Event loop only.
 
     Attributes:
         batch_s: Mean time of a batch in its executor, in seconds; 0 before the first.
@@ -92,19 +94,19 @@ class ServiceEstimate:
 
     @property
     def service_s(self) -> float:
-        """Time until the answers of a batch that begins now are on their way, in seconds."""
+        """Returns the time until the answers of a batch that starts now are sent, in seconds."""
         return self.batch_s + self.lag_s
 
     def record_batch(self, batch_s: float) -> None:
-        """Takes in how long a batch took in its executor, in seconds."""
+        """Records the time of a batch in its executor, in seconds."""
         self.batch_s = batch_s if self.batch_s == 0.0 else self.batch_s + _SMOOTHING * (batch_s - self.batch_s)
 
     def record_lag(self, lag_s: float) -> None:
-        """Takes in how long the event loop took to get to the answers of a batch, in seconds."""
+        """Records the event loop's delay before a batch's answers, in seconds."""
         self.lag_s += _SMOOTHING * (lag_s - self.lag_s)
 
     def record_answer(self, *, in_vain: bool) -> None:
-        """Takes in if an accepted request with a deadline was late or cancelled, or answered in time."""
+        """Records whether an accepted request with a deadline was late or cancelled, or answered in time."""
         step = _VAIN_STEP if in_vain else -_USEFUL_STEP
         most_s = _MOST_HEADROOM * self.batch_s
         self.headroom_s = min(most_s, max(0.0, self.headroom_s + step * self.batch_s))
@@ -144,7 +146,7 @@ def check_admission(
     estimate: ServiceEstimate,
     limits: QueueLimits,
 ) -> None:
-    """Rejects what has no room or would come too late. Pure.
+    """Rejects requests without space in the queue or with deadlines that would pass. Pure.
 
     Args:
         face_count: Faces of the request.
@@ -198,13 +200,13 @@ def faces_full_error(queued_faces: int, estimate: ServiceEstimate, limits: Queue
 
 
 def retry_after_s(queued_faces: int, estimate: ServiceEstimate, limits: QueueLimits) -> float:
-    """Returns when a rejected caller should try again, in seconds."""
+    """Returns the retry delay of a rejected caller, in seconds."""
     low, high = _RETRY_RANGE_S
     return min(high, max(low, estimate.wait_s(queued_faces, limits) / 2))
 
 
 def rows_to_displace(own: int, largest: int, wanted: int, missing: int) -> int:
-    """Returns how many faces the caller with most of them gives up for another one; 0 if it keeps them. Pure.
+    """Returns the number of faces that the largest caller gives up for another; 0 if it keeps them. Pure.
 
     It never ends up with fewer than the other one would have, so that nobody gains by displacing in turns.
 

@@ -1,4 +1,4 @@
-"""Assembles the rows of a batch in one buffer, and holds the outcome of running it."""
+"""Assembles the rows of a batch in one buffer, and holds the outcome of its execution."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def drop_cancelled(outcome: BatchOutcome, now: float) -> int:
 
 
 def bucket_for(bucket_sizes: Sequence[int], row_count: int) -> int:
-    """Returns the smallest of the rising bucket sizes that holds so many rows; there must be one."""
+    """Returns the smallest of the rising bucket sizes that holds this many rows; there must be one."""
     return bucket_sizes[bisect.bisect_left(bucket_sizes, row_count)]
 
 

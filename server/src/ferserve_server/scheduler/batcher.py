@@ -1,4 +1,4 @@
-"""Runs the batches that the policy decides on, answers their requests, and survives failures."""
+"""Runs the batches that the policy dispatches, answers their requests, and recovers from failures."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 _JOIN_TIMEOUT_S = 10.0
-"""Longest wait for executors that were told to end. A large batch takes far less; one that hangs never ends."""
+"""Maximum wait for executors to end, in seconds. A large batch takes far less; one that hangs never ends."""
 
 
 class Batcher:
-    """Groups the faces of all callers onto one servable. Implements `domain.ports.FaceScorer`.
+    """Groups the faces of all callers into batches of one servable. Implements `domain.ports.FaceScorer`.
 
     Everything but the executions happens on the event loop, so there are no locks. Make it and use it on one
     running loop.
@@ -86,12 +86,12 @@ class Batcher:
 
     @property
     def depth_faces(self) -> int:
-        """Faces that wait. Any thread."""
+        """Returns the number of waiting faces. Any thread."""
         return self._queue.face_count
 
     @property
     def oldest_age_s(self) -> float:
-        """Age of the oldest request that waits, in seconds; 0 if none does. Any thread."""
+        """Returns the age of the oldest waiting request, in seconds; 0 if there is none. Any thread."""
         return self._queue.oldest_age_s(self._clock.now())
 
     async def score(
@@ -140,7 +140,7 @@ class Batcher:
         await asyncio.to_thread(self._runner.join, _JOIN_TIMEOUT_S)
 
     def _keep_executors_busy(self, now: float) -> None:
-        """Sees to batches that are done while a long iteration of the event loop takes requests in.
+        """Handles finished batches while a long event-loop iteration takes requests in.
 
         Rejected requests must not keep the executors idle either, so this comes before admission.
         """
@@ -192,7 +192,7 @@ class Batcher:
         return True
 
     def _cancel(self, entry: Entry) -> None:
-        """Drops a caller's waiting rows at once; the scores of its running ones go to nobody."""
+        """Drops a caller's waiting rows at once; the scores of its running ones are discarded."""
         rejected = _rejected_in_queue(entry)
         if entry.deadline is not None and not rejected:
             self._estimate.record_answer(in_vain=True)
@@ -228,7 +228,7 @@ class Batcher:
             self._drained.set()
 
     def _run_isolated(self, now: float) -> None:
-        """Runs the next batch of the quarantine, if nothing else runs; other requests have every second turn."""
+        """Runs the next batch of the quarantine, if nothing else runs; other requests alternate with it."""
         if self._in_flight or not self._runner.available or (self._others_next and self._queue):
             return
         isolated = self._quarantine.next()
@@ -237,7 +237,7 @@ class Batcher:
             self._run(isolated)
 
     def _may_run_others(self) -> bool:
-        """Tells if batches may begin that are not of the quarantine, which may take the engine with it."""
+        """Returns whether other batches may start beside the quarantine, which may crash the engine."""
         if any(batch.reason is DispatchReason.QUARANTINE for batch in self._in_flight):
             return False
         return self._others_next or not self._quarantine
@@ -310,7 +310,7 @@ class Batcher:
         self._estimate.record_lag(self._clock.now() - since)
 
     def _recover(self, batch: Batch, error: Exception) -> None:
-        """Finds the row at fault by halves, and fails it alone."""
+        """Finds the failing row by bisection, and fails it alone."""
         self._observer.batch_failed(self._servable.id, face_count=batch.row_count)
         log.error("batch failed", servable=str(self._servable.id), faces=batch.row_count, exc_info=error)
         # Not tried again: one of its rows may be the cause.
@@ -327,14 +327,14 @@ class Batcher:
         recovery.fail_rows(batch)
 
     def _fail_requests(self, batch: Batch, error: FerserveError) -> None:
-        """Fails all requests that have rows in a batch, and drops those of their rows that wait."""
+        """Fails all requests with rows in a batch, and drops their waiting rows."""
         recovery.fail_requests(batch, error)
         for part in batch.slices:
             if part.entry.remaining:
                 self._queue.drop(part.entry)
 
     def _check_stalls(self) -> None:
-        """Fails batches that run too long, and puts a new thread and a probe in their place."""
+        """Fails batches that run too long, replaces their threads, and probes the engine."""
         now, timeout_s = self._clock.now(), self._settings.execution_timeout_s
         for batch in [batch for batch in self._in_flight if recovery.stalled(batch, now, timeout_s)]:
             log.error("engine stalled", servable=str(self._servable.id), faces=batch.row_count)
@@ -350,7 +350,7 @@ class Batcher:
             self._wake_at((batch.started_at or now) + timeout_s)
 
     def _probe(self) -> None:
-        """Runs one blank face, so that health comes back without waiting for a caller."""
+        """Runs one blank face, so that health recovers without waiting for a caller."""
         now, description = self._clock.now(), self._servable.description
         future = self._loop.create_future()
         future.add_done_callback(lambda future: future.exception())  # a failure is logged where it happens
@@ -359,7 +359,7 @@ class Batcher:
         self._run(Batch([entry.take(1)], DispatchReason.EXECUTOR_IDLE, now))
 
     def _on_runner_change(self) -> None:
-        """Notes that the engine is gone, or back: what waits goes on waiting, unless it is not expected back."""
+        """Handles the loss or return of the engine: requests go on waiting if it is expected back."""
         self._set_health(healthy=self._runner.available)
         if self._runner.failing:
             self._fail_waiting(EngineLostError(executed=False))
@@ -389,7 +389,7 @@ class Batcher:
 
 
 def _rejected_in_queue(entry: Entry) -> bool:
-    """Tells if it lost its place for its deadline, and the caller's own timer came before it had that result."""
+    """Returns whether a request lost its place for its deadline before its caller's timer fired."""
     future = entry.future
     error = future.exception() if future.done() and not future.cancelled() else None
     return isinstance(error, DeadlineExpiredError | DeadlineUnmeetableError)

@@ -1,4 +1,4 @@
-"""Requests that arrive in one iteration of the event loop go into a batch together."""
+"""Coalesces requests that arrive in one event-loop iteration into one batch."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ if TYPE_CHECKING:
     from ferserve_server.domain.ports import Clock
 
 LONGEST_S: Final = 1e-3
-"""Longest wait of an executor for the rest of an iteration, in seconds. An iteration takes in what has come on all
-connections; with 250 of them it takes 25 ms, and the engine idled three quarters of the time."""
+"""Maximum wait of an executor for the rest of an iteration, in seconds, because an iteration reads from all
+connections: with 250 of them it takes 25 ms, and the engine idled three quarters of the time.
+"""
 
 
 class CoalescedCallback:
-    """Calls back once at the end of this iteration of the event loop, however often that is requested.
+    """Calls back once at the end of an event-loop iteration, however often that is requested.
 
     An iteration takes in what has come on all connections, and each may carry the calls of many callers. Were the
     queue looked at after each call, an idle executor would take the first alone: with 128 callers of fer-nano four
@@ -34,7 +35,7 @@ class CoalescedCallback:
         self._requested_at = 0.0
 
     def request(self) -> None:
-        """Makes it call back, at once if that is due."""
+        """Schedules the callback, or calls it at once if it is due."""
         now = self._clock.now()
         if not self._scheduled:
             self._scheduled = True

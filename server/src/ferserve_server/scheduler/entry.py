@@ -1,4 +1,4 @@
-"""Requests in the batcher, and the batches that their rows travel in."""
+"""Defines the requests in the batcher, and the batches that carry their rows."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from ferserve_server.domain.servable import ServableId
 
 _PATIENCE_S: Final = 1.0
-"""Time after which a request is as urgent as one whose deadline is now, in seconds."""
+"""Age at which a request is as urgent as one whose deadline is now, in seconds."""
 
 
 @dataclass(slots=True, eq=False)
 class Entry:
-    """Holds one request: its rows, and what is known of them so far. Event loop only, but for `done`.
+    """Holds one request: its rows, and their results so far. Event loop only, except `done`.
 
     Attributes:
         crops: uint8 [N, H, W, 1].
@@ -59,7 +59,7 @@ class Entry:
 
     @property
     def due(self) -> float:
-        """Time by which the requests of one caller are ordered, in seconds.
+        """Returns the time that orders the requests of one caller, in seconds.
 
         It is the deadline, but no later than `_PATIENCE_S` after the arrival, so that requests with little time do
         not starve the others.
@@ -69,16 +69,16 @@ class Entry:
 
     @property
     def remaining(self) -> int:
-        """Rows not yet in a batch."""
+        """Returns the number of rows not yet in a batch."""
         return len(self.crops) - self.taken
 
     @property
     def done(self) -> bool:
-        """True once it is answered, failed or cancelled. Safe from any thread."""
+        """Returns True once it is answered, failed or cancelled. Safe from any thread."""
         return self.future.done()
 
     def expired(self, now: float) -> bool:
-        """Tells if its deadline has passed."""
+        """Returns whether its deadline has passed."""
         return self.deadline is not None and now >= self.deadline
 
     def take(self, count: int) -> Slice:
@@ -102,7 +102,7 @@ class Entry:
         self._count_answered(len(scores))
 
     def fail_row(self, row: int, error: FerserveError) -> None:
-        """Stores why one row has no scores."""
+        """Stores the reason for which one row has no scores."""
         self.failures[row] = error
         self._count_answered(1)
 
@@ -133,7 +133,7 @@ class Slice:
 
     @property
     def rows(self) -> CropBatch:
-        """The rows, uint8 [count, H, W, 1], not copied."""
+        """Returns the rows, uint8 [count, H, W, 1], not copied."""
         return self.entry.crops[self.start : self.start + self.count]
 
 
@@ -167,11 +167,11 @@ class Batch:
 
     @property
     def row_count(self) -> int:
-        """Rows in it."""
+        """Returns the number of its rows."""
         return sum(part.count for part in self.slices)
 
     def halves(self, reason: DispatchReason) -> tuple[Batch, Batch]:
-        """Splits it in two, for finding the row at fault. It must hold two rows or more."""
+        """Splits it in two, to bisect for a failing row. It must hold two rows or more."""
         left: list[Slice] = []
         right: list[Slice] = []
         room = self.row_count // 2

@@ -1,4 +1,4 @@
-"""Runs batches: the port that a batcher uses, and its implementation on threads of this process."""
+"""Executes batches: the port that a batcher uses, and its implementation on threads of this process."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class RunnerListener(NamedTuple):
-    """Callbacks of a runner, on the event loop.
+    """Receives the callbacks of a runner, on the event loop.
 
     Attributes:
         on_batch_done: Gets the outcome of every batch that was submitted; never called from within `submit`.
@@ -43,23 +43,23 @@ class Runner(Protocol):
     failing: bool
 
     def submit(self, batch: Batch) -> None:
-        """Puts a batch at the end of the queue. Its `started_at` is set when an executor takes it."""
+        """Appends a batch to the queue. Its `started_at` is set when an executor takes it."""
 
     def poll(self) -> None:
-        """Calls back for the batches that are done by now, where the event loop need not tell of them."""
+        """Reports the finished batches now, without waiting for the event loop."""
 
     def replace_stalled(self) -> None:
-        """Puts something new in the place of an executor that hangs with a batch, which was marked abandoned."""
+        """Replaces an executor that hangs with a batch, which was marked abandoned."""
 
     def close(self) -> None:
-        """Tells the executors to end once the queue is empty, and closes the servable then. Does not wait."""
+        """Ends the executors once the queue is empty, and then closes the servable. Does not wait."""
 
     def join(self, timeout_s: float) -> None:
-        """Waits, after `close`, until the servable is closed, but not for ever. Blocking; any thread."""
+        """Waits, after `close`, until the servable is closed, for a limited time. Blocking; any thread."""
 
 
 class RunnerMaker(Protocol):
-    """Makes the runner of a batcher, on the event loop that it will live on."""
+    """Makes the runner of a batcher, on that batcher's event loop."""
 
     def __call__(
         self, servable: Servable, bucket_sizes: Sequence[int], clock: Clock, listener: RunnerListener
@@ -70,12 +70,12 @@ class RunnerMaker(Protocol):
             servable: What to run, `servable.executor_count` batches at once.
             bucket_sizes: Sizes that batches are padded to, rising.
             clock: The time.
-            listener: Is told what happens.
+            listener: Receives the callbacks.
         """
 
 
 class ThreadRunner:
-    """A few threads of this process that take batches from one queue; see `Runner`.
+    """Executes batches of one queue on a few threads of this process; see `Runner`.
 
     Each thread owns one preallocated buffer of the largest bucket. A thread that hangs cannot be stopped;
     `replace_stalled` leaves it behind, to end if it ever returns, and starts another in its place.
@@ -101,18 +101,18 @@ class ThreadRunner:
             self._start_thread()
 
     def submit(self, batch: Batch) -> None:
-        """Puts a batch at the end of the queue."""
+        """Appends a batch to the queue."""
         self._work_queue.put(batch)
 
     def poll(self) -> None:
-        """Does nothing: the event loop is told by the threads."""
+        """Does nothing: the threads notify the event loop."""
 
     def replace_stalled(self) -> None:
-        """Starts a thread in the place of one that hangs; that one ends if it ever returns."""
+        """Starts a thread in place of one that hangs; that one ends if it ever returns."""
         self._start_thread()
 
     def close(self) -> None:
-        """Tells the threads to end once the queue is empty; the last one closes the servable. Does not wait."""
+        """Ends the threads once the queue is empty; the last one closes the servable. Does not wait."""
         for _ in range(self.thread_count):
             self._work_queue.put(None)
 

@@ -1,4 +1,4 @@
-"""Estimates the fixed cost of a batch, and below how many rows it is not worth paying twice. Pure."""
+"""Estimates the fixed cost of a batch, and the row count below which paying it twice is not worth it. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ fer-nano and one caller the server takes 0.75 ms a call more than with a model t
 0.46 ms (docs/performance.md)."""
 
 _LARGEST: Final = 32
-"""Maximum result, because the wait of a few rows is to be short whatever the times say."""
+"""Maximum result, because a few rows should wait briefly whatever the measured times are."""
 
 
 def min_concurrent_rows(latency_s: Mapping[int, float]) -> int:

@@ -1,20 +1,21 @@
-"""Decides when a batch is dispatched, and which rows go into it. Pure: no clock, no queue, no event loop.
+"""Decides when a batch is dispatched and which rows it holds. Pure: no clock, no queue, no event loop.
 
 Rules, in this order:
 
-1. An executor is idle: dispatch what waits, up to the largest batch, now. `max_queue_delay_s` above 0 lets a
-   smaller batch wait that long for more rows; the default is not to.
-   Beside a batch that runs, fewer rows than `min_concurrent_rows` wait until it is done, COALESCE_TIMEOUT_S at
-   most: they would pay the fixed cost of a batch, and take a core from the threads that bring more rows.
+1. An executor is idle: dispatch the waiting rows, up to the largest batch, now. `max_queue_delay_s` above 0 lets a
+   smaller batch wait that long for more rows; by default it does not wait.
+   Beside a running batch, fewer rows than `min_concurrent_rows` wait until it is done, at most
+   COALESCE_TIMEOUT_S: they would pay the fixed cost of a batch, and take a core from the threads that bring more
+   rows.
 2. Every executor is busy: dispatch one batch ahead, but only a full one. A full batch cannot grow, so dispatching
    it early costs nothing; a partial one keeps growing until an executor is free (docs/adr/0007).
 3. Rows are shared fairly between callers, in rounds of a quantum of rows each (deficit round robin), and only then
    between the requests of one caller, earliest deadline first. A request gets a quarter of its caller's rows
    before another one of the same caller gets any, and the rest when nothing else is left: 512 faces in one
-   request do not hold up single ones, and requests of usual sizes travel whole.
+   request do not delay single ones, and requests of usual sizes stay in one batch.
 4. Interactive work goes before bulk work. Bulk work that has waited `bulk_promotion_s` counts as interactive.
 5. A request whose deadline would pass while its batch runs is dropped, if there is another one to run instead
-   (earliest feasible deadline; docs/adr/0031). If there is none it runs: the estimate of the time may be stale.
+   (earliest feasible deadline; docs/adr/0031). If there is none it runs: the time estimate may be stale.
 """
 
 from __future__ import annotations
@@ -31,31 +32,32 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
 
 COALESCE_TIMEOUT_S: Final = 2e-3
-"""Longest wait of a few rows for a batch that runs, in seconds: a small batch takes less, and is soon done."""
+"""Maximum wait of a few rows for a running batch, in seconds: a small batch takes less and is soon done."""
 
 _SHARES: Final = 4
-"""Parts that a batch is shared out in: a quantum is a quarter of the largest batch, so that up to four callers
-with a full backlog travel in each batch, and each of their requests of 32 faces in one piece."""
+"""Parts of a batch: a quantum is a quarter of the largest batch, so that each batch holds rows of up to four
+callers with a full backlog, and each of their requests of 32 faces in one piece.
+"""
 
 
 class Waiting(Protocol):
-    """A request in the queue, as the rules see it."""
+    """Describes a queued request for the rules."""
 
     @property
     def remaining(self) -> int:
-        """Rows not yet in a batch. 0 for a request that was taken out; it gets no rows."""
+        """Returns the number of rows not yet in a batch. 0 for a removed request; it gets no rows."""
 
     @property
     def enqueued_at(self) -> float:
-        """When it was accepted, in seconds."""
+        """Returns the time of its acceptance, in seconds."""
 
     @property
     def deadline(self) -> float | None:
-        """When its answer must be there, in seconds, or None."""
+        """Returns the deadline of its answer, in seconds, or None."""
 
     @property
     def due(self) -> float:
-        """Time by which the requests of one caller are ordered, in seconds."""
+        """Returns the time that orders the requests of one caller, in seconds."""
 
 
 W = TypeVar("W", bound=Waiting)
@@ -63,24 +65,24 @@ W_co = TypeVar("W_co", bound=Waiting, covariant=True)
 
 
 class Backlog(Protocol[W_co]):
-    """The requests of one caller that wait."""
+    """Describes the waiting requests of one caller."""
 
     @property
     def interactive(self) -> Sequence[W_co]:
-        """Those of interactive priority, in the order of service."""
+        """Returns those of interactive priority, in the order of service."""
 
     @property
     def bulk(self) -> Sequence[W_co]:
-        """Those of bulk priority, oldest first."""
+        """Returns those of bulk priority, oldest first."""
 
     @property
     def quantum_left(self) -> int:
-        """Rows left of a quantum that the last batch had no room for; 0 if there was room."""
+        """Returns the rows of a quantum that the last batch had no space for; 0 if there was space."""
 
 
 @dataclass(frozen=True, slots=True)
 class DispatchRules:
-    """Parameters of the rules.
+    """Holds the parameters of the rules.
 
     Attributes:
         max_batch_size: Rows of the largest batch, 1 or more.
@@ -98,12 +100,12 @@ class DispatchRules:
 
     @property
     def quantum(self) -> int:
-        """Rows that a caller gets before the next one has its share, 1 or more."""
+        """Returns the rows that a caller gets before the next one has its share, 1 or more."""
         return max(1, self.max_batch_size // _SHARES)
 
 
 class Executors(NamedTuple):
-    """How busy the executors are.
+    """Describes the load of the executors.
 
     Attributes:
         idle: Executors that take a batch at once.
@@ -117,7 +119,7 @@ class Executors(NamedTuple):
 
 
 class QueueState(NamedTuple, Generic[W]):
-    """What waits.
+    """Describes the waiting requests.
 
     Attributes:
         backlogs: The callers with requests, in the order in which they have their turn.
@@ -131,7 +133,7 @@ class QueueState(NamedTuple, Generic[W]):
 
 
 class Dispatch(NamedTuple, Generic[W]):
-    """Run a batch now.
+    """Decides to run a batch now.
 
     Attributes:
         takes: Requests and how many of their rows the batch holds, 1 or more each.
@@ -150,7 +152,7 @@ class Dispatch(NamedTuple, Generic[W]):
 
 
 class WaitUntil(NamedTuple):
-    """Run nothing now. Ask again at `when` (seconds), or, if None, when something has changed."""
+    """Decides to run nothing now. Ask again at `when` (seconds), or, if None, after a change."""
 
     when: float | None = None
 
@@ -158,7 +160,7 @@ class WaitUntil(NamedTuple):
 def decide(
     now: float, queue: QueueState[W], executors: Executors, rules: DispatchRules, service_s: float = 0.0
 ) -> Dispatch[W] | WaitUntil:
-    """Decides what to do with the requests that wait.
+    """Decides the treatment of the waiting requests.
 
     Args:
         now: The time, in seconds.
@@ -242,7 +244,7 @@ def _shares(
 
 
 class _Allotment(Generic[W]):
-    """Rows that one caller is granted in one batch, round by round, and the requests that they go to.
+    """Allots rows of one batch to one caller, round by round, and to its requests.
 
     Attributes:
         backlog: The caller's.
@@ -277,7 +279,7 @@ class _Allotment(Generic[W]):
         self._seen_rows = self._reach = self._granted = 0
 
     def grant(self, row_count: int) -> int:
-        """Grants up to so many rows more, and returns how many there were."""
+        """Grants up to this many rows more, and returns the number granted."""
         self.quantum = self._full_quantum
         wanted = self._granted + row_count
         # Look further than the rows go, so that a large request does not hide the small ones behind it.
@@ -310,7 +312,7 @@ class _Allotment(Generic[W]):
 
 
 def _tier(now: float, backlog: Backlog[W], rules: DispatchRules, *, urgent: bool) -> Iterator[W]:
-    """Iterates over the requests of one caller that are urgent, or over the others."""
+    """Iterates over the urgent requests of one caller, or over the others."""
 
     def promoted(request: W) -> bool:
         return now - request.enqueued_at >= rules.bulk_promotion_s
@@ -326,7 +328,7 @@ def _waiting(requests: Iterable[W]) -> Iterator[W]:
 
 
 def _feasible(requests: list[W], earliest_end: float) -> tuple[list[W], list[W]]:
-    """Parts those that can be answered in time from those that cannot; all count as such if none can."""
+    """Separates requests that can be answered in time; all count as such if none can."""
     late = [each for each in requests if each.deadline is not None and each.deadline < earliest_end]
     if not late or len(late) == len(requests):
         return requests, []

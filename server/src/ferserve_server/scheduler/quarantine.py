@@ -1,10 +1,10 @@
-"""Faces that ran when an engine process died: they run alone next time, and never again once they are convicted.
+"""Isolates faces that were running when an engine process crashed, and rejects those that crash it again.
 
-A face that brings the engine down is sent again by its caller, and by the retries of that caller's libraries. Each
-loss costs all callers the time of a restart, and those whose batches ran an error. So the rows of a lost batch are
-suspects from then on, whoever sends them. A request with a suspect in it runs while nothing else does, the suspect
-in a batch of its own. One that is answered is cleared; one that the engine dies of again is convicted, and fails
-without being run. So a poisonous face costs two losses, however often it is sent (docs/adr/0032).
+A caller, and the retries of its libraries, resend a face that crashes the engine. Each crash costs all callers the
+time of a restart, and those whose batches ran an error. So the rows of a lost batch become suspects, whichever
+caller sends them. A request with a suspect in it runs while nothing else does, the suspect in a batch of its own.
+A suspect that is answered is cleared; one that crashes the engine again is convicted, and fails without being run.
+So a poisonous face costs two crashes, however often it is sent (docs/adr/0032).
 """
 
 from __future__ import annotations
@@ -23,14 +23,15 @@ if TYPE_CHECKING:
     from ferserve_server.scheduler.entry import Entry, Slice
 
 _MOST_SUSPECTS: Final = 4096
-"""Rows that are remembered: those of 32 lost batches of 128. The oldest are forgotten first."""
+"""Maximum remembered rows: those of 32 lost batches of 128. The oldest are forgotten first."""
 
 _FORGET_AFTER_S: Final = 600.0
-"""Seconds after which a row is trusted again: the engine may have been killed by something else both times, and
-the operator may have loaded a version that copes."""
+"""Seconds after which a row is trusted again, because something else may have killed the engine both times,
+and the operator may have loaded a version that handles it.
+"""
 
 _MOST_ISOLATED: Final = 512
-"""Batches that wait in quarantine. One of a single face takes about a millisecond."""
+"""Maximum batches that wait in quarantine. One of a single face takes about a millisecond."""
 
 Fingerprint = bytes
 
@@ -45,7 +46,7 @@ class Suspects:
         return bool(self._seen)
 
     def accuse(self, batch: Batch, now: float) -> None:
-        """Takes in a batch that an engine was lost with; `now` in seconds."""
+        """Marks the rows of a batch that crashed the engine; `now` in seconds."""
         alone = batch.reason is DispatchReason.QUARANTINE and batch.row_count == 1
         for part in batch.slices:
             for fingerprint in fingerprints(part.rows):
@@ -55,13 +56,13 @@ class Suspects:
             self._seen.popitem(last=False)
 
     def clear(self, batch: Batch) -> None:
-        """Takes in a batch that was answered."""
+        """Clears the rows of a batch that was answered."""
         for part in batch.slices:
             for fingerprint in fingerprints(part.rows):
                 self._seen.pop(fingerprint, None)
 
     def sort_out(self, crops: CropBatch, now: float) -> tuple[list[int], list[int]]:
-        """Finds the rows of a request that are suspects, and those that are convicted.
+        """Finds the suspect rows of a request, and the convicted ones.
 
         Args:
             crops: uint8 [N, H, W, 1].
@@ -90,15 +91,15 @@ class Quarantine:
 
     @property
     def full(self) -> bool:
-        """Whether no request should be added."""
+        """Returns whether it accepts no more requests."""
         return len(self._batches) >= _MOST_ISOLATED
 
     def add(self, batches: Sequence[Batch]) -> None:
-        """Takes batches in."""
+        """Adds batches."""
         self._batches.extend(batches)
 
     def next(self) -> Batch | None:
-        """Takes out the next batch that somebody waits for, or returns None."""
+        """Removes the next batch that a caller waits for, or returns None."""
         while self._batches:
             batch = self._batches.popleft()
             if any(not part.entry.done for part in batch.slices):
@@ -106,7 +107,7 @@ class Quarantine:
         return None
 
     def take_all(self) -> list[Batch]:
-        """Takes all batches out."""
+        """Removes all batches."""
         batches = list(self._batches)
         self._batches.clear()
         return batches
@@ -115,7 +116,7 @@ class Quarantine:
 def isolated_batches(
     entry: Entry, suspects: Sequence[int], convicted: Sequence[int], largest: int, now: float
 ) -> list[Batch]:
-    """Splits a request so that each suspect runs in a batch of its own, and what is convicted does not run.
+    """Splits a request into one batch per suspect, without the convicted rows.
 
     Args:
         entry: The request; all of its rows are taken out.
@@ -143,5 +144,5 @@ def isolated_batches(
 
 
 def fingerprints(crops: CropBatch) -> list[Fingerprint]:
-    """Fingerprints of the rows of uint8 [N, H, W, 1]: 3 us for each of 48x48 pixels, and only after a loss."""
+    """Computes fingerprints of uint8 [N, H, W, 1] rows: 3 us each of 48x48 pixels, and only after a crash."""
     return [hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in crops]

@@ -1,4 +1,4 @@
-"""The requests that wait, by caller, with their deadlines and their sizes."""
+"""Queues requests by caller, with their deadlines and sizes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DUE: Final = attrgetter("due")
 
 
 class CallerBacklog:
-    """Requests of one caller that wait; see `policy.Backlog`.
+    """Holds the waiting requests of one caller; see `policy.Backlog`.
 
     Attributes:
         caller: Whose they are.
@@ -44,14 +44,14 @@ class CallerBacklog:
         self.face_count = self.quantum_left = 0
 
     def add(self, entry: Entry) -> None:
-        """Puts a request in its place."""
+        """Inserts a request in its place."""
         if entry.priority is Priority.BULK:
             self.bulk.append(entry)
         else:
             bisect.insort(self.interactive, entry, key=DUE)
 
     def remove(self, entry: Entry) -> None:
-        """Takes a request out."""
+        """Removes a request."""
         if entry.priority is Priority.BULK:
             self.bulk.remove(entry)
             return
@@ -66,7 +66,7 @@ class CallerBacklog:
 
 
 class FairQueue:
-    """Requests that wait, by caller. Event loop only.
+    """Queues waiting requests by caller. Event loop only.
 
     Callers are served round robin: one that is served, and one that was not waiting, goes behind the others. So
     nobody waits longer than for a quantum of each other caller, whatever comes in meanwhile.
@@ -85,11 +85,11 @@ class FairQueue:
 
     @property
     def caller_count(self) -> int:
-        """Callers that have requests here."""
+        """Returns the number of callers that have requests here."""
         return len(self._backlogs)
 
     def state(self) -> QueueState[Entry]:
-        """Describes what waits, for `policy.decide`; there must be something."""
+        """Describes the queue for `policy.decide`; there must be a request."""
         return QueueState(self._backlogs.values(), self.face_count, next(iter(self._entries)).enqueued_at)
 
     def faces_of(self, caller: CallerId) -> int:
@@ -98,7 +98,7 @@ class FairQueue:
         return 0 if backlog is None else backlog.face_count
 
     def append(self, entry: Entry) -> None:
-        """Puts a request in its place."""
+        """Inserts a request in its place."""
         backlog = self._backlogs.get(entry.caller)
         if backlog is None:
             backlog = self._backlogs[entry.caller] = CallerBacklog(entry.caller)
@@ -109,7 +109,7 @@ class FairQueue:
             heapq.heappush(self._deadlines, (entry.deadline, next(self._ticket), entry))
 
     def take(self, dispatch: Dispatch[Entry]) -> list[Slice]:
-        """Takes the rows of a batch out."""
+        """Removes the rows of a batch."""
         slices = []
         for entry, row_count in dispatch.takes:
             backlog = self._backlogs[entry.caller]
@@ -129,23 +129,23 @@ class FairQueue:
         return slices
 
     def drop(self, entry: Entry) -> None:
-        """Takes a whole request out."""
+        """Removes a whole request."""
         backlog = self._backlogs[entry.caller]
         self._count(entry, backlog, -entry.remaining)
         self._forget(entry, backlog)
         entry.taken = len(entry.crops)
 
     def largest_backlog(self) -> tuple[CallerId, int]:
-        """Finds the caller with most faces, and their number; there must be something."""
+        """Finds the caller with most faces, and their number; there must be a request."""
         caller = max(self._backlogs, key=self.faces_of)
         return caller, self.faces_of(caller)
 
     def newest_of(self, caller: CallerId) -> Iterator[Entry]:
-        """Iterates over the requests of a caller that no batch has rows of, the first to lose its place first."""
+        """Iterates over a caller's requests without rows in batches, the first to be displaced first."""
         return (entry for entry in list(self._backlogs[caller].newest_first()) if not entry.taken)
 
     def pop_expired(self, now: float) -> Iterator[Entry]:
-        """Takes out the requests with waiting rows whose deadline has passed."""
+        """Removes the requests with waiting rows whose deadline has passed."""
         while self._deadlines and self._deadlines[0][0] <= now:
             _, _, entry = heapq.heappop(self._deadlines)
             if entry.remaining and not entry.done:  # one that was cancelled leaves by itself
@@ -159,14 +159,14 @@ class FairQueue:
         return self._deadlines[0][0] if self._deadlines else None
 
     def oldest_age_s(self, now: float) -> float:
-        """Returns the age of the oldest request that waits, in seconds; 0 if none does. Any thread."""
+        """Returns the age of the oldest waiting request, in seconds; 0 if there is none. Any thread."""
         try:
             return now - next(iter(self._entries)).enqueued_at
         except (StopIteration, RuntimeError):  # the latter if the loop changes the queue meanwhile
             return 0.0
 
     def fail_all(self, error: FerserveError) -> None:
-        """Takes everything out and fails it."""
+        """Removes everything and fails it."""
         for entry in list(self._entries):
             self.drop(entry)
             entry.fail(error)

@@ -1,4 +1,4 @@
-"""Scatters scores to their requests, and decides what to do when an execution fails or hangs."""
+"""Scatters scores to their requests, and decides how to recover when an execution fails or hangs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def worth_bisecting(batch: Batch, largest_batch: int) -> bool:
-    """Decides if a failed batch is tried again in halves, to find the row at fault.
+    """Decides whether a failed batch is retried in halves, to find the failing row.
 
     One bad row in n costs log2(n) failed runs, and as many good ones beside them. Twice as many failures without a
     single success are not one bad row: the engine is broken, and 2n more runs would only keep it from others.
@@ -29,7 +29,7 @@ def worth_bisecting(batch: Batch, largest_batch: int) -> bool:
 
 
 def stalled(batch: Batch, now: float, execution_timeout_s: float) -> bool:
-    """Tells if a batch has run longer than `execution_timeout_s`."""
+    """Returns whether a batch has run longer than `execution_timeout_s`."""
     return batch.started_at is not None and now - batch.started_at >= execution_timeout_s
 
 
@@ -60,13 +60,13 @@ def scatter(batch: Batch, scores: Scores, inference_s: float, servable: Servable
 
 
 def fail_rows(batch: Batch) -> None:
-    """Fails every row of a batch that will not be tried again."""
+    """Fails every row of a batch that will not be retried."""
     for part in batch.slices:
         for row in range(part.start, part.start + part.count):
             part.entry.fail_row(row, InferenceFailedError())
 
 
 def fail_requests(batch: Batch, error: FerserveError) -> None:
-    """Fails all requests that have rows in a batch which got no answer at all."""
+    """Fails all requests with rows in a batch that got no answer at all."""
     for part in batch.slices:
         part.entry.fail(error)

@@ -1,4 +1,4 @@
-"""Settings of a batcher."""
+"""Defines the settings of a batcher."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ BUCKET_SIZES: Final = (1, 2, 4, 8, 12, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 9
 
 @dataclass(frozen=True, slots=True)
 class BatcherSettings:
-    """Settings of a batcher.
+    """Holds the settings of a batcher.
 
     Attributes:
         bucket_sizes: Sizes that batches are padded to, rising, 1 or more each.
@@ -40,7 +40,7 @@ class BatcherSettings:
 
     @property
     def dispatch_rules(self) -> DispatchRules:
-        """The parameters of the policy."""
+        """Returns the parameters of the policy."""
         return DispatchRules(
             self.bucket_sizes[-1],
             self.max_queue_delay_s,
@@ -50,7 +50,7 @@ class BatcherSettings:
         )
 
     def queue_limits(self, executor_count: int) -> QueueLimits:
-        """The parameters of admission, with so many batches running at once."""
+        """Returns the parameters of admission, with this many concurrent batches."""
         return QueueLimits(
             max_faces=self.max_queue_faces,
             max_bytes=self.max_queue_bytes,

@@ -1,4 +1,4 @@
-"""The queue between the event loop and the threads that run batches."""
+"""Hands batches from the event loop to the threads that execute them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Work = TypeVar("Work")
 
 
 class LifoWorkQueue(Generic[Work]):
-    """Hands work to the thread that ran dry last, whose core still has the model in its caches.
+    """Hands work to the most recently used thread, whose core still has the model in its caches.
 
     An ordinary queue wakes its threads in turn, so that a caller alone would meet a cold core every time. Work
     that finds no idle thread waits, first come first served.
@@ -26,7 +26,7 @@ class LifoWorkQueue(Generic[Work]):
         self._own = threading.local()
 
     def put(self, work: Work | None) -> None:
-        """Hands work over; None tells one thread to end."""
+        """Queues work; None ends one thread."""
         with self._lock:
             if not self._idle:
                 self._waiting.append(work)

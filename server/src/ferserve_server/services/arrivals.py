@@ -1,4 +1,4 @@
-"""Bounds the time at which a request arrived, which may be well before it is read."""
+"""Bounds the arrival time of a request, which may be well before it is read."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ if TYPE_CHECKING:
 
 
 class Arrivals:
-    """Remembers when this iteration of the event loop began to read. Event loop only.
+    """Records the time at which the current event-loop iteration began to read. Event loop only.
 
-    What an iteration reads from its sockets was in them when it began: that is what the selector has told. asyncio
-    does not tell when that was, so it is the time of the first question in the iteration.
+    What an iteration reads from its sockets was in them when it began, as reported by the selector. asyncio does
+    not report that time, so the time of the first query in the iteration is used.
     """
 
     def __init__(self, clock: Clock) -> None:

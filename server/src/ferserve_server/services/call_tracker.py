@@ -1,4 +1,4 @@
-"""Calls come in and go, whatever carries them: counted, and refused when the server goes down."""
+"""Counts the calls in progress on any transport, and rejects new ones while the server shuts down."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ log = structlog.get_logger(__name__)
 OK: Final = grpc.StatusCode.OK.name
 CANCELLED: Final = grpc.StatusCode.CANCELLED.name
 DEADLINE_EXCEEDED: Final = grpc.StatusCode.DEADLINE_EXCEEDED.name
-"""Enumerations make their names again at every look."""
+"""Name of the status, cached because enumerations build their names at every access."""
 
 EXPIRED: Final = "deadline expired"
 """Argument of the CancelledError in a call whose deadline passed."""
@@ -33,7 +33,7 @@ def cancelled_code(error: BaseException) -> str:
 
 
 def known(method: str, error: Exception) -> FerserveError:
-    """The error that a caller is told; one that nobody foresaw is logged, and told as the server's failure."""
+    """Returns the error that a caller gets; an unexpected one is logged, and reported as the server's failure."""
     if isinstance(error, FerserveError):
         # Kept in a frame of its own traceback it would keep the call's messages until garbage is collected.
         return error.with_traceback(None)
@@ -42,7 +42,7 @@ def known(method: str, error: Exception) -> FerserveError:
 
 
 class Intake:
-    """The calls of a process. Event loop only.
+    """Tracks the calls of a process. Event loop only.
 
     Args of the constructor:
         limits: Bounds of a request.
@@ -61,13 +61,13 @@ class Intake:
         self._idle = asyncio.Event()
 
     def opened(self, method: str) -> None:
-        """Counts a call that begins."""
+        """Counts a call that starts."""
         self._observer.call_started(method)
         self._open_count += 1
         self._taken_count += 1
 
     def check_in(self, metadata: Iterable[tuple[str, str | bytes]]) -> None:
-        """Takes a call in that has begun.
+        """Admits a call that has started.
 
         Args:
             metadata: Names and values of its headers.
@@ -85,7 +85,7 @@ class Intake:
         self._limits.check_metadata(byte_count)
 
     def ended(self, method: str, code: str, seconds: float | None) -> None:
-        """Counts a call's end, before the caller is told: whoever has seen it finds it counted.
+        """Counts a call's end, before the caller is notified, so that a caller sees its own calls counted.
 
         Args:
             method: Its name in the metrics.
@@ -95,19 +95,19 @@ class Intake:
         self._observer.call_ended(method, code, seconds)
 
     def closed(self) -> None:
-        """Lets go of a call, when its caller is told how it ended."""
+        """Releases a call when its caller has been notified of its end."""
         self._open_count -= 1
         if self._open_count == 0:
             self._idle.set()
 
     async def wait_idle(self) -> None:
-        """Returns when no call is open."""
+        """Waits until no call is open."""
         if self._open_count:
             self._idle.clear()
             await self._idle.wait()
 
     async def wait_quiet(self, quiet_s: float) -> None:
-        """Returns when no call is open and none came for `quiet_s` seconds.
+        """Waits until no call is open and none has arrived for `quiet_s` seconds.
 
         gRPC cancels calls that reach it while it stops. Until callers have heard of the drain, calls come.
         """

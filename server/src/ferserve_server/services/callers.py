@@ -1,7 +1,7 @@
-"""Identifies callers: by the certificate that they proved to hold, else by their connection.
+"""Identifies callers: by their verified certificate, otherwise by their connection.
 
-One function for each kind of server. Headers are not looked at: a caller could write a new name into each call,
-and have a share of the queues for each of them.
+There is one function for each kind of server. Headers are ignored: a caller could write a new name into each call,
+and get a share of the queues for each of them.
 """
 
 from __future__ import annotations
@@ -19,10 +19,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _NAMELESS: Final = itertools.count()
-"""Numbers for connections whose peers have no address, which are those over a socket's file."""
+"""Numbers of connections whose peers have no address, which are those over Unix-domain sockets."""
 
 _known: WeakKeyDictionary[asyncio.BaseTransport | ssl.SSLObject, CallerId] = WeakKeyDictionary()
-"""By connection: by its TLS where it has that, because uvloop's transports over TLS take no weak references."""
+"""Callers by connection: by its TLS object if it has one, because uvloop's TLS transports cannot be weakly
+referenced.
+"""
 
 
 def caller_of_transport(transport: asyncio.BaseTransport) -> CallerId:
@@ -61,7 +63,7 @@ def caller_of_context(context: Any) -> CallerId:  # noqa: ANN401 - grpcio's cont
 
 
 def _certificate_names(certificate: Any) -> list[str]:  # noqa: ANN401 - as the ssl module gives it
-    """The alternative names of a verified certificate, or else its common name."""
+    """Returns the alternative names of a verified certificate, or else its common name."""
     names = [str(value) for _, value in certificate.get("subjectAltName", ())]
     if names:
         return names

@@ -1,10 +1,8 @@
-"""Runs the handlers of calls with deadlines, metrics and drain.
+"""Runs the handlers of calls with tracking, deadlines, metrics, drain, and errors that become a status.
 
-A stream of another protocol than gRPC, from intake to its end, without a coroutine that runs with it.
-
-What handlers of calls have in common: intake, deadline, metrics, and errors that become a status.
-
-Plain wrappers around the handlers rather than gRPC interceptors: those cost a chain of calls on every request.
+Plain wrappers around the handlers are used rather than gRPC interceptors, because those cost a chain of calls on
+every request. A stream of a protocol other than gRPC is tracked from its start to its end without a coroutine of
+its own.
 """
 
 from __future__ import annotations
@@ -29,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class OpenStream:
-    """Event loop only.
+    """Tracks one open stream of a protocol other than gRPC. Event loop only.
 
     Args of the constructor:
         intake: Has counted that it begins.
@@ -37,7 +35,7 @@ class OpenStream:
         refusal: See below.
 
     Attributes:
-        refusal: Why it is to end at once, or None.
+        refusal: Error with which it ends at once, or None.
     """
 
     def __init__(self, intake: Intake, method: str, refusal: FerserveError | None) -> None:
@@ -46,10 +44,10 @@ class OpenStream:
         self.refusal = refusal
 
     def count(self, error: BaseException | None) -> FerserveError | None:
-        """Counts how it ends, before the caller is told: with an error, CancelledError if it is gone, or well.
+        """Counts its end before the caller is notified: an error, CancelledError if the caller left, or success.
 
         Returns:
-            The error that the caller is told, or None.
+            The error that the caller gets, or None.
         """
         code, told = OK, None
         if isinstance(error, asyncio.CancelledError):
@@ -61,7 +59,7 @@ class OpenStream:
         return told
 
     def close(self) -> None:
-        """Lets go of it, when the caller is told."""
+        """Releases the stream when the caller has been notified."""
         self._intake.closed()
 
 
@@ -74,7 +72,7 @@ Answer = TypeVar("Answer")
 Sent = TypeVar("Sent")
 
 _SAME_MOMENT_S: Final = 1e-3
-"""Timers of the event loop may be early by as much as their clock's resolution."""
+"""Tolerance in seconds, because timers of the event loop may fire early by their clock's resolution."""
 
 
 def _protobuf_length(message: Any) -> int:  # noqa: ANN401 - any protobuf message
@@ -83,7 +81,7 @@ def _protobuf_length(message: Any) -> int:  # noqa: ANN401 - any protobuf messag
 
 
 def _code_of_cancelled(error: BaseException, remaining_s: float | None) -> str:
-    """Returns the code of a call that was cancelled, with so many seconds left until its deadline.
+    """Returns the code of a cancelled call, given the seconds left until its deadline.
 
     grpcio cancels at the deadline as if the caller had done it; the native server says why it cancels.
     """
@@ -93,7 +91,7 @@ def _code_of_cancelled(error: BaseException, remaining_s: float | None) -> str:
 
 
 class Calls(Intake):
-    """Takes calls in and sees them out. Event loop only.
+    """Runs calls from their start to their end. Event loop only.
 
     Args of the constructor:
         limits: Bounds of a request.
@@ -107,13 +105,13 @@ class Calls(Intake):
         self._arrivals = Arrivals(clock)
 
     def deadline(self, context: Context) -> float | None:
-        """When the caller stops waiting, on the server's clock, in seconds, or None."""
+        """Returns the caller's deadline on the server's clock, in seconds, or None."""
         remaining_s = context.time_remaining()
         # The stubs do not tell that a call without a deadline has none.
         return None if remaining_s is None else self._clock.now() + remaining_s  # type: ignore[redundant-expr]
 
     def deadline_in(self, timeout_s: float) -> float:
-        """Returns the deadline of a call that came with a timeout, in seconds.
+        """Returns the deadline of a call that arrived with a timeout, in seconds.
 
         Its bytes were there when this iteration of the event loop began, if not before: in an iteration that takes
         50 ms the last caller has lost that time in the socket.
@@ -127,7 +125,7 @@ class Calls(Intake):
         *,
         length: Callable[[Request], int] = _protobuf_length,
     ) -> Callable[[Request, Context], Awaitable[Response]]:
-        """Wraps the handler of a unary RPC; `length` tells the bytes of a message."""
+        """Wraps the handler of a unary RPC; `length` returns the bytes of a message."""
 
         async def run(request: Request, context: Context) -> Response:
             started_at = self._clock.now()
@@ -146,7 +144,7 @@ class Calls(Intake):
                 refusal = known(method, error)
                 code = code_of(refusal).name
             finally:
-                # Before a status is sent, so that whoever has seen it finds it counted.
+                # Before a status is sent, so that a caller that has seen it finds it counted.
                 self.ended(method, code, self._clock.now() - started_at)
                 if refusal is None:
                     self.closed()
@@ -162,12 +160,12 @@ class Calls(Intake):
         handle: Callable[[], Awaitable[Answer]],
         send: Callable[[Answer | FerserveError], Awaitable[Sent]],
     ) -> Sent:
-        """Runs a call that another protocol than gRPC carries.
+        """Runs a call of a protocol other than gRPC.
 
         Args:
             method: Its name in the metrics.
             metadata: Names and values of its headers.
-            handle: Answers; called unless the call is refused.
+            handle: Answers; called unless the call is rejected.
             send: Writes the answer, or the error in its place. The call is open until that is done.
 
         Returns:
@@ -194,9 +192,9 @@ class Calls(Intake):
             self.closed()
 
     def open_stream(self, method: str, metadata: Iterable[tuple[str, str]]) -> OpenStream:
-        """Takes in a stream that another protocol than gRPC carries, without a coroutine that runs with it.
+        """Opens a stream of a protocol other than gRPC, without a coroutine of its own.
 
-        The stream is open, and counted, also if it is refused: see `OpenStream.refusal`.
+        The stream is open, and counted, also if it is rejected: see `OpenStream.refusal`.
 
         Args:
             method: Its name in the metrics.
@@ -222,7 +220,7 @@ class Calls(Intake):
         Args:
             method: Its name.
             handle: Answers its messages.
-            length: Tells the bytes of a message; None if `handle` refuses long ones itself.
+            length: Tells the bytes of a message; None if `handle` rejects long ones itself.
         """
 
         async def run(requests: AsyncIterator[Request], context: Context) -> AsyncGenerator[Response, None]:
@@ -259,7 +257,7 @@ class Calls(Intake):
             yield request
 
     async def _refuse(self, context: Context, refusal: FerserveError) -> None:
-        """Sends the status of a call that failed, and only then lets go of it; raises gRPC's AbortError."""
+        """Sends the status of a failed call, and only then releases it; raises gRPC's AbortError."""
         try:
             trailers = tuple(trailers_of(refusal))
             await context.abort(code_of(refusal), refusal.message, trailing_metadata=trailers)

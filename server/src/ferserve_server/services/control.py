@@ -1,4 +1,4 @@
-"""Calls that change what is in force: who may make them, and what each does."""
+"""Implements the calls that change the active versions, and authorises them."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ _SCHEME: Final = b"bearer "
 
 
 class TokenFileError(Exception):
-    """The file of the token cannot be used; the text says why."""
+    """Reports that the token file cannot be used; the text says why."""
 
 
 def read_token(path: Path | None) -> bytes | None:
-    """Reads the token that control calls must carry, without space around it; None if no file is named.
+    """Reads the token for control calls, without surrounding space; None if no file is named.
 
     Raises:
         TokenFileError: It cannot be read, or holds nothing.
@@ -50,11 +50,11 @@ def read_token(path: Path | None) -> bytes | None:
 
 
 class ControlExposedError(Exception):
-    """Control calls would be open to other machines without TLS and without a token; the text says what to do."""
+    """Reports control calls open to other machines without TLS and token; the text says what to do."""
 
 
 class ExposureSettings(Protocol):
-    """The settings that decide who can make control calls, named as there."""
+    """Declares the settings that decide who can make control calls, under their names."""
 
     @property
     def control_listen(self) -> str:
@@ -62,19 +62,19 @@ class ExposureSettings(Protocol):
 
     @property
     def control_on_main(self) -> bool:
-        """True to take them on the addresses of the service."""
+        """Returns True to take them on the addresses of the service."""
 
     @property
     def control_token_file(self) -> Path | None:
-        """File with the token that they must carry."""
+        """Names the file with the token that they must carry."""
 
     @property
     def control_insecure(self) -> bool:
-        """True to take them from other machines without TLS and token."""
+        """Returns True to take them from other machines without TLS and token."""
 
     @property
     def tls_cert_file(self) -> Path | None:
-        """Certificate, with TLS."""
+        """Names the certificate, with TLS."""
 
     @property
     def listen(self) -> str:
@@ -86,7 +86,7 @@ class ExposureSettings(Protocol):
 
 
 def check_exposure(settings: ExposureSettings) -> None:
-    """Refuses settings that would let any machine of the network change the models.
+    """Rejects settings that would let any machine of the network change the models.
 
     Raises:
         ControlExposedError: Control calls are taken at an address that is not loopback, without TLS, without a
@@ -98,7 +98,7 @@ def check_exposure(settings: ExposureSettings) -> None:
     if settings.control_on_main:
         addresses += [settings.listen, settings.http_listen]
     for address in addresses:
-        with contextlib.suppress(ValueError):  # told where it is listened on
+        with contextlib.suppress(ValueError):  # reported at the address that is listened on
             if address != "off" and not parse_address(address).is_loopback:
                 raise ControlExposedError(
                     f"control calls at {address} could be made by anybody who can connect. Give a token "
@@ -108,11 +108,11 @@ def check_exposure(settings: ExposureSettings) -> None:
 
 
 class ControlAuthorizer:
-    """Who may make control calls at one address. Thread-safe.
+    """Authorises control calls at one address. Thread-safe.
 
     Args of the constructor:
         is_open: Whether such calls are taken at all.
-        elsewhere: Whether they are taken at another address; callers are told.
+        elsewhere: Whether they are taken at another address; the error names it.
         token: What they must carry, or None for nothing.
     """
 
@@ -122,7 +122,7 @@ class ControlAuthorizer:
         self._token = token
 
     def check(self, metadata: Metadata) -> None:
-        """Lets a call in.
+        """Authorises one call.
 
         Args:
             metadata: Names and values of the call's metadata, or of its HTTP headers.
@@ -147,23 +147,23 @@ class ControlAuthorizer:
 
 
 class ControlSettings(Protocol):
-    """The settings that matter here, named as there."""
+    """Declares the settings used here, under their names."""
 
     @property
     def control_listen(self) -> str:
-        """The address of control calls, or "off"."""
+        """Returns the address of control calls, or "off"."""
 
     @property
     def control_on_main(self) -> bool:
-        """Whether they are taken at the addresses of the service."""
+        """Returns whether they are taken at the addresses of the service."""
 
     @property
     def control_token_file(self) -> Path | None:
-        """The file with the token that they must carry."""
+        """Returns the file with the token that they must carry."""
 
 
 def build_control(settings: ControlSettings, models: ModelChanges) -> tuple[ModelControl, ModelControl]:
-    """Makes control for the addresses of the service, and for the address of its own.
+    """Builds control for the addresses of the service, and for the address of its own.
 
     Raises:
         TokenFileError: The file of the token cannot be used.
@@ -193,7 +193,7 @@ class ModelControl:
         return await self._done(name, self._models.load(name, version))
 
     async def look(self, metadata: Metadata, name: str) -> ModelStatus:
-        """Looks into the model folder now, and loads what the policies want.
+        """Scans the model folder now, and loads the versions that the policies select.
 
         Raises:
             ModelNotFoundError: There is no such model afterwards.
@@ -206,7 +206,7 @@ class ModelControl:
         return model
 
     async def unload(self, metadata: Metadata, name: str, version: int) -> ModelStatus:
-        """Lets a version go; see `ModelManager.unload`."""
+        """Unloads a version; see `ModelManager.unload`."""
         self._admit(metadata, "unload", name, version=_version(version))
         return await self._done(name, self._models.unload(name, version))
 
@@ -218,13 +218,13 @@ class ModelControl:
         return await self._done(name, self._models.set_alias(name, alias, version))
 
     async def promote(self, metadata: Metadata, name: str, version: int) -> ModelStatus:
-        """Promotes the canary; 0 is whichever it is. See `ModelManager.promote`."""
+        """Promotes the canary; version 0 means the current one. See `ModelManager.promote`."""
         wanted = _version(version) if version else None
         self._admit(metadata, "promote", name, version=wanted)
         return await self._done(name, self._models.promote(name, wanted))
 
     async def roll_back(self, metadata: Metadata, name: str, version: int) -> ModelStatus:
-        """Takes a version back; 0 is whichever is to go. See `ModelManager.roll_back`."""
+        """Rolls a version back; 0 means the current candidate. See `ModelManager.roll_back`."""
         wanted = _version(version) if version else None
         self._admit(metadata, "roll_back", name, version=wanted)
         return await self._done(name, self._models.roll_back(name, wanted))
@@ -239,7 +239,7 @@ class ModelControl:
         log.info("control call", action=action, model=name, **facts)
 
     async def _done(self, name: str, work: Coroutine[object, object, None]) -> ModelStatus:
-        """Sees work to its end, also if the caller leaves: half a load would be one for ever."""
+        """Finishes work even if the caller leaves, because half a load would stay so indefinitely."""
         task: asyncio.Task[object] = asyncio.get_running_loop().create_task(work)
         self._running.add(task)
         task.add_done_callback(self._ended)
@@ -249,7 +249,7 @@ class ModelControl:
     def _ended(self, task: asyncio.Task[object]) -> None:
         self._running.discard(task)
         if not task.cancelled():
-            task.exception()  # the caller has it, or has left
+            task.exception()  # the caller has the answer, or has left
 
 
 def _version(version: int) -> int:

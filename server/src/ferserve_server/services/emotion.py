@@ -1,4 +1,4 @@
-"""EmotionService: from messages to use cases and back."""
+"""Implements EmotionService: converts messages to use cases and results back to messages."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class EmotionServicer:
         self.ClassifyStream = calls.stream("ClassifyStream", self._classify_stream, length=None)
 
     def handlers(self) -> grpc.GenericRpcHandler:
-        """Its RPCs for a gRPC server; those that classify crops take and give bytes."""
+        """Returns its RPCs for a gRPC server; those that classify crops take and give bytes."""
         unary, stream = grpc.unary_unary_rpc_method_handler, grpc.stream_stream_rpc_method_handler
         return grpc.method_handlers_generic_handler(
             EMOTION_SERVICE,
@@ -156,7 +156,7 @@ class EmotionServicer:
     async def stream_frames(
         self, requests: AsyncIterator[emotion_pb2.StreamFramesRequest], caller: CallerId = UNKNOWN_CALLER
     ) -> AsyncGenerator[emotion_pb2.StreamFramesResponse, None]:
-        """Answers the messages of one stream, whatever transport carries them.
+        """Answers the messages of one stream, on any transport.
 
         Args:
             requests: The configuration, then frames.
@@ -193,7 +193,7 @@ class EmotionServicer:
     async def _first(
         self, requests: AsyncIterator[emotion_pb2.StreamFramesRequest]
     ) -> emotion_pb2.StreamFramesRequest | None:
-        """Waits for the first message, but not longer than the server takes any."""
+        """Waits for the first message, but not longer than the server accepts any."""
         reading = asyncio.ensure_future(anext(aiter(requests), None))
         draining = asyncio.ensure_future(self._calls.draining.wait())
         try:
@@ -207,11 +207,11 @@ class EmotionServicer:
 
     @property
     def max_unanswered(self) -> int:
-        """Bound on the answers of a stream that are due."""
+        """Returns the maximum number of unanswered messages of a stream."""
         return self._frame_streams.limits.max_unanswered
 
     def crop_sequence(self, caller: CallerId = UNKNOWN_CALLER) -> CropSequence[bytes, bytes]:
-        """Reads the messages of one ClassifyStream, and writes their answers."""
+        """Makes the reader and writer of one ClassifyStream's messages."""
         return CropSequence(
             self._classify,
             read=self._requests.read_stream_message,
@@ -229,7 +229,7 @@ class EmotionServicer:
 
 
 class _CropAnswerWriter:
-    """Writes the answers of one ClassifyStream; the names of the classes when they are new to the caller."""
+    """Writes the answers of one ClassifyStream, with the names of the classes when they change."""
 
     def __init__(self, observer: CallObserver) -> None:
         self._observer = observer

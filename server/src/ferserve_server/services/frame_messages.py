@@ -1,4 +1,4 @@
-"""Between StreamFrames' messages and the frames and answers of the pipeline."""
+"""Converts between StreamFrames' messages and the frames and answers of the pipeline."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from ferserve_server.tracking.options import TrackingOptions
 
 MAX_AGE_MS: Final = 60_000
-"""Largest `max_age_ms`: a frame that is a minute old is of no use to live video."""
+"""Maximum `max_age_ms`, because a frame that is a minute old is of no use to live video."""
 
 _POLICIES: Final = {
     emotion_pb2.OVERLOAD_POLICY_UNSPECIFIED: OverloadPolicy.LATEST,
@@ -119,7 +119,7 @@ def parse_frame(frame: emotion_pb2.Frame) -> Frame:
 
 
 class FrameAnswerWriter:
-    """Writes the answers of one stream; the names of the classes when they are new to the caller."""
+    """Writes the answers of one stream, with the names of the classes when they change."""
 
     def __init__(self) -> None:
         self._last: ServableId | None = None

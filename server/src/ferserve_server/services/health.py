@@ -1,4 +1,4 @@
-"""Standard gRPC health, following the state of the models and the drain."""
+"""Implements standard gRPC health, following the state of the models and the drain."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ class HealthReporter:
         self._reported: dict[str, bool] = {}
 
     async def report(self, *, ready: bool) -> None:
-        """Says whether faces can be classified; telling about models works either way until the drain."""
+        """Reports whether faces can be classified; model metadata is served either way until the drain."""
         self.ready = ready
         await self._set({**dict.fromkeys(self._classifying, ready), MODEL_SERVICE: True})
 
     async def drain(self) -> None:
-        """Says NOT_SERVING for everything from now on."""
+        """Reports NOT_SERVING for everything from now on."""
         self.draining = True
         await self._set(dict.fromkeys((*self._classifying, MODEL_SERVICE), False))
 
     def status(self, service: str) -> int | None:
-        """What is said of a service now, as `HealthCheckResponse.ServingStatus`; None if there is none such."""
+        """Returns a service's `HealthCheckResponse.ServingStatus`; None if there is no such service."""
         serving = self._reported.get(service)
         if serving is None:
             return None
@@ -62,7 +62,7 @@ class HealthReporter:
 
 
 def check_health(address: str, services: Iterable[str] = (WHOLE_SERVER,), *, timeout_s: float = 3.0) -> bool:
-    """Asks a server whether it serves; False if it does not or is not there. Blocking.
+    """Asks a server for its health; False if it does not serve or is unreachable. Blocking.
 
     Args:
         address: HOST:PORT, without TLS.

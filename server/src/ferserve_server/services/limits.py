@@ -1,4 +1,4 @@
-"""Bounds of requests, checked at the door."""
+"""Defines the bounds of requests, checked on arrival."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Final
 from ferserve_server.domain.errors import InvalidRequestError, LimitExceededError
 
 MAX_CROP_SIDE_PIXELS: Final = 1024
-"""Largest side of a packed face. Above it a caller means whole pictures."""
+"""Maximum side of a packed face, because above it a caller means whole pictures."""
 
 
 @dataclass(frozen=True, slots=True)
 class RequestLimits:
-    """Bounds of one request; the names are those of the settings."""
+    """Defines the bounds of one request; the names are those of the settings."""
 
     max_message_bytes: int
     max_metadata_bytes: int
@@ -22,7 +22,7 @@ class RequestLimits:
     max_detection_side_pixels: int
 
     def check_message(self, byte_count: int) -> None:
-        """Refuses a message that is too long.
+        """Rejects a message that is too long.
 
         Raises:
             LimitExceededError: MESSAGE_TOO_LARGE.
@@ -38,7 +38,7 @@ class RequestLimits:
             )
 
     def check_metadata(self, byte_count: int) -> None:
-        """Refuses metadata that is too long.
+        """Rejects metadata that is too long.
 
         Raises:
             LimitExceededError: METADATA_TOO_LARGE.
@@ -54,7 +54,7 @@ class RequestLimits:
             )
 
     def check_face_count(self, face_count: int, field: str) -> None:
-        """Refuses no faces, and too many.
+        """Rejects requests without faces, and with too many.
 
         Raises:
             InvalidRequestError: FACES_REQUIRED or TOO_MANY_FACES.
@@ -72,7 +72,7 @@ class RequestLimits:
             )
 
     def check_image_count(self, image_count: int) -> None:
-        """Refuses no pictures, and too many.
+        """Rejects requests without pictures, and with too many.
 
         Raises:
             InvalidRequestError: IMAGES_REQUIRED or TOO_MANY_IMAGES.

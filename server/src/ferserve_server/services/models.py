@@ -1,9 +1,4 @@
-"""Implements ModelService.
-
-Models as messages of ModelService. Pure.
-
-ModelService: what models there are, and which versions are in force.
-"""
+"""Implements ModelService: lists the models and their active versions, as messages."""
 
 from __future__ import annotations
 
@@ -58,7 +53,7 @@ _RESULTS: Final = {
 
 
 def format_model(model: ModelStatus) -> model_pb2.Model:
-    """Writes a model as it stands."""
+    """Writes the status of a model."""
     return model_pb2.Model(
         name=model.name,
         default=model.default,
@@ -186,7 +181,7 @@ class ModelServicer:
         self.RollBack = calls.unary("RollBack", self._roll_back)
 
     def handlers(self) -> grpc.GenericRpcHandler:
-        """Its RPCs for a gRPC server."""
+        """Returns its RPCs for a gRPC server."""
         service = model_pb2.DESCRIPTOR.services_by_name["ModelService"]
         handlers = {name: getattr(self, name) for name in service.methods_by_name}
         return service_handler(service, handlers, message_factory.GetMessageClass)

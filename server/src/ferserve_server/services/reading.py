@@ -28,7 +28,7 @@ class UnreadableMessage:
         self.name = name
 
     def error(self) -> InvalidRequestError:
-        """Makes the error that the call is answered with."""
+        """Makes the error of the call."""
         return unreadable_error(self.name)
 
 

@@ -1,4 +1,4 @@
-"""Which gRPC status each error becomes. The only table of its kind."""
+"""Maps each error to its gRPC status. This is the only table of its kind."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ RETRY_SAFE: Final = "retry_safe"
 """Key of ErrorInfo's metadata: `true` if no model has run on the request, `false` if one may have failed on it."""
 
 _DO_NOT_RETRY: Final = "-1"
-"""A pushback that ends the retries of gRPC's own policies (gRFC A6): negative numbers say not to try again."""
+"""Pushback that ends the retries of gRPC's own policies (gRFC A6): negative numbers forbid a retry."""
 
 _ERROR_INFO, _RETRY_INFO, _BAD_REQUEST = (
     f"type.googleapis.com/{kind.DESCRIPTOR.full_name}"
@@ -60,16 +60,16 @@ _CODES: Final[dict[type[errors.FerserveError], grpc.StatusCode]] = {
 }
 
 _NUMBERS: Final[dict[type[errors.FerserveError], int]] = {kind: code.value[0] for kind, code in _CODES.items()}
-"""Enumerations make their values anew at every look."""
+"""Status codes as numbers, cached because enumerations build their values at every access."""
 
 
 def code_of(error: errors.FerserveError) -> grpc.StatusCode:
-    """The status code of an error."""
+    """Returns the status code of an error."""
     return _CODES[type(error)]
 
 
 def status_of(error: errors.FerserveError) -> status_pb2.Status:
-    """The whole status of an error: code, message, ErrorInfo, and RetryInfo or BadRequest where they apply."""
+    """Returns the full status of an error: code, message, ErrorInfo, and RetryInfo or BadRequest if they apply."""
     info = error_details_pb2.ErrorInfo(reason=error.reason, domain=ERROR_DOMAIN, metadata=metadata_of(error))
     details = [_packed(_ERROR_INFO, info)]
     if error.retry_after_s is not None:
@@ -85,19 +85,19 @@ def status_of(error: errors.FerserveError) -> status_pb2.Status:
 
 
 def metadata_of(error: errors.FerserveError) -> dict[str, str]:
-    """The facts of an error, and whether it is safe to send the request again, where that is known."""
+    """Returns the facts of an error, and whether a retry is safe, where that is known."""
     if error.retry_safe is None:
         return error.metadata
     return error.metadata | {RETRY_SAFE: "true" if error.retry_safe else "false"}
 
 
 def code_number(error: errors.FerserveError) -> int:
-    """The status code of an error as its number on the wire, 1 to 16."""
+    """Returns the status code of an error as its number on the wire, 1 to 16."""
     return _NUMBERS[type(error)]
 
 
 def trailers_of(error: errors.FerserveError) -> Sequence[tuple[str, str | bytes]]:
-    """The trailing metadata that carries the status; a pushback where waiting helps, for clients that retry."""
+    """Returns the trailing metadata with the status; a pushback where waiting helps, for clients that retry."""
     trailers: list[tuple[str, str | bytes]] = [("grpc-status-details-bin", status_of(error).SerializeToString())]
     if error.retry_safe is False:
         trailers.append(("grpc-retry-pushback-ms", _DO_NOT_RETRY))

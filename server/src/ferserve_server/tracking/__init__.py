@@ -1,1 +1,1 @@
-"""Tracking of faces over the frames of one stream: motion, association, lifecycle, search, smoothing, events."""
+"""Tracks faces over the frames of one stream: motion, association, lifecycle, search, smoothing, events."""

@@ -1,6 +1,6 @@
-"""Optimal assignment of rows to columns. Pure.
+"""Assigns rows to columns optimally. Pure.
 
-Written here rather than taken from scipy, which would add 35 MB to a server that needs nothing else of it. At
+Implemented here rather than taken from scipy, which would add 35 MB to a server that needs nothing else of it. At
 most some tens of faces are ambiguous at once.
 """
 

@@ -1,10 +1,9 @@
-"""Association of detections with tracks. Pure.
+"""Associates detections with tracks. Pure.
 
-Source: Zhang et al., "ByteTrack: Multi-Object Tracking by Associating Every Detection Box" (ECCV 2022):
-    detections with high scores are associated first, those with low scores extend tracks but never start one.
-    Two stages are added around
-it: a box that overlaps one box of the frame before and no other continues its track without regard to the
-    prediction, and tracks that were hidden are found again by distance.
+Source: Zhang et al., "ByteTrack: Multi-Object Tracking by Associating Every Detection Box" (ECCV 2022): detections
+with high scores are associated first, those with low scores extend tracks but never start one. Two stages are
+added around it: a box that overlaps exactly one box of the previous frame continues that box's track without
+regard to the prediction, and hidden tracks are found again by distance.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ MAX_RECOVERY_GROWTH: Final = 2.0
 
 
 class Candidate(NamedTuple):
-    """A track that looks for its detection.
+    """Describes a track to be matched with a detection.
 
     Attributes:
         predicted: Its box at the time of the frame, by the motion model.

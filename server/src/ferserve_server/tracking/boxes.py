@@ -1,4 +1,4 @@
-"""Boxes of faces, in pixels of the picture as shown."""
+"""Defines boxes of faces, in pixels of the picture as shown."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MAX_SHARED_AREA: Final = 0.55
 
 
 class Box(NamedTuple):
-    """A rectangle. `left` and `top` may be negative: detectors complete faces that the border cuts."""
+    """Describes a rectangle. `left` and `top` may be negative: detectors complete faces that the border cuts."""
 
     left: float
     top: float
@@ -22,12 +22,12 @@ class Box(NamedTuple):
 
     @property
     def area(self) -> float:
-        """Area in square pixels."""
+        """Returns the area in square pixels."""
         return self.width * self.height
 
     @property
     def center(self) -> tuple[float, float]:
-        """Horizontal and vertical position of the middle."""
+        """Returns the horizontal and vertical position of the centre."""
         return self.left + self.width / 2, self.top + self.height / 2
 
     def shared_area(self, other: Box) -> float:
@@ -50,7 +50,7 @@ class Box(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Detection:
-    """A face that a detector found in one frame.
+    """Describes a face that a detector found in one frame.
 
     Attributes:
         box: The face, in pixels of the picture as shown.

@@ -1,4 +1,4 @@
-"""Events of tracks, and the expressions that they come from."""
+"""Derives events of tracks, and the expressions that they are based on."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class TrackEventType(Enum):
-    """Kinds of changes of a track."""
+    """Defines the kinds of changes of a track."""
 
     APPEARED = "appeared"
     CHANGED = "changed"
@@ -28,7 +28,7 @@ class TrackEventType(Enum):
 
 
 class SteadyPrediction(NamedTuple):
-    """Prediction over the frames of a track.
+    """Holds a prediction over the frames of a track.
 
     Attributes:
         label: Index of the steady class, which is not always the one with the highest score: see `smoothing`.
@@ -43,7 +43,7 @@ class SteadyPrediction(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class TrackEvent:
-    """A change of one track.
+    """Describes a change of one track.
 
     Attributes:
         type: Kind of the change.
@@ -83,7 +83,7 @@ class ExpressionBoard:
         scored: Iterable[tuple[int, npt.NDArray[np.floating] | None]],
         uncertain_threshold: float,
     ) -> tuple[list[SteadyPrediction | None], list[TrackEvent]]:
-        """Takes the scores of one frame into account.
+        """Updates the expressions with the scores of one frame.
 
         Args:
             time_s: Time of the frame.
@@ -126,7 +126,7 @@ class ExpressionBoard:
         return steady, events
 
     def end(self, tracks: Sequence[Track], uncertain_threshold: float) -> list[TrackEvent]:
-        """Forgets tracks that ended, and tells that their faces left; of those without scores nothing is told."""
+        """Forgets ended tracks, and returns LEFT events for those with scores."""
         events = []
         for track in tracks:
             self._appeared.discard(track.track_id)

@@ -1,4 +1,4 @@
-"""Finds and follows the faces of one stream's frames."""
+"""Finds and tracks the faces of one stream's frames."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ YuNet's scores of turned faces drop from 0.9 to 0.5, those of lamps and hands ra
 
 
 class FrameView(Protocol):
-    """One decoded frame that can be searched."""
+    """Represents one decoded frame that can be searched."""
 
     @property
     def size(self) -> tuple[int, int]:
-        """Width and height as shown, in pixels."""
+        """Returns the width and height as shown, in pixels."""
 
     @property
     def high_score(self) -> float:
-        """Score from which a detection counts as certain, 0.0 to 1.0."""
+        """Returns the score from which a detection counts as certain, 0.0 to 1.0."""
 
     @property
     def max_local_searches(self) -> int:
-        """Number of local searches that cost as much as a search of the full frame."""
+        """Returns the number of local searches that cost as much as one of the full frame."""
 
     def thumbnail(self) -> Thumbnail:
         """Shrinks the frame."""
@@ -50,7 +50,7 @@ class FrameView(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class FollowedFaces:
-    """The faces of one frame.
+    """Holds the faces of one frame.
 
     Attributes:
         time_s: Time of the frame in the video.
@@ -68,7 +68,7 @@ class FollowedFaces:
 
 
 class FaceFinder:
-    """Follows the faces of one stream. One frame at a time, in their order; any thread.
+    """Tracks the faces of one stream. One frame at a time, in their order; any thread.
 
     Its state is bounded by `TrackingOptions.max_tracks`, however long the stream is.
     """

@@ -1,4 +1,4 @@
-"""Life of tracks: when one starts, is shown, is lost and ends. Pure; all times are seconds of the video."""
+"""Manages the lifecycle of tracks: start, display, loss and end. Pure; all times are seconds of the video."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ of a face that turns or blinks; a head that is gone for longer has left or turne
 
 @dataclass(frozen=True, slots=True)
 class Track:
-    """One face that is followed.
+    """Describes one tracked face.
 
     Attributes:
         track_id: Number in the stream, from 1, given when the track is first shown; 0 before.
@@ -51,13 +51,13 @@ class Track:
     detection: Detection | None
 
     def is_shown(self, time_s: float) -> bool:
-        """Tells whether the face is part of the answer to the frame of this time."""
+        """Returns whether the face is part of the answer to the frame of this time."""
         return self.track_id > 0 and time_s - self.last_seen_s <= CARRIED_S
 
 
 @dataclass(frozen=True, slots=True)
 class TrackSet:
-    """All tracks of a stream at the time of its newest frame.
+    """Holds all tracks of a stream at the time of its newest frame.
 
     Attributes:
         time_s: That time.
@@ -71,12 +71,12 @@ class TrackSet:
 
     @property
     def shown(self) -> tuple[Track, ...]:
-        """Tracks that are part of the answer to the newest frame."""
+        """Returns the tracks that are part of the answer to the newest frame."""
         return tuple(track for track in self.tracks if track.is_shown(self.time_s))
 
 
 def predicted(tracks: TrackSet, time_s: float) -> TrackSet:
-    """Carries all tracks to the time of the next frame, `time_s`."""
+    """Predicts all tracks at the time of the next frame, `time_s`."""
     elapsed_s = max(0.0, time_s - tracks.time_s)
     moved = tuple(replace(each, motion=predict(each.motion, elapsed_s)) for each in tracks.tracks)
     return replace(tracks, time_s=max(time_s, tracks.time_s), tracks=moved)
@@ -85,7 +85,7 @@ def predicted(tracks: TrackSet, time_s: float) -> TrackSet:
 def advance(
     tracks: TrackSet, detections: Sequence[Detection], high_score: float, options: TrackingOptions
 ) -> tuple[TrackSet, tuple[Track, ...]]:
-    """Takes the detections of a frame into account.
+    """Updates the tracks with the detections of a frame.
 
     Args:
         tracks: The tracks, predicted for the frame, with the detections of the frame before.
@@ -153,7 +153,7 @@ def _lives(track: Track, time_s: float, options: TrackingOptions) -> bool:
 
 
 def _may_start(detection: Detection, high_score: float, tracks: Sequence[Track], options: TrackingOptions) -> bool:
-    """Tells whether a detection without a track is a new face: not a second box of one that was found."""
+    """Returns whether a detection without a track is a new face: not a second box of one that was found."""
     return (
         len(tracks) < options.max_tracks
         and (detection.score >= high_score or detection.score == 0.0)

@@ -1,9 +1,9 @@
-"""Constant-velocity Kalman filter of one face's box. Pure.
+"""Implements a constant-velocity Kalman filter of one face's box. Pure.
 
-Source: Bar-Shalom, Li and Kirubarajan, "Estimation with Applications to Tracking and Navigation" (2001),
-    section 6.2.2 (discretised white-noise acceleration). Horizontal and vertical position share one covariance,
-    because their noise is the same share of the box's size. The size itself has no velocity: over the gap
-    between two frames it hardly changes, and a hidden face must not grow without bound.
+Source: Bar-Shalom, Li and Kirubarajan, "Estimation with Applications to Tracking and Navigation" (2001), section
+6.2.2 (discretised white-noise acceleration). Horizontal and vertical position share one covariance, because their
+noise is the same share of the box's size. The size itself has no velocity: over the gap between two frames it
+hardly changes, and a hidden face must not grow without bound.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ prediction is then within 1.3 sides after a second."""
 
 
 class Motion(NamedTuple):
-    """Position and velocity of a face: the middle in pixels, velocity in pixels per second, size in pixels.
+    """Holds position and velocity of a face: centre in pixels, velocity in pixels per second, size in pixels.
 
     The last three are the covariance of position and velocity in units of the box's side.
     """
@@ -48,18 +48,18 @@ class Motion(NamedTuple):
 
     @property
     def box(self) -> Box:
-        """Box of the face."""
+        """Returns the box of the face."""
         return Box(self.x - self.width / 2, self.y - self.height / 2, self.width, self.height)
 
 
 def begin(box: Box) -> Motion:
-    """Starts with a face that was found for the first time."""
+    """Initialises the state from the first detection of a face."""
     x, y = box.center
     return Motion(x, y, 0.0, 0.0, box.width, box.height, MEASUREMENT_VARIANCE, 0.0, FIRST_VELOCITY_VARIANCE)
 
 
 def predict(motion: Motion, elapsed_s: float) -> Motion:
-    """Carries a face forward.
+    """Predicts the state at a later time.
 
     Args:
         motion: State at some time.
@@ -83,7 +83,7 @@ def predict(motion: Motion, elapsed_s: float) -> Motion:
 
 
 def correct(motion: Motion, box: Box) -> Motion:
-    """Takes a detection of the same time into account."""
+    """Corrects the state by a detection of the same time."""
     x, y = box.center
     total = motion.position_variance + MEASUREMENT_VARIANCE
     gain, velocity_gain = motion.position_variance / total, motion.covariance / total

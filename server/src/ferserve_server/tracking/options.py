@@ -1,4 +1,4 @@
-"""Options of tracking."""
+"""Defines the options of tracking."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final
 
 @dataclass(frozen=True, slots=True)
 class TrackingOptions:
-    """Options of tracking faces over the frames of a stream. All times are of the video, not of frames.
+    """Holds the options of tracking over the frames of a stream. All times are of the video, not of frames.
 
     Attributes:
         smoothing_half_life_s: Half-life of the exponential smoothing of scores, in seconds, above 0 to 10.
@@ -24,4 +24,4 @@ class TrackingOptions:
 
 
 DEFAULT_TRACKING: Final = TrackingOptions()
-"""Options where nothing is said."""
+"""Default options."""

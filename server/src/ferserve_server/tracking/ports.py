@@ -1,4 +1,4 @@
-"""Ports between the frames of a stream and what reads them."""
+"""Defines the ports between the frames of a stream and their consumers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class FrameRequest:
-    """One frame to search for faces.
+    """Describes one frame to search for faces.
 
     Attributes:
         image: The encoded picture.
@@ -35,7 +35,7 @@ class FrameRequest:
 
 @dataclass(frozen=True, slots=True)
 class FoundFrame:
-    """Faces of one frame.
+    """Holds the faces of one frame.
 
     Attributes:
         found: The faces that were found in this frame, largest first.
@@ -56,7 +56,7 @@ class FrameVision(Protocol):
     async def search_frame(
         self, pick: Callable[[], FrameRequest | None], caller: CallerId = UNKNOWN_CALLER
     ) -> FoundFrame | None:
-        """Waits for a free thread, asks which frame to read, and finds its faces.
+        """Waits for a free thread, picks the frame to read, and finds its faces.
 
         The frame is chosen only when a thread is free, so that a stream under overload gives its newest one.
         Waiting callers are served in turn, those with pictures included.

@@ -1,4 +1,4 @@
-"""Decides where to look for faces in a frame: everywhere, or near those that are known. Pure."""
+"""Decides where to search for faces in a frame: everywhere, or near known ones. Pure."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ shoulders."""
 
 @dataclass(frozen=True, slots=True)
 class SearchState:
-    """What earlier searches leave behind.
+    """Holds the results of earlier searches.
 
     Attributes:
         full_at_s: Time of the last search of the full frame, or None before the first.
@@ -68,7 +68,7 @@ class SearchState:
     def after(
         self, time_s: float, thumbnail: Thumbnail, *, full: bool, found_new: bool, longest_s: float
     ) -> SearchState:
-        """Notes the search of a frame.
+        """Returns the state after the search of a frame.
 
         Args:
             time_s: Time of the frame.
@@ -84,7 +84,7 @@ class SearchState:
 
 
 def is_scene_cut(before: Thumbnail | None, after: Thumbnail) -> bool:
-    """Tells whether two successive frames show different scenes."""
+    """Returns whether two successive frames show different scenes."""
     if before is None:
         return False
     old, new = before.astype(np.float32), after.astype(np.float32)
@@ -134,7 +134,7 @@ def is_retry_due(state: SearchState, time_s: float) -> bool:
 
 
 def _has_moved(before: Thumbnail, after: Thumbnail, known: Sequence[Box], frame_size: tuple[int, int]) -> bool:
-    """Tells whether something changed outside the known faces."""
+    """Returns whether something changed outside the known faces."""
     moved = np.abs(before.astype(np.int16) - after) >= MOVED_LEVELS
     x_scale, y_scale = after.shape[1] / frame_size[0], after.shape[0] / frame_size[1]
     for box in known:

@@ -1,4 +1,4 @@
-"""Steady expression of one face: smoothed scores, and a label that does not flicker. Pure.
+"""Smooths the expression of one face: averaged scores, and a label that does not flicker. Pure.
 
 Smoothing is exponential in the time of the video, so that it does not depend on the frame rate: what was known
 is worth half after one half-life. It works on logits, where evidence adds up: a doubtful frame moves the result
@@ -17,7 +17,7 @@ Vector = npt.NDArray[np.float64]
 """One number per class: float64 [K]."""
 
 MIN_PROBABILITY: Final = 0.01
-"""Smallest probability that is told from 0: bounds what one overconfident frame can outweigh."""
+"""Minimum probability distinguished from 0; it bounds the weight of one overconfident frame."""
 
 SWITCH_LEAD: Final = 0.9
 """Lead of another class in logits from which it becomes the label at once: 2.5 times the probability."""
@@ -31,7 +31,7 @@ CLEAR_LEAD: Final = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Expression:
-    """Smoothed state of one face.
+    """Holds the smoothed state of one face.
 
     Attributes:
         time_s: Time of the newest frame that was taken into account, in seconds of the video.
@@ -53,25 +53,25 @@ class Expression:
 
     @property
     def scores(self) -> Vector:
-        """Smoothed probabilities, float64 [K], sum 1."""
+        """Returns the smoothed probabilities, float64 [K], sum 1."""
         shifted = np.exp(self.logits - self.logits.max())
         smoothed: Vector = shifted / shifted.sum()
         return smoothed
 
     @property
     def mean_scores(self) -> Vector:
-        """Mean of the raw probabilities over the life of the track, float64 [K]."""
+        """Returns the mean raw probabilities over the life of the track, float64 [K]."""
         return self.score_sum / self.weight
 
 
 def logits_of(scores: npt.NDArray[np.floating]) -> Vector:
-    """Takes the logarithms of probabilities, [K], from `MIN_PROBABILITY` on."""
+    """Computes the logarithms of probabilities, [K], clipped at `MIN_PROBABILITY`."""
     logits: Vector = np.log(np.clip(scores.astype(np.float64), MIN_PROBABILITY, 1.0))
     return logits
 
 
 def first_expression(time_s: float, scores: npt.NDArray[np.floating]) -> Expression:
-    """Starts with the first frame of a face.
+    """Initialises the state from the first frame of a face.
 
     Args:
         time_s: Time of the frame.
@@ -85,7 +85,7 @@ def first_expression(time_s: float, scores: npt.NDArray[np.floating]) -> Express
 
 
 def smoothed(state: Expression, time_s: float, scores: npt.NDArray[np.floating], half_life_s: float) -> Expression:
-    """Takes another frame into account.
+    """Updates the state with another frame.
 
     Args:
         state: State after an earlier frame.
@@ -110,7 +110,7 @@ def smoothed(state: Expression, time_s: float, scores: npt.NDArray[np.floating],
 
 
 def is_uncertain(scores: npt.NDArray[np.floating], label: int, threshold: float) -> bool:
-    """Tells whether neither the label's probability nor its lead is clear.
+    """Returns whether neither the label's probability nor its lead is clear.
 
     Args:
         scores: Probabilities, [K].

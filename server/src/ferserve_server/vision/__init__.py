@@ -1,1 +1,1 @@
-"""From encoded pictures to face crops, with OpenCV."""
+"""Converts encoded pictures to face crops, with OpenCV."""

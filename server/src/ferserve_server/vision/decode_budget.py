@@ -1,4 +1,4 @@
-"""Bounds the memory of all pictures that are decoded at once, by their headers."""
+"""Bounds the memory of all pictures that are decoded at once, estimated from their headers."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 
 class DecodeBudget:
-    """Memory and time for decoding. Thread-safe.
+    """Limits memory and time for decoding. Thread-safe.
 
     Decoders cannot be interrupted, so a picture that would take too long is rejected by its header.
     """
 
     def __init__(self, *, max_bytes: int, max_s: float) -> None:
-        """Opens the budget.
+        """Creates the budget.
 
         Args:
             max_bytes: Memory of all pictures that are decoded at once; one that needs more alone is

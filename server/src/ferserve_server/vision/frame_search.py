@@ -1,4 +1,4 @@
-"""Finds the faces of a stream's frame: in all of it, or in small regions at a fixed size."""
+"""Finds the faces of a stream's frame: in the whole frame, or in small regions at a fixed size."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class PictureView:
 
     @property
     def max_local_searches(self) -> int:
-        """Number of local searches that cost as much as a search of the full frame."""
+        """Returns the number of local searches that cost as much as one of the full frame."""
         detector = self._picture.detector
         if detector is None:
             return 0
@@ -152,7 +152,7 @@ class PictureView:
         return [self._shown(each.mapped(1 / scale, 1 / scale, max(0, left), max(0, top))) for each in found]
 
     def _may_be_returned(self, detection: Detection) -> bool:
-        """Tells whether the middle of a face is in the part of the picture that the options name."""
+        """Returns whether the middle of a face is in the part of the picture that the options name."""
         region = self._picture.options.region
         if region is None:
             return True

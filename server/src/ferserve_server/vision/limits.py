@@ -1,11 +1,11 @@
-"""Bounds of picture reading."""
+"""Defines the bounds of picture reading."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class VisionLimits:
-    """Bounds of one pool of threads.
+    """Holds the bounds of one pool of threads.
 
     Attributes:
         max_image_pixels: Maximum number of pixels of a picture, checked before it is decoded.

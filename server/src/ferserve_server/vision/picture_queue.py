@@ -1,4 +1,4 @@
-"""The queue of pictures before the threads that read them, shared fairly between callers."""
+"""Queues pictures for the threads that read them, shared fairly between callers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ferserve_server.domain.caller import CallerId
 
 _FIRST_PICTURE_S: Final = 0.015
-"""Expected time of a picture until some were read: 640x480 takes about that with the default options."""
+"""Expected time of a picture before any was read: 640x480 takes about that with the default options."""
 
 _NEWEST_SHARE: Final = 0.1
 """Weight of the newest picture in the running mean of their time."""
@@ -26,7 +26,7 @@ _BULK_PROMOTION_S: Final = 0.25
 
 
 class _Ticket:
-    """A place in the queue: for pictures that one thread reads one behind the other."""
+    """Holds a place in the queue, for pictures that one thread reads in sequence."""
 
     __slots__ = ("caller", "deadline", "granted", "image_count", "priority", "since")
 
@@ -48,7 +48,7 @@ class _Ticket:
 
 
 class PictureQueue:
-    """Hands threads to the pictures that wait. Event loop only.
+    """Assigns threads to waiting pictures. Event loop only.
 
     Callers are served round robin, interactive pictures before bulk ones. When the queue is full, a caller that
     has fewer pictures in it takes the place of the newest ones of the caller that has most.
@@ -69,15 +69,15 @@ class PictureQueue:
 
     @property
     def expected_wait_s(self) -> float:
-        """Expected time until the pictures that wait have been read, in seconds."""
+        """Returns the expected time until the waiting pictures are read, in seconds."""
         return self._picture_s * max(1, self.waiting_count) / self._thread_count
 
     def record(self, picture_s: float) -> None:
-        """Takes in how long a picture took, in seconds."""
+        """Records the time of a picture, in seconds."""
         self._picture_s += _NEWEST_SHARE * (picture_s - self._picture_s)
 
     def admit(self, image_count: int, deadline: float | None, caller: CallerId) -> None:
-        """Makes room for pictures; a call that finds any may overfill the queue.
+        """Reserves places for pictures; a call that finds any may overfill the queue.
 
         Raises:
             QueueFullError: There is no room, and this caller has as much of it as others.
@@ -103,7 +103,7 @@ class PictureQueue:
     async def acquire(
         self, image_count: int, *, deadline: float | None, priority: Priority, caller: CallerId
     ) -> None:
-        """Waits for a thread, which `release` gives back.
+        """Waits for a thread; `release` returns it.
 
         Raises:
             QueueFullError: Another caller needed the place.
@@ -126,7 +126,7 @@ class PictureQueue:
             raise
 
     def release(self) -> None:
-        """Gives a thread back, to the next pictures that wait."""
+        """Returns a thread, for the next waiting pictures."""
         while (ticket := self._next()) is not None:
             self._remove(ticket)
             if ticket.caller in self._tickets:
@@ -149,7 +149,7 @@ class PictureQueue:
         return next((tickets[0] for tickets in self._tickets.values()), None)
 
     def _displace(self, wanted: int, missing: int) -> bool:
-        """Makes room at the cost of the caller with most pictures, if it then still has as many as are wanted."""
+        """Displaces pictures of the largest caller, if it then still has as many as are wanted."""
         if not self._tickets:
             return False
         largest = max(self._tickets, key=self._images_of)

@@ -47,7 +47,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class DecodedPicture:
-    """A picture that is ready to be searched.
+    """Holds a picture that is ready for detection.
 
     Attributes:
         grey: uint8 [H, W], as shown; it may be smaller than the picture.
@@ -83,7 +83,7 @@ class DecodedPicture:
 
 
 DetectorFactories = dict[DetectorName, "Callable[[], FaceDetector]"]
-"""Makes a detector of each kind that this server has; the first one is the default."""
+"""Factories of the detectors that this server has; the first one is the default."""
 
 
 def installed_detectors(preferred: DetectorName) -> DetectorFactories:
@@ -104,7 +104,7 @@ def installed_detectors(preferred: DetectorName) -> DetectorFactories:
 
 
 def _fastest_network(model: bytes) -> Callable[[bytes], YunetNetwork]:
-    """Chooses what runs YuNet: ONNX Runtime where it is installed and faster here, else OpenCV."""
+    """Chooses the engine for YuNet: ONNX Runtime where it is installed and faster here, else OpenCV."""
     try:
         candidate = OnnxRuntimeNetwork(model)
     except ModuleNotFoundError:
@@ -129,7 +129,7 @@ class PictureReader:
         budget: DecodeBudget,
         clock: Callable[[], float],
     ) -> None:
-        """Loads the default detector; the others when they are first asked for.
+        """Loads the default detector; the others at their first use.
 
         Args:
             factories: Makes a detector of each kind; the first one is the default. 1 or more.
@@ -173,7 +173,7 @@ class PictureReader:
 
     @contextmanager
     def decoded(self, image: bytes, options: DetectionOptions) -> Iterator[DecodedPicture]:
-        """Decodes a picture as far as the search needs it, and holds its memory of the budget.
+        """Decodes a picture at the resolution that the search needs, and holds its memory of the budget.
 
         Raises:
             FerserveError: As `find`.
@@ -252,7 +252,7 @@ def _decoded(image: bytes, header: ImageHeader, reduction: int) -> GreyImage:
 
 
 def _translated(error: VisionError) -> FerserveError:
-    """Makes the server's error of one of the vision package."""
+    """Converts an error of the vision package to the server's."""
     if isinstance(error, PictureFormatError):
         return ImageFormatError(str(error))
     if isinstance(error, PictureTooLargeError):

@@ -33,14 +33,14 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 CROPS_PER_TURN: Final = 32
-"""Face crops that a thread reads before others get their turn: about 3 ms for JPEGs of 48x48."""
+"""Maximum face crops that a thread reads before others: about 3 ms for JPEGs of 48x48."""
 
 _INLINE_RESIZE_PIXELS: Final = 64 * 1024
 """Maximum number of pixels that are resized on the event loop, in about 0.2 ms; more go to a thread."""
 
 
 class _Terms(NamedTuple):
-    """The terms of a request."""
+    """Holds the deadline, priority and caller of a request."""
 
     deadline: float | None
     priority: Priority
@@ -48,13 +48,13 @@ class _Terms(NamedTuple):
 
 
 class VisionObserver(Protocol):
-    """Is told of every picture. Event loop only; must not raise or block."""
+    """Observes every picture. Event loop only; must not raise or block."""
 
     def faces_found(self, found: FoundFaces) -> None:
-        """A picture was searched; `detect_s` is 0.0 if it was taken as one face instead."""
+        """Observes a searched picture; `detect_s` is 0.0 if it was taken as one face instead."""
 
     def image_failed(self, reason: str) -> None:
-        """A picture or an encoded crop could not be read, by the reason of its error."""
+        """Observes a picture or an encoded crop that could not be read, by its error's reason."""
 
 
 class VisionPool:
@@ -82,7 +82,7 @@ class VisionPool:
             thread_count: Pictures that are read at once, 1 or more.
             limits: Bounds of pictures and of the queue.
             detectors: Makes a detector of each kind, in the thread that uses it; the first one is the default.
-            observer: Is told of every picture.
+            observer: Observes every picture.
             clock: Seconds from any start; measures decoding and detection, in the threads.
         """
         self._limits = limits
@@ -98,7 +98,7 @@ class VisionPool:
 
     @property
     def waiting_count(self) -> int:
-        """Pictures that wait for a thread."""
+        """Returns the number of pictures that wait for a thread."""
         return self._queue.waiting_count
 
     async def find_faces(
@@ -281,7 +281,7 @@ class VisionPool:
         self._queue.release()
 
     def _find_faces(self, image: bytes, options: DetectionOptions) -> FoundFaces:
-        """Runs in a thread."""
+        """Finds faces in a picture; runs in a thread."""
         reader = self._readers.get_nowait()  # there are as many as threads
         try:
             return reader.find(image, options)
@@ -289,7 +289,7 @@ class VisionPool:
             self._readers.put(reader)
 
     def _find_in_frame(self, request: FrameRequest) -> FoundFrame:
-        """Runs in a thread."""
+        """Finds faces in a frame; runs in a thread."""
         reader = self._readers.get_nowait()
         try:
             return find_in_frame(reader, request)
@@ -297,7 +297,7 @@ class VisionPool:
             self._readers.put(reader)
 
     def _read_crops(self, images: Sequence[bytes]) -> list[FaceCrop | Exception]:
-        """Runs in a thread."""
+        """Reads crops; runs in a thread."""
         reader = self._readers.get_nowait()
         try:
             return [_crop_or_error(reader, image) for image in images]

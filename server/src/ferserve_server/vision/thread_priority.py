@@ -1,4 +1,4 @@
-"""Priority of the threads that read pictures."""
+"""Sets the priority of the threads that read pictures."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ answers, go before the next picture, because they are nearer to their callers.""
 
 
 def give_way() -> None:
-    """Lowers the priority of the calling thread. Linux only: elsewhere it would be that of the process."""
+    """Lowers the priority of the calling thread. Linux only: elsewhere it would be the process's."""
     if sys.platform == "linux":
         with contextlib.suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, 0, os.getpriority(os.PRIO_PROCESS, 0) + NICENESS)

@@ -1,4 +1,4 @@
-"""`ferserve-train crop`."""
+"""Defines `ferserve-train crop`."""
 
 from enum import StrEnum
 from pathlib import Path

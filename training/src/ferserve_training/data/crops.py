@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class CroppedPicture:
-    """The faces of one picture.
+    """Holds the faces of one picture.
 
     Attributes:
         path: The picture's path inside the source.

@@ -44,7 +44,7 @@ class LabelledFaces:
 
 @dataclass(frozen=True, slots=True)
 class FaceData:
-    """A data set.
+    """Holds a data set.
 
     Attributes:
         training: What a net may learn from.

@@ -59,7 +59,7 @@ class NonFaceFigures:
 
 @dataclass(frozen=True, slots=True)
 class Robustness:
-    """The figures of one model.
+    """Holds the figures of one model.
 
     Attributes:
         model: Of an exported version `<model>/<version>`, of a run its recipe.

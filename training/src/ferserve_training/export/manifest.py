@@ -52,7 +52,7 @@ class Provenance:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A version that was merged into another.
+    """Describes a version that was merged into another.
 
     Attributes:
         name: Of its model.
@@ -90,7 +90,7 @@ class MergedNet:
 
 @dataclass(frozen=True, slots=True)
 class QuantizedNet:
-    """A version in int8.
+    """Describes a version in int8.
 
     Attributes:
         source: What it was made of.

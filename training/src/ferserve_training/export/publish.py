@@ -11,7 +11,7 @@ from ferserve_training.errors import TrainingError
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A version that is being written.
+    """Holds a version that is being written.
 
     Attributes:
         folder: Where to write it.

@@ -78,7 +78,7 @@ class Learner(ABC):
 
     @property
     def averaged(self) -> keras.Model:
-        """The net with the averaged weights, or the net itself where the recipe averages none: what is scored."""
+        """Returns the net to score: with averaged weights, or as it is where the recipe averages none."""
         return self._classifier
 
     def keep_as_best(self) -> None:

@@ -58,7 +58,7 @@ class RunSettings:
 
     @property
     def budget(self) -> Budget:
-        """The limits of the run."""
+        """Returns the limits of the run."""
         return Budget(self.epochs, None if self.max_minutes is None else self.max_minutes * 60)
 
 
@@ -87,7 +87,7 @@ class EpochRecord:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A run between two epochs.
+    """Holds a run between two epochs.
 
     Attributes:
         history: The epochs made so far.

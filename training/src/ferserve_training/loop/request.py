@@ -9,7 +9,7 @@ from ferserve_training.recipes.recipe import Recipe
 
 @dataclass(frozen=True, slots=True)
 class RunRequest:
-    """A wish; what is None was not said.
+    """Holds the user's settings; None means not given.
 
     Attributes:
         seed: Of the run.

@@ -17,7 +17,7 @@ from ferserve_training.recipes.resolve import resolve_recipe
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """The weights that a run keeps: the best epoch's where its recipe picks one, else the last, averaged.
+    """Holds the weights of a run: the best epoch's where its recipe picks one, else the last, averaged.
 
     Attributes:
         recipe: How it was trained.
@@ -36,12 +36,12 @@ class Trained:
 
     @property
     def classifier(self) -> keras.Model:
-        """The part that answers with the seven logits."""
+        """Returns the part with the seven logits."""
         return logits_only(self.model)
 
     @property
     def answering(self) -> keras.Model:
-        """The part that answers with the seven logits and, where there is that head, the logit of no face."""
+        """Returns the part with the seven logits and, where there is that head, the logit of no face."""
         not_a_face = not_a_face_output(self.model)
         if not_a_face is None:
             return self.classifier

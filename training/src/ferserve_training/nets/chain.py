@@ -87,7 +87,7 @@ class ChainSpec:
 
     @property
     def backbone(self) -> Backbone | None:
-        """The pre-trained part, if there is one."""
+        """Returns the pre-trained part, if there is one."""
         first = self.layers[0]
         return first if isinstance(first, Backbone) else None
 

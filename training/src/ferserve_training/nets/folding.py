@@ -11,7 +11,7 @@ from ferserve_training.nets.spec import NetSpec
 
 @dataclass(frozen=True, slots=True)
 class FoldedNet:
-    """A net as kernels and biases.
+    """Holds a net as kernels and biases.
 
     Attributes:
         spec: The net.

@@ -6,7 +6,7 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class Conv:
-    """A 3x3 convolution with bias, stride 1.
+    """Describes a 3x3 convolution with bias, stride 1.
 
     Attributes:
         channels: Output channels.
@@ -28,7 +28,7 @@ class Norm:
 
 @dataclass(frozen=True, slots=True)
 class Relu:
-    """A ReLU of its own, for chains that normalise before it."""
+    """Describes a separate ReLU, for chains that normalise before it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class Average:
 
 @dataclass(frozen=True, slots=True)
 class Dense:
-    """A fully connected layer with bias.
+    """Describes a fully connected layer with bias.
 
     Attributes:
         units: Outputs.
@@ -74,7 +74,7 @@ class Dense:
 
 @dataclass(frozen=True, slots=True)
 class Backbone:
-    """A net of `keras.applications` without its top, as first layer; takes three channels.
+    """Describes a net of `keras.applications` without its top, as first layer; takes three channels.
 
     Attributes:
         architecture: Which.

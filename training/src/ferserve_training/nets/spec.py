@@ -10,7 +10,7 @@ KERNEL_SIZE = 3
 
 @dataclass(frozen=True, slots=True)
 class ConvSpec:
-    """A 3x3 convolution with bias (batch norm while training) and ReLU, 'same' padding.
+    """Describes a 3x3 convolution with bias (batch norm while training) and ReLU, 'same' padding.
 
     Attributes:
         channels: Output channels.

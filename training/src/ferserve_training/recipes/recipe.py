@@ -151,7 +151,7 @@ def adam(batch_size: int, learning_rate: float = 1e-3) -> Optimisation:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """A named way to train a net.
+    """Defines a named way to train a net.
 
     Attributes:
         name: Also the name of the exported model.

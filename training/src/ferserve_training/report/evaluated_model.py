@@ -39,7 +39,7 @@ class Answers(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class EvaluatedModel:
-    """A net that can be asked.
+    """Wraps a net for evaluation.
 
     Attributes:
         name: For headings.

@@ -22,7 +22,7 @@ _MISTAKE_COUNT: Final = 40
 
 @dataclass(frozen=True, slots=True)
 class ReportData:
-    """A net on a set of faces.
+    """Holds the results of a net on a set of faces.
 
     Attributes:
         summary: All numbers, ready for JSON.

@@ -27,7 +27,7 @@ _HEAD: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The figures of one net.
+    """Holds the figures of one net.
 
     Attributes:
         model: `<recipe>` of a run, `<model>/<version>` of an exported version.

@@ -6,7 +6,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A heading, the columns' names and the cells.
+    """Holds a heading, the columns' names and the cells.
 
     Attributes:
         title: Heading.

@@ -14,7 +14,7 @@ _SIGNIFICANT: Final = 0.05
 
 @dataclass(frozen=True, slots=True)
 class ParentFigures:
-    """A model before the one that is reported, on the same faces.
+    """Holds the figures of the previous model on the same faces.
 
     Attributes:
         name: Of the model.

@@ -1,4 +1,4 @@
-"""What the Open Inference Protocol asks, answered in its own messages, whichever of its forms carried them."""
+"""Answers Open Inference Protocol requests in the protocol's messages, for both of its transports."""
 
 from __future__ import annotations
 
@@ -74,16 +74,16 @@ class OpenInference:
         return await self._tensors.answer(spec, parse, lambda found: format_response(request.id, outputs, found))
 
     def server(self) -> Message:
-        """What the server is, as a ServerMetadataResponse."""
+        """Describes the server as a ServerMetadataResponse."""
         response = message_class("inference.ServerMetadataResponse")
         return response(name="ferserve", version=self._version, extensions=metadata.EXTENSIONS)
 
     def server_ready(self) -> bool:
-        """Whether the default model answers."""
+        """Returns whether the default model answers."""
         return self._default_ready()
 
     def model_ready(self, name: str, version: str) -> bool:
-        """Whether a model answers; False too if there is none of that name.
+        """Returns whether a model answers; False too if there is none of that name.
 
         Raises:
             InvalidRequestError: Name or version are none.
@@ -96,7 +96,7 @@ class OpenInference:
         return True
 
     def model_metadata(self, name: str, version: str) -> Message:
-        """What a model takes and gives, as a ModelMetadataResponse.
+        """Describes a model's inputs and outputs as a ModelMetadataResponse.
 
         Raises:
             FerserveError: It is not there.
@@ -106,7 +106,7 @@ class OpenInference:
         return metadata.format_metadata(servable, versions, description)
 
     def model_config(self, name: str, version: str) -> Message:
-        """How a model is run, as a ModelConfigResponse.
+        """Describes a model's execution as a ModelConfigResponse.
 
         Raises:
             FerserveError: It is not there.
@@ -116,7 +116,7 @@ class OpenInference:
         return metadata.format_config(servable, description, buckets, self._limits.max_faces_per_request)
 
     async def model_statistics(self, name: str, version: str) -> Message:
-        """What models have done, as a ModelStatisticsResponse; no name means every model here.
+        """Reports models' statistics as a ModelStatisticsResponse; no name means every model here.
 
         Raises:
             FerserveError: It is not there.
@@ -133,7 +133,7 @@ class OpenInference:
         return metadata.format_statistics(zip(ready, counts, strict=True))
 
     def index(self, repository_name: str, *, ready_only: bool) -> Message:
-        """Every version there is, as a RepositoryIndexResponse.
+        """Lists every version as a RepositoryIndexResponse.
 
         Raises:
             UnsupportedError: A repository is named.

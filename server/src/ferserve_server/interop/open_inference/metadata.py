@@ -1,4 +1,4 @@
-"""What the protocol tells of models. Pure."""
+"""Builds the protocol's metadata of models. Pure."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ EXTENSIONS: Final = (
     "parameters",
     "statistics",
 )
-"""Triton's names of what is offered, in its order. What is not offered in full is not named."""
+"""Triton's names of the supported extensions, in its order. Those supported in part are not named."""
 
 _PLATFORM: Final = "tensorflow_savedmodel"
 _STATES: Final = {
@@ -78,7 +78,7 @@ def format_config(
 
 
 def format_index(models: Iterable[ModelStatus], *, ready_only: bool) -> Message:
-    """Writes a RepositoryIndexResponse: every version, or those that answer."""
+    """Writes a RepositoryIndexResponse: every version, or the ready ones."""
     response = _INDEX()
     for model in models:
         for version in model.versions:

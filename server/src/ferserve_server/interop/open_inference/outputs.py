@@ -1,4 +1,4 @@
-"""A ModelInferResponse out of scores. Pure."""
+"""Builds a ModelInferResponse from scores. Pure."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ _RESPONSE = message_class("inference.ModelInferResponse")
 
 @dataclass(frozen=True, slots=True)
 class WantedOutput:
-    """An output that a request names; with `class_count` the best so many classes as text, instead of numbers."""
+    """Names a requested output; with `class_count` the best classes as text, instead of numbers."""
 
     name: str
     class_count: int = 0
 
 
 def parse_outputs(request: Message, known: Sequence[str] = faces.OUTPUTS) -> list[WantedOutput]:
-    """Reads which outputs are wanted, in which order; all of those known if none is named.
+    """Reads the requested outputs and their order; all known ones if none is named.
 
     Raises:
         InvalidRequestError: There is no such output, or it cannot be written as classes.
@@ -83,7 +83,7 @@ def format_response(request_id: str, wanted: list[WantedOutput], found: Classifi
 
 
 def best_classes(scores: Scores, labels: tuple[str, ...], count: int) -> list[bytes]:
-    """The `count` most probable classes of each row, best first, as "<probability>:<index>:<label>".
+    """Lists the `count` most probable classes of each row, best first, as "<probability>:<index>:<label>".
 
     Args:
         scores: float32 [N, K].

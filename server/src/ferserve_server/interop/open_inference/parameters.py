@@ -1,4 +1,4 @@
-"""Parameters of a ModelInferRequest. Those that are not known mean nothing here and are passed over. Pure."""
+"""Reads the parameters of a ModelInferRequest. Unknown parameters are ignored. Pure."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def parse_count(parameters: Mapping[str, Message], name: str) -> int:
 
 
 def parse_flag(parameters: Mapping[str, Message], name: str) -> bool:
-    """Reads a yes or no; no if it is not there.
+    """Reads a truth value; False if it is missing.
 
     Raises:
         InvalidRequestError: OPTION_OUT_OF_RANGE: of another type.

@@ -1,10 +1,7 @@
-"""Implements inference.GRPCInferenceService.
+"""Implements inference.GRPCInferenceService: converts messages to use cases and results back to messages.
 
-The repository calls of the Open Inference Protocol that change what is in force.
-
-ModelStreamInfer: every request gets exactly one answer, in order.
-
-inference.GRPCInferenceService: from messages to use cases and back.
+The repository calls of the Open Inference Protocol change the active versions. In ModelStreamInfer every request
+gets exactly one answer, in order.
 """
 
 from __future__ import annotations
@@ -26,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class RepositoryControl:
-    """Loads and unloads as Triton's clients ask for it. Event loop only.
+    """Executes the load and unload calls of Triton's clients. Event loop only.
 
     Triton loads and unloads models; here it is versions, which clients name in the parameter `version`.
     """
@@ -35,7 +32,7 @@ class RepositoryControl:
         self._control = control
 
     async def load(self, metadata: Metadata, model: str, version: int | None) -> None:
-        """Loads a version; without one, what the model's policy wants of what is in the folder by now.
+        """Loads a version; without one, those of the folder that the model's policy selects.
 
         Raises:
             FerserveError: See `services.control.ModelControl`.
@@ -46,13 +43,13 @@ class RepositoryControl:
             await self._control.load(metadata, model, version)
 
     async def unload(self, metadata: Metadata, model: str, version: int | None) -> None:
-        """Lets a version go.
+        """Unloads a version.
 
         Raises:
             InvalidRequestError: OPTION_OUT_OF_RANGE: no version is named.
             FerserveError: See `services.control.ModelControl`.
         """
-        # Without a version it is told who may call before what is missing.
+        # Authorisation is checked before a missing version is reported.
         await self._control.unload(metadata, model, version or 0)
 
 
@@ -70,7 +67,7 @@ def parse_version(parameters: Mapping[str, Message]) -> int | None:
 
 
 def read_version(value: object) -> int:
-    """Reads a version out of a number or a text.
+    """Reads a version from a number or a text.
 
     Raises:
         InvalidRequestError: As above.
@@ -89,13 +86,13 @@ _RESPONSE = message_class("inference.ModelStreamInferResponse")
 
 
 class InferStream:
-    """One open stream of inference requests. Event loop only; made for one call.
+    """Answers one open stream of inference requests. Event loop only; made for one call.
 
     Args of the constructor:
         infer: Answers one request.
         max_unanswered: Bound on the answers that are due, 1 or more.
         draining: Set when nothing new may be taken.
-        strict: Whether an error ends the stream with its status. Else it is told in the answer to its request,
+        strict: Whether an error ends the stream with its status. Else it is reported in the answer to its request,
             beside that request's id, and the stream goes on.
     """
 
@@ -161,7 +158,7 @@ class OpenInferenceServicer:
         self._max_unanswered = max_unanswered
 
     def handler(self) -> GenericHandler:
-        """The service, in the form that a server takes."""
+        """Returns the service's handlers for a server."""
         handlers: dict[str, Callable[..., Any]] = {
             "ServerLive": self._answer("inference.ServerLiveResponse", live=True),
             "ServerReady": self._server_ready,
@@ -247,7 +244,7 @@ class OpenInferenceServicer:
 
     @staticmethod
     def _answer(message: str, /, **fields: object) -> Callable[..., Any]:
-        """A handler that always says the same."""
+        """Makes a handler with a constant answer."""
         response = message_class(message)(**fields)
 
         async def answer(request: Message, context: Context) -> Message:
@@ -258,7 +255,7 @@ class OpenInferenceServicer:
 
 
 def _refuse(why: str) -> Callable[..., Any]:
-    """A handler of what is not offered."""
+    """Makes a handler that rejects an unsupported method."""
 
     async def refuse(request: Message, context: Context) -> Message:
         del request, context

@@ -1,4 +1,4 @@
-"""Faces out of a ModelInferRequest. Pure."""
+"""Converts a ModelInferRequest to faces. Pure."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def _parse_images(tensor: Message, raw: bytes | None, limits: RequestLimits, *, 
 
 
 def split_elements(raw: bytes, count: int, field: str) -> list[bytes]:
-    """Takes a BYTES tensor apart: each element stands behind its length, 4 bytes, little-endian.
+    """Splits a BYTES tensor: each element follows its length, 4 bytes, little-endian.
 
     Raises:
         InvalidRequestError: TENSOR_LENGTH_MISMATCH: the lengths do not add up to `count` elements.

@@ -1,4 +1,4 @@
-"""tensorflow.serving.PredictionService and ModelService: from messages to use cases and back."""
+"""Implements tensorflow.serving.PredictionService and ModelService: converts messages to use cases and back."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _STATES: Final = {
 
 
 class TensorFlowServingServicer:
-    """Implements `tensorflow.serving.PredictionService` and `ModelService` as far as they fit. Event loop only."""
+    """Implements `tensorflow.serving.PredictionService` and `ModelService` in part. Event loop only."""
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class TensorFlowServingServicer:
         self._limits = limits
 
     def handlers(self) -> Sequence[GenericHandler]:
-        """The services, in the form that a server takes."""
+        """Returns the services' handlers for a server."""
         unary = self._calls.unary
         return (
             generic_handler(

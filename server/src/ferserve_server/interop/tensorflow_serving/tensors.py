@@ -1,4 +1,4 @@
-"""Between TensorProto and faces or scores. Pure."""
+"""Converts between TensorProto and faces or scores. Pure."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def _elements(tensor: Message, shape: Sequence[int], name: str) -> npt.NDArray[A
 
 
 def check_outputs(names: Sequence[str]) -> list[str]:
-    """Reads which outputs are wanted; all of them if none is named.
+    """Reads the requested outputs; all of them if none is named.
 
     Raises:
         InvalidRequestError: OUTPUT_INVALID: there is no such output.
@@ -91,7 +91,7 @@ def check_outputs(names: Sequence[str]) -> list[str]:
 
 
 def format_output(name: str, found: Classification) -> Message:
-    """Writes one output as a list of its type, which is what callers without TensorFlow read."""
+    """Writes one output as a list of its type, the form that callers without TensorFlow read."""
     scores = found.faces.scores
     if name == faces.PROBABILITIES:
         tensor = _TENSOR(dtype=DT_FLOAT, float_val=scores.ravel().tolist())

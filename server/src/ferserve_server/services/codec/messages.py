@@ -1,4 +1,4 @@
-"""Between protobuf messages and the words of the domain. Nothing beyond this file sees a message's fields."""
+"""Converts between protobuf messages and domain types. Code outside this module sees no message fields."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _NOT_A_FACE_POLICIES: dict[int, NotAFacePolicy | None] = {
 
 
 def parse_spec(spec: servable_pb2.ModelSpec) -> ModelSpec:
-    """Reads which model is wanted.
+    """Reads the requested model.
 
     Raises:
         InvalidRequestError: MODEL_NAME_INVALID, ALIAS_NAME_INVALID or OPTION_OUT_OF_RANGE.
@@ -87,7 +87,7 @@ def parse_alias(alias: str, field: str) -> str:
 
 
 def parse_priority(priority: int) -> Priority:
-    """Reads how urgent a request is.
+    """Reads the priority of a request.
 
     Raises:
         InvalidRequestError: OPTION_OUT_OF_RANGE.
@@ -175,7 +175,7 @@ def parse_detection(
 
 
 def _parse_region(region: face_pb2.BoundingBox) -> BoundingBox:
-    """Reads the part of the picture to search."""
+    """Reads the region of the picture to search."""
     box = BoundingBox(region.left, region.top, region.width, region.height)
     if box.left < 0 or box.top < 0:
         raise out_of_range("detection.region", f"left {box.left}, top {box.top}", "0 or more")
@@ -196,14 +196,14 @@ def _parse_haar(options: face_pb2.HaarOptions, defaults: HaarOptions) -> HaarOpt
 
 
 def format_failure(error: FerserveError) -> failure_pb2.Failure:
-    """Writes why one part of an answer is missing."""
+    """Writes the reason for which one part of an answer is missing."""
     return failure_pb2.Failure(
         code=code_number(error), reason=error.reason, message=error.message, metadata=metadata_of(error)
     )
 
 
 def format_servable(servable: ServableId) -> servable_pb2.ServableId:
-    """Writes which version answered."""
+    """Writes the version that answered."""
     return servable_pb2.ServableId(name=servable.name, version=servable.version)
 
 
@@ -225,7 +225,7 @@ def format_face_results(faces: ScoredFaces) -> list[emotion_pb2.FaceResult]:
 
 
 def format_analysis(analysis: ImageAnalysis) -> emotion_pb2.ImageAnalysis:
-    """Writes what was found in one picture."""
+    """Writes the analysis of one picture."""
     message = emotion_pb2.ImageAnalysis(
         width=analysis.width, height=analysis.height, omitted_face_count=analysis.omitted_face_count
     )
@@ -248,13 +248,13 @@ def format_analysis(analysis: ImageAnalysis) -> emotion_pb2.ImageAnalysis:
 
 
 def format_landmarks(landmarks: Landmarks) -> face_pb2.Landmarks:
-    """Writes the points of a face."""
+    """Writes the landmarks of a face."""
     points = {name: face_pb2.Point(x=x, y=y) for name, (x, y) in landmarks._asdict().items()}
     return face_pb2.Landmarks(**points)
 
 
 def format_timing(analyses: Analyses, total_s: float | None) -> face_pb2.Timing:
-    """Writes where the time of an analysis went; without a total it is the sum of the steps."""
+    """Writes the durations of an analysis's steps; without a total it is the sum of the steps."""
     done = [result for result in analyses.results if not isinstance(result, FerserveError)]
     decode_s = max((each.decode_s for each in done), default=0.0)
     detect_s = max((each.detect_s for each in done), default=0.0)

@@ -1,9 +1,9 @@
-"""Requests with face crops, read from their bytes.
+"""Parses face crop requests from their bytes.
 
-A caller sends the same message again and again with other pixels in it. What protobuf has read of such a message
-once is known of all of the same length with the same bytes before the pixels and behind them: a parser comes to
-the same end. Such messages are recognised by these few bytes, and their pixels are used where they lie. Protobuf
-reads all others, and its pixels are two copies away.
+A caller sends the same message repeatedly with different pixels in it. Once protobuf has parsed such a message,
+the result is known for every message of the same length with the same bytes before and after the pixels: a parser
+would reach the same result. Such messages are recognised by these few bytes, and their pixels are used in place.
+Protobuf parses all others, which costs two copies of the pixels.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 _DEFAULT_MODEL: Final = ModelSpec()
 
 _MOST_FORMS: Final = 64
-"""Forms that are remembered; with one more all others are forgotten. A caller has one for each number of faces."""
+"""Maximum number of cached forms; beyond it all are evicted. A caller has one for each number of faces."""
 
 _MOST_FORMS_OF_A_LENGTH: Final = 4
-"""Those that a message may be compared with."""
+"""Maximum number of forms that a message is compared with."""
 
 _LONGEST_FORM_BYTES: Final = 256
-"""Bytes around the pixels; the longest usual ones hold a model's name of 128 characters."""
+"""Maximum bytes around the pixels; the longest usual ones hold a model's name of 128 characters."""
 
 _VARINT, _LENGTH_DELIMITED = 0, 2
 """Wire types (https://protobuf.dev/programming-guides/encoding/#structure)."""
@@ -46,7 +46,7 @@ Parsed = TypeVar("Parsed", emotion_pb2.ClassifyFacesRequest, emotion_pb2.Classif
 
 
 class CropRequest(NamedTuple):
-    """What a request with packed crops asks for: `crops` is uint8 [N, H, W, 1], read-only."""
+    """Holds a parsed request with packed crops: `crops` is uint8 [N, H, W, 1], read-only."""
 
     crops: CropBatch
     spec: ModelSpec
@@ -54,7 +54,7 @@ class CropRequest(NamedTuple):
 
 
 class PictureRequest(NamedTuple):
-    """What a request with crops as encoded pictures asks for."""
+    """Holds a parsed request with crops as encoded pictures."""
 
     images: list[bytes]
     spec: ModelSpec
@@ -62,7 +62,7 @@ class PictureRequest(NamedTuple):
 
 
 class _Form(NamedTuple):
-    """All of a message but its pixels, and what it says."""
+    """Holds all bytes of a message but its pixels, and their parsed content."""
 
     head: bytes
     tail: bytes
@@ -72,10 +72,10 @@ class _Form(NamedTuple):
 
 
 class _KnownForms:
-    """The forms of messages that were read before. Event loop only."""
+    """Caches the forms of earlier messages. Event loop only."""
 
     def __init__(self, faces_field: int, *, above: int = 0) -> None:
-        """Knows none.
+        """Creates an empty cache.
 
         Args:
             faces_field: Number of the field that holds a PackedFaces.
@@ -87,7 +87,7 @@ class _KnownForms:
         self._count = 0
 
     def read(self, message: bytes, start: int) -> CropRequest | None:
-        """Reads a message, from `start` on, if it has a known form."""
+        """Parses a message, from `start` on, if it has a known form."""
         for form in self._by_length.get(len(message) - start, ()):
             if message.startswith(form.head, start) and message.endswith(form.tail):
                 crops: CropBatch = np.ndarray(form.shape, np.uint8, message, start + len(form.head))
@@ -95,7 +95,7 @@ class _KnownForms:
         return None
 
     def learn(self, message: bytes, start: int, request: CropRequest) -> None:
-        """Remembers the form of a message that was read, if it is a usual one."""
+        """Caches the form of a parsed message, if it is a usual one."""
         pixels = find_pixels(message, start, self._faces_field, above=self._above)
         if pixels is None:
             return
@@ -137,7 +137,7 @@ class CropRequests:
         return request
 
     def read_stream_message(self, message: bytes) -> CropMessage:
-        """Reads a ClassifyStreamRequest; one that says nothing of use is refused in its place.
+        """Reads a ClassifyStreamRequest; an invalid one is answered with its error, in its place.
 
         Raises:
             LimitExceededError: MESSAGE_TOO_LARGE.
@@ -168,7 +168,7 @@ class CropRequests:
 
 
 def find_pixels(message: bytes, start: int, faces_field: int, *, above: int = 0) -> tuple[int, int] | None:
-    """Where the pixels of a message lie.
+    """Finds the pixels of a message.
 
     Args:
         message: What protobuf has read without an error.
@@ -185,7 +185,7 @@ def find_pixels(message: bytes, start: int, faces_field: int, *, above: int = 0)
 
 
 def leading_sequence_id(message: bytes) -> tuple[int, int]:
-    """The number that a ClassifyStreamRequest begins with, and where the rest begins; 0 and 0 without one."""
+    """Returns a ClassifyStreamRequest's leading number and the offset of the rest; 0 and 0 without one."""
     if message[:1] != _SEQUENCE_ID_TAG:
         return 0, 0
     try:

@@ -1,8 +1,8 @@
-"""Answers to face crops, written as bytes: protobuf writes one, and what changes is put into its bytes.
+"""Writes responses to face crop requests as bytes: protobuf writes a template whose changing bytes are replaced.
 
-With a message for every prediction and a Python number for every probability, an answer of 32 faces takes 64 us;
-so it takes 5 us (1 face: 7 and 2 us). The parts of an answer are put one behind the other: of messages whose bytes
-are joined, protobuf reads the fields of all (https://protobuf.dev/programming-guides/encoding/#last-one-wins).
+With a message for every prediction and a Python number for every probability, a response for 32 faces takes 64 us;
+this way it takes 5 us (1 face: 7 and 2 us). The parts of a response are concatenated: protobuf merges the fields
+of messages whose bytes are joined (https://protobuf.dev/programming-guides/encoding/#last-one-wins).
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from ferserve_server.domain.servable import ServableId
 
 _MOST_CLASSES: Final = 127
-"""Above it the index of a class takes two bytes, and rows differ in length."""
+"""Maximum number of classes, because beyond it the index of a class takes two bytes, and rows differ in length."""
 
 _FLAG_BYTES: Final = 2
 """Length of `uncertain` at the end of a prediction: tag and value."""
 
 
 class _PredictionRows:
-    """The bytes of one prediction as protobuf writes it, to be filled in for any number of faces.
+    """Holds the bytes of one prediction as protobuf writes it, as a template for any number of faces.
 
     Args of the constructor:
         row: An answer that holds nothing but one prediction, of class 1.
@@ -66,7 +66,7 @@ class _PredictionRows:
 
 
 class _CallTiming:
-    """The bytes of an answer that holds nothing but the times of a call, to be filled in."""
+    """Holds the bytes of an answer with only the times of a call, as a template."""
 
     def __init__(self) -> None:
         ones = face_pb2.Timing(total_ms=1.0, queue_ms=1.0, inference_ms=1.0)
@@ -77,7 +77,7 @@ class _CallTiming:
         self._layout = struct.Struct("<" + "".join(f"{len(tag)}sf" for tag in tags))
 
     def filled(self, total_ms: float, queue_ms: float, inference_ms: float) -> bytes:
-        """The bytes with these times."""
+        """Returns the bytes with these times."""
         return self._layout.pack(self._total, total_ms, self._queue, queue_ms, self._inference, inference_ms)
 
 
@@ -103,7 +103,7 @@ def format_call_answer(answer: Classification, total_s: float) -> bytes:
 
 
 def format_stream_answer(sequence_id: int, answer: Classification, *, with_labels: bool) -> bytes:
-    """Writes a ClassifyStreamResponse to a request none of whose faces failed."""
+    """Writes a ClassifyStreamResponse to a request without failed faces."""
     head = emotion_pb2.ClassifyStreamResponse(sequence_id=sequence_id).SerializeToString()
     scores = answer.faces.scores
     if scores.shape[1] > _MOST_CLASSES:
