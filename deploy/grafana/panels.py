@@ -1,4 +1,4 @@
-"""Builds the panel types of the dashboard as Grafana's JSON."""
+"""Builds the panel types of the dashboard as Grafana's JSON."""  # noqa: INP001 - beside a script
 
 from __future__ import annotations
 
