@@ -190,7 +190,7 @@ async def test_a_version_ten_times_as_slow_is_told_with_the_figures_and_may_be_l
     repository: Path, tmp_path: Path
 ) -> None:
     publish_model(tmp_path / "staging", version=2, extra_work=20)
-    async with _serving(repository, gate_latency_factor=0) as server:
+    async with _serving(repository, validation_latency_factor=0) as server:
         _put_in(tmp_path / "staging", repository, 2)
         assert (await _outcome_of(server, 2)).state == model_pb2.SERVABLE_STATE_READY
 
@@ -198,7 +198,7 @@ async def test_a_version_ten_times_as_slow_is_told_with_the_figures_and_may_be_l
 async def test_a_good_version_is_told_beside_the_one_it_replaced(repository: Path, tmp_path: Path) -> None:
     # A factor that no other work on the machine can reach: what is tried here are the figures.
     publish_model(tmp_path / "staging", version=2, seed=1)
-    async with _serving(repository, gate_latency_factor=1000) as server:
+    async with _serving(repository, validation_latency_factor=1000) as server:
         _put_in(tmp_path / "staging", repository, 2)
         ready = await _outcome_of(server, 2)
         assert ready.state == model_pb2.SERVABLE_STATE_READY

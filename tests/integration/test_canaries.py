@@ -26,7 +26,7 @@ CANARY = {
     "canary_share": 0.5,
     "canary_window_s": 1.0,
     "canary_min_requests": 20,
-    "gate_latency_factor": 0.0,
+    "validation_latency_factor": 0.0,
     "canary_max_latency_factor": 1000.0,  # a busy machine must not decide what is not about latency
 }
 

@@ -103,8 +103,8 @@ def test_a_child_that_does_not_end_is_killed_after_its_grace():
 
 
 PARENT = """
-from ferserve_server.interprocess.channel import Channel
-from ferserve_server.interprocess.child import Child
+from ferserve_server.ipc.channel import Channel
+from ferserve_server.ipc.child_process import Child
 ours, theirs = Channel.pair()
 child = Child("support.child_modules", ["answer"], [theirs])
 ours.send(b"x")

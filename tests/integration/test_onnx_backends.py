@@ -95,7 +95,7 @@ def test_scores_stay_the_callers_own_and_faces_may_be_bytes_that_nobody_may_writ
     servable.predict(strangers[2:4])
 
     assert np.array_equal(first, kept)
-    assert (first.dtype, first.shape) == (np.float32, (2, 7))
+    assert (first.dtype, first.shape) == (np.float32, (2, 8))
 
 
 def test_bfloat16_is_run_by_openvino_where_the_processor_has_it():
@@ -226,7 +226,7 @@ def test_a_server_whose_engine_is_not_installed_says_so_and_does_not_start(tiny_
     env = os.environ | {"PYTHONPATH": os.pathsep.join([WITHOUT_TENSORFLOW, os.environ.get("PYTHONPATH", "")])}
 
     done = subprocess.run(
-        [sys.executable, "-m", "ferserve_server", "--model-repo", str(tiny_repo)],
+        [sys.executable, "-m", "ferserve_server", "--model-repo", str(tiny_repo), "--backend", "tensorflow"],
         env=env,
         capture_output=True,
         text=True,

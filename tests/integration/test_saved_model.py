@@ -179,10 +179,10 @@ def test_a_model_is_loaded_without_keras_and_all_of_tensorflow_can_be_imported_l
     code = f"""
 import sys
 from pathlib import Path
-from ferserve_server.backends.saved_model import SavedModelLoader
-from ferserve_server.backends.tensorflow_core import TensorFlowCore
+from ferserve_server.backends.tensorflow import SavedModelLoader
+from ferserve_server.backends.tensorflow import TensorFlowCore
 from ferserve_server.domain.servable import ServableId
-from ferserve_server.repository.manifest import read_manifest
+from ferserve_server.models.manifest import read_manifest
 directory = Path({str(BUNDLED)!r})
 loader = SavedModelLoader(executor_count=1, intra_op_thread_count=1, gpu_memory_limit_mib=0)
 loader.load(ServableId("fer-nano", 1), directory, read_manifest(directory).description).close()
@@ -233,9 +233,9 @@ def test_xla_compiles_a_model_whose_scores_stay(servable, strangers, tmp_path):
 import sys
 from pathlib import Path
 import numpy as np
-from ferserve_server.backends.saved_model import SavedModelLoader
+from ferserve_server.backends.tensorflow import SavedModelLoader
 from ferserve_server.domain.servable import ServableId
-from ferserve_server.repository.manifest import read_manifest
+from ferserve_server.models.manifest import read_manifest
 directory, work = Path({str(BUNDLED)!r}), Path({str(tmp_path)!r})
 loader = SavedModelLoader(executor_count=1, intra_op_thread_count=1, gpu_xla=sys.argv[1] == "on")
 loaded = loader.load(ServableId("fer-nano", 1), directory, read_manifest(directory).description)

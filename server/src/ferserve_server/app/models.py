@@ -244,7 +244,7 @@ def _validation_limits(settings: Settings) -> ValidationLimits:
     return ValidationLimits(
         settings.bucket_sizes,
         settings.golden_tolerance,
-        settings.gate_latency_factor,
+        settings.validation_latency_factor,
         precision=None if settings.precision == "auto" else Precision(settings.precision),
         bfloat16_tolerance=settings.bfloat16_tolerance,
     )

@@ -64,7 +64,7 @@ class ModelSettings(BaseSettings):
     bfloat16_tolerance: float = Field(
         0.03, gt=0, lt=1, description="the same, for a version run in bfloat16 or int8"
     )
-    gate_latency_factor: float = Field(
+    validation_latency_factor: float = Field(
         3.0, ge=0, description="a version must not take this many times as long as the one in force; 0: it may"
     )
 

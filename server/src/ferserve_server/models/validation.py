@@ -241,7 +241,7 @@ def _too_slow(size: int, mine_s: float, theirs_s: float, in_force: int, factor: 
     return ModelRejectedError(
         "TOO_SLOW",
         f"A batch of {size} takes {mine_s * 1e3:.2f} ms or more, with version {in_force} in force "
-        f"{theirs_s * 1e3:.2f} ms; {factor:g} times as long is allowed (setting gate_latency_factor).",
+        f"{theirs_s * 1e3:.2f} ms; {factor:g} times as long is allowed (setting validation_latency_factor).",
         bucket_size=size,
         latency_ms=round(mine_s * 1e3, 3),
         in_force_latency_ms=round(theirs_s * 1e3, 3),
