@@ -19,7 +19,7 @@ WATCH = """
 import gc, os, pathlib, threading, time
 
 def watch():
-    file = pathlib.Path(os.environ["COLLECTOR_FILES"], str(os.getpid()))
+    file = pathlib.Path("FOLDER", str(os.getpid()))
     while True:
         file.with_suffix(".new").write_text(str(gc.get_freeze_count()))
         file.with_suffix(".new").rename(file)
@@ -34,14 +34,14 @@ threading.Thread(target=watch, daemon=True).start()
 def test_no_process_of_a_server_goes_through_its_modules_at_every_collection(
     tmp_path: Path, tiny_model_repo: Path, monkeypatch: pytest.MonkeyPatch, flags: tuple[str, ...]
 ) -> None:
-    (tmp_path / "sitecustomize.py").write_text(WATCH)
     files = tmp_path / "counts"
     files.mkdir()
+    # The folder stands in the program: child processes get few variables of the environment.
+    (tmp_path / "sitecustomize.py").write_text(WATCH.replace("FOLDER", str(files)))
 
     def counts() -> list[int]:
         return [int(file.read_text()) for file in files.iterdir() if not file.suffix]
 
-    monkeypatch.setenv("COLLECTOR_FILES", str(files))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
     with run_server(tiny_model_repo, *flags) as server:
         server.wait_until(lambda: min(counts()) > FEWEST_OBJECTS, "has set its modules aside in all processes")

@@ -74,7 +74,7 @@ def test_the_same_face_gets_the_same_scores_whatever_its_neighbours(
     among_others = servable.predict(batch)[position % bucket]
 
     assert np.abs(alone - among_others).max() <= TOLERANCE
-    assert alone.sum() == pytest.approx(1, abs=1e-5)
+    assert alone[:7].sum() == pytest.approx(1, abs=1e-5)
 
 
 @pytest.mark.parametrize(

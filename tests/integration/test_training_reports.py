@@ -221,7 +221,7 @@ def test_a_data_check_names_every_file_at_fault(data_path, tmp_path):
 
     assert isinstance(result.exception, TrainingError)
     assert [line.rsplit("/", 1)[1] for line in str(result.exception).splitlines()] == [
-        "a.png: is no readable image",
-        "b.png: is no readable image",
+        "a.png: is no readable image: it looks like text",
+        "b.png: is no readable image: it looks like text",
     ]
     assert "SHA-256" in result.output

@@ -168,7 +168,7 @@ def test_folding_changes_no_logit(run_path):
     logits = np.asarray(apply_head(features, folded.kernels[-1], folded.biases[-1]))
 
     assert logits.std() > 0.1
-    assert logits == pytest.approx(score(trained.model, faces), abs=1e-4)
+    assert logits == pytest.approx(score(trained.classifier, faces), abs=1e-4)
     assert sum(values.size for values in (*folded.kernels, *folded.biases)) == trained.recipe.net.parameter_count
 
 
@@ -197,7 +197,7 @@ def test_the_exported_model_computes_the_logits_of_the_trained_net(version_path,
 
     probabilities, logits = run_saved_model(version_path, faces)
 
-    assert logits == pytest.approx(score(load_trained(RunDirectory(run_path)).model, faces), abs=1e-4)
+    assert logits == pytest.approx(score(load_trained(RunDirectory(run_path)).classifier, faces), abs=1e-4)
     powers = np.exp(logits / temperature)
     assert probabilities == pytest.approx(powers / powers.sum(axis=1, keepdims=True), abs=1e-6)
 

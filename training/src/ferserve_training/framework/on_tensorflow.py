@@ -1,5 +1,6 @@
 """Adapts TensorFlow: few threads, named in the records, drawing from seeds alone."""
 
+import contextlib
 from collections.abc import Sequence
 from functools import cache
 from typing import Any, Final
@@ -16,9 +17,10 @@ def versions() -> str:
 
 
 def limit_threads(count: int) -> None:
-    """Let TensorFlow compute with `count` threads; only before its first operation."""
-    tf.config.threading.set_intra_op_parallelism_threads(count)
-    tf.config.threading.set_inter_op_parallelism_threads(1)
+    """Let TensorFlow compute with `count` threads. Once it has started in this process, it keeps those it has."""
+    with contextlib.suppress(RuntimeError):
+        tf.config.threading.set_intra_op_parallelism_threads(count)
+        tf.config.threading.set_inter_op_parallelism_threads(1)
 
 
 def devices() -> tuple[list[str], list[str]]:
