@@ -33,7 +33,7 @@ TARGET = "server:9464"
 
 QUIET = (
     *("rejections_total", "cancellations_total", "batch_failures_total", "mix_distance"),
-    *("ferserve_model_alias", "ferserve_canary_"),
+    *("ferserve_model_alias", "ferserve_canary_", "background_failures_total"),
 )
 """What has no series while all goes well, on the first day, or without aliases and canaries."""
 

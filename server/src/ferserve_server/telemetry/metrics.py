@@ -136,6 +136,8 @@ class Metrics:
             "Frames that were skipped, by reason: newer for a newer frame, too_old beyond max_age_ms.",
             ("reason",),
         )
+        for reason in ("newer", "too_old"):
+            self.stream_frames_dropped.labels(reason)  # rates need the 0 before the first drop
         self.worker_processes = self._gauge(
             "worker_processes", "Processes that take calls in beside the one that owns the models."
         )
