@@ -110,6 +110,9 @@ def main() -> None:
         say("Stopping")
     written = sorted(str(path.relative_to(ROOT)) for path in OUTPUT.iterdir())
     print("Written: " + ", ".join(written))
+    print(
+        "Next: `make serve` in one terminal, and in another `.venv/bin/ferserve watch demo-output/astronaut.mp4`."
+    )
 
 
 if __name__ == "__main__":
