@@ -95,7 +95,7 @@ def test_times_are_those_of_the_container(server: ScriptedServer, tmp_path: Path
 
 
 def test_options_of_the_search_and_of_tracking_reach_the_server(server: ScriptedServer, video: str) -> None:
-    options = ["--detector", "yunet", "--score-threshold", "0.8", "--min-face", "24", "--tiles", "--no-track"]
+    options = ["--detector", "yunet", "--score-threshold", "0.8", "--min-face", "24", "--tiles", "--no-tracking"]
 
     ran = Ran(video, *options, "--policy", "max_age", "--max-age", "500", server=server.address)
 

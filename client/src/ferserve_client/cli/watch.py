@@ -117,7 +117,7 @@ def watch(  # noqa: PLR0913 - one parameter and one output an option
     grey: Annotated[
         bool, typer.Option("--grey", help="Send frames without their color.", rich_help_panel=_FRAMES)
     ] = False,
-    track: Annotated[
+    tracking: Annotated[
         bool, typer.Option(help="Follow faces over frames, and steady their emotions.", rich_help_panel=_FRAMES)
     ] = True,
     patience: Annotated[
@@ -149,7 +149,7 @@ def watch(  # noqa: PLR0913 - one parameter and one output an option
         policy=policy,
         max_age_ms=max_age,
         detection=detection_options(detector, score_threshold, min_face, tiles=tiles),
-        tracking=TrackingOptions() if track else None,
+        tracking=TrackingOptions() if tracking else None,
         encoder=FrameEncoder(max_side, quality, grey),
         keep_pixels=save is not None or window or (report is not None and thumbnails),
         answer_timeout_s=connection.timeout_s,
