@@ -150,6 +150,11 @@ async def test_a_key_of_another_certificate_is_told_as_such(tmp_path: Path, cert
             pass
 
 
+async def _is_ready(session: aiohttp.ClientSession, url: str, trust: ssl.SSLContext) -> bool:
+    async with session.get(url, ssl=trust) as answer:
+        return answer.status == 200
+
+
 async def test_http_is_https_with_the_same_files(tmp_path: Path, certificates: Path) -> None:
     publish_fake(tmp_path)
     settings = _settings(certificates, mutual=True) | {"http_listen": "127.0.0.1:0"}
@@ -161,6 +166,9 @@ async def test_http_is_https_with_the_same_files(tmp_path: Path, certificates: P
         async with aiohttp.ClientSession() as session:
             async with session.get(url, ssl=known) as answer:
                 assert answer.status == 200
+            async with asyncio.timeout(60):
+                while not await _is_ready(session, url.replace("healthz", "readyz"), known):
+                    await asyncio.sleep(0.05)
             async with session.ws_connect(url.replace("/healthz", "/v1/stream"), ssl=known) as stream:
                 await stream.send_json({})
                 assert (await stream.receive_json())["type"] == "ready"
