@@ -167,7 +167,7 @@ async def test_http_is_https_with_the_same_files(tmp_path: Path, certificates: P
             async with session.get(url, ssl=known) as answer:
                 assert answer.status == 200
             async with asyncio.timeout(60):
-                while not await _is_ready(session, url.replace("healthz", "readyz"), known):
+                while not await _is_ready(session, url.replace("healthz", "readyz"), known):  # noqa: ASYNC110
                     await asyncio.sleep(0.05)
             async with session.ws_connect(url.replace("/healthz", "/v1/stream"), ssl=known) as stream:
                 await stream.send_json({})
