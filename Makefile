@@ -10,7 +10,7 @@ TF ?= $(shell test -e /proc/driver/nvidia/version && echo gpu || echo cpu)
 ROOMS := -e ./proto -e ./client -e ./vision -e ./server -e ./training
 UV := $(shell command -v uv 2>/dev/null)
 ifdef UV
-  MAKE_VENV = $(UV) venv -q --allow-existing --python $(PYTHON) $(VENV)
+  MAKE_VENV = $(UV) venv -q --seed --allow-existing --python $(PYTHON) $(VENV)
   INSTALL = $(UV) pip install -q --python $(BIN)/python
 else
   MAKE_VENV = $(PYTHON) -m venv $(VENV)

@@ -133,7 +133,7 @@ async def test_a_rollback_with_nothing_to_go_back_to_is_refused(tmp_path: Path) 
         ("Bearer s3cret", True),
         ("bearer s3cret", True),
         ("Bearer s3cre", False),
-        ("Bearer ", False),
+        ("Bearer", False),
         ("s3cret", False),
         ("Basic s3cret", False),
         (None, False),
