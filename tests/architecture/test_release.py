@@ -1,8 +1,12 @@
 """Holds the distributions to one version."""
 
+import subprocess
+import sys
 import tomllib
 from itertools import chain
 from pathlib import Path
+
+import pytest
 
 import ferserve_server
 
@@ -28,3 +32,20 @@ def test_distributions_depend_on_each_other_at_their_own_version():
         for requirement in chain(project.get("dependencies", ()), *extras):
             if requirement.startswith("ferserve"):
                 assert requirement.endswith(f"=={project['version']}"), (name, requirement)
+
+
+def commands():
+    """Names every command that a distribution installs."""
+    return sorted(name for project in projects().values() for name in project.get("scripts", {}))
+
+
+@pytest.mark.parametrize("command", commands())
+def test_every_command_tells_its_version(command):
+    told = subprocess.run(
+        [Path(sys.executable).parent / command, "--version"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (told.returncode, told.stdout, told.stderr) == (0, f"{ferserve_server.__version__}\n", "")

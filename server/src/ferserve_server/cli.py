@@ -6,6 +6,7 @@ import contextlib
 import os
 import sys
 
+from ferserve_server import __version__
 from ferserve_server.app.models import opened_loader, stop_loading
 from ferserve_server.backends.selection import BackendMissingError
 from ferserve_server.config.reading import SettingsError, format_settings, load_settings
@@ -24,6 +25,9 @@ EXIT_SYSTEM = 71
 
 def main() -> None:
     """Runs the server until SIGTERM or SIGINT; exits 0 if every accepted call was answered."""
+    if sys.argv[1:] == ["--version"]:
+        print(__version__)
+        return
     try:
         settings = load_settings(sys.argv[1:])
     except SettingsError as error:

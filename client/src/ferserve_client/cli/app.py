@@ -15,6 +15,7 @@ from ferserve_client.cli.console import prepare_streams
 from ferserve_client.cli.folder import folder
 from ferserve_client.cli.health import health
 from ferserve_client.cli.models import models
+from ferserve_client.cli.quickstart import quickstart
 from ferserve_client.cli.watch import watch
 
 app = typer.Typer(
@@ -24,7 +25,7 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
 )
 app.add_typer(models, name="models")
-for command in (analyze, folder, watch, classify, health, bench):
+for command in (quickstart, analyze, folder, watch, classify, health, bench):
     app.command()(command)
 
 

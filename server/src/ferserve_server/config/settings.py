@@ -33,6 +33,7 @@ class Settings(UpstreamSettings):
     Every flag can also be given as an environment variable, FERSERVE_ and its name in capitals
     (FERSERVE_MODEL_REPO), or in a TOML file named by --config or FERSERVE_CONFIG.
     Flags win over the environment, the environment over the file; an empty one of the first two is as none.
+    --version alone prints the version.
     """
 
     model_config = SettingsConfigDict(

@@ -2,8 +2,9 @@
 
 import os
 import sys
+from importlib.metadata import version
 from types import MappingProxyType
-from typing import Final
+from typing import Annotated, Final
 
 import typer
 
@@ -51,6 +52,24 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(version("ferserve-training"))
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and leave."),
+    ] = False,
+) -> None:
+    """Train, evaluate and export the models that ferserve serves."""
+
+
 app.command("list")(list_recipes)
 app.command("crop")(crop)
 app.command("data-check")(data_check)
