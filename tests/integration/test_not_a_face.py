@@ -9,6 +9,7 @@ import pytest
 
 from ferserve.v1 import emotion_service_pb2 as emotion_pb2
 from ferserve.v1 import face_pb2
+from ferserve.v1 import model_service_pb2 as model_pb2
 from ferserve_server.backends.selection import EngineSettings, engine_loader
 from ferserve_server.domain.errors import ModelRejectedError
 from ferserve_server.domain.servable import ServableId
@@ -18,6 +19,7 @@ from support.fake_models import rewrite_manifest
 from support.http import http_server
 from support.model_factory import publish_model
 from support.pictures import encode
+from support.tiers import detection_tier
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -91,6 +93,32 @@ async def test_marks_and_uncertain_faces_arrive_through_every_process(tmp_path: 
         for result in answer.results:  # the version's threshold is 0.99
             assert len(result.prediction.scores) == 7
             assert result.prediction.uncertain == (max(result.prediction.scores) < 0.99)
+
+
+async def test_a_detection_tier_drops_marks_and_doubts_as_its_model_tier_does(tmp_path: Path):
+    publish_model(tmp_path, not_a_face_threshold=0.5)
+    async with tensorflow_server(tmp_path, engine="thread") as tier, detection_tier(tier.address) as front:
+        for policy in POLICIES:
+            for image in (DARK, LIGHT):
+                direct, forwarded = [await _faces(each, encode(image, "PNG"), policy) for each in (tier, front)]
+                assert forwarded == direct
+                assert direct[0].prediction.uncertain == (max(direct[0].prediction.scores) < 0.99)
+        direct, forwarded = [
+            (await each.models.GetModel(model_pb2.GetModelRequest())).model for each in (tier, front)
+        ]
+    assert forwarded == direct
+    assert direct.versions[0].not_a_face_threshold == 0.5
+    assert direct.versions[0].uncertain_threshold == 0.99
+
+
+async def test_encoded_faces_that_cannot_be_read_leave_the_others_their_probability_of_no_face(tmp_path: Path):
+    publish_model(tmp_path, not_a_face_threshold=0.5)
+    images = [encode(DARK, "PNG"), b"no picture", encode(LIGHT, "PNG")]
+    request = emotion_pb2.ClassifyFacesRequest(encoded=face_pb2.EncodedFaces(images=images))
+    async with tensorflow_server(tmp_path, engine="thread") as server:
+        answer = await server.emotion.ClassifyFaces(request)
+    assert [result.WhichOneof("outcome") for result in answer.results] == ["prediction", "failure", "prediction"]
+    assert answer.not_a_face_scores == pytest.approx([0.9, 0, 0.1])
 
 
 async def test_json_has_the_same_names(tmp_path: Path):

@@ -18,11 +18,13 @@ from ferserve_server.domain.servable import (
     Precision,
     ServableId,
     ServableState,
+    SkippedFolder,
     Tuning,
     ValidationComparison,
     ValidationFigures,
     VersionStatus,
 )
+from ferserve_server.pipeline.decisions import decide
 from ferserve_server.services.codec import messages
 from ferserve_server.services.codec.responses import format_call_answer
 from ferserve_server.services.limits import RequestLimits
@@ -30,6 +32,7 @@ from ferserve_server.services.models import format_model
 from ferserve_server.upstream.codec import read_batch_answer, read_model, write_batch
 from ferserve_server.upstream.target import parse_target
 
+SHARES_32 = st.floats(0, 1, width=32)
 LIMITS = RequestLimits(2**30, 2**14, 512, 32, 1920)
 NAMES = st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,20}", fullmatch=True)
 VERSIONS = st.integers(1, 2**62)
@@ -76,6 +79,16 @@ def test_scores_arrive_to_the_bit_and_failed_faces_as_no_numbers(answered, name,
             assert read.scores[row].tobytes() == scores[row].tobytes()
 
 
+@given(st.lists(st.tuples(SHARES_32, SHARES_32), min_size=1, max_size=40))
+def test_the_probability_of_no_face_arrives_as_one_column_more(rows: list[tuple[float, float]]) -> None:
+    scores = np.array(rows, np.float32)
+    description = ModelDescription(("a",), InputSpec("faces", 48, 48), not_a_face_output="not_a_face")
+    answer = Classification(decide(ScoredFaces(scores), description), ("a",), ServableId("net", 1))
+    sent = format_call_answer(answer, 0.1)
+    read = read_batch_answer(emotion_pb2.ClassifyFacesResponse.FromString(sent))
+    assert read.scores.tobytes() == scores.tobytes()
+
+
 SHARES = st.floats(0, 1)
 DESCRIPTIONS = st.builds(
     ModelDescription,
@@ -84,6 +97,9 @@ DESCRIPTIONS = st.builds(
     mac_count=st.integers(0, 2**40),
     parameter_count=st.integers(0, 2**40),
     metrics=st.dictionaries(NAMES, SHARES, max_size=2),
+    uncertain_threshold=SHARES,
+    not_a_face_output=st.sampled_from(["", "not_a_face"]),
+    not_a_face_threshold=SHARES,
 )
 STATUSES = st.builds(
     VersionStatus,
@@ -113,6 +129,7 @@ MODELS = st.builds(
     policy=NAMES,
     aliases=st.dictionaries(NAMES, VERSIONS, max_size=2),
     serving_version=st.none() | VERSIONS,
+    skipped=st.lists(st.builds(SkippedFolder, st.just("net"), NAMES, NAMES, NAMES), max_size=2).map(tuple),
 )
 
 

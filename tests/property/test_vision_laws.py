@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -15,6 +17,7 @@ from ferserve_vision.detectors.search import MAX_SHARED_AREA, one_box_per_face
 from ferserve_vision.errors import PictureFormatError, PictureTooLargeError, PictureUnreadableError, VisionError
 from ferserve_vision.formats.exif import read_orientation
 from ferserve_vision.formats.header import ImageFormat, ImageHeader
+from ferserve_vision.formats.jpeg import end_of_marker_after_pixels
 from ferserve_vision.formats.sniff import read_header
 from ferserve_vision.geometry import Box, Detection, Landmarks, Point
 from ferserve_vision.options import DetectionOptions, HaarOptions
@@ -22,6 +25,7 @@ from ferserve_vision.reduction import HEADROOM, reduced, reduction_for
 from support.pictures import animated, astronaut, encode, encode_image, noise, turned_astronaut
 
 MAX_PIXELS = 300_000
+END_OF_SCAN = re.compile(rb"\xff+([^\x00\xd0-\xd7\xff])", re.DOTALL)
 SAMPLES = [
     encode(noise(40, 30)),
     encode(noise(40, 30), progressive=True, orientation=5),
@@ -211,3 +215,15 @@ def test_turning_the_phone_changes_nothing_that_is_shown(orientation: int):
     turned = decode_grey(turned_astronaut(orientation), MAX_PIXELS)
     assert turned.shape == upright.shape
     assert np.abs(turned.astype(int) - upright).mean() < 2
+
+
+@given(
+    st.lists(st.sampled_from([b"\x00", b"\xff", b"\xd0", b"\xd7", b"\xd9", b"\xda", b"p"]), max_size=40),
+    st.integers(0, 40),
+    st.integers(-3, 3),
+)
+def test_the_pixels_of_a_scan_end_where_a_decoder_ends_them(values, offset, beside) -> None:
+    # The second form has its marker at the edge of a chunk.
+    for data in (b"".join(values), b"p" * (offset + (1 << 16) + beside) + b"".join(values)):
+        found = END_OF_SCAN.search(data, offset)
+        assert end_of_marker_after_pixels(data, offset) == (found.end() if found else None)

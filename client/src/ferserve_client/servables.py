@@ -88,6 +88,10 @@ class ModelVersionInfo:
     """Ratio of the throughputs of bfloat16 and float32 when it was loaded. None: not measured."""
     latency_ms: Mapping[int, float] = field(default_factory=dict)
     """Median time of a batch in milliseconds, by its size in faces. Empty: not measured."""
+    uncertain_threshold: float | None = None
+    """A face whose confidence lies below it is uncertain, 0 to 1. None: not known yet."""
+    not_a_face_threshold: float | None = None
+    """A crop whose probability of showing no face reaches it is none. None: the version does not tell."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,6 +78,8 @@ def model_record(model: ModelInfo) -> dict[str, Any]:
                 "validation": None if version.validation is None else asdict(version.validation),
                 "precision": version.precision,
                 "bfloat16_speedup": version.bfloat16_speedup,
+                "uncertain_threshold": version.uncertain_threshold,
+                "not_a_face_threshold": version.not_a_face_threshold,
                 "latency_ms": {str(size): each_ms for size, each_ms in version.latency_ms.items()},
                 "error": None if version.error is None else failure_record(version.error),
             }

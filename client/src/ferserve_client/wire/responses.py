@@ -220,6 +220,8 @@ def _read_version(version: model_service_pb2.ModelVersion) -> ModelVersionInfo:
         validation=_read_validation(version.validation) if version.HasField("validation") else None,
         precision=_PRECISIONS.get(version.precision),
         bfloat16_speedup=version.bfloat16_speedup if version.HasField("bfloat16_speedup") else None,
+        uncertain_threshold=version.uncertain_threshold if version.HasField("uncertain_threshold") else None,
+        not_a_face_threshold=version.not_a_face_threshold if version.HasField("not_a_face_threshold") else None,
         latency_ms=dict(sorted(version.latency_ms.items())),
     )
 

@@ -27,53 +27,53 @@ from ferserve.v1 import failure_pb2 as ferserve_dot_v1_dot_failure__pb2
 from ferserve.v1 import servable_pb2 as ferserve_dot_v1_dot_servable__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!ferserve/v1/emotion_service.proto\x12\x0b\x66\x65rserve.v1\x1a\x16\x66\x65rserve/v1/face.proto\x1a\x19\x66\x65rserve/v1/failure.proto\x1a\x1a\x66\x65rserve/v1/servable.proto\"\xc9\x01\n\x14\x43lassifyFacesRequest\x12%\n\x05model\x18\x01 \x01(\x0b\x32\x16.ferserve.v1.ModelSpec\x12\'\n\x08priority\x18\x02 \x01(\x0e\x32\x15.ferserve.v1.Priority\x12*\n\x06packed\x18\x03 \x01(\x0b\x32\x18.ferserve.v1.PackedFacesH\x00\x12,\n\x07\x65ncoded\x18\x04 \x01(\x0b\x32\x19.ferserve.v1.EncodedFacesH\x00\x42\x07\n\x05\x66\x61\x63\x65s\"\xa1\x01\n\x15\x43lassifyFacesResponse\x12(\n\x07results\x18\x01 \x03(\x0b\x32\x17.ferserve.v1.FaceResult\x12\x0e\n\x06labels\x18\x02 \x03(\t\x12)\n\x08servable\x18\x03 \x01(\x0b\x32\x17.ferserve.v1.ServableId\x12#\n\x06timing\x18\x04 \x01(\x0b\x32\x13.ferserve.v1.Timing\"o\n\nFaceResult\x12-\n\nprediction\x18\x01 \x01(\x0b\x32\x17.ferserve.v1.PredictionH\x00\x12\'\n\x07\x66\x61ilure\x18\x02 \x01(\x0b\x32\x14.ferserve.v1.FailureH\x00\x42\t\n\x07outcome\"\xa8\x01\n\x14\x41nalyzeImagesRequest\x12%\n\x05model\x18\x01 \x01(\x0b\x32\x16.ferserve.v1.ModelSpec\x12\'\n\x08priority\x18\x02 \x01(\x0e\x32\x15.ferserve.v1.Priority\x12\x0e\n\x06images\x18\x03 \x03(\x0c\x12\x30\n\tdetection\x18\x04 \x01(\x0b\x32\x1d.ferserve.v1.DetectionOptions\"\xa2\x01\n\x15\x41nalyzeImagesResponse\x12)\n\x07results\x18\x01 \x03(\x0b\x32\x18.ferserve.v1.ImageResult\x12\x0e\n\x06labels\x18\x02 \x03(\t\x12)\n\x08servable\x18\x03 \x01(\x0b\x32\x17.ferserve.v1.ServableId\x12#\n\x06timing\x18\x04 \x01(\x0b\x32\x13.ferserve.v1.Timing\"q\n\x0bImageResult\x12.\n\x08\x61nalysis\x18\x01 \x01(\x0b\x32\x1a.ferserve.v1.ImageAnalysisH\x00\x12\'\n\x07\x66\x61ilure\x18\x02 \x01(\x0b\x32\x14.ferserve.v1.FailureH\x00\x42\t\n\x07outcome\"t\n\rImageAnalysis\x12\r\n\x05width\x18\x01 \x01(\x05\x12\x0e\n\x06height\x18\x02 \x01(\x05\x12(\n\x05\x66\x61\x63\x65s\x18\x03 \x03(\x0b\x32\x19.ferserve.v1.DetectedFace\x12\x1a\n\x12omitted_face_count\x18\x04 \x01(\x05\"w\n\x13StreamFramesRequest\x12\x30\n\x06\x63onfig\x18\x01 \x01(\x0b\x32\x1e.ferserve.v1.FrameStreamConfigH\x00\x12#\n\x05\x66rame\x18\x02 \x01(\x0b\x32\x12.ferserve.v1.FrameH\x00\x42\t\n\x07message\"\xc1\x02\n\x11\x46rameStreamConfig\x12%\n\x05model\x18\x01 \x01(\x0b\x32\x16.ferserve.v1.ModelSpec\x12\x34\n\x0foverload_policy\x18\x02 \x01(\x0e\x32\x1b.ferserve.v1.OverloadPolicy\x12\x30\n\tdetection\x18\x03 \x01(\x0b\x32\x1d.ferserve.v1.DetectionOptions\x12\x12\n\nmax_age_ms\x18\x04 \x01(\x05\x12.\n\x08tracking\x18\x05 \x01(\x0b\x32\x1c.ferserve.v1.TrackingOptions\x12\x13\n\x0b\x65vents_only\x18\x06 \x01(\x08\x12&\n\x19resumed_after_sequence_id\x18\x07 \x01(\x03H\x00\x88\x01\x01\x42\x1c\n\x1a_resumed_after_sequence_id\"u\n\x0fTrackingOptions\x12\x0f\n\x07\x65nabled\x18\x01 \x01(\x08\x12\x1d\n\x15smoothing_half_life_s\x18\x02 \x01(\x02\x12\x12\n\nmax_lost_s\x18\x03 \x01(\x02\x12\x1e\n\x16\x66ull_search_interval_s\x18\x04 \x01(\x02\"K\n\x05\x46rame\x12\x13\n\x0bsequence_id\x18\x01 \x01(\x03\x12\r\n\x05image\x18\x02 \x01(\x0c\x12\x13\n\x06time_s\x18\x03 \x01(\x01H\x00\x88\x01\x01\x42\t\n\x07_time_s\"\xb2\x03\n\x14StreamFramesResponse\x12\x13\n\x0bsequence_id\x18\x01 \x01(\x03\x12.\n\x08\x61nalysis\x18\x02 \x01(\x0b\x32\x1a.ferserve.v1.ImageAnalysisH\x00\x12,\n\x07\x64ropped\x18\x03 \x01(\x0b\x32\x19.ferserve.v1.FrameDroppedH\x00\x12\'\n\x07\x66\x61ilure\x18\x04 \x01(\x0b\x32\x14.ferserve.v1.FailureH\x00\x12\x30\n\tunchanged\x18\x0c \x01(\x0b\x32\x1b.ferserve.v1.FrameUnchangedH\x00\x12\x0e\n\x06labels\x18\x05 \x03(\t\x12)\n\x08servable\x18\x06 \x01(\x0b\x32\x17.ferserve.v1.ServableId\x12#\n\x06timing\x18\x07 \x01(\x0b\x32\x13.ferserve.v1.Timing\x12\x0e\n\x06time_s\x18\x08 \x01(\x01\x12\x0e\n\x06\x61ge_ms\x18\t \x01(\x02\x12\'\n\x06\x65vents\x18\n \x03(\x0b\x32\x17.ferserve.v1.TrackEvent\x12\x18\n\x10tracks_restarted\x18\x0b \x01(\x08\x42\t\n\x07outcome\"\x10\n\x0e\x46rameUnchanged\"\x9b\x01\n\nTrackEvent\x12*\n\x05\x65vent\x18\x01 \x01(\x0e\x32\x1b.ferserve.v1.TrackEventType\x12\x10\n\x08track_id\x18\x02 \x01(\x03\x12\x0e\n\x06time_s\x18\x03 \x01(\x01\x12\x12\n\nduration_s\x18\x04 \x01(\x01\x12+\n\nprediction\x18\x05 \x01(\x0b\x32\x17.ferserve.v1.Prediction\")\n\x0c\x46rameDropped\x12\x19\n\x11newer_sequence_id\x18\x01 \x01(\x03\"\xa5\x01\n\x15\x43lassifyStreamRequest\x12\x13\n\x0bsequence_id\x18\x01 \x01(\x03\x12%\n\x05model\x18\x02 \x01(\x0b\x32\x16.ferserve.v1.ModelSpec\x12\'\n\x08priority\x18\x03 \x01(\x0e\x32\x15.ferserve.v1.Priority\x12\'\n\x05\x66\x61\x63\x65s\x18\x04 \x01(\x0b\x32\x18.ferserve.v1.PackedFaces\"\xbd\x01\n\x16\x43lassifyStreamResponse\x12\x13\n\x0bsequence_id\x18\x01 \x01(\x03\x12,\n\x0bpredictions\x18\x02 \x03(\x0b\x32\x17.ferserve.v1.Prediction\x12%\n\x07\x66\x61ilure\x18\x03 \x01(\x0b\x32\x14.ferserve.v1.Failure\x12\x0e\n\x06labels\x18\x04 \x03(\t\x12)\n\x08servable\x18\x05 \x01(\x0b\x32\x17.ferserve.v1.ServableId*\x8a\x01\n\x0eTrackEventType\x12 \n\x1cTRACK_EVENT_TYPE_UNSPECIFIED\x10\x00\x12\x1d\n\x19TRACK_EVENT_TYPE_APPEARED\x10\x01\x12\x1c\n\x18TRACK_EVENT_TYPE_CHANGED\x10\x02\x12\x19\n\x15TRACK_EVENT_TYPE_LEFT\x10\x03*Q\n\x08Priority\x12\x18\n\x14PRIORITY_UNSPECIFIED\x10\x00\x12\x18\n\x14PRIORITY_INTERACTIVE\x10\x01\x12\x11\n\rPRIORITY_BULK\x10\x02*\x8b\x01\n\x0eOverloadPolicy\x12\x1f\n\x1bOVERLOAD_POLICY_UNSPECIFIED\x10\x00\x12\x1a\n\x16OVERLOAD_POLICY_LATEST\x10\x01\x12\x1f\n\x1bOVERLOAD_POLICY_EVERY_FRAME\x10\x02\x12\x1b\n\x17OVERLOAD_POLICY_MAX_AGE\x10\x03\x32\xf8\x02\n\x0e\x45motionService\x12V\n\rClassifyFaces\x12!.ferserve.v1.ClassifyFacesRequest\x1a\".ferserve.v1.ClassifyFacesResponse\x12V\n\rAnalyzeImages\x12!.ferserve.v1.AnalyzeImagesRequest\x1a\".ferserve.v1.AnalyzeImagesResponse\x12W\n\x0cStreamFrames\x12 .ferserve.v1.StreamFramesRequest\x1a!.ferserve.v1.StreamFramesResponse(\x01\x30\x01\x12]\n\x0e\x43lassifyStream\x12\".ferserve.v1.ClassifyStreamRequest\x1a#.ferserve.v1.ClassifyStreamResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!ferserve/v1/emotion_service.proto\x12\x0b\x66\x65rserve.v1\x1a\x16\x66\x65rserve/v1/face.proto\x1a\x19\x66\x65rserve/v1/failure.proto\x1a\x1a\x66\x65rserve/v1/servable.proto\"\xc9\x01\n\x14\x43lassifyFacesRequest\x12%\n\x05model\x18\x01 \x01(\x0b\x32\x16.ferserve.v1.ModelSpec\x12\'\n\x08priority\x18\x02 \x01(\x0e\x32\x15.ferserve.v1.Priority\x12*\n\x06packed\x18\x03 \x01(\x0b\x32\x18.ferserve.v1.PackedFacesH\x00\x12,\n\x07\x65ncoded\x18\x04 \x01(\x0b\x32\x19.ferserve.v1.EncodedFacesH\x00\x42\x07\n\x05\x66\x61\x63\x65s\"\xbc\x01\n\x15\x43lassifyFacesResponse\x12(\n\x07results\x18\x01 \x03(\x0b\x32\x17.ferserve.v1.FaceResult\x12\x0e\n\x06labels\x18\x02 \x03(\t\x12)\n\x08servable\x18\x03 \x01(\x0b\x32\x17.ferserve.v1.ServableId\x12#\n\x06timing\x18\x04 \x01(\x0b\x32\x13.ferserve.v1.Timing\x12\x19\n\x11not_a_face_scores\x18\x05 \x03(\x02\"o\n\nFaceResult\x12-\n\nprediction\x18\x01 \x01(\x0b\x32\x17.ferserve.v1.PredictionH\x00\x12\'\n\x07\x66\x61ilure\x18\x02 \x01(\x0b\x32\x14.ferserve.v1.FailureH\x00\x42\t\n\x07outcome\"\xa8\x01\n\x14\x41nalyzeImagesRequest\x12%\n\x05model\x18\x01 \x01(\x0b\x32\x16.ferserve.v1.ModelSpec\x12\'\n\x08priority\x18\x02 \x01(\x0e\x32\x15.ferserve.v1.Priority\x12\x0e\n\x06images\x18\x03 \x03(\x0c\x12\x30\n\tdetection\x18\x04 \x01(\x0b\x32\x1d.ferserve.v1.DetectionOptions\"\xa2\x01\n\x15\x41nalyzeImagesResponse\x12)\n\x07results\x18\x01 \x03(\x0b\x32\x18.ferserve.v1.ImageResult\x12\x0e\n\x06labels\x18\x02 \x03(\t\x12)\n\x08servable\x18\x03 \x01(\x0b\x32\x17.ferserve.v1.ServableId\x12#\n\x06timing\x18\x04 \x01(\x0b\x32\x13.ferserve.v1.Timing\"q\n\x0bImageResult\x12.\n\x08\x61nalysis\x18\x01 \x01(\x0b\x32\x1a.ferserve.v1.ImageAnalysisH\x00\x12\'\n\x07\x66\x61ilure\x18\x02 \x01(\x0b\x32\x14.ferserve.v1.FailureH\x00\x42\t\n\x07outcome\"t\n\rImageAnalysis\x12\r\n\x05width\x18\x01 \x01(\x05\x12\x0e\n\x06height\x18\x02 \x01(\x05\x12(\n\x05\x66\x61\x63\x65s\x18\x03 \x03(\x0b\x32\x19.ferserve.v1.DetectedFace\x12\x1a\n\x12omitted_face_count\x18\x04 \x01(\x05\"w\n\x13StreamFramesRequest\x12\x30\n\x06\x63onfig\x18\x01 \x01(\x0b\x32\x1e.ferserve.v1.FrameStreamConfigH\x00\x12#\n\x05\x66rame\x18\x02 \x01(\x0b\x32\x12.ferserve.v1.FrameH\x00\x42\t\n\x07message\"\xc1\x02\n\x11\x46rameStreamConfig\x12%\n\x05model\x18\x01 \x01(\x0b\x32\x16.ferserve.v1.ModelSpec\x12\x34\n\x0foverload_policy\x18\x02 \x01(\x0e\x32\x1b.ferserve.v1.OverloadPolicy\x12\x30\n\tdetection\x18\x03 \x01(\x0b\x32\x1d.ferserve.v1.DetectionOptions\x12\x12\n\nmax_age_ms\x18\x04 \x01(\x05\x12.\n\x08tracking\x18\x05 \x01(\x0b\x32\x1c.ferserve.v1.TrackingOptions\x12\x13\n\x0b\x65vents_only\x18\x06 \x01(\x08\x12&\n\x19resumed_after_sequence_id\x18\x07 \x01(\x03H\x00\x88\x01\x01\x42\x1c\n\x1a_resumed_after_sequence_id\"u\n\x0fTrackingOptions\x12\x0f\n\x07\x65nabled\x18\x01 \x01(\x08\x12\x1d\n\x15smoothing_half_life_s\x18\x02 \x01(\x02\x12\x12\n\nmax_lost_s\x18\x03 \x01(\x02\x12\x1e\n\x16\x66ull_search_interval_s\x18\x04 \x01(\x02\"K\n\x05\x46rame\x12\x13\n\x0bsequence_id\x18\x01 \x01(\x03\x12\r\n\x05image\x18\x02 \x01(\x0c\x12\x13\n\x06time_s\x18\x03 \x01(\x01H\x00\x88\x01\x01\x42\t\n\x07_time_s\"\xb2\x03\n\x14StreamFramesResponse\x12\x13\n\x0bsequence_id\x18\x01 \x01(\x03\x12.\n\x08\x61nalysis\x18\x02 \x01(\x0b\x32\x1a.ferserve.v1.ImageAnalysisH\x00\x12,\n\x07\x64ropped\x18\x03 \x01(\x0b\x32\x19.ferserve.v1.FrameDroppedH\x00\x12\'\n\x07\x66\x61ilure\x18\x04 \x01(\x0b\x32\x14.ferserve.v1.FailureH\x00\x12\x30\n\tunchanged\x18\x0c \x01(\x0b\x32\x1b.ferserve.v1.FrameUnchangedH\x00\x12\x0e\n\x06labels\x18\x05 \x03(\t\x12)\n\x08servable\x18\x06 \x01(\x0b\x32\x17.ferserve.v1.ServableId\x12#\n\x06timing\x18\x07 \x01(\x0b\x32\x13.ferserve.v1.Timing\x12\x0e\n\x06time_s\x18\x08 \x01(\x01\x12\x0e\n\x06\x61ge_ms\x18\t \x01(\x02\x12\'\n\x06\x65vents\x18\n \x03(\x0b\x32\x17.ferserve.v1.TrackEvent\x12\x18\n\x10tracks_restarted\x18\x0b \x01(\x08\x42\t\n\x07outcome\"\x10\n\x0e\x46rameUnchanged\"\x9b\x01\n\nTrackEvent\x12*\n\x05\x65vent\x18\x01 \x01(\x0e\x32\x1b.ferserve.v1.TrackEventType\x12\x10\n\x08track_id\x18\x02 \x01(\x03\x12\x0e\n\x06time_s\x18\x03 \x01(\x01\x12\x12\n\nduration_s\x18\x04 \x01(\x01\x12+\n\nprediction\x18\x05 \x01(\x0b\x32\x17.ferserve.v1.Prediction\")\n\x0c\x46rameDropped\x12\x19\n\x11newer_sequence_id\x18\x01 \x01(\x03\"\xa5\x01\n\x15\x43lassifyStreamRequest\x12\x13\n\x0bsequence_id\x18\x01 \x01(\x03\x12%\n\x05model\x18\x02 \x01(\x0b\x32\x16.ferserve.v1.ModelSpec\x12\'\n\x08priority\x18\x03 \x01(\x0e\x32\x15.ferserve.v1.Priority\x12\'\n\x05\x66\x61\x63\x65s\x18\x04 \x01(\x0b\x32\x18.ferserve.v1.PackedFaces\"\xbd\x01\n\x16\x43lassifyStreamResponse\x12\x13\n\x0bsequence_id\x18\x01 \x01(\x03\x12,\n\x0bpredictions\x18\x02 \x03(\x0b\x32\x17.ferserve.v1.Prediction\x12%\n\x07\x66\x61ilure\x18\x03 \x01(\x0b\x32\x14.ferserve.v1.Failure\x12\x0e\n\x06labels\x18\x04 \x03(\t\x12)\n\x08servable\x18\x05 \x01(\x0b\x32\x17.ferserve.v1.ServableId*\x8a\x01\n\x0eTrackEventType\x12 \n\x1cTRACK_EVENT_TYPE_UNSPECIFIED\x10\x00\x12\x1d\n\x19TRACK_EVENT_TYPE_APPEARED\x10\x01\x12\x1c\n\x18TRACK_EVENT_TYPE_CHANGED\x10\x02\x12\x19\n\x15TRACK_EVENT_TYPE_LEFT\x10\x03*Q\n\x08Priority\x12\x18\n\x14PRIORITY_UNSPECIFIED\x10\x00\x12\x18\n\x14PRIORITY_INTERACTIVE\x10\x01\x12\x11\n\rPRIORITY_BULK\x10\x02*\x8b\x01\n\x0eOverloadPolicy\x12\x1f\n\x1bOVERLOAD_POLICY_UNSPECIFIED\x10\x00\x12\x1a\n\x16OVERLOAD_POLICY_LATEST\x10\x01\x12\x1f\n\x1bOVERLOAD_POLICY_EVERY_FRAME\x10\x02\x12\x1b\n\x17OVERLOAD_POLICY_MAX_AGE\x10\x03\x32\xf8\x02\n\x0e\x45motionService\x12V\n\rClassifyFaces\x12!.ferserve.v1.ClassifyFacesRequest\x1a\".ferserve.v1.ClassifyFacesResponse\x12V\n\rAnalyzeImages\x12!.ferserve.v1.AnalyzeImagesRequest\x1a\".ferserve.v1.AnalyzeImagesResponse\x12W\n\x0cStreamFrames\x12 .ferserve.v1.StreamFramesRequest\x1a!.ferserve.v1.StreamFramesResponse(\x01\x30\x01\x12]\n\x0e\x43lassifyStream\x12\".ferserve.v1.ClassifyStreamRequest\x1a#.ferserve.v1.ClassifyStreamResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'ferserve.v1.emotion_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_TRACKEVENTTYPE']._serialized_start=2837
-  _globals['_TRACKEVENTTYPE']._serialized_end=2975
-  _globals['_PRIORITY']._serialized_start=2977
-  _globals['_PRIORITY']._serialized_end=3058
-  _globals['_OVERLOADPOLICY']._serialized_start=3061
-  _globals['_OVERLOADPOLICY']._serialized_end=3200
+  _globals['_TRACKEVENTTYPE']._serialized_start=2864
+  _globals['_TRACKEVENTTYPE']._serialized_end=3002
+  _globals['_PRIORITY']._serialized_start=3004
+  _globals['_PRIORITY']._serialized_end=3085
+  _globals['_OVERLOADPOLICY']._serialized_start=3088
+  _globals['_OVERLOADPOLICY']._serialized_end=3227
   _globals['_CLASSIFYFACESREQUEST']._serialized_start=130
   _globals['_CLASSIFYFACESREQUEST']._serialized_end=331
   _globals['_CLASSIFYFACESRESPONSE']._serialized_start=334
-  _globals['_CLASSIFYFACESRESPONSE']._serialized_end=495
-  _globals['_FACERESULT']._serialized_start=497
-  _globals['_FACERESULT']._serialized_end=608
-  _globals['_ANALYZEIMAGESREQUEST']._serialized_start=611
-  _globals['_ANALYZEIMAGESREQUEST']._serialized_end=779
-  _globals['_ANALYZEIMAGESRESPONSE']._serialized_start=782
-  _globals['_ANALYZEIMAGESRESPONSE']._serialized_end=944
-  _globals['_IMAGERESULT']._serialized_start=946
-  _globals['_IMAGERESULT']._serialized_end=1059
-  _globals['_IMAGEANALYSIS']._serialized_start=1061
-  _globals['_IMAGEANALYSIS']._serialized_end=1177
-  _globals['_STREAMFRAMESREQUEST']._serialized_start=1179
-  _globals['_STREAMFRAMESREQUEST']._serialized_end=1298
-  _globals['_FRAMESTREAMCONFIG']._serialized_start=1301
-  _globals['_FRAMESTREAMCONFIG']._serialized_end=1622
-  _globals['_TRACKINGOPTIONS']._serialized_start=1624
-  _globals['_TRACKINGOPTIONS']._serialized_end=1741
-  _globals['_FRAME']._serialized_start=1743
-  _globals['_FRAME']._serialized_end=1818
-  _globals['_STREAMFRAMESRESPONSE']._serialized_start=1821
-  _globals['_STREAMFRAMESRESPONSE']._serialized_end=2255
-  _globals['_FRAMEUNCHANGED']._serialized_start=2257
-  _globals['_FRAMEUNCHANGED']._serialized_end=2273
-  _globals['_TRACKEVENT']._serialized_start=2276
-  _globals['_TRACKEVENT']._serialized_end=2431
-  _globals['_FRAMEDROPPED']._serialized_start=2433
-  _globals['_FRAMEDROPPED']._serialized_end=2474
-  _globals['_CLASSIFYSTREAMREQUEST']._serialized_start=2477
-  _globals['_CLASSIFYSTREAMREQUEST']._serialized_end=2642
-  _globals['_CLASSIFYSTREAMRESPONSE']._serialized_start=2645
-  _globals['_CLASSIFYSTREAMRESPONSE']._serialized_end=2834
-  _globals['_EMOTIONSERVICE']._serialized_start=3203
-  _globals['_EMOTIONSERVICE']._serialized_end=3579
+  _globals['_CLASSIFYFACESRESPONSE']._serialized_end=522
+  _globals['_FACERESULT']._serialized_start=524
+  _globals['_FACERESULT']._serialized_end=635
+  _globals['_ANALYZEIMAGESREQUEST']._serialized_start=638
+  _globals['_ANALYZEIMAGESREQUEST']._serialized_end=806
+  _globals['_ANALYZEIMAGESRESPONSE']._serialized_start=809
+  _globals['_ANALYZEIMAGESRESPONSE']._serialized_end=971
+  _globals['_IMAGERESULT']._serialized_start=973
+  _globals['_IMAGERESULT']._serialized_end=1086
+  _globals['_IMAGEANALYSIS']._serialized_start=1088
+  _globals['_IMAGEANALYSIS']._serialized_end=1204
+  _globals['_STREAMFRAMESREQUEST']._serialized_start=1206
+  _globals['_STREAMFRAMESREQUEST']._serialized_end=1325
+  _globals['_FRAMESTREAMCONFIG']._serialized_start=1328
+  _globals['_FRAMESTREAMCONFIG']._serialized_end=1649
+  _globals['_TRACKINGOPTIONS']._serialized_start=1651
+  _globals['_TRACKINGOPTIONS']._serialized_end=1768
+  _globals['_FRAME']._serialized_start=1770
+  _globals['_FRAME']._serialized_end=1845
+  _globals['_STREAMFRAMESRESPONSE']._serialized_start=1848
+  _globals['_STREAMFRAMESRESPONSE']._serialized_end=2282
+  _globals['_FRAMEUNCHANGED']._serialized_start=2284
+  _globals['_FRAMEUNCHANGED']._serialized_end=2300
+  _globals['_TRACKEVENT']._serialized_start=2303
+  _globals['_TRACKEVENT']._serialized_end=2458
+  _globals['_FRAMEDROPPED']._serialized_start=2460
+  _globals['_FRAMEDROPPED']._serialized_end=2501
+  _globals['_CLASSIFYSTREAMREQUEST']._serialized_start=2504
+  _globals['_CLASSIFYSTREAMREQUEST']._serialized_end=2669
+  _globals['_CLASSIFYSTREAMRESPONSE']._serialized_start=2672
+  _globals['_CLASSIFYSTREAMRESPONSE']._serialized_end=2861
+  _globals['_EMOTIONSERVICE']._serialized_start=3230
+  _globals['_EMOTIONSERVICE']._serialized_end=3606
 # @@protoc_insertion_point(module_scope)

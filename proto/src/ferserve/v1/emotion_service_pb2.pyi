@@ -54,16 +54,18 @@ class ClassifyFacesRequest(_message.Message):
     def __init__(self, model: _Optional[_Union[_servable_pb2.ModelSpec, _Mapping]] = ..., priority: _Optional[_Union[Priority, str]] = ..., packed: _Optional[_Union[_face_pb2.PackedFaces, _Mapping]] = ..., encoded: _Optional[_Union[_face_pb2.EncodedFaces, _Mapping]] = ...) -> None: ...
 
 class ClassifyFacesResponse(_message.Message):
-    __slots__ = ("results", "labels", "servable", "timing")
+    __slots__ = ("results", "labels", "servable", "timing", "not_a_face_scores")
     RESULTS_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
     SERVABLE_FIELD_NUMBER: _ClassVar[int]
     TIMING_FIELD_NUMBER: _ClassVar[int]
+    NOT_A_FACE_SCORES_FIELD_NUMBER: _ClassVar[int]
     results: _containers.RepeatedCompositeFieldContainer[FaceResult]
     labels: _containers.RepeatedScalarFieldContainer[str]
     servable: _servable_pb2.ServableId
     timing: _face_pb2.Timing
-    def __init__(self, results: _Optional[_Iterable[_Union[FaceResult, _Mapping]]] = ..., labels: _Optional[_Iterable[str]] = ..., servable: _Optional[_Union[_servable_pb2.ServableId, _Mapping]] = ..., timing: _Optional[_Union[_face_pb2.Timing, _Mapping]] = ...) -> None: ...
+    not_a_face_scores: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, results: _Optional[_Iterable[_Union[FaceResult, _Mapping]]] = ..., labels: _Optional[_Iterable[str]] = ..., servable: _Optional[_Union[_servable_pb2.ServableId, _Mapping]] = ..., timing: _Optional[_Union[_face_pb2.Timing, _Mapping]] = ..., not_a_face_scores: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class FaceResult(_message.Message):
     __slots__ = ("prediction", "failure")

@@ -274,7 +274,7 @@ class CanaryVerdict(_message.Message):
     def __init__(self, result: _Optional[_Union[CanaryResult, str]] = ..., reason: _Optional[str] = ..., text: _Optional[str] = ...) -> None: ...
 
 class ModelVersion(_message.Message):
-    __slots__ = ("version", "state", "failure", "labels", "input_height", "input_width", "mac_count", "parameter_count", "metrics", "bucket_sizes", "aliases", "validation", "precision", "bfloat16_speedup", "latency_ms")
+    __slots__ = ("version", "state", "failure", "labels", "input_height", "input_width", "mac_count", "parameter_count", "metrics", "bucket_sizes", "aliases", "validation", "precision", "bfloat16_speedup", "latency_ms", "uncertain_threshold", "not_a_face_threshold")
     class MetricsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -304,6 +304,8 @@ class ModelVersion(_message.Message):
     PRECISION_FIELD_NUMBER: _ClassVar[int]
     BFLOAT16_SPEEDUP_FIELD_NUMBER: _ClassVar[int]
     LATENCY_MS_FIELD_NUMBER: _ClassVar[int]
+    UNCERTAIN_THRESHOLD_FIELD_NUMBER: _ClassVar[int]
+    NOT_A_FACE_THRESHOLD_FIELD_NUMBER: _ClassVar[int]
     version: int
     state: ServableState
     failure: _failure_pb2.Failure
@@ -319,7 +321,9 @@ class ModelVersion(_message.Message):
     precision: Precision
     bfloat16_speedup: float
     latency_ms: _containers.ScalarMap[int, float]
-    def __init__(self, version: _Optional[int] = ..., state: _Optional[_Union[ServableState, str]] = ..., failure: _Optional[_Union[_failure_pb2.Failure, _Mapping]] = ..., labels: _Optional[_Iterable[str]] = ..., input_height: _Optional[int] = ..., input_width: _Optional[int] = ..., mac_count: _Optional[int] = ..., parameter_count: _Optional[int] = ..., metrics: _Optional[_Mapping[str, float]] = ..., bucket_sizes: _Optional[_Iterable[int]] = ..., aliases: _Optional[_Iterable[str]] = ..., validation: _Optional[_Union[ValidationFigures, _Mapping]] = ..., precision: _Optional[_Union[Precision, str]] = ..., bfloat16_speedup: _Optional[float] = ..., latency_ms: _Optional[_Mapping[int, float]] = ...) -> None: ...
+    uncertain_threshold: float
+    not_a_face_threshold: float
+    def __init__(self, version: _Optional[int] = ..., state: _Optional[_Union[ServableState, str]] = ..., failure: _Optional[_Union[_failure_pb2.Failure, _Mapping]] = ..., labels: _Optional[_Iterable[str]] = ..., input_height: _Optional[int] = ..., input_width: _Optional[int] = ..., mac_count: _Optional[int] = ..., parameter_count: _Optional[int] = ..., metrics: _Optional[_Mapping[str, float]] = ..., bucket_sizes: _Optional[_Iterable[int]] = ..., aliases: _Optional[_Iterable[str]] = ..., validation: _Optional[_Union[ValidationFigures, _Mapping]] = ..., precision: _Optional[_Union[Precision, str]] = ..., bfloat16_speedup: _Optional[float] = ..., latency_ms: _Optional[_Mapping[int, float]] = ..., uncertain_threshold: _Optional[float] = ..., not_a_face_threshold: _Optional[float] = ...) -> None: ...
 
 class ValidationFigures(_message.Message):
     __slots__ = ("golden_difference", "comparison")

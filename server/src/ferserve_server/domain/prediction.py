@@ -26,6 +26,7 @@ class ScoredFaces(NamedTuple):
         servable: The version that scored, where the scorer leaves the choice to another server; else None.
         uncertain_threshold: A face whose highest score lies below it is uncertain.
         not_a_face: Whether a crop shows no face, bool [N]; None where the version does not tell.
+        not_a_face_scores: Probability of that, float32 [N]; None as above.
     """
 
     scores: Scores
@@ -35,6 +36,7 @@ class ScoredFaces(NamedTuple):
     servable: ServableId | None = None
     uncertain_threshold: float = 0.5
     not_a_face: npt.NDArray[np.bool_] | None = None
+    not_a_face_scores: Scores | None = None
 
     @property
     def uncertain(self) -> npt.NDArray[np.bool_]:

@@ -19,6 +19,7 @@ class TierAnswer:
 
     Attributes:
         scores: float32 [N, K], to the bit those of the server that answered; NaN in rows that its model failed on.
+            [N, K + 1] where the version tells the probability that a crop shows no face.
         labels: Names of the classes, in the order of the columns.
         servable: The version that scored.
     """

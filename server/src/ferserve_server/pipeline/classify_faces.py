@@ -13,7 +13,7 @@ from ferserve_server.domain.prediction import Classification, ScoredFaces
 from ferserve_server.pipeline.decisions import decide
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from ferserve_server.domain.face import CropBatch, FaceCrop
     from ferserve_server.domain.models import Acquire
@@ -94,9 +94,30 @@ class ClassifyFaces:
             batch = np.stack(list(readable.values()))[..., np.newaxis]
             scored = await lease.scorer.score(batch, deadline=deadline, priority=priority, caller=caller)
             faces = decide(scored, lease.description)
-            # Only now it is known which version scored, where another process says so.
-            scores = np.zeros((len(crops), faces.scores.shape[1]), np.float32)
-            scores[rows] = faces.scores
-            failures |= {rows[row]: failure for row, failure in faces.failures.items()}
-            faces = faces._replace(scores=scores, failures=failures, not_a_face=None)
+            faces = _with_failures(faces, rows, len(crops), failures)
             return Classification(faces, lease.description.labels, lease.id)
+
+
+def _with_failures(
+    faces: ScoredFaces, rows: Sequence[int], face_count: int, failures: Mapping[int, FerserveError]
+) -> ScoredFaces:
+    """Adds the faces that could not be read to those that were scored.
+
+    Args:
+        faces: The scored faces.
+        rows: Places of the scored faces in the request.
+        face_count: Faces in the request.
+        failures: Why the others have no scores, by their places.
+    """
+    scores = np.zeros((face_count, faces.scores.shape[1]), np.float32)
+    scores[rows] = faces.scores
+    not_a_face_scores = None
+    if faces.not_a_face_scores is not None:
+        not_a_face_scores = np.zeros(face_count, np.float32)
+        not_a_face_scores[rows] = faces.not_a_face_scores
+    return faces._replace(
+        scores=scores,
+        failures={**failures, **{rows[row]: failure for row, failure in faces.failures.items()}},
+        not_a_face=None,
+        not_a_face_scores=not_a_face_scores,
+    )

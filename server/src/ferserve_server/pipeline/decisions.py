@@ -33,6 +33,7 @@ def decide(faces: ScoredFaces, description: ModelDescription) -> ScoredFaces:
         scores=scores[:, :label_count],
         uncertain_threshold=description.uncertain_threshold,
         not_a_face=scores[:, label_count] >= description.not_a_face_threshold,
+        not_a_face_scores=scores[:, label_count],
     )
 
 
@@ -56,6 +57,7 @@ def with_rows(faces: ScoredFaces, rows: list[int]) -> ScoredFaces:
         scores=faces.scores[rows],
         failures={places[row]: error for row, error in faces.failures.items() if row in places},
         not_a_face=None if faces.not_a_face is None else faces.not_a_face[rows],
+        not_a_face_scores=None if faces.not_a_face_scores is None else faces.not_a_face_scores[rows],
     )
 
 

@@ -94,6 +94,9 @@ def _format_version(status: VersionStatus, aliases: Mapping[str, int]) -> model_
         message.mac_count = status.description.mac_count
         message.parameter_count = status.description.parameter_count
         message.metrics.update(status.description.metrics)
+        message.uncertain_threshold = status.description.uncertain_threshold
+        if status.description.not_a_face_output:
+            message.not_a_face_threshold = status.description.not_a_face_threshold
     return message
 
 

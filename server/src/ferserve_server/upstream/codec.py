@@ -6,7 +6,7 @@ reports them itself.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypedDict
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from ferserve_server.domain.servable import (
     Precision,
     ServableId,
     ServableState,
+    SkippedFolder,
     Tuning,
     ValidationComparison,
     ValidationFigures,
@@ -59,7 +60,10 @@ def write_spec(spec: ModelSpec) -> servable_pb2.ModelSpec:
 
 
 def read_batch_answer(response: emotion_pb2.ClassifyFacesResponse) -> TierAnswer:
-    """Decodes the scores of a batch; the rows of faces that the model failed on are NaN."""
+    """Decodes the scores of a batch, float32 [N, K], or [N, K + 1] with the probability that a crop shows no face.
+
+    The scores of faces that the model failed on are NaN.
+    """
     labels = tuple(response.labels)
     failed = [np.nan] * len(labels)
     rows = [
@@ -68,6 +72,8 @@ def read_batch_answer(response: emotion_pb2.ClassifyFacesResponse) -> TierAnswer
     ]
     # From float32 to Python's numbers and back: exact.
     scores = np.array(rows, np.float32).reshape(len(rows), len(labels))
+    if len(response.not_a_face_scores) == len(rows):
+        scores = np.column_stack([scores, np.array(response.not_a_face_scores, np.float32)])
     return TierAnswer(scores, labels, ServableId(response.servable.name, response.servable.version))
 
 
@@ -96,7 +102,12 @@ def read_model(model: model_pb2.Model) -> ModelStatus:
         policy=model.version_policy,
         aliases=dict(sorted(model.aliases.items())),
         serving_version=model.serving_version or None,
+        skipped=tuple(_read_skipped_folder(model.name, each) for each in model.skipped_folders),
     )
+
+
+def _read_skipped_folder(model: str, message: model_pb2.SkippedFolder) -> SkippedFolder:
+    return SkippedFolder(model, message.folder, message.failure.reason, message.failure.message)
 
 
 def _read_version(name: str, message: model_pb2.ModelVersion) -> VersionStatus:
@@ -120,7 +131,26 @@ def _read_description(message: model_pb2.ModelVersion) -> ModelDescription | Non
         mac_count=message.mac_count,
         parameter_count=message.parameter_count,
         metrics=dict(message.metrics),
+        **_read_thresholds(message),
     )
+
+
+class _Thresholds(TypedDict, total=False):
+    uncertain_threshold: float
+    not_a_face_output: str
+    not_a_face_threshold: float
+
+
+def _read_thresholds(message: model_pb2.ModelVersion) -> _Thresholds:
+    """Decodes a version's thresholds; a server that does not report them has the defaults."""
+    thresholds = _Thresholds()
+    if message.HasField("uncertain_threshold"):
+        thresholds["uncertain_threshold"] = message.uncertain_threshold
+    if message.HasField("not_a_face_threshold"):
+        # Only whether there is one counts here: the tier chooses the output of its model.
+        thresholds["not_a_face_output"] = "not_a_face"
+        thresholds["not_a_face_threshold"] = message.not_a_face_threshold
+    return thresholds
 
 
 def _read_tuning(message: model_pb2.ModelVersion) -> Tuning | None:

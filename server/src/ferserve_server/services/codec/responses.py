@@ -99,7 +99,11 @@ def format_call_answer(answer: Classification, total_s: float) -> bytes:
     else:
         results = _result_rows(faces.scores.shape[1]).filled(faces.scores, faces.uncertain_threshold)
     timing = _TIMING.filled(total_s * 1e3, faces.queue_s * 1e3, faces.inference_s * 1e3)
-    return results + _call_origin(answer.labels, answer.servable) + timing
+    answered = results + _call_origin(answer.labels, answer.servable) + timing
+    if faces.not_a_face_scores is None:
+        return answered
+    not_a_face = emotion_pb2.ClassifyFacesResponse(not_a_face_scores=faces.not_a_face_scores.tolist())
+    return answered + not_a_face.SerializeToString()
 
 
 def format_stream_answer(sequence_id: int, answer: Classification, *, with_labels: bool) -> bytes:
