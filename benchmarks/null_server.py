@@ -1,18 +1,20 @@
 """Runs ferserve with a model that computes nothing, to measure everything but the model.
 
-Usage: null_server.py BATCH_MS EXECUTORS [flags of ferserve-server]. With BATCH_MS above 0 each batch takes that
-long without using the processor, as one on a GPU does; EXECUTORS batches run at once, 0 for one per core.
+Usage: null_server.py BATCH_MS EXECUTORS [--primary-share SHARE] [flags of ferserve-server]. With BATCH_MS above 0
+each batch takes that long without using the processor, as one on a GPU does; EXECUTORS batches run at once, 0 for
+one per core. SHARE of the connections, 0 to 1, are served by the primary process of several.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
-import sys
 import time
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ferserve_server.app.overrides import Overrides
 from ferserve_server.app.primary_main import run
 from ferserve_server.backends.fake import FakeLoader, FakeServable
 from ferserve_server.config.reading import load_settings
@@ -61,13 +63,18 @@ class NullLoader(FakeLoader):
 
 def main() -> None:
     """Runs the server."""
-    batch_ms, executors, *flags = sys.argv[1:]
+    parser = argparse.ArgumentParser(allow_abbrev=False)
+    parser.add_argument("batch_ms", type=float)
+    parser.add_argument("executors", type=int)
+    parser.add_argument("--primary-share", type=float)
+    own, flags = parser.parse_known_args()
     fixed = ["--default-model=fer-nano", "--http-listen=off", "--metrics-listen=off", "--precision=float32"]
     # The null model says nothing of faces, so no golden set fits it; nor is there anything to time.
     settings = load_settings([*fixed, "--tune=fixed", "--golden-tolerance=0.999", *flags])
-    set_up_logging(settings.log_level, settings.log_format)
-    executor_count = int(executors) or len(os.sched_getaffinity(0))
-    run(settings, NullLoader(executor_count=executor_count, batch_s=float(batch_ms) / 1e3))
+    set_up_logging(settings.log.log_level, settings.log.log_format)
+    executor_count = own.executors or len(os.sched_getaffinity(0))
+    loader = NullLoader(executor_count=executor_count, batch_s=own.batch_ms / 1e3)
+    run(settings, loader, overrides=Overrides(primary_share=own.primary_share))
 
 
 if __name__ == "__main__":

@@ -73,7 +73,7 @@ def pin(server: RunningServer, owner_cores: set[int], front_cores: set[int]) -> 
 def measure(processes: int, options: argparse.Namespace, work: Path) -> list[dict[str, Any]]:
     """Measures a server with that many processes, all calls arriving at workers; returns the figures by round."""
     cores = sorted(os.sched_getaffinity(0))
-    flags = ["--processes", str(processes), "--owner-share", "0", *options.server_flag]
+    flags = ["--processes", str(processes), "--primary-share", "0", *options.server_flag]
     found = []
     with null_ferserve(copy_model(MODEL, work / "models"), work / f"{processes}.log", flags) as server:
         fronts = pin(server, set(cores[:1]), set(cores[1:])) if processes > 1 else set()

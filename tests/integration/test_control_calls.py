@@ -190,7 +190,7 @@ def test_a_token_file_that_is_empty_or_missing_keeps_the_server_from_starting(tm
         with pytest.raises(TokenFileError, match=name):
             read_token(tmp_path / name)
     assert read_token(None) is None
-    assert Settings().control_listen == "off"
+    assert Settings().control.control_listen == "off"
 
 
 @pytest.mark.parametrize("kind", ["port", "unix"])

@@ -11,7 +11,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from ferserve_server.config.settings import Settings
+from ferserve_server.config.settings import SETTINGS
 
 ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "deploy" / "helm" / "ferserve"
@@ -128,7 +128,7 @@ def test_misspelt_values_are_refused_by_name(values, word, tmp_path):
 def test_settings_of_the_values_are_settings_of_the_server(tmp_path):
     for deployment in named(rendered(MATRIX["two tiers, all parts, hpa"], tmp_path), "Deployment").values():
         for each in deployment["spec"]["template"]["spec"]["containers"][0]["env"]:
-            assert each["name"].removeprefix("FERSERVE_").lower() in Settings.model_fields
+            assert each["name"].removeprefix("FERSERVE_").lower() in SETTINGS
 
 
 def test_the_plain_manifests_are_those_of_the_chart(tmp_path):

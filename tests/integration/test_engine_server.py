@@ -30,7 +30,7 @@ def _ask(server: ServerProcess) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    "flags", [(), ("--processes", "2", "--owner-share", "0")], ids=["one process", "a worker process"]
+    "flags", [(), ("--processes", "2", "--grpc-server", "grpcio")], ids=["one process", "a worker process"]
 )
 def test_an_engine_that_is_killed_comes_back_and_scores_as_before(
     tiny_model_repo: Path, flags: tuple[str, ...]

@@ -91,7 +91,7 @@ async def test_folders_that_are_no_version_are_in_list_models(tmp_path: Path) ->
 async def test_front_processes_tell_the_same(tmp_path: Path) -> None:
     publish_fake(tmp_path)
     (tmp_path / "fer-nano" / "v2").mkdir()
-    async with local_server(tmp_path, processes=2, owner_share="0") as server:
+    async with local_server(tmp_path, processes=2, primary_share=0.0) as server:
         (model,) = (await server.models.ListModels(model_pb2.ListModelsRequest())).models
         assert [each.failure.reason for each in model.skipped_folders] == ["VERSION_NAME_INVALID"]
 

@@ -199,7 +199,7 @@ async def test_control_calls_are_not_open_to_other_machines_by_accident(
     if "control_token_file" in settings:
         settings = settings | {"control_token_file": tmp_path / "token"}
     chosen = {"listen": "127.0.0.1:0", "http_listen": "off", "metrics_listen": "off", "default_model": "fer-nano"}
-    wanted = Settings(model_repo=tmp_path / "models", vision_threads=1, **(chosen | settings))
+    wanted = Settings.of(model_repo=tmp_path / "models", vision_threads=1, **(chosen | settings))
     if exposed:
         with pytest.raises(ControlExposedError, match="--control-token-file"):
             async with running_server(wanted, FakeLoader()):

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 def _settings(models: Path, listen: str, **more: object) -> Settings:
     chosen = {"http_listen": "off", "metrics_listen": "off", "default_model": "fer-nano", "vision_threads": 1}
-    return Settings(model_repo=models, listen=listen, precision="float32", tune="fixed", **(chosen | more))
+    return Settings.of(model_repo=models, listen=listen, precision="float32", tune="fixed", **(chosen | more))
 
 
 @pytest.fixture
@@ -146,7 +146,7 @@ def _has_ipv6() -> bool:
 
 def test_a_file_is_for_one_process_where_grpc_listens_and_for_several_with_the_native_server() -> None:
     wanted = ["--model-repo", "models", "--listen", "unix:/tmp/x", "--processes", "2"]
-    assert load_settings(wanted).processes == 2
+    assert load_settings(wanted).server.processes == 2
     with pytest.raises(SettingsError, match="for one process with grpc_server grpcio: set grpc_server to native"):
         load_settings([*wanted, "--grpc-server", "grpcio"])
 

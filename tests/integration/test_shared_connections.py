@@ -17,6 +17,7 @@ import pytest
 from ferserve.v1 import emotion_service_pb2 as emotion_pb2
 from ferserve.v1 import model_service_pb2 as model_pb2
 from ferserve.v1 import servable_pb2
+from ferserve_server.app.overrides import Overrides
 from ferserve_server.app.primary_main import running_server
 from ferserve_server.backends.fake import FakeLoader
 from ferserve_server.config.settings import Settings
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 
 HANG_S = BEAT_S * (LONGEST_SILENCE_BEATS + 2)
 
-HALF: dict[str, Any] = {"processes": 2, "owner_share": 0.5}
+HALF: dict[str, Any] = {"processes": 2, "primary_share": 0.5}
 """The primary gets the first connection, that of the server's own stubs; the worker the next, and so on."""
 
 
@@ -93,7 +94,7 @@ async def test_nine_connections_are_spread_by_count(
     models: Path, processes: int, share: float, expected: list[int]
 ) -> None:
     async with (
-        worker_server(models, processes=processes, owner_share=share) as server,
+        worker_server(models, processes=processes, primary_share=share) as server,
         callers(server, 8) as stubs,
     ):
         await _serve(server, expected)
@@ -175,10 +176,11 @@ async def test_tls_begins_in_the_process_that_serves_the_connection(models: Path
 async def test_several_processes_answer_on_a_file(models: Path, tmp_path: Path) -> None:
     place = tmp_path / "ferserve.sock"
     fixed = {"http_listen": "off", "metrics_listen": "off", "default_model": "fer-nano", "vision_threads": 1}
-    settings = Settings(
-        model_repo=models, listen=f"unix:{place}", precision="float32", tune="fixed", **fixed, **HALF
+    settings = Settings.of(
+        model_repo=models, listen=f"unix:{place}", precision="float32", tune="fixed", processes=2, **fixed
     )
-    async with running_server(settings, FakeLoader()) as running, contextlib.AsyncExitStack() as stack:
+    half = Overrides(primary_share=0.5)
+    async with running_server(settings, FakeLoader(), half) as running, contextlib.AsyncExitStack() as stack:
         assert running.port is None
         assert running.fronts is not None
         (front,) = running.fronts.takers
@@ -193,7 +195,7 @@ async def test_several_processes_answer_on_a_file(models: Path, tmp_path: Path) 
 
 
 async def test_grpcs_server_listens_in_front_processes_and_the_owner_takes_nothing(models: Path) -> None:
-    settings = {"grpc_server": "grpcio", "processes": 2, "owner_share": 1.0}
+    settings = {"grpc_server": "grpcio", "processes": 2, "primary_share": 1.0}
     async with worker_server(models, **settings) as server, callers(server, 6) as stubs:
         assert len(fronts_of(server).pids) == 2
         for row, each in enumerate(stubs):

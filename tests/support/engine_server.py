@@ -72,7 +72,7 @@ async def tensorflow_server(
 ) -> AsyncIterator[LocalServer]:
     """Runs a server on real SavedModels until the block is left, with one executor unless told otherwise."""
     chosen = {"executor_count": 1, "engine": engine} | settings
-    with opened_loader(Settings(model_repo=repository, **chosen)) as loader:
+    with opened_loader(Settings.of(model_repo=repository, **chosen)) as loader:
         async with local_server(repository, loader, ready=ready, **chosen) as server:
             yield server
     assert children(ENGINE) == {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -15,6 +15,7 @@ from grpc_status import rpc_status
 
 from ferserve.v1 import emotion_service_pb2 as emotion_pb2
 from ferserve.v1 import emotion_service_pb2_grpc, face_pb2, model_service_pb2_grpc
+from ferserve_server.app.overrides import Overrides
 from ferserve_server.app.primary_main import RunningServer, running_server
 from ferserve_server.backends.fake import FakeLoader
 from ferserve_server.config.settings import Settings
@@ -77,7 +78,10 @@ class LocalServer(Stubs):
 async def local_server(
     model_repo: Path, loader: Loader | None = None, *, ready: bool = True, **settings: object
 ) -> AsyncIterator[LocalServer]:
-    """Runs a server until the block is left; with `ready` it answers when the block begins."""
+    """Runs a server until the block is left; with `ready` it answers when the block begins.
+
+    `settings` are by flat name, and those of `Overrides` too.
+    """
     chosen: dict[str, Any] = {
         "listen": "127.0.0.1:0",
         "http_listen": "off",
@@ -90,15 +94,22 @@ async def local_server(
         "precision": "float32",
         "tune": "fixed",
     }
-    wanted = Settings(model_repo=model_repo, **(chosen | settings))
+    overrides = take_overrides(settings)
+    wanted = Settings.of(model_repo=model_repo, **(chosen | settings))
     chosen_loader = loader or FakeLoader()
-    async with running_server(wanted, chosen_loader) as running:
+    async with running_server(wanted, chosen_loader, overrides) as running:
         options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
         async with grpc.aio.insecure_channel(f"127.0.0.1:{running.port}", options) as channel:
             server = LocalServer(channel, running, chosen_loader)
             if ready:
                 await server.wait_for(SERVING)
             yield server
+
+
+def take_overrides(settings: dict[str, Any]) -> Overrides:
+    """Takes the values of `Overrides` out of the settings of a test."""
+    names = [field.name for field in fields(Overrides) if field.name in settings]
+    return Overrides(**{name: settings.pop(name) for name in names})
 
 
 async def eventually(condition: Callable[[], Any], deadline_s: float = DEADLINE_S) -> None:

@@ -9,7 +9,7 @@ import grpc
 
 from ferserve_server.app.primary_main import running_server
 from ferserve_server.config.settings import Settings
-from support.local_server import SERVING, LocalServer
+from support.local_server import SERVING, LocalServer, take_overrides
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -25,8 +25,9 @@ async def detection_tier(*upstreams: str, ready: bool = True, **settings: object
         "upstream_refresh_s": 0.05,
         "vision_threads": 1,
     }
-    wanted = Settings(upstream=",".join(upstreams), **(chosen | settings))
-    async with running_server(wanted, None) as running:
+    overrides = take_overrides(settings)
+    wanted = Settings.of(upstream=",".join(upstreams), **(chosen | settings))
+    async with running_server(wanted, None, overrides) as running:
         options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
         async with grpc.aio.insecure_channel(f"127.0.0.1:{running.port}", options) as channel:
             server = LocalServer(channel, running)

@@ -29,7 +29,7 @@ async def worker_server(
     model_repo: Path, loader: Loader | None = None, **settings: object
 ) -> AsyncIterator[LocalServer]:
     """Runs a server until the block is left; unless told otherwise two worker processes take all calls in."""
-    async with local_server(model_repo, loader, **({"processes": 3, "owner_share": 0.0} | settings)) as server:
+    async with local_server(model_repo, loader, **({"processes": 3, "primary_share": 0.0} | settings)) as server:
         yield server
 
 

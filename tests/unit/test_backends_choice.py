@@ -6,7 +6,7 @@ import pytest
 
 from ferserve_server.backends.selection import BackendMissingError, EngineSettings, engine_loader
 from ferserve_server.backends.sessions import TensorSpec, check_signature
-from ferserve_server.config.settings import Settings
+from ferserve_server.config.settings import SETTINGS, Settings
 from ferserve_server.domain.errors import ModelRejectedError
 from ferserve_server.domain.servable import InputSpec, ModelDescription
 
@@ -16,7 +16,7 @@ OUTPUTS = {"probabilities": TensorSpec("float32", (-1, 3)), "logits": TensorSpec
 
 
 def _choices():
-    return [name for name in Settings.model_fields["backend"].annotation.__args__ if name != "auto"]
+    return [name for name in SETTINGS["backend"][1].annotation.__args__ if name != "auto"]
 
 
 @pytest.mark.parametrize("backend", _choices())
@@ -42,9 +42,9 @@ def test_a_package_that_is_missing_is_named_with_what_brings_it_and_what_there_i
 
 
 def test_auto_takes_the_first_installed_engine(monkeypatch):
-    assert Settings(backend="auto").backend == "tensorflow"
+    assert Settings.of(backend="auto").engine.backend == "tensorflow"
     monkeypatch.setitem(sys.modules, "tensorflow", None)
-    assert Settings(backend="auto").backend == "onnxruntime"
+    assert Settings.of(backend="auto").engine.backend == "onnxruntime"
 
 
 def test_a_package_that_a_finder_refuses_counts_as_missing(monkeypatch):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ferserve_server.app.workers import owner_share, settings_of_one_worker
+from ferserve_server.app.workers import settings_of_one_worker
 from ferserve_server.config.settings import Settings
 
 
@@ -15,21 +15,14 @@ from ferserve_server.config.settings import Settings
 def test_each_front_has_twice_its_share_of_the_threads_for_pictures_and_never_more_than_all(
     threads, processes, expected
 ):
-    whole = Settings(model_repo=Path("models"), processes=processes, vision_threads=threads)
+    whole = Settings.of(model_repo=Path("models"), processes=processes, vision_threads=threads)
 
-    assert settings_of_one_worker(whole).vision_threads == expected
-
-
-def test_the_share_of_the_owner_is_what_is_wanted_or_what_suits_the_machine():
-    wanted = Settings(model_repo=Path("models"), processes=3, owner_share="0")
-
-    assert owner_share(wanted) == 0.0
-    assert 0 <= owner_share(Settings(model_repo=Path("models"), processes=3)) < 1
+    assert settings_of_one_worker(whole).detection.vision_threads == expected
 
 
 def test_the_queue_for_pictures_is_divided_but_always_takes_one_request():
-    whole = Settings(model_repo=Path("models"), processes=4, max_queue_images=256, max_images_per_request=100)
+    whole = Settings.of(model_repo=Path("models"), processes=4, max_queue_images=256, max_images_per_request=100)
 
     own = settings_of_one_worker(whole)
 
-    assert own.max_queue_images == 100
+    assert own.limits.max_queue_images == 100

@@ -9,7 +9,7 @@ import sys
 from ferserve_server import __version__
 from ferserve_server.app.models import opened_loader, stop_loading
 from ferserve_server.backends.selection import BackendMissingError
-from ferserve_server.config.reading import SettingsError, format_settings, load_settings
+from ferserve_server.config.reading import SettingsError, format_settings, read_command
 from ferserve_server.runtime.process_output import flush_output, open_output, write_plain
 from ferserve_server.telemetry.logging import set_up_logging
 
@@ -29,14 +29,14 @@ def main() -> None:
         print(__version__)
         return
     try:
-        settings = load_settings(sys.argv[1:])
+        settings, print_config = read_command(sys.argv[1:])
     except SettingsError as error:
         sys.exit(_complain(str(error)))
-    if settings.print_config:
+    if print_config:
         print(format_settings(settings))
         return
     open_output()
-    set_up_logging(settings.log_level, settings.log_format)
+    set_up_logging(settings.log.log_level, settings.log.log_format)
     with contextlib.ExitStack() as stack:
         try:
             loader = stack.enter_context(opened_loader(settings))

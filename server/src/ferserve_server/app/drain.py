@@ -102,10 +102,10 @@ async def drain(
         True if all accepted calls were answered in time. If not, nothing was stopped.
     """
     await health.drain()
-    await asyncio.sleep(settings.lame_duck_s)
+    await asyncio.sleep(settings.server.lame_duck_s)
     calls.draining.set()
     try:
-        async with asyncio.timeout(settings.drain_timeout_s):
+        async with asyncio.timeout(settings.server.drain_timeout_s):
             await calls.wait_idle()
     except TimeoutError:
         log.error("drain timed out; calls are cut")  # noqa: TRY400 - no trace: nothing is broken

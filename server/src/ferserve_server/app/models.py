@@ -44,6 +44,7 @@ from ferserve_server.telemetry.recorder import CanaryMetrics, InferenceMetrics, 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from ferserve_server.app.overrides import Overrides
     from ferserve_server.config.settings import Settings
     from ferserve_server.domain.ports import Clock, Loader, Servable
     from ferserve_server.domain.servable import Tuning
@@ -59,7 +60,7 @@ def default_loader(settings: Settings) -> Loader:
     Raises:
         BackendMissingError: Its package is not installed.
     """
-    return make_loader(settings)
+    return make_loader(_engine_options(settings))
 
 
 @contextlib.contextmanager
@@ -73,18 +74,23 @@ def opened_loader(settings: Settings) -> Iterator[Loader | None]:
         BackendMissingError: The engine's package is not installed.
         OSError: The system cannot start another process.
     """
-    if settings.upstream:
+    if settings.upstream.upstream:
         yield None
         return
-    if settings.engine == "thread":
+    if settings.engine.engine == "thread":
         yield default_loader(settings)
         return
     default_loader(settings)  # rejects early what no engine process could use
     limits = StepLimits(
-        settings.load_step_timeout_s, settings.load_memory_mib * 2**20, max(1, settings.intra_op_threads)
+        settings.models.load_step_timeout_s,
+        settings.models.load_memory_mib * 2**20,
+        max(1, settings.engine.intra_op_threads),
     )
     made = EngineLoader(
-        _engine_options(settings), settings.bucket_sizes[-1], limits, standby_count=settings.standby_engines
+        _engine_options(settings),
+        settings.batching.bucket_sizes[-1],
+        limits,
+        standby_count=settings.engine.standby_engines,
     )
     with contextlib.closing(made) as loader:
         loader.start()
@@ -102,14 +108,14 @@ def stop_loading(loader: Loader | None) -> None:
 
 def _engine_options(settings: Settings) -> EngineOptions:
     return EngineOptions(
-        model_repo=settings.model_repo,
-        backend=settings.backend,
-        executor_count=settings.executor_count,
-        intra_op_threads=settings.intra_op_threads,
-        gpu_memory_limit_mib=settings.gpu_memory_limit_mib,
-        gpu_xla=settings.gpu_xla,
-        log_level=settings.log_level,
-        log_format=chosen_format(settings.log_format),
+        model_repo=settings.models.model_repo,
+        backend=settings.engine.backend,
+        executor_count=settings.engine.executor_count,
+        intra_op_threads=settings.engine.intra_op_threads,
+        gpu_memory_limit_mib=settings.engine.gpu_memory_limit_mib,
+        gpu_xla=settings.engine.gpu_xla,
+        log_level=settings.log.log_level,
+        log_format=chosen_format(settings.log.log_format),
     )
 
 
@@ -124,6 +130,7 @@ def build_manager(
     metrics: Metrics,
     statistics: Statistics,
     on_change: Callable[[], None],
+    overrides: Overrides,
 ) -> ModelManager:
     """Builds the model registry of a server, with nothing loaded yet.
 
@@ -134,11 +141,12 @@ def build_manager(
         metrics: Counts batches, versions and aliases.
         statistics: Batch statistics of the Open Inference Protocol.
         on_change: Called when a version, its engine's health, or the way of requests changed.
+        overrides: Rules that tests replace.
     """
     inference_metrics = InferenceMetrics(metrics)
     trials = _trials(settings, clock, metrics)
     observer = InferenceTee(inference_metrics, statistics, *([trials] if trials else []))
-    batcher_settings = _batcher_settings(settings)
+    batcher_settings = _batcher_settings(settings, overrides)
 
     def make_batcher(servable: Servable, tuning: Tuning) -> Batcher:
         chosen = replace(
@@ -149,7 +157,7 @@ def build_manager(
         make_runner: RunnerMaker = ThreadRunner
         if isinstance(servable, EngineServable):
             count_restart = metrics.watch_engine_process(servable.id, servable.engine.resident_bytes)
-            hangs = HangDetection(settings.execution_timeout_s, tuning.latency_s)
+            hangs = HangDetection(settings.engine.execution_timeout_s, tuning.latency_s)
             make_runner = partial(_engine_runner, servable, count_restart, hangs)
         batcher = Batcher(
             servable, chosen, clock=clock, observer=observer, on_health_change=on_change, make_runner=make_runner
@@ -163,15 +171,19 @@ def build_manager(
         )
         return batcher
 
-    source = RepositorySource(settings.model_repo)
+    source = RepositorySource(settings.models.model_repo)
     rules = BucketRules(
-        drop_unpaid=settings.tune == "auto",
-        target_s=settings.target_p99_ms / 1e3,
-        delay_s=settings.max_queue_delay_ms / 1e3,
+        drop_unpaid=settings.batching.tune == "auto",
+        target_s=settings.batching.target_p99_ms / 1e3,
+        delay_s=settings.batching.max_queue_delay_ms / 1e3,
     )
-    state_file = StateFile(settings.lifecycle_state_file)
+    state_file = StateFile(settings.models.lifecycle_state_file)
     state = state_file.read()
-    cache = TuneCache(settings.tune_cache, _conditions(settings)) if settings.tune_cache else TuneCache()
+    cache = (
+        TuneCache(settings.batching.tune_cache, _conditions(settings))
+        if settings.batching.tune_cache
+        else TuneCache()
+    )
     return ModelManager(
         source,
         VersionPreparer(
@@ -180,14 +192,16 @@ def build_manager(
             _validation_limits(settings),
             rules,
             cache,
-            timeout_s=_STEPS_OF_A_LOAD * settings.load_step_timeout_s,
+            timeout_s=_STEPS_OF_A_LOAD * settings.models.load_step_timeout_s,
         ),
         make_batcher,
         observer=observer,
         routing_observer=_BroadcastingRoutes(RoutingMetrics(metrics), on_change),
-        default_model=settings.default_model,
-        policies=Policies(Latest(settings.versions_per_model), parse_policies(settings.version_policy)),
-        aliases=Aliases(parse_aliases(settings.alias), state.aliases),
+        default_model=settings.models.default_model,
+        policies=Policies(
+            Latest(settings.models.versions_per_model), parse_policies(settings.models.version_policy)
+        ),
+        aliases=Aliases(parse_aliases(settings.models.alias), state.aliases),
         refused=state.refused,
         trials=trials,
         save_state=state_file.write,
@@ -222,41 +236,41 @@ def _engine_runner(
 
 
 def _trials(settings: Settings, clock: MonotonicClock, metrics: Metrics) -> Canaries | None:
-    if settings.canaries.shortest_window_s is None:
+    if settings.canary.policies.shortest_window_s is None:
         return None
-    return Canaries(settings.canaries, clock=clock, observer=CanaryMetrics(metrics))
+    return Canaries(settings.canary.policies, clock=clock, observer=CanaryMetrics(metrics))
 
 
-def _batcher_settings(settings: Settings) -> BatcherSettings:
+def _batcher_settings(settings: Settings, overrides: Overrides) -> BatcherSettings:
     return BatcherSettings(
-        bucket_sizes=settings.bucket_sizes,
-        max_queue_faces=settings.max_queue_faces,
-        max_queue_faces_per_caller=settings.max_queue_faces_per_caller,
-        max_queue_bytes=settings.max_queue_mib * 2**20,
-        max_queue_delay_s=settings.max_queue_delay_ms / 1e3,
-        bulk_promotion_s=settings.bulk_promotion_ms / 1e3,
-        execution_timeout_s=settings.execution_timeout_s,
-        hold_until_queued=settings.hold_until_queued,
+        bucket_sizes=settings.batching.bucket_sizes,
+        max_queue_faces=settings.batching.max_queue_faces,
+        max_queue_faces_per_caller=settings.batching.max_queue_faces_per_caller,
+        max_queue_bytes=settings.batching.max_queue_mib * 2**20,
+        max_queue_delay_s=settings.batching.max_queue_delay_ms / 1e3,
+        bulk_promotion_s=settings.batching.bulk_promotion_ms / 1e3,
+        execution_timeout_s=settings.engine.execution_timeout_s,
+        hold_until_queued=overrides.hold_until_queued,
     )
 
 
 def _validation_limits(settings: Settings) -> ValidationLimits:
     return ValidationLimits(
-        settings.bucket_sizes,
-        settings.golden_tolerance,
-        settings.validation_latency_factor,
-        precision=None if settings.precision == "auto" else Precision(settings.precision),
-        bfloat16_tolerance=settings.bfloat16_tolerance,
+        settings.batching.bucket_sizes,
+        settings.models.golden_tolerance,
+        settings.models.validation_latency_factor,
+        precision=None if settings.engine.precision == "auto" else Precision(settings.engine.precision),
+        bfloat16_tolerance=settings.models.bfloat16_tolerance,
     )
 
 
 def _conditions(settings: Settings) -> str:
     """Describes the conditions under which measured times hold."""
-    sizes = ",".join(map(str, settings.bucket_sizes))
+    engine, sizes = settings.engine, ",".join(map(str, settings.batching.bucket_sizes))
     return (
-        f"{describe_machine(settings.backend)}; precision {settings.precision}; bucket_sizes {sizes}; "
-        f"intra_op_threads {settings.intra_op_threads}; executor_count {settings.executor_count}; "
-        f"gpu_xla {settings.gpu_xla}"
+        f"{describe_machine(engine.backend)}; precision {engine.precision}; bucket_sizes {sizes}; "
+        f"intra_op_threads {engine.intra_op_threads}; executor_count {engine.executor_count}; "
+        f"gpu_xla {engine.gpu_xla}"
     )
 
 
@@ -277,7 +291,7 @@ def kept(manager: ModelManager | None, settings: Settings, count_failure: Callab
     with contextlib.ExitStack() as stack:
         if manager is not None:
             stack.enter_context(background("models", lambda: keep_models(manager, settings), count_failure))
-            if (window_s := settings.canaries.shortest_window_s) is not None:
+            if (window_s := settings.canary.policies.shortest_window_s) is not None:
                 stack.enter_context(
                     background("canaries", lambda: judge_canaries(manager, window_s), count_failure)
                 )
@@ -297,15 +311,16 @@ async def close_models(manager: ModelManager | None) -> None:
 
 async def keep_models(manager: ModelManager, settings: Settings) -> None:
     """Loads the versions that are present and watches for further ones."""
+    models = settings.models
     await manager.refresh()
     if not manager.default_ready:
         log.error(
             "the default model is not ready; put it into the model folder or name another with --default-model",
-            model=settings.default_model,
-            model_repo=str(settings.model_repo),
+            model=models.default_model,
+            model_repo=str(models.model_repo),
         )
-    if settings.repository_poll_s:
-        async with contextlib.aclosing(changes(settings.model_repo, settings.repository_poll_s)) as moments:
+    if models.repository_poll_s:
+        async with contextlib.aclosing(changes(models.model_repo, models.repository_poll_s)) as moments:
             await manager.watch(moments)
 
 

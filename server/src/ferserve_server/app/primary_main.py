@@ -13,6 +13,7 @@ import uvloop
 from ferserve_server import __version__
 from ferserve_server.app.drain import DRAIN_SLACK_S, StopSignals, drain
 from ferserve_server.app.models import build_manager, close_models, kept
+from ferserve_server.app.overrides import NO_OVERRIDES
 from ferserve_server.app.services import build_service, build_vision, follow_health
 from ferserve_server.app.upstream import running_upstream
 from ferserve_server.app.workers import running_workers
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import AsyncIterator, Awaitable, Callable
 
+    from ferserve_server.app.overrides import Overrides
     from ferserve_server.app.services import Service
     from ferserve_server.config.settings import Settings
     from ferserve_server.domain.models import Models
@@ -79,13 +81,19 @@ class RunningServer:
     fronts: WorkerSupervisor | None = None
 
 
-def run(settings: Settings, loader: Loader | None, stop_loading: Callable[[], None] = lambda: None) -> int:
+def run(
+    settings: Settings,
+    loader: Loader | None,
+    stop_loading: Callable[[], None] = lambda: None,
+    overrides: Overrides = NO_OVERRIDES,
+) -> int:
     """Serves until SIGTERM or SIGINT, and drains. Main thread only.
 
     Args:
         settings: The settings.
         loader: Loads versions; None if the models run in a model tier.
         stop_loading: Ends the running load, and all later ones; called when a stop begins.
+        overrides: Rules that benchmarks replace.
 
     Returns:
         The exit code: 0 if every accepted call was answered, 1 if the drain ran out of time.
@@ -93,10 +101,12 @@ def run(settings: Settings, loader: Loader | None, stop_loading: Callable[[], No
     Raises:
         ControlExposedError, ListenError, TokenFileError, UpstreamFilesError: See `START_ERRORS`.
     """
-    return uvloop.run(_serve(settings, loader, stop_loading))
+    return uvloop.run(_serve(settings, loader, stop_loading, overrides))
 
 
-async def _serve(settings: Settings, loader: Loader | None, stop_loading: Callable[[], None]) -> int:
+async def _serve(
+    settings: Settings, loader: Loader | None, stop_loading: Callable[[], None], overrides: Overrides
+) -> int:
     serving = asyncio.current_task()
     starting = True
 
@@ -105,10 +115,10 @@ async def _serve(settings: Settings, loader: Loader | None, stop_loading: Callab
         if starting and serving is not None:
             serving.cancel()
 
-    signals = StopSignals(settings.lame_duck_s + settings.drain_timeout_s, on_stop)
+    signals = StopSignals(settings.server.lame_duck_s + settings.server.drain_timeout_s, on_stop)
     signals.install()
     try:
-        async with running_server(settings, loader) as server:
+        async with running_server(settings, loader, overrides) as server:
             starting = False
             freeze_startup_objects()
             await signals.requested.wait()
@@ -124,7 +134,9 @@ async def _serve(settings: Settings, loader: Loader | None, stop_loading: Callab
 
 
 @contextlib.asynccontextmanager
-async def running_server(settings: Settings, loader: Loader | None) -> AsyncIterator[RunningServer]:
+async def running_server(
+    settings: Settings, loader: Loader | None, overrides: Overrides = NO_OVERRIDES
+) -> AsyncIterator[RunningServer]:
     """Starts a server; on exit it is stopped, drained or not.
 
     It listens before the models are loaded: health says NOT_SERVING and calls get MODEL_NOT_READY until they are.
@@ -132,9 +144,14 @@ async def running_server(settings: Settings, loader: Loader | None) -> AsyncIter
     Args:
         settings: The settings.
         loader: Loads versions; None if the models run in a model tier, which the settings then name.
+        overrides: Rules that tests and benchmarks replace.
     """
-    settings = settings.model_copy(update=_addresses(settings))
-    check_exposure(settings)
+    settings = settings.replace(**_addresses(settings))
+    check_exposure(
+        settings.control,
+        tls=settings.tls.tls_cert_file is not None,
+        addresses=(settings.server.listen, settings.http.http_listen),
+    )
     descriptor_limit = raise_descriptor_limit()
     clock = MonotonicClock()
     metrics = Metrics()
@@ -154,10 +171,14 @@ async def running_server(settings: Settings, loader: Loader | None) -> AsyncIter
         if fronts is not None:
             await fronts.told()
 
-    manager = None if loader is None else build_manager(settings, loader, clock, metrics, statistics, on_change)
+    manager = (
+        None
+        if loader is None
+        else build_manager(settings, loader, clock, metrics, statistics, on_change, overrides)
+    )
 
     async with contextlib.AsyncExitStack() as stack:
-        upstream = running_upstream(settings, clock, metrics, statistics, on_change)
+        upstream = running_upstream(settings, clock, metrics, statistics, on_change, overrides)
         models: Models = await stack.enter_async_context(upstream) if manager is None else manager
         vision = build_vision(settings, metrics)
         stack.callback(vision.close)
@@ -168,13 +189,13 @@ async def running_server(settings: Settings, loader: Loader | None) -> AsyncIter
         # Separate stacks, so that a drain can close them, entered side by side.
         main = await stack.enter_async_context(contextlib.AsyncExitStack())
         port = None
-        if settings.processes == 1:
+        if settings.server.processes == 1:
             port = await main.enter_async_context(service.listening(settings, clock.now))
         others = await stack.enter_async_context(contextlib.AsyncExitStack())
         http_port = await _listen_http(settings, service, models, metrics, clock, descriptor_limit, others)
         control_port = await others.enter_async_context(
             listening_control(
-                settings.control_listen,
+                settings.control.control_listen,
                 service.own_models,
                 service.limits,
                 service.interop.control_handlers,
@@ -184,9 +205,9 @@ async def running_server(settings: Settings, loader: Loader | None) -> AsyncIter
         stack.enter_context(
             background("health", lambda: follow_health(models, service.health, changed), metrics.background_failed)
         )
-        if settings.processes > 1:
+        if settings.server.processes > 1:
             chosen, own, sockets, port = await _bind_for_several(settings, service, clock, main)
-            running = running_workers(chosen, own, models, statistics, metrics, merged)
+            running = running_workers(chosen, own, models, statistics, metrics, merged, overrides)
             fronts, place = await stack.enter_async_context(running)
             on_change()  # a control call may have arrived while they started
             # After the workers, because connections accepted earlier stay here.
@@ -194,18 +215,18 @@ async def running_server(settings: Settings, loader: Loader | None) -> AsyncIter
         log.info(
             "listening",
             port=port,
-            address=settings.listen,
+            address=settings.server.listen,
             http_port=http_port,
-            http_address=settings.http_listen,
+            http_address=settings.http.http_listen,
             page=_page_url(settings, http_port),
             metrics_port=metrics_port,
-            metrics_address=settings.metrics_listen,
+            metrics_address=settings.server.metrics_listen,
             control_port=control_port,
-            control_address=settings.control_listen,
-            control_on_main=settings.control_on_main,
-            tls=settings.tls_cert_file is not None,
-            processes=settings.processes,
-            upstream=settings.upstream,
+            control_address=settings.control.control_listen,
+            control_on_main=settings.control.control_on_main,
+            tls=settings.tls.tls_cert_file is not None,
+            processes=settings.server.processes,
+            upstream=settings.upstream.upstream,
             version=__version__,
         )
         stack.enter_context(kept(manager, settings, metrics.background_failed))
@@ -233,20 +254,20 @@ async def _bind_for_several(
         The settings of the worker processes; the server of connections in this process and its listening sockets,
         None and no sockets where workers listen themselves, as grpcio's server has to; the port.
     """
-    if settings.grpc_server == "grpcio":
-        reserved = stack.enter_context(ReservedPort(settings.listen, "--listen"))
-        return settings.model_copy(update={"listen": reserved.address}), None, [], reserved.port
+    if settings.server.grpc_server == "grpcio":
+        reserved = stack.enter_context(ReservedPort(settings.server.listen, "--listen"))
+        return settings.replace(listen=reserved.address), None, [], reserved.port
     own = await stack.enter_async_context(service.connections(settings, clock.now))
-    sockets = stack.enter_context(bound(settings.listen, "--listen"))
+    sockets = stack.enter_context(bound(settings.server.listen, "--listen"))
     return settings, own, sockets, port_of(sockets)
 
 
 def _addresses(settings: Settings) -> dict[str, str]:
     """Completes the addresses that follow the host of `listen`."""
-    addresses = {"http_listen": settings.http_listen, "metrics_listen": settings.metrics_listen}
-    sibling_address(settings.listen, settings.listen, "--listen")
+    addresses = {"http_listen": settings.http.http_listen, "metrics_listen": settings.server.metrics_listen}
+    sibling_address(settings.server.listen, settings.server.listen, "--listen")
     return {
-        name: sibling_address(address, settings.listen, f"--{name.replace('_', '-')}")
+        name: sibling_address(address, settings.server.listen, f"--{name.replace('_', '-')}")
         for name, address in addresses.items()
         if address != "off"
     }
@@ -254,25 +275,25 @@ def _addresses(settings: Settings) -> dict[str, str]:
 
 def _page_url(settings: Settings, http_port: int | None) -> str | None:
     """Returns the URL of the web page on this machine, or None if there is no page."""
-    if http_port is None or not settings.page:
+    if http_port is None or not settings.http.page:
         return None
-    return f"{'https' if settings.tls_cert_file else 'http'}://localhost:{http_port}/"
+    return f"{'https' if settings.tls.tls_cert_file else 'http'}://localhost:{http_port}/"
 
 
 def _listen_metrics(
     settings: Settings, registry: MergedRegistry, metrics: Metrics, stack: contextlib.AsyncExitStack
 ) -> int | None:
     """Serves /metrics, if the settings ask for it, until the stack is closed; returns the port."""
-    if settings.metrics_listen == "off":
+    if settings.server.metrics_listen == "off":
         return None
     limiter = ConnectionLimiter(MAX_METRICS_CONNECTIONS, MAX_METRICS_CONNECTIONS_PER_ADDRESS)
     metrics.watch_connections("metrics", lambda: limiter.open_count, lambda: limiter.rejected_count)
-    if settings.metrics_listen.startswith("unix:"):
+    if settings.server.metrics_listen.startswith("unix:"):
         raise ListenError(
-            f"cannot listen on {settings.metrics_listen!r}: metrics need HOST:PORT; "
+            f"cannot listen on {settings.server.metrics_listen!r}: metrics need HOST:PORT; "
             "choose another with --metrics-listen"
         )
-    sockets = stack.enter_context(bound(settings.metrics_listen, "--metrics-listen"))
+    sockets = stack.enter_context(bound(settings.server.metrics_listen, "--metrics-listen"))
     return stack.enter_context(MetricsServer(registry, sockets, limiter)).port
 
 
@@ -286,7 +307,7 @@ async def _listen_http(
     stack: contextlib.AsyncExitStack,
 ) -> int | None:
     """Serves HTTP, if the settings ask for it, until the stack is closed; returns the port."""
-    if settings.http_listen == "off":
+    if settings.http.http_listen == "off":
         return None
     # Imported here, because servers without it need not spend 7 MiB and 0.5 s on the library.
     from ferserve_server.http.listener import listening_http  # noqa: PLC0415
@@ -303,24 +324,24 @@ async def _listen_http(
         service.health,
         limits=service.limits,
         options=HttpOptions(
-            default_model="" if settings.upstream else settings.default_model,
-            body_timeout_s=settings.http_body_timeout_s,
-            detection=settings.detection,
-            origins=OriginPolicy(settings.http_origins),
-            page=settings.page,
+            default_model="" if settings.upstream.upstream else settings.models.default_model,
+            body_timeout_s=settings.http.http_body_timeout_s,
+            detection=settings.detection.options,
+            origins=OriginPolicy(settings.http.http_origins),
+            page=settings.http.page,
         ),
         clock=clock,
     )
-    budget = connection_budget(settings.max_http_connections, descriptor_limit)
-    limiter = ConnectionLimiter(budget, settings.max_http_connections_per_address)
+    budget = connection_budget(settings.http.max_http_connections, descriptor_limit)
+    limiter = ConnectionLimiter(budget, settings.http.max_http_connections_per_address)
     metrics.watch_connections("http", lambda: limiter.open_count, lambda: limiter.rejected_count)
     context = None if service.tls is None else service.tls.context()
     listening = listening_http(
         application,
-        settings.http_listen,
+        settings.http.http_listen,
         context,
         limiter,
-        max_header_bytes=settings.max_metadata_bytes,
+        max_header_bytes=settings.limits.max_metadata_bytes,
     )
     return await stack.enter_async_context(listening)
 
@@ -329,7 +350,7 @@ async def _drain(
     settings: Settings, service: Service, fronts: WorkerSupervisor | None, stop: Callable[[], Awaitable[None]]
 ) -> bool:
     """Drains all processes at once; returns whether all accepted calls were answered in time."""
-    log.info("draining", timeout_s=settings.drain_timeout_s)
+    log.info("draining", timeout_s=settings.server.drain_timeout_s)
     ending: Awaitable[bool] = asyncio.ensure_future(_drain_workers(settings, fronts))
 
     async def stop_last() -> None:
@@ -347,4 +368,4 @@ async def _drain(
 async def _drain_workers(settings: Settings, fronts: WorkerSupervisor | None) -> bool:
     if fronts is None:
         return True
-    return await fronts.drain(settings.lame_duck_s + settings.drain_timeout_s + DRAIN_SLACK_S)
+    return await fronts.drain(settings.server.lame_duck_s + settings.server.drain_timeout_s + DRAIN_SLACK_S)

@@ -14,7 +14,7 @@ from ferserve_server.grpc.router import EmotionCalls, Router
 from ferserve_server.grpc.stream import GrpcStream
 from ferserve_server.http2.listener import accepting
 from ferserve_server.http2.registry import ConnectionLimits, ConnectionRegistry, serving
-from ferserve_server.interop.services import build_interop, compat_names
+from ferserve_server.interop.services import InteropOptions, build_interop, compat_names
 from ferserve_server.pipeline.analyze_images import AnalyzeImages
 from ferserve_server.pipeline.classify_faces import ClassifyFaces
 from ferserve_server.pipeline.stream_frames import StreamFrames, StreamLimits
@@ -89,14 +89,16 @@ class Service:
         Raises:
             ListenError: The address cannot be listened on.
         """
-        if settings.grpc_server == "native":
+        if settings.server.grpc_server == "native":
             async with self.connections(settings, now) as own:
-                with bound(settings.listen, "--listen") as sockets, accepting(sockets, own.accept):
+                with bound(settings.server.listen, "--listen") as sockets, accepting(sockets, own.accept):
                     yield port_of(sockets)
             return
-        server = new_server(self.limits, share_port=share_port, max_connection_age_s=settings.max_connection_age_s)
+        server = new_server(
+            self.limits, share_port=share_port, max_connection_age_s=settings.server.max_connection_age_s
+        )
         self._register(server, settings)
-        async with listening_grpc(server, settings.listen, self.tls, "--listen") as port:
+        async with listening_grpc(server, settings.server.listen, self.tls, "--listen") as port:
             yield port
 
     @contextlib.asynccontextmanager
@@ -114,11 +116,11 @@ class Service:
             context = self.tls.context()
             context.set_alpn_protocols(["h2"])
         limits = ConnectionLimits(
-            max_connections=settings.max_connections,
-            max_connections_per_peer=settings.max_connections_per_peer,
-            max_age_s=settings.max_connection_age_s,
-            max_message_bytes=settings.max_message_bytes,
-            max_header_list_bytes=settings.max_metadata_bytes * 2,
+            max_connections=settings.server.max_connections,
+            max_connections_per_peer=settings.server.max_connections_per_peer,
+            max_age_s=settings.server.max_connection_age_s,
+            max_message_bytes=settings.limits.max_message_bytes,
+            max_header_list_bytes=settings.limits.max_metadata_bytes * 2,
         )
         registry = ConnectionRegistry(partial(GrpcStream, router), limits, context, now)
         with background("stream drain", emotion.drain_streams):
@@ -132,7 +134,7 @@ class Service:
             self._models,
             self.health,
             self.interop.handlers,
-            with_reflection=settings.reflection,
+            with_reflection=settings.server.reflection,
         )
 
 
@@ -151,16 +153,16 @@ def build_service(
     """
     call_metrics = CallMetrics(metrics)
     limits = RequestLimits(
-        settings.max_message_bytes,
-        settings.max_metadata_bytes,
-        settings.max_faces_per_request,
-        settings.max_images_per_request,
-        settings.max_detection_side_pixels,
+        settings.limits.max_message_bytes,
+        settings.limits.max_metadata_bytes,
+        settings.limits.max_faces_per_request,
+        settings.limits.max_images_per_request,
+        settings.detection.max_detection_side_pixels,
     )
     calls = Calls(limits, call_metrics, clock)
     classify = ClassifyFaces(models.acquire, vision)
     analyze = AnalyzeImages(models.acquire, vision)
-    stream_limits = StreamLimits(settings.max_unanswered_messages, settings.max_running_frames)
+    stream_limits = StreamLimits(settings.streams.max_unanswered_messages, settings.streams.max_running_frames)
     stream_frames = StreamFrames(models.acquire, vision, stream_limits, clock, StreamMetrics(metrics))
     emotion = EmotionServicer(
         calls,
@@ -168,14 +170,20 @@ def build_service(
         analyze,
         stream_frames,
         limits=limits,
-        detection=settings.detection,
-        tracking=settings.tracking,
+        detection=settings.detection.options,
+        tracking=settings.streams.tracking(settings.limits.max_faces_per_image),
         observer=call_metrics,
         clock=clock,
     )
-    control, own_control = build_control(settings, models)
+    interop_options = InteropOptions(
+        open_inference=settings.server.open_inference,
+        tf_serving=settings.server.tf_serving,
+        max_unanswered_messages=settings.streams.max_unanswered_messages,
+        detection=settings.detection.options,
+    )
+    control, own_control = build_control(settings.control, models)
     interop = build_interop(
-        settings,
+        interop_options,
         calls,
         classify,
         analyze,
@@ -189,13 +197,13 @@ def build_service(
     return Service(
         calls,
         limits,
-        HealthReporter(compat_names(settings)),
+        HealthReporter(compat_names(interop_options)),
         analyze,
         emotion,
         stream_frames,
         ModelServicer(calls, models.models, models.model, own_control),
         interop,
-        TlsFiles.named(settings.tls_cert_file, settings.tls_key_file, settings.tls_client_ca_file),
+        TlsFiles.named(settings.tls.tls_cert_file, settings.tls.tls_key_file, settings.tls.tls_client_ca_file),
         ModelServicer(calls, models.models, models.model, control),
     )
 
@@ -203,16 +211,16 @@ def build_service(
 def build_vision(settings: Settings, metrics: Metrics) -> VisionPool:
     """Starts the threads that decode pictures; the caller closes them."""
     return VisionPool(
-        thread_count=settings.vision_threads or cpu_count(),
+        thread_count=settings.detection.vision_threads or cpu_count(),
         limits=VisionLimits(
-            max_image_pixels=settings.max_image_pixels,
-            max_faces_per_image=settings.max_faces_per_image,
-            max_queue_images=settings.max_queue_images,
-            max_queue_bytes=settings.max_queue_image_mib * 2**20,
-            max_decode_bytes=settings.max_decode_mib * 2**20,
-            max_decode_s=settings.max_decode_s,
+            max_image_pixels=settings.limits.max_image_pixels,
+            max_faces_per_image=settings.limits.max_faces_per_image,
+            max_queue_images=settings.limits.max_queue_images,
+            max_queue_bytes=settings.limits.max_queue_image_mib * 2**20,
+            max_decode_bytes=settings.limits.max_decode_mib * 2**20,
+            max_decode_s=settings.limits.max_decode_s,
         ),
-        detectors=installed_detectors(DetectorName(settings.detector)),
+        detectors=installed_detectors(DetectorName(settings.detection.detector)),
         observer=VisionMetrics(metrics),
     )
 

@@ -23,7 +23,9 @@ from ferserve_server.upstream.target import parse_target
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
+    from ferserve_server.app.overrides import Overrides
     from ferserve_server.config.settings import Settings
+    from ferserve_server.config.upstream import UpstreamSettings
     from ferserve_server.domain.ports import Clock, FaceScorer, Servable
     from ferserve_server.domain.servable import ModelDescription, ServableId
     from ferserve_server.domain.upstream import ModelTier, TierAnswer
@@ -44,6 +46,7 @@ async def running_upstream(
     metrics: Metrics,
     statistics: Statistics,
     on_change: Callable[[], None],
+    overrides: Overrides,
 ) -> AsyncIterator[UpstreamModels]:
     """Connects to the model tier and yields its models; on exit, everything sent is answered or has failed.
 
@@ -53,21 +56,23 @@ async def running_upstream(
         metrics: Counts batches, versions and aliases.
         statistics: Batch statistics of the Open Inference Protocol.
         on_change: Called when a version, the way of requests, or the tier's health changed.
+        overrides: Rules that tests replace.
 
     Raises:
         UpstreamFilesError: A file for TLS cannot be read.
     """
-    channel = open_channel(parse_target(settings.upstream), settings.upstream_attempts, _tls(settings))
+    target = parse_target(settings.upstream.upstream)
+    channel = open_channel(target, settings.upstream.upstream_attempts, _tls(settings.upstream))
     async with channel:
         tier = GrpcModelTier(channel)
         observer = _TierMetrics(metrics, statistics)
-        workshop = _Workshop(settings, tier, clock, metrics, observer)
+        workshop = _Workshop(settings, tier, clock, metrics, observer, overrides)
         scorers = Scorers(workshop.make_scorer, workshop.closed)
         models = UpstreamModels(scorers, observer, on_change)
         workshop.answered, workshop.reachable = models.answered, lambda: models.reachable
         with background(
             "upstream",
-            lambda: follow_tier(tier, models, settings.upstream_refresh_s),
+            lambda: follow_tier(tier, models, settings.upstream.upstream_refresh_s),
             metrics.background_failed,
         ):
             try:
@@ -110,9 +115,16 @@ class _Workshop:
     """Builds the batchers and exports their queues: one series per version, however many batchers lead to it."""
 
     def __init__(
-        self, settings: Settings, tier: ModelTier, clock: Clock, metrics: Metrics, observer: _TierMetrics
+        self,
+        settings: Settings,
+        tier: ModelTier,
+        clock: Clock,
+        metrics: Metrics,
+        observer: _TierMetrics,
+        overrides: Overrides,
     ) -> None:
         self._settings = settings
+        self._overrides = overrides
         self._tier = tier
         self._clock = clock
         self._metrics = metrics
@@ -124,8 +136,8 @@ class _Workshop:
     def make_scorer(self, key: ScorerKey, description: ModelDescription) -> Batcher:
         """Builds the batcher for requests that have `key` in common."""
         batcher = Batcher(
-            UpstreamServable(key.servable, description, self._settings.upstream_batches),
-            _batcher_settings(self._settings),
+            UpstreamServable(key.servable, description, self._settings.upstream.upstream_batches),
+            _batcher_settings(self._settings, self._overrides),
             clock=self._clock,
             observer=self._observer.batches,
             make_runner=partial(self._make_runner, key),
@@ -164,7 +176,7 @@ class _Workshop:
             key.spec,
             key.priority,
             thread_count=servable.executor_count,
-            timeout_s=self._settings.execution_timeout_s,
+            timeout_s=self._settings.engine.execution_timeout_s,
             clock=clock,
             listener=listener,
             answered=answered,
@@ -172,21 +184,21 @@ class _Workshop:
         )
 
 
-def _batcher_settings(settings: Settings) -> BatcherSettings:
+def _batcher_settings(settings: Settings, overrides: Overrides) -> BatcherSettings:
     return BatcherSettings(
-        bucket_sizes=(settings.upstream_batch_faces,),
-        max_queue_faces=settings.max_queue_faces,
-        max_queue_faces_per_caller=settings.max_queue_faces_per_caller,
-        max_queue_bytes=settings.max_queue_mib * 2**20,
-        max_queue_delay_s=settings.max_queue_delay_ms / 1e3,
-        bulk_promotion_s=settings.bulk_promotion_ms / 1e3,
+        bucket_sizes=(settings.upstream.upstream_batch_faces,),
+        max_queue_faces=settings.batching.max_queue_faces,
+        max_queue_faces_per_caller=settings.batching.max_queue_faces_per_caller,
+        max_queue_bytes=settings.batching.max_queue_mib * 2**20,
+        max_queue_delay_s=settings.batching.max_queue_delay_ms / 1e3,
+        bulk_promotion_s=settings.batching.bulk_promotion_ms / 1e3,
         # The runner times out first.
-        execution_timeout_s=2 * settings.execution_timeout_s,
-        hold_until_queued=settings.hold_until_queued,
+        execution_timeout_s=2 * settings.engine.execution_timeout_s,
+        hold_until_queued=overrides.hold_until_queued,
     )
 
 
-def _tls(settings: Settings) -> UpstreamTls | None:
+def _tls(settings: UpstreamSettings) -> UpstreamTls | None:
     authorities = settings.upstream_ca_file
     if authorities is None:
         return None

@@ -102,10 +102,10 @@ async def _serve(channel: Channel, doorway: Channel, memory: npt.NDArray[np.uint
         cancelled=lambda stage: metrics.cancellations.labels(stage).inc(),
     )
     told = await begin
-    settings = Settings(**told["settings"])
-    models.process_count = settings.processes
+    settings = Settings.model_validate(told["settings"])
+    models.process_count = settings.server.processes
     take_state(told["state"])
-    set_up_logging(settings.log_level, settings.log_format)
+    set_up_logging(settings.log.log_level, settings.log.log_format)
     structlog.contextvars.bind_contextvars(pid=os.getpid())
     try:
         await _answer_calls(settings, models, conversation, doorway, metrics, models_changed, told_to_drain)
@@ -160,7 +160,7 @@ async def _answer_calls(
         stack.enter_context(background("metrics", keep_telling, metrics.background_failed))
         # A separate stack, so that a drain can close it.
         main = await stack.enter_async_context(contextlib.AsyncExitStack())
-        if settings.grpc_server == "grpcio":
+        if settings.server.grpc_server == "grpcio":
             await main.enter_async_context(service.listening(settings, clock.now, share_port=True))
         else:
             own = await main.enter_async_context(service.connections(settings, clock.now))

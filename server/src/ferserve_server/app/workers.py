@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import AsyncIterator, Callable, Hashable
 
+    from ferserve_server.app.overrides import Overrides
     from ferserve_server.config.settings import Settings
     from ferserve_server.domain.models import Models
     from ferserve_server.interop.statistics import Statistics
@@ -38,6 +39,7 @@ async def running_workers(
     statistics: Statistics,
     metrics: Metrics,
     merged: MergedRegistry,
+    overrides: Overrides,
 ) -> AsyncIterator[tuple[WorkerSupervisor, Callable[[socket.socket], None]]]:
     """Starts the worker processes and yields them once all accept calls; on exit they end.
 
@@ -48,6 +50,7 @@ async def running_workers(
         statistics: The counts of the service.
         metrics: The metrics of this process.
         merged: Those of all.
+        overrides: The primary process's share of the connections, if it is not to be computed.
 
     Yields:
         The processes, and what gives a connection to one of them, or to this one.
@@ -55,8 +58,10 @@ async def running_workers(
     Raises:
         ListenError: A worker process cannot accept calls.
     """
-    count = settings.processes if own is None else settings.processes - 1
-    share = owner_share(settings)
+    count = settings.server.processes if own is None else settings.server.processes - 1
+    share = overrides.primary_share
+    if share is None:
+        share = share_of_owner(settings.server.processes, cpu_count())
 
     def place(accepted: socket.socket) -> None:
         if own is None:
@@ -70,7 +75,7 @@ async def running_workers(
     plan = WorkerPlan(
         _MODULE,
         settings_of_one_worker(settings).model_dump(mode="json"),
-        settings.max_queue_mib * 2**20,
+        settings.batching.max_queue_mib * 2**20,
         models.acquire,
         to_model_inputs,
         place,
@@ -87,7 +92,7 @@ async def running_workers(
         plan,
         count,
         models,
-        default_model=settings.default_model,
+        default_model=settings.models.default_model,
         news={"metrics": take_series, COUNTED: lambda _, rows: take_counted(statistics, rows)},
         questions={COUNTED: partial(tell_counts, statistics)},
         gone=gone,
@@ -103,13 +108,6 @@ async def running_workers(
         await fronts.close()
 
 
-def owner_share(settings: Settings) -> float:
-    """Returns the primary process's share of the connections, 0 to 1."""
-    if settings.owner_share == "auto":
-        return share_of_owner(settings.processes, cpu_count())
-    return settings.owner_share
-
-
 def settings_of_one_worker(settings: Settings) -> Settings:
     """Derives the settings of one worker process: threads and the picture queue are divided among all.
 
@@ -117,14 +115,12 @@ def settings_of_one_worker(settings: Settings) -> Settings:
     share a process that has most of them leaves cores idle. The primary process keeps all of them, for HTTP and
     for setups in which it has most connections.
     """
-    count = settings.processes
-    threads = settings.vision_threads or cpu_count()
-    return settings.model_copy(
-        update={
-            "log_format": chosen_format(settings.log_format),
-            "vision_threads": min(threads, max(1, 2 * threads // count)),
-            "max_queue_images": max(settings.max_images_per_request, settings.max_queue_images // count),
-            "max_queue_image_mib": max(1, settings.max_queue_image_mib // count),
-            "max_decode_mib": max(16, settings.max_decode_mib // count),
-        }
+    count = settings.server.processes
+    threads = settings.detection.vision_threads or cpu_count()
+    return settings.replace(
+        log_format=chosen_format(settings.log.log_format),
+        vision_threads=min(threads, max(1, 2 * threads // count)),
+        max_queue_images=max(settings.limits.max_images_per_request, settings.limits.max_queue_images // count),
+        max_queue_image_mib=max(1, settings.limits.max_queue_image_mib // count),
+        max_decode_mib=max(16, settings.limits.max_decode_mib // count),
     )

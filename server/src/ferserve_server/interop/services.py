@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from ferserve_server import __version__
 from ferserve_server.interop.classification import WholeTensors
@@ -25,30 +25,27 @@ if TYPE_CHECKING:
     from ferserve_server.services.limits import RequestLimits
 
 
-class CompatSettings(Protocol):
-    """Declares the settings used here, under their names."""
+@dataclass(frozen=True, slots=True)
+class InteropOptions:
+    """Selects interfaces of other servers.
 
-    @property
-    def open_inference(self) -> bool:
-        """Returns whether the Open Inference Protocol is answered."""
+    Attributes:
+        open_inference: True to serve the Open Inference Protocol.
+        tf_serving: True to serve TensorFlow Serving's interface.
+        max_unanswered_messages: Messages that a stream reads ahead of its answers.
+        detection: Detection options of requests that name none.
+    """
 
-    @property
-    def tf_serving(self) -> bool:
-        """Returns whether TensorFlow Serving's interface is answered."""
-
-    @property
-    def max_unanswered_messages(self) -> int:
-        """Messages a stream reads ahead of its answers."""
-
-    @property
-    def detection(self) -> DetectionOptions:
-        """Returns the options of face detection."""
+    open_inference: bool
+    tf_serving: bool
+    max_unanswered_messages: int
+    detection: DetectionOptions
 
 
-def compat_names(settings: CompatSettings) -> list[str]:
+def compat_names(options: InteropOptions) -> list[str]:
     """Returns the full names of the services."""
-    open_inference = [OPEN_INFERENCE_SERVICE] if settings.open_inference else []
-    return open_inference + ([PREDICTION_SERVICE, MODEL_STATUS_SERVICE] if settings.tf_serving else [])
+    open_inference = [OPEN_INFERENCE_SERVICE] if options.open_inference else []
+    return open_inference + ([PREDICTION_SERVICE, MODEL_STATUS_SERVICE] if options.tf_serving else [])
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +66,7 @@ class Interop:
 
 
 def build_interop(  # noqa: PLR0913 - the collaborators of two services
-    settings: CompatSettings,
+    options: InteropOptions,
     calls: Calls,
     classify: ClassifyFaces,
     analyze: AnalyzeImages,
@@ -83,13 +80,13 @@ def build_interop(  # noqa: PLR0913 - the collaborators of two services
 ) -> Interop:
     """Builds the enabled interfaces: `control` for the addresses of the service, `own_control` for its own."""
     tensors = WholeTensors(
-        models.acquire, classify, analyze, detection=settings.detection, statistics=statistics, clock=clock
+        models.acquire, classify, analyze, detection=options.detection, statistics=statistics, clock=clock
     )
     handlers: list[GenericHandler] = []
     control_handlers: list[GenericHandler] = []
     repository = RepositoryControl(control)
     open_inference: OpenInference | None = None
-    if settings.open_inference:
+    if options.open_inference:
         open_inference = OpenInference(
             tensors,
             statistics,
@@ -99,11 +96,11 @@ def build_interop(  # noqa: PLR0913 - the collaborators of two services
             limits=limits,
             version=__version__,
         )
-        most = settings.max_unanswered_messages
+        most = options.max_unanswered_messages
         handlers.append(OpenInferenceServicer(calls, open_inference, repository, max_unanswered=most).handler())
         own_repository = RepositoryControl(own_control)
         own = OpenInferenceServicer(calls, open_inference, own_repository, max_unanswered=most)
         control_handlers.append(own.handler())
-    if settings.tf_serving:
+    if options.tf_serving:
         handlers.extend(TensorFlowServingServicer(calls, tensors, models.model, limits).handlers())
     return Interop(handlers, control_handlers, open_inference, repository)

@@ -15,7 +15,7 @@ from ferserve_server.runtime.addresses import parse_address
 from ferserve_server.services.codec import messages
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterable
+    from collections.abc import Coroutine, Iterable, Sequence
     from pathlib import Path
 
     from ferserve_server.domain.models import ModelChanges
@@ -53,51 +53,41 @@ class ControlExposedError(Exception):
     """Reports control calls open to other machines without TLS and token; the text says what to do."""
 
 
-class ExposureSettings(Protocol):
-    """Declares the settings that decide who can make control calls, under their names."""
+class ControlSettings(Protocol):
+    """Declares the settings of control calls, under their names."""
 
     @property
     def control_listen(self) -> str:
-        """Address of control calls, or "off"."""
+        """Returns the address of control calls, or "off"."""
 
     @property
     def control_on_main(self) -> bool:
-        """Returns True to take them on the addresses of the service."""
+        """Returns True to accept them on the addresses of the service."""
 
     @property
     def control_token_file(self) -> Path | None:
-        """Names the file with the token that they must carry."""
+        """Returns the file with the token that they must carry."""
 
     @property
     def control_insecure(self) -> bool:
-        """Returns True to take them from other machines without TLS and token."""
-
-    @property
-    def tls_cert_file(self) -> Path | None:
-        """Names the certificate, with TLS."""
-
-    @property
-    def listen(self) -> str:
-        """Address of the gRPC service."""
-
-    @property
-    def http_listen(self) -> str:
-        """Address of the HTTP server, or "off"."""
+        """Returns True to accept them from other machines without TLS and token."""
 
 
-def check_exposure(settings: ExposureSettings) -> None:
+def check_exposure(settings: ControlSettings, *, tls: bool, addresses: Sequence[str]) -> None:
     """Rejects settings that would let any machine of the network change the models.
+
+    Args:
+        settings: The settings of control calls.
+        tls: Whether the service has a certificate.
+        addresses: Addresses of the service, gRPC and HTTP, or "off".
 
     Raises:
         ControlExposedError: Control calls are taken at an address that is not loopback, without TLS, without a
             token, and without `control_insecure`.
     """
-    if settings.control_token_file or settings.tls_cert_file or settings.control_insecure:
+    if settings.control_token_file or tls or settings.control_insecure:
         return
-    addresses = [settings.control_listen]
-    if settings.control_on_main:
-        addresses += [settings.listen, settings.http_listen]
-    for address in addresses:
+    for address in (settings.control_listen, *(addresses if settings.control_on_main else ())):
         with contextlib.suppress(ValueError):  # reported at the address that is listened on
             if address != "off" and not parse_address(address).is_loopback:
                 raise ControlExposedError(
@@ -144,22 +134,6 @@ class ControlAuthorizer:
             if shown[: len(_SCHEME)].lower() == _SCHEME and hmac.compare_digest(token, self._token):
                 return
         raise ControlUnauthenticatedError
-
-
-class ControlSettings(Protocol):
-    """Declares the settings used here, under their names."""
-
-    @property
-    def control_listen(self) -> str:
-        """Returns the address of control calls, or "off"."""
-
-    @property
-    def control_on_main(self) -> bool:
-        """Returns whether they are taken at the addresses of the service."""
-
-    @property
-    def control_token_file(self) -> Path | None:
-        """Returns the file with the token that they must carry."""
 
 
 def build_control(settings: ControlSettings, models: ModelChanges) -> tuple[ModelControl, ModelControl]:
