@@ -53,7 +53,7 @@ lock: ## Compile the hashed lock files anew (needs uv).
 	$(LOCK) requirements/in/cpu.in -o requirements/cpu.lock
 	$(foreach name,gpu server-cpu server-gpu training-cpu training-gpu dev,\
 	  $(LOCK) -c requirements/cpu.lock requirements/in/$(name).in -o requirements/$(name).lock &&) true
-	$(foreach name,triton-old triton-new,$(CLIENT_LOCK) &&) true
+	$(foreach name,triton-old triton-new grpclib,$(CLIENT_LOCK) &&) true
 	$(foreach name,stubs tensorflow-serving,$(CLIENT_LOCK) --no-deps &&) true
 
 # ---------------------------------------------------------------- proto
@@ -179,16 +179,29 @@ browser-tools: ## Install what the tests of the page need: Debian's chromium (ro
 	  [ tests/browser/node_modules/.package-lock.json -nt tests/browser/package-lock.json ] || \
 	  npm ci --prefix tests/browser --no-audit --no-fund --loglevel=error
 
+# $(call DEBIAN,PROGRAM OR FILE,PACKAGES) installs packages unless the program is there; nothing without root.
+DEBIAN = @{ command -v $(1) || test -e $(1); } >/dev/null || [ "$$(id -u)" != 0 ] || { apt-get update -qq && \
+	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(2) >/dev/null; }
+
+.PHONY: http2-tools
+http2-tools: ## Install Debian's curl, nghttp and h2load for the tests that use them (root).
+	$(call DEBIAN,h2load,curl nghttp2-client)
+
+.PHONY: client-tools
+client-tools: http2-tools ## Install what builds the gRPC clients in Go and C++ (root, 200 MB).
+	$(call DEBIAN,/usr/share/gocode/src/google.golang.org/grpc/clientconn.go,golang-go golang-google-grpc-dev)
+	$(call DEBIAN,grpc_cpp_plugin,g++ pkg-config libgrpc++-dev libprotobuf-dev protobuf-compiler protobuf-compiler-grpc)
+
 .PHONY: page-screenshots
 page-screenshots: setup browser-tools ## Make docs/images/page-*.jpg anew with Chromium (a minute).
 	$(BIN)/python tests/browser/make_screenshots.py docs/images
 
 .PHONY: test
-test: dev tools browser-tools ## Run all tests (PYTEST_FLAGS="-k batcher" picks some).
+test: dev tools browser-tools http2-tools ## Run all tests (PYTEST_FLAGS="-k batcher" picks some).
 	PATH="$(CURDIR)/.tools/bin:$$PATH" $(BIN)/python -m pytest $(PYTEST_FLAGS)
 
 .PHONY: conformance
-conformance: dev tools ## Run other people's clients and load generators against the server (minutes).
+conformance: dev tools client-tools ## Run other people's clients and load generators against the server (minutes).
 	PATH="$(CURDIR)/.tools/bin:$$PATH" $(BIN)/python -m pytest -m conformance tests/conformance $(PYTEST_FLAGS)
 
 # Flags of the server in the benchmarks that have one variant, such as --server-flag=--engine=process

@@ -35,7 +35,7 @@ def test_locks_carry_hashes_and_no_addresses(lock):
 
 
 def test_the_lock_of_the_node_client_carries_hashes_and_no_addresses():
-    text = (ROOT / "tests/conformance/clients/grpc_js/package-lock.json").read_text()
+    text = (ROOT / "tests/conformance/clients/package-lock.json").read_text()
     packages = json.loads(text)["packages"]
 
     assert all("integrity" in package for name, package in packages.items() if name)

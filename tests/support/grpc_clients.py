@@ -61,44 +61,50 @@ class GrpcClient:
 
 
 def grpc_js() -> GrpcClient:
-    """`@grpc/grpc-js` on Node's own HTTP/2 (nghttp2), installed if need be. Skips the test if there is no Node."""
-    program = CLIENTS / "grpc_js"
-    node, npm = _found("node"), _found("npm")
-    lock = program / "package-lock.json"
-    folder = ROOT / ".tools" / "node" / "grpc_js"
+    """`@grpc/grpc-js` on Node"s own HTTP/2 (nghttp2), installed if need be. Skips the test if there is no Node."""
+    return node_client(CLIENTS / "grpc_js" / "client.js")
+
+
+def node_client(script: Path) -> GrpcClient:
+    """A script of Node beside the packages of `clients/package.json`. Skips the test if there is no Node."""
+    node, npm = found("node"), found("npm")
+    lock = CLIENTS / "package-lock.json"
+    folder = ROOT / ".tools" / "node" / "clients"
     stamp = folder / "made-from"
     wanted = hashlib.sha256(lock.read_bytes()).hexdigest()
     if not stamp.is_file() or stamp.read_text() != wanted:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         for part in ("package.json", "package-lock.json"):
-            shutil.copy(program / part, folder)
-        _make([npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"], folder)
+            shutil.copy(CLIENTS / part, folder)
+        make([npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"], folder)
         stamp.write_text(wanted)
-    return GrpcClient((node, str(program / "client.js")), {"NODE_PATH": str(folder / "node_modules")})
+    return GrpcClient((node, str(script)), {"NODE_PATH": str(folder / "node_modules")})
 
 
-def grpc_go() -> GrpcClient:
-    """`grpc-go`, as Debian packages it. Skips the test where it is not installed."""
-    go = _found("go")
+def grpc_go(folder: Path = CLIENTS / "grpc_go") -> GrpcClient:
+    """A program of `grpc-go`, as Debian packages it. Skips the test where it is not installed."""
+    go = found("go")
     if not (GO_PATH / "src/google.golang.org/grpc").is_dir():
-        pytest.skip("grpc-go is not installed: apt-get install golang-google-grpc-dev")
-    folder = ROOT / ".tools" / "go"
-    folder.mkdir(parents=True, exist_ok=True)
-    made = folder / "grpc_go"
-    env = {"GO111MODULE": "off", "GOPATH": str(GO_PATH), "GOCACHE": str(folder / "cache"), "GOFLAGS": ""}
-    _make([go, "build", "-o", str(made), "."], CLIENTS / "grpc_go", env)
+        pytest.skip("grpc-go is not installed: make client-tools")
+    tools = ROOT / ".tools" / "go"
+    tools.mkdir(parents=True, exist_ok=True)
+    made = tools / folder.relative_to(CLIENTS).as_posix().replace("/", "-")
+    env = {"GO111MODULE": "off", "GOPATH": str(GO_PATH), "GOCACHE": str(tools / "cache"), "GOFLAGS": ""}
+    make([go, "build", "-o", str(made), "."], folder, env)
     return GrpcClient((str(made),), {})
 
 
-def _found(program: str) -> str:
-    found = shutil.which(program)
-    if found is None:
-        pytest.skip(f"there is no {program} here")
-    return found
+def found(program: str) -> str:
+    """The path of a program. Skips the test if there is none."""
+    path = shutil.which(program)
+    if path is None:
+        pytest.skip(f"there is no {program} here: make client-tools")
+    return path
 
 
-def _make(command: list[str], folder: Path, env: Mapping[str, str] | None = None) -> None:
+def make(command: list[str], folder: Path, env: Mapping[str, str] | None = None) -> None:
+    """Runs a command in a folder. Skips the test if it fails."""
     done = subprocess.run(
         command,
         cwd=folder,

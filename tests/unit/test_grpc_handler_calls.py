@@ -176,6 +176,25 @@ async def test_a_handler_may_send_headers_before_its_answer() -> None:
     assert bench.messages() == ["a"]
 
 
+@pytest.mark.parametrize("streams", [False, True])
+async def test_a_handler_may_add_trailers_to_its_answer(streams: bool) -> None:
+    async def answers(request: StringValue, context: Any) -> StringValue:
+        context.set_trailing_metadata((("x-last", "1"), ("x-last-bin", b"\0\1")))
+        return request
+
+    async def streams_one(request: StringValue, context: Any) -> AsyncIterator[StringValue]:
+        yield await answers(request, context)
+
+    if streams:
+        bench = HandlerBench(grpc.unary_stream_rpc_method_handler, streams_one)
+    else:
+        bench = HandlerBench(grpc.unary_unary_rpc_method_handler, answers)
+    bench.send(bench.call(1, _bytes("a")))
+    told = await bench.ended()
+    assert (told["x-last"], told["x-last-bin"], told["grpc-status"]) == ("1", "AAE", "0")
+    assert bench.messages() == ["a"]
+
+
 async def test_a_handler_that_is_cancelled_from_within_ends_its_call() -> None:
     async def gives_up(request: StringValue, context: Any) -> StringValue:
         raise asyncio.CancelledError

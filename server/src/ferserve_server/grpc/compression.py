@@ -25,6 +25,9 @@ AT_ONCE_BYTES: Final = 256 * 1024
 MAX_RATIO: Final = 100
 """Maximum ratio of larger results. Pictures and tensors have 1 to 10; 31 KB that become 31 MiB have 1,000."""
 
+_RATIO_FREE_BYTES: Final = 1024 * 1024
+"""Maximum result of any ratio, which takes about 2 ms on the thread: test clients send hundreds of KB of zeros."""
+
 _executor: Final = ThreadPoolExecutor(1, "inflate")
 """Thread for one message at a time, so that no more than one result is being made."""
 
@@ -65,6 +68,11 @@ def inflate(data: bytes, encoding: str, limits: RequestLimits) -> bytes | None:
     return _checked(machine, inflated, encoding)
 
 
+def max_inflated_bytes(compressed_bytes: int, limits: RequestLimits) -> int:
+    """Returns the bound on the result of `inflate_large`."""
+    return min(limits.max_message_bytes, max(MAX_RATIO * compressed_bytes, _RATIO_FREE_BYTES))
+
+
 async def inflate_large(data: bytes, encoding: str, limits: RequestLimits) -> bytes:
     """Inflates a message of any size on a thread.
 
@@ -72,7 +80,7 @@ async def inflate_large(data: bytes, encoding: str, limits: RequestLimits) -> by
         LimitExceededError: As above.
         MessageError: As above, or the ratio is above `MAX_RATIO`.
     """
-    max_bytes = min(limits.max_message_bytes + 1, max(MAX_RATIO * len(data), AT_ONCE_BYTES))
+    max_bytes = max_inflated_bytes(len(data), limits) + 1
     loop = asyncio.get_running_loop()
     machine, inflated = await loop.run_in_executor(_executor, _inflate, data, encoding, max_bytes)
     limits.check_message(len(inflated))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from ferserve_server.grpc.trailers import status_trailers
+from ferserve_server.grpc.trailers import metadata_headers, status_trailers
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -37,10 +37,12 @@ class CallContext:
 
     Attributes:
         caller: Whose call it is; read by `services.callers`.
+        trailing_metadata: Trailers that the handler adds to its answer.
     """
 
     def __init__(self, stream: GrpcStream, send: Callable[[Any], Awaitable[None]]) -> None:
         self.caller = stream.caller
+        self.trailing_metadata: Headers = ()
         self._stream = stream
         self._send = send
         self._loop = asyncio.get_running_loop()
@@ -59,6 +61,10 @@ class CallContext:
         """Sends headers before the first message."""
         if self._stream.call is not None:
             self._stream.begin(metadata)
+
+    def set_trailing_metadata(self, metadata: Iterable[tuple[str, str | bytes]]) -> None:
+        """Sets trailers that are sent behind the status of a successful call."""
+        self.trailing_metadata = metadata_headers(metadata)
 
     async def write(self, message: object) -> None:
         """Sends a message of the answer."""

@@ -89,7 +89,7 @@ class HandlerCall:
     async def _run(self, context: CallContext) -> None:
         try:
             await self._answer(context)
-            trailers = OK
+            trailers = OK + context.trailing_metadata
         except AbortError as aborted:
             trailers = aborted.trailers
         except MessageError as error:
@@ -122,7 +122,7 @@ class HandlerCall:
         response = await answered  # or nothing, of one that used `context.write`
         if not handler.response_streaming and self._is_open:
             self._close()
-            self._stream.answer(self._serialized(response))
+            self._stream.answer(self._serialized(response), OK + context.trailing_metadata)
 
     async def _only_request(self) -> Any:  # noqa: ANN401 - any message
         found = [request async for request in self._queue]

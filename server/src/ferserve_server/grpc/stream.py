@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from ferserve_server.domain.caller import UNKNOWN_CALLER, CallerId
 from ferserve_server.domain.errors import FerserveError
-from ferserve_server.grpc.compression import MAX_RATIO, inflate, inflate_large
+from ferserve_server.grpc.compression import inflate, inflate_large, max_inflated_bytes
 from ferserve_server.grpc.errors import MessageError
 from ferserve_server.grpc.messages import PREFIX_BYTES, Message, MessageReader, framed, whole_message
 from ferserve_server.grpc.request import read_request
@@ -122,14 +122,14 @@ class GrpcStream(Stream):
             self._begun = True
             self.connection.send_headers(self, RESPONSE_HEADERS + metadata_headers(metadata))
 
-    def answer(self, message: bytes) -> None:
+    def answer(self, message: bytes, trailers: Headers = OK) -> None:
         """Ends the call with its only message."""
         self.call = None
         if self._begun:
             self.connection.send_data(self, framed(message))
-            self.connection.send_trailers(self, OK)
+            self.connection.send_trailers(self, trailers)
         else:
-            self.connection.respond(self, RESPONSE_HEADERS, framed(message), OK)
+            self.connection.respond(self, RESPONSE_HEADERS, framed(message), trailers)
 
     def send(self, message: bytes) -> None:
         """Sends a message. If the stream is `blocked` then, wait for `Call.on_writable`."""
@@ -302,7 +302,7 @@ class GrpcStream(Stream):
         limits, memory = self._router.limits, self._router.inflated
         memory.give_back(self)  # what the message before took
         granted = asyncio.get_running_loop().create_future()
-        memory.ask(self, min(limits.max_message_bytes, MAX_RATIO * len(data)), granted.set_result)
+        memory.ask(self, max_inflated_bytes(len(data), limits), granted.set_result)
         await granted
         try:
             inflated = await inflate_large(data, self.head.encoding, limits)
