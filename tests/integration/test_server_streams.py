@@ -284,3 +284,21 @@ async def test_a_bad_config_is_refused_with_the_field_at_fault(server: LocalServ
     refusal = await _refusal(server.emotion.StreamFrames(iter([config])))
     assert refusal.code is grpc.StatusCode.INVALID_ARGUMENT
     assert refusal.fields == [field]
+
+
+async def test_frames_larger_than_the_window_of_a_stream_are_answered_one_after_the_other(
+    server: LocalServer,
+) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (900, 900), np.uint8)
+    image = encode(noise, "PNG")
+    assert len(image) > 3 * 2**18
+
+    async def requests() -> AsyncIterator[emotion_pb2.StreamFramesRequest]:
+        yield _config()
+        for number in range(5):
+            yield _frame(number, image)
+
+    answers = [answer async for answer in server.emotion.StreamFrames(requests(), timeout=DEADLINE_S)]
+    assert [(answer.sequence_id, answer.WhichOneof("outcome")) for answer in answers] == [
+        (number, "analysis") for number in range(5)
+    ]

@@ -257,9 +257,7 @@ class GrpcStream(Stream):
             return True
         messages = reader.feed(data)
         if messages:
-            self._message_since = None
-            self.narrow(renews=self.call is None or not self.call.is_unary)
-            self._pending += messages
+            self._keep(messages)
         if reader.error is not None:
             self._error = reader.error
         elif reader.partial:
@@ -272,6 +270,14 @@ class GrpcStream(Stream):
         else:
             self.deliver()
         return ended or bool(messages)
+
+    def _keep(self, messages: list[Message]) -> None:
+        """Keeps complete messages until the call is ready for them."""
+        self._message_since = None
+        self.end_oversize()
+        if self.call is not None and self.call.is_unary:
+            self.leave_room_for_end()
+        self._pending += messages
 
     def _fail(self, error: MessageError) -> None:
         if self._reader is not None:

@@ -289,11 +289,6 @@ class H2Connection:
             unconsumed.clear()
             self._wake()
 
-    def set_window(self, stream_id: int, byte_count: int) -> None:
-        """Sets the receive window of a stream."""
-        self.engine.set_window(stream_id, byte_count)
-        self._wake()
-
     def charge_answer(self) -> None:
         """Charges an answer that cost the peer nothing."""
         pause_s = self._budget.charge_answer(self.bytes_at)

@@ -163,11 +163,6 @@ class Engine:
         except NGH2Error:
             return 0
 
-    def set_window(self, stream_id: int, byte_count: int) -> None:
-        """Sets the receive window of a stream, received bytes included."""
-        with contextlib.suppress(NGH2Error):
-            self._connection.set_local_window_size(byte_count, stream_id=stream_id)
-
     def terminate(self, code: ErrorCode, text: str) -> bytes:
         """Returns everything that can still be sent, and a GOAWAY with the reason."""
         try:

@@ -52,11 +52,11 @@ class OversizeWindow:
     a part of theirs would wait for each other indefinitely.
 
     Args of the constructor:
-        max_bytes: Bound on what is granted at once; at least what one message may ask for.
+        max_bytes: Bound on what is granted at once; at least the longest message.
     """
 
     def __init__(self, max_bytes: int) -> None:
-        self._left = max_bytes
+        self._max_bytes = self._left = max_bytes
         self._granted: dict[object, int] = {}
         self._waiting: deque[tuple[object, int, Callable[[int], None]]] = deque()
 
@@ -70,8 +70,11 @@ class OversizeWindow:
         return self._granted.get(owner, 0)
 
     def ask(self, owner: object, byte_count: int, grant: Callable[[int], None]) -> None:
-        """Calls `grant` with the number of bytes when they are free; once until the owner returns them."""
-        self._waiting.append((owner, byte_count, grant))
+        """Calls `grant` with the number of bytes, at most all, when they are free.
+
+        An owner asks once until it returns them.
+        """
+        self._waiting.append((owner, min(byte_count, self._max_bytes), grant))
         self._grant()
 
     def give_back(self, owner: object) -> int:

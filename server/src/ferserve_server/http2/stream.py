@@ -64,9 +64,6 @@ class Connection(Protocol):
     def consume_later(self, stream_id: int, byte_count: int, /) -> None:
         """Lets the peer send more on the connection, with the next output."""
 
-    def set_window(self, stream_id: int, byte_count: int, /) -> None:
-        """Sets the size of a stream's window."""
-
     def charge_answer(self) -> None:
         """Charges an answer to a request that cost its caller next to nothing."""
 
@@ -84,8 +81,9 @@ class Stream:
         blocked: Whether the peer takes no more for now: wait for `on_writable`.
         unsent_since: Since when a part of the response waits for the peer, in seconds, or None.
         held_bytes: Received bytes that are not released.
+        acknowledged_bytes: Held bytes in whose place the peer may send more all the same.
         unconsumed_bytes: Released bytes in whose place the peer need not send more.
-        has_oversize_window: Whether it asked for a wider window, which it has since `window_granted_at`.
+        has_oversize_window: Whether it asked for room beyond its window, which it has since `window_granted_at`.
     """
 
     # Defaults of the class, because few streams ever set them.
@@ -94,9 +92,9 @@ class Stream:
     blocked = False
     unsent_since: float | None = None
     held_bytes = 0
+    acknowledged_bytes = 0
     unconsumed_bytes = 0
     has_oversize_window = False
-    window_bytes = STREAM_WINDOW_BYTES
     window_granted_at: float | None = None
 
     def __init__(self, connection: Connection, stream_id: int, opened_at: float, *, ended: bool) -> None:
@@ -144,40 +142,48 @@ class Stream:
         if byte_count:
             self.held_bytes -= byte_count
             self.connection.memory.buffer.add(self.connection, -byte_count)
+            acknowledged = min(byte_count, self.acknowledged_bytes)
+            self.acknowledged_bytes -= acknowledged
             if renew:
-                self.connection.consume(self.id, byte_count)
+                self.connection.consume(self.id, byte_count - acknowledged)
             else:
-                self.unconsumed_bytes += byte_count
+                self.unconsumed_bytes += byte_count - acknowledged
 
     def ask_for_window(self, missing_bytes: int) -> None:
-        """Requests a wider window, so that a message with this many bytes to come fits."""
+        """Requests room beyond the window, so that a message with this many bytes to come fits.
+
+        The window keeps its size: with room granted, the peer may send more in place of bytes that are still held.
+        libnghttp2 cannot narrow a window again: it then withholds as many bytes from the next one.
+        """
         oversize = self.connection.memory.oversize
         # One byte is left, because nghttp2 clients, and so Node's, send the end only while they may send data.
         more = missing_bytes + 1 - self.connection.engine.window_left(self.id)
         if more <= 0:
             return
-        if self.window_granted_at is not None:  # padding took a part, which is not held
-            self._widen(more)
+        if self.window_granted_at is not None:
+            self._acknowledge(oversize.granted(self) - self.acknowledged_bytes)
         elif not self.has_oversize_window:
             self.has_oversize_window = True
-            oversize.ask(self, more, self._grant)
+            # libnghttp2 announces no less than half of a window.
+            oversize.ask(self, more + STREAM_WINDOW_BYTES // 2, self._grant)
 
-    def narrow(self, *, renews: bool) -> None:
-        """Returns the window of `ask_for_window`; `renews`: received bytes will be consumed."""
+    def end_oversize(self) -> None:
+        """Returns the room of `ask_for_window`: the message is complete."""
         if self.has_oversize_window:
             self.has_oversize_window, self.window_granted_at = False, None
             self.connection.memory.oversize.give_back(self)
-            if renews:
-                self._widen(STREAM_WINDOW_BYTES - self.window_bytes)
+
+    def leave_room_for_end(self) -> None:
+        """Lets the peer send the end of a request of one message that filled the window."""
         if not self.remote_ended and not self.connection.engine.window_left(self.id):
-            self._widen(1)  # as above: padding took what was left for the end
+            self._acknowledge(self.held_bytes)
 
     def closed(self) -> None:
         """Releases everything; for the connection to call."""
         if self.held_bytes or self.unconsumed_bytes or self.has_oversize_window:
             self.release(self.held_bytes, renew=False)
             self.connection.consume_later(self.id, self.unconsumed_bytes)
-            self.connection.memory.oversize.give_back(self)
+            self.end_oversize()
         self.on_closed()
 
     def check_times(self, now: float) -> None:
@@ -189,8 +195,11 @@ class Stream:
 
     def _grant(self, byte_count: int) -> None:
         self.window_granted_at = self.connection.now()
-        self._widen(byte_count)
+        self._acknowledge(byte_count)
 
-    def _widen(self, byte_count: int) -> None:
-        self.window_bytes += byte_count
-        self.connection.set_window(self.id, self.window_bytes)
+    def _acknowledge(self, byte_count: int) -> None:
+        """Lets the peer send more in place of held bytes, at most this many."""
+        byte_count = min(byte_count, self.held_bytes - self.acknowledged_bytes)
+        if byte_count > 0:
+            self.acknowledged_bytes += byte_count
+            self.connection.consume(self.id, byte_count)
