@@ -53,7 +53,7 @@ lock: ## Compile the hashed lock files anew (needs uv).
 	$(LOCK) requirements/in/cpu.in -o requirements/cpu.lock
 	$(foreach name,gpu server-cpu server-gpu training-cpu training-gpu dev,\
 	  $(LOCK) -c requirements/cpu.lock requirements/in/$(name).in -o requirements/$(name).lock &&) true
-	$(foreach name,triton-old triton-new grpclib,$(CLIENT_LOCK) &&) true
+	$(foreach name,triton-old triton-new grpclib model-signing,$(CLIENT_LOCK) &&) true
 	$(foreach name,stubs tensorflow-serving,$(CLIENT_LOCK) --no-deps &&) true
 
 # ---------------------------------------------------------------- proto
@@ -152,6 +152,10 @@ walls: dev ## import-linter: the walls between the rooms.
 .PHONY: release-check
 release-check: setup ## Build wheels and sdists into dist/, install them in an empty environment, and serve from there.
 	$(BIN)/python scripts/release_check.py
+
+.PHONY: sbom
+sbom: dev ## Write a bill of materials (CycloneDX) of every lock file to build/sbom/.
+	$(BIN)/python scripts/sbom.py
 
 .PHONY: architecture
 architecture: dev ## Draw the diagrams of docs/architecture.md from the imports.

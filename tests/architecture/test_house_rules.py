@@ -89,3 +89,9 @@ def test_weights_stay_small():
     repository = ROOT / "model_repo"
 
     assert sum(path.stat().st_size for path in repository.rglob("*") if path.is_file()) < 16_000_000
+
+
+def test_no_private_key_is_in_here():
+    marker = b"PRIVATE KEY" + b"-----"
+
+    assert not [path for path in tracked_files() if marker in path.read_bytes()]

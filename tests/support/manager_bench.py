@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ferserve_server.domain.ports import Loader
     from ferserve_server.domain.servable import ModelDescription, Tuning
     from ferserve_server.models.canary.traffic_split import Canaries
+    from ferserve_server.models.signature import SignatureVerifier
     from ferserve_server.models.state_file import LifecycleState, Refusal
     from ferserve_server.models.version_policy import VersionPolicy
 
@@ -59,6 +60,7 @@ class Shop:
         aliases: Aliases | None = None,
         trials: Canaries | None = None,
         refused: Mapping[ServableId, Refusal] | None = None,
+        signatures: SignatureVerifier | None = None,
     ) -> None:
         self.observer = Recorder()
         self.scorers: list[FakeScorer] = []
@@ -69,7 +71,9 @@ class Shop:
         source = RepositorySource(root)
         self.manager = ModelManager(
             source,
-            VersionPreparer(source, loader, ValidationLimits((1, 4), golden_tolerance=1e-3)),
+            VersionPreparer(
+                source, loader, ValidationLimits((1, 4), golden_tolerance=1e-3), signatures=signatures
+            ),
             self._make_scorer,
             observer=self.observer,
             routing_observer=self.observer,

@@ -43,12 +43,14 @@ from ferserve_server.telemetry.recorder import CanaryMetrics, InferenceMetrics, 
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from ferserve_server.app.overrides import Overrides
     from ferserve_server.config.settings import Settings
     from ferserve_server.domain.ports import Clock, Loader, Servable
     from ferserve_server.domain.servable import Tuning
     from ferserve_server.interop.statistics import Statistics
+    from ferserve_server.models.signature import SignatureVerifier
     from ferserve_server.runtime.clock import MonotonicClock
     from ferserve_server.scheduler.execution import RunnerListener, RunnerMaker
     from ferserve_server.telemetry.metrics import Metrics
@@ -142,6 +144,9 @@ def build_manager(
         statistics: Batch statistics of the Open Inference Protocol.
         on_change: Called when a version, its engine's health, or the way of requests changed.
         overrides: Rules that tests replace.
+
+    Raises:
+        ModelKeyError: A public key of a signer cannot be used.
     """
     inference_metrics = InferenceMetrics(metrics)
     trials = _trials(settings, clock, metrics)
@@ -192,6 +197,7 @@ def build_manager(
             _validation_limits(settings),
             rules,
             cache,
+            signatures=_signature_verifier(settings.models.model_key),
             timeout_s=_STEPS_OF_A_LOAD * settings.models.load_step_timeout_s,
         ),
         make_batcher,
@@ -207,6 +213,20 @@ def build_manager(
         save_state=state_file.write,
         on_change=on_change,
     )
+
+
+def _signature_verifier(key_paths: Sequence[Path]) -> SignatureVerifier | None:
+    """Returns what verifies signatures, or None if versions need none.
+
+    Raises:
+        ModelKeyError: A key cannot be used.
+    """
+    if not key_paths:
+        return None
+    # Importing the cryptography takes 40 ms of each start.
+    from ferserve_server.models.signature import SignatureVerifier  # noqa: PLC0415
+
+    return SignatureVerifier(key_paths)
 
 
 class _BroadcastingRoutes:

@@ -17,6 +17,7 @@ from ferserve_server.app.overrides import NO_OVERRIDES
 from ferserve_server.app.services import build_service, build_vision, follow_health
 from ferserve_server.app.upstream import running_upstream
 from ferserve_server.app.workers import running_workers
+from ferserve_server.domain.errors import ModelKeyError
 from ferserve_server.grpc.control_server import listening_control
 from ferserve_server.http2.listener import accepting
 from ferserve_server.interop.statistics import Statistics
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-START_ERRORS: Final = (ControlExposedError, ListenError, TokenFileError, UpstreamFilesError)
+START_ERRORS: Final = (ControlExposedError, ListenError, ModelKeyError, TokenFileError, UpstreamFilesError)
 """Errors that keep a server from starting; their texts say what to change."""
 
 
@@ -99,7 +100,7 @@ def run(
         The exit code: 0 if every accepted call was answered, 1 if the drain ran out of time.
 
     Raises:
-        ControlExposedError, ListenError, TokenFileError, UpstreamFilesError: See `START_ERRORS`.
+        ControlExposedError, ListenError, ModelKeyError, TokenFileError, UpstreamFilesError: See `START_ERRORS`.
     """
     return uvloop.run(_serve(settings, loader, stop_loading, overrides))
 

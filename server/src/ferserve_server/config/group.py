@@ -25,4 +25,4 @@ def split_lines(value: object, separator: re.Pattern[str]) -> object:
     lines = separator.split(value) if isinstance(value, str) else value
     if not isinstance(lines, list | tuple):
         return lines
-    return [line.strip() for line in lines if not isinstance(line, str) or line.strip()]
+    return [line.strip() if isinstance(line, str) else line for line in lines if str(line).strip()]

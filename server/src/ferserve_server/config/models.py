@@ -51,6 +51,9 @@ def _checked_aliases(lines: tuple[str, ...]) -> tuple[str, ...]:
 _split_policies = partial(split_lines, separator=re.compile(r";|,(?=[^,;]*=)"))
 
 
+_split_paths = partial(split_lines, separator=re.compile(r"[;,]"))
+
+
 class ModelsSettings(Group):
     """Holds the settings of models: where they are, which versions are loaded, and what a version must meet."""
 
@@ -74,6 +77,11 @@ class ModelsSettings(Group):
     )
     repository_poll_s: float = Field(
         2.0, ge=0, description="maximum seconds between scans of the model folder; 0: scan at start only"
+    )
+    model_key: Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_split_paths)] = Field(
+        (),
+        description="PEM public key of a signer of versions; versions that none of the keys signed are rejected; "
+        "repeat, or separate with ;",
     )
     golden_tolerance: float = Field(
         1e-3,

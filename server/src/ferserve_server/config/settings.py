@@ -129,6 +129,7 @@ _WITHOUT_EFFECT_IN_FRONT_OF_A_TIER: Final = (
     "version_policy",
     "alias",
     "lifecycle_state_file",
+    "model_key",
     "backend",
     "executor_count",
     "precision",

@@ -308,3 +308,7 @@ class ModelRejectedError(FerserveError):
     def __init__(self, reason: str, message: str, **facts: object) -> None:
         super().__init__(message, facts)
         self.reason = reason  # type: ignore[misc]  # a class constant elsewhere
+
+
+class ModelKeyError(Exception):
+    """Reports that a public key of a signer of versions cannot be used; the text says why."""

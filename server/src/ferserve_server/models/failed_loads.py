@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 _RETRY_RANGE_S: Final = (1.0, 300.0)
 """First and maximum pause before a load that failed transiently is retried, in seconds; doubled each time."""
 
-_TRANSIENT_REASONS: Final = frozenset({"LOAD_OUT_OF_MEMORY"})
-"""Rejection reasons that depend on what else runs."""
+_TRANSIENT_REASONS: Final = frozenset({"LOAD_OUT_OF_MEMORY", "MODEL_KEY_UNUSABLE"})
+"""Rejection reasons that depend on something other than the version."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 MANIFEST_PATH: Final = "assets.extra/manifest.json"
 GOLDEN_PATH: Final = "assets.extra/golden.npz"
+SIGNATURE_PATH: Final = "model.sig"
 SAVED_MODEL_PATH: Final = "saved_model.pb"
 ONNX_PATH: Final = "assets.extra/model.onnx"
 _FORMAT_VERSION: Final = 1
@@ -35,12 +36,21 @@ _CHUNK_BYTES: Final = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """Represents `assets.extra/manifest.json`: `file_sums` maps each file's path to its SHA-256, in hex."""
+    """Represents `assets.extra/manifest.json`.
+
+    Attributes:
+        name: Name of the model.
+        version: Its version.
+        description: What the engine and callers must know of it.
+        file_sums: SHA-256 of each file, in hex, by its path.
+        content_sum: SHA-256 of the manifest itself, in hex; "" if it was not read from bytes.
+    """
 
     name: str
     version: int
     description: ModelDescription
     file_sums: Mapping[str, str]
+    content_sum: str = ""
 
 
 def read_manifest(directory: Path) -> Manifest:
@@ -71,11 +81,12 @@ def decode_manifest(content: bytes) -> Manifest:
             "MANIFEST_INVALID", f"{MANIFEST_PATH} is too large: {MAX_MANIFEST_BYTES >> 20} MiB are the most."
         )
     try:
-        return parse_manifest(json.loads(content.decode("utf-8")))
+        manifest = parse_manifest(json.loads(content.decode("utf-8")))
     except RecursionError:
         raise ModelRejectedError("MANIFEST_INVALID", f"{MANIFEST_PATH} is nested too deeply.") from None
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise ModelRejectedError("MANIFEST_INVALID", f"{MANIFEST_PATH} cannot be used: {error!r}.") from error
+    return replace(manifest, content_sum=hashlib.sha256(content).hexdigest())
 
 
 def parse_manifest(document: Mapping[str, Any]) -> Manifest:
@@ -165,7 +176,7 @@ def verify_files(directory: Path, manifest: Manifest, check: Callable[[], None] 
             raise ModelRejectedError("FILE_MISSING", f"{name} is missing.", file=name)
         if _file_sum(path, check) != expected:
             raise ModelRejectedError("FILE_CHANGED", f"{name} does not have the manifest's SHA-256.", file=name)
-    paths = [PurePosixPath(name) for name in (*manifest.file_sums, MANIFEST_PATH)]
+    paths = [PurePosixPath(name) for name in (*manifest.file_sums, MANIFEST_PATH, SIGNATURE_PATH)]
     listed = {str(path) for path in paths}
     for name in _present_files(directory, {str(folder) for path in paths for folder in path.parents}):
         check()

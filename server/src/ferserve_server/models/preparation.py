@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import sys
 import threading
 import time
@@ -18,7 +17,7 @@ from ferserve_server.domain.errors import ModelRejectedError
 from ferserve_server.domain.servable import Tuning, ValidationFigures
 from ferserve_server.models.daemon_call import call_on_daemon_thread
 from ferserve_server.models.golden import check_golden_file
-from ferserve_server.models.manifest import MANIFEST_PATH, read_manifest, verify_files
+from ferserve_server.models.manifest import read_manifest, verify_files
 from ferserve_server.models.precision import settle_precision
 from ferserve_server.models.tuning import BucketRules, choose_buckets, measure_curve
 from ferserve_server.models.tuning_cache import Measured, TuneCache
@@ -26,11 +25,11 @@ from ferserve_server.models.validation import check_labels, compare
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from ferserve_server.domain.ports import Loader, Servable
     from ferserve_server.domain.servable import GoldenSet, ServableId
     from ferserve_server.models.precision import PrecisionTrial
+    from ferserve_server.models.signature import SignatureVerifier
     from ferserve_server.models.source import RepositorySource
     from ferserve_server.models.validation import ValidationLimits
 
@@ -63,6 +62,7 @@ class VersionPreparer:
         limits: The limits that they must meet.
         bucket_rules: Rules for the choice of batch sizes.
         cache: Keeps measurements.
+        signatures: Verifies their signatures; None if they need none.
         timeout_s: Maximum time for a version as a whole, in seconds. Its steps have limits of their own where
             versions run in processes of their own; a thread of this process cannot be ended, and is abandoned.
     """
@@ -74,8 +74,11 @@ class VersionPreparer:
         limits: ValidationLimits,
         bucket_rules: BucketRules | None = None,
         cache: TuneCache | None = None,
+        *,
+        signatures: SignatureVerifier | None = None,
         timeout_s: float = 600.0,
     ) -> None:
+        self._signatures = signatures
         self._timeout_s = timeout_s
         self._stopped = threading.Event()
         self._limits = limits
@@ -121,10 +124,12 @@ class VersionPreparer:
             raise ModelRejectedError(
                 "MANIFEST_MISMATCH", f"The manifest is that of {manifest.name}/{manifest.version}."
             )
+        if self._signatures is not None:
+            self._signatures.verify(directory, manifest)
         check_labels(manifest.description.labels, in_force.description.labels if in_force else None)
         verify_files(directory, manifest, self._check)
         check_golden_file(directory)
-        known = self._cache.read(_manifest_sum(directory))
+        known = self._cache.read(manifest.content_sum)
         servable = self._loader.load(servable_id, directory, manifest.description)
         try:
             golden = servable.read_golden(directory)
@@ -141,7 +146,7 @@ class VersionPreparer:
             raise
         found = Measured(tuning.bfloat16_speedup, tuning.latency_s)
         if found != known:
-            self._cache.write(_manifest_sum(directory), found)
+            self._cache.write(manifest.content_sum, found)
         return PreparedVersion(trial.servable, validation, tuning)
 
     def _tune(
@@ -179,10 +184,6 @@ class VersionPreparer:
                 latency_factor=limits.latency_factor,
             ),
         )
-
-
-def _manifest_sum(directory: Path) -> str:
-    return hashlib.sha256((directory / MANIFEST_PATH).read_bytes()).hexdigest()
 
 
 def _no_rest(_: float) -> None:

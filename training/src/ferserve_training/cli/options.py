@@ -34,6 +34,7 @@ ModelRepoOption = Annotated[
 ModelArgument = Annotated[
     Path, typer.Argument(metavar="RUN_OR_VERSION", help="Folder of a training run or of an exported version.")
 ]
+VersionArgument = Annotated[Path, typer.Argument(metavar="VERSION", help="Folder of an exported version.")]
 DevicesOption = Annotated[
     int | None,
     typer.Option(

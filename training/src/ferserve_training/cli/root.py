@@ -11,6 +11,7 @@ import typer
 from ferserve_training.cli.audit import audit
 from ferserve_training.cli.bank import bank
 from ferserve_training.cli.blend import blend
+from ferserve_training.cli.bom import bom
 from ferserve_training.cli.compare import compare
 from ferserve_training.cli.crop import crop
 from ferserve_training.cli.data_check import data_check
@@ -22,6 +23,7 @@ from ferserve_training.cli.recipes import list_recipes
 from ferserve_training.cli.report import report
 from ferserve_training.cli.results import results
 from ferserve_training.cli.robustness import robustness
+from ferserve_training.cli.sign import sign
 from ferserve_training.cli.train import train
 from ferserve_training.errors import TrainingError
 
@@ -81,6 +83,8 @@ app.command("robustness")(robustness)
 app.command("export")(export)
 app.command("merge")(merge)
 app.command("quantize")(quantize)
+app.command("sign")(sign)
+app.command("bom")(bom)
 app.command("report")(report)
 app.command("compare")(compare)
 app.command("audit")(audit)
