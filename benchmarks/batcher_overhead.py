@@ -25,8 +25,7 @@ from ferserve_server.models.validation import warm
 from ferserve_server.runtime.clock import MonotonicClock
 from ferserve_server.scheduler.batcher import Batcher
 from ferserve_server.scheduler.settings import BatcherSettings
-from ferserve_server.telemetry.metrics import Metrics
-from ferserve_server.telemetry.recorder import InferenceMetrics
+from ferserve_server.telemetry.recorder import PrometheusRecorder
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -45,7 +44,7 @@ async def measure() -> dict[str, float]:
     settings = BatcherSettings()
     warm(servable, settings.bucket_sizes)
     servable.warm_executors(settings.bucket_sizes, servable.executor_count)
-    observer = InferenceMetrics(Metrics())
+    observer = PrometheusRecorder()
     observer.engine_started(servable.id, servable.description.labels, servable.precision)
     batcher = Batcher(servable, settings, clock=MonotonicClock(), observer=observer)
     face = np.random.default_rng(0).integers(0, 256, (1, 48, 48, 1), dtype=np.uint8)

@@ -1,6 +1,6 @@
 """Defines the panels of the dashboard, row by row.
 
-Names and labels of metrics are those of server/src/ferserve_server/telemetry/metrics.py; tests hold both.
+Names and labels of metrics are those of server/src/ferserve_server/domain/metrics.py; tests hold both.
 """  # noqa: INP001 - beside a script
 
 from __future__ import annotations

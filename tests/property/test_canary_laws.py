@@ -87,7 +87,7 @@ def test_a_canary_gets_its_share_to_within_one_request_and_idle_leases_take_none
 ) -> None:
     rules = replace(RULES, share=share, mode=CanaryMode.SPLIT)
     stable, canary = live_version(1), live_version(2)
-    trial = CanaryRun(stable, canary, rules, clock=FakeClock(), observer=Recorder())
+    trial = CanaryRun(stable, canary, rules, clock=FakeClock(), recorder=Recorder())
     diverted = 0
     for _ in range(count):
         for _ in range(idle):

@@ -18,7 +18,7 @@ from ferserve_server.pipeline.stream_window import OverloadPolicy, StreamWindow
 from ferserve_server.tracking.options import DEFAULT_TRACKING
 from support.fake_clock import FakeClock, settle
 from support.pipeline_fakes import FakeModels, FakeScorer, FakeVision
-from support.stream_bench import RecordedFrames
+from support.recorder import Recorder
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -89,7 +89,7 @@ class Play:
         config = FrameStreamConfig(
             ModelSpec(), policy, DetectionOptions(), max_age_s=60, tracking=DEFAULT_TRACKING if tracks else None
         )
-        frames = StreamFrames(models.acquire, self.vision, limits, FakeClock(), RecordedFrames())
+        frames = StreamFrames(models.acquire, self.vision, limits, FakeClock(), Recorder())
         stream = frames.open(config, self.draining)
         self.task = asyncio.create_task(self._run(stream))
 

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import Histogram
 
-from ferserve_server.telemetry.metrics import DURATION_BUCKETS_S, CountingHistogram
+from ferserve_server.domain.metrics import DURATION_BUCKETS_S
+from ferserve_server.telemetry.metrics import CountingHistogram
 
 AMOUNTS = st.lists(st.floats(0, 20) | st.sampled_from(DURATION_BUCKETS_S), min_size=1)
 

@@ -21,8 +21,7 @@ from ferserve_server.http2.flow_control import ReceiveMemory
 from ferserve_server.http2.protocol import ServerProtocol
 from ferserve_server.http2.registry import ConnectionLimits, ConnectionRegistry
 from ferserve_server.services.calls import Calls
-from ferserve_server.telemetry.metrics import Metrics
-from ferserve_server.telemetry.recorder import CallMetrics
+from ferserve_server.telemetry.recorder import PrometheusRecorder
 from support.fake_clock import FakeClock
 from support.fake_models import publish_fake
 from support.http2 import LIMITS, FakeCall, FakeRouter, H2Bench, h2_peer, message_bytes
@@ -197,7 +196,7 @@ def test_incomplete_messages_of_all_connections_have_a_bound_and_the_greediest_l
 @pytest.mark.parametrize("make", [lambda: InvalidRequestError("A", "no", field="x"), ZeroDivisionError])
 async def test_a_call_that_fails_keeps_nothing_of_its_message_alive(make: Callable[[], Exception]) -> None:
     """An exception that is kept in a frame of its own traceback lives until garbage is collected."""
-    calls = Calls(LIMITS, CallMetrics(Metrics()), FakeClock())
+    calls = Calls(LIMITS, PrometheusRecorder(), FakeClock())
     message = bytes(1000)
 
     async def run() -> None:

@@ -76,7 +76,6 @@ class Shop:
             ),
             self._make_scorer,
             observer=self.observer,
-            routing_observer=self.observer,
             default_model="fer-nano",
             policies=Policies(Latest(versions_per_model), policies or {}),
             aliases=aliases or Aliases(),

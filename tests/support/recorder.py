@@ -1,13 +1,17 @@
-"""Records the events of an observer."""
+"""Keeps recorded metrics for tests."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ferserve_server.domain.metrics import Metric
 
 
 @dataclass
 class Recorder:
-    """Implements `domain.ports.InferenceObserver`, `RoutingObserver`, `CanaryObserver` and `CallObserver`."""
+    """Implements `domain.metrics.MetricsRecorder`: keeps what is recorded."""
 
     batch_sizes: list[int] = field(default_factory=list)
     dispatch_reasons: list[str] = field(default_factory=list)
@@ -17,13 +21,7 @@ class Recorder:
     cancellations: list[str] = field(default_factory=list)
     states: list[tuple[str, str]] = field(default_factory=list)
     routes: dict[str, tuple[dict[str, int], int | None]] = field(default_factory=dict)
-    shares: list[tuple[str, float]] = field(default_factory=list)
-    trial_requests: list[tuple[str, str]] = field(default_factory=list)
-    verdicts: list[tuple[str, str]] = field(default_factory=list)
-    shadow_faces: list[tuple[int, int, int]] = field(default_factory=list)
-    shadow_differences: list[float] = field(default_factory=list)
-    ended: list[tuple[str, str]] = field(default_factory=list)
-    stream_answers: list[tuple[str, str]] = field(default_factory=list)
+    values: list[tuple[Metric, tuple[str, ...], float]] = field(default_factory=list)
 
     def batch_executed(self, batch) -> None:
         self.batch_sizes.append(batch.face_count)
@@ -45,26 +43,28 @@ class Recorder:
     def routed(self, model, aliases, serving_version) -> None:
         self.routes[model] = (dict(aliases), serving_version)
 
-    def canary_share(self, model, share) -> None:
-        self.shares.append((model, share))
+    def count(self, counter, *labels, amount=1.0) -> None:
+        self.values.append((counter, labels, amount))
 
-    def canary_answered(self, servable, outcome) -> None:
-        self.trial_requests.append((str(servable), outcome))
+    def observe(self, histogram, value, *labels) -> None:
+        self.values.append((histogram, labels, value))
 
-    def canary_judged(self, model, verdict) -> None:
-        self.verdicts.append((verdict.result.value, verdict.reason))
+    def add(self, gauge, amount, *labels) -> None:
+        self.values.append((gauge, labels, amount))
 
-    def shadow_compared(self, servable, *, agreed, differed, dropped) -> None:
-        self.shadow_faces.append((agreed, differed, dropped))
+    def set(self, gauge, value, *labels) -> None:
+        self.values.append((gauge, labels, value))
 
-    def shadow_figures(self, servable, figures) -> None:
-        self.shadow_differences.append(figures.largest_difference)
+    def read(self, gauge, read, *labels) -> None:
+        self.values.append((gauge, labels, read()))
 
-    def call_started(self, method) -> None:
-        pass
+    def remove(self, gauge, *labels) -> None:
+        self.values = [each for each in self.values if each[:2] != (gauge, labels)]
 
-    def call_ended(self, method, code, seconds) -> None:
-        self.ended.append((method, code))
+    def labels_of(self, metric: Metric) -> list[tuple[str, ...]]:
+        """Returns the labels of each value of a metric, in order."""
+        return [labels for each, labels, _ in self.values if each is metric]
 
-    def stream_answered(self, method, outcome) -> None:
-        self.stream_answers.append((method, outcome))
+    def of(self, metric: Metric) -> list[tuple[str | float, ...]]:
+        """Returns labels and value of each value of a metric, in order."""
+        return [(*labels, value) for each, labels, value in self.values if each is metric]

@@ -17,6 +17,7 @@ from ferserve_server.pipeline.frame_answers import Dropped, Frame, FrameAnalysis
 from ferserve_server.pipeline.stream_frames import FrameStream, StreamFrames, StreamLimits
 from support.fake_clock import FakeClock, settle
 from support.pipeline_fakes import FakeModels, FakeScorer, FakeVision
+from support.recorder import Recorder
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -24,16 +25,6 @@ if TYPE_CHECKING:
     from ferserve_server.pipeline.stream_window import OverloadPolicy
 
 SPEC = ModelSpec()
-
-
-class RecordedFrames:
-    """Implements `pipeline.stream_frames.FrameObserver`."""
-
-    def __init__(self) -> None:
-        self.answered: list[tuple[str, float]] = []
-
-    def frame_answered(self, outcome: str, age_s: float) -> None:
-        self.answered.append((outcome, age_s))
 
 
 class Bench:
@@ -44,7 +35,7 @@ class Bench:
         self.models = FakeModels(self.scorer)
         self.vision = FakeVision()
         self.clock = FakeClock()
-        self.observer = RecordedFrames()
+        self.recorder = Recorder()
         self.draining = asyncio.Event()
         self.inbox: asyncio.Queue[Any] = asyncio.Queue()
         self.answers: list[Any] = []
@@ -61,7 +52,7 @@ class Bench:
         self, policy: OverloadPolicy, *, max_running: int = 1, max_unanswered: int = 64, **config: Any
     ) -> asyncio.Task[None]:
         limits = StreamLimits(max_unanswered, max_running)
-        frames = StreamFrames(self.models.acquire, self.vision, limits, self.clock, self.observer)
+        frames = StreamFrames(self.models.acquire, self.vision, limits, self.clock, self.recorder)
         chosen = FrameStreamConfig(SPEC, policy, DetectionOptions(), **config)
         return self._open(frames.open(chosen, self.draining))
 

@@ -9,17 +9,18 @@ from typing import TYPE_CHECKING
 
 from ferserve_server.domain.face import DetectionOptions, DetectorName
 from ferserve_server.vision.limits import VisionLimits
-from ferserve_server.vision.pool import VisionObserver, VisionPool
+from ferserve_server.vision.pool import VisionPool
 from ferserve_vision.detectors.haar import HAAR_DEFAULTS
 from ferserve_vision.geometry import Box, Detection
 from support.pictures import plain
+from support.recorder import Recorder
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
     import numpy as np
 
-    from ferserve_server.domain.ports import FoundFaces
+    from ferserve_server.domain.metrics import MetricsRecorder
     from ferserve_vision.detectors.port import FaceDetector
     from ferserve_vision.options import DetectionOptions as SearchOptions
 
@@ -63,18 +64,6 @@ class BrokenDetector:
         raise ZeroDivisionError
 
 
-class Told(VisionObserver):
-    def __init__(self) -> None:
-        self.found: list[FoundFaces] = []
-        self.reasons: list[str] = []
-
-    def faces_found(self, found: FoundFaces) -> None:
-        self.found.append(found)
-
-    def image_failed(self, reason: str) -> None:
-        self.reasons.append(reason)
-
-
 @asynccontextmanager
 async def pool_of(
     make_detector: Callable[[], FaceDetector] | None = None,
@@ -86,7 +75,7 @@ async def pool_of(
     max_queue_bytes: int = 2**20,
     max_decode_bytes: int = 2**26,
     max_decode_s: float = 2.0,
-    observer: VisionObserver | None = None,
+    recorder: MetricsRecorder | None = None,
     ticks: Iterator[float] | None = None,
 ) -> AsyncIterator[VisionPool]:
     options = {} if make_detector is None else {"detectors": {DetectorName.HAAR: make_detector}}
@@ -102,7 +91,7 @@ async def pool_of(
             max_decode_bytes=max_decode_bytes,
             max_decode_s=max_decode_s,
         ),
-        observer=observer,
+        recorder=recorder or Recorder(),
         **options,
     )
     try:

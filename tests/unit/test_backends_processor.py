@@ -7,7 +7,7 @@ import pytest
 from ferserve_server.app.services import build_vision
 from ferserve_server.backends.processor import cpu_count, describe_machine, multiplies_bfloat16
 from ferserve_server.config.settings import Settings
-from ferserve_server.telemetry.metrics import Metrics
+from ferserve_server.telemetry.recorder import PrometheusRecorder
 
 CPUINFO = """processor\t: 0
 model name\t: A Processor @ 2.00GHz
@@ -36,5 +36,5 @@ def test_the_machine_is_named_the_same_every_time():
 def test_where_the_system_tells_no_affinity_all_cores_count(monkeypatch):
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)  # as on macOS
     assert cpu_count() == os.cpu_count()
-    pool = build_vision(Settings.of(), Metrics())
+    pool = build_vision(Settings.of(), PrometheusRecorder())
     pool.close()

@@ -11,10 +11,11 @@ import time
 import pytest
 import structlog
 
+from ferserve_server.domain import metrics
 from ferserve_server.runtime.log_writer import LogWriter
 from ferserve_server.runtime.stderr_relay import LineStream, RateLimit, StderrRelay
 from ferserve_server.telemetry.logging import set_up_logging
-from ferserve_server.telemetry.metrics import Metrics
+from ferserve_server.telemetry.recorder import PrometheusRecorder
 
 
 @pytest.fixture
@@ -99,9 +100,9 @@ def test_many_threads_lose_nothing_that_is_not_counted(pipe):
 
 
 def test_dropped_lines_become_a_metric():
-    metrics, count = Metrics(), 0
-    metrics.count_dropped_log_lines(lambda: count)
-    read = lambda: metrics.registry.get_sample_value("ferserve_log_lines_dropped_total")  # noqa: E731
+    recorder, count = PrometheusRecorder(), 0
+    recorder.follow(metrics.LOG_LINES_DROPPED, lambda: count)
+    read = lambda: recorder.registry.get_sample_value("ferserve_log_lines_dropped_total")  # noqa: E731
     assert read() == 0
     count = 7
     assert (read(), read()) == (7, 7)

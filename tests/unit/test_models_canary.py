@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from ferserve_server.domain import metrics
 from ferserve_server.domain.canary import CanaryMode
 from ferserve_server.domain.control_errors import NoCanaryError, NoOlderVersionError
 from ferserve_server.domain.errors import (
@@ -45,7 +46,7 @@ class CanaryShop(Shop):
         self.clock = FakeClock()
         self.told = Recorder()
         policies = CanaryPolicies(rules, by_model or {})
-        self.trials = Canaries(policies, clock=self.clock, observer=self.told)
+        self.trials = Canaries(policies, clock=self.clock, recorder=self.told)
         super().__init__(root, CountingLoader(), trials=self.trials, **chosen)
 
     def _make_scorer(self, servable, tuning) -> TunedScorer:
@@ -77,6 +78,10 @@ async def _tried(root: Path, rules: CanaryRules = RULES, **chosen) -> CanaryShop
     return shop
 
 
+def _shadow_faces(shop: Shop) -> list[tuple[str, float]]:
+    return [(outcome, value) for _, _, outcome, value in shop.told.of(metrics.CANARY_SHADOW_FACES)]
+
+
 async def test_a_new_version_gets_its_share_of_the_requests_that_name_none_and_no_other(tmp_path: Path) -> None:
     shop = await _tried(tmp_path)
     assert shop.aliases == {"stable": 1, "canary": 2}
@@ -87,7 +92,7 @@ async def test_a_new_version_gets_its_share_of_the_requests_that_name_none_and_n
         (ModelSpec(alias="canary"), 2),
     ):
         assert await ask(shop, 8, spec) == [version] * 8
-    assert shop.told.shares == [("fer-nano", 0.25)]
+    assert shop.told.of(metrics.CANARY_SHARE) == [("fer-nano", 0.25)]
     report = shop.manager.model("").canary
     assert report is not None
     assert (report.version, report.stable_version, report.canary.request_count) == (2, 1, 2)
@@ -96,7 +101,7 @@ async def test_a_new_version_gets_its_share_of_the_requests_that_name_none_and_n
 async def test_a_model_may_be_tried_otherwise_than_the_rest(tmp_path: Path) -> None:
     shop = await _tried(tmp_path, by_model={"fer-nano": replace(RULES, share=0.5, auto=False)})
     assert await ask(shop, 4) == [1, 2, 1, 2]
-    assert shop.told.shares == [("fer-nano", 0.5)]
+    assert shop.told.of(metrics.CANARY_SHARE) == [("fer-nano", 0.5)]
     await ask(shop, 60)
     await shop.look()
     assert shop.aliases == {"stable": 1, "canary": 2}, "its verdicts are only told"
@@ -128,16 +133,16 @@ async def test_a_good_canary_is_promoted_when_its_window_is_over_and_the_old_ver
     shop = await _tried(tmp_path)
     await ask(shop, 100)
     await shop.look(30)
-    assert shop.told.verdicts == [("wait", "WINDOW_OPEN")]
+    assert shop.told.labels_of(metrics.CANARY_VERDICTS) == [("fer-nano", "wait", "WINDOW_OPEN")]
     await shop.look(31)
-    assert shop.told.verdicts[-1] == ("promote", "WITHIN_LIMITS")
+    assert shop.told.labels_of(metrics.CANARY_VERDICTS)[-1] == ("fer-nano", "promote", "WITHIN_LIMITS")
     assert shop.aliases == {"stable": 2}
     assert shop.saved[-1] == {"fer-nano": {"stable": 2}}
     await shop.manager.refresh()
     await settle()
     assert shop.states() == {2: ServableState.READY, 1: ServableState.UNLOADED}
     assert await ask(shop, 4) == [2] * 4
-    assert shop.told.shares[-1] == ("fer-nano", 0.0)
+    assert shop.told.of(metrics.CANARY_SHARE)[-1] == ("fer-nano", 0.0)
 
 
 @pytest.mark.parametrize("fault", ["CONFIDENCE", "LATENCY", "ERRORS"])
@@ -193,7 +198,7 @@ async def test_what_fails_on_the_canary_is_answered_by_the_stable_version(tmp_pa
         shop.scorers[1].refuse_with = EngineStalledError(1.0) if failure == "stall" else None
         shop.scorers[1].row_failures = {0: InferenceFailedError()} if failure == "row" else {}
         assert await ask(shop, 2) == [1, 1]
-    assert shop.told.trial_requests.count(("fer-nano/2", "failed")) == 2
+    assert shop.told.labels_of(metrics.CANARY_REQUESTS).count(("fer-nano", "2", "failed")) == 2
     shop.scorers[1].refuse_with = EngineStalledError(1.0)
     with pytest.raises(EngineStalledError):  # who names it gets what it gives
         await ask(shop, 1, ModelSpec(version=2))
@@ -213,7 +218,7 @@ async def test_with_auto_off_verdicts_are_told_once_and_an_operator_decides(tmp_
     await ask(shop, 100)
     for _ in range(3):
         await shop.look()
-    assert shop.told.verdicts == [("promote", "WITHIN_LIMITS")]
+    assert shop.told.labels_of(metrics.CANARY_VERDICTS) == [("fer-nano", "promote", "WITHIN_LIMITS")]
     assert shop.aliases == {"stable": 1, "canary": 2}
     await shop.manager.promote("", 2)
     await shop.manager.promote("", 2)
@@ -268,7 +273,7 @@ async def test_a_shadow_answers_nobody_and_is_compared_behind_the_answers(tmp_pa
         assert await ask(shop) == [1]
         await settle()
     assert shop.scorers[1].priorities == [Priority.BULK] * 10
-    assert shop.told.shadow_faces == [(0, 3, 0)] * 10
+    assert _shadow_faces(shop) == [("agreed", 0), ("differed", 3)] * 10
     await shop.look(1)
     report = shop.manager.model("").canary
     assert report is not None
@@ -276,7 +281,8 @@ async def test_a_shadow_answers_nobody_and_is_compared_behind_the_answers(tmp_pa
     assert (report.shadow.face_count, report.shadow.agreed_count) == (30, 0)
     assert report.shadow.largest_difference == pytest.approx(0.65)
     assert report.verdict.reason == "WINDOW_OPEN"
-    assert shop.told.shadow_differences == [pytest.approx(0.65)]
+    differences = shop.told.of(metrics.CANARY_SHADOW_DIFFERENCE)
+    assert differences[-1] == ("fer-nano", "2", "largest", pytest.approx(0.65))
 
 
 async def test_a_shadow_that_sees_other_classes_is_rolled_back_where_agreement_is_asked_for(
@@ -295,8 +301,8 @@ async def test_a_shadow_that_is_busy_or_fails_holds_nobody_up(tmp_path: Path) ->
     shop = await _tried(tmp_path, SHADOW)
     await ask(shop, 3)  # all before the shadow has had its turn
     await settle()
-    assert shop.told.shadow_faces == [(0, 0, 3), (0, 0, 3), (3, 0, 0)]
+    assert _shadow_faces(shop) == [("dropped", 3), ("dropped", 3), ("agreed", 3), ("differed", 0)]
     shop.scorers[1].refuse_with = RuntimeError("broken")
     assert await ask(shop) == [1]
     await settle()
-    assert shop.told.trial_requests[-1] == ("fer-nano/2", "failed")
+    assert shop.told.labels_of(metrics.CANARY_REQUESTS)[-1] == ("fer-nano", "2", "failed")

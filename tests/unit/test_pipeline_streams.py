@@ -7,6 +7,7 @@ import asyncio
 import numpy as np
 import pytest
 
+from ferserve_server.domain import metrics
 from ferserve_server.domain.errors import (
     DrainingError,
     ImageUnreadableError,
@@ -205,7 +206,11 @@ async def test_ages_are_counted_from_the_arrival_and_times_from_the_first_frame(
     await bench.send(Frame(2, b"\2", time_s=7.5), None)
     await task
     assert [(answer.time_s, answer.age_s) for answer in bench.answers] == [(0.0, 0.0), (2.0, 0.5), (7.5, 0.0)]
-    assert bench.observer.answered == [("result", 0.0), ("result", 0.5), ("result", 0.0)]
+    assert bench.recorder.of(metrics.STREAM_FRAME_AGE_SECONDS) == [
+        ("result", 0.0),
+        ("result", 0.5),
+        ("result", 0.0),
+    ]
 
 
 @pytest.mark.parametrize("time_s", [0.9, float("nan"), float("inf")])
@@ -231,12 +236,9 @@ async def test_a_frame_that_waited_too_long_is_given_up_also_without_a_newer_one
     await bench.send(None)
     await task
     assert bench.told == [(0, "0"), (1, "-> 2"), (2, "-> 0"), (3, "3")]
-    assert [outcome for outcome, _ in bench.observer.answered] == [
-        "result",
-        "dropped_newer",
-        "dropped_too_old",
-        "result",
-    ]
+    ages = bench.recorder.labels_of(metrics.STREAM_FRAME_AGE_SECONDS)
+    assert ages == [("result",), ("dropped",), ("dropped",), ("result",)]
+    assert bench.recorder.labels_of(metrics.STREAM_FRAMES_DROPPED) == [("newer",), ("too_old",)]
 
 
 async def test_no_more_frames_are_read_to_be_dropped_than_the_process_can_afford(bench: Bench) -> None:
@@ -325,7 +327,7 @@ async def test_events_only_answers_frames_without_an_event_as_unchanged(bench: B
     told = [what for _, what in bench.told]
     assert (told[0], told.count("4")) == ("3", 1)
     assert set(told) == {"3", "unchanged", "4"}
-    assert bench.observer.answered.count(("unchanged", 0.0)) == 11
+    assert bench.recorder.of(metrics.STREAM_FRAME_AGE_SECONDS).count(("unchanged", 0.0)) == 11
 
 
 async def test_scores_count_in_the_order_of_the_frames_whichever_are_ready_first(bench: Bench) -> None:

@@ -8,9 +8,9 @@ import pytest
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from ferserve_server.domain import metrics
 from ferserve_server.telemetry.aggregation import MergedRegistry, write_series
-from ferserve_server.telemetry.metrics import Metrics
-from ferserve_server.telemetry.recorder import CallMetrics
+from ferserve_server.telemetry.recorder import PrometheusRecorder
 
 
 def _values(registry) -> dict[str, float]:
@@ -22,22 +22,23 @@ def _values(registry) -> dict[str, float]:
     }
 
 
-def _calls(metrics: Metrics, *seconds: float, open_count: int = 0) -> None:
-    calls = CallMetrics(metrics)
+def _calls(recorder: PrometheusRecorder, *seconds: float, open_count: int = 0) -> None:
     for each in seconds:
-        calls.call_started("ClassifyFaces")
-        calls.call_ended("ClassifyFaces", "OK", each)
+        recorder.add(metrics.REQUESTS_IN_PROGRESS, 1, "ClassifyFaces")
+        recorder.add(metrics.REQUESTS_IN_PROGRESS, -1, "ClassifyFaces")
+        recorder.count(metrics.REQUESTS, "ClassifyFaces", "OK")
+        recorder.observe(metrics.REQUEST_SECONDS, each, "ClassifyFaces")
     for _ in range(open_count):
-        calls.call_started("ClassifyFaces")
+        recorder.add(metrics.REQUESTS_IN_PROGRESS, 1, "ClassifyFaces")
 
 
-def _series(metrics: Metrics) -> list:
-    return json.loads(json.dumps(write_series(metrics)))
+def _series(recorder: PrometheusRecorder) -> list:
+    return json.loads(json.dumps(write_series(recorder.registry)))
 
 
 @pytest.fixture
-def owner() -> Metrics:
-    return Metrics()
+def owner() -> PrometheusRecorder:
+    return PrometheusRecorder()
 
 
 OK = "ferserve_requests_total[('code', 'OK'), ('method', 'ClassifyFaces')]"
@@ -46,9 +47,9 @@ FAST = "ferserve_request_seconds_bucket[('le', '0.001'), ('method', 'ClassifyFac
 OPEN = "ferserve_requests_in_progress[('method', 'ClassifyFaces')]"
 
 
-def test_counts_histograms_and_gauges_are_sums(owner: Metrics) -> None:
+def test_counts_histograms_and_gauges_are_sums(owner: PrometheusRecorder) -> None:
     merged = MergedRegistry(owner.registry)
-    one, other = Metrics(), Metrics()
+    one, other = PrometheusRecorder(), PrometheusRecorder()
     _calls(owner, 0.0005)
     _calls(one, 0.0005, 5.0, open_count=2)
     _calls(other, 5.0, open_count=1)
@@ -58,9 +59,9 @@ def test_counts_histograms_and_gauges_are_sums(owner: Metrics) -> None:
     assert (values[OK], values[COUNT], values[FAST], values[OPEN]) == (4, 4, 2, 3)
 
 
-def test_a_process_that_is_gone_leaves_its_counts_and_takes_its_gauges(owner: Metrics) -> None:
+def test_a_process_that_is_gone_leaves_its_counts_and_takes_its_gauges(owner: PrometheusRecorder) -> None:
     merged = MergedRegistry(owner.registry)
-    one = Metrics()
+    one = PrometheusRecorder()
     _calls(one, 0.0005, open_count=2)
     merged.update("one", _series(one))
     merged.ended("one")
@@ -70,16 +71,16 @@ def test_a_process_that_is_gone_leaves_its_counts_and_takes_its_gauges(owner: Me
     assert (values[OK], values[COUNT], values[OPEN]) == (2, 2, 2)
 
 
-def test_without_other_processes_nothing_is_changed(owner: Metrics) -> None:
+def test_without_other_processes_nothing_is_changed(owner: PrometheusRecorder) -> None:
     _calls(owner, 0.0005, 5.0)
     alone = {name: value for name, value in _values(owner.registry).items() if name.startswith("ferserve_")}
     merged = _values(MergedRegistry(owner.registry))
     assert {name: merged[name] for name in alone} == alone
 
 
-def test_a_histogram_of_another_process_alone_is_whole_and_rises(owner: Metrics) -> None:
+def test_a_histogram_of_another_process_alone_is_whole_and_rises(owner: PrometheusRecorder) -> None:
     merged = MergedRegistry(owner.registry)
-    one = Metrics()
+    one = PrometheusRecorder()
     _calls(one, 0.0005)
     merged.update("one", _series(one))
     text = generate_latest(merged).decode()
@@ -89,9 +90,9 @@ def test_a_histogram_of_another_process_alone_is_whole_and_rises(owner: Metrics)
     assert buckets[-1].startswith('ferserve_request_seconds_bucket{le="+Inf"')
 
 
-def test_a_scrape_may_ask_for_names(owner: Metrics) -> None:
+def test_a_scrape_may_ask_for_names(owner: PrometheusRecorder) -> None:
     merged = MergedRegistry(owner.registry)
-    one = Metrics()
+    one = PrometheusRecorder()
     _calls(one, 0.0005)
     merged.update("one", _series(one))
     assert _values(merged.restricted_registry(["ferserve_requests_total"])) == {OK: 1}

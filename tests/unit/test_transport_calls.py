@@ -10,6 +10,7 @@ import pytest
 from google.rpc import status_pb2
 
 from ferserve.v1 import face_pb2
+from ferserve_server.domain import metrics
 from ferserve_server.domain.errors import ModelNotFoundError
 from ferserve_server.services.calls import Calls
 from ferserve_server.services.limits import RequestLimits
@@ -50,7 +51,7 @@ class FakeContext:
 
 class Bench:
     def __init__(self) -> None:
-        self.observer = Recorder()
+        self.recorder = Recorder()
         self.clock = FakeClock()
         limits = RequestLimits(
             max_message_bytes=1000,
@@ -59,7 +60,7 @@ class Bench:
             max_images_per_request=4,
             max_detection_side_pixels=640,
         )
-        self.calls = Calls(limits, self.observer, self.clock)
+        self.calls = Calls(limits, self.recorder, self.clock)
 
     async def call(self, handle: Callable, request: Any = SMALL, context: FakeContext | None = None) -> Any:
         return await self.calls.unary("Method", handle)(request, context or FakeContext())
@@ -96,7 +97,7 @@ async def _echo(requests: AsyncIterator[Any], context: Any) -> AsyncIterator[byt
 
 async def test_an_answer_is_passed_on_and_counted(bench: Bench) -> None:
     assert await bench.call(_answer) == "answer"
-    assert bench.observer.ended == [("Method", "OK")]
+    assert bench.recorder.labels_of(metrics.REQUESTS) == [("Method", "OK")]
 
 
 @pytest.mark.parametrize(
@@ -126,7 +127,7 @@ async def test_an_error_becomes_its_status_and_one_that_is_not_ours_is_hidden(
         assert context.message.startswith(message)
         status = status_pb2.Status.FromString(context.trailers["grpc-status-details-bin"])
         assert status.message == context.message
-    assert bench.observer.ended == [("Method", code.name)] * 2
+    assert bench.recorder.labels_of(metrics.REQUESTS) == [("Method", code.name)] * 2
     assert await bench.is_idle()
 
 
@@ -140,7 +141,7 @@ async def test_a_caller_who_leaves_counts_as_cancelled(bench: Bench) -> None:
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
         await call
-    assert bench.observer.ended == [("Method", "CANCELLED")]
+    assert bench.recorder.labels_of(metrics.REQUESTS) == [("Method", "CANCELLED")]
     assert await bench.is_idle()
 
 
@@ -159,7 +160,7 @@ async def test_closing_a_stream_closes_its_handler_and_counts_as_cancelled(bench
     assert await anext(answers) == 1
     await answers.aclose()
     assert closed
-    assert bench.observer.ended == [("Method", "CANCELLED")]
+    assert bench.recorder.labels_of(metrics.REQUESTS) == [("Method", "CANCELLED")]
 
 
 async def test_a_draining_server_takes_nothing(bench: Bench) -> None:
@@ -167,7 +168,7 @@ async def test_a_draining_server_takes_nothing(bench: Bench) -> None:
     for call in (bench.call(_answer, context=FakeContext()), bench.stream(_echo, [], FakeContext())):
         with pytest.raises(Aborted):
             await call
-    assert bench.observer.ended == [("Method", "UNAVAILABLE")] * 2
+    assert bench.recorder.labels_of(metrics.REQUESTS) == [("Method", "UNAVAILABLE")] * 2
 
 
 async def test_a_message_that_is_too_long_is_refused_also_within_a_stream(bench: Bench) -> None:
@@ -255,7 +256,7 @@ async def test_a_call_over_another_protocol_is_counted_refused_and_drained_alike
     bench.calls.draining.set()
     assert (await bench.calls.carried("HTTP/x", [], answer, send)).reason == "DRAINING"
     codes = ["OK", "INTERNAL", "INVALID_ARGUMENT", "UNAVAILABLE"]
-    assert bench.observer.ended == [("HTTP/x", code) for code in codes]
+    assert bench.recorder.labels_of(metrics.REQUESTS) == [("HTTP/x", code) for code in codes]
     assert await bench.is_idle()
 
 
@@ -268,5 +269,5 @@ async def test_a_caller_over_another_protocol_who_leaves_counts_as_cancelled(ben
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
         await call
-    assert bench.observer.ended == [("HTTP/x", "CANCELLED")]
+    assert bench.recorder.labels_of(metrics.REQUESTS) == [("HTTP/x", "CANCELLED")]
     assert await bench.is_idle()

@@ -8,11 +8,13 @@ import sys
 import numpy as np
 import pytest
 
+from ferserve_server.domain import metrics
 from ferserve_server.domain.errors import ImageFormatError, ImageUnreadableError, LimitExceededError
 from ferserve_server.domain.face import BoundingBox, DetectionOptions
 from ferserve_server.vision.pool import CROPS_PER_TURN
 from support.pictures import astronaut, bomb_png, corner_mark, encode, noise, plain, turned_astronaut
-from support.vision_pools import BrokenDetector, ManyFaces, Told, pool_of
+from support.recorder import Recorder
+from support.vision_pools import BrokenDetector, ManyFaces, pool_of
 
 OPTIONS = DetectionOptions()
 
@@ -64,19 +66,19 @@ async def test_times_are_taken_inside_the_thread_in_seconds():
 async def test_a_broken_picture_never_fails_its_neighbours():
     good = encode(np.full((20, 20), 50, np.uint8), "PNG")
     images = [good, b"", b"text", good, encode(noise(50, 50))[:500], bomb_png(), good]
-    told = Told()
-    async with pool_of(observer=told) as pool:
+    recorder = Recorder()
+    async with pool_of(recorder=recorder) as pool:
         results = await pool.read_crops(images)
     kinds = [type(result) for result in results]
     assert kinds[1:3] == [ImageFormatError, ImageFormatError]
     assert kinds[4:6] == [ImageUnreadableError, LimitExceededError]
     for index in (0, 3, 6):
         assert np.array_equal(results[index], np.full((48, 48), 50, np.uint8))
-    assert told.reasons == [
-        "IMAGE_FORMAT_UNSUPPORTED",
-        "IMAGE_FORMAT_UNSUPPORTED",
-        "IMAGE_UNREADABLE",
-        "IMAGE_TOO_LARGE",
+    assert recorder.labels_of(metrics.IMAGE_FAILURES) == [
+        ("IMAGE_FORMAT_UNSUPPORTED",),
+        ("IMAGE_FORMAT_UNSUPPORTED",),
+        ("IMAGE_UNREADABLE",),
+        ("IMAGE_TOO_LARGE",),
     ]
 
 
@@ -96,24 +98,26 @@ async def test_raw_crops_are_resized():
             assert resized.shape == (3, 48, 48, 1)
 
 
-async def test_the_observer_is_told_of_faces_and_of_failures():
-    told = Told()
-    async with pool_of(ManyFaces, observer=told) as pool:
+async def test_faces_and_failures_are_recorded():
+    recorder = Recorder()
+    async with pool_of(ManyFaces, recorder=recorder) as pool:
         found = await pool.find_faces(encode(noise(100, 100)), OPTIONS)
         with pytest.raises(ImageFormatError):
             await pool.find_faces(b"", OPTIONS)
-    assert told.found == [found]
-    assert told.reasons == ["IMAGE_FORMAT_UNSUPPORTED"]
+    assert recorder.of(metrics.DECODE_SECONDS) == [(found.decode_s,)]
+    assert recorder.of(metrics.DETECT_SECONDS) == [(found.detect_s,)]
+    assert recorder.of(metrics.DETECTED_FACES) == [(len(found.crops) + found.omitted_face_count,)]
+    assert recorder.labels_of(metrics.IMAGE_FAILURES) == [("IMAGE_FORMAT_UNSUPPORTED",)]
 
 
 async def test_a_bug_in_the_detector_is_raised_and_the_pool_goes_on():
-    told = Told()
-    async with pool_of(BrokenDetector, observer=told) as pool:
+    recorder = Recorder()
+    async with pool_of(BrokenDetector, recorder=recorder) as pool:
         for _ in range(3):
             with pytest.raises(ZeroDivisionError):
                 await pool.find_faces(plain(10), OPTIONS)
         assert len(await pool.read_crops([plain(10)])) == 1
-    assert told.reasons == ["INTERNAL"] * 3
+    assert recorder.labels_of(metrics.IMAGE_FAILURES) == [("INTERNAL",)] * 3
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere threads have no priority of their own")

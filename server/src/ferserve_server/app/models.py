@@ -39,10 +39,10 @@ from ferserve_server.scheduler.execution import ThreadRunner
 from ferserve_server.scheduler.fixed_cost import min_concurrent_rows
 from ferserve_server.scheduler.settings import BatcherSettings
 from ferserve_server.telemetry.logging import chosen_format
-from ferserve_server.telemetry.recorder import CanaryMetrics, InferenceMetrics, InferenceTee, RoutingMetrics
+from ferserve_server.telemetry.recorder import InferenceTee
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from ferserve_server.app.overrides import Overrides
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from ferserve_server.models.signature import SignatureVerifier
     from ferserve_server.runtime.clock import MonotonicClock
     from ferserve_server.scheduler.execution import RunnerListener, RunnerMaker
-    from ferserve_server.telemetry.metrics import Metrics
+    from ferserve_server.telemetry.recorder import PrometheusRecorder
 
 
 def default_loader(settings: Settings) -> Loader:
@@ -129,7 +129,7 @@ def build_manager(
     settings: Settings,
     loader: Loader,
     clock: MonotonicClock,
-    metrics: Metrics,
+    recorder: PrometheusRecorder,
     statistics: Statistics,
     on_change: Callable[[], None],
     overrides: Overrides,
@@ -140,7 +140,7 @@ def build_manager(
         settings: The settings.
         loader: Loads versions.
         clock: The time.
-        metrics: Counts batches, versions and aliases.
+        recorder: Records batches, versions and aliases.
         statistics: Batch statistics of the Open Inference Protocol.
         on_change: Called when a version, its engine's health, or the way of requests changed.
         overrides: Rules that tests replace.
@@ -148,9 +148,8 @@ def build_manager(
     Raises:
         ModelKeyError: A public key of a signer cannot be used.
     """
-    inference_metrics = InferenceMetrics(metrics)
-    trials = _trials(settings, clock, metrics)
-    observer = InferenceTee(inference_metrics, statistics, *([trials] if trials else []))
+    trials = _trials(settings, clock, recorder)
+    observer = InferenceTee(recorder, statistics, *([trials] if trials else []))
     batcher_settings = _batcher_settings(settings, overrides)
 
     def make_batcher(servable: Servable, tuning: Tuning) -> Batcher:
@@ -161,14 +160,14 @@ def build_manager(
         )
         make_runner: RunnerMaker = ThreadRunner
         if isinstance(servable, EngineServable):
-            count_restart = metrics.watch_engine_process(servable.id, servable.engine.resident_bytes)
+            count_restart = recorder.watch_engine_process(servable.id, servable.engine.resident_bytes)
             hangs = HangDetection(settings.engine.execution_timeout_s, tuning.latency_s)
             make_runner = partial(_engine_runner, servable, count_restart, hangs)
         batcher = Batcher(
             servable, chosen, clock=clock, observer=observer, on_health_change=on_change, make_runner=make_runner
         )
-        inference_metrics.engine_started(servable.id, servable.description.labels, servable.precision)
-        metrics.watch_engine(
+        recorder.engine_started(servable.id, servable.description.labels, servable.precision)
+        recorder.watch_engine(
             servable.id,
             depth_faces=lambda: batcher.depth_faces,
             oldest_age_s=lambda: batcher.oldest_age_s,
@@ -202,7 +201,6 @@ def build_manager(
         ),
         make_batcher,
         observer=observer,
-        routing_observer=_BroadcastingRoutes(RoutingMetrics(metrics), on_change),
         default_model=settings.models.default_model,
         policies=Policies(
             Latest(settings.models.versions_per_model), parse_policies(settings.models.version_policy)
@@ -229,18 +227,6 @@ def _signature_verifier(key_paths: Sequence[Path]) -> SignatureVerifier | None:
     return SignatureVerifier(key_paths)
 
 
-class _BroadcastingRoutes:
-    """Implements `domain.ports.RoutingObserver`: forwards to another observer, then calls back."""
-
-    def __init__(self, observer: RoutingMetrics, on_change: Callable[[], None]) -> None:
-        self._observer = observer
-        self._on_change = on_change
-
-    def routed(self, model: str, aliases: Mapping[str, int], serving_version: int | None) -> None:
-        self._observer.routed(model, aliases, serving_version)
-        self._on_change()
-
-
 def _engine_runner(
     servable: EngineServable,
     on_restart: Callable[[], None],
@@ -255,10 +241,10 @@ def _engine_runner(
     )
 
 
-def _trials(settings: Settings, clock: MonotonicClock, metrics: Metrics) -> Canaries | None:
+def _trials(settings: Settings, clock: MonotonicClock, recorder: PrometheusRecorder) -> Canaries | None:
     if settings.canary.policies.shortest_window_s is None:
         return None
-    return Canaries(settings.canary.policies, clock=clock, observer=CanaryMetrics(metrics))
+    return Canaries(settings.canary.policies, clock=clock, recorder=recorder)
 
 
 def _batcher_settings(settings: Settings, overrides: Overrides) -> BatcherSettings:

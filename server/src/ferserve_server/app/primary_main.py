@@ -17,6 +17,7 @@ from ferserve_server.app.overrides import NO_OVERRIDES
 from ferserve_server.app.services import build_service, build_vision, follow_health
 from ferserve_server.app.upstream import running_upstream
 from ferserve_server.app.workers import running_workers
+from ferserve_server.domain import metrics
 from ferserve_server.domain.errors import ModelKeyError
 from ferserve_server.grpc.control_server import listening_control
 from ferserve_server.http2.listener import accepting
@@ -30,7 +31,7 @@ from ferserve_server.runtime.process_output import dropped_line_count
 from ferserve_server.services.control import ControlExposedError, TokenFileError, check_exposure
 from ferserve_server.telemetry.aggregation import MergedRegistry
 from ferserve_server.telemetry.exposition import MetricsServer
-from ferserve_server.telemetry.metrics import Metrics
+from ferserve_server.telemetry.recorder import PrometheusRecorder
 from ferserve_server.upstream.channel import UpstreamFilesError
 from ferserve_server.workers.supervisor import BroadcastingModels
 
@@ -155,10 +156,10 @@ async def running_server(
     )
     descriptor_limit = raise_descriptor_limit()
     clock = MonotonicClock()
-    metrics = Metrics()
-    metrics.build_info.labels(__version__).set(1)
-    metrics.count_dropped_log_lines(dropped_line_count)
-    merged = MergedRegistry(metrics.registry)
+    recorder = PrometheusRecorder()
+    recorder.set(metrics.BUILD_INFO, 1, __version__)
+    recorder.follow(metrics.LOG_LINES_DROPPED, dropped_line_count)
+    merged = MergedRegistry(recorder.registry)
     statistics = Statistics()
     changed = asyncio.Event()
     fronts: WorkerSupervisor | None = None
@@ -175,16 +176,16 @@ async def running_server(
     manager = (
         None
         if loader is None
-        else build_manager(settings, loader, clock, metrics, statistics, on_change, overrides)
+        else build_manager(settings, loader, clock, recorder, statistics, on_change, overrides)
     )
 
     async with contextlib.AsyncExitStack() as stack:
-        upstream = running_upstream(settings, clock, metrics, statistics, on_change, overrides)
+        upstream = running_upstream(settings, clock, recorder, statistics, on_change, overrides)
         models: Models = await stack.enter_async_context(upstream) if manager is None else manager
-        vision = build_vision(settings, metrics)
+        vision = build_vision(settings, recorder)
         stack.callback(vision.close)
-        service = build_service(settings, BroadcastingModels(models, told), vision, statistics, metrics, clock)
-        metrics_port = _listen_metrics(settings, merged, metrics, stack)
+        service = build_service(settings, BroadcastingModels(models, told), vision, statistics, recorder, clock)
+        metrics_port = _listen_metrics(settings, merged, recorder, stack)
         stack.push_async_callback(close_models, manager)
         await service.health.report(ready=False)
         # Separate stacks, so that a drain can close them, entered side by side.
@@ -193,7 +194,7 @@ async def running_server(
         if settings.server.processes == 1:
             port = await main.enter_async_context(service.listening(settings, clock.now))
         others = await stack.enter_async_context(contextlib.AsyncExitStack())
-        http_port = await _listen_http(settings, service, models, metrics, clock, descriptor_limit, others)
+        http_port = await _listen_http(settings, service, models, recorder, clock, descriptor_limit, others)
         control_port = await others.enter_async_context(
             listening_control(
                 settings.control.control_listen,
@@ -204,11 +205,13 @@ async def running_server(
             )
         )
         stack.enter_context(
-            background("health", lambda: follow_health(models, service.health, changed), metrics.background_failed)
+            background(
+                "health", lambda: follow_health(models, service.health, changed), recorder.background_failed
+            )
         )
         if settings.server.processes > 1:
             chosen, own, sockets, port = await _bind_for_several(settings, service, clock, main)
-            running = running_workers(chosen, own, models, statistics, metrics, merged, overrides)
+            running = running_workers(chosen, own, models, statistics, recorder, merged, overrides)
             fronts, place = await stack.enter_async_context(running)
             on_change()  # a control call may have arrived while they started
             # After the workers, because connections accepted earlier stay here.
@@ -230,7 +233,7 @@ async def running_server(
             upstream=settings.upstream.upstream,
             version=__version__,
         )
-        stack.enter_context(kept(manager, settings, metrics.background_failed))
+        stack.enter_context(kept(manager, settings, recorder.background_failed))
 
         async def stop() -> None:
             await asyncio.gather(main.aclose(), others.aclose())
@@ -282,13 +285,13 @@ def _page_url(settings: Settings, http_port: int | None) -> str | None:
 
 
 def _listen_metrics(
-    settings: Settings, registry: MergedRegistry, metrics: Metrics, stack: contextlib.AsyncExitStack
+    settings: Settings, registry: MergedRegistry, recorder: PrometheusRecorder, stack: contextlib.AsyncExitStack
 ) -> int | None:
     """Serves /metrics, if the settings ask for it, until the stack is closed; returns the port."""
     if settings.server.metrics_listen == "off":
         return None
     limiter = ConnectionLimiter(MAX_METRICS_CONNECTIONS, MAX_METRICS_CONNECTIONS_PER_ADDRESS)
-    metrics.watch_connections("metrics", lambda: limiter.open_count, lambda: limiter.rejected_count)
+    _record_connections("metrics", limiter, recorder)
     if settings.server.metrics_listen.startswith("unix:"):
         raise ListenError(
             f"cannot listen on {settings.server.metrics_listen!r}: metrics need HOST:PORT; "
@@ -298,11 +301,16 @@ def _listen_metrics(
     return stack.enter_context(MetricsServer(registry, sockets, limiter)).port
 
 
+def _record_connections(port: str, limiter: ConnectionLimiter, recorder: PrometheusRecorder) -> None:
+    recorder.read(metrics.CONNECTIONS, lambda: limiter.open_count, port)
+    recorder.follow(metrics.CONNECTIONS_REJECTED, lambda: limiter.rejected_count, port)
+
+
 async def _listen_http(
     settings: Settings,
     service: Service,
     models: Models,
-    metrics: Metrics,
+    recorder: PrometheusRecorder,
     clock: MonotonicClock,
     descriptor_limit: int,
     stack: contextlib.AsyncExitStack,
@@ -335,7 +343,7 @@ async def _listen_http(
     )
     budget = connection_budget(settings.http.max_http_connections, descriptor_limit)
     limiter = ConnectionLimiter(budget, settings.http.max_http_connections_per_address)
-    metrics.watch_connections("http", lambda: limiter.open_count, lambda: limiter.rejected_count)
+    _record_connections("http", limiter, recorder)
     context = None if service.tls is None else service.tls.context()
     listening = listening_http(
         application,

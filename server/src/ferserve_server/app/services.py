@@ -26,7 +26,6 @@ from ferserve_server.services.emotion import EmotionServicer
 from ferserve_server.services.health import HealthReporter
 from ferserve_server.services.limits import RequestLimits
 from ferserve_server.services.models import ModelServicer
-from ferserve_server.telemetry.recorder import CallMetrics, StreamMetrics, VisionMetrics
 from ferserve_server.vision.limits import VisionLimits
 from ferserve_server.vision.picture_reader import installed_detectors
 from ferserve_server.vision.pool import VisionPool
@@ -38,11 +37,11 @@ if TYPE_CHECKING:
     import grpc
 
     from ferserve_server.config.settings import Settings
+    from ferserve_server.domain.metrics import MetricsRecorder
     from ferserve_server.domain.models import Models
     from ferserve_server.interop.services import Interop
     from ferserve_server.interop.statistics import KeptStatistics
     from ferserve_server.runtime.clock import MonotonicClock
-    from ferserve_server.telemetry.metrics import Metrics
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +142,7 @@ def build_service(
     models: Models,
     vision: VisionPool,
     statistics: KeptStatistics,
-    metrics: Metrics,
+    recorder: MetricsRecorder,
     clock: MonotonicClock,
 ) -> Service:
     """Builds the services that answer calls.
@@ -151,7 +150,6 @@ def build_service(
     Raises:
         TokenFileError: The file of the token for control calls cannot be used.
     """
-    call_metrics = CallMetrics(metrics)
     limits = RequestLimits(
         settings.limits.max_message_bytes,
         settings.limits.max_metadata_bytes,
@@ -159,11 +157,11 @@ def build_service(
         settings.limits.max_images_per_request,
         settings.detection.max_detection_side_pixels,
     )
-    calls = Calls(limits, call_metrics, clock)
+    calls = Calls(limits, recorder, clock)
     classify = ClassifyFaces(models.acquire, vision)
     analyze = AnalyzeImages(models.acquire, vision)
     stream_limits = StreamLimits(settings.streams.max_unanswered_messages, settings.streams.max_running_frames)
-    stream_frames = StreamFrames(models.acquire, vision, stream_limits, clock, StreamMetrics(metrics))
+    stream_frames = StreamFrames(models.acquire, vision, stream_limits, clock, recorder)
     emotion = EmotionServicer(
         calls,
         classify,
@@ -172,7 +170,7 @@ def build_service(
         limits=limits,
         detection=settings.detection.options,
         tracking=settings.streams.tracking(settings.limits.max_faces_per_image),
-        observer=call_metrics,
+        recorder=recorder,
         clock=clock,
     )
     interop_options = InteropOptions(
@@ -208,7 +206,7 @@ def build_service(
     )
 
 
-def build_vision(settings: Settings, metrics: Metrics) -> VisionPool:
+def build_vision(settings: Settings, recorder: MetricsRecorder) -> VisionPool:
     """Starts the threads that decode pictures; the caller closes them."""
     return VisionPool(
         thread_count=settings.detection.vision_threads or cpu_count(),
@@ -221,7 +219,7 @@ def build_vision(settings: Settings, metrics: Metrics) -> VisionPool:
             max_decode_s=settings.limits.max_decode_s,
         ),
         detectors=installed_detectors(DetectorName(settings.detection.detector)),
-        observer=VisionMetrics(metrics),
+        recorder=recorder,
     )
 
 

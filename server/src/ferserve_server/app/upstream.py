@@ -8,11 +8,10 @@ from collections import defaultdict
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from ferserve_server.domain.servable import Precision, ServableState
 from ferserve_server.runtime.background_tasks import background
 from ferserve_server.scheduler.batcher import Batcher
 from ferserve_server.scheduler.settings import BatcherSettings
-from ferserve_server.telemetry.recorder import InferenceMetrics, InferenceTee, RoutingMetrics
+from ferserve_server.telemetry.recorder import InferenceTee
 from ferserve_server.upstream.channel import UpstreamTls, open_channel
 from ferserve_server.upstream.client import GrpcModelTier
 from ferserve_server.upstream.executor import UpstreamExecutor, UpstreamServable
@@ -21,18 +20,18 @@ from ferserve_server.upstream.models import UpstreamModels, follow_tier
 from ferserve_server.upstream.target import parse_target
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from ferserve_server.app.overrides import Overrides
     from ferserve_server.config.settings import Settings
     from ferserve_server.config.upstream import UpstreamSettings
-    from ferserve_server.domain.ports import Clock, FaceScorer, Servable
+    from ferserve_server.domain.ports import Clock, FaceScorer, InferenceObserver, Servable
     from ferserve_server.domain.servable import ModelDescription, ServableId
     from ferserve_server.domain.upstream import ModelTier, TierAnswer
     from ferserve_server.interop.statistics import Statistics
     from ferserve_server.runtime.clock import MonotonicClock
     from ferserve_server.scheduler.execution import RunnerListener
-    from ferserve_server.telemetry.metrics import Metrics
+    from ferserve_server.telemetry.recorder import PrometheusRecorder
     from ferserve_server.upstream.leases import ScorerKey
 
 _LONGEST_CLOSE_S: Final = 5.0
@@ -43,7 +42,7 @@ _LONGEST_CLOSE_S: Final = 5.0
 async def running_upstream(
     settings: Settings,
     clock: MonotonicClock,
-    metrics: Metrics,
+    recorder: PrometheusRecorder,
     statistics: Statistics,
     on_change: Callable[[], None],
     overrides: Overrides,
@@ -53,7 +52,7 @@ async def running_upstream(
     Args:
         settings: The settings; `upstream` names the tier.
         clock: The time.
-        metrics: Counts batches, versions and aliases.
+        recorder: Records batches, versions and aliases.
         statistics: Batch statistics of the Open Inference Protocol.
         on_change: Called when a version, the way of requests, or the tier's health changed.
         overrides: Rules that tests replace.
@@ -65,15 +64,15 @@ async def running_upstream(
     channel = open_channel(target, settings.upstream.upstream_attempts, _tls(settings.upstream))
     async with channel:
         tier = GrpcModelTier(channel)
-        observer = _TierMetrics(metrics, statistics)
-        workshop = _Workshop(settings, tier, clock, metrics, observer, overrides)
+        observer = InferenceTee(recorder, statistics)
+        workshop = _Workshop(settings, tier, clock, recorder, observer, overrides)
         scorers = Scorers(workshop.make_scorer, workshop.closed)
         models = UpstreamModels(scorers, observer, on_change)
         workshop.answered, workshop.reachable = models.answered, lambda: models.reachable
         with background(
             "upstream",
             lambda: follow_tier(tier, models, settings.upstream.upstream_refresh_s),
-            metrics.background_failed,
+            recorder.background_failed,
         ):
             try:
                 yield models
@@ -81,34 +80,6 @@ async def running_upstream(
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(_LONGEST_CLOSE_S):
                         await scorers.close()
-
-
-class _TierMetrics:
-    """Counts batches that other servers run; implements `upstream.models.TierObserver`. Event loop only."""
-
-    def __init__(self, metrics: Metrics, statistics: Statistics) -> None:
-        self._metrics = metrics
-        self._inference = InferenceMetrics(metrics)
-        self._routing = RoutingMetrics(metrics)
-        self.batches = InferenceTee(self._inference, statistics)
-        self._started: set[ServableId] = set()
-
-    def started(self, servable: ServableId, labels: tuple[str, ...]) -> None:
-        """Creates the series of a version before its first batch, if there are none."""
-        if servable not in self._started:
-            self._started.add(servable)
-            self._inference.engine_started(servable, labels, Precision.FLOAT32)
-            self._metrics.show_precision(servable, None)  # the server that runs it reports that
-
-    def state_changed(self, servable: ServableId, state: ServableState) -> None:
-        """Records the state of a version."""
-        if state is ServableState.UNLOADED:
-            self._started.discard(servable)
-        self.batches.state_changed(servable, state)
-
-    def routed(self, model: str, aliases: Mapping[str, int], serving_version: int | None) -> None:
-        """Records the routes of a model's requests."""
-        self._routing.routed(model, aliases, serving_version)
 
 
 class _Workshop:
@@ -119,15 +90,15 @@ class _Workshop:
         settings: Settings,
         tier: ModelTier,
         clock: Clock,
-        metrics: Metrics,
-        observer: _TierMetrics,
+        recorder: PrometheusRecorder,
+        observer: InferenceObserver,
         overrides: Overrides,
     ) -> None:
         self._settings = settings
         self._overrides = overrides
         self._tier = tier
         self._clock = clock
-        self._metrics = metrics
+        self._recorder = recorder
         self._observer = observer
         self._batchers: dict[ServableId, dict[ScorerKey, Batcher]] = defaultdict(dict)
         self.answered: Callable[[TierAnswer], None] = lambda _: None
@@ -139,13 +110,13 @@ class _Workshop:
             UpstreamServable(key.servable, description, self._settings.upstream.upstream_batches),
             _batcher_settings(self._settings, self._overrides),
             clock=self._clock,
-            observer=self._observer.batches,
+            observer=self._observer,
             make_runner=partial(self._make_runner, key),
         )
-        self._observer.started(key.servable, description.labels)
+        self._recorder.engine_started(key.servable, description.labels)
         mine = self._batchers[key.servable]
         if not mine:
-            self._metrics.watch_engine(
+            self._recorder.watch_engine(
                 key.servable,
                 depth_faces=lambda: sum(each.depth_faces for each in list(mine.values())),
                 oldest_age_s=lambda: max((each.oldest_age_s for each in list(mine.values())), default=0.0),
@@ -162,13 +133,13 @@ class _Workshop:
         del mine[key]
         if not mine:
             del self._batchers[key.servable]
-            self._metrics.forget_engine(key.servable)
+            self._recorder.forget_engine(key.servable)
 
     def _make_runner(
         self, key: ScorerKey, servable: Servable, _: Sequence[int], clock: Clock, listener: RunnerListener
     ) -> UpstreamExecutor:
         def answered(answer: TierAnswer) -> None:
-            self._observer.started(answer.servable, answer.labels)
+            self._recorder.engine_started(answer.servable, answer.labels)
             self.answered(answer)
 
         return UpstreamExecutor(
@@ -180,7 +151,7 @@ class _Workshop:
             clock=clock,
             listener=listener,
             answered=answered,
-            refused=self._observer.batches.rejected,
+            refused=self._observer.rejected,
         )
 
 

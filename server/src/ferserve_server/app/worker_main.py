@@ -33,7 +33,7 @@ from ferserve_server.runtime.process_output import open_child_output
 from ferserve_server.services.control import TokenFileError
 from ferserve_server.telemetry.aggregation import write_series
 from ferserve_server.telemetry.logging import set_up_logging
-from ferserve_server.telemetry.metrics import Metrics
+from ferserve_server.telemetry.recorder import PrometheusRecorder
 from ferserve_server.workers import connection_passing
 from ferserve_server.workers.process import layout_of
 from ferserve_server.workers.remote_models import RemoteModels
@@ -79,7 +79,7 @@ async def _serve(channel: Channel, doorway: Channel, memory: npt.NDArray[np.uint
     loop = asyncio.get_running_loop()
     begin: asyncio.Future[dict[str, Any]] = loop.create_future()
     models_changed, told_to_drain, owner_gone = asyncio.Event(), asyncio.Event(), asyncio.Event()
-    metrics, clock = Metrics(), MonotonicClock()
+    recorder, clock = PrometheusRecorder(), MonotonicClock()
 
     def take_state(form: Json) -> None:
         models.state_told(form)
@@ -98,8 +98,8 @@ async def _serve(channel: Channel, doorway: Channel, memory: npt.NDArray[np.uint
         post=conversation.post,
         ask=conversation.ask,
         clock=clock,
-        rejected=lambda reason: metrics.rejections.labels(reason).inc(),
-        cancelled=lambda stage: metrics.cancellations.labels(stage).inc(),
+        rejected=recorder.rejected,
+        cancelled=recorder.cancelled,
     )
     told = await begin
     settings = Settings.model_validate(told["settings"])
@@ -108,7 +108,7 @@ async def _serve(channel: Channel, doorway: Channel, memory: npt.NDArray[np.uint
     set_up_logging(settings.log.log_level, settings.log.log_format)
     structlog.contextvars.bind_contextvars(pid=os.getpid())
     try:
-        await _answer_calls(settings, models, conversation, doorway, metrics, models_changed, told_to_drain)
+        await _answer_calls(settings, models, conversation, doorway, recorder, models_changed, told_to_drain)
     except (ListenError, TokenFileError) as error:
         conversation.tell("failed", str(error))
     await conversation.flush()
@@ -124,7 +124,7 @@ async def _answer_calls(
     models: RemoteModels,
     conversation: RpcChannel,
     doorway: Channel,
-    metrics: Metrics,
+    recorder: PrometheusRecorder,
     models_changed: asyncio.Event,
     told_to_drain: asyncio.Event,
 ) -> None:
@@ -135,7 +135,7 @@ async def _answer_calls(
 
     def tell_counts() -> None:
         statistics.flush()
-        series = write_series(metrics)
+        series = write_series(recorder.registry)
         if series != told:
             told[:] = series
             conversation.tell("metrics", series)
@@ -146,18 +146,18 @@ async def _answer_calls(
             tell_counts()
 
     async with contextlib.AsyncExitStack() as stack:
-        vision = build_vision(settings, metrics)
+        vision = build_vision(settings, recorder)
         stack.callback(vision.close)
-        service = build_service(settings, models, vision, statistics, metrics, clock)
+        service = build_service(settings, models, vision, statistics, recorder, clock)
         await service.health.report(ready=models.default_ready)
         stack.enter_context(
             background(
                 "health",
                 lambda: follow_health(models, service.health, models_changed),
-                metrics.background_failed,
+                recorder.background_failed,
             )
         )
-        stack.enter_context(background("metrics", keep_telling, metrics.background_failed))
+        stack.enter_context(background("metrics", keep_telling, recorder.background_failed))
         # A separate stack, so that a drain can close it.
         main = await stack.enter_async_context(contextlib.AsyncExitStack())
         if settings.server.grpc_server == "grpcio":

@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from ferserve_server.backends.processor import cpu_count
+from ferserve_server.domain import metrics
 from ferserve_server.interop.statistics import COUNTED, take_counted, tell_counts
 from ferserve_server.runtime.addresses import ListenError
 from ferserve_server.telemetry.logging import chosen_format
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from ferserve_server.domain.models import Models
     from ferserve_server.interop.statistics import Statistics
     from ferserve_server.telemetry.aggregation import MergedRegistry
-    from ferserve_server.telemetry.metrics import Metrics
+    from ferserve_server.telemetry.recorder import PrometheusRecorder
     from ferserve_server.workers.connection_passing import Intake
     from ferserve_server.workers.json_codec import Json
 
@@ -37,7 +38,7 @@ async def running_workers(
     own: Intake | None,
     models: Models,
     statistics: Statistics,
-    metrics: Metrics,
+    recorder: PrometheusRecorder,
     merged: MergedRegistry,
     overrides: Overrides,
 ) -> AsyncIterator[tuple[WorkerSupervisor, Callable[[socket.socket], None]]]:
@@ -48,7 +49,7 @@ async def running_workers(
         own: Serves the connections of this process.
         models: The models.
         statistics: The counts of the service.
-        metrics: The metrics of this process.
+        recorder: Records the metrics of this process.
         merged: Those of all.
         overrides: The primary process's share of the connections, if it is not to be computed.
 
@@ -83,7 +84,7 @@ async def running_workers(
 
     def gone(process: Hashable) -> None:
         merged.ended(process)
-        metrics.worker_restarts.inc()
+        recorder.count(metrics.WORKER_RESTARTS)
 
     def take_series(process: Hashable, series: Json) -> None:
         merged.update(process, series)
@@ -96,9 +97,9 @@ async def running_workers(
         news={"metrics": take_series, COUNTED: lambda _, rows: take_counted(statistics, rows)},
         questions={COUNTED: partial(tell_counts, statistics)},
         gone=gone,
-        count_failure=metrics.background_failed,
+        count_failure=recorder.background_failed,
     )
-    metrics.worker_processes.set_function(lambda: fronts.running_count)
+    recorder.read(metrics.WORKER_PROCESSES, lambda: fronts.running_count)
     try:
         await fronts.start()
         yield fronts, place

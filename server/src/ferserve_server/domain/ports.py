@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from ferserve_server.domain.canary import ShadowStatistics, Verdict
     from ferserve_server.domain.face import (
         BoundingBox,
         CropBatch,
@@ -282,7 +281,7 @@ class ExecutedBatch(NamedTuple):
 
 
 class InferenceObserver(Protocol):
-    """Observes the stages of inference. Event loop only; must not raise or block."""
+    """Observes the stages of inference and the active versions. Event loop only; must not raise or block."""
 
     def batch_executed(self, batch: ExecutedBatch) -> None:
         """Observes an executed batch."""
@@ -299,41 +298,5 @@ class InferenceObserver(Protocol):
     def state_changed(self, servable: ServableId, state: ServableState) -> None:
         """Observes a change of a version's state."""
 
-
-class RoutingObserver(Protocol):
-    """Observes the routing of requests. Event loop only; must not raise or block."""
-
     def routed(self, model: str, aliases: Mapping[str, int], serving_version: int | None) -> None:
         """Observes a model's routing: the version behind each alias, and the one without any."""
-
-
-class CanaryObserver(Protocol):
-    """Observes canaries. Event loop only; must not raise or block."""
-
-    def canary_share(self, model: str, share: float) -> None:
-        """Observes a canary's share of the requests without a version; 0 when it has ended."""
-
-    def canary_answered(self, servable: ServableId, outcome: str) -> None:
-        """Observes that a canary or its stable version `answered` or `failed` such a request."""
-
-    def canary_judged(self, model: str, verdict: Verdict) -> None:
-        """Observes a changed verdict, or an operator's decision."""
-
-    def shadow_compared(self, servable: ServableId, *, agreed: int, differed: int, dropped: int) -> None:
-        """Observes faces that a shadow scored or dropped."""
-
-    def shadow_figures(self, servable: ServableId, figures: ShadowStatistics) -> None:
-        """Observes the current comparison of a shadow's answers."""
-
-
-class CallObserver(Protocol):
-    """Observes calls and pictures. Event loop only; must not raise or block."""
-
-    def call_started(self, method: str) -> None:
-        """Observes the start of a call or a stream."""
-
-    def call_ended(self, method: str, code: str, seconds: float | None) -> None:
-        """Observes its end with a status code's name; `seconds` is None for streams."""
-
-    def stream_answered(self, method: str, outcome: str) -> None:
-        """Observes an answered stream message: `result`, `unchanged`, `dropped` or `failed`."""

@@ -21,6 +21,11 @@ class ServableId(NamedTuple):
     def __str__(self) -> str:
         return f"{self.name}/{self.version}"
 
+    @property
+    def labels(self) -> tuple[str, str]:
+        """Returns the labels of its metrics: model and version."""
+        return self.name, str(self.version)
+
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:

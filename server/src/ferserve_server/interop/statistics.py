@@ -147,6 +147,9 @@ class Statistics:
         if state is ServableState.UNLOADED:
             self._counts.pop(servable, None)
 
+    def routed(self, model: str, aliases: Mapping[str, int], serving_version: int | None) -> None:
+        """Does nothing: counts belong to versions, whatever leads to them."""
+
     def _at(self, servable: ServableId) -> VersionCounts:
         counts = self._counts.get(servable)
         if counts is None:
@@ -155,7 +158,7 @@ class Statistics:
 
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from ferserve_server.workers.json_codec import Json
 

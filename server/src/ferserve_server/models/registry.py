@@ -30,7 +30,7 @@ from ferserve_server.models.version_policy import plan
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
 
-    from ferserve_server.domain.ports import FaceScorer, InferenceObserver, RoutingObserver, Servable
+    from ferserve_server.domain.ports import FaceScorer, InferenceObserver, Servable
     from ferserve_server.domain.servable import ModelSpec, Tuning
     from ferserve_server.models.aliases import Aliases
     from ferserve_server.models.canary.traffic_split import Canaries
@@ -56,7 +56,6 @@ class ModelManager:
         make_scorer: Callable[[Servable, Tuning], FaceScorer],
         *,
         observer: InferenceObserver,
-        routing_observer: RoutingObserver,
         default_model: str,
         policies: Policies,
         aliases: Aliases,
@@ -71,8 +70,7 @@ class ModelManager:
             source: Lists the versions on disk.
             preparer: Loads and validates them.
             make_scorer: Makes the scorer of a version, for the batch sizes of its tuning.
-            observer: Notified of the state of every version.
-            routing_observer: Notified of the routes of requests.
+            observer: Notified of the state of every version and of the routes of requests.
             default_model: Model of requests that name none.
             policies: Select the versions that are kept.
             aliases: The initial aliases.
@@ -90,7 +88,7 @@ class ModelManager:
         self._on_change = on_change
         self._statuses = StatusStore(observer, on_change)
         entrance = {"entrance": trials.entrance} if trials else {}
-        self._routes = Routes(default_model, aliases, routing_observer, self._is_known, **entrance)
+        self._routes = Routes(default_model, aliases, observer, self._is_known, on_change=on_change, **entrance)
         self._loader = VersionLoader(preparer, make_scorer, self._statuses, self._routes, refused or {})
         self._rollout = Rollout(self._loader, trials, self._keep, self._save, self._save_if_possible)
         self._asked_for: set[ServableId] = set()

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
+from ferserve_server.domain import metrics
 from ferserve_server.domain.canary import CanaryResult, Verdict
 from ferserve_server.domain.control_errors import NoCanaryError, NoOlderVersionError
 from ferserve_server.domain.errors import AliasFixedError, VersionNotReadyError
@@ -15,6 +16,7 @@ from ferserve_server.domain.servable import ServableId
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
+    from ferserve_server.domain.canary import ShadowStatistics
     from ferserve_server.models.canary.canary import CanaryRun
     from ferserve_server.models.canary.traffic_split import Canaries
     from ferserve_server.models.version_loader import VersionLoader
@@ -78,7 +80,7 @@ class Rollout:
             report = trial.report()
             verdict = report.verdict
             if report.shadow is not None:
-                self._trials.observer.shadow_figures(trial.canary.id, report.shadow)
+                self._record_shadow(trial.canary.id, report.shadow)
             self._note(trial, verdict)
             if verdict.result is CanaryResult.WAIT or not trial.auto:
                 continue
@@ -180,6 +182,12 @@ class Rollout:
                 raise AliasFixedError(name, alias)
         return self._routes.aliases.of(name)
 
+    def _record_shadow(self, servable_id: ServableId, figures: ShadowStatistics) -> None:
+        if self._trials is not None:
+            gauge, labels = metrics.CANARY_SHADOW_DIFFERENCE, servable_id.labels
+            self._trials.recorder.set(gauge, figures.mean_difference, *labels, "mean")
+            self._trials.recorder.set(gauge, figures.largest_difference, *labels, "largest")
+
     def _note(self, trial: CanaryRun, verdict: Verdict) -> None:
         """Reports a verdict when it differs from the last one."""
         version = trial.canary.id.version
@@ -198,4 +206,5 @@ class Rollout:
             figures=verdict.text,
         )
         if self._trials is not None:
-            self._trials.observer.canary_judged(model, verdict)
+            labels = (model, verdict.result.value, verdict.reason)
+            self._trials.recorder.count(metrics.CANARY_VERDICTS, *labels)

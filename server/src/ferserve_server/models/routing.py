@@ -19,7 +19,7 @@ from ferserve_server.models.aliases import unpinned_version
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ferserve_server.domain.ports import RoutingObserver
+    from ferserve_server.domain.ports import InferenceObserver
     from ferserve_server.domain.servable import ModelSpec, ServableId
     from ferserve_server.models.aliases import Aliases
     from ferserve_server.models.canary.traffic_split import TrafficSplit
@@ -34,6 +34,7 @@ class Routes:
         aliases: Those active at first.
         observer: Notified of every change.
         is_known: True if there is a model of that name, with or without an active version.
+        on_change: Called after every change.
         entrance: Given a model, what serves requests for it that name no version, and the one behind the alias
             `canary`, each None if it is not ready: what such requests go through.
     """
@@ -42,9 +43,10 @@ class Routes:
         self,
         default_model: str,
         aliases: Aliases,
-        observer: RoutingObserver,
+        observer: InferenceObserver,
         is_known: Callable[[str], bool],
         *,
+        on_change: Callable[[], None] = lambda: None,
         entrance: Callable[[str, LiveVersion | None, LiveVersion | None], TrafficSplit | None] = (
             lambda _model, serving, _canary: serving
         ),
@@ -53,6 +55,7 @@ class Routes:
         self._default_model = default_model
         self._observer = observer
         self._is_known = is_known
+        self._on_change = on_change
         self._entrance = entrance
         self._live: dict[str, dict[int, LiveVersion]] = {}
         self._serving: dict[str, LiveVersion] = {}
@@ -111,6 +114,7 @@ class Routes:
             self._unpinned[model] = entrance
         with contextlib.suppress(Exception):
             self._observer.routed(model, aliases, number)
+        self._on_change()
 
     def _pinned(self, name: str, spec: ModelSpec) -> LiveVersion:
         number = spec.version

@@ -6,8 +6,9 @@ import asyncio
 import contextlib
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
+from ferserve_server.domain import metrics
 from ferserve_server.domain.errors import DrainingError, FerserveError, InvalidRequestError
 from ferserve_server.pipeline.analyze_frames import FrameAnalyzer
 from ferserve_server.pipeline.frame_answers import (
@@ -25,6 +26,7 @@ from ferserve_server.pipeline.stream_window import OverloadPolicy, StreamWindow
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
 
+    from ferserve_server.domain.metrics import MetricsRecorder
     from ferserve_server.domain.models import Acquire, Lease
     from ferserve_server.domain.ports import Clock
     from ferserve_server.pipeline.frame_answers import FrameStreamConfig
@@ -45,29 +47,17 @@ class StreamLimits:
     max_running: int
 
 
-class FrameObserver(Protocol):
-    """Observes the frames of streams. Event loop only; must not raise or block."""
-
-    def frame_answered(self, outcome: str, age_s: float) -> None:
-        """Observes an answer: `result`, `unchanged`, `dropped_newer`, `dropped_too_old` or `failed`.
-
-        Args:
-            outcome: The kind of answer.
-            age_s: Time from the frame's arrival to its answer, in seconds.
-        """
-
-
 class StreamFrames:
     """Implements StreamFrames of gRPC and `/v1/stream` of WebSocket. Event loop only."""
 
     def __init__(
-        self, acquire: Acquire, vision: FrameVision, limits: StreamLimits, clock: Clock, observer: FrameObserver
+        self, acquire: Acquire, vision: FrameVision, limits: StreamLimits, clock: Clock, recorder: MetricsRecorder
     ) -> None:
         self._acquire = acquire
         self._vision = vision
         self._limits = limits
         self._clock = clock
-        self._observer = observer
+        self._recorder = recorder
         self._pace = IntakePace()
 
     @property
@@ -84,7 +74,7 @@ class StreamFrames:
         """
         check_config(config)
         analyzer = FrameAnalyzer(self._acquire, self._vision, config)
-        return FrameStream(analyzer, config, self._limits, draining, self._clock, self._observer, self._pace)
+        return FrameStream(analyzer, config, self._limits, draining, self._clock, self._recorder, self._pace)
 
 
 @dataclass(slots=True, eq=False)
@@ -117,12 +107,12 @@ class FrameStream:
         limits: StreamLimits,
         draining: asyncio.Event,
         clock: Clock,
-        observer: FrameObserver,
+        recorder: MetricsRecorder,
         pace: IntakePace,
     ) -> None:
         self._analyzer = analyzer
         self._clock = clock
-        self._observer = observer
+        self._recorder = recorder
         self._pace = pace
         self._drops = config.policy is not OverloadPolicy.EVERY_FRAME
         self._chosen = asyncio.Event()
@@ -170,7 +160,10 @@ class FrameStream:
     def _answer_to(self, received: _Received) -> FrameAnswer:
         assert received.outcome is not None  # noqa: S101 - set before `answered` is
         age_s = self._clock.now() - received.received_at
-        self._observer.frame_answered(kind_of(received.outcome), age_s)
+        outcome, _, reason = kind_of(received.outcome).partition("_")
+        self._recorder.observe(metrics.STREAM_FRAME_AGE_SECONDS, age_s, outcome)
+        if reason:
+            self._recorder.count(metrics.STREAM_FRAMES_DROPPED, reason)
         restarted, self._tracks_restarted = self._tracks_restarted, False
         self._last_answered = received.frame.sequence_id
         return FrameAnswer(

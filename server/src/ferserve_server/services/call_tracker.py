@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Final
 import grpc
 import structlog
 
+from ferserve_server.domain import metrics
 from ferserve_server.domain.errors import DrainingError, FerserveError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from ferserve_server.domain.ports import CallObserver
+    from ferserve_server.domain.metrics import MetricsRecorder
     from ferserve_server.services.limits import RequestLimits
 
 log = structlog.get_logger(__name__)
@@ -46,15 +47,15 @@ class Intake:
 
     Args of the constructor:
         limits: Bounds of a request.
-        observer: Counts calls.
+        recorder: Counts calls.
 
     Attributes:
         draining: Set when nothing new may be taken.
     """
 
-    def __init__(self, limits: RequestLimits, observer: CallObserver) -> None:
+    def __init__(self, limits: RequestLimits, recorder: MetricsRecorder) -> None:
         self._limits = limits
-        self._observer = observer
+        self._recorder = recorder
         self.draining = asyncio.Event()
         self._open_count = 0
         self._taken_count = 0
@@ -62,7 +63,7 @@ class Intake:
 
     def opened(self, method: str) -> None:
         """Counts a call that starts."""
-        self._observer.call_started(method)
+        self._recorder.add(metrics.REQUESTS_IN_PROGRESS, 1, method)
         self._open_count += 1
         self._taken_count += 1
 
@@ -92,7 +93,10 @@ class Intake:
             code: Name of its status.
             seconds: How long it took; None for a stream, which takes as long as its caller likes.
         """
-        self._observer.call_ended(method, code, seconds)
+        self._recorder.add(metrics.REQUESTS_IN_PROGRESS, -1, method)
+        self._recorder.count(metrics.REQUESTS, method, code)
+        if seconds is not None:
+            self._recorder.observe(metrics.REQUEST_SECONDS, seconds, method)
 
     def closed(self) -> None:
         """Releases a call when its caller has been notified of its end."""

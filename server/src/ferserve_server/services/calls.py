@@ -22,7 +22,8 @@ from ferserve_server.services.status import code_of, trailers_of
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
 
-    from ferserve_server.domain.ports import CallObserver, Clock
+    from ferserve_server.domain.metrics import MetricsRecorder
+    from ferserve_server.domain.ports import Clock
     from ferserve_server.services.limits import RequestLimits
 
 
@@ -95,12 +96,12 @@ class Calls(Intake):
 
     Args of the constructor:
         limits: Bounds of a request.
-        observer: Counts calls.
+        recorder: Counts calls.
         clock: Tells how long they take.
     """
 
-    def __init__(self, limits: RequestLimits, observer: CallObserver, clock: Clock) -> None:
-        super().__init__(limits, observer)
+    def __init__(self, limits: RequestLimits, recorder: MetricsRecorder, clock: Clock) -> None:
+        super().__init__(limits, recorder)
         self._clock = clock
         self._arrivals = Arrivals(clock)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import grpc
 
 from ferserve.v1 import emotion_service_pb2 as emotion_pb2
+from ferserve_server.domain import metrics
 from ferserve_server.domain.caller import UNKNOWN_CALLER, CallerId
 from ferserve_server.domain.errors import DeadlineExpiredError, DrainingError, FerserveError, InvalidRequestError
 from ferserve_server.pipeline.classify_stream import CropSequence, CropStream
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
 
     from ferserve_server.domain.face import DetectionOptions
-    from ferserve_server.domain.ports import CallObserver, Clock
+    from ferserve_server.domain.metrics import MetricsRecorder
+    from ferserve_server.domain.ports import Clock
     from ferserve_server.domain.servable import ServableId
     from ferserve_server.pipeline.analyze_images import AnalyzeImages
     from ferserve_server.pipeline.classify_faces import ClassifyFaces
@@ -50,7 +52,7 @@ class EmotionServicer:
         limits: RequestLimits,
         detection: DetectionOptions,
         tracking: TrackingOptions,
-        observer: CallObserver,
+        recorder: MetricsRecorder,
         clock: Clock,
     ) -> None:
         self._calls = calls
@@ -60,7 +62,7 @@ class EmotionServicer:
         self._frame_streams = stream_frames
         self._detection = detection
         self._tracking = tracking
-        self._observer = observer
+        self._recorder = recorder
         self._clock = clock
         self._requests = CropRequests(limits)
         self.ClassifyFaces = calls.unary("ClassifyFaces", self._classify_faces, length=len)
@@ -171,7 +173,8 @@ class EmotionServicer:
         writer = frame_messages.FrameAnswerWriter()
         async with contextlib.aclosing(stream.run(_frames(requests))) as answered:
             async for answer in answered:
-                self._observer.stream_answered("StreamFrames", kind_of(answer.outcome).partition("_")[0])
+                outcome = kind_of(answer.outcome).partition("_")[0]
+                self._recorder.count(metrics.STREAM_ANSWERS, "StreamFrames", outcome)
                 yield writer.write(answer)
 
     async def _read_config(self, requests: AsyncIterator[emotion_pb2.StreamFramesRequest]) -> FrameStreamConfig:
@@ -215,7 +218,7 @@ class EmotionServicer:
         return CropSequence(
             self._classify,
             read=self._requests.read_stream_message,
-            write=_CropAnswerWriter(self._observer).write,
+            write=_CropAnswerWriter(self._recorder).write,
             caller=caller,
         )
 
@@ -231,8 +234,8 @@ class EmotionServicer:
 class _CropAnswerWriter:
     """Writes the answers of one ClassifyStream, with the names of the classes when they change."""
 
-    def __init__(self, observer: CallObserver) -> None:
-        self._observer = observer
+    def __init__(self, recorder: MetricsRecorder) -> None:
+        self._recorder = recorder
         self._last: ServableId | None = None
 
     def write(self, answer: CropAnswer) -> bytes:
@@ -240,9 +243,9 @@ class _CropAnswerWriter:
         if not isinstance(outcome, FerserveError) and outcome.faces.failures:
             outcome = next(iter(outcome.faces.failures.values()))
         if isinstance(outcome, FerserveError):
-            self._observer.stream_answered("ClassifyStream", "failed")
+            self._recorder.count(metrics.STREAM_ANSWERS, "ClassifyStream", "failed")
             return responses.format_stream_failure(answer.sequence_id, outcome)
-        self._observer.stream_answered("ClassifyStream", "result")
+        self._recorder.count(metrics.STREAM_ANSWERS, "ClassifyStream", "result")
         changed = outcome.servable != self._last
         self._last = outcome.servable
         return responses.format_stream_answer(answer.sequence_id, outcome, with_labels=changed)

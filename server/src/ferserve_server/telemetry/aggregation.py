@@ -9,30 +9,29 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import Metric
 from prometheus_client.registry import RestrictedRegistry
 
+from ferserve_server.domain.metrics import METRICS, PREFIX, Gauge
+
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator
-
-    from ferserve_server.telemetry.metrics import Metrics
 
     Row = list[Any]
     Key = tuple[str, tuple[tuple[str, str], ...]]
 
-_OWN_PREFIX: Final = "ferserve_"
-"""Prefix of the merged metrics; others concern one process only, such as its processor time."""
-
-_SUMMED_GAUGES: Final = frozenset({"ferserve_requests_in_progress"})
-"""Gauges whose sum over the processes is meaningful."""
+_SUMMED_GAUGES: Final = frozenset(
+    PREFIX + each.name for each in METRICS if isinstance(each, Gauge) and each.summed
+)
 
 
-def write_series(metrics: Metrics) -> list[Row]:
+def write_series(registry: CollectorRegistry) -> list[Row]:
     """Encodes a worker process's counts so far: family, is a gauge, name, labels, value.
 
     Every counter and histogram of this server is part of it, so that none can be forgotten.
     """
     return [
         [family.name, family.type == "gauge", sample.name, sample.labels, sample.value]
-        for family in metrics.registry.collect()
-        if family.name.startswith(_OWN_PREFIX) and (family.type != "gauge" or family.name in _SUMMED_GAUGES)
+        for family in registry.collect()
+        # The metrics without the prefix concern one process only, such as its processor time.
+        if family.name.startswith(PREFIX) and (family.type != "gauge" or family.name in _SUMMED_GAUGES)
         for sample in family.samples
     ]
 

@@ -1,259 +1,274 @@
-"""Records events of scheduler, models, canaries and calls in the metrics.
+"""Records metrics, several values at once.
 
 The library looks a labelled series up by name at every event and takes a lock for every number, which takes longer
-than counting. So the series that every batch and every call writes to are looked up once, and batches and calls
-are counted several at once, at the latest when the metrics are read. With caches warm a call of one face takes 3
-us for its metrics in this way.
+than counting. So series are looked up once, and values are collected and recorded several at once, at the latest
+when the metrics are read. With caches warm a call of one face takes 3 us for its metrics in this way.
 """
 
 from __future__ import annotations
 
 import contextlib
 import threading
-from collections import Counter, defaultdict, deque
+from collections import Counter as CountOf
+from collections import defaultdict, deque
 from functools import cache
-from typing import TYPE_CHECKING, Final, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 import numpy as np
 
+from ferserve_server.domain import metrics as names
 from ferserve_server.domain.ports import DispatchReason
-from ferserve_server.domain.servable import ServableState
+from ferserve_server.domain.servable import Precision, ServableState
+from ferserve_server.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from ferserve_server.domain.canary import ShadowStatistics, Verdict
-    from ferserve_server.domain.ports import ExecutedBatch, FoundFaces, InferenceObserver
-    from ferserve_server.domain.servable import Precision, ServableId
-    from ferserve_server.telemetry.metrics import Metrics
+    from prometheus_client import CollectorRegistry
+
+    from ferserve_server.domain.metrics import Counter, Gauge, Histogram
+    from ferserve_server.domain.ports import ExecutedBatch, InferenceObserver
+    from ferserve_server.domain.servable import ServableId
+
+_RECORDED_AT_ONCE: Final = 128
+"""Maximum number of collected values, because the event loop records that many batches in 0.15 ms."""
+
+Value = TypeVar("Value")
 
 
-_COUNTED_AT_ONCE: Final = 128
-"""Maximum number of uncounted events, because the event loop counts that many batches in 0.15 ms."""
+class _Collected(Generic[Value]):
+    """Collects values of one kind, which `record` receives several at once. Thread-safety: any thread."""
 
-Event = TypeVar("Event")
+    def __init__(self, record: Callable[[list[Value]], None]) -> None:
+        self._values: deque[Value] = deque()
+        self._record = record
 
+    def add(self, value: Value) -> None:
+        """Adds a value."""
+        self._values.append(value)
+        if len(self._values) >= _RECORDED_AT_ONCE:
+            self.record_now()
 
-class _Uncounted(Generic[Event]):
-    """Collects events of one kind, which `count` receives several at once.
-
-    Thread-safety: `add` from one thread, `count_now` from any; two at once share the work.
-    """
-
-    def __init__(self, count: Callable[[list[Event]], None]) -> None:
-        self._events: deque[Event] = deque()
-        self._count = count
-
-    def add(self, event: Event) -> None:
-        """Adds an event."""
-        self._events.append(event)
-        if len(self._events) >= _COUNTED_AT_ONCE:
-            self.count_now()
-
-    def count_now(self) -> None:
-        """Counts the events not counted yet."""
-        events: list[Event] = []
+    def record_now(self) -> None:
+        """Records the values not recorded yet; two threads at once share the work."""
+        values: list[Value] = []
         with contextlib.suppress(IndexError):
             while True:
-                events.append(self._events.popleft())
-        if events:
-            self._count(events)
+                values.append(self._values.popleft())
+        if values:
+            self._record(values)
 
 
-class _VersionSeries:
-    """Holds the series of one version."""
+class PrometheusRecorder:
+    """Implements `domain.metrics.MetricsRecorder` by prometheus_client.
 
-    def __init__(self, metrics: Metrics, servable: ServableId, classes: tuple[str, ...]) -> None:
-        version = (servable.name, str(servable.version))
-        self.faces = metrics.faces.labels(*version)
-        self.padding_faces = metrics.padding_faces.labels(*version)
-        self.batches = {reason: metrics.batches.labels(*version, reason.value) for reason in DispatchReason}
-        self.batch_failures = metrics.batch_failures.labels(*version)
-        self.confidence_sum = metrics.confidence_sum.labels(*version)
-        self.predictions = [metrics.predictions.labels(*version, name) for name in classes]
-        self.batch_size = metrics.batch_size.labels(servable.name)
-        self.queue_seconds = metrics.queue_seconds.labels(servable.name)
-        self.inference_seconds = metrics.inference_seconds.labels(servable.name)
-        self.uncounted: _Uncounted[ExecutedBatch] = _Uncounted(self._count)
+    Thread-safety: any thread, but the events of `domain.ports.InferenceObserver` are for the event loop.
 
-    def _count(self, batches: list[ExecutedBatch]) -> None:
-        # Without the column for non-faces.
-        scores = np.concatenate([batch.scores[:, : len(self.predictions)] for batch in batches])
-        self.faces.inc(len(scores))
-        self.padding_faces.inc(sum(batch.padded_count for batch in batches) - len(scores))
-        for reason, batch_count in Counter(batch.dispatch_reason for batch in batches).items():
-            self.batches[reason].inc(batch_count)
-        self.batch_size.observe_all([batch.face_count for batch in batches])
-        self.queue_seconds.observe_all([batch.oldest_queue_s for batch in batches])
-        self.inference_seconds.observe_all([batch.inference_s for batch in batches])
-        confidences = scores.max(axis=1)
-        self.confidence_sum.inc(float(confidences[np.isfinite(confidences)].sum()))
-        for index, face_count in enumerate(np.bincount(scores.argmax(axis=1)).tolist()):
-            if face_count:
-                self.predictions[index].inc(face_count)
+    Attributes:
+        registry: What a scrape reads.
+    """
 
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        self._metrics = Metrics(registry)
+        self.registry = self._metrics.registry
+        self._counter = cache(self._metrics.counter)
+        self._histogram = cache(self._metrics.histogram)
+        self._classes: dict[ServableId, tuple[str, ...]] = {}
+        self._aliases: dict[str, set[str]] = {}
+        self._counts: _Collected[tuple[Counter, tuple[str, ...], float]] = _Collected(self._record_counts)
+        self._changes: _Collected[tuple[Gauge, tuple[str, ...], float]] = _Collected(self._record_changes)
+        self._values: _Collected[tuple[Histogram, tuple[str, ...], float]] = _Collected(self._record_values)
+        self._batches: _Collected[ExecutedBatch] = _Collected(self._record_batches)
+        for collected in (self._batches, self._counts, self._changes, self._values):
+            self._metrics.before_reading(collected.record_now)
 
-class InferenceMetrics:
-    """Implements `domain.ports.InferenceObserver`. Event loop only."""
+    # Values
 
-    def __init__(self, metrics: Metrics) -> None:
-        self._metrics = metrics
-        self._series: dict[ServableId, _VersionSeries] = {}
-        self._rejections = cache(metrics.rejections.labels)
-        metrics.before_reading(self._count)
+    def count(self, counter: Counter, *labels: str, amount: float = 1.0) -> None:
+        """Raises a counter; see `MetricsRecorder`, also for the following ones."""
+        self._counts.add((counter, labels, amount))
 
-    def engine_started(self, servable: ServableId, classes: tuple[str, ...], precision: Precision) -> None:
-        """Creates the series of a version, before its first batch; they start at 0."""
-        self._metrics.show_precision(servable, precision)
-        self._series[servable] = _VersionSeries(self._metrics, servable, classes)
+    def observe(self, histogram: Histogram, value: float, *labels: str) -> None:  # noqa: D102 - see `count`
+        self._values.add((histogram, labels, value))
+
+    def add(self, gauge: Gauge, amount: float, *labels: str) -> None:  # noqa: D102 - see `count`
+        self._changes.add((gauge, labels, amount))
+
+    def set(self, gauge: Gauge, value: float, *labels: str) -> None:  # noqa: D102 - see `count`
+        self._metrics.gauge(gauge, labels).set(value)
+
+    def read(self, gauge: Gauge, read: Callable[[], float], *labels: str) -> None:  # noqa: D102 - see `count`
+        self._metrics.gauge(gauge, labels).set_function(read)
+
+    def remove(self, gauge: Gauge, *labels: str) -> None:  # noqa: D102 - see `count`
+        with contextlib.suppress(KeyError):
+            self._metrics.remove(gauge, labels)
+
+    def follow(self, counter: Counter, read_count: Callable[[], int], *labels: str) -> None:
+        """Raises a counter to a growing count kept elsewhere, at every scrape. `read_count` is thread-safe."""
+        series, lock, counted = self._counter(counter, labels), threading.Lock(), 0
+
+        def write() -> None:
+            nonlocal counted
+            with lock:
+                now = read_count()
+                series.inc(now - counted)
+                counted = now
+
+        self._metrics.before_reading(write)
+
+    def background_failed(self, task: str) -> None:
+        """Counts an exception that ended a background task."""
+        self.count(names.BACKGROUND_FAILURES, task)
+
+    # Inference
 
     def batch_executed(self, batch: ExecutedBatch) -> None:
-        """Counts a batch; see `domain.ports.InferenceObserver`."""
-        self._series[batch.servable].uncounted.add(batch)
+        """Records a batch; see `domain.ports.InferenceObserver`."""
+        self._batches.add(batch)
 
     def batch_failed(self, servable: ServableId, *, face_count: int) -> None:  # noqa: ARG002 - part of the port
         """Counts an execution that raised."""
-        self._series[servable].batch_failures.inc()
+        self.count(names.BATCH_FAILURES, *servable.labels)
 
     def rejected(self, reason: str) -> None:
-        """Counts rejected work."""
-        self._rejections(reason).inc()
+        """Counts a rejected request."""
+        self.count(names.REJECTIONS, reason)
 
     def cancelled(self, stage: str) -> None:
         """Counts a cancelled request."""
-        self._metrics.cancellations.labels(stage).inc()
+        self.count(names.CANCELLATIONS, stage)
 
     def state_changed(self, servable: ServableId, state: ServableState) -> None:
         """Records the state of a version."""
         for each in ServableState:
-            gauge = self._metrics.servable_state.labels(servable.name, str(servable.version), each.value)
-            gauge.set(1 if each is state else 0)
+            self.set(names.SERVABLE_STATE, 1 if each is state else 0, *servable.labels, each.value)
         if state is ServableState.UNLOADED:
-            self._metrics.forget_engine(servable)
-            series = self._series.pop(servable, None)
-            if series:
-                series.uncounted.count_now()
-
-    def _count(self) -> None:
-        for series in list(self._series.values()):
-            series.uncounted.count_now()
-
-
-class RoutingMetrics:
-    """Implements `domain.ports.RoutingObserver`. Event loop only."""
-
-    def __init__(self, metrics: Metrics) -> None:
-        self._metrics = metrics
-        self._aliases: dict[str, set[str]] = {}
+            self._batches.record_now()
+            self._classes.pop(servable, None)
+            self.forget_engine(servable)
 
     def routed(self, model: str, aliases: Mapping[str, int], serving_version: int | None) -> None:
         """Records the routes of a model's requests."""
         for alias in self._aliases.get(model, set()) - set(aliases):
-            self._metrics.model_alias.remove(model, alias)
+            self.remove(names.MODEL_ALIAS, model, alias)
         self._aliases[model] = set(aliases)
         for alias, version in aliases.items():
-            self._metrics.model_alias.labels(model, alias).set(version)
-        self._metrics.model_serving_version.labels(model).set(serving_version or 0)
+            self.set(names.MODEL_ALIAS, version, model, alias)
+        self.set(names.MODEL_SERVING_VERSION, serving_version or 0, model)
 
+    # Versions
 
-class _EndedCall(NamedTuple):
-    method: str
-    code: str
-    seconds: float | None
+    def engine_started(
+        self, servable: ServableId, classes: tuple[str, ...], precision: Precision | None = None
+    ) -> None:
+        """Creates the series of a version before its first batch, so that rates begin at 0.
 
+        Args:
+            servable: The version.
+            classes: Names of its classes, in the order of its scores.
+            precision: Its precision; None if the server that runs it exports that.
+        """
+        if precision is None and self._classes.get(servable) == classes:
+            return
+        labels = servable.labels
+        self._classes[servable] = classes
+        for counter in (names.FACES, names.PADDING_FACES, names.BATCH_FAILURES, names.CONFIDENCE_SUM):
+            self._counter(counter, labels)
+        for reason in DispatchReason:
+            self._counter(names.BATCHES, (*labels, reason.value))
+        for name in classes:
+            self._counter(names.PREDICTIONS, (*labels, name))
+        self._show_precision(servable, precision)
 
-class CallMetrics:
-    """Implements `domain.ports.CallObserver`. Event loop only."""
+    def watch_engine(
+        self,
+        servable: ServableId,
+        *,
+        depth_faces: Callable[[], int],
+        oldest_age_s: Callable[[], float],
+        healthy: Callable[[], bool],
+    ) -> None:
+        """Reads the state of a version's engine at every scrape. The callables must be thread-safe."""
+        labels = servable.labels
+        self.read(names.QUEUE_DEPTH_FACES, depth_faces, *labels)
+        self.read(names.QUEUE_OLDEST_AGE_SECONDS, oldest_age_s, *labels)
+        self.read(names.ENGINE_HEALTHY, lambda: float(healthy()), *labels)
 
-    def __init__(self, metrics: Metrics) -> None:
-        self._in_progress = cache(metrics.requests_in_progress.labels)
-        self._requests = cache(metrics.requests.labels)
-        self._seconds = cache(metrics.request_seconds.labels)
-        self._stream_answers = cache(metrics.stream_answers.labels)
-        self._open: defaultdict[str, int] = defaultdict(int)
-        self._shown_open: defaultdict[str, int] = defaultdict(int)
-        self._showing = threading.Lock()
-        self._ended: _Uncounted[_EndedCall] = _Uncounted(self._count_ended)
-        self._answered: _Uncounted[tuple[str, str]] = _Uncounted(self._count_answered)
-        metrics.before_reading(self._count)
+    def watch_engine_process(self, servable: ServableId, resident_bytes: Callable[[], int]) -> Callable[[], None]:
+        """Exports the memory of a version's own process, and returns the counter of its restarts."""
+        labels = servable.labels
+        self.read(names.ENGINE_RESIDENT_BYTES, lambda: float(resident_bytes()), *labels)
+        restarts = self._counter(names.ENGINE_RESTARTS, labels)
+        return restarts.inc
 
-    def call_started(self, method: str) -> None:
-        """Counts an open call."""
-        self._open[method] += 1
+    def forget_engine(self, servable: ServableId) -> None:
+        """Removes what describes the engine of a version that was unloaded."""
+        for gauge in (
+            names.QUEUE_OLDEST_AGE_SECONDS,
+            names.ENGINE_HEALTHY,
+            names.QUEUE_DEPTH_FACES,
+            names.ENGINE_RESIDENT_BYTES,
+        ):
+            self.remove(gauge, *servable.labels)
+        self._show_precision(servable, None)
 
-    def call_ended(self, method: str, code: str, seconds: float | None) -> None:
-        """Counts a call that ended."""
-        self._open[method] -= 1
-        self._ended.add(_EndedCall(method, code, seconds))
+    def _show_precision(self, servable: ServableId, precision: Precision | None) -> None:
+        for each in Precision:
+            self.remove(names.SERVABLE_PRECISION, *servable.labels, each.value)
+        if precision is not None:
+            self.set(names.SERVABLE_PRECISION, 1, *servable.labels, precision.value)
 
-    def stream_answered(self, method: str, outcome: str) -> None:
-        """Counts an answer on a stream."""
-        self._answered.add((method, outcome))
+    # Recording several at once
 
-    def _count(self) -> None:
-        """Brings the metrics up to date. Any thread."""
-        with self._showing:
-            for method, count in self._open.copy().items():
-                self._in_progress(method).inc(count - self._shown_open[method])
-                self._shown_open[method] = count
-        self._ended.count_now()
-        self._answered.count_now()
+    def _record_counts(self, counts: list[tuple[Counter, tuple[str, ...], float]]) -> None:
+        sums: defaultdict[tuple[Counter, tuple[str, ...]], float] = defaultdict(float)
+        for counter, labels, amount in counts:
+            sums[counter, labels] += amount
+        for (counter, labels), amount in sums.items():
+            self._counter(counter, labels).inc(amount)
 
-    def _count_ended(self, calls: list[_EndedCall]) -> None:
-        for (method, code), count in Counter((call.method, call.code) for call in calls).items():
-            self._requests(method, code).inc(count)
-        seconds: defaultdict[str, list[float]] = defaultdict(list)
-        for call in calls:
-            if call.seconds is not None:
-                seconds[call.method].append(call.seconds)
-        for method, each in seconds.items():
-            self._seconds(method).observe_all(each)
+    def _record_changes(self, changes: list[tuple[Gauge, tuple[str, ...], float]]) -> None:
+        sums: defaultdict[tuple[Gauge, tuple[str, ...]], float] = defaultdict(float)
+        for gauge, labels, amount in changes:
+            sums[gauge, labels] += amount
+        for (gauge, labels), amount in sums.items():
+            self._metrics.gauge(gauge, labels).inc(amount)
 
-    def _count_answered(self, answers: list[tuple[str, str]]) -> None:
-        for labels, count in Counter(answers).items():
-            self._stream_answers(*labels).inc(count)
+    def _record_values(self, values: list[tuple[Histogram, tuple[str, ...], float]]) -> None:
+        found: defaultdict[tuple[Histogram, tuple[str, ...]], list[float]] = defaultdict(list)
+        for histogram, labels, value in values:
+            found[histogram, labels].append(value)
+        for (histogram, labels), amounts in found.items():
+            self._histogram(histogram, labels).observe_all(amounts)
 
+    def _record_batches(self, batches: list[ExecutedBatch]) -> None:
+        by_version: defaultdict[ServableId, list[ExecutedBatch]] = defaultdict(list)
+        for batch in batches:
+            by_version[batch.servable].append(batch)
+        for servable, own in by_version.items():
+            self._record_batches_of(servable, self._classes[servable], own)
 
-class StreamMetrics:
-    """Implements `pipeline.stream_frames.FrameObserver`. Event loop only."""
-
-    def __init__(self, metrics: Metrics) -> None:
-        self._age_seconds = cache(metrics.stream_frame_age_seconds.labels)
-        self._dropped = cache(metrics.stream_frames_dropped.labels)
-        self._answered: _Uncounted[tuple[str, float]] = _Uncounted(self._count)
-        metrics.before_reading(self._answered.count_now)
-
-    def frame_answered(self, outcome: str, age_s: float) -> None:
-        """Counts an answer; see `pipeline.stream_frames.FrameObserver`."""
-        self._answered.add((outcome, age_s))
-
-    def _count(self, answers: list[tuple[str, float]]) -> None:
-        ages: defaultdict[str, list[float]] = defaultdict(list)
-        for outcome, age_s in answers:
-            kind, _, reason = outcome.partition("_")
-            ages[kind].append(age_s)
-            if reason:
-                self._dropped(reason).inc()
-        for kind, each in ages.items():
-            self._age_seconds(kind).observe_all(each)
-
-
-class VisionMetrics:
-    """Implements `vision.pool.VisionObserver`. Event loop only."""
-
-    def __init__(self, metrics: Metrics) -> None:
-        self._metrics = metrics
-
-    def faces_found(self, found: FoundFaces) -> None:
-        """Counts a picture that was read."""
-        self._metrics.decode_seconds.observe(found.decode_s)
-        if found.detect_s > 0:  # a whole picture taken as one face is not searched
-            self._metrics.detect_seconds.observe(found.detect_s)
-        self._metrics.detected_faces.observe(len(found.boxes) + found.omitted_face_count)
-
-    def image_failed(self, reason: str) -> None:
-        """Counts a picture that could not be read."""
-        self._metrics.image_failures.labels(reason).inc()
+    def _record_batches_of(
+        self, servable: ServableId, classes: tuple[str, ...], batches: list[ExecutedBatch]
+    ) -> None:
+        labels, model = servable.labels, (servable.name,)
+        scores = np.concatenate(
+            [batch.scores[:, : len(classes)] for batch in batches]
+        )  # without that of non-faces
+        self._counter(names.FACES, labels).inc(len(scores))
+        padded_count = sum(batch.padded_count for batch in batches)
+        self._counter(names.PADDING_FACES, labels).inc(padded_count - len(scores))
+        for reason, batch_count in CountOf(batch.dispatch_reason for batch in batches).items():
+            self._counter(names.BATCHES, (*labels, reason.value)).inc(batch_count)
+        self._histogram(names.BATCH_SIZE_FACES, model).observe_all([batch.face_count for batch in batches])
+        self._histogram(names.QUEUE_SECONDS, model).observe_all([batch.oldest_queue_s for batch in batches])
+        self._histogram(names.INFERENCE_SECONDS, model).observe_all([batch.inference_s for batch in batches])
+        confidences = scores.max(axis=1)
+        self._counter(names.CONFIDENCE_SUM, labels).inc(float(confidences[np.isfinite(confidences)].sum()))
+        for index, face_count in enumerate(np.bincount(scores.argmax(axis=1)).tolist()):
+            if face_count:
+                self._counter(names.PREDICTIONS, (*labels, classes[index])).inc(face_count)
 
 
 class InferenceTee:
@@ -290,36 +305,7 @@ class InferenceTee:
         for observer in self._observers:
             observer.state_changed(servable, state)
 
-
-class CanaryMetrics:
-    """Implements `domain.ports.CanaryObserver`. Event loop only."""
-
-    def __init__(self, metrics: Metrics) -> None:
-        self._metrics = metrics
-        self._requests = cache(
-            lambda servable, outcome: metrics.canary_requests.labels(servable.name, str(servable.version), outcome)
-        )
-
-    def canary_share(self, model: str, share: float) -> None:
-        """Records the share of requests that a canary gets."""
-        self._metrics.canary_share.labels(model).set(share)
-
-    def canary_answered(self, servable: ServableId, outcome: str) -> None:
-        """Counts a request of a canary run."""
-        self._requests(servable, outcome).inc()
-
-    def canary_judged(self, model: str, verdict: Verdict) -> None:
-        """Counts a verdict."""
-        self._metrics.canary_verdicts.labels(model, verdict.result.value, verdict.reason).inc()
-
-    def shadow_compared(self, servable: ServableId, *, agreed: int, differed: int, dropped: int) -> None:
-        """Counts faces copied to a shadow."""
-        version = (servable.name, str(servable.version))
-        for outcome, count in (("agreed", agreed), ("differed", differed), ("dropped", dropped)):
-            self._metrics.canary_shadow_faces.labels(*version, outcome).inc(count)
-
-    def shadow_figures(self, servable: ServableId, figures: ShadowStatistics) -> None:
-        """Records how far a shadow's probabilities are from the answered ones."""
-        gauge, version = self._metrics.canary_shadow_difference, (servable.name, str(servable.version))
-        gauge.labels(*version, "mean").set(figures.mean_difference)
-        gauge.labels(*version, "largest").set(figures.largest_difference)
+    def routed(self, model: str, aliases: Mapping[str, int], serving_version: int | None) -> None:
+        """Forwards the routes of a model's requests."""
+        for observer in self._observers:
+            observer.routed(model, aliases, serving_version)

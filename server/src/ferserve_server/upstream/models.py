@@ -6,7 +6,7 @@ Implements `domain.models.Models`.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
@@ -18,8 +18,9 @@ from ferserve_server.models.catalog import CatalogSnapshot, ServiceState
 from ferserve_server.upstream.leases import UpstreamLease
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
+    from ferserve_server.domain.ports import InferenceObserver
     from ferserve_server.domain.servable import ModelStatus, ServableId
     from ferserve_server.domain.upstream import TierAnswer
     from ferserve_server.upstream.leases import ScorerKey, Scorers
@@ -29,16 +30,6 @@ _MOST_MET: Final = 64
 """Maximum number of versions that answered before they were reported: more than appear between two refreshes."""
 
 _USUAL_INPUT: Final = InputSpec("faces", FACE_SIDE_PIXELS, FACE_SIDE_PIXELS)
-
-
-class TierObserver(Protocol):
-    """Observes the tier's state. Event loop only; must not raise or block."""
-
-    def state_changed(self, servable: ServableId, state: ServableState) -> None:
-        """Handles a version's change of state."""
-
-    def routed(self, model: str, aliases: Mapping[str, int], serving_version: int | None) -> None:
-        """Handles a change of a model's routes."""
 
 
 class UpstreamModels:
@@ -53,7 +44,7 @@ class UpstreamModels:
         reachable: True if a server of the tier is there and ready. Safe from any thread.
     """
 
-    def __init__(self, scorers: Scorers, observer: TierObserver, on_change: Callable[[], None]) -> None:
+    def __init__(self, scorers: Scorers, observer: InferenceObserver, on_change: Callable[[], None]) -> None:
         self._scorers = scorers
         self._observer = observer
         self._on_change = on_change

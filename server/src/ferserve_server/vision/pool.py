@@ -8,8 +8,9 @@ import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
+from ferserve_server.domain import metrics
 from ferserve_server.domain.caller import UNKNOWN_CALLER, CallerId
 from ferserve_server.domain.errors import DrainingError, FerserveError, QueueFullError
 from ferserve_server.domain.face import DetectorName
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from ferserve_server.domain.face import CropBatch, DetectionOptions, FaceCrop
+    from ferserve_server.domain.metrics import MetricsRecorder
     from ferserve_server.domain.ports import FoundFaces
     from ferserve_server.tracking.ports import FoundFrame, FrameRequest
     from ferserve_server.vision.limits import VisionLimits
@@ -47,16 +49,6 @@ class _Terms(NamedTuple):
     caller: CallerId
 
 
-class VisionObserver(Protocol):
-    """Observes every picture. Event loop only; must not raise or block."""
-
-    def faces_found(self, found: FoundFaces) -> None:
-        """Observes a searched picture; `detect_s` is 0.0 if it was taken as one face instead."""
-
-    def image_failed(self, reason: str) -> None:
-        """Observes a picture or an encoded crop that could not be read, by its error's reason."""
-
-
 class VisionPool:
     """Reads pictures in threads of its own; implements `domain.ports.Vision`.
 
@@ -73,7 +65,7 @@ class VisionPool:
         thread_count: int,
         limits: VisionLimits,
         detectors: Mapping[DetectorName, Callable[[], FaceDetector]] | None = None,
-        observer: VisionObserver | None = None,
+        recorder: MetricsRecorder,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         """Loads a detector for each thread.
@@ -82,11 +74,11 @@ class VisionPool:
             thread_count: Pictures that are read at once, 1 or more.
             limits: Bounds of pictures and of the queue.
             detectors: Makes a detector of each kind, in the thread that uses it; the first one is the default.
-            observer: Observes every picture.
+            recorder: Records every picture.
             clock: Seconds from any start; measures decoding and detection, in the threads.
         """
         self._limits = limits
-        self._observer = observer
+        self._recorder = recorder
         self._readers: SimpleQueue[PictureReader] = SimpleQueue()
         budget = DecodeBudget(max_bytes=limits.max_decode_bytes, max_s=limits.max_decode_s)
         factories = installed_detectors(DetectorName.YUNET) if detectors is None else detectors
@@ -130,8 +122,7 @@ class VisionPool:
             self._report_failure(error)
             raise
         self._queue.record(found.decode_s + found.detect_s)
-        if self._observer is not None:
-            self._observer.faces_found(found)
+        self._record(found)
         return found
 
     async def search_frame(
@@ -154,8 +145,7 @@ class VisionPool:
         except Exception as error:
             self._report_failure(error)
             raise
-        if self._observer is not None:
-            self._observer.faces_found(frame.found)
+        self._record(frame.found)
         return frame
 
     async def read_crops(
@@ -305,8 +295,14 @@ class VisionPool:
             self._readers.put(reader)
 
     def _report_failure(self, error: Exception) -> None:
-        if self._observer is not None:
-            self._observer.image_failed(error.reason if isinstance(error, FerserveError) else "INTERNAL")
+        reason = error.reason if isinstance(error, FerserveError) else "INTERNAL"
+        self._recorder.count(metrics.IMAGE_FAILURES, reason)
+
+    def _record(self, found: FoundFaces) -> None:
+        self._recorder.observe(metrics.DECODE_SECONDS, found.decode_s)
+        if found.detect_s > 0:  # a whole picture taken as one face is not searched
+            self._recorder.observe(metrics.DETECT_SECONDS, found.detect_s)
+        self._recorder.observe(metrics.DETECTED_FACES, len(found.locations) + found.omitted_face_count)
 
 
 def _crop_or_error(reader: PictureReader, image: bytes) -> FaceCrop | Exception:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
+from ferserve_server.domain import metrics
 from ferserve_server.domain.caller import UNKNOWN_CALLER, CallerId
 from ferserve_server.domain.canary import CanaryMode, CanaryReport
 from ferserve_server.domain.errors import (
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
 
     from ferserve_server.domain.canary import ShadowStatistics, Verdict
     from ferserve_server.domain.face import CropBatch, Scores
-    from ferserve_server.domain.ports import CanaryObserver, Clock
+    from ferserve_server.domain.metrics import MetricsRecorder
+    from ferserve_server.domain.ports import Clock
     from ferserve_server.domain.prediction import ScoredFaces
     from ferserve_server.models.canary.rules import CanaryRules
     from ferserve_server.models.leases import LiveVersion
@@ -54,7 +56,7 @@ class CanaryRun:
         rules: CanaryRules,
         *,
         clock: Clock,
-        observer: CanaryObserver,
+        recorder: MetricsRecorder,
     ) -> None:
         self.model = stable.id.name
         self.stable = stable
@@ -62,7 +64,7 @@ class CanaryRun:
         self.tallies = {stable.id: VersionTally(), canary.id: VersionTally()}
         self._rules = rules
         self._clock = clock
-        self._observer = observer
+        self._recorder = recorder
         self._started_at = clock.now()
         self._owed = 0.0
         self._shadow = ShadowTally()
@@ -102,14 +104,14 @@ class CanaryRun:
     def answered(self, version: LiveVersion, crops: CropBatch, faces: ScoredFaces) -> None:
         """Counts an answer, and sends its faces to the shadow."""
         self.tallies[version.id].answered(faces, len(version.description.labels))
-        self._observer.canary_answered(version.id, "failed" if faces.failures else "answered")
+        self._record_request(version, "failed" if faces.failures else "answered")
         if self._rules.mode is CanaryMode.SHADOW and not faces.failures:
             self._offer(crops, faces.scores[:, : len(self.stable.description.labels)])
 
     def failed(self, version: LiveVersion) -> None:
         """Counts a request that got no scores."""
         self.tallies[version.id].failed()
-        self._observer.canary_answered(version.id, "failed")
+        self._record_request(version, "failed")
 
     def judge(self) -> Verdict:
         """Judges the figures so far."""
@@ -136,6 +138,13 @@ class CanaryRun:
             self.judge(),
         )
 
+    def _record_request(self, version: LiveVersion, outcome: str) -> None:
+        self._recorder.count(metrics.CANARY_REQUESTS, *version.id.labels, outcome)
+
+    def _record_shadow(self, **face_counts: int) -> None:
+        for outcome, face_count in face_counts.items():
+            self._recorder.count(metrics.CANARY_SHADOW_FACES, *self.canary.id.labels, outcome, amount=face_count)
+
     def _shadow_figures(self) -> ShadowStatistics | None:
         return self._shadow.figures() if self._rules.mode is CanaryMode.SHADOW else None
 
@@ -152,7 +161,7 @@ class CanaryRun:
             return
         if self._shadowing is not None:  # one at a time: a slow shadow must not hold more than one batch's memory
             self._shadow.dropped_count += 1
-            self._observer.shadow_compared(self.canary.id, agreed=0, differed=0, dropped=len(crops))
+            self._record_shadow(dropped=len(crops))
             return
         # Copies: the memory of the faces may be reused once the caller has its answer.
         self._shadowing = asyncio.get_running_loop().create_task(self._compare(crops.copy(), answered.copy()))
@@ -169,11 +178,10 @@ class CanaryRun:
         finally:
             self._shadowing = None
         self.tallies[self.canary.id].answered(faces, len(self.canary.description.labels))
-        self._observer.canary_answered(self.canary.id, "failed" if faces.failures else "answered")
+        self._record_request(self.canary, "failed" if faces.failures else "answered")
         if not faces.failures:
             agreed = self._shadow.compared(faces.scores[:, : answered.shape[1]], answered)
-            differed = len(answered) - agreed
-            self._observer.shadow_compared(self.canary.id, agreed=agreed, differed=differed, dropped=0)
+            self._record_shadow(agreed=agreed, differed=len(answered) - agreed)
 
 
 class CanaryLease(Lease):

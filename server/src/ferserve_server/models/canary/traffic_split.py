@@ -5,10 +5,14 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Protocol
 
+from ferserve_server.domain import metrics
 from ferserve_server.models.canary.canary import CanaryRun
 
 if TYPE_CHECKING:
-    from ferserve_server.domain.ports import CanaryObserver, Clock, ExecutedBatch
+    from collections.abc import Mapping
+
+    from ferserve_server.domain.metrics import MetricsRecorder
+    from ferserve_server.domain.ports import Clock, ExecutedBatch
     from ferserve_server.domain.servable import ServableId, ServableState
     from ferserve_server.models.canary.rules import CanaryPolicies
     from ferserve_server.models.canary.statistics import VersionTally
@@ -28,9 +32,9 @@ class Canaries:
     Implements `domain.ports.InferenceObserver`.
     """
 
-    def __init__(self, policies: CanaryPolicies, *, clock: Clock, observer: CanaryObserver) -> None:
+    def __init__(self, policies: CanaryPolicies, *, clock: Clock, recorder: MetricsRecorder) -> None:
         self._policies = policies
-        self.observer = observer
+        self.recorder = recorder
         self._clock = clock
         self._running: dict[str, CanaryRun] = {}
         self._tallies: dict[ServableId, VersionTally] = {}
@@ -46,7 +50,7 @@ class Canaries:
             return trial
         if trial is not None:
             self._end(trial)
-        trial = CanaryRun(serving, canary, rules, clock=self._clock, observer=self.observer)
+        trial = CanaryRun(serving, canary, rules, clock=self._clock, recorder=self.recorder)
         self._running[model] = trial
         self._tallies |= trial.tallies
         self._tell(model, rules.share)
@@ -82,6 +86,9 @@ class Canaries:
     def state_changed(self, servable: ServableId, state: ServableState) -> None:
         """Does nothing: routes report the state."""
 
+    def routed(self, model: str, aliases: Mapping[str, int], serving_version: int | None) -> None:
+        """Does nothing: it is the source of this."""
+
     def _end(self, trial: CanaryRun) -> None:
         del self._running[trial.model]
         for servable_id in trial.tallies:
@@ -90,4 +97,4 @@ class Canaries:
 
     def _tell(self, model: str, share: float) -> None:
         with contextlib.suppress(Exception):
-            self.observer.canary_share(model, share)
+            self.recorder.set(metrics.CANARY_SHARE, share, model)
