@@ -16,3 +16,8 @@ dashboard: ## Write the Grafana dashboard anew from deploy/grafana/rows.py.
 .PHONY: image-test
 image-test: setup ## Build the images without a daemon and try the server's (root, minutes, 8 GB).
 	deploy/image_test.sh
+
+# What the tests of several servers need beside `dev`.
+.PHONY: test-scale
+test-scale: dev tools browser-tools ## Run several servers behind Envoy: health, retries, restarts (minutes).
+	PATH="$(CURDIR)/.tools/bin:$$PATH" $(BIN)/python -m pytest -m scale tests/scale $(PYTEST_FLAGS)
