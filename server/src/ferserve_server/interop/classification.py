@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from ferserve_server.domain.caller import UNKNOWN_CALLER, CallerId
 from ferserve_server.domain.ports import Priority
+from ferserve_server.interop.faces import MANY_NUMBERS
 from ferserve_server.interop.pictures import in_rows
 
 if TYPE_CHECKING:
@@ -82,6 +84,7 @@ class WholeTensors:
         spec: ModelSpec,
         parse: Callable[[ModelDescription], Question],
         write: Callable[[Classification], Response],
+        listed_count: int = 0,
     ) -> Response:
         """Reads, classifies, writes and counts one request.
 
@@ -89,6 +92,7 @@ class WholeTensors:
             spec: The model.
             parse: Reads the request for a model; may raise.
             write: Writes the answer, of a `PictureFaces` if the question was to look for faces; may raise.
+            listed_count: Numbers that the request lists one by one; many are read on a thread.
 
         Raises:
             FerserveError: The request is wrong, the model not there, the faces not taken, or one of them failed:
@@ -97,7 +101,8 @@ class WholeTensors:
         started_at = self._clock.now()
         servable, description = self.describe(spec)
         try:
-            question = parse(description)
+            many = listed_count > MANY_NUMBERS
+            question = await asyncio.to_thread(parse, description) if many else parse(description)
             parsed_at = self._clock.now()
             found = await self._ask(question, spec)
             scored_at = self._clock.now()

@@ -12,24 +12,27 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from ferserve_server.domain.errors import InvalidRequestError
+from ferserve_server.services.message_parts import check_parts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 
 class UnreadableMessage:
-    """Stands for a message whose bytes could not be read.
+    """Stands for a message whose bytes could not be read, or were not.
 
     Args of the constructor:
         name: Full name of the message in the proto.
+        refusal: Why they were not; None if they could not.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, refusal: InvalidRequestError | None = None) -> None:
         self.name = name
+        self._refusal = refusal
 
     def error(self) -> InvalidRequestError:
         """Makes the error of the call."""
-        return unreadable_error(self.name)
+        return self._refusal or unreadable_error(self.name)
 
 
 def unreadable_error(name: str) -> InvalidRequestError:
@@ -45,7 +48,10 @@ def deserializer(kind: Any) -> Callable[[bytes], Any]:  # noqa: ANN401 - a messa
 
     def read(data: bytes) -> Any:  # noqa: ANN401 - as above
         try:
+            check_parts(data, kind.DESCRIPTOR)
             return kind.FromString(data)
+        except InvalidRequestError as error:
+            return UnreadableMessage(name, error.with_traceback(None))
         except DecodeError:
             return UnreadableMessage(name)
 

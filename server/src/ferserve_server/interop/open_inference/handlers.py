@@ -13,7 +13,7 @@ from ferserve_server.interop.messages import message_class
 from ferserve_server.interop.open_inference import metadata
 from ferserve_server.interop.open_inference.outputs import format_response, parse_outputs
 from ferserve_server.interop.open_inference.parameters import parse_deadline, parse_flag, parse_priority
-from ferserve_server.interop.open_inference.tensors import parse_faces
+from ferserve_server.interop.open_inference.tensors import listed_count, parse_faces
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,7 +71,9 @@ class OpenInference:
                 caller=caller,
             )
 
-        return await self._tensors.answer(spec, parse, lambda found: format_response(request.id, outputs, found))
+        return await self._tensors.answer(
+            spec, parse, lambda found: format_response(request.id, outputs, found), listed_count(request)
+        )
 
     def server(self) -> Message:
         """Describes the server as a ServerMetadataResponse."""

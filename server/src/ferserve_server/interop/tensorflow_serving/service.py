@@ -89,7 +89,7 @@ class TensorFlowServingServicer:
                 response.outputs[name].CopyFrom(tensors.format_output(name, found))
             return response
 
-        return await self._tensors.answer(spec, parse, write)
+        return await self._tensors.answer(spec, parse, write, tensors.listed_count(request))
 
     async def _get_model_metadata(self, request: Message, context: Context) -> Message:
         del context

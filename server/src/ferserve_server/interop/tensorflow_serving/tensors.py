@@ -69,13 +69,18 @@ def _elements(tensor: Message, shape: Sequence[int], name: str) -> npt.NDArray[A
         faces.check_length(shape, dtype.itemsize, len(content), name)
         return np.frombuffer(content, dtype)
     # As TensorFlow reads it: of an int_val the low 8 bits. perf_analyzer leaves the other 24 as they happen to be.
-    listed = np.array(getattr(tensor, list_name), list_dtype).astype(dtype, copy=False)
+    listed = faces.listed_numbers(getattr(tensor, list_name), list_dtype).astype(dtype, copy=False)
     missing = math.prod(shape) - len(listed)
     if len(listed) and missing > 0:
         # As TensorFlow reads it: a list that is too short goes on with its last element.
         return np.pad(listed, (0, missing), mode="edge")
     faces.check_length(shape, 1, len(listed), name)
     return listed
+
+
+def listed_count(request: Message) -> int:
+    """Counts the numbers that the inputs of a request list, each of which takes time to read."""
+    return sum(len(getattr(each, name)) for each in request.inputs.values() for _, name, _ in _PIXELS.values())
 
 
 def check_outputs(names: Sequence[str]) -> list[str]:

@@ -19,6 +19,7 @@ from ferserve_server.domain.errors import FerserveError
 from ferserve_server.domain.servable import ModelSpec
 from ferserve_server.pipeline.classify_stream import CropMessage
 from ferserve_server.services.codec import messages
+from ferserve_server.services.message_parts import check_parts
 from ferserve_server.services.reading import unreadable_error
 
 if TYPE_CHECKING:
@@ -221,6 +222,7 @@ def _varint(message: bytes, at: int) -> tuple[int, int]:
 
 
 def _parsed(kind: type[Parsed], message: bytes) -> Parsed:
+    check_parts(message, kind.DESCRIPTOR)
     try:
         return kind.FromString(message)
     except DecodeError:
