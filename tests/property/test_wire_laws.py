@@ -13,10 +13,11 @@ from hypothesis.extra import numpy as stn
 from ferserve.v1 import emotion_service_pb2 as emotion_pb2
 from ferserve.v1 import face_pb2, servable_pb2
 from ferserve_server.domain.errors import FerserveError, ImageUnreadableError, InvalidRequestError
-from ferserve_server.domain.face import BoundingBox, DetectionOptions, DetectorName, HaarOptions, NotAFacePolicy
+from ferserve_server.domain.face import BoundingBox, DetectionOptions, HaarOptions, NotAFacePolicy
 from ferserve_server.domain.prediction import Classification, ScoredFaces
 from ferserve_server.domain.servable import ModelSpec, ServableId
 from ferserve_server.services.codec import messages, responses
+from ferserve_server.services.codec.messages import DETECTORS
 from ferserve_server.services.limits import RequestLimits
 
 LIMITS = RequestLimits(
@@ -74,7 +75,7 @@ OPTIONS = st.builds(
     whole_image=st.booleans(),
     detection_side_pixels=st.integers(64, 1920),
     min_face_pixels=st.integers(16, 4096),
-    detector=st.sampled_from(DetectorName),
+    detector=st.sampled_from(sorted(DETECTORS)),
     score_threshold=st.integers(1, 100).map(lambda percent: percent / 100),
     max_faces=st.integers(1, 65_535),
     region=st.builds(
@@ -99,7 +100,7 @@ def test_detection_options_arrive_as_they_were_sent_whatever_the_servers_own(
         face_source=source,
         detection_side_pixels=options.detection_side_pixels,
         min_face_pixels=options.min_face_pixels,
-        detector=face_pb2.Detector.Value(f"DETECTOR_{options.detector.name}"),
+        detector=face_pb2.Detector.Value(f"DETECTOR_{options.detector.upper()}"),
         score_threshold=options.score_threshold,
         max_faces=options.max_faces,
         region=face_pb2.BoundingBox(**asdict(options.region)),

@@ -7,7 +7,7 @@ import threading
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from ferserve_server.domain.face import DetectionOptions, DetectorName
+from ferserve_server.domain.face import DetectionOptions
 from ferserve_server.vision.limits import VisionLimits
 from ferserve_server.vision.pool import VisionPool
 from ferserve_vision.detectors.haar import HAAR_DEFAULTS
@@ -78,7 +78,7 @@ async def pool_of(
     recorder: MetricsRecorder | None = None,
     ticks: Iterator[float] | None = None,
 ) -> AsyncIterator[VisionPool]:
-    options = {} if make_detector is None else {"detectors": {DetectorName.HAAR: make_detector}}
+    options = {} if make_detector is None else {"detectors": {"haar": make_detector}}
     if ticks is not None:
         options["clock"] = lambda: next(ticks)
     pool = VisionPool(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ferserve_server.domain.errors import InvalidRequestError
-from ferserve_server.domain.face import BoundingBox, DetectionOptions, DetectorName, HaarOptions, NotAFacePolicy
+from ferserve_server.domain.face import BoundingBox, DetectionOptions, HaarOptions, NotAFacePolicy
 from ferserve_server.domain.ports import Priority
 from ferserve_server.domain.servable import ModelSpec
 from ferserve_server.http.query import ANALYZE_OPTIONS, AnalyzeOptions, parse_analyze, parse_options, parse_timeout
@@ -49,7 +49,7 @@ def test_every_option_means_something() -> None:
         whole_image=True,
         detection_side_pixels=320,
         min_face_pixels=20,
-        detector=DetectorName.HAAR,
+        detector="haar",
         score_threshold=0.25,
         max_faces=3,
         region=BoundingBox(1, 2, 300, 400),

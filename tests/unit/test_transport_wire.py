@@ -18,7 +18,6 @@ from ferserve_server.domain.errors import (
 from ferserve_server.domain.face import (
     BoundingBox,
     DetectionOptions,
-    DetectorName,
     FaceLocation,
     HaarOptions,
     Landmarks,
@@ -190,7 +189,7 @@ def test_detection_options_are_read() -> None:
     )
     assert messages.parse_detection(message, DEFAULTS, LIMITS) == DetectionOptions(
         whole_image=True,
-        detector=DetectorName.HAAR,
+        detector="haar",
         detection_side_pixels=100,
         min_face_pixels=20,
         score_threshold=0.7,

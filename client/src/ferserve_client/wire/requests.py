@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar, get_args
 
 import numpy as np
 from grpc_health.v1 import health_pb2
 
 from ferserve.v1 import emotion_service_pb2 as emotion_pb2
 from ferserve.v1 import face_pb2, model_service_pb2, servable_pb2
+from ferserve_client.options import Detector
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from ferserve_client.answers import Frame
     from ferserve_client.options import (
         DetectionOptions,
-        Detector,
         FaceSource,
         NotAFacePolicy,
         OverloadPolicy,
@@ -38,10 +38,7 @@ _FACE_SOURCES: Final[dict[FaceSource, face_pb2.FaceSource]] = {
     "detect": face_pb2.FACE_SOURCE_DETECT,
     "whole_image": face_pb2.FACE_SOURCE_WHOLE_IMAGE,
 }
-_DETECTORS: Final[dict[Detector, face_pb2.Detector]] = {
-    "haar": face_pb2.DETECTOR_HAAR,
-    "yunet": face_pb2.DETECTOR_YUNET,
-}
+_DETECTORS: Final[dict[Detector, str]] = {name: f"DETECTOR_{name.upper()}" for name in get_args(Detector)}
 _NOT_A_FACE_POLICIES: Final[dict[NotAFacePolicy, face_pb2.NotAFacePolicy]] = {
     "drop": face_pb2.NOT_A_FACE_POLICY_DROP,
     "mark": face_pb2.NOT_A_FACE_POLICY_MARK,

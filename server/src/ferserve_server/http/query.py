@@ -30,7 +30,6 @@ ANALYZE_OPTIONS: Final = (*_CHOICES, *_WHOLE_NUMBERS, *_NUMBERS, *_HAAR, TIMEOUT
 
 _PRIORITIES: Final = {"interactive": Priority.INTERACTIVE, "bulk": Priority.BULK}
 _FACE_SOURCES: Final = {"true": face_pb2.FACE_SOURCE_DETECT, "false": face_pb2.FACE_SOURCE_WHOLE_IMAGE}
-_DETECTORS: Final = {"yunet": face_pb2.DETECTOR_YUNET, "haar": face_pb2.DETECTOR_HAAR}
 _NOT_A_FACE_POLICIES: Final = {
     "drop": face_pb2.NOT_A_FACE_POLICY_DROP,
     "mark": face_pb2.NOT_A_FACE_POLICY_MARK,
@@ -99,7 +98,7 @@ def parse_analyze(options: Mapping[str, str], defaults: DetectionOptions, limits
         spec.version = _whole_number(options, "version")
     detection = face_pb2.DetectionOptions(
         face_source=_choice(options, "detect", _FACE_SOURCES, face_pb2.FACE_SOURCE_DETECT),
-        detector=_choice(options, "detector", _DETECTORS, face_pb2.DETECTOR_UNSPECIFIED),
+        detector=_choice(options, "detector", messages.DETECTORS, "DETECTOR_UNSPECIFIED"),
         tiles=_choice(options, "tiles", _FLAGS, default=False),
         not_a_face_policy=_choice(
             options, "not_a_face_policy", _NOT_A_FACE_POLICIES, face_pb2.NOT_A_FACE_POLICY_UNSPECIFIED

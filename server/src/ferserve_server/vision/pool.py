@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 from ferserve_server.domain import metrics
 from ferserve_server.domain.caller import UNKNOWN_CALLER, CallerId
 from ferserve_server.domain.errors import DrainingError, FerserveError, QueueFullError
-from ferserve_server.domain.face import DetectorName
 from ferserve_server.domain.ports import Priority
 from ferserve_server.vision.decode_budget import DecodeBudget
 from ferserve_server.vision.frame_search import find_in_frame
 from ferserve_server.vision.picture_queue import PictureQueue
-from ferserve_server.vision.picture_reader import PictureReader, installed_detectors
+from ferserve_server.vision.picture_reader import YUNET, PictureReader, installed_detectors
 from ferserve_server.vision.thread_priority import give_way
 from ferserve_vision.crop import to_model_inputs
 
@@ -64,7 +63,7 @@ class VisionPool:
         *,
         thread_count: int,
         limits: VisionLimits,
-        detectors: Mapping[DetectorName, Callable[[], FaceDetector]] | None = None,
+        detectors: Mapping[str, Callable[[], FaceDetector]] | None = None,
         recorder: MetricsRecorder,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
@@ -81,7 +80,7 @@ class VisionPool:
         self._recorder = recorder
         self._readers: SimpleQueue[PictureReader] = SimpleQueue()
         budget = DecodeBudget(max_bytes=limits.max_decode_bytes, max_s=limits.max_decode_s)
-        factories = installed_detectors(DetectorName.YUNET) if detectors is None else detectors
+        factories = installed_detectors(YUNET) if detectors is None else detectors
         for _ in range(thread_count):
             self._readers.put(PictureReader(factories, limits=limits, budget=budget, clock=clock))
         self._threads = ThreadPoolExecutor(thread_count, thread_name_prefix="vision", initializer=give_way)

@@ -1,6 +1,5 @@
 """Defines `ferserve-train crop`."""
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -9,20 +8,14 @@ from rich.console import Console
 
 from ferserve_training.data.crops import crop_pictures, make_detector, write_crops
 from ferserve_training.errors import TrainingError
+from ferserve_vision.detectors.registry import DETECTORS
 from ferserve_vision.options import DetectionOptions
-
-
-class DetectorChoice(StrEnum):
-    """Face detectors."""
-
-    YUNET = "yunet"
-    HAAR = "haar"
 
 
 def crop(
     source: Annotated[Path, typer.Argument(metavar="DIR", help="Folder or zip archive of pictures.")],
     out: Annotated[Path, typer.Option("--out", help="Folder to write the crops into, new or empty.")],
-    detector: Annotated[DetectorChoice, typer.Option(help="Face detector.")] = DetectorChoice.YUNET,
+    detector: Annotated[str, typer.Option(help=f"Face detector: {' or '.join(DETECTORS)}.")] = "yunet",
     score_threshold: Annotated[float, typer.Option(min=0.01, max=1.0, help="Lowest score of a face.")] = 0.8,
     all_faces: Annotated[
         bool, typer.Option("--all-faces", help="Take all faces of a picture, not the largest alone.")
@@ -37,7 +30,7 @@ def crop(
     options = DetectionOptions(score_threshold=score_threshold)
     problems: list[str] = []
     picture_count = face_count = 0
-    for picture in crop_pictures(source, make_detector(detector.value), options, all_faces=all_faces):
+    for picture in crop_pictures(source, make_detector(detector), options, all_faces=all_faces):
         picture_count += 1
         face_count += len(write_crops(picture, out))
         if picture.failure:

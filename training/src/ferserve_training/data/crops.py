@@ -12,8 +12,7 @@ from ferserve_training.data.source import read_files
 from ferserve_training.errors import DataError, TrainingError
 from ferserve_vision.crop import FACE_SIDE_PIXELS, crop_face
 from ferserve_vision.decode import decode_grey
-from ferserve_vision.detectors.haar import HaarDetector
-from ferserve_vision.detectors.yunet import YunetDetector
+from ferserve_vision.detectors.registry import DETECTORS
 from ferserve_vision.detectors.yunet_file import YunetUnavailableError
 from ferserve_vision.errors import VisionError
 
@@ -42,15 +41,15 @@ class CroppedPicture:
 
 
 def make_detector(name: str) -> FaceDetector:
-    """Make a detector, `yunet` or `haar`.
+    """Makes a detector by its name in `ferserve_vision.detectors.registry`.
 
     Raises:
-        TrainingError: YuNet's file is not installed.
+        TrainingError: There is none of that name, or YuNet's file is not installed.
     """
-    if name == "haar":
-        return HaarDetector()
+    if name not in DETECTORS:
+        raise TrainingError(f"--detector: there is no detector {name!r}; use {' or '.join(DETECTORS)}")
     try:
-        return YunetDetector()
+        return DETECTORS[name]()
     except YunetUnavailableError as error:
         raise TrainingError(f"{error}, or use --detector haar") from error
 

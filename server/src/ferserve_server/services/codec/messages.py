@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from ferserve.v1 import emotion_service_pb2 as emotion_pb2
 from ferserve.v1 import face_pb2, failure_pb2, servable_pb2
 from ferserve_server.domain.errors import FerserveError, InvalidRequestError
-from ferserve_server.domain.face import FACE_SIDE_PIXELS, BoundingBox, DetectorName, HaarOptions, NotAFacePolicy
+from ferserve_server.domain.face import FACE_SIDE_PIXELS, BoundingBox, HaarOptions, NotAFacePolicy
 from ferserve_server.domain.names import MODEL_NAME, is_alias
 from ferserve_server.domain.ports import Priority
 from ferserve_server.domain.servable import ModelSpec, ServableId
@@ -26,10 +26,14 @@ _PRIORITIES = {
     emotion_pb2.PRIORITY_INTERACTIVE: Priority.INTERACTIVE,
     emotion_pb2.PRIORITY_BULK: Priority.BULK,
 }
-_DETECTORS: dict[int, DetectorName | None] = {
+DETECTORS: Final = {
+    name.removeprefix("DETECTOR_").lower(): name for name, number in face_pb2.Detector.items() if number
+}
+"""Names of the detectors in the proto, by their names here."""
+
+_DETECTOR_NAMES: dict[int, str | None] = {
     face_pb2.DETECTOR_UNSPECIFIED: None,
-    face_pb2.DETECTOR_HAAR: DetectorName.HAAR,
-    face_pb2.DETECTOR_YUNET: DetectorName.YUNET,
+    **{face_pb2.Detector.Value(wire_name): name for name, wire_name in DETECTORS.items()},
 }
 _NOT_A_FACE_POLICIES: dict[int, NotAFacePolicy | None] = {
     face_pb2.NOT_A_FACE_POLICY_UNSPECIFIED: None,
@@ -146,7 +150,7 @@ def parse_detection(
     threshold = round(options.score_threshold, 6) or defaults.score_threshold
     if options.face_source not in face_pb2.FaceSource.values():
         raise out_of_range("detection.face_source", options.face_source, "a value of FaceSource")
-    if options.detector not in _DETECTORS:
+    if options.detector not in _DETECTOR_NAMES:
         raise out_of_range("detection.detector", options.detector, "a value of Detector")
     if options.not_a_face_policy not in _NOT_A_FACE_POLICIES:
         raise out_of_range("detection.not_a_face_policy", options.not_a_face_policy, "a value of NotAFacePolicy")
@@ -162,7 +166,7 @@ def parse_detection(
     return replace(
         defaults,
         whole_image=options.face_source == face_pb2.FACE_SOURCE_WHOLE_IMAGE,
-        detector=_DETECTORS[options.detector] or defaults.detector,
+        detector=_DETECTOR_NAMES[options.detector] or defaults.detector,
         detection_side_pixels=side,
         min_face_pixels=smallest,
         score_threshold=threshold,
