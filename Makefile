@@ -49,7 +49,7 @@ CLIENT_LOCK = $(UV) pip compile -q --universal --python-version 3.11 --generate-
 	-o requirements/conformance-$(name).lock
 
 .PHONY: lock
-lock: ## Compile the hashed lock files anew (needs uv).
+lock: ## Compile the hashed lock files again (needs uv).
 	$(LOCK) requirements/in/cpu.in -o requirements/cpu.lock
 	$(foreach name,gpu server-cpu server-gpu training-cpu training-gpu dev,\
 	  $(LOCK) -c requirements/cpu.lock requirements/in/$(name).in -o requirements/$(name).lock &&) true
@@ -90,7 +90,7 @@ proto-check: dev ## Lint the proto and compare the committed stubs with fresh on
 FUZZ ?= 60 0
 
 .PHONY: fuzz
-fuzz: dev ## Play mutated HTTP/2 conversations against the gRPC front (FUZZ="SECONDS FIRST_SEED").
+fuzz: dev ## Play mutated HTTP/2 exchanges against the gRPC server (FUZZ="SECONDS FIRST_SEED").
 	PYTHONPATH=tests:benchmarks $(BIN)/python tests/protocol/fuzz.py $(FUZZ)
 
 # ---------------------------------------------------------------- use
@@ -197,7 +197,7 @@ client-tools: http2-tools ## Install what builds the gRPC clients in Go and C++ 
 	$(call DEBIAN,grpc_cpp_plugin,g++ pkg-config libgrpc++-dev libprotobuf-dev protobuf-compiler protobuf-compiler-grpc)
 
 .PHONY: page-screenshots
-page-screenshots: setup browser-tools ## Make docs/images/page-*.jpg anew with Chromium (a minute).
+page-screenshots: setup browser-tools ## Make docs/images/page-*.jpg again with Chromium (a minute).
 	$(BIN)/python tests/browser/make_screenshots.py docs/images
 
 .PHONY: test

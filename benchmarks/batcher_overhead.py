@@ -1,6 +1,6 @@
 """Measures the batcher's cost for a single caller: the same face through it, and straight into the model.
 
-Both run in one process, in turns, so that changes of the machine's pace affect both. The model on a thread is
+Both run in one process, alternately, so that changes of the machine's pace affect both. The model on a thread is
 measured between them; any server that keeps its event loop free pays that cost. Prints a table and writes
 benchmarks/results/batcher_overhead.json. Run with `make bench`.
 """

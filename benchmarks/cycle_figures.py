@@ -13,7 +13,7 @@ FLAT_MIB_PER_CYCLE = 0.5
 """A slope below this counts as flat: a day of hourly releases then costs less than 12 MiB."""
 
 _WARM_UP_SHARE = 0.2
-"""The first cycles fill caches and the allocator's arenas, and do not count."""
+"""The first cycles fill caches and the allocator's pools, and do not count."""
 
 _ROWS = {"as_is_mib": "as it is", "trimmed_mib": "after `malloc_trim`"}
 

@@ -4,7 +4,7 @@ Labelled pictures are a folder with `boxes.json`: `{"picture.jpg": [[left, top, 
 no labels, so their reference is YuNet at 960 pixels: a box that overlaps no reference box from score 0.3 on counts
 as false, and a reference box from score 0.9 on that no box overlaps as missed. Look at the clip as well.
 
-One thread, the detectors in turns on each picture. Prints tables and writes benchmarks/results/detection.json:
+One thread, the detectors alternately on each picture. Prints tables and writes benchmarks/results/detection.json:
     python benchmarks/detection.py --faces FOLDER --clip CLIP.mp4
 """
 

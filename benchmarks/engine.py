@@ -2,7 +2,7 @@
 
 Faces a second by batch size: the signature call by one caller, which may use every core (with two callers oneDNN
 fails in TensorFlow 2.21); sessions on the frozen graph by one caller and by one for each core, as served, with one
-intra-op thread each; in float32 and in the precision that the server picks here. All in one process, in turns.
+intra-op thread each; in float32 and in the precision that the server picks here. All in one process, alternately.
 Prints a table and writes benchmarks/results/engine.json. Run with `make bench`.
 """
 
@@ -75,8 +75,8 @@ def main() -> None:
     limits = ValidationLimits(BATCH_SIZES, golden_tolerance=1e-3, precision=None)
     # A second one, since the server closes the one that it does not pick.
     beside = loader.load(ServableId("fer-nano", 2), MODEL, manifest.description)
-    trial = settle_precision(beside, read_golden(MODEL, manifest.description.input), limits)
-    picked = trial.servable
+    candidate = settle_precision(beside, read_golden(MODEL, manifest.description.input), limits)
+    picked = candidate.servable
     for servable in (exact, picked):
         servable.warm_executors(BATCH_SIZES, CALLERS)
     signature = tf.saved_model.load(str(MODEL)).signatures["serving_default"]
@@ -111,7 +111,7 @@ def main() -> None:
         "other_work_share": round(share, 3),
         "note": options.note,
         "signature_threads": options.signature_threads or CALLERS,
-        "bfloat16_speedup_at_load": trial.bfloat16_speedup,
+        "bfloat16_speedup_at_load": candidate.bfloat16_speedup,
         "faces_per_s": results,
         "ratio_to_signature": ratios,
     }

@@ -1,4 +1,4 @@
-"""Compares `ferserve folder` with bare AnalyzeImages calls on the same pictures, in turns.
+"""Compares `ferserve folder` with bare AnalyzeImages calls on the same pictures, alternately.
 
 Usage: python benchmarks/folder_rate.py --server HOST:PORT [--pictures 200] [--rounds 3]
 """

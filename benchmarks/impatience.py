@@ -9,8 +9,8 @@ the load takes nothing from it.
 Fairness: one caller keeps 200 streams of 16 faces busy over two connections; beside it runs the same patient
 caller.
 
-With `--baseline DIR`, a checkout of another version, both servers are measured in turns. Prints tables and writes
-benchmarks/results/impatience.json.
+With `--baseline DIR`, a checkout of another version, both servers are measured alternately. Prints tables and
+writes benchmarks/results/impatience.json.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def median_summary(runs: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {name: round(statistics.median(run[name] for run in runs), 3) for name in runs[0]}
 
 
-def in_turns(
+def interleaved(
     servers: Mapping[str, RunningServer], parts: tuple[Part, ...], options: argparse.Namespace
 ) -> dict[str, dict[str, dict[str, float]]]:
     """Sends a load to each server, round by round; gives medians by server and part."""
@@ -104,7 +104,7 @@ def main() -> None:
     """Measures, prints and writes."""
     parser = argparse.ArgumentParser(description=__doc__)
     add_time_options(parser, rounds=3, measure_s=2.0, warm_s=1.0)
-    parser.add_argument("--baseline", type=Path, help="checkout of another version, measured in turns")
+    parser.add_argument("--baseline", type=Path, help="checkout of another version, measured alternately")
     parser.add_argument("--batch-ms", type=float, default=20.0, help="time of a batch of up to 32 faces")
     parser.add_argument("--server-flag", action="append", default=[], help="a flag of ferserve; repeat")
     parser.add_argument("--output", type=Path, default=RESULTS / "impatience.json")
@@ -129,16 +129,16 @@ def main() -> None:
             for name, checkout in checkouts.items()
         }
         patient = replace(unary(FACES, 16), lanes=4)
-        at_peak = in_turns(servers, (patient,), options)
+        at_peak = interleaved(servers, (patient,), options)
         peaks = {name: parts[patient.name]["faces_per_s"] for name, parts in at_peak.items()}
         print(f"peaks: {peaks}", flush=True)
         loads = {}
         for times in TIMES:
             load = (impatient(times * max(peaks.values()) / FACES, 10 * options.batch_ms / 1e3), NEIGHBOUR)
-            loads[f"{times:g} times the peak"] = in_turns(servers, load, options)
+            loads[f"{times:g} times the peak"] = interleaved(servers, load, options)
             print(f"{times:g} x: {loads[f'{times:g} times the peak']}", flush=True)
         hog = replace(stream(FACES, 200, 2), name="200 streams")
-        loads["200 unanswered messages on two connections"] = in_turns(servers, (hog, NEIGHBOUR), options)
+        loads["200 unanswered messages on two connections"] = interleaved(servers, (hog, NEIGHBOUR), options)
     document = {
         **machine_facts(),
         "batch_ms": options.batch_ms,

@@ -1,4 +1,4 @@
-"""Measures calls of 32 faces, and two streams with 32 faces a message, beside the bare engine, in turns.
+"""Measures calls of 32 faces, and two streams with 32 faces a message, beside the bare engine, alternately.
 
 The engine alone sets the limit: a thread for each core on the same sessions, fed with batches of 32 from memory.
 The difference to it is the cost of serving. Prints a table and writes benchmarks/results/large_calls.json. Run
@@ -35,7 +35,7 @@ LOADS = {part.name: part for part in (CALLS, unary(FACES, 8), STREAMS)}
 
 
 def measure(options: argparse.Namespace, work: Path) -> dict[str, list[dict[str, Any]]]:
-    """Runs the engine and the loads in turns; gives the figures by load."""
+    """Runs the engine and the loads alternately; gives the figures by load."""
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in (ENGINE, *LOADS)}
     times = {"warm_s": options.warm_s, "measure_s": options.measure_s}
     with (

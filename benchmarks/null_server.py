@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ferserve_server.domain.face import CropBatch, Scores
     from ferserve_server.domain.servable import ModelDescription, ServableId
 
-_MOST_FACES = 1024
+_MAX_FACES = 1024
 
 
 class NullServable(FakeServable):
@@ -36,7 +36,7 @@ class NullServable(FakeServable):
         self, servable_id: ServableId, description: ModelDescription, *, executor_count: int, batch_s: float
     ) -> None:
         super().__init__(servable_id, description, executor_count=executor_count)
-        rows = np.full((_MOST_FACES, len(description.labels)), 0.1, np.float32)
+        rows = np.full((_MAX_FACES, len(description.labels)), 0.1, np.float32)
         rows[:, 0] = 1 - rows[0, 1:].sum()
         self._rows = rows
         self._pause_s = batch_s

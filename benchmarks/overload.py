@@ -41,16 +41,16 @@ HEAVY = ROOT / "model_repo" / "fer-base" / "3"
 def step_figures(run: dict[str, Any], times_peak: float, peak_faces_per_s: float, faces: int) -> dict[str, Any]:
     """Computes the figures of one rate from those of its load. Pure."""
     (part,) = run["parts"].values()
-    refused_per_s = sum(part["errors"].values()) / run["measured_s"]
+    rejected_per_s = sum(part["errors"].values()) / run["measured_s"]
     return {
         "times_peak": times_peak,
-        "sent_faces_per_s": round(part["faces_per_s"] + refused_per_s * faces, 1),
+        "sent_faces_per_s": round(part["faces_per_s"] + rejected_per_s * faces, 1),
         "faces_per_s": part["faces_per_s"],
         "of_peak": round(part["faces_per_s"] / peak_faces_per_s, 3),
         **{name: part.get(name) for name in ("p50_ms", "p95_ms", "p99_ms", "max_ms")},
-        "refused_per_s": round(refused_per_s, 1),
+        "rejected_per_s": round(rejected_per_s, 1),
         "errors": part["errors"],
-        "refused": part["refused"],
+        "rejected": part["rejected"],
         "client_late_p99_ms": part["late_p99_ms"],
         "server_cores": run["server_cores"],
         "client_cores": run["client_cores"],
@@ -77,7 +77,7 @@ def median_step(steps: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def beyond_peak(server: RunningServer, part: Part, options: argparse.Namespace) -> dict[str, Any]:
-    """Measures the peak with callers that wait for their answers, sends multiples of it, and so on in turns."""
+    """Measures the peak with callers that wait for their answers, sends multiples of it, and so on alternately."""
 
     def send(load: Part) -> dict[str, Any]:
         found = run_load(

@@ -1,4 +1,4 @@
-"""Compares ferserve with other servers that run the same net on the same engine, in turns under each load.
+"""Compares ferserve with other servers that run the same net on the same engine, alternately under each load.
 
 Each has an environment of its own below `.bench/`, and ordinary settings (`peers/catalogue.py`). A peer's answers
 are compared with the golden scores before it is measured. A peer that cannot be installed or started is reported
@@ -36,7 +36,7 @@ from servers import (
     copy_model,
     free_port,
     is_listening,
-    only_in_turn,
+    paused_between_runs,
     server_command,
 )
 
@@ -63,14 +63,14 @@ class Running:
 
     Attributes:
         server: Its processes.
-        turn: Lets them run for the time of a block.
+        resumed: Lets them run for the time of a block.
         worst_score_error: The largest difference of its scores from the golden ones.
         parts: The loads for it, by name.
         runs: The figures of each load so far.
     """
 
     server: RunningServer
-    turn: Callable[[], AbstractContextManager[None]]
+    resumed: Callable[[], AbstractContextManager[None]]
     worst_score_error: float
     parts: dict[str, Part]
     runs: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
@@ -143,12 +143,12 @@ def running_peer(peer: Peer) -> Iterator[Running]:
             error = worst_score_error(peer, address)
             if not error < TOLERANCE:
                 raise NotStartedError(f"its scores differ from the golden ones by {error:.3f}")
-            with only_in_turn(server) as turn:
-                yield Running(server, turn, error, {part.name: part for part in parts_of(peer)})
+            with paused_between_runs(server) as resumed:
+                yield Running(server, resumed, error, {part.name: part for part in parts_of(peer)})
 
 
 def measure_all(peers: list[Peer], options: argparse.Namespace) -> tuple[dict[str, Running], dict[str, str]]:
-    """Starts all of them, and sends each load to each in turns: a machine's change of pace changes all.
+    """Starts all of them, and sends each load to each alternately: a machine's change of pace changes all.
 
     Returns:
         Those that were measured, and why others could not be.
@@ -163,8 +163,8 @@ def measure_all(peers: list[Peer], options: argparse.Namespace) -> tuple[dict[st
                 missing[peer.name] = str(error)
                 print(f"{peer.name}: {error}", flush=True)
         for load in dict.fromkeys(name for each in running.values() for name in each.parts):
-            for turn in range(options.rounds):
-                for name in list(running)[:: 1 if turn % 2 == 0 else -1]:
+            for resumed in range(options.rounds):
+                for name in list(running)[:: 1 if resumed % 2 == 0 else -1]:
                     if name in missing or load not in running[name].parts:
                         continue
                     try:
@@ -179,7 +179,7 @@ def measure_load(name: str, running: Running, load: str, options: argparse.Names
     """Sends one load once."""
     times = {"warm_s": options.warm_s, "measure_s": options.measure_s}
     server = running.server
-    with running.turn():
+    with running.resumed():
         figures = run_load(server.address, server.pid, server.tag, (running.parts[load],), **times)
     tell(load, name, figures)
     running.runs.setdefault(load, []).append(figures)

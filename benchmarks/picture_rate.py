@@ -1,6 +1,6 @@
 """Measures pictures per second of AnalyzeImages, and the processor time of a picture beside a bare loop's.
 
-Two servers run side by side and are loaded in turns: one with the Haar cascade as the server's first version
+Two servers run side by side and are loaded alternately: one with the Haar cascade as the server's first version
 searched (copies of 640 pixels), one with the defaults. The bare loop decodes, detects with OpenCV's YuNet, crops
 and classifies with the same ONNX model on one thread, without a server. The processor time of the servers is that
 of all their processes; the callers' is not counted.
@@ -166,7 +166,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--picture", type=Path, default=PORTRAIT, help="the picture, scaled to 640x480")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each")
-    parser.add_argument("--seconds", type=float, default=2.0, help="length of a turn")
+    parser.add_argument("--seconds", type=float, default=2.0, help="duration of a run")
     options = parser.parse_args()
     image, bare = vga(options.picture), BareLoop()
     rounds: dict[str, list[Round]] = {"bare loop": [], **{name: [] for name in SERVERS}}
@@ -179,10 +179,10 @@ def main() -> None:
         others = stack.enter_context(OtherWork(*(each.pid for each in running.values())))
         face_count = bare.run(image)
         for number in range(options.rounds + 1):
-            turn = {"bare loop": bare.measure(image, options.seconds)}
-            turn |= {name: loaded(each, image, options.seconds) for name, each in running.items()}
+            servers_by_name = {"bare loop": bare.measure(image, options.seconds)}
+            servers_by_name |= {name: loaded(each, image, options.seconds) for name, each in running.items()}
             if number:  # the first one warmed
-                for name, each in turn.items():
+                for name, each in servers_by_name.items():
                     rounds[name].append(each)
         share = others.share()
     figures = {name: median(each) for name, each in rounds.items()}

@@ -1,6 +1,6 @@
 """Measures the cost of a photograph to the server: decoding, detection and cropping, in full size and as served.
 
-One thread, in turns, processor time: the time of other work on the machine does not count. The photograph is the
+One thread, alternating, in processor time: other work on the machine does not count. The photograph is the
 portrait of the tests, enlarged, mirrored until it fills the frame, and grained as a camera's is, so that its file
 is as large. Where it is decoded reduced, its faces are compared with those of the full picture, over several
 grains; and so are, for scale, those of the full picture without its first row and column.
@@ -108,7 +108,7 @@ def find_shifted(detector: YunetDetector, data: bytes) -> Faces:
 
 
 def compare(detector: YunetDetector, width: int, height: int, rounds: int) -> dict[str, Any]:
-    """Reads a picture both ways in turns; medians, and how far the faces agree."""
+    """Reads a picture both ways alternately; medians, and how far the faces agree."""
     data = photograph(width, height)
     runs: dict[bool, list[Reading]] = {True: [], False: []}
     for turn in range(rounds + 1):

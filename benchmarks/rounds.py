@@ -1,4 +1,4 @@
-"""Runs loads on several servers in turns, so that changes of the machine's pace affect all; computes medians."""
+"""Runs loads on several servers alternately, so that the machine's pace affects all alike; computes medians."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _MEDIANS = (
 )
 
 
-def in_turns(
+def interleaved(
     servers: Mapping[str, RunningServer],
     loads: Mapping[str, Load],
     *,

@@ -25,7 +25,7 @@ from rounds import add_time_options, how_run
 from servers import copy_model, null_ferserve
 from serving_tables import number, table
 
-from ferserve_server.workers.connection_passing import share_of_owner
+from ferserve_server.workers.connection_passing import balanced_primary_share
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -42,32 +42,34 @@ MANY_CORES = 1000
 """More than there are processes: what is simulated."""
 
 
-def owners_share(processes: int) -> float:
+def primary_share(processes: int) -> float:
     """Returns the primary process's share of the connections, 0 to 1."""
-    return 1.0 if processes == 1 else share_of_owner(processes, MANY_CORES)
+    return 1.0 if processes == 1 else balanced_primary_share(processes, MANY_CORES)
 
 
-def load_of_each(own_cpu_s: float, front_cpu_s: float, owner_cpu_s: float, processes: int) -> tuple[float, float]:
+def load_of_each(
+    own_cpu_s: float, worker_cpu_s: float, primary_cpu_s: float, processes: int
+) -> tuple[float, float]:
     """Computes a call's mean processor time in the primary and in each worker process, in seconds.
 
     Args:
-        own_cpu_s: What a call costs the owner that comes in there.
-        front_cpu_s: What one costs the worker process that it comes in at.
-        owner_cpu_s: What that one costs the owner.
-        processes: The owner and the worker processes.
+        own_cpu_s: What a call that arrives at the primary process costs it.
+        worker_cpu_s: What one costs the worker process that it comes in at.
+        primary_cpu_s: What a call that arrives at a worker process costs the primary process.
+        processes: The primary process and the worker processes.
     """
-    share = owners_share(processes)
-    front_load_s = (1 - share) * front_cpu_s / (processes - 1) if processes > 1 else 0.0
-    return share * own_cpu_s + (1 - share) * owner_cpu_s, front_load_s
+    share = primary_share(processes)
+    worker_load_s = (1 - share) * worker_cpu_s / (processes - 1) if processes > 1 else 0.0
+    return share * own_cpu_s + (1 - share) * primary_cpu_s, worker_load_s
 
 
-def pin(server: RunningServer, owner_cores: set[int], front_cores: set[int]) -> set[int]:
+def pin(server: RunningServer, primary_cores: set[int], worker_cores: set[int]) -> set[int]:
     """Pins the threads of the primary process, and of its worker process, to these cores; returns the latter."""
-    fronts = processes_of(server.pid, server.tag) - {server.pid}
-    for pid in (server.pid, *fronts):
+    workers = processes_of(server.pid, server.tag) - {server.pid}
+    for pid in (server.pid, *workers):
         for thread in Path(f"/proc/{pid}/task").iterdir():
-            os.sched_setaffinity(int(thread.name), owner_cores if pid == server.pid else front_cores)
-    return fronts
+            os.sched_setaffinity(int(thread.name), primary_cores if pid == server.pid else worker_cores)
+    return workers
 
 
 def measure(processes: int, options: argparse.Namespace, work: Path) -> list[dict[str, Any]]:
@@ -76,9 +78,9 @@ def measure(processes: int, options: argparse.Namespace, work: Path) -> list[dic
     flags = ["--processes", str(processes), "--primary-share", "0", *options.server_flag]
     found = []
     with null_ferserve(copy_model(MODEL, work / "models"), work / f"{processes}.log", flags) as server:
-        fronts = pin(server, set(cores[:1]), set(cores[1:])) if processes > 1 else set()
+        workers = pin(server, set(cores[:1]), set(cores[1:])) if processes > 1 else set()
         for _ in range(options.rounds):
-            before = cpu_s({server.pid}), cpu_s(fronts)
+            before = cpu_s({server.pid}), cpu_s(workers)
             run = run_load(
                 server.address,
                 server.pid,
@@ -87,14 +89,14 @@ def measure(processes: int, options: argparse.Namespace, work: Path) -> list[dic
                 warm_s=options.warm_s,
                 measure_s=options.measure_s,
             )
-            owner_s, fronts_s = cpu_s({server.pid}) - before[0], cpu_s(fronts) - before[1]
+            primary_s, workers_s = cpu_s({server.pid}) - before[0], cpu_s(workers) - before[1]
             per_call_s = run["cpu_s_per_1000_faces"] / 1e3
-            owner_cpu_s = per_call_s * owner_s / (owner_s + fronts_s)
+            primary_cpu_s = per_call_s * primary_s / (primary_s + workers_s)
             found.append(
                 {
                     "faces_per_s": run["faces_per_s"],
-                    "owner_cpu_s": owner_cpu_s,
-                    "front_cpu_s": per_call_s - owner_cpu_s,
+                    "primary_cpu_s": primary_cpu_s,
+                    "worker_cpu_s": per_call_s - primary_cpu_s,
                     "other_work_share": run["other_work_share"],
                 }
             )
@@ -108,49 +110,49 @@ def scaling(runs: Mapping[int, Sequence[Mapping[str, float]]]) -> dict[str, Any]
         return statistics.median(run[name] for run in runs[processes])
 
     alone, most = median(1, "faces_per_s"), max(runs)
-    own_cpu_s = median(1, "owner_cpu_s")
-    front_cpu_s, owner_cpu_s = median(most, "front_cpu_s"), median(most, "owner_cpu_s")
-    loads = {count: load_of_each(own_cpu_s, front_cpu_s, owner_cpu_s, count) for count in SIMULATED}
+    own_cpu_s = median(1, "primary_cpu_s")
+    worker_cpu_s, primary_cpu_s = median(most, "worker_cpu_s"), median(most, "primary_cpu_s")
+    loads = {count: load_of_each(own_cpu_s, worker_cpu_s, primary_cpu_s, count) for count in SIMULATED}
     simulated = {count: 1 / max(load) for count, load in loads.items()}
     return {
         "other_work_share": statistics.fmean(run["other_work_share"] for each in runs.values() for run in each),
         "one_process_per_s": alone,
         "one_process_cpu_s": own_cpu_s,
-        "front_cpu_s": front_cpu_s,
-        "owner_cpu_s": owner_cpu_s,
+        "worker_cpu_s": worker_cpu_s,
+        "primary_cpu_s": primary_cpu_s,
         "simulated_per_s": simulated,
     }
 
 
 def scaling_table(document: Mapping[str, Any]) -> list[str]:
     """Returns the table of benchmarks/results/scaling.json."""
-    own_cpu_s, front_cpu_s, owner_cpu_s = (
-        document[name] for name in ("one_process_cpu_s", "front_cpu_s", "owner_cpu_s")
+    own_cpu_s, worker_cpu_s, primary_cpu_s = (
+        document[name] for name in ("one_process_cpu_s", "worker_cpu_s", "primary_cpu_s")
     )
     rows = [
         ["1, measured", "1", number(document["one_process_per_s"]), "-", _us(own_cpu_s), "-"],
-        ["2, measured, all calls at the other", "0", "-", "-", _us(owner_cpu_s), _us(front_cpu_s)],
+        ["2, measured, all calls at the other", "0", "-", "-", _us(primary_cpu_s), _us(worker_cpu_s)],
     ]
     for name, per_s in document["simulated_per_s"].items():
         count = int(name)
-        owner_load_s, front_load_s = load_of_each(own_cpu_s, front_cpu_s, owner_cpu_s, count)
-        share = owners_share(count)
+        primary_load_s, worker_load_s = load_of_each(own_cpu_s, worker_cpu_s, primary_cpu_s, count)
+        share = primary_share(count)
         rows.append(
             [
-                f"{count}{', the owner is full' if count > 1 and not share else ''}",
+                f"{count}{', the primary is full' if count > 1 and not share else ''}",
                 f"{share:.2g}",
                 number(per_s),
                 f"{per_s * own_cpu_s:.2f}",
-                _us(owner_load_s),
-                _us(front_load_s) if count > 1 else "-",
+                _us(primary_load_s),
+                _us(worker_load_s) if count > 1 else "-",
             ]
         )
     heads = [
         "processes",
-        "owner's share",
+        "primary's share",
         "calls/s",
         "to one process",
-        "µs of a call: owner",
+        "µs of a call: primary",
         "each other process",
     ]
     return table(heads, rows)

@@ -44,8 +44,8 @@ class ServerLog:
         while time.monotonic() < give_up_at and self.process.poll() is None:
             for line in self.path.read_text().splitlines():
                 found = json.loads(line) if line.startswith("{") and line.endswith("}") else {}
-                if found.get("event") == "version refused":
-                    raise RuntimeError(f"the server refused {found['servable']}: {found['reason']}; see its log")
+                if found.get("event") == "version rejected":
+                    raise RuntimeError(f"the server rejected {found['servable']}: {found['reason']}; see its log")
                 if found.get("event") == event and fields.items() <= found.items():
                     return datetime.fromisoformat(found["timestamp"]).timestamp(), found
             time.sleep(0.1)

@@ -65,7 +65,7 @@ def server_command(
     *,
     env: dict[str, str] | None = None,
     cwd: Path | None = None,
-    patience_s: float = PATIENCE_S,
+    longest_remaining_s: float = PATIENCE_S,
 ) -> Iterator[RunningServer]:
     """Runs a command until the block is left, and everything that it has started.
 
@@ -77,12 +77,12 @@ def server_command(
     with log_path.open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, cwd=cwd)
         try:
-            give_up_at = time.monotonic() + patience_s
+            give_up_at = time.monotonic() + longest_remaining_s
             while not is_ready(address):
                 if process.poll() is not None:
                     raise NotStartedError(f"ended with exit code {process.returncode}: {_tail(log_path)}")
                 if time.monotonic() > give_up_at:
-                    raise NotStartedError(f"not ready within {patience_s:g} s: {_tail(log_path)}")
+                    raise NotStartedError(f"not ready within {longest_remaining_s:g} s: {_tail(log_path)}")
                 time.sleep(0.05)
             yield RunningServer(address, process.pid, tag)
         finally:
@@ -90,15 +90,15 @@ def server_command(
 
 
 @contextlib.contextmanager
-def only_in_turn(server: RunningServer) -> Iterator[Callable[[], AbstractContextManager[None]]]:
-    """Halts a server (SIGSTOP) outside its turn: some servers work when idle, or for callers that have left.
+def paused_between_runs(server: RunningServer) -> Iterator[Callable[[], AbstractContextManager[None]]]:
+    """Halts a server (SIGSTOP) outside its own runs: some servers work when idle, or for callers that have left.
 
     Yields:
         What runs it for the time of a block. It runs again when the outer block is left.
     """
 
     @contextlib.contextmanager
-    def turn() -> Iterator[None]:
+    def resumed() -> Iterator[None]:
         _signal_all(server, signal.SIGCONT)
         try:
             yield
@@ -107,7 +107,7 @@ def only_in_turn(server: RunningServer) -> Iterator[Callable[[], AbstractContext
 
     _signal_all(server, signal.SIGSTOP)
     try:
-        yield turn
+        yield resumed
     finally:
         _signal_all(server, signal.SIGCONT)
 

@@ -1,4 +1,4 @@
-"""Measures the server with a light net under all loads, and variants of it with their flags in turns.
+"""Measures the server with a light net under all loads, and variants of it with their flags alternately.
 
 Prints a table and writes benchmarks/results/serving.json. Run with `make bench`.
 """
@@ -15,7 +15,7 @@ from typing import Any
 
 from loads import ALL_LOADS, MODEL
 from machine import machine_facts
-from rounds import add_time_options, how_run, in_turns, medians, other_work_share, quartiles, ratio
+from rounds import add_time_options, how_run, interleaved, medians, other_work_share, quartiles, ratio
 from servers import NotStartedError, RunningServer, copy_model, ferserve
 from serving_tables import serving_table
 
@@ -62,7 +62,7 @@ def measure(options: argparse.Namespace, work: Path) -> dict[str, Any]:
         if not servers:
             raise SystemExit(f"no server started: {missing}")
         times = {"rounds": options.rounds, "warm_s": options.warm_s, "measure_s": options.measure_s}
-        found = in_turns(servers, loads, **times)
+        found = interleaved(servers, loads, **times)
     base = next(iter(servers))
     figures = {
         load: {

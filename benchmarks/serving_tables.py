@@ -93,7 +93,7 @@ def serving_table(document: Mapping[str, Any]) -> list[str]:
 def overload_table(document: Mapping[str, Any]) -> list[str]:
     """Writes the table of benchmarks/results/overload.json."""
     heads = ["engine", "offered, times the peak", "sent, faces/s", "answered, faces/s", "of the peak"]
-    heads += ["answered: p50 / p95 / p99 ms", "refused, calls/s", "refused after: p50 / p95 / p99 ms"]
+    heads += ["answered: p50 / p95 / p99 ms", "rejected, calls/s", "rejected after: p50 / p95 / p99 ms"]
     heads += ["cores: server, load"]
     rows = []
     for engine, found in document["engines"].items():
@@ -106,8 +106,8 @@ def overload_table(document: Mapping[str, Any]) -> list[str]:
                     number(step["faces_per_s"]),
                     f"{step['of_peak']:.0%}",
                     latency(step),
-                    number(step["refused_per_s"]) + (f" ({', '.join(step['errors'])})" if step["errors"] else ""),
-                    latency(step["refused"]),
+                    number(step["rejected_per_s"]) + (f" ({', '.join(step['errors'])})" if step["errors"] else ""),
+                    latency(step["rejected"]),
                     f"{short(step['server_cores'])}, {short(step['client_cores'])}",
                 ]
             )

@@ -1,6 +1,6 @@
 """Measures streams of frames: throughput, freshness, overload, steadiness, and the faces that are shown.
 
-Where `--base` names another checkout of the project, its server is measured in turns with this one. Clips are
+Where `--base` names another checkout of the project, its server is measured alternately with this one. Clips are
 video files that the caller names; without any, a drawn portrait moves on a known path. Servers and client share
 the machine.
 

@@ -40,7 +40,7 @@ def now_s() -> float:
 
 
 class Traffic:
-    """Sends until told to stop, and notes every answer."""
+    """Sends until asked to stop, and notes every answer."""
 
     def __init__(self, client: AsyncEmotionClient) -> None:
         self.answers: list[Answer] = []

@@ -20,7 +20,7 @@ from typing import Any
 
 from loads import CLASSIFY_LOADS, MODEL
 from machine import machine_facts
-from rounds import add_time_options, how_run, in_turns, medians, other_work_share, quartiles, ratio
+from rounds import add_time_options, how_run, interleaved, medians, other_work_share, quartiles, ratio
 from servers import copy_model, echo, null_ferserve
 from serving_tables import transport_table
 
@@ -49,7 +49,9 @@ def measure(options: argparse.Namespace, work: Path) -> dict[str, Any]:
             )
         if options.servers:
             servers = {name: server for name, server in servers.items() if name in options.servers.split(";")}
-        found = in_turns(servers, loads, rounds=options.rounds, warm_s=options.warm_s, measure_s=options.measure_s)
+        found = interleaved(
+            servers, loads, rounds=options.rounds, warm_s=options.warm_s, measure_s=options.measure_s
+        )
     first = next(iter(servers))
     figures = {
         load: {

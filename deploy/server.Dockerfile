@@ -36,7 +36,7 @@ RUN groupadd --gid 10001 ferserve \
     && useradd --uid 10001 --gid ferserve --no-create-home --home-dir /tmp --shell /usr/sbin/nologin ferserve \
     && install -d -o ferserve -g ferserve /models
 COPY --from=builder /opt/ferserve /opt/ferserve
-# MALLOC_ARENA_MAX: glibc allows 8 arenas a core, and on large machines each keeps memory that nobody uses. Two cost
+# MALLOC_ARENA_MAX: glibc allows 8 memory pools a core, and on large machines each keeps memory that nobody uses. Two cost
 # nothing measurable (2 cores, one process for all: 691 MiB after load with two, 693 MiB without, the same throughput).
 ENV PATH=/opt/ferserve/bin:$PATH \
     HOME=/tmp \

@@ -10,7 +10,7 @@ _NAME: Final = b"grpc-status"
 _STATIC_LINES: Final = 61
 """Lines of HPACK's static table (RFC 7541, A); those above are of the one that both sides keep."""
 
-_MOST_BLOCKS: Final = 64
+_MAX_BLOCKS: Final = 64
 
 
 class AnswerBlocks:
@@ -39,7 +39,7 @@ class AnswerBlocks:
         lines = self._decoder.header_table.dynamic_entries
         before = len(lines), lines[0] if lines else None
         headers = dict(self._decoder.decode(block, raw=True))
-        if (len(lines), lines[0] if lines else None) != before or len(self._known) >= _MOST_BLOCKS:
+        if (len(lines), lines[0] if lines else None) != before or len(self._known) >= _MAX_BLOCKS:
             self._known.clear()
         else:
             self._known[block] = bytes(headers.get(_NAME, b"")).decode()

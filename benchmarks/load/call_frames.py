@@ -20,7 +20,7 @@ from load.frames import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-LARGEST_WINDOW: Final = 2**31 - 1
+MAX_WINDOW: Final = 2**31 - 1
 """Maximum bytes of answers in transit, because no server should wait for the load."""
 
 FIRST_WINDOW: Final = 65_535
@@ -29,14 +29,14 @@ FIRST_WINDOW: Final = 65_535
 _POST, _HTTP = b"\x83", b"\x86"
 """Lines 3 and 6 of HPACK's static table: :method and :scheme."""
 
-_MOST_TIMEOUT: Final = 99_999_999
+_MAX_TIMEOUT: Final = 99_999_999
 """A grpc-timeout has eight digits at most."""
 
 
 def beginning() -> bytes:
     """Returns the first bytes of a connection."""
-    settings = write_settings({Setting.ENABLE_PUSH: 0, Setting.INITIAL_WINDOW_SIZE: LARGEST_WINDOW})
-    return PREFACE + settings + write_window_update(0, LARGEST_WINDOW - FIRST_WINDOW)
+    settings = write_settings({Setting.ENABLE_PUSH: 0, Setting.INITIAL_WINDOW_SIZE: MAX_WINDOW})
+    return PREFACE + settings + write_window_update(0, MAX_WINDOW - FIRST_WINDOW)
 
 
 def header_block(address: str, path: str, timeout_s: float) -> bytes:
@@ -45,9 +45,9 @@ def header_block(address: str, path: str, timeout_s: float) -> bytes:
     Args:
         address: HOST:PORT.
         path: /package.Service/Method.
-        timeout_s: How long the server is told that the caller waits, in seconds; to the millisecond.
+        timeout_s: Deadline that the call states, in seconds; rounded to milliseconds.
     """
-    timeout_ms = min(_MOST_TIMEOUT, max(1, round(timeout_s * 1e3)))
+    timeout_ms = min(_MAX_TIMEOUT, max(1, round(timeout_s * 1e3)))
     return b"".join(
         (
             _POST,

@@ -37,7 +37,7 @@ class Kind:
     CONTINUATION: Final = 9
 
 
-_MOST_PARTS: Final = 64
+_MAX_PARTS: Final = 64
 """Parts of a frame that are kept: bytes that come one by one must not take 40 each."""
 
 TOO_LONG: Final = -1
@@ -137,7 +137,7 @@ class FrameReader:
         if lacks > len(data):
             self._parts.append(data)
             self._lacks -= len(data)
-            if len(self._parts) > _MOST_PARTS:
+            if len(self._parts) > _MAX_PARTS:
                 self._parts = [b"".join(self._parts)]
             return []
         begun, parts = memoryview(self._rest), self._parts

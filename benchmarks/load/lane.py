@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import grpc
 from load.answer_blocks import AnswerBlocks
-from load.call_frames import FIRST_WINDOW, LARGEST_WINDOW, beginning
+from load.call_frames import FIRST_WINDOW, MAX_WINDOW, beginning
 from load.frames import (
     ACK,
     END_HEADERS,
@@ -82,7 +82,7 @@ class Lane:
         self._next_id = 1
         self._room = self._first_window = FIRST_WINDOW
         self._max_frame = MAX_FRAME_BYTES
-        self._max_streams = LARGEST_WINDOW
+        self._max_streams = MAX_WINDOW
         self._received = 0
 
     def begin(self, call: OpenCall) -> None:
@@ -118,7 +118,7 @@ class Lane:
         match frame.kind:
             case Kind.DATA:
                 self._received += len(frame.payload)
-                if self._received * 2 > LARGEST_WINDOW:
+                if self._received * 2 > MAX_WINDOW:
                     self.unsent.append(write_window_update(0, self._received))
                     self._received = 0
                 call = self._open.get(frame.stream_id)

@@ -23,7 +23,7 @@ class Part:
         callers: Calls that are under way at any time, each of which sends its next one when it is answered.
         lanes: Connections that the callers of unary calls share, or streams that the messages share.
         rate: Calls a second, sent when they are due whatever is unanswered; 0 for `callers` instead.
-        timeout_s: Deadline of each call in seconds, as the server is told it.
+        timeout_s: Deadline that each call states, in seconds.
         cancel_s: Seconds after which every second call at a rate is cancelled by its caller; 0: none is.
         content_type: Of the HTTP body.
         headers: Further HTTP headers.

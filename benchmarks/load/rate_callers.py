@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 MAX_OPEN_CALLS: Final = 20_000
 """Calls beyond this many unanswered ones are not sent: a server that answers nothing is known by then."""
 
-_MOST_PIECES: Final = 512
+_MAX_PIECES: Final = 512
 """What one write takes; Linux takes 1,024 (IOV_MAX)."""
 
 _READ_BYTES: Final = 256 * 1024
@@ -84,7 +84,7 @@ class _RateCallers:
     def run(self, wires: Sequence[_Wire], poll: select.epoll, stopped: threading.Event) -> None:
         """Sends and receives."""
         by_number = {wire.fileno(): wire for wire in wires}
-        in_turn = itertools.cycle(wires)
+        round_robin = itertools.cycle(wires)
         due_s = time.perf_counter()
         while not stopped.is_set():
             for number, events in poll.poll(max(0.0, due_s - time.perf_counter())):
@@ -92,7 +92,7 @@ class _RateCallers:
             now = time.perf_counter()
             self._expire(now)
             while due_s <= now:
-                self._begin(next(in_turn), due_s)
+                self._begin(next(round_robin), due_s)
                 due_s += 1 / self._part.rate
 
     def _begin(self, wire: _Wire, due_s: float) -> None:
@@ -161,7 +161,7 @@ class _Wire:
         unsent = self.lane.unsent
         try:
             while unsent:
-                self._drop(self._socket.sendmsg(list(itertools.islice(unsent, _MOST_PIECES))))
+                self._drop(self._socket.sendmsg(list(itertools.islice(unsent, _MAX_PIECES))))
         except BlockingIOError:
             pass
         if bool(unsent) != self._waits:

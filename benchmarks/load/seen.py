@@ -58,7 +58,7 @@ def part_figures(seen: Seen, faces: int, begun_s: float, over_s: float) -> dict[
         over_s: Nor do those that ended after this.
 
     Returns:
-        Rates are per second of the window; `errors` counts by code; `refused` is how long errors took from when
+        Rates are per second of the window; `errors` counts by code; `rejected` is how long errors took from when
         they were sent; `late_p99_ms` is how long the client itself kept calls waiting.
     """
     counted = [at for at, ended_s in enumerate(seen.ended_s) if begun_s <= ended_s < over_s]
@@ -71,7 +71,7 @@ def part_figures(seen: Seen, faces: int, begun_s: float, over_s: float) -> dict[
         "faces_per_s": round(len(answered) * faces / seconds, 1),
         **percentiles_ms([seen.ended_s[at] - seen.due_s[at] for at in answered]),
         "errors": dict(Counter(seen.codes[at] for at in failed)),
-        "refused": percentiles_ms([seen.ended_s[at] - seen.sent_s[at] for at in failed]),
+        "rejected": percentiles_ms([seen.ended_s[at] - seen.sent_s[at] for at in failed]),
         "late_p99_ms": late.get("p99_ms", 0.0),
     }
 

@@ -50,8 +50,8 @@ def versions(name: str) -> dict[str, str]:
     """Returns the versions of what its requirements name."""
     names = [line.partition("==")[0].partition("[")[0] for line in requirement_lines(name)]
     code = "import sys, importlib.metadata as m; print(*[m.version(name) for name in sys.argv[1:]])"
-    told = subprocess.run([python_of(name), "-c", code, *names], capture_output=True, text=True, check=True)
-    return dict(zip(names, told.stdout.split(), strict=True))
+    reported = subprocess.run([python_of(name), "-c", code, *names], capture_output=True, text=True, check=True)
+    return dict(zip(names, reported.stdout.split(), strict=True))
 
 
 def requirement_lines(name: str) -> list[str]:

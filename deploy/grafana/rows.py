@@ -435,7 +435,7 @@ def models_and_process() -> list[Panel]:
         ),
         lines(
             "Worker processes",
-            "Processes that take calls in beside the owner of the models, and how many ended unasked.",
+            "Worker processes that accept calls, and how many ended unexpectedly.",
             [
                 ("sum(ferserve_worker_processes)", "running"),
                 ("sum(increase(ferserve_worker_restarts_total[$__rate_interval]))", "replaced"),

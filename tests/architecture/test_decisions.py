@@ -16,7 +16,7 @@ def state(record):
     return found
 
 
-IN_FORCE = [record for record in RECORDS if state(record).startswith("accepted")]
+ACCEPTED = [record for record in RECORDS if state(record).startswith("accepted")]
 
 
 def test_numbers_are_unique():
@@ -44,8 +44,8 @@ def test_superseded_records_are_named_by_those_that_supersede_them():
             assert record.name in (record.parent / newer).read_text(), record.name
 
 
-@pytest.mark.parametrize("record", IN_FORCE, ids=lambda path: path.name)
-def test_records_in_force_name_files_that_are_there(record):
+@pytest.mark.parametrize("record", ACCEPTED, ids=lambda path: path.name)
+def test_records_active_name_files_that_are_there(record):
     named = re.findall(r"`((?:[a-z_0-9]+/)+[a-z_0-9]+\.py)`", record.read_text())
 
     assert not [path for path in named if not any((source / path).exists() for source in SOURCES)]

@@ -41,11 +41,15 @@ def commands():
 
 @pytest.mark.parametrize("command", commands())
 def test_every_command_tells_its_version(command):
-    told = subprocess.run(
+    completed = subprocess.run(
         [Path(sys.executable).parent / command, "--version"],
         capture_output=True,
         text=True,
         check=False,
         timeout=60,
     )
-    assert (told.returncode, told.stdout, told.stderr) == (0, f"{ferserve_server.__version__}\n", "")
+    assert (completed.returncode, completed.stdout, completed.stderr) == (
+        0,
+        f"{ferserve_server.__version__}\n",
+        "",
+    )

@@ -14,7 +14,7 @@ const BASELINE_S = 4;
 const browser = await startChromium(join(media, "camera.y4m"));
 const report = {};
 
-// Runs one scenario on a page of its own; a scenario that breaks is told by its error.
+// Runs one scenario on a page of its own; a scenario that breaks is reported by its error.
 async function scenario(name, options, run) {
   const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, permissions: ["camera"], ...options });
   const page = await context.newPage();

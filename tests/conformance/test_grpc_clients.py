@@ -93,16 +93,16 @@ def assert_answers(ended: dict[str, Any], own_scores: np.ndarray, counts: list[i
         assert np.allclose(answer["scores"], own_scores[at : at + count], atol=1e-5)
 
 
-def reason_of(told: dict[str, Any]) -> str:
-    """The reason in the details of a refusal, which say what its code and message say."""
-    status = status_pb2.Status.FromString(base64.b64decode(told["details"]))
-    assert (status.code, status.message) == (told["code"], told["message"])
+def reason_of(reported: dict[str, Any]) -> str:
+    """The reason in the details of a rejection, which say what its code and message say."""
+    status = status_pb2.Status.FromString(base64.b64decode(reported["details"]))
+    assert (status.code, status.message) == (reported["code"], reported["message"])
     info = error_details_pb2.ErrorInfo()
     assert status.details[0].Unpack(info)
     return info.reason
 
 
-def test_the_faces_of_the_clients_are_told_apart(own_scores):
+def test_the_faces_of_the_clients_are_distinguished(own_scores):
     differences = np.abs(own_scores[1:300] - own_scores[:299]).max(axis=1)
     assert differences.min() > 5e-5
 
@@ -117,7 +117,7 @@ def test_messages_longer_than_the_windows_are_answered_side_by_side(play, own_sc
         assert_scores(answer, own_scores[at : at + 512])
 
 
-def test_a_long_message_whose_end_is_told_later_is_answered(play, own_scores):
+def test_a_long_message_whose_end_is_reported_later_is_answered(play, own_scores):
     assert_scores(play("late_end"), own_scores[:512])
 
 
@@ -133,13 +133,13 @@ def test_a_stream_of_long_messages_is_answered_to_its_end(play, own_scores):
     assert_answers(ended, own_scores, [400] * 8)
 
 
-def test_a_stream_that_waits_for_every_answer_gets_it(play, own_scores):
+def test_a_stream_that_waits_indefinitelyy_answer_gets_it(play, own_scores):
     ended = play("question_and_answer")
     assert ended["code"] == OK
     assert_answers(ended, own_scores, [1] * 20)
 
 
-def test_health_is_told(play):
+def test_health_is_reported(play):
     server, service, stranger = play("health")
     assert (server, service, stranger["code"]) == ("SERVING", "SERVING", NOT_FOUND)
 
@@ -158,7 +158,7 @@ def test_what_is_cancelled_ends_and_the_channel_goes_on(play, own_scores):
     assert_scores(found["after"], own_scores[:1])
 
 
-def test_refusals_come_with_their_message_and_details(play, own_scores):
+def test_rejections_come_with_their_message_and_details(play, own_scores):
     found = play("errors")
     reasons = {name: reason_of(found[name]) for name in ("wrong", "too_long", "stream")}
     assert reasons == {
@@ -171,18 +171,18 @@ def test_refusals_come_with_their_message_and_details(play, own_scores):
     assert_scores(found["after"], own_scores[:1])
 
 
-def test_many_refusals_of_long_messages_leave_the_channel_in_peace(play, own_scores):
-    found = play("refusals")
+def test_many_rejections_of_long_messages_leave_the_channel_in_peace(play, own_scores):
+    found = play("rejections")
     assert found["codes"] == [UNIMPLEMENTED]
     assert_scores(found["after"], own_scores[:1])
 
 
-def test_metadata_is_taken_and_too_much_of_it_refused(play, own_scores, request):
+def test_metadata_is_taken_and_too_much_of_it_rejected(play, own_scores, request):
     found = play("metadata")
     assert_scores(found["taken"], own_scores[:1])
-    assert found["refused"]["code"] != OK
+    assert found["rejected"]["code"] != OK
     if not any(name in request.node.name for name in PROXIES):  # which have narrower bounds, and no words for it
-        assert reason_of(found["refused"]) == "METADATA_TOO_LARGE"
+        assert reason_of(found["rejected"]) == "METADATA_TOO_LARGE"
     assert_scores(found["after"], own_scores[:1])
 
 

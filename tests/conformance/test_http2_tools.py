@@ -21,7 +21,7 @@ INPUT_CALL = "/grpc.testing.TestService/StreamingInputCall"
 GRPC = ("-H", "content-type: application/grpc", "-H", "te: trailers")
 
 DEVIATIONS = {
-    "test_curl_is_told_by_http_what_is_no_call": "grpcio answers with HTTP status 200, or resets the stream",
+    "test_curl_is_reported_by_http_what_is_no_call": "grpcio answers with HTTP status 200, or resets the stream",
     "test_nghttp_may_pad_its_frames": "grpcio cannot read HEADERS that are padded and have a priority",
 }
 """What grpcio's server does otherwise."""
@@ -65,30 +65,30 @@ def _curl(*arguments: str) -> str:
 
 
 def _nghttp(url: str, message: str, *options: str) -> str:
-    """Frames of a conversation."""
+    """Frames of an exchange."""
     return _output("nghttp", "-nv", *GRPC, "-H", ":method: POST", "-d", message, *options, url + EMPTY_CALL)
 
 
 def test_curl_gets_an_answer_and_its_trailers(url: str, message: str) -> None:
-    told = _curl(*GRPC, "--data-binary", f"@{message}", url + EMPTY_CALL)
-    assert "HTTP/2 200" in told
-    assert "grpc-status: 0" in told
+    reported = _curl(*GRPC, "--data-binary", f"@{message}", url + EMPTY_CALL)
+    assert "HTTP/2 200" in reported
+    assert "grpc-status: 0" in reported
 
 
 def test_curl_sends_a_message_longer_than_a_window(url: str, tmp_path: Path) -> None:
     path = tmp_path / "message"
     path.write_bytes(message_bytes(b"\x0a\xc5\x9a\x4c" + b"\x12\xc1\x9a\x4c" + bytes(1248577)))
-    told = _curl(*GRPC, "--data-binary", f"@{path}", url + INPUT_CALL)
-    assert "grpc-status: 0" in told, told
+    reported = _curl(*GRPC, "--data-binary", f"@{path}", url + INPUT_CALL)
+    assert "grpc-status: 0" in reported, reported
 
 
 @pytest.mark.parametrize(
     ("arguments", "status"), [(GRPC, "405"), (("-H", "content-type: application/json", "-d", "{}"), "415")]
 )
 @pytest.mark.usefixtures("grpcio_deviates")
-def test_curl_is_told_by_http_what_is_no_call(url: str, arguments: tuple[str, ...], status: str) -> None:
-    told = _curl(*arguments, url + EMPTY_CALL)
-    assert f"HTTP/2 {status}" in told
+def test_curl_is_reported_by_http_what_is_no_call(url: str, arguments: tuple[str, ...], status: str) -> None:
+    reported = _curl(*arguments, url + EMPTY_CALL)
+    assert f"HTTP/2 {status}" in reported
 
 
 @pytest.mark.parametrize(
@@ -105,8 +105,8 @@ def test_curl_is_told_by_http_what_is_no_call(url: str, arguments: tuple[str, ..
     ids=lambda options: " ".join(options) or "plain",
 )
 def test_nghttp_gets_answers_with_its_options(url: str, message: str, options: tuple[str, ...]) -> None:
-    told = _nghttp(url, message, *options)
-    assert told.count("grpc-status: 0") == (20 if "-m" in options else 1), told[-2000:]
+    reported = _nghttp(url, message, *options)
+    assert reported.count("grpc-status: 0") == (20 if "-m" in options else 1), reported[-2000:]
 
 
 @pytest.mark.usefixtures("grpcio_deviates")
@@ -118,6 +118,6 @@ def test_nghttp_may_pad_its_frames(url: str, message: str) -> None:
     "options", [("-m", "1"), ("-m", "100"), ("-m", "10", "-w", "10", "-W", "16")], ids=" ".join
 )
 def test_h2load_counts_no_failure(url: str, message: str, options: tuple[str, ...]) -> None:
-    told = _output("h2load", "-n", "1000", "-c", "4", *options, *GRPC, "-d", message, url + EMPTY_CALL)
-    assert re.search(r"1000 done, 1000 succeeded, 0 failed, 0 errored, 0 timeout", told), told
-    assert "status codes: 1000 2xx" in told
+    reported = _output("h2load", "-n", "1000", "-c", "4", *options, *GRPC, "-d", message, url + EMPTY_CALL)
+    assert re.search(r"1000 done, 1000 succeeded, 0 failed, 0 errored, 0 timeout", reported), reported
+    assert "status codes: 1000 2xx" in reported

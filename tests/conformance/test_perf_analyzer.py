@@ -29,13 +29,13 @@ def measure(server: ServerProcess, kind: str, concurrency: int, batch_size: int,
     )
 
 
-def assert_measured(told: str, *, with_statistics: bool) -> None:
-    assert float(re.search(r"Throughput: ([\d.]+) infer/sec", told)[1]) > 0
-    assert "error" not in told.lower()
+def assert_measured(reported: str, *, with_statistics: bool) -> None:
+    assert float(re.search(r"Throughput: ([\d.]+) infer/sec", reported)[1]) > 0
+    assert "error" not in reported.lower()
     if with_statistics:
-        counts = {name: int(count) for name, count in re.findall(r"(\w+ count): (\d+)", told)}
+        counts = {name: int(count) for name, count in re.findall(r"(\w+ count): (\d+)", reported)}
         assert counts["Inference count"] >= counts["Execution count"] > 0
-        assert re.search(r"compute infer [1-9]\d* usec", told)
+        assert re.search(r"compute infer [1-9]\d* usec", reported)
 
 
 @pytest.mark.parametrize("kind", ["streaming", "tfserving"])
@@ -48,12 +48,12 @@ def test_it_measures_small_batches(running_server, kind):
 @pytest.mark.parametrize("batch_size", [1, 32])
 @pytest.mark.parametrize("concurrency", [1, 8, 64])
 def test_it_measures_every_way_of_asking(running_server, kind, concurrency, batch_size):
-    told = measure(running_server, kind, concurrency, batch_size)
-    assert_measured(told, with_statistics=kind != "tfserving")
+    reported = measure(running_server, kind, concurrency, batch_size)
+    assert_measured(reported, with_statistics=kind != "tfserving")
 
 
 @pytest.mark.conformance
-def test_it_finds_the_scores_that_it_was_told_to_expect(running_server, tmp_path):
+def test_it_finds_the_scores_that_it_was_given(running_server, tmp_path):
     face = np.random.default_rng(0).integers(0, 256, (1, 48, 48), np.uint8)
     with EmotionClient(running_server.address) as client:
         (prediction,) = client.classify(face)

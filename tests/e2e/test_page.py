@@ -77,7 +77,7 @@ def _rows(saved: dict[str, str]) -> list[dict[str, str]]:
 def test_every_scenario_runs_without_a_word_in_the_console(report: Report, name: str) -> None:
     seen = report[name]
     assert "error" not in seen, seen["error"]
-    # The browser itself reports the status of a refused picture.
+    # The browser itself reports the status of a rejected picture.
     assert seen["noise"] == (
         ["Failed to load resource: the server responded with a status of 400 (Bad Request)"]
         if name == "broken"
@@ -130,7 +130,7 @@ def test_the_page_says_what_happens_to_frames_and_what_an_answer_is(report: Repo
 
 
 @needs_browser
-def test_a_file_that_is_no_picture_is_told_in_words(report: Report) -> None:
+def test_a_file_that_is_no_picture_is_reported_in_words(report: Report) -> None:
     assert "Send a JPEG, PNG or WebP" in report["broken"]["toast"]
     assert report["broken"]["state"] == "No answer"
 

@@ -56,7 +56,7 @@ async def _until(condition: Callable[[], bool]) -> None:
 
 
 @pytest.mark.parametrize("grpc_server", GRPC_SERVERS)
-async def test_calls_are_answered_and_refused_as_by_any_client(tmp_path: Path, grpc_server: str) -> None:
+async def test_calls_are_answered_and_rejected_as_by_any_client(tmp_path: Path, grpc_server: str) -> None:
     """One face, as many as exceed every window that a server begins with, and a model that there is not."""
     publish_fake(tmp_path)
     async with local_server(tmp_path, grpc_server=grpc_server) as server:
@@ -67,7 +67,7 @@ async def test_calls_are_answered_and_refused_as_by_any_client(tmp_path: Path, g
 
 
 @pytest.mark.parametrize("grpc_server", GRPC_SERVERS)
-async def test_what_cannot_be_answered_in_time_is_refused_at_once_beside_what_can(
+async def test_what_cannot_be_answered_in_time_is_rejected_at_once_beside_what_can(
     tmp_path: Path, grpc_server: str
 ) -> None:
     publish_fake(tmp_path)

@@ -37,10 +37,13 @@ REQUEST = emotion_pb2.ClassifyFacesRequest(packed=face_pb2.PackedFaces(pixels=FA
 
 @contextlib.asynccontextmanager
 async def _serving(
-    repository: Path, engine: str = "thread", *, patience_s: float = PATIENCE_S, **settings: object
+    repository: Path, engine: str = "thread", *, longest_remaining_s: float = PATIENCE_S, **settings: object
 ) -> AsyncIterator[LocalServer]:
     chosen: dict[str, Any] = {"bucket_sizes": (1, 4), "repository_poll_s": 0.2, "engine": engine}
-    async with asyncio.timeout(patience_s), tensorflow_server(repository, **(chosen | settings)) as server:
+    async with (
+        asyncio.timeout(longest_remaining_s),
+        tensorflow_server(repository, **(chosen | settings)) as server,
+    ):
         yield server
 
 
@@ -136,7 +139,7 @@ def repository(good: Path, tmp_path: Path) -> Path:
         ),
     ],
 )
-async def test_a_broken_version_is_refused_with_its_reason_and_nothing_else_changes(
+async def test_a_broken_version_is_rejected_with_its_reason_and_nothing_else_changes(
     repository: Path, tmp_path: Path, made: dict, spoil: Callable[[Path], None], reason: str
 ) -> None:
     spoil(publish_model(tmp_path / "staging", version=2, **made))
@@ -145,17 +148,17 @@ async def test_a_broken_version_is_refused_with_its_reason_and_nothing_else_chan
         assert before[0] == 1
         (good_before,) = (await _model(server)).versions
         _put_in(tmp_path / "staging", repository, 2)
-        refused = await _outcome_of(server, 2)
-        assert (refused.state, refused.failure.reason) == (model_pb2.SERVABLE_STATE_FAILED, reason)
+        rejected = await _outcome_of(server, 2)
+        assert (rejected.state, rejected.failure.reason) == (model_pb2.SERVABLE_STATE_FAILED, reason)
         assert await _answer(server) == before
         model = await _model(server)
-        assert list(model.versions) == [refused, good_before]
+        assert list(model.versions) == [rejected, good_before]
         assert model.serving_version == 1
     assert (repository / "fer-nano" / "2").is_dir()
 
 
 @pytest.mark.timeout(LONG_PATIENCE_S + 100)
-async def test_in_engine_processes_they_are_refused_for_the_same_reasons_and_a_good_one_is_let_in(
+async def test_in_engine_processes_they_are_rejected_for_the_same_reasons_and_a_good_one_is_let_in(
     repository: Path, tmp_path: Path
 ) -> None:
     broken: dict[int, tuple[dict[str, Any], str]] = {
@@ -166,13 +169,13 @@ async def test_in_engine_processes_they_are_refused_for_the_same_reasons_and_a_g
     for version, (made, _) in broken.items():
         publish_model(tmp_path / "staging", version=version, **made)
     publish_model(tmp_path / "staging", version=5, seed=1)
-    async with _serving(repository, "process", patience_s=LONG_PATIENCE_S) as server:
+    async with _serving(repository, "process", longest_remaining_s=LONG_PATIENCE_S) as server:
         before = await _answer(server)
         (engine,) = children(ENGINE)
         for version, (_, reason) in broken.items():
             _put_in(tmp_path / "staging", repository, version)
-            refused = await _outcome_of(server, version)
-            assert (refused.state, refused.failure.reason) == (model_pb2.SERVABLE_STATE_FAILED, reason)
+            rejected = await _outcome_of(server, version)
+            assert (rejected.state, rejected.failure.reason) == (model_pb2.SERVABLE_STATE_FAILED, reason)
             assert await _answer(server) == before
             await eventually(lambda: _engines_are({engine}))  # what failed has ended
         _put_in(tmp_path / "staging", repository, 5)
@@ -186,7 +189,7 @@ async def _engines_are(pids: set[int]) -> bool:
     return set(children(ENGINE)) == pids
 
 
-async def test_a_version_ten_times_as_slow_is_told_with_the_figures_and_may_be_let_in(
+async def test_a_version_ten_times_as_slow_is_reported_with_the_figures_and_may_be_let_in(
     repository: Path, tmp_path: Path
 ) -> None:
     publish_model(tmp_path / "staging", version=2, extra_work=20)
@@ -195,7 +198,7 @@ async def test_a_version_ten_times_as_slow_is_told_with_the_figures_and_may_be_l
         assert (await _outcome_of(server, 2)).state == model_pb2.SERVABLE_STATE_READY
 
 
-async def test_a_good_version_is_told_beside_the_one_it_replaced(repository: Path, tmp_path: Path) -> None:
+async def test_a_good_version_is_reported_beside_the_one_it_replaced(repository: Path, tmp_path: Path) -> None:
     # A factor that no other work on the machine can reach: what is tried here are the figures.
     publish_model(tmp_path / "staging", version=2, seed=1)
     async with _serving(repository, validation_latency_factor=1000) as server:
@@ -207,7 +210,7 @@ async def test_a_good_version_is_told_beside_the_one_it_replaced(repository: Pat
         assert 0 <= comparison.agreement <= 1
         assert comparison.largest_difference > 0
         assert [each.bucket_size for each in comparison.latencies] == [1, 4]
-        assert all(each.latency_ms > 0 and each.in_force_latency_ms > 0 for each in comparison.latencies)
+        assert all(each.latency_ms > 0 and each.active_latency_ms > 0 for each in comparison.latencies)
         assert (await _answer(server))[0] == 2
 
 

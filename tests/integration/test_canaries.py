@@ -53,7 +53,7 @@ async def _model(server: LocalServer) -> model_pb2.Model:
     return (await server.models.GetModel(model_pb2.GetModelRequest())).model
 
 
-async def _on_trial(server: LocalServer) -> bool:
+async def _has_canary(server: LocalServer) -> bool:
     return (await _model(server)).HasField("canary")
 
 
@@ -64,7 +64,7 @@ async def _send_until_decided(server: LocalServer, faces: face_pb2.PackedFaces) 
     async def decided() -> bool:
         answered.add(await _version(server, faces))
         assert await _version(server, faces, version_label="stable") in {1, 2}
-        return not await _on_trial(server)
+        return not await _has_canary(server)
 
     await eventually(decided)
     assert answered >= {1, 2}
@@ -75,13 +75,13 @@ async def _listed(server: LocalServer, count: int) -> bool:
     return len((await _model(server)).versions) == count
 
 
-async def _refusal(server: LocalServer) -> str:
-    """Why version 2 was rolled back, told once it has answered what it had taken and is unloaded."""
+async def _rejection(server: LocalServer) -> str:
+    """Why version 2 was rolled back, reported once it has answered what it had taken and is unloaded."""
 
-    async def told() -> bool:
+    async def summary() -> bool:
         return (await _model(server)).versions[0].state == model_pb2.SERVABLE_STATE_FAILED
 
-    await eventually(told)
+    await eventually(summary)
     model = await _model(server)
     assert (dict(model.aliases), model.serving_version) == ({"stable": 1}, 1)
     assert model.versions[0].version == 2
@@ -92,7 +92,7 @@ async def test_a_canary_as_good_as_the_stable_version_is_promoted_and_answers_ev
     publish_fake(tmp_path)
     async with local_server(tmp_path, **CANARY) as server:
         publish_fake(tmp_path, version=2)
-        await eventually(lambda: _on_trial(server))
+        await eventually(lambda: _has_canary(server))
         canary = (await _model(server)).canary
         assert (canary.version, canary.stable_version, canary.share) == (2, 1, 0.5)
         assert canary.mode == model_pb2.CANARY_MODE_SPLIT
@@ -112,14 +112,14 @@ async def test_a_canary_with_added_latency_is_rolled_back_and_stays_so_after_a_r
     publish_fake(models)
     async with local_server(models, SlowLoader({2: 0.05}), **chosen) as server:
         publish_fake(models, version=2)
-        await eventually(lambda: _on_trial(server))
+        await eventually(lambda: _has_canary(server))
         await _send_until_decided(server, packed(1))
-        refusal = await _refusal(server)
-        assert all(word in refusal for word in ("CANARY_ROLLED_BACK", "LATENCY", "ms"))
-    assert json.loads((tmp_path / "state.json").read_text())["refused"][0]["version"] == 2
+        rejection = await _rejection(server)
+        assert all(word in rejection for word in ("CANARY_ROLLED_BACK", "LATENCY", "ms"))
+    assert json.loads((tmp_path / "state.json").read_text())["rejected"][0]["version"] == 2
     async with local_server(models, SlowLoader({2: 0.05}), **chosen) as server:
         await eventually(lambda: _listed(server, 2))
-        assert "LATENCY" in await _refusal(server)
+        assert "LATENCY" in await _rejection(server)
         assert [await _version(server, packed(1)) for _ in range(8)] == [1] * 8
 
 
@@ -129,7 +129,7 @@ async def test_a_shadow_never_answers(tmp_path: Path) -> None:
         tmp_path, SlowLoader({2: 0.005}), **(CANARY | {"canary_mode": "shadow", "canary_share": 1.0})
     ) as server:
         publish_fake(tmp_path, version=2)
-        await eventually(lambda: _on_trial(server))
+        await eventually(lambda: _has_canary(server))
 
         async def compared() -> bool:
             assert await _version(server, packed(3)) == 1
@@ -138,7 +138,7 @@ async def test_a_shadow_never_answers(tmp_path: Path) -> None:
         await eventually(compared)
         shadow = (await _model(server)).canary.shadow
         assert shadow.agreed_count == shadow.face_count
-        assert await _on_trial(server)
+        assert await _has_canary(server)
 
 
 def _engine() -> SavedModelLoader:
@@ -154,10 +154,10 @@ async def test_a_real_canary_that_learned_noise_is_rolled_back_for_its_confidenc
     publish_model(tmp_path)
     async with local_server(tmp_path, _engine(), **(CANARY | {"canary_window_s": 600.0})) as (server):
         publish_model(tmp_path, version=2, weight_scale=0.01)
-        await eventually(lambda: _on_trial(server))
+        await eventually(lambda: _has_canary(server))
         await _send_until_decided(server, _noise())
-        refusal = await _refusal(server)
-    assert "CONFIDENCE" in refusal
+        rejection = await _rejection(server)
+    assert "CONFIDENCE" in rejection
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -169,11 +169,11 @@ async def test_a_real_shadow_that_finds_other_classes_is_rolled_back_for_its_ans
     chosen["canary_max_confidence_drop"] = 1.0
     async with tensorflow_server(tmp_path, engine, **(CANARY | chosen)) as server:
         publish_model(tmp_path, version=2, seed=5)
-        await eventually(lambda: _on_trial(server))
+        await eventually(lambda: _has_canary(server))
 
         async def decided() -> bool:
             assert await _version(server, _noise()) == 1
-            return not await _on_trial(server)
+            return not await _has_canary(server)
 
         await eventually(decided)
-        assert "AGREEMENT" in await _refusal(server)
+        assert "AGREEMENT" in await _rejection(server)

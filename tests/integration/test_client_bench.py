@@ -15,7 +15,7 @@ from ferserve_client import NO_RETRIES, AsyncEmotionClient
 from ferserve_client.bench.loads import Load, run_load
 from ferserve_client.bench.workloads import Workload
 from ferserve_client.cli import app
-from support.scripted_server import BROKEN, Refusal, ScriptedServer, serve
+from support.scripted_server import BROKEN, Rejection, ScriptedServer, serve
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -78,7 +78,7 @@ def test_failures_are_counted_by_reason_and_fail_the_command(server: ScriptedSer
 
 
 def test_failures_are_not_retried(server: ScriptedServer) -> None:
-    server.refusals["ClassifyFaces"].extend([Refusal(grpc.StatusCode.UNAVAILABLE, "MODEL_NOT_READY")] * 3)
+    server.rejections["ClassifyFaces"].extend([Rejection(grpc.StatusCode.UNAVAILABLE, "MODEL_NOT_READY")] * 3)
 
     ran = CliRunner().invoke(
         app,
@@ -94,8 +94,8 @@ def test_a_stall_delays_every_call_that_was_due_in_it() -> None:
 
     async def measure(server: ScriptedServer) -> dict[str, float]:
         load = Load(Workload("stream_frames", images=(b"\x03",)), 2.0, 0.2, 1, rate=100.0, arrivals="constant")
-        threading.Timer(0.7, server.validation.clear).start()
-        threading.Timer(1.7, server.validation.set).start()
+        threading.Timer(0.7, server.unblocked.clear).start()
+        threading.Timer(1.7, server.unblocked.set).start()
         found = await run_load(load, lambda: AsyncEmotionClient(server.address, retry=NO_RETRIES))
         assert found.ok_count == pytest.approx(200, abs=3)
         return found.latencies_ms

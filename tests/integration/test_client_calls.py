@@ -32,12 +32,12 @@ from ferserve_client import (
     ServerUnavailableError,
 )
 from support.relay import Relay
-from support.scripted_server import BROKEN, DRAINING, QUEUE_FULL, Refusal, ScriptedServer, serve
+from support.scripted_server import BROKEN, DRAINING, QUEUE_FULL, Rejection, ScriptedServer, serve
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-SLOW = Refusal(grpc.StatusCode.INTERNAL, "INTERNAL")
+SLOW = Rejection(grpc.StatusCode.INTERNAL, "INTERNAL")
 NOBODY = "127.0.0.1:1"
 
 
@@ -108,26 +108,26 @@ def test_asks_for_health(client: EmotionClient) -> None:
 
 
 def test_a_draining_server_is_tried_again(client: EmotionClient, server: ScriptedServer) -> None:
-    server.refusals["ClassifyFaces"].extend([DRAINING, DRAINING])
+    server.rejections["ClassifyFaces"].extend([DRAINING, DRAINING])
 
     assert len(client.classify(faces(1))) == 1
     assert len(server.requests["ClassifyFaces"]) == 3
 
 
 def test_a_full_queue_is_tried_again_only_when_asked(server: ScriptedServer) -> None:
-    server.refusals["ClassifyFaces"].append(QUEUE_FULL)
+    server.rejections["ClassifyFaces"].append(QUEUE_FULL)
     with EmotionClient(server.address) as client, pytest.raises(QueueFullError):
         client.classify(faces(1))
     assert len(server.requests["ClassifyFaces"]) == 1
 
-    server.refusals["ClassifyFaces"].append(QUEUE_FULL)
+    server.rejections["ClassifyFaces"].append(QUEUE_FULL)
     with EmotionClient(server.address, retry=RetryPolicy(retry_when_full=True)) as client:
         assert len(client.classify(faces(1))) == 1
 
 
 def test_a_wrong_request_is_not_tried_again(client: EmotionClient, server: ScriptedServer) -> None:
-    server.refusals["AnalyzeImages"].append(
-        Refusal(grpc.StatusCode.INVALID_ARGUMENT, "TOO_MANY_IMAGES", violated_field="images")
+    server.rejections["AnalyzeImages"].append(
+        Rejection(grpc.StatusCode.INVALID_ARGUMENT, "TOO_MANY_IMAGES", violated_field="images")
     )
 
     with pytest.raises(InvalidRequestError) as raised:
@@ -137,7 +137,7 @@ def test_a_wrong_request_is_not_tried_again(client: EmotionClient, server: Scrip
     assert len(server.requests["AnalyzeImages"]) == 1
 
 
-def test_nobody_there_is_told_within_the_deadline() -> None:
+def test_nobody_there_is_reported_within_the_deadline() -> None:
     began = time.monotonic()
     with EmotionClient(NOBODY, timeout_s=0.5) as client, pytest.raises(ServerUnavailableError) as raised:
         client.health()
@@ -192,13 +192,13 @@ async def test_the_asyncio_twin_gives_the_same_answers(server: ScriptedServer) -
 
 
 async def test_the_asyncio_twin_tries_again_and_gives_up_alike(server: ScriptedServer) -> None:
-    server.refusals["ClassifyFaces"].extend([DRAINING, QUEUE_FULL])
+    server.rejections["ClassifyFaces"].extend([DRAINING, QUEUE_FULL])
     async with AsyncEmotionClient(server.address) as client:
         with pytest.raises(QueueFullError) as raised:
             await client.classify(faces(1))
         assert raised.value.retry_delay_s == pytest.approx(0.01)
     async with AsyncEmotionClient(server.address, retry=NO_RETRIES) as client:
-        server.refusals["ClassifyFaces"].append(DRAINING)
+        server.rejections["ClassifyFaces"].append(DRAINING)
         with pytest.raises(ServerDrainingError):
             await client.classify(faces(1))
     async with AsyncEmotionClient(NOBODY, timeout_s=0.5) as client:
@@ -209,7 +209,7 @@ async def test_the_asyncio_twin_tries_again_and_gives_up_alike(server: ScriptedS
 async def test_closing_the_asyncio_client_ends_its_calls_with_an_error_and_not_a_cancellation(
     server: ScriptedServer,
 ) -> None:
-    server.validation.clear()
+    server.unblocked.clear()
     client = AsyncEmotionClient(server.address)
     stream = client.stream_frames([b"\x01"])
     answer = asyncio.create_task(anext(stream))
@@ -222,7 +222,7 @@ async def test_closing_the_asyncio_client_ends_its_calls_with_an_error_and_not_a
 
 
 async def test_a_cancelled_task_stays_cancelled(server: ScriptedServer) -> None:
-    server.validation.clear()
+    server.unblocked.clear()
     async with AsyncEmotionClient(server.address) as client:
         stream = client.stream_frames([b"\x01"])
         answer = asyncio.create_task(anext(stream))
@@ -235,7 +235,7 @@ async def test_a_cancelled_task_stays_cancelled(server: ScriptedServer) -> None:
 
 
 def test_errors_keep_the_details_of_the_call_as_their_cause(client: EmotionClient, server: ScriptedServer) -> None:
-    server.refusals["ClassifyFaces"].append(SLOW)
+    server.rejections["ClassifyFaces"].append(SLOW)
 
     with pytest.raises(FerserveError) as raised:
         client.classify(faces(1))

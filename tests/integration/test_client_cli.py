@@ -15,7 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 from ferserve_client.cli import app
-from support.scripted_server import BROKEN, Refusal, ScriptedServer, serve
+from support.scripted_server import BROKEN, Rejection, ScriptedServer, serve
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -118,7 +118,7 @@ def test_analyze_saves_annotated_pictures_and_overwrites_none(
 
 
 def test_a_request_that_failed_leaves_the_others(server: ScriptedServer, pictures: list[str]) -> None:
-    server.refusals["AnalyzeImages"].append(Refusal(grpc.StatusCode.INTERNAL, "INTERNAL", "oops"))
+    server.rejections["AnalyzeImages"].append(Rejection(grpc.StatusCode.INTERNAL, "INTERNAL", "oops"))
 
     ran = Ran("analyze", *(pictures * 4), "--json", server=server.address)
 
@@ -129,9 +129,9 @@ def test_a_request_that_failed_leaves_the_others(server: ScriptedServer, picture
     assert {failure["reason"] for failure in failed} == {"INTERNAL"}
 
 
-def test_a_failure_that_all_share_is_told_once(server: ScriptedServer, pictures: list[str]) -> None:
-    missing = Refusal(grpc.StatusCode.NOT_FOUND, "MODEL_NOT_FOUND", "no model 'x'")
-    server.refusals["AnalyzeImages"].extend([missing] * 3)
+def test_a_failure_that_all_share_is_reported_once(server: ScriptedServer, pictures: list[str]) -> None:
+    missing = Rejection(grpc.StatusCode.NOT_FOUND, "MODEL_NOT_FOUND", "no model 'x'")
+    server.rejections["AnalyzeImages"].extend([missing] * 3)
 
     ran = Ran("analyze", *(pictures * 7), "--model", "x", server=server.address)
 

@@ -37,7 +37,7 @@ def test_an_endless_timeout_does_not_expire(server: ScriptedServer, timeout_s: f
 
 
 @pytest.mark.parametrize("timeout_s", [0.0, -1.0, math.nan])
-def test_a_timeout_of_nothing_is_refused(server: ScriptedServer, timeout_s: float) -> None:
+def test_a_timeout_of_nothing_is_rejected(server: ScriptedServer, timeout_s: float) -> None:
     with EmotionClient(server.address) as client, pytest.raises(ValueError, match="above 0"):
         client.models(timeout_s=timeout_s)
 

@@ -87,7 +87,7 @@ def test_a_server_is_started_its_page_opened_and_a_signal_stops_both(
         client.health()
 
 
-def test_a_server_that_rejects_its_flags_is_told_with_its_reason() -> None:
+def test_a_server_that_rejects_its_flags_is_reported_with_its_reason() -> None:
     with start(flags=("--score-threshold", "7")) as process:
         shown, complaints = process.communicate(timeout=60)
 
@@ -108,7 +108,9 @@ def test_a_server_without_models_says_so_at_once_and_is_not_waited_for_endlessly
     assert "does not answer after 8 s" in complaints
 
 
-def test_without_the_server_it_is_told_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_server_the_error_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
     monkeypatch.setenv("PATH", str(tmp_path))
 
@@ -129,7 +131,7 @@ def test_a_port_that_is_taken_gives_way_to_a_free_one() -> None:
     ("line", "text"),
     [
         ('{"event": "gone", "level": "error", "path": "a", "port": null, "timestamp": "t"}', "gone (path a)"),
-        ('{"event": "refused", "exception": [{"exc_value": "It is broken."}]}', "refused: It is broken."),
+        ('{"event": "rejected", "exception": [{"exc_value": "It is broken."}]}', "rejected: It is broken."),
         ('{"event": "draining"}', "draining"),
     ],
 )

@@ -84,7 +84,7 @@ def test_many_more_frames_than_credit_all_get_through(client: EmotionClient) -> 
 
 
 def test_no_more_frames_are_taken_than_may_be_unanswered(client: EmotionClient, server: ScriptedServer) -> None:
-    server.validation.clear()
+    server.unblocked.clear()
     camera = Camera()
     answers = client.stream_frames(camera, max_unanswered_frames=4)
     first: list[int] = []
@@ -93,7 +93,7 @@ def test_no_more_frames_are_taken_than_may_be_unanswered(client: EmotionClient, 
 
     assert camera.wait_for(4)
     assert camera.taken == 4
-    server.validation.set()
+    server.unblocked.set()
     reader.join(10.0)
     answers.close()
 
@@ -114,7 +114,7 @@ def test_a_reader_that_stops_early_ends_the_call_and_the_sender(
 
 
 def test_closing_the_client_frees_a_sender_that_waits_for_credit(server: ScriptedServer) -> None:
-    server.validation.clear()
+    server.unblocked.clear()
     camera = Camera()
     client = EmotionClient(server.address)
     answers = client.stream_frames(camera, max_unanswered_frames=2)

@@ -70,7 +70,7 @@ async def test_the_asyncio_twin_shows_its_certificate_too(server: ScriptedServer
         assert await client.health() is HealthStatus.SERVING
 
 
-def test_a_certificate_of_another_name_is_refused(server: ScriptedServer, certificates: Path) -> None:
+def test_a_certificate_of_another_name_is_rejected(server: ScriptedServer, certificates: Path) -> None:
     tls = TlsOptions(certificates / "cert.pem", certificates / "cert.pem", certificates / "key.pem")
 
     with (
@@ -80,11 +80,11 @@ def test_a_certificate_of_another_name_is_refused(server: ScriptedServer, certif
         client.health()
 
 
-def test_a_certificate_without_its_key_is_refused() -> None:
+def test_a_certificate_without_its_key_is_rejected() -> None:
     with pytest.raises(ValueError, match="go together"):
         TlsOptions(cert_file="client.pem")
 
 
-def test_a_file_that_is_not_there_is_told_before_anything_is_sent(tmp_path: Path) -> None:
+def test_a_file_that_is_not_there_is_reported_before_anything_is_sent(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         EmotionClient(tls=TlsOptions(ca_file=tmp_path / "ca.pem"))

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from ferserve.v1 import failure_pb2
 from ferserve_client.cli import app
-from support.scripted_server import DRAINING, Refusal, ScriptedServer, serve
+from support.scripted_server import DRAINING, Rejection, ScriptedServer, serve
 from support.videos import cut_off, punch_hole, write_video
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ def test_a_source_that_is_no_video_is_one_line_and_its_neighbour_is_answered(
     assert str(path) in ran.complaints[0]
 
 
-def test_a_hole_in_a_file_is_told_and_the_frames_behind_it_are_answered(
+def test_a_hole_in_a_file_is_reported_and_the_frames_behind_it_are_answered(
     server: ScriptedServer, tmp_path: Path
 ) -> None:
     path = tmp_path / "hole.mp4"
@@ -192,11 +192,11 @@ def test_frames_that_come_too_late_are_dropped_before_they_are_sent(server: Scri
 
 
 @pytest.mark.parametrize(
-    "refusal",
-    [DRAINING, Refusal(grpc.StatusCode.UNAVAILABLE, ""), Refusal(grpc.StatusCode.INTERNAL, "", "RST_STREAM")],
+    "rejection",
+    [DRAINING, Rejection(grpc.StatusCode.UNAVAILABLE, ""), Rejection(grpc.StatusCode.INTERNAL, "", "RST_STREAM")],
 )
-def test_a_file_goes_on_where_a_server_left_it(server: ScriptedServer, video: str, refusal: Refusal) -> None:
-    server.end_stream_after, server.stream_refusal, server.ended_streams = 5, refusal, 1
+def test_a_file_goes_on_where_a_server_left_it(server: ScriptedServer, video: str, rejection: Rejection) -> None:
+    server.end_stream_after, server.stream_rejection, server.ended_streams = 5, rejection, 1
 
     ran = Ran(video, "--json", server=server.address)
 
@@ -270,7 +270,7 @@ def test_a_server_that_hangs_is_left_for_a_new_connection(server: ScriptedServer
 
 
 def test_a_server_that_stays_away_is_given_up(server: ScriptedServer, video: str) -> None:
-    server.end_stream_after, server.stream_refusal = 0, DRAINING
+    server.end_stream_after, server.stream_rejection = 0, DRAINING
 
     ran = Ran(video, "--json", "--patience", "0.2", server=server.address)
 
@@ -278,11 +278,11 @@ def test_a_server_that_stays_away_is_given_up(server: ScriptedServer, video: str
     assert "shutting down" in ran.complaints[-1]
 
 
-def test_a_model_that_is_not_there_is_told_at_once_with_the_nearest_name(
+def test_a_model_that_is_not_there_is_reported_at_once_with_the_nearest_name(
     server: ScriptedServer, video: str
 ) -> None:
-    missing = Refusal(grpc.StatusCode.NOT_FOUND, "MODEL_NOT_FOUND", "no model 'fer-nan'.", {"model": "fer-nan"})
-    server.refusals["StreamFrames"].append(missing)
+    missing = Rejection(grpc.StatusCode.NOT_FOUND, "MODEL_NOT_FOUND", "no model 'fer-nan'.", {"model": "fer-nan"})
+    server.rejections["StreamFrames"].append(missing)
 
     ran = Ran(video, "--model", "fer-nan", server=server.address)
 
@@ -314,7 +314,7 @@ def test_a_signal_ends_it_with_a_summary_and_whole_outputs(
 
 
 def test_ctrl_c_ends_it_although_the_server_hangs(server: ScriptedServer, video: str) -> None:
-    server.validation.clear()
+    server.unblocked.clear()
     with subprocess.Popen(
         [sys.executable, "-c", PROGRAM, "watch", video, "--json"],
         env={**os.environ, "FERSERVE_SERVER": server.address},

@@ -18,7 +18,7 @@ from ferserve_server.config.settings import Settings
 from ferserve_server.interop.messages import message_class
 from ferserve_server.services.control import TokenFileError, read_token
 from support.fake_models import publish_fake
-from support.local_server import LocalServer, Refusal, Stubs, eventually, local_server, refusal_of
+from support.local_server import LocalServer, Rejection, Stubs, eventually, local_server, rejection_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -37,10 +37,10 @@ CALLS = {
 }
 
 
-async def _refused(call: Awaitable[Any]) -> Refusal:
+async def _rejected(call: Awaitable[Any]) -> Rejection:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call
-    return refusal_of(caught.value)
+    return rejection_of(caught.value)
 
 
 @pytest.fixture
@@ -65,11 +65,11 @@ def _repository_call(
 
 
 @pytest.mark.parametrize("method", CALLS)
-async def test_control_calls_are_refused_unless_they_are_turned_on(models: Path, method: str) -> None:
+async def test_control_calls_are_rejected_unless_they_are_turned_on(models: Path, method: str) -> None:
     async with local_server(models) as server:
-        refusal = await _refused(getattr(server.models, method)(CALLS[method]))
-    assert (refusal.code, refusal.reason) == (grpc.StatusCode.PERMISSION_DENIED, "CONTROL_DISABLED")
-    assert "control_listen" in refusal.message
+        rejection = await _rejected(getattr(server.models, method)(CALLS[method]))
+    assert (rejection.code, rejection.reason) == (grpc.StatusCode.PERMISSION_DENIED, "CONTROL_DISABLED")
+    assert "control_listen" in rejection.message
 
 
 async def test_versions_are_loaded_aliased_promoted_and_taken_back_by_call(models: Path) -> None:
@@ -114,17 +114,17 @@ async def test_what_cannot_be_done_has_its_status(
     models: Path, method: str, request_: Any, code: grpc.StatusCode | None, reason: str
 ) -> None:
     async with local_server(models, control_on_main=True, alias=("fer-nano:held=2",)) as server:
-        refusal = await _refused(getattr(server.models, method)(request_))
+        rejection = await _rejected(getattr(server.models, method)(request_))
         assert (await server.models.GetModel(model_pb2.GetModelRequest())).model.serving_version == 2
-    assert refusal.reason == reason
-    assert code in {None, refusal.code}
+    assert rejection.reason == reason
+    assert code in {None, rejection.code}
 
 
-async def test_a_rollback_with_nothing_to_go_back_to_is_refused(tmp_path: Path) -> None:
+async def test_a_rollback_with_nothing_to_go_back_to_is_rejected(tmp_path: Path) -> None:
     publish_fake(tmp_path)
     async with local_server(tmp_path, control_on_main=True) as server:
-        refusal = await _refused(server.models.RollBack(model_pb2.RollBackRequest()))
-    assert (refusal.code, refusal.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "NO_OLDER_VERSION")
+        rejection = await _rejected(server.models.RollBack(model_pb2.RollBackRequest()))
+    assert (rejection.code, rejection.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "NO_OLDER_VERSION")
 
 
 @pytest.mark.parametrize(
@@ -149,12 +149,12 @@ async def test_only_the_token_of_the_file_lets_in(
         if admitted:
             await server.models.LoadVersion(LOAD, metadata=metadata)
         else:
-            refusal = await _refused(server.models.LoadVersion(LOAD, metadata=metadata))
-            assert (refusal.code, refusal.reason) == (
+            rejection = await _rejected(server.models.LoadVersion(LOAD, metadata=metadata))
+            assert (rejection.code, rejection.reason) == (
                 grpc.StatusCode.UNAUTHENTICATED,
                 "CONTROL_UNAUTHENTICATED",
             )
-            assert "s3cret" not in refusal.message
+            assert "s3cret" not in rejection.message
 
 
 class WaitingLoader(FakeLoader):
@@ -173,8 +173,8 @@ class WaitingLoader(FakeLoader):
 async def test_a_load_goes_on_when_its_caller_leaves(models: Path) -> None:
     loader = WaitingLoader()
     async with local_server(models, loader, control_on_main=True, repository_poll_s=0) as server:
-        refusal = await _refused(server.models.LoadVersion(LOAD, timeout=0.5))
-        assert refusal.code is grpc.StatusCode.DEADLINE_EXCEEDED
+        rejection = await _rejected(server.models.LoadVersion(LOAD, timeout=0.5))
+        assert rejection.code is grpc.StatusCode.DEADLINE_EXCEEDED
         loader.may_load.set()
 
         async def loaded() -> bool:
@@ -200,9 +200,9 @@ async def test_with_an_address_of_its_own_control_is_taken_there_and_nowhere_els
     socket = tmp_path / "control.sock"
     address = "127.0.0.1:0" if kind == "port" else f"unix:{socket}"
     async with local_server(models, control_listen=address) as server:
-        refusal = await _refused(server.models.LoadVersion(LOAD))
-        assert refusal.reason == "CONTROL_DISABLED"
-        assert "at this address" in refusal.message
+        rejection = await _rejected(server.models.LoadVersion(LOAD))
+        assert rejection.reason == "CONTROL_DISABLED"
+        assert "at this address" in rejection.message
         target = f"127.0.0.1:{server.running.control_port}" if kind == "port" else address
         async with grpc.aio.insecure_channel(target) as channel:
             own = Stubs(channel)
@@ -217,8 +217,8 @@ async def test_with_an_address_of_its_own_control_is_taken_there_and_nowhere_els
 async def test_the_open_inference_protocol_loads_and_unloads_versions_by_the_same_rules(models: Path) -> None:
     async with local_server(models) as server:
         for what in ("RepositoryModelLoad", "RepositoryModelUnload"):
-            refusal = await _refused(_repository_call(server.channel, what, 1))
-            assert refusal.reason == "CONTROL_DISABLED"
+            rejection = await _rejected(_repository_call(server.channel, what, 1))
+            assert rejection.reason == "CONTROL_DISABLED"
     async with local_server(models, control_on_main=True, repository_poll_s=0) as server:
         await _repository_call(server.channel, "RepositoryModelLoad", 1)
         await _repository_call(server.channel, "RepositoryModelUnload", 2)
@@ -231,8 +231,8 @@ async def test_the_open_inference_protocol_loads_and_unloads_versions_by_the_sam
             ("RepositoryModelLoad", -1, "fer-nano"),
             ("RepositoryModelLoad", None, "none"),
         ):
-            refusal = await _refused(_repository_call(server.channel, what, version, model))
-            assert refusal.reason == ("MODEL_NOT_FOUND" if model == "none" else "OPTION_OUT_OF_RANGE")
+            rejection = await _rejected(_repository_call(server.channel, what, version, model))
+            assert rejection.reason == ("MODEL_NOT_FOUND" if model == "none" else "OPTION_OUT_OF_RANGE")
 
 
 def _post(server: LocalServer, what: str, body: bytes = b"", token: str = "") -> tuple[int, dict[str, object]]:

@@ -119,7 +119,7 @@ def test_the_route_leads_to_the_tier_that_takes_calls(tmp_path):
         ({"settings": {"log-level": "debug"}}, "log-level"),
     ],
 )
-def test_misspelt_values_are_refused_by_name(values, word, tmp_path):
+def test_misspelt_values_are_rejected_by_name(values, word, tmp_path):
     done = helm("template", "demo", str(CHART), values=values, folder=tmp_path)
     assert done.returncode != 0
     assert word in done.stderr

@@ -22,9 +22,9 @@ def test_one_that_ends_before_a_version_comes_is_not_held_against_the_version(tm
     others = resident_mib(os.getpid()).keys()
     with contextlib.closing(loader):
         loader.start()
-        (ahead,) = resident_mib(os.getpid()).keys() - others
-        os.kill(ahead, signal.SIGKILL)
-        while Path(f"/proc/{ahead}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
+        (prestarted,) = resident_mib(os.getpid()).keys() - others
+        os.kill(prestarted, signal.SIGKILL)
+        while Path(f"/proc/{prestarted}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
             time.sleep(0.01)
 
         servable = loader.load(ServableId("fer-nano", 1), tmp_path, DESCRIPTION)

@@ -23,11 +23,11 @@ from support.local_server import (
     NOT_SERVING,
     SERVING,
     LocalServer,
-    Refusal,
+    Rejection,
     classes_of,
     eventually,
     packed,
-    refusal_of,
+    rejection_of,
 )
 from support.processes import ENGINE, children
 from support.worker_server import metric
@@ -48,10 +48,10 @@ def _priorities(pid: int) -> list[int]:
     return [os.getpriority(os.PRIO_PROCESS, int(task.name)) for task in Path(f"/proc/{pid}/task").iterdir()]
 
 
-async def _refusal(call: Awaitable[object]) -> Refusal:
+async def _rejection(call: Awaitable[object]) -> Rejection:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call
-    return refusal_of(caught.value)
+    return rejection_of(caught.value)
 
 
 async def _answers(server: LocalServer) -> bool:
@@ -92,9 +92,9 @@ async def test_a_killed_engine_fails_its_batch_and_comes_back_by_itself(tmp_path
         os.kill(pid, signal.SIGKILL)
         waiting = asyncio.ensure_future(server.emotion.ClassifyFaces(REQUEST))
 
-        refusal = await _refusal(running)
-        assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "ENGINE_LOST")
-        assert (refusal.retry_delay_ms, refusal.metadata["retry_safe"]) == (None, "false")
+        rejection = await _rejection(running)
+        assert (rejection.code, rejection.reason) == (grpc.StatusCode.UNAVAILABLE, "ENGINE_LOST")
+        assert (rejection.retry_delay_ms, rejection.metadata["retry_safe"]) == (None, "false")
         assert classes_of(await waiting) == [1, 2, 3]
         await server.wait_for(SERVING)
         (new_pid,) = children(ENGINE)
@@ -104,8 +104,8 @@ async def test_a_killed_engine_fails_its_batch_and_comes_back_by_itself(tmp_path
 async def test_a_face_that_crashes_the_engine_takes_nobody_with_it_for_long(tmp_path: Path) -> None:
     publish_fake(tmp_path)
     async with engine_server(tmp_path) as server:
-        refusal = await _refusal(server.emotion.ClassifyFaces(_request(CRASH)))
-        assert refusal.reason == "ENGINE_LOST"
+        rejection = await _rejection(server.emotion.ClassifyFaces(_request(CRASH)))
+        assert rejection.reason == "ENGINE_LOST"
 
         await eventually(lambda: _answers(server))
 
@@ -117,8 +117,8 @@ async def test_a_face_that_crashes_the_engine_does_so_twice_at_most_however_ofte
     async with engine_server(tmp_path) as server:
         pids = set(children(ENGINE))
         for _ in range(2):
-            refusal = await _refusal(server.emotion.ClassifyFaces(_request(CRASH)))
-            assert (refusal.reason, refusal.metadata["retry_safe"]) == ("ENGINE_LOST", "false")
+            rejection = await _rejection(server.emotion.ClassifyFaces(_request(CRASH)))
+            assert (rejection.reason, rejection.metadata["retry_safe"]) == ("ENGINE_LOST", "false")
             await eventually(lambda: _answers(server))
             pids |= set(children(ENGINE))
         for _ in range(5):
@@ -146,9 +146,9 @@ async def test_an_engine_that_hangs_is_killed_and_another_takes_its_place(tmp_pa
         (pid,) = children(ENGINE)
         if how == "SIGSTOP":
             os.kill(pid, signal.SIGSTOP)
-        refusal = await _refusal(server.emotion.ClassifyFaces(_request(HANG)))
+        rejection = await _rejection(server.emotion.ClassifyFaces(_request(HANG)))
 
-        assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "ENGINE_STALLED")
+        assert (rejection.code, rejection.reason) == (grpc.StatusCode.UNAVAILABLE, "ENGINE_STALLED")
         await eventually(lambda: _answers(server))
         await server.wait_for(SERVING)
         assert pid not in children(ENGINE)
@@ -157,9 +157,9 @@ async def test_an_engine_that_hangs_is_killed_and_another_takes_its_place(tmp_pa
 async def test_with_engine_thread_a_batch_that_hangs_fails_alone_too(tmp_path: Path) -> None:
     publish_fake(tmp_path)
     async with engine_server(tmp_path, "thread", execution_timeout_s=1.5) as server:
-        refusal = await _refusal(server.emotion.ClassifyFaces(_request(HANG)))
+        rejection = await _rejection(server.emotion.ClassifyFaces(_request(HANG)))
 
-        assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "ENGINE_STALLED")
+        assert (rejection.code, rejection.reason) == (grpc.StatusCode.UNAVAILABLE, "ENGINE_STALLED")
         await eventually(lambda: _answers(server))
         await server.wait_for(SERVING)
 
@@ -188,10 +188,10 @@ async def test_a_version_that_fails_while_it_is_loaded_harms_nothing(
     async with engine_server(tmp_path) as server:
         publish_fake(tmp_path, version=version)
 
-        async def refused() -> bool:
+        async def rejected() -> bool:
             return (await _versions(server)).get(version) == ("SERVABLE_STATE_FAILED", reason)
 
-        await eventually(refused)
+        await eventually(rejected)
         assert await _answers(server)
         assert len(children(ENGINE)) == 1
 
@@ -209,7 +209,7 @@ async def test_a_version_that_goes_takes_its_process_and_memory_with_it(tmp_path
         assert (await server.emotion.ClassifyFaces(REQUEST)).servable.version == 2
 
 
-async def test_a_trial_gives_way_and_those_who_serve_do_not(tmp_path: Path) -> None:
+async def test_validation_runs_at_low_priority_and_live_traffic_does_not(tmp_path: Path) -> None:
     publish_fake(tmp_path)
     usual = os.getpriority(os.PRIO_PROCESS, 0)
     async with engine_server(tmp_path, executor_count=2, versions_per_model=2) as server:
@@ -221,7 +221,7 @@ async def test_a_trial_gives_way_and_those_who_serve_do_not(tmp_path: Path) -> N
         await eventually(both)
         for pid in children(ENGINE):
             priorities = _priorities(pid)
-            assert 19 in priorities  # what answers requests: trials of this version, or beside it
+            assert 19 in priorities  # what answers requests: validation of this version, or beside it
             assert priorities.count(usual) >= 4  # the main thread, the watch and the two that serve
 
 
@@ -236,10 +236,10 @@ async def test_an_engine_whose_files_have_changed_is_not_brought_back_until_they
         os.kill(pid, signal.SIGKILL)
         await server.wait_for(NOT_SERVING)
 
-        async def refused() -> bool:
+        async def rejected() -> bool:
             return not await _answers(server)
 
-        await eventually(refused)
+        await eventually(rejected)
         shutil.copy(tmp_path / "kept" / "saved_model.pb", version / "saved_model.pb")
         await eventually(lambda: _answers(server))
 

@@ -12,7 +12,7 @@ import pytest
 from ferserve.v1 import emotion_service_pb2 as emotion_pb2
 from support.certificates import make_certificates
 from support.fake_models import publish_fake
-from support.local_server import GRPC_SERVERS, LocalServer, Stubs, classes_of, local_server, packed, refusal_of
+from support.local_server import GRPC_SERVERS, LocalServer, Stubs, classes_of, local_server, packed, rejection_of
 from support.worker_server import callers, metric, worker_server
 
 if TYPE_CHECKING:
@@ -56,10 +56,10 @@ def classify(stubs: Stubs, *classes: int) -> asyncio.Task[Any]:
 async def rejected(task: asyncio.Task[Any]) -> str:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await task
-    refusal = refusal_of(caught.value)
-    assert refusal.code is grpc.StatusCode.RESOURCE_EXHAUSTED
-    assert refusal.metadata["retry_safe"] == "true"
-    return refusal.metadata["setting"]
+    rejection = rejection_of(caught.value)
+    assert rejection.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert rejection.metadata["retry_safe"] == "true"
+    return rejection.metadata["setting"]
 
 
 @pytest.mark.parametrize("grpc_server", GRPC_SERVERS)
@@ -130,7 +130,7 @@ async def test_connections_without_certificates_are_callers_of_their_own(tmp_pat
         assert classes_of(await waiting) == [1, 1, 1, 1]
 
 
-async def test_callers_of_front_processes_are_told_apart_by_the_owner(tmp_path: Path) -> None:
+async def test_callers_of_worker_processes_are_distinguished_by_the_primary(tmp_path: Path) -> None:
     publish_fake(tmp_path)
     limits = {**HELD, "max_queue_faces_per_caller": 4}
     async with worker_server(tmp_path, **limits) as server, callers(server, 2) as (first, second):

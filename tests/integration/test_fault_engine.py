@@ -14,7 +14,7 @@ import pytest
 from ferserve.v1 import emotion_service_pb2 as emotion_pb2
 from support.engine_server import engine_server
 from support.fake_models import publish_fake
-from support.local_server import SERVING, LocalServer, classes_of, eventually, packed, refusal_of
+from support.local_server import SERVING, LocalServer, classes_of, eventually, packed, rejection_of
 from support.processes import ENGINE, children, wait_for_end
 from support.worker_server import metric
 
@@ -47,8 +47,8 @@ async def test_an_engine_that_is_stopped_is_replaced_by_what_its_batches_take(tm
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await server.emotion.ClassifyFaces(REQUEST, timeout=40)
 
-        refusal = refusal_of(caught.value)
-        assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "ENGINE_STALLED")
+        rejection = rejection_of(caught.value)
+        assert (rejection.code, rejection.reason) == (grpc.StatusCode.UNAVAILABLE, "ENGINE_STALLED")
         assert time.monotonic() - stopped_at < 40
         await _answered_at(server)
         await server.wait_for(SERVING)
@@ -70,7 +70,7 @@ async def _is_ready(engine: object) -> bool:
     return engine.standby_ready
 
 
-async def test_a_standby_takes_over_and_another_is_made_in_its_place(tmp_path: Path) -> None:
+async def test_a_standby_replaces_it_and_another_is_made_in_its_place(tmp_path: Path) -> None:
     publish_fake(tmp_path)
     async with engine_server(tmp_path, standby_count=1) as server:
         await _answered_at(server)

@@ -22,7 +22,7 @@ from ferserve_server.workers.process import WorkerProcess
 from support.engine_children import SLEEPING
 from support.engine_server import engine_server
 from support.fake_models import publish_fake
-from support.local_server import LocalServer, eventually, local_server, packed, refusal_of
+from support.local_server import LocalServer, eventually, local_server, packed, rejection_of
 from support.processes import FRONT, children
 
 if TYPE_CHECKING:
@@ -61,8 +61,8 @@ async def test_a_model_that_waits_for_another_one_to_load_is_not_ready_on_all_wa
         model = servable_pb2.ModelSpec(name="fer-other")
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await server.emotion.ClassifyFaces(emotion_pb2.ClassifyFacesRequest(model=model, packed=packed(1)))
-        refusal = refusal_of(caught.value)
-        assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "MODEL_NOT_READY")
+        rejection = rejection_of(caught.value)
+        assert (rejection.code, rejection.reason) == (grpc.StatusCode.UNAVAILABLE, "MODEL_NOT_READY")
         inputs = [{"name": "faces", "shape": [1, 48, 48, 1], "datatype": "UINT8", "data": [0] * 48 * 48}]
         body = json.dumps({"inputs": inputs}).encode()
         url = f"{server.http_url}/v2/models/fer-other/infer"
@@ -77,18 +77,18 @@ async def test_folders_that_are_no_version_are_in_list_models(tmp_path: Path) ->
     (tmp_path / "my model" / "1").mkdir(parents=True)
     async with local_server(tmp_path) as server:
         models = (await server.models.ListModels(model_pb2.ListModelsRequest())).models
-        told = {
+        reported = {
             (model.name, skipped.folder): (skipped.failure.reason, bool(skipped.failure.message))
             for model in models
             for skipped in model.skipped_folders
         }
-        assert told == {
+        assert reported == {
             ("fer-nano", "0002"): ("VERSION_NAME_INVALID", True),
             ("my model", ""): ("MODEL_NAME_INVALID", True),
         }
 
 
-async def test_front_processes_tell_the_same(tmp_path: Path) -> None:
+async def test_worker_processes_tell_the_same(tmp_path: Path) -> None:
     publish_fake(tmp_path)
     (tmp_path / "fer-nano" / "v2").mkdir()
     async with local_server(tmp_path, processes=2, primary_share=0.0) as server:
@@ -97,7 +97,7 @@ async def test_front_processes_tell_the_same(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("call", ["SetAlias", "DeleteAlias", "RollBack"])
-async def test_a_decision_that_cannot_be_saved_is_told(tmp_path: Path, call: str) -> None:
+async def test_a_decision_that_cannot_be_saved_is_reported(tmp_path: Path, call: str) -> None:
     publish_fake(tmp_path / "models", version=1)
     publish_fake(tmp_path / "models", version=2)
     state = tmp_path / "state" / "state.json"
@@ -120,13 +120,13 @@ async def test_a_decision_that_cannot_be_saved_is_told(tmp_path: Path, call: str
         }
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await getattr(server.models, call)(requests[call])
-        refusal = refusal_of(caught.value)
-        assert (refusal.code, refusal.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "STATE_NOT_SAVED")
+        rejection = rejection_of(caught.value)
+        assert (rejection.code, rejection.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "STATE_NOT_SAVED")
         (model,) = (await server.models.ListModels(model_pb2.ListModelsRequest())).models
         assert model.aliases["old"] == 1
 
 
-async def test_a_decision_of_a_second_server_on_the_same_file_is_refused(tmp_path: Path) -> None:
+async def test_a_decision_of_a_second_server_on_the_same_file_is_rejected(tmp_path: Path) -> None:
     publish_fake(tmp_path / "models")
     settings = {"lifecycle_state_file": tmp_path / "state.json", "control_on_main": True}
     async with (
@@ -136,7 +136,7 @@ async def test_a_decision_of_a_second_server_on_the_same_file_is_refused(tmp_pat
         await one.models.SetAlias(model_pb2.SetAliasRequest(alias="mine", version=1))
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await other.models.SetAlias(model_pb2.SetAliasRequest(alias="theirs", version=1))
-        assert refusal_of(caught.value).reason == "STATE_NOT_SAVED"
+        assert rejection_of(caught.value).reason == "STATE_NOT_SAVED"
         assert "another server" in caught.value.details()
     assert json.loads((tmp_path / "state.json").read_text())["aliases"] == {"fer-nano": {"mine": 1}}
 
@@ -159,7 +159,7 @@ async def test_a_worker_that_cannot_be_started_for_a_reason_nobody_foresaw_is_st
         os.kill(killed, signal.SIGKILL)
 
         async def another() -> bool:
-            assert server.running.fronts is not None
-            return len(starts) == 2 and server.running.fronts.running_count == 1
+            assert server.running.workers is not None
+            return len(starts) == 2 and server.running.workers.running_count == 1
 
         await eventually(another, 60)

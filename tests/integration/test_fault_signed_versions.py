@@ -59,7 +59,7 @@ def test_a_release_is_signed_and_a_server_takes_nothing_else(tmp_path: Path, key
         repository, "--model-key", str(keys / "signer.pub"), "--versions-per-model", "2"
     ) as server:
         second = publish_fake(repository, version=2)
-        server.wait_until(lambda: _reasons(server).get(2) == "SIGNATURE_MISSING", "refuses the unsigned version")
+        server.wait_until(lambda: _reasons(server).get(2) == "SIGNATURE_MISSING", "rejects the unsigned version")
         assert _reasons(server)[1] == "ready"
         assert _sign(second, keys, "open").returncode == 0
         server.wait_until(lambda: _reasons(server)[2] == "ready", "takes the version once it is signed")

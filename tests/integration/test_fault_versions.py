@@ -19,7 +19,7 @@ from ferserve_server.engine.step_limits import StepLimits
 from support.engine_children import ALLOCATING, LOOPING, SHORT_OF_FILES, SLEEPING
 from support.engine_server import engine_server
 from support.fake_models import publish_fake
-from support.local_server import LocalServer, eventually, refusal_of
+from support.local_server import LocalServer, eventually, rejection_of
 from support.model_factory import manifest_document
 from support.process_memory import resident_mib
 from support.processes import ENGINE, children
@@ -51,14 +51,14 @@ async def test_a_version_that_does_not_end_is_ended_with_a_reason_and_others_loa
         publish_fake(tmp_path, "fer-slow", version)
         publish_fake(tmp_path, "fer-other")
 
-        async def told() -> bool:
+        async def reported() -> bool:
             return await _reason(server, "fer-slow", version) == reason
 
         async def other_is_ready() -> bool:
             model = (await server.models.GetModel(model_pb2.GetModelRequest(name="fer-other"))).model
             return model.serving_version == 1
 
-        await eventually(told, 90)
+        await eventually(reported, 90)
         await eventually(other_is_ready, 90)
         assert len(children(ENGINE)) == 2
         assert resident_mib(os.getpid())[os.getpid()] < 2000
@@ -80,7 +80,7 @@ async def test_a_control_call_waits_no_longer_than_the_limit_of_a_step(tmp_path:
         assert time.monotonic() - started_at < 5 * LIMITS.timeout_s + 10
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await slow
-        assert refusal_of(caught.value).reason == "LOAD_TIMED_OUT"
+        assert rejection_of(caught.value).reason == "LOAD_TIMED_OUT"
 
 
 def _republish(folder: Path, golden: bytes) -> None:
@@ -106,7 +106,7 @@ def _bomb() -> bytes:
     return buffer.getvalue()
 
 
-async def test_a_golden_set_that_unpacks_to_gigabytes_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
+async def test_a_golden_set_that_unpacks_to_gigabytes_is_rejected_before_it_is_unpacked(tmp_path: Path) -> None:
     publish_fake(tmp_path)
     async with engine_server(tmp_path) as server:
         before = resident_mib(os.getpid())[os.getpid()]
@@ -117,10 +117,10 @@ async def test_a_golden_set_that_unpacks_to_gigabytes_is_refused_before_it_is_un
         (tmp_path / "fer-bomb").mkdir()
         staged.rename(tmp_path / "fer-bomb" / "2")
 
-        async def told() -> bool:
+        async def reported() -> bool:
             return await _reason(server, "fer-bomb", 2) == "GOLDEN_INVALID"
 
-        await eventually(told, 90)
+        await eventually(reported, 90)
         assert resident_mib(os.getpid())[os.getpid()] - before < 200
 
 
@@ -129,13 +129,13 @@ async def test_a_failure_that_may_go_away_is_tried_again(tmp_path: Path) -> None
     async with engine_server(tmp_path) as server:
         folder = publish_fake(tmp_path, "fer-short", SHORT_OF_FILES)
 
-        async def refused() -> bool:
+        async def rejected() -> bool:
             return await _reason(server, "fer-short", SHORT_OF_FILES) == "LOAD_FAILED"
 
         async def ready() -> bool:
             model = (await server.models.GetModel(model_pb2.GetModelRequest(name="fer-short"))).model
             return model.serving_version == SHORT_OF_FILES
 
-        await eventually(refused)
+        await eventually(rejected)
         (folder.parent / "enough").touch()
         await eventually(ready, 90)

@@ -12,7 +12,7 @@ import pytest
 
 from support.compat import PREDICTION, ask, call, crops, infer_request, labels_of, open_stream, tfs
 from support.http import http_server
-from support.local_server import Refusal, refusal_of
+from support.local_server import Rejection, rejection_of
 from support.model_factory import LABELS
 
 if TYPE_CHECKING:
@@ -40,38 +40,38 @@ async def full_server(tmp_path: Path) -> AsyncIterator[HttpServer]:
         assert labels_of(await taken) == [LABELS[3]] * 5
 
 
-async def refused(answer: Awaitable[object]) -> Refusal:
+async def rejected(answer: Awaitable[object]) -> Rejection:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await answer
-    return refusal_of(caught.value)
+    return rejection_of(caught.value)
 
 
-def assert_may_come_back(refusal: Refusal) -> None:
-    assert (refusal.code, refusal.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "QUEUE_FULL")
+def assert_may_come_back(rejection: Rejection) -> None:
+    assert (rejection.code, rejection.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "QUEUE_FULL")
     facts = {"queued": "5", "limit": "8", "setting": "max_queue_faces"}
-    assert refusal.metadata == facts | {"retry_safe": "true"}
-    assert refusal.retry_delay_ms is not None
-    assert refusal.retry_delay_ms > 0
+    assert rejection.metadata == facts | {"retry_safe": "true"}
+    assert rejection.retry_delay_ms is not None
+    assert rejection.retry_delay_ms > 0
 
 
-async def test_model_infer_is_refused(full_server: HttpServer) -> None:
+async def test_model_infer_is_rejected(full_server: HttpServer) -> None:
     request = infer_request(crops(*TOO_MANY))
-    assert_may_come_back(await refused(ask(full_server.server.channel, "ModelInfer", request)))
+    assert_may_come_back(await rejected(ask(full_server.server.channel, "ModelInfer", request)))
 
 
-async def test_a_message_of_a_stream_is_refused_and_the_stream_goes_on(full_server: HttpServer) -> None:
+async def test_a_message_of_a_stream_is_rejected_and_the_stream_goes_on(full_server: HttpServer) -> None:
     stream = open_stream(full_server.server.channel)
-    await stream.write(infer_request(crops(*TOO_MANY), id="refused"))
+    await stream.write(infer_request(crops(*TOO_MANY), id="rejected"))
     answer = await stream.read()
     assert "max_queue_faces" in answer.error_message
-    assert answer.infer_response.id == "refused"
+    assert answer.infer_response.id == "rejected"
     await stream.write(infer_request(crops(1), id="taken", model_name="other"))
     assert "other" in (await stream.read()).error_message
     with contextlib.suppress(asyncio.CancelledError):
         stream.cancel()
 
 
-async def test_a_stream_that_asks_for_it_ends_with_the_refusal(full_server: HttpServer) -> None:
+async def test_a_stream_that_asks_for_it_ends_with_the_rejection(full_server: HttpServer) -> None:
     stream = open_stream(full_server.server.channel, (("triton_grpc_error", "true"),))
     await stream.write(infer_request(crops(*TOO_MANY)))
     with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -79,20 +79,20 @@ async def test_a_stream_that_asks_for_it_ends_with_the_refusal(full_server: Http
     assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
-async def test_predict_is_refused(full_server: HttpServer) -> None:
+async def test_predict_is_rejected(full_server: HttpServer) -> None:
     faces = crops(*TOO_MANY)
     request = tfs("PredictRequest", model_spec={"name": "fer-nano"})
     request.inputs["faces"].dtype, request.inputs["faces"].tensor_content = 4, faces.tobytes()
     for size in faces.shape:
         request.inputs["faces"].tensor_shape.dim.add(size=size)
     answer = call(full_server.server.channel, PREDICTION, "Predict", request, "tensorflow.serving.PredictResponse")
-    assert_may_come_back(await refused(answer))
+    assert_may_come_back(await rejected(answer))
 
 
-async def test_infer_over_http_is_refused(full_server: HttpServer) -> None:
+async def test_infer_over_http_is_rejected(full_server: HttpServer) -> None:
     faces = crops(*TOO_MANY)
     tensor = {"name": "faces", "datatype": "UINT8", "shape": list(faces.shape), "data": faces.ravel().tolist()}
     answer = await full_server.ask("/v2/models/fer-nano/infer", json.dumps({"inputs": [tensor]}).encode())
-    assert answer.refusal == (429, "QUEUE_FULL")
+    assert answer.rejection == (429, "QUEUE_FULL")
     assert int(answer.headers["Retry-After"]) >= 1
     assert answer.json["retry_after_ms"] > 0

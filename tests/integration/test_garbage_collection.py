@@ -12,7 +12,7 @@ from support.server_process import run_server
 if TYPE_CHECKING:
     from pathlib import Path
 
-FEWEST_OBJECTS = 30_000
+MIN_OBJECTS = 30_000
 """So many at least make up the modules of a process: a server has 80,000 objects, an engine 100,000."""
 
 WATCH = """
@@ -44,5 +44,5 @@ def test_no_process_of_a_server_goes_through_its_modules_at_every_collection(
 
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
     with run_server(tiny_model_repo, *flags) as server:
-        server.wait_until(lambda: min(counts()) > FEWEST_OBJECTS, "has set its modules aside in all processes")
+        server.wait_until(lambda: min(counts()) > MIN_OBJECTS, "has set its modules aside in all processes")
         assert len(counts()) == {"process": 2, "thread": 1, "3": 4}[flags[1]]

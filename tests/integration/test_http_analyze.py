@@ -11,7 +11,7 @@ import pytest
 
 from ferserve.v1 import emotion_service_pb2 as emotion_pb2
 from ferserve.v1 import face_pb2
-from support.http import GatedLoader, form, http_server
+from support.http import BlockingLoader, form, http_server
 from support.model_factory import LABELS
 from support.pictures import ASTRONAUT, encode
 
@@ -49,14 +49,14 @@ async def test_the_faces_of_a_picture_are_those_that_grpc_tells(
         min_face_pixels=60, detector=face_pb2.DETECTOR_HAAR, haar=face_pb2.HaarOptions(scale_factor=1.05)
     )
     request = emotion_pb2.AnalyzeImagesRequest(images=[PORTRAIT], detection=options)
-    told = (await server.server.emotion.AnalyzeImages(request)).results[0].analysis
+    reported = (await server.server.emotion.AnalyzeImages(request)).results[0].analysis
     assert answer.status == 200
     (found,) = answer.json["results"]
     assert (found["width"], found["height"], found["omitted_face_count"]) == (512, 512, 0)
     assert [face["box"] for face in found["faces"]] == [
-        {name: getattr(face.box, name) for name in ("left", "top", "width", "height")} for face in told.faces
+        {name: getattr(face.box, name) for name in ("left", "top", "width", "height")} for face in reported.faces
     ]
-    for face, expected in zip(found["faces"], told.faces, strict=True):
+    for face, expected in zip(found["faces"], reported.faces, strict=True):
         assert face["emotion"] == LABELS[expected.prediction.label_index]
         assert list(face["scores"].values()) == pytest.approx(list(expected.prediction.scores), abs=1e-6)
         assert face["confidence"] == max(face["scores"].values())
@@ -93,7 +93,7 @@ def _text_field() -> aiohttp.FormData:
 
 
 @pytest.mark.parametrize(
-    ("path", "data", "refusal"),
+    ("path", "data", "rejection"),
     [
         ("/v1/analyze", b"no picture", (400, "IMAGE_FORMAT_UNSUPPORTED")),
         ("/v1/analyze", PORTRAIT[:1000], (400, "IMAGE_UNREADABLE")),
@@ -109,38 +109,38 @@ def _text_field() -> aiohttp.FormData:
     ],
 )
 async def test_what_cannot_be_answered_has_its_status_and_reason(
-    server: HttpServer, path: str, data: bytes, refusal: tuple[int, str]
+    server: HttpServer, path: str, data: bytes, rejection: tuple[int, str]
 ) -> None:
-    assert (await server.ask(path, data, "POST")).refusal == refusal
+    assert (await server.ask(path, data, "POST")).rejection == rejection
 
 
-async def test_forms_that_hold_no_files_are_refused(server: HttpServer) -> None:
+async def test_forms_that_hold_no_files_are_rejected(server: HttpServer) -> None:
     boundary = {"Content-Type": "multipart/form-data; boundary=x"}
-    assert (await server.ask(WHOLE, b"--x--\r\n", headers=boundary)).refusal == (400, "IMAGES_REQUIRED")
-    assert (await server.ask(WHOLE, b"", "POST", headers=boundary)).refusal == (400, "BODY_INVALID")
-    assert (await server.ask(WHOLE, b"--y\r\n\r\n", headers=boundary)).refusal == (400, "BODY_INVALID")
+    assert (await server.ask(WHOLE, b"--x--\r\n", headers=boundary)).rejection == (400, "IMAGES_REQUIRED")
+    assert (await server.ask(WHOLE, b"", "POST", headers=boundary)).rejection == (400, "BODY_INVALID")
+    assert (await server.ask(WHOLE, b"--y\r\n\r\n", headers=boundary)).rejection == (400, "BODY_INVALID")
     cut = b'--x\r\nContent-Disposition: form-data; name="f"; filename="f"\r\n\r\nabc'
-    assert (await server.ask(WHOLE, cut, headers=boundary)).refusal == (400, "BODY_INVALID")
+    assert (await server.ask(WHOLE, cut, headers=boundary)).rejection == (400, "BODY_INVALID")
     nested = b"--x\r\nContent-Type: multipart/mixed; boundary=y\r\n\r\n--y\r\n\r\n--y--\r\n--x--\r\n"
-    assert (await server.ask(WHOLE, nested, headers=boundary)).refusal == (400, "FORM_FIELD_UNKNOWN")
+    assert (await server.ask(WHOLE, nested, headers=boundary)).rejection == (400, "FORM_FIELD_UNKNOWN")
     none = {"Content-Type": "multipart/form-data"}
-    assert (await server.ask(WHOLE, b"--x--\r\n", headers=none)).refusal == (400, "BODY_INVALID")
-    assert (await server.ask(WHOLE, _text_field())).refusal == (400, "FORM_FIELD_UNKNOWN")
+    assert (await server.ask(WHOLE, b"--x--\r\n", headers=none)).rejection == (400, "BODY_INVALID")
+    assert (await server.ask(WHOLE, _text_field())).rejection == (400, "FORM_FIELD_UNKNOWN")
     too_many = form(*[(str(number), FACE) for number in range(4)])
-    assert (await server.ask(WHOLE, too_many)).refusal == (400, "TOO_MANY_IMAGES")
+    assert (await server.ask(WHOLE, too_many)).rejection == (400, "TOO_MANY_IMAGES")
 
 
-async def test_other_kinds_of_bodies_and_methods_are_refused(server: HttpServer) -> None:
+async def test_other_kinds_of_bodies_and_methods_are_rejected(server: HttpServer) -> None:
     text = await server.ask("/v1/analyze", b"{}", headers={"Content-Type": "application/json"})
-    assert text.refusal == (415, "CONTENT_TYPE_UNSUPPORTED")
+    assert text.rejection == (415, "CONTENT_TYPE_UNSUPPORTED")
     got = await server.ask("/v1/analyze")
-    assert got.refusal == (405, "METHOD_NOT_ALLOWED")
+    assert got.rejection == (405, "METHOD_NOT_ALLOWED")
     assert got.headers["Allow"] == "POST"
     headers = {f"x-{number}": "v" * 4000 for number in range(5)}
-    assert (await server.ask(WHOLE, FACE, headers=headers)).refusal == (431, "METADATA_TOO_LARGE")
+    assert (await server.ask(WHOLE, FACE, headers=headers)).rejection == (431, "METADATA_TOO_LARGE")
 
 
-async def test_a_body_that_says_it_is_too_long_is_refused_before_it_is_sent(server: HttpServer) -> None:
+async def test_a_body_that_says_it_is_too_long_is_rejected_before_it_is_sent(server: HttpServer) -> None:
     answer = await server.raw(HEAD + b"Content-Length: 200001\r\nConnection: close\r\n\r\n", b"x")
     assert answer.startswith(b"HTTP/1.1 413 ")
     assert b"MESSAGE_TOO_LARGE" in answer
@@ -148,7 +148,7 @@ async def test_a_body_that_says_it_is_too_long_is_refused_before_it_is_sent(serv
 
 
 @pytest.mark.parametrize("kind", ["image/jpeg", "multipart/form-data; boundary=x"])
-async def test_a_body_that_grows_too_long_is_refused_while_it_is_read(server: HttpServer, kind: str) -> None:
+async def test_a_body_that_grows_too_long_is_rejected_while_it_is_read(server: HttpServer, kind: str) -> None:
     sent = 0
 
     async def endless() -> AsyncIterator[bytes]:
@@ -160,18 +160,18 @@ async def test_a_body_that_grows_too_long_is_refused_while_it_is_read(server: Ht
             sent += 10_000
 
     answer = await server.ask("/v1/analyze", endless(), headers={"Content-Type": kind})
-    assert answer.refusal == (413, "MESSAGE_TOO_LARGE")
+    assert answer.rejection == (413, "MESSAGE_TOO_LARGE")
     assert sent < 20_000_000
     assert (await server.ask(WHOLE, FACE)).status == 200
 
 
-async def test_a_body_that_grows_too_long_when_it_is_unpacked_is_refused(server: HttpServer) -> None:
+async def test_a_body_that_grows_too_long_when_it_is_unpacked_is_rejected(server: HttpServer) -> None:
     headers = {"Content-Encoding": "gzip", "Content-Type": "image/jpeg"}
     assert (await server.ask(WHOLE, gzip.compress(FACE), headers=headers)).status == 200
     inner = gzip.compress(bytes(10_000_000))
     assert len(inner) < 200_000
     assert (await server.ask(WHOLE, b"no gzip", headers=headers)).status == 400
-    assert (await server.ask(WHOLE, inner, headers=headers)).refusal == (413, "MESSAGE_TOO_LARGE")
+    assert (await server.ask(WHOLE, inner, headers=headers)).rejection == (413, "MESSAGE_TOO_LARGE")
 
 
 async def test_a_body_that_does_not_arrive_is_given_up(tmp_path: Path) -> None:
@@ -201,29 +201,29 @@ async def test_calls_are_counted_as_those_over_grpc(server: HttpServer) -> None:
 
 
 async def test_a_full_queue_is_answered_at_once_with_a_time_to_come_back(tmp_path: Path) -> None:
-    loader = GatedLoader()
+    loader = BlockingLoader()
     full = {"max_queue_faces": 1, "max_faces_per_request": 1, "bucket_sizes": (1,), "executor_count": 1}
     async with http_server(tmp_path, loader, **full) as server:
-        loader.validation.clear()
+        loader.unblocked.clear()
         waiting = [asyncio.ensure_future(server.ask(WHOLE, FACE)) for _ in range(8)]
-        refused, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-        for each in refused:
+        rejected, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        for each in rejected:
             answer = each.result()
-            assert answer.refusal == (429, "QUEUE_FULL")
+            assert answer.rejection == (429, "QUEUE_FULL")
             assert int(answer.headers["Retry-After"]) >= 1
             assert answer.json["retry_after_ms"] > 0
-        loader.validation.set()
+        loader.unblocked.set()
         assert 200 in {answer.status for answer in await asyncio.gather(*waiting)}
 
 
 async def test_a_caller_who_waits_no_longer_gets_504(tmp_path: Path) -> None:
-    loader = GatedLoader()
+    loader = BlockingLoader()
     async with http_server(tmp_path, loader) as server:
-        loader.validation.clear()
+        loader.unblocked.clear()
         answer = await server.ask(WHOLE + "&timeout_ms=300", FACE)
-        assert answer.refusal == (504, "DEADLINE_EXPIRED")
+        assert answer.rejection == (504, "DEADLINE_EXPIRED")
         assert await server.metric("requests_total", method="HTTP/analyze", code="DEADLINE_EXCEEDED") == 1
-        loader.validation.set()
+        loader.unblocked.set()
 
 
 async def test_a_caller_who_leaves_cancels_the_work(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from ferserve_server.domain.upstream_errors import UpstreamUnavailableError
 from ferserve_server.http.health import why_not_ready
 from ferserve_server.runtime.addresses import ListenError
 from support.fake_models import publish_fake
-from support.http import GatedLoader, http_server
+from support.http import BlockingLoader, http_server
 from support.local_server import eventually, local_server
 from support.pictures import encode
 from support.server_process import run_server
@@ -47,36 +47,36 @@ async def test_without_its_default_model_it_lives_and_is_not_ready(tmp_path: Pat
         assert (await server.ask("/healthz")).status == 200
         for path in ("/readyz", "/v2/health/ready"):
             answer = await server.ask(path)
-            assert answer.refusal == (503, "MODEL_NOT_READY")
+            assert answer.rejection == (503, "MODEL_NOT_READY")
             assert "'other'" in answer.json["error"]
             assert answer.headers["Retry-After"] == "1"
 
 
-def test_draining_is_told_before_a_model_that_is_not_ready() -> None:
+def test_draining_is_reported_before_a_model_that_is_not_ready() -> None:
     assert isinstance(why_not_ready(draining=True, ready=False, default_model="x"), DrainingError)
     assert isinstance(why_not_ready(draining=False, ready=False, default_model="x"), ModelNotReadyError)
     assert isinstance(why_not_ready(draining=False, ready=False, default_model=""), UpstreamUnavailableError)
     assert why_not_ready(draining=False, ready=True, default_model="x") is None
 
 
-async def test_a_drain_turns_readiness_off_refuses_what_is_new_and_answers_what_was_taken(tmp_path: Path) -> None:
-    loader = GatedLoader()
+async def test_a_drain_turns_readiness_off_rejects_what_is_new_and_answers_what_was_taken(tmp_path: Path) -> None:
+    loader = BlockingLoader()
     async with http_server(tmp_path, loader) as server:
-        loader.validation.clear()
+        loader.unblocked.clear()
         taken = asyncio.ensure_future(server.ask(WHOLE, FACE))
         await server.wait_for_metric(1, "requests_in_progress", method="HTTP/analyze")
         drained = server.server.running.drain()
         await server.wait_for_metric(1, "requests_in_progress", method="HTTP/analyze")
-        assert (await server.ask("/readyz")).refusal == (503, "DRAINING")
+        assert (await server.ask("/readyz")).rejection == (503, "DRAINING")
         assert (await server.ask("/healthz")).status == 200
         late = await server.ask(WHOLE, FACE)
-        assert late.refusal == (503, "DRAINING")
+        assert late.rejection == (503, "DRAINING")
         assert late.headers["Connection"] == "close"
         assert not drained.done()
-        loader.validation.set()
+        loader.unblocked.set()
         assert (await taken).status == 200
         assert await drained
-        with pytest.raises(OSError):  # noqa: PT011 - refused or reset, as the system has it
+        with pytest.raises(OSError):  # noqa: PT011 - rejected or reset, as the system has it
             await server.ask("/healthz")
 
 
@@ -121,17 +121,17 @@ def _post(url: str) -> int:
 
 
 class Load:
-    """Clients on threads that post until they are refused, and what became of every request."""
+    """Clients on threads that post until they are rejected, and what became of every request."""
 
     def __init__(self, url: str, client_count: int) -> None:
         self._url = url
         self.answered = threading.Semaphore(0)
         self.ends: list[object] = []
-        self._threads = [threading.Thread(target=self._post_until_refused) for _ in range(client_count)]
+        self._threads = [threading.Thread(target=self._post_until_rejected) for _ in range(client_count)]
         for thread in self._threads:
             thread.start()
 
-    def _post_until_refused(self) -> None:
+    def _post_until_rejected(self) -> None:
         try:
             while _post(self._url) == 200:
                 self.answered.release()
@@ -155,7 +155,7 @@ def test_sigterm_under_load_cuts_no_request_that_was_taken(tiny_model_repo: Path
         os.kill(server.process.pid, signal.SIGTERM)
         ends = load.wait_for_ends()
         assert len(ends) == 4
-        # Refused as draining, or nobody was there to connect to any more; never cut off within an answer.
+        # Rejected as draining, or nobody was there to connect to any more; never cut off within an answer.
         assert set(ends) <= {(503, True), ConnectionRefusedError, ConnectionResetError}
         assert (503, True) in ends
         assert server.wait() == 0

@@ -51,7 +51,7 @@ def _json_of(answer: bytes) -> tuple[int, dict[str, Any]]:
 
 async def test_a_header_of_10_kb_is_fine_and_a_larger_one_is_431_in_json(server: HttpServer) -> None:
     assert (await server.ask(WHOLE, FACE, headers={"X-A": "a" * 10_000})).status == 200
-    assert (await server.ask(WHOLE, FACE, headers={"X-A": "a" * 20_000})).refusal == (431, "METADATA_TOO_LARGE")
+    assert (await server.ask(WHOLE, FACE, headers={"X-A": "a" * 20_000})).rejection == (431, "METADATA_TOO_LARGE")
     for line in (b"Cookie: secret" + b"a" * 200_000, b"".join(b"X-%d: a\r\n" % number for number in range(500))):
         answer = await server.raw(b"GET /v1/models HTTP/1.1\r\nHost: x\r\n" + line + b"\r\n\r\n")
         status, document = _json_of(answer)
@@ -65,7 +65,7 @@ async def test_content_encodings_that_are_not_taken_are_415_with_those_that_are(
     server: HttpServer, encoding: str
 ) -> None:
     answer = await server.ask(WHOLE, FACE, headers={"Content-Encoding": encoding})
-    assert answer.refusal == (415, "CONTENT_ENCODING_UNSUPPORTED")
+    assert answer.rejection == (415, "CONTENT_ENCODING_UNSUPPORTED")
     assert answer.headers["Accept-Encoding"] == "gzip, deflate"
 
 
@@ -95,7 +95,7 @@ async def test_a_probe_that_fails_is_logged_and_answered(
 
     monkeypatch.setattr(health, "why_not_ready", fail)
     answer = await server.ask("/readyz")
-    assert answer.refusal == (500, "INTERNAL")
+    assert answer.rejection == (500, "INTERNAL")
     assert "ZeroDivisionError" in caplog.text
     assert "secret" not in answer.json["error"]
 
@@ -174,7 +174,7 @@ async def test_http_and_metrics_follow_the_host_of_listen(tmp_path: Path) -> Non
     async with local_server(tmp_path, listen="127.0.0.1:0", http_listen="0", metrics_listen="0") as server:
         for port in (server.running.http_port, server.running.metrics_port):
             socket.create_connection(("127.0.0.1", port)).close()
-            with pytest.raises(OSError):  # noqa: PT011 - refused: it listens on 127.0.0.1 alone
+            with pytest.raises(OSError):  # noqa: PT011 - rejected: it listens on 127.0.0.1 alone
                 socket.create_connection(("127.0.0.2", port), timeout=2)
 
 
@@ -210,7 +210,7 @@ async def test_control_calls_are_not_open_to_other_machines_by_accident(
 
 
 @pytest.mark.parametrize(
-    ("headers", "refusal"),
+    ("headers", "rejection"),
     [
         ({"Content-Type": "text/plain"}, (415, "CONTENT_TYPE_UNSUPPORTED")),
         ({"Content-Type": "application/x-www-form-urlencoded"}, (415, "CONTENT_TYPE_UNSUPPORTED")),
@@ -221,12 +221,12 @@ async def test_control_calls_are_not_open_to_other_machines_by_accident(
 )
 @pytest.mark.parametrize("what", ["load", "unload"])
 async def test_a_page_of_another_origin_makes_no_control_calls(
-    tmp_path: Path, what: str, headers: dict[str, str], refusal: tuple[int, str]
+    tmp_path: Path, what: str, headers: dict[str, str], rejection: tuple[int, str]
 ) -> None:
     async with http_server(tmp_path, control_on_main=True) as server:
         path = f"/v2/repository/models/fer-nano/{what}"
         body = b'{"parameters": {"version": 1}}'
-        assert (await server.ask(path, body, headers=headers)).refusal == refusal
+        assert (await server.ask(path, body, headers=headers)).rejection == rejection
         json_type = {"Content-Type": "application/json"}
         assert (await server.ask("/v2/repository/models/fer-nano/load", body, headers=json_type)).status == 200
 
@@ -267,7 +267,7 @@ async def test_the_page_is_served_with_strict_headers_and_asked_for_again_by_its
 
 async def test_without_the_page_the_rest_is_answered(tmp_path: Path) -> None:
     async with http_server(tmp_path, page=False) as server:
-        assert (await server.ask("/")).refusal == (404, "PATH_NOT_FOUND")
+        assert (await server.ask("/")).rejection == (404, "PATH_NOT_FOUND")
         assert (await server.ask("/page/app.js")).status == 404
         assert (await server.ask(WHOLE, FACE)).status == 200
 
@@ -281,5 +281,5 @@ async def test_one_request_keeps_neighbours_waiting_only_shortly(server: HttpSer
     while not asked.done():
         assert (await server.ask("/healthz")).status == 200
         probes += 1
-    assert (await asked).refusal == (400, "TENSOR_LENGTH_MISMATCH")
+    assert (await asked).rejection == (400, "TENSOR_LENGTH_MISMATCH")
     assert probes >= 1

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from support.compat import ask, crops, infer_request
-from support.http import Answer, GatedLoader, http_server
+from support.http import Answer, BlockingLoader, http_server
 from support.model_factory import LABELS
 from support.pictures import ASTRONAUT, encode
 
@@ -41,11 +41,11 @@ async def _infer(server: HttpServer, document: object, *behind: bytes, path: str
 
 async def test_faces_are_classified_as_over_grpc(server: HttpServer) -> None:
     answer = (await _infer(server, {"id": "a", "inputs": [_pixels(3, 0, 6)]})).json
-    told = await ask(server.server.channel, "ModelInfer", infer_request(crops(3, 0, 6)))
+    reported = await ask(server.server.channel, "ModelInfer", infer_request(crops(3, 0, 6)))
     assert (answer["model_name"], answer["model_version"], answer["id"]) == ("fer-nano", "1", "a")
     scores, labels = answer["outputs"]
     assert scores["shape"] == [3, 7]
-    assert scores["data"] == np.frombuffer(told.raw_output_contents[0], "<f4").tolist()
+    assert scores["data"] == np.frombuffer(reported.raw_output_contents[0], "<f4").tolist()
     assert labels["data"] == [LABELS[3], LABELS[0], LABELS[6]]
 
 
@@ -101,7 +101,7 @@ async def test_what_is_no_picture_cannot_be_searched_for_faces(server: HttpServe
     assert (await _infer(server, document)).status == 400
 
 
-async def test_classes_are_told_as_text(server: HttpServer) -> None:
+async def test_classes_are_reported_as_text(server: HttpServer) -> None:
     outputs = [{"name": "probabilities", "parameters": {"classification": 1}}]
     answer = (await _infer(server, {"inputs": [_pixels(4)], "outputs": outputs})).json
     assert answer["outputs"][0]["data"] == [f"0.700000:4:{LABELS[4]}"]
@@ -125,7 +125,7 @@ async def test_models_and_the_server_are_described(server: HttpServer) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "document", "refusal"),
+    ("path", "document", "rejection"),
     [
         (INFER, {}, (400, "INPUT_INVALID")),
         (INFER, {"inputs": [_pixels(1), _pixels(1)]}, (400, "INPUT_INVALID")),
@@ -143,26 +143,26 @@ async def test_models_and_the_server_are_described(server: HttpServer) -> None:
     ],
 )
 async def test_what_cannot_be_answered_has_its_status_and_reason(
-    server: HttpServer, path: str, document: object, refusal: tuple[int, str]
+    server: HttpServer, path: str, document: object, rejection: tuple[int, str]
 ) -> None:
-    assert (await _infer(server, document, path=path)).refusal == refusal
+    assert (await _infer(server, document, path=path)).rejection == rejection
 
 
 async def test_a_model_that_is_not_there_is_not_ready(server: HttpServer) -> None:
     for path in ("/v2/models/other", "/v2/models/other/ready", "/v2/models/other/config"):
-        assert (await server.ask(path)).refusal == (404, "MODEL_NOT_FOUND")
+        assert (await server.ask(path)).rejection == (404, "MODEL_NOT_FOUND")
 
 
 async def test_a_caller_who_waits_no_longer_gets_504(tmp_path: Path) -> None:
-    loader = GatedLoader()
+    loader = BlockingLoader()
     async with http_server(tmp_path, loader) as server:
-        loader.validation.clear()
+        loader.unblocked.clear()
         answer = await _infer(server, {"inputs": [_pixels(1)]}, path=INFER + "?timeout_ms=300")
-        assert answer.refusal == (504, "DEADLINE_EXPIRED")
-        loader.validation.set()
+        assert answer.rejection == (504, "DEADLINE_EXPIRED")
+        loader.unblocked.set()
 
 
 async def test_it_is_turned_off_with_its_grpc_form(tmp_path: Path) -> None:
     async with http_server(tmp_path, open_inference=False) as server:
-        assert (await server.ask("/v2")).refusal == (404, "PATH_NOT_FOUND")
+        assert (await server.ask("/v2")).rejection == (404, "PATH_NOT_FOUND")
         assert (await server.ask("/readyz")).status == 200

@@ -15,7 +15,7 @@ import pytest
 
 from ferserve.v1 import emotion_service_pb2 as emotion_pb2
 from ferserve.v1 import face_pb2
-from support.http import GatedLoader, http_server
+from support.http import BlockingLoader, http_server
 from support.model_factory import LABELS
 from support.pictures import ASTRONAUT, encode
 from support.tiers import detection_tier
@@ -146,17 +146,17 @@ async def test_every_frame_is_answered_once_in_order_and_a_bad_one_fails_alone(s
 
 
 async def test_under_latest_the_newest_frame_wins_and_the_others_are_said_to_be_dropped(tmp_path: Path) -> None:
-    loader = GatedLoader()
+    loader = BlockingLoader()
     async with (
         http_server(tmp_path, loader) as server,
         stream(server, {**WHOLE, "overload_policy": "latest"}) as opened,
     ):
         await opened.next()
-        loader.validation.clear()
+        loader.unblocked.clear()
         for number in range(8):
             await opened.socket.send_bytes(frame(number))
         await server.wait_for_metric(3, "stream_frames_dropped_total", reason="newer")
-        loader.validation.set()
+        loader.unblocked.set()
         answers = [await opened.next() for _ in range(8)]
     assert [each["sequence_id"] for each in answers] == list(range(8))
     dropped = [each for each in answers if each["dropped"]]
@@ -232,7 +232,7 @@ async def test_frames_before_a_wrong_one_are_answered_first(server: HttpServer) 
     assert error["reason"] == "SEQUENCE_NOT_RISING"
 
 
-async def test_a_frame_as_the_first_message_and_no_message_at_all_are_told(tmp_path: Path) -> None:
+async def test_a_frame_as_the_first_message_and_no_message_at_all_are_reported(tmp_path: Path) -> None:
     async with http_server(tmp_path, http_body_timeout_s=0.3) as server:
         async with stream(server) as opened:
             await opened.socket.send_bytes(frame(0))
@@ -254,16 +254,16 @@ async def test_a_message_far_beyond_the_limit_is_cut_and_the_server_goes_on(serv
 
 
 async def test_a_drain_answers_what_was_taken_and_says_where_to_resume(tmp_path: Path) -> None:
-    loader = GatedLoader()
+    loader = BlockingLoader()
     async with http_server(tmp_path, loader) as server, stream(server, WHOLE) as opened, stream(server) as waiting:
         await opened.next()
         assert (await opened.ask(0))["sequence_id"] == 0
-        loader.validation.clear()
+        loader.unblocked.clear()
         await opened.socket.send_bytes(frame(1))
         await server.wait_for_metric(2, "requests_in_progress", method="HTTP/stream")
         await asyncio.sleep(0.2)  # the frame is on its way; nothing tells that it has come
         drained = server.server.running.drain()
-        loader.validation.set()
+        loader.unblocked.set()
         error, code = await waiting.end()
         assert (error["reason"], error["metadata"]["last_sequence_id"], code) == ("DRAINING", "-1", 1012)
         assert (await opened.next())["sequence_id"] == 1
@@ -273,10 +273,10 @@ async def test_a_drain_answers_what_was_taken_and_says_where_to_resume(tmp_path:
         assert await drained
 
 
-async def test_a_draining_server_refuses_the_handshake(tmp_path: Path) -> None:
-    loader = GatedLoader()
+async def test_a_draining_server_rejects_the_handshake(tmp_path: Path) -> None:
+    loader = BlockingLoader()
     async with http_server(tmp_path, loader) as server:
-        loader.validation.clear()
+        loader.unblocked.clear()
         taken = asyncio.ensure_future(server.ask("/v1/analyze?detect=false", FACE))
         await server.wait_for_metric(1, "requests_in_progress", method="HTTP/analyze")
         drained = server.server.running.drain()
@@ -285,7 +285,7 @@ async def test_a_draining_server_refuses_the_handshake(tmp_path: Path) -> None:
             async with stream(server, WHOLE):
                 pass
         assert caught.value.status == 503
-        loader.validation.set()
+        loader.unblocked.set()
         assert (await taken).status == 200
         assert await drained
 
@@ -314,15 +314,15 @@ async def test_pages_of_other_origins_get_no_stream(tmp_path: Path, origin: str 
             async with stream(server, WHOLE, headers=headers):
                 pass
         assert caught.value.status == 403
-        refused = await server.ask("/v1/stream", headers=headers)
-        assert refused.refusal == (403, "ORIGIN_NOT_ALLOWED")
-        assert "http_origins" in refused.json["error"]
+        rejected = await server.ask("/v1/stream", headers=headers)
+        assert rejected.rejection == (403, "ORIGIN_NOT_ALLOWED")
+        assert "http_origins" in rejected.json["error"]
         assert await server.metric("requests_total", method="HTTP/stream", code="PERMISSION_DENIED") == 2
 
 
-async def test_a_request_that_is_no_handshake_is_told_what_to_do(server: HttpServer) -> None:
+async def test_a_request_that_is_no_handshake_is_answered_with_what_to_do(server: HttpServer) -> None:
     answer = await server.ask("/v1/stream")
-    assert answer.refusal == (426, "UPGRADE_REQUIRED")
+    assert answer.rejection == (426, "UPGRADE_REQUIRED")
     assert answer.headers["Upgrade"] == "websocket"
 
 

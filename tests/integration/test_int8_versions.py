@@ -79,21 +79,21 @@ def test_it_is_served_in_int8_whatever_precision_others_are_run_in(made, backend
     )
 
     # Engines and processors round differently: 0.009 between these two.
-    trial = settle_precision(loaded, golden, ValidationLimits((1, 8), golden_tolerance=1e-3, precision=wanted))
+    candidate = settle_precision(loaded, golden, ValidationLimits((1, 8), golden_tolerance=1e-3, precision=wanted))
 
-    assert trial.servable.precision is Precision.INT8
+    assert candidate.servable.precision is Precision.INT8
     with pytest.raises(ModelRejectedError, match="published in int8"):
-        trial.servable.with_precision(Precision.BFLOAT16)
-    trial.servable.close()
+        candidate.servable.with_precision(Precision.BFLOAT16)
+    candidate.servable.close()
 
 
-def test_tensorflow_refuses_it_and_names_the_engines_that_run_it(made):
+def test_tensorflow_rejects_it_and_names_the_engines_that_run_it(made):
     loader = engine_loader("tensorflow", EngineSettings(1))
 
-    with pytest.raises(ModelRejectedError, match="--backend onnxruntime") as refused:
+    with pytest.raises(ModelRejectedError, match="--backend onnxruntime") as rejected:
         loader.load(ServableId("fer-small-int8", 1), made.folder, read_manifest(made.folder).description)
 
-    assert refused.value.reason == "SAVED_MODEL_MISSING"
+    assert rejected.value.reason == "SAVED_MODEL_MISSING"
     with pytest.raises(RunError, match="has no SavedModel"):
         run_saved_model(made.folder, draw_faces(1))
 
@@ -116,7 +116,7 @@ def test_one_that_loses_too_much_is_not_published(source, faces, tmp_path):
         (lambda folder: (folder / "assets.extra" / "model.onnx").write_bytes(b""), "export it again"),
     ],
 )
-def test_a_version_that_cannot_be_used_is_refused(spoil, words, source, faces, tmp_path):
+def test_a_version_that_cannot_be_used_is_rejected(spoil, words, source, faces, tmp_path):
     folder = shutil.copytree(source, tmp_path / "spoilt")
     spoil(folder)
 
@@ -124,7 +124,7 @@ def test_a_version_that_cannot_be_used_is_refused(spoil, words, source, faces, t
         quantize_version(folder, "fer-small-int8", faces, tmp_path / "models", max_drop=1)
 
 
-def test_a_version_without_an_onnx_file_and_a_name_that_is_none_are_refused(source, faces, tmp_path):
+def test_a_version_without_an_onnx_file_and_a_name_that_is_none_are_rejected(source, faces, tmp_path):
     folder = shutil.copytree(source, tmp_path / "spoilt")
     (folder / "assets.extra" / "model.onnx").unlink()
     _edit(folder, lambda manifest: manifest["files"].pop("assets.extra/model.onnx"))

@@ -80,9 +80,9 @@ def test_stop_signals_leave_a_child_alone_and_the_terminals_do_not_reach_it():
 
 
 @pytest.mark.parametrize(
-    ("number", "told"), [(signal.SIGKILL, "SIGKILL, as when memory"), (signal.SIGSEGV, "SIGSEGV")]
+    ("number", "reported"), [(signal.SIGKILL, "SIGKILL, as when memory"), (signal.SIGSEGV, "SIGSEGV")]
 )
-def test_the_end_of_a_child_is_told_on_its_channel(number, told):
+def test_the_end_of_a_child_is_reported_on_its_channel(number, reported):
     with child("answer" if number == signal.SIGKILL else "crash") as (process, channel):
         if number == signal.SIGKILL:
             process.kill()
@@ -90,7 +90,7 @@ def test_the_end_of_a_child_is_told_on_its_channel(number, told):
         with pytest.raises(ChannelClosedError):
             channel.receive()
         assert process.wait(LONG_S)
-        assert process.describe_end().startswith(told)
+        assert process.describe_end().startswith(reported)
         assert process.resident_bytes() == 0
 
 

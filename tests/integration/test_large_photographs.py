@@ -74,7 +74,7 @@ async def _by_open_inference(server: HttpServer, photograph: bytes) -> tuple[int
 
 
 @pytest.mark.parametrize("ask_for", [_by_analyze_images, _by_stream_frames, _by_http, _by_open_inference])
-async def test_the_face_of_a_large_photograph_is_told_in_its_own_pixels(server: HttpServer, ask_for) -> None:
+async def test_the_face_of_a_large_photograph_is_reported_in_its_own_pixels(server: HttpServer, ask_for) -> None:
     photograph = _stored_lying()
     assert reduction_for(read_header(photograph), side_pixels=480, min_face_pixels=16) == 2
     width, height, (left, top, across, down) = await ask_for(server, photograph)

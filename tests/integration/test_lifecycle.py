@@ -16,7 +16,7 @@ from ferserve.v1 import servable_pb2
 from ferserve_client import AsyncEmotionClient, ModelNotFoundError, ModelNotReadyError
 from ferserve_server.interop.messages import message_class
 from support.fake_models import GOLDEN_FACES, publish_fake
-from support.local_server import LocalServer, eventually, local_server, packed, refusal_of
+from support.local_server import LocalServer, eventually, local_server, packed, rejection_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -112,7 +112,7 @@ async def test_the_client_names_aliases_as_it_names_versions(tmp_path: Path) -> 
         assert model.versions[0].error.reason == "VERSION_MISSING"
         validation = model.versions[1].validation
         assert validation is not None
-        assert validation.in_force_version == 1
+        assert validation.active_version == 1
         assert validation.agreement == 1.0
 
 
@@ -132,8 +132,8 @@ async def test_an_alias_that_leads_nowhere_has_its_status(
     async with local_server(tmp_path) as server:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await _version(server, version_label=label)
-    refusal = refusal_of(caught.value)
-    assert (refusal.code, refusal.reason) == (code, reason)
+    rejection = rejection_of(caught.value)
+    assert (rejection.code, rejection.reason) == (code, reason)
 
 
 async def test_a_policy_keeps_the_versions_it_names_and_no_newer_one(tmp_path: Path) -> None:
@@ -145,7 +145,7 @@ async def test_a_policy_keeps_the_versions_it_names_and_no_newer_one(tmp_path: P
         assert await _version(server) == 2
 
 
-async def test_aliases_of_the_state_file_are_in_force_and_the_settings_win(tmp_path: Path) -> None:
+async def test_aliases_of_the_state_file_are_active_and_the_settings_win(tmp_path: Path) -> None:
     for version in (1, 2, 3):
         publish_fake(tmp_path / "models", version=version)
     path = tmp_path / "state.json"

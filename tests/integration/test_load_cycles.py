@@ -48,14 +48,14 @@ PROCESS = Mode("process", process_count=2, cycles=2, most_growth_mib=100)
 
 
 def swap_to(version: int, repository: Path, server: ServerProcess, client: EmotionClient) -> None:
-    """Publishes a version, waits until it alone is in force, has it answer, and removes the one before."""
+    """Publishes a version, waits until it alone is active, has it answer, and removes the one before."""
     publish_model(repository, version=version, seed=version, ballast_mib=BALLAST_MIB)
 
     def alone() -> bool:
         states = {each.version: each.state for each in client.model("fer-nano").versions}
         return states.pop(version, None) == "ready" and set(states.values()) <= {"unloaded"}
 
-    server.wait_until(alone, f"has version {version} alone in force")
+    server.wait_until(alone, f"has version {version} alone active")
     for count in (1, 8, 32):
         faces = np.random.default_rng(version).integers(0, 256, (count, 48, 48), np.uint8)
         assert len(client.classify(faces)) == count

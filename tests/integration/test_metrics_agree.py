@@ -14,7 +14,7 @@ from ferserve.v1 import emotion_service_pb2 as emotion_pb2
 from ferserve.v1 import model_service_pb2 as model_pb2
 from ferserve.v1 import servable_pb2
 from support.fake_models import publish_fake
-from support.local_server import GRPC_SERVERS, LocalServer, Stubs, local_server, packed, refusal_of
+from support.local_server import GRPC_SERVERS, LocalServer, Stubs, local_server, packed, rejection_of
 from support.worker_server import callers, scrape, worker_server
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ async def test_callers_and_the_server_count_the_same(tmp_path: Path, grpc_server
         await check(server, connections)
 
 
-async def test_callers_and_the_server_count_the_same_over_front_processes(tmp_path: Path) -> None:
+async def test_callers_and_the_server_count_the_same_over_worker_processes(tmp_path: Path) -> None:
     publish_fake(tmp_path)
     async with (
         worker_server(
@@ -166,8 +166,8 @@ async def test_an_unreadable_message_is_an_invalid_argument_and_counted(
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await server.channel.unary_unary(METHODS[method])(NO_MESSAGE, timeout=20)
 
-        refusal = refusal_of(caught.value)
-        assert (refusal.code, refusal.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "MESSAGE_UNREADABLE")
+        rejection = rejection_of(caught.value)
+        assert (rejection.code, rejection.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "MESSAGE_UNREADABLE")
         counted = requests(await asyncio.to_thread(scrape, server))
         assert counted[method, "INVALID_ARGUMENT"] == 1
 
@@ -185,12 +185,12 @@ async def test_an_unreadable_message_ends_a_stream_with_invalid_argument(
             async for _ in call:
                 pass
 
-        refusal = refusal_of(caught.value)
-        assert (refusal.code, refusal.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "MESSAGE_UNREADABLE")
+        rejection = rejection_of(caught.value)
+        assert (rejection.code, rejection.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "MESSAGE_UNREADABLE")
         assert requests(await asyncio.to_thread(scrape, server))[method, "INVALID_ARGUMENT"] == 1
 
 
-async def test_cancellations_are_counted_in_front_processes_as_in_the_owner(tmp_path: Path) -> None:
+async def test_cancellations_are_counted_in_worker_processes_as_in_the_primary(tmp_path: Path) -> None:
     publish_fake(tmp_path)
     settings = {"hold_until_queued": 16, "metrics_listen": "127.0.0.1:0"}
     async with worker_server(tmp_path, **settings) as server, callers(server, 6) as connections:

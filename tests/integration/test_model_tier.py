@@ -23,12 +23,12 @@ from support.local_server import (
     NOT_SERVING,
     SERVING,
     LocalServer,
-    Refusal,
+    Rejection,
     classes_of,
     eventually,
     local_server,
     packed,
-    refusal_of,
+    rejection_of,
 )
 from support.model_factory import LABELS
 from support.pictures import ASTRONAUT
@@ -67,10 +67,10 @@ def _spec(**spec: Any) -> dict[str, servable_pb2.ModelSpec]:
     return {"model": servable_pb2.ModelSpec(**spec)}
 
 
-async def _refused(answer: Awaitable[object]) -> Refusal:
+async def _rejected(answer: Awaitable[object]) -> Rejection:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await answer
-    return refusal_of(caught.value)
+    return rejection_of(caught.value)
 
 
 async def test_the_scores_are_those_of_the_model_tier_to_the_bit(tier: LocalServer) -> None:
@@ -182,10 +182,10 @@ async def test_without_its_tier_a_server_says_so_and_it_comes_back_with_it(model
                     emotion_pb2.AnalyzeImagesRequest(images=[ASTRONAUT.read_bytes()]), timeout=TIMEOUT_S
                 ),
             ):
-                refusal = await _refused(call)
-                assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "UPSTREAM_UNAVAILABLE")
-                assert "model tier" in refusal.message
-                assert refusal.retry_delay_ms == 1000
+                rejection = await _rejected(call)
+                assert (rejection.code, rejection.reason) == (grpc.StatusCode.UNAVAILABLE, "UPSTREAM_UNAVAILABLE")
+                assert "model tier" in rejection.message
+                assert rejection.retry_delay_ms == 1000
             async with aiohttp.ClientSession() as session, session.get(f"{server.http_url}/readyz") as probe:
                 assert (probe.status, (await probe.json())["reason"]) == (503, "UPSTREAM_UNAVAILABLE")
             async with local_server(models, listen=address):
@@ -197,10 +197,10 @@ async def test_a_server_starts_before_its_tier(models: Path, unused_tcp_port: in
     address = f"127.0.0.1:{unused_tcp_port}"
     async with detection_tier(address, ready=False) as server:
         assert await server.state() == NOT_SERVING
-        refusal = await _refused(server.emotion.ClassifyFaces(_faces(3)))
-        assert refusal.reason == "UPSTREAM_UNAVAILABLE"
-        refusal = await _refused(server.models.GetModel(model_pb2.GetModelRequest()))
-        assert refusal.reason == "UPSTREAM_UNAVAILABLE"
+        rejection = await _rejected(server.emotion.ClassifyFaces(_faces(3)))
+        assert rejection.reason == "UPSTREAM_UNAVAILABLE"
+        rejection = await _rejected(server.models.GetModel(model_pb2.GetModelRequest()))
+        assert rejection.reason == "UPSTREAM_UNAVAILABLE"
         assert not (await server.models.ListModels(model_pb2.ListModelsRequest())).models
         async with local_server(models, listen=address):
             await server.wait_for(SERVING)
@@ -212,8 +212,8 @@ async def test_a_deadline_is_passed_on(models: Path) -> None:
         local_server(models, hold_until_queued=2, **METRICS) as tier,
         detection_tier(tier.address) as server,
     ):
-        refusal = await _refused(server.emotion.ClassifyFaces(_faces(3), timeout=0.3))
-        assert refusal.code is grpc.StatusCode.DEADLINE_EXCEEDED
+        rejection = await _rejected(server.emotion.ClassifyFaces(_faces(3), timeout=0.3))
+        assert rejection.code is grpc.StatusCode.DEADLINE_EXCEEDED
 
         async def is_given_up() -> bool:
             return await metric(tier, "requests_in_progress", method="ClassifyFaces") == 0
@@ -231,15 +231,15 @@ async def test_a_full_tier_is_passed_through_with_its_own_words(models: Path) ->
             return await metric(tier, "queue_depth_faces", model="fer-nano", version="1") == 5
 
         await eventually(waits)
-        refusal = await _refused(server.emotion.ClassifyFaces(_faces(1, 1, 1, 1, 1), timeout=TIMEOUT_S))
-        assert (refusal.code, refusal.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "QUEUE_FULL")
-        assert refusal.metadata == {
+        rejection = await _rejected(server.emotion.ClassifyFaces(_faces(1, 1, 1, 1, 1), timeout=TIMEOUT_S))
+        assert (rejection.code, rejection.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "QUEUE_FULL")
+        assert rejection.metadata == {
             "queued": "5",
             "limit": "8",
             "setting": "max_queue_faces",
             "retry_safe": "true",
         }
-        assert refusal.retry_delay_ms is not None
+        assert rejection.retry_delay_ms is not None
         # Not tried again by itself: that would multiply the load.
         assert await metric(tier, "requests_total", method="ClassifyFaces", code="RESOURCE_EXHAUSTED") == 1
         assert classes_of(await server.emotion.ClassifyFaces(_faces(6, 6, 6))) == [6, 6, 6]
@@ -258,16 +258,16 @@ async def test_what_the_tier_does_not_have_is_not_found(
     tier: LocalServer, spec: dict[str, Any], reason: str
 ) -> None:
     async with detection_tier(tier.address) as server:
-        refusal = await _refused(server.emotion.ClassifyFaces(_faces(3, **_spec(**spec))))
-        assert (refusal.code, refusal.reason) == (grpc.StatusCode.NOT_FOUND, reason)
-        assert refusal == await _refused(tier.emotion.ClassifyFaces(_faces(3, **_spec(**spec))))
+        rejection = await _rejected(server.emotion.ClassifyFaces(_faces(3, **_spec(**spec))))
+        assert (rejection.code, rejection.reason) == (grpc.StatusCode.NOT_FOUND, reason)
+        assert rejection == await _rejected(tier.emotion.ClassifyFaces(_faces(3, **_spec(**spec))))
 
 
-async def test_a_batch_above_the_limit_of_the_tier_is_refused_with_the_limit(models: Path) -> None:
+async def test_a_batch_above_the_limit_of_the_tier_is_rejected_with_the_limit(models: Path) -> None:
     async with local_server(models, max_faces_per_request=4) as tier, detection_tier(tier.address) as server:
-        refusal = await _refused(server.emotion.ClassifyFaces(_faces(1, 2, 3, 4, 5)))
-        assert (refusal.code, refusal.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "TOO_MANY_FACES")
-        assert refusal.metadata["limit"] == "4"
+        rejection = await _rejected(server.emotion.ClassifyFaces(_faces(1, 2, 3, 4, 5)))
+        assert (rejection.code, rejection.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "TOO_MANY_FACES")
+        assert rejection.metadata["limit"] == "4"
     async with (
         local_server(models, max_faces_per_request=4) as tier,
         detection_tier(tier.address, upstream_batch_faces=4) as server,
@@ -275,17 +275,17 @@ async def test_a_batch_above_the_limit_of_the_tier_is_refused_with_the_limit(mod
         assert classes_of(await server.emotion.ClassifyFaces(_faces(1, 2, 3, 4, 5))) == [1, 2, 3, 4, 5]
 
 
-async def test_a_new_version_is_taken_up_and_told(models: Path) -> None:
+async def test_a_new_version_is_taken_up_and_reported(models: Path) -> None:
     async with local_server(models) as tier, detection_tier(tier.address, **METRICS) as server:
         assert (await server.emotion.ClassifyFaces(_faces(3))).servable.version == 1
         publish_fake(models, version=2)
 
-        async def is_told() -> bool:
+        async def is_reported() -> bool:
             answer = await server.emotion.ClassifyFaces(_faces(3))
-            told = await server.models.GetModel(model_pb2.GetModelRequest())
-            return answer.servable.version == 2 and told.model.serving_version == 2
+            reported = await server.models.GetModel(model_pb2.GetModelRequest())
+            return answer.servable.version == 2 and reported.model.serving_version == 2
 
-        await eventually(is_told)
+        await eventually(is_reported)
         direct = await tier.models.GetModel(model_pb2.GetModelRequest())
 
         async def tells_the_same() -> bool:
@@ -315,11 +315,11 @@ async def test_one_caller_meets_one_version_though_the_tier_tries_two(tmp_path: 
     async with local_server(models, _ShiftingLoader(), **chosen) as tier:
         (tmp_path / "2/fer-nano/2").rename(models / "fer-nano/2")
 
-        async def is_on_trial() -> bool:
-            told = await tier.models.GetModel(model_pb2.GetModelRequest())
-            return told.model.canary.version == 2
+        async def has_canary() -> bool:
+            reported = await tier.models.GetModel(model_pb2.GetModelRequest())
+            return reported.model.canary.version == 2
 
-        await eventually(is_on_trial)
+        await eventually(has_canary)
         async with detection_tier(tier.address, upstream_batch_faces=2) as server:
             versions = set()
             for _ in range(12):  # five batches each, and every other one is the canary's
@@ -339,8 +339,8 @@ async def test_one_caller_meets_one_version_though_the_tier_tries_two(tmp_path: 
 
 async def test_control_calls_belong_to_the_tier(tier: LocalServer) -> None:
     async with detection_tier(tier.address) as server:
-        refusal = await _refused(server.models.RollBack(model_pb2.RollBackRequest(name="fer-nano")))
-        assert (refusal.code, refusal.reason) == (grpc.StatusCode.PERMISSION_DENIED, "CONTROL_DISABLED")
+        rejection = await _rejected(server.models.RollBack(model_pb2.RollBackRequest(name="fer-nano")))
+        assert (rejection.code, rejection.reason) == (grpc.StatusCode.PERMISSION_DENIED, "CONTROL_DISABLED")
 
 
 async def test_a_tier_before_a_tier_works(tier: LocalServer) -> None:

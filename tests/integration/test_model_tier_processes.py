@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from ferserve.v1 import emotion_service_pb2 as emotion_pb2
 from ferserve.v1 import emotion_service_pb2_grpc, face_pb2
-from support.local_server import refusal_of
+from support.local_server import rejection_of
 from support.server_process import ServerProcess, run_server
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def test_no_call_fails_when_a_server_of_the_tier_hangs_or_is_killed(
         server.wait_for_event("model tier lost: no server of it can be reached, or none is ready")
         with pytest.raises(grpc.RpcError) as caught:
             _classify(server.address)
-        refusal = refusal_of(caught.value)
-        assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "UPSTREAM_UNAVAILABLE")
+        rejection = rejection_of(caught.value)
+        assert (rejection.code, rejection.reason) == (grpc.StatusCode.UNAVAILABLE, "UPSTREAM_UNAVAILABLE")
         server.terminate()
         assert server.wait() == 0

@@ -19,7 +19,7 @@ from support.local_server import (
     eventually,
     local_server,
     packed,
-    refusal_of,
+    rejection_of,
 )
 from support.tiers import detection_tier
 from support.worker_server import metric
@@ -43,7 +43,7 @@ async def _answered(server: LocalServer) -> float:
     return await metric(server, "requests_total", method="ClassifyFaces", code="OK")
 
 
-async def test_servers_get_work_in_turn(models: Path) -> None:
+async def test_servers_get_work_round_robin(models: Path) -> None:
     async with (
         local_server(models, **METRICS) as one,
         local_server(models, **METRICS) as other,
@@ -98,7 +98,7 @@ async def test_a_server_that_drains_is_left_and_no_call_fails(models: Path) -> N
         assert await server.state() == SERVING
 
 
-async def test_connections_of_some_age_are_made_anew_and_nothing_fails(models: Path) -> None:
+async def test_connections_of_some_age_are_made_again_and_nothing_fails(models: Path) -> None:
     """As they must be for servers that are added to be found: gRPC asks DNS when a connection ends."""
     async with local_server(models, max_connection_age_s=0.3) as tier, detection_tier(tier.address) as server:
         tier.channel.get_state(try_to_connect=True)
@@ -128,7 +128,7 @@ async def test_a_tier_is_found_by_its_name(models: Path) -> None:
 async def test_servers_with_different_versions_never_answer_one_call_together(
     models: Path, tmp_path: Path
 ) -> None:
-    """A request of two batches gets one from each: it is refused, or scored whole by one version."""
+    """A request of two batches gets one from each: it is rejected, or scored whole by one version."""
     publish_fake(tmp_path / "newer", version=2)
     async with (
         local_server(models) as one,
@@ -140,8 +140,8 @@ async def test_servers_with_different_versions_never_answer_one_call_together(
             try:
                 answer = await server.emotion.ClassifyFaces(FACES, timeout=TIMEOUT_S)
             except grpc.aio.AioRpcError as error:
-                refusal = refusal_of(error)
-                assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "VERSION_CHANGED")
+                rejection = rejection_of(error)
+                assert (rejection.code, rejection.reason) == (grpc.StatusCode.UNAVAILABLE, "VERSION_CHANGED")
             else:
                 assert classes_of(answer) == [2, 4]
                 seen.add(answer.servable.version)

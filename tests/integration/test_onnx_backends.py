@@ -107,26 +107,26 @@ def test_bfloat16_is_run_by_openvino_where_the_processor_has_it():
             settle_precision(loaded, golden, limits)
         return
 
-    trial = settle_precision(loaded, golden, limits)
+    candidate = settle_precision(loaded, golden, limits)
 
-    assert trial.servable.precision is Precision.BFLOAT16
+    assert candidate.servable.precision is Precision.BFLOAT16
     # Otherwise the hint was not heeded, and float32 ran under another name.
-    assert 1e-4 < trial.difference <= limits.bfloat16_tolerance
-    trial.servable.close()
+    assert 1e-4 < candidate.difference <= limits.bfloat16_tolerance
+    candidate.servable.close()
 
 
 def test_float32_is_what_onnx_runtime_computes_in_and_what_auto_leaves_it_at():
     loaded = load("onnxruntime", BUNDLED)
     golden = read_golden(BUNDLED, loaded.description.input)
 
-    trial = settle_precision(loaded, golden, ValidationLimits((1, 8), golden_tolerance=1e-3, precision=None))
+    candidate = settle_precision(loaded, golden, ValidationLimits((1, 8), golden_tolerance=1e-3, precision=None))
 
-    assert (trial.servable.precision, trial.bfloat16_speedup) == (Precision.FLOAT32, None)
-    with pytest.raises(ModelRejectedError, match="ONNX Runtime computes no bfloat16") as refused:
+    assert (candidate.servable.precision, candidate.bfloat16_speedup) == (Precision.FLOAT32, None)
+    with pytest.raises(ModelRejectedError, match="ONNX Runtime computes no bfloat16") as rejected:
         settle_precision(
             loaded, golden, ValidationLimits((1,), golden_tolerance=1e-3, precision=Precision.BFLOAT16)
         )
-    assert refused.value.reason == "PRECISION_UNSUPPORTED"
+    assert rejected.value.reason == "PRECISION_UNSUPPORTED"
 
 
 @pytest.mark.parametrize(
@@ -138,19 +138,19 @@ def test_float32_is_what_onnx_runtime_computes_in_and_what_auto_leaves_it_at():
         (ModelDescription(tuple("abcdefg"), InputSpec("faces", 48, 48), output="votes"), "no output"),
     ],
 )
-def test_a_file_that_is_not_what_its_manifest_says_is_refused(backend, description, words):
-    with pytest.raises(ModelRejectedError, match=words) as refused:
+def test_a_file_that_is_not_what_its_manifest_says_is_rejected(backend, description, words):
+    with pytest.raises(ModelRejectedError, match=words) as rejected:
         load(backend, BUNDLED, description)
 
-    assert refused.value.reason == "SIGNATURE_MISMATCH"
+    assert rejected.value.reason == "SIGNATURE_MISMATCH"
 
 
-def test_a_version_without_the_file_is_refused_with_what_to_do(backend, tmp_path):
-    with pytest.raises(ModelRejectedError, match="ferserve-train export") as refused:
+def test_a_version_without_the_file_is_rejected_with_what_to_do(backend, tmp_path):
+    with pytest.raises(ModelRejectedError, match="ferserve-train export") as rejected:
         load(backend, publish_model(tmp_path))
 
-    assert refused.value.reason == "ONNX_MISSING"
-    assert f"--backend {backend}" in refused.value.message
+    assert rejected.value.reason == "ONNX_MISSING"
+    assert f"--backend {backend}" in rejected.value.message
 
 
 @pytest.fixture(scope="module")
@@ -168,7 +168,7 @@ def tiny_repo(tmp_path_factory):
     return repository
 
 
-async def test_broken_files_are_refused_each_for_its_reason_and_nothing_else_changes(backend, tiny_repo):
+async def test_broken_files_are_rejected_each_for_its_reason_and_nothing_else_changes(backend, tiny_repo):
     reasons = {
         2: {"ONNX_MISSING"},
         3: {"LOAD_FAILED"},

@@ -148,7 +148,7 @@ async def test_pictures_without_a_face_give_tensors_without_rows(server):
     assert [len(raw) for raw in response.raw_output_contents] == [0, 0, 4, 0]
 
 
-async def test_what_cannot_be_searched_for_faces_is_refused(server):
+async def test_what_cannot_be_searched_for_faces_is_rejected(server):
     pixels = infer_request(crops(1))
     pixels.parameters["detect"].bool_param = True
     too_many = _detecting(*[b"x"] * 33)
@@ -219,8 +219,8 @@ async def test_the_index_tells_every_version(tmp_path):
     publish_fake(tmp_path, version=2, golden_off_by=0.5)
     async with local_server(tmp_path) as server:
         index = await ask(server.channel, "RepositoryIndex")
-        told = {(each.version, each.state, bool(each.reason)) for each in index.models}
-        assert told == {("1", "READY", False), ("2", "UNAVAILABLE", True)}
+        reported = {(each.version, each.state, bool(each.reason)) for each in index.models}
+        assert reported == {("1", "READY", False), ("2", "UNAVAILABLE", True)}
         ready = await ask(server.channel, "RepositoryIndex", oip("RepositoryIndexRequest", ready=True))
         assert [each.version for each in ready.models] == ["1"]
         other = oip("RepositoryIndexRequest", repository_name="x")

@@ -40,7 +40,7 @@ QUIET = (
 each_expression = pytest.mark.parametrize(
     "expression",
     [*rule_expressions(), *dashboard_expressions(), *annotation_expressions()],
-    ids=lambda each: each.owner,
+    ids=lambda each: each.source,
 )
 
 
@@ -64,7 +64,7 @@ def prometheus(running_server, tmp_path_factory):
 
 
 def _call_everything(address: str) -> None:
-    """Calls every RPC, with a broken picture among the good ones and one request that is refused."""
+    """Calls every RPC, with a broken picture among the good ones and one request that is rejected."""
     pixels = np.random.default_rng(7).integers(0, 256, (3, 48, 48), np.uint8)
     packed = face_pb2.PackedFaces(pixels=pixels.tobytes(), face_count=3)
     picture = ASTRONAUT.read_bytes()
@@ -76,9 +76,9 @@ def _call_everything(address: str) -> None:
         assert len(list(stub.StreamFrames(_frames(picture), timeout=30))) == 3
         messages = (pb2.ClassifyStreamRequest(sequence_id=number, faces=packed) for number in range(3))
         assert len(list(stub.ClassifyStream(messages, timeout=30))) == 3
-        with pytest.raises(grpc.RpcError) as refused:
+        with pytest.raises(grpc.RpcError) as rejected:
             stub.ClassifyFaces(pb2.ClassifyFacesRequest(), timeout=30)
-        assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert rejected.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
 def _frames(picture: bytes):
@@ -128,7 +128,7 @@ def test_every_metric_of_an_expression_is_exported(prometheus, expression: Expre
 @pytest.mark.parametrize(
     "expression",
     [each for each in dashboard_expressions() if not any(name in each.text for name in QUIET)],
-    ids=lambda each: each.owner,
+    ids=lambda each: each.source,
 )
 def test_every_panel_shows_something(prometheus, expression: Expression):
     assert prometheus.query(expression.runnable())

@@ -86,11 +86,11 @@ def test_the_same_face_gets_the_same_scores_whatever_its_neighbours(
         (ModelDescription(tuple("abcdefg"), InputSpec("faces", 48, 48), output="votes"), "no output"),
     ],
 )
-def test_a_model_that_is_not_what_its_manifest_says_is_refused(description, words):
-    with pytest.raises(ModelRejectedError, match=words) as refused:
+def test_a_model_that_is_not_what_its_manifest_says_is_rejected(description, words):
+    with pytest.raises(ModelRejectedError, match=words) as rejected:
         load(BUNDLED, description)
 
-    assert refused.value.reason == "SIGNATURE_MISMATCH"
+    assert rejected.value.reason == "SIGNATURE_MISMATCH"
 
 
 @pytest.fixture(params=list(Precision), ids=lambda precision: precision.value)
@@ -128,32 +128,32 @@ def test_batches_that_run_at_once_do_not_disturb_each_other(in_precision, strang
     assert max(differences) <= tolerance
 
 
-def test_bfloat16_is_run_where_the_processor_has_it_and_refused_elsewhere():
+def test_bfloat16_is_run_where_the_processor_has_it_and_rejected_elsewhere():
     """Forced; the servable in float32 is closed either way."""
     loaded = load(BUNDLED)
     golden = read_golden(BUNDLED, loaded.description.input)
     limits = ValidationLimits((1, 32), golden_tolerance=1e-3, precision=Precision.BFLOAT16)
     if multiplies_bfloat16(read_cpuinfo()):
-        trial = settle_precision(loaded, golden, limits)
-        assert trial.servable.precision is Precision.BFLOAT16
+        candidate = settle_precision(loaded, golden, limits)
+        assert candidate.servable.precision is Precision.BFLOAT16
         # Otherwise the rewriting did not happen, and float32 ran under another name.
-        assert 1e-4 < trial.difference <= limits.bfloat16_tolerance
-        assert (trial.scores.argmax(axis=1) == golden.scores.argmax(axis=1)).mean() > 0.9
-        trial.servable.close()
+        assert 1e-4 < candidate.difference <= limits.bfloat16_tolerance
+        assert (candidate.scores.argmax(axis=1) == golden.scores.argmax(axis=1)).mean() > 0.9
+        candidate.servable.close()
     else:
-        with pytest.raises(ModelRejectedError, match="neither avx512_bf16 nor amx_bf16") as refused:
+        with pytest.raises(ModelRejectedError, match="neither avx512_bf16 nor amx_bf16") as rejected:
             settle_precision(loaded, golden, limits)
-        assert refused.value.reason == "PRECISION_UNSUPPORTED"
+        assert rejected.value.reason == "PRECISION_UNSUPPORTED"
 
 
 def test_a_precision_chosen_by_measurement_scores_as_published_whichever_it_is():
     loaded = load(BUNDLED)
     golden = read_golden(BUNDLED, loaded.description.input)
-    trial = settle_precision(loaded, golden, ValidationLimits((1, 32), golden_tolerance=1e-3, precision=None))
-    limit = 0.03 if trial.servable.precision is Precision.BFLOAT16 else 1e-3
-    assert trial.difference <= limit
-    assert (trial.bfloat16_speedup is not None) == multiplies_bfloat16(read_cpuinfo())
-    trial.servable.close()
+    candidate = settle_precision(loaded, golden, ValidationLimits((1, 32), golden_tolerance=1e-3, precision=None))
+    limit = 0.03 if candidate.servable.precision is Precision.BFLOAT16 else 1e-3
+    assert candidate.difference <= limit
+    assert (candidate.bfloat16_speedup is not None) == multiplies_bfloat16(read_cpuinfo())
+    candidate.servable.close()
 
 
 @pytest.mark.parametrize("with_variable", [True, False])
@@ -194,7 +194,7 @@ assert tf.saved_model.load(str(directory)).signatures["serving_default"] is not 
     subprocess.run([sys.executable, "-c", code], check=True, timeout=300)
 
 
-def test_a_trial_beside_live_batches_has_a_session_that_no_request_made(servable, strangers):
+def test_a_validation_beside_live_batches_has_a_session_that_no_request_made(servable, strangers):
     tried = load(BUNDLED)
     tried.warm_executors((1,), 1)
     for _ in range(2):

@@ -85,7 +85,9 @@ async def test_a_socket_that_another_server_listens_on_is_left_to_it(models: Pat
 @pytest.mark.parametrize(
     ("name", "why"), [("file", "there is a file"), ("none/x", "no folder"), ("x" * 120, "107 bytes")]
 )
-async def test_a_path_that_cannot_be_a_socket_is_told(models: Path, tmp_path: Path, name: str, why: str) -> None:
+async def test_a_path_that_cannot_be_a_socket_is_reported(
+    models: Path, tmp_path: Path, name: str, why: str
+) -> None:
     (tmp_path / "file").write_text("kept")
     with pytest.raises(ListenError, match=why):
         async with running_server(_settings(models, f"unix:{tmp_path / name}"), FakeLoader()):
@@ -108,7 +110,7 @@ async def test_the_client_and_the_health_check_reach_a_socket(models: Path, plac
 
 @pytest.mark.parametrize("grpc_server", GRPC_SERVERS)
 @pytest.mark.parametrize("address", ["nonsense", "127.0.0.1:port", "127.0.0.1:99999", "unix:/no/such/folder/x"])
-async def test_what_is_no_address_is_told_with_the_flag(models: Path, address: str, grpc_server: str) -> None:
+async def test_what_is_no_address_is_reported_with_the_flag(models: Path, address: str, grpc_server: str) -> None:
     with pytest.raises(ListenError, match="--listen"):
         async with running_server(_settings(models, address, grpc_server=grpc_server), FakeLoader()):
             pass
@@ -116,7 +118,7 @@ async def test_what_is_no_address_is_told_with_the_flag(models: Path, address: s
 
 @pytest.mark.parametrize("grpc_server", GRPC_SERVERS)
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "0.0.0.0", "[::]"])
-async def test_the_address_of_another_server_is_refused(models: Path, grpc_server: str, host: str) -> None:
+async def test_the_address_of_another_server_is_rejected(models: Path, grpc_server: str, host: str) -> None:
     async with running_server(_settings(models, f"{host}:0", grpc_server=grpc_server), FakeLoader()) as running:
         for other in GRPC_SERVERS:
             with pytest.raises(ListenError, match="--listen"):
@@ -152,7 +154,7 @@ def test_a_file_is_for_one_process_where_grpc_listens_and_for_several_with_the_n
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "localhost"])
-def test_a_reserved_port_is_free_for_its_owner_and_for_nobody_else(host: str) -> None:
+def test_a_reserved_port_is_free_for_its_process_and_for_nobody_else(host: str) -> None:
     with ReservedPort(f"{host}:0", "--listen") as reserved:
         assert reserved.address == f"{host}:{reserved.port}"
         with socket.socket() as sharing:

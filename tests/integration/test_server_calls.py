@@ -20,12 +20,12 @@ from support.local_server import (
     DEADLINE_S,
     GRPC_SERVERS,
     LocalServer,
-    Refusal,
+    Rejection,
     classes_of,
     eventually,
     local_server,
     packed,
-    refusal_of,
+    rejection_of,
     taken_in,
 )
 from support.model_factory import LABELS
@@ -55,10 +55,10 @@ def _request(*classes: int, **rest: object) -> emotion_pb2.ClassifyFacesRequest:
     return emotion_pb2.ClassifyFacesRequest(packed=packed(*classes), **rest)
 
 
-async def _refused(call: Awaitable[object]) -> Refusal:
+async def _rejected(call: Awaitable[object]) -> Rejection:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call
-    return refusal_of(caught.value)
+    return rejection_of(caught.value)
 
 
 async def test_packed_faces_are_classified_in_their_order(server: LocalServer) -> None:
@@ -114,9 +114,9 @@ async def test_a_model_that_is_not_there_is_not_found(
         server.emotion.ClassifyFaces(_request(1, model=spec)),
         server.emotion.AnalyzeImages(emotion_pb2.AnalyzeImagesRequest(images=[picture], model=spec)),
     ):
-        refusal = await _refused(call)
-        assert (refusal.code, refusal.reason) == (grpc.StatusCode.NOT_FOUND, reason)
-        assert refusal.metadata == metadata
+        rejection = await _rejected(call)
+        assert (rejection.code, rejection.reason) == (grpc.StatusCode.NOT_FOUND, reason)
+        assert rejection.metadata == metadata
 
 
 @pytest.mark.parametrize(
@@ -151,9 +151,9 @@ async def test_a_bad_request_names_its_field(
 ) -> None:
     packed_call = isinstance(request_, emotion_pb2.ClassifyFacesRequest)
     method = server.emotion.ClassifyFaces if packed_call else server.emotion.AnalyzeImages
-    refusal = await _refused(method(request_))
-    assert (refusal.code, refusal.reason) == (grpc.StatusCode.INVALID_ARGUMENT, reason)
-    assert refusal.fields == [field]
+    rejection = await _rejected(method(request_))
+    assert (rejection.code, rejection.reason) == (grpc.StatusCode.INVALID_ARGUMENT, reason)
+    assert rejection.fields == [field]
 
 
 async def _send_raw(server: LocalServer, method: str, message: bytes) -> bytes:
@@ -165,14 +165,14 @@ async def _send_raw(server: LocalServer, method: str, message: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("method", ["ClassifyFaces", "ClassifyStream"])
-async def test_bytes_that_are_no_message_or_too_many_are_refused_and_the_next_call_is_answered(
+async def test_bytes_that_are_no_message_or_too_many_are_rejected_and_the_next_call_is_answered(
     tmp_path: Path, method: str, grpc_server: str
 ) -> None:
     publish_fake(tmp_path)
     async with local_server(tmp_path, grpc_server=grpc_server, max_message_bytes=30_000) as server:
         for message, reason in ((b"\xff\xff", "MESSAGE_UNREADABLE"), (bytes(30_001), "MESSAGE_TOO_LARGE")):
-            refusal = await _refused(_send_raw(server, method, message))
-            assert (refusal.code, refusal.reason) == (grpc.StatusCode.INVALID_ARGUMENT, reason)
+            rejection = await _rejected(_send_raw(server, method, message))
+            assert (rejection.code, rejection.reason) == (grpc.StatusCode.INVALID_ARGUMENT, reason)
         assert classes_of(await server.emotion.ClassifyFaces(_request(1))) == [1]
 
 
@@ -200,11 +200,11 @@ async def test_each_limit_of_a_request_names_its_setting(tmp_path: Path, grpc_se
         }
         encoded = ("max_faces_per_request", server.emotion.ClassifyFaces(too_many_encoded))
         for setting, call in [*calls.items(), encoded]:
-            refusal = await _refused(call)
-            assert refusal.code is grpc.StatusCode.INVALID_ARGUMENT, setting
-            assert refusal.metadata["setting"] == setting
-            assert refusal.metadata["limit"] == str(limits[setting])
-            assert setting in refusal.message
+            rejection = await _rejected(call)
+            assert rejection.code is grpc.StatusCode.INVALID_ARGUMENT, setting
+            assert rejection.metadata["setting"] == setting
+            assert rejection.metadata["limit"] == str(limits[setting])
+            assert setting in rejection.message
 
         large = encode(np.zeros((10, 11), np.uint8), "PNG")
         analyzed = await server.emotion.AnalyzeImages(emotion_pb2.AnalyzeImagesRequest(images=[large, picture]))
@@ -212,20 +212,20 @@ async def test_each_limit_of_a_request_names_its_setting(tmp_path: Path, grpc_se
         assert analyzed.results[0].failure.metadata["setting"] == "max_image_pixels"
 
 
-async def test_a_message_far_beyond_the_limit_is_refused_unread(tmp_path: Path, grpc_server: str) -> None:
+async def test_a_message_far_beyond_the_limit_is_rejected_unread(tmp_path: Path, grpc_server: str) -> None:
     publish_fake(tmp_path)
     async with local_server(tmp_path, grpc_server=grpc_server, max_message_bytes=30_000) as server:
-        refusal = await _refused(
+        rejection = await _rejected(
             server.emotion.AnalyzeImages(emotion_pb2.AnalyzeImagesRequest(images=[bytes(100_000)]))
         )
-        # gRPC's own server refuses it by itself.
+        # gRPC's own server rejects it by itself.
         codes = {"native": grpc.StatusCode.INVALID_ARGUMENT, "grpcio": grpc.StatusCode.RESOURCE_EXHAUSTED}
-        assert refusal.code is codes[grpc_server]
+        assert rejection.code is codes[grpc_server]
         assert classes_of(await server.emotion.ClassifyFaces(_request(1))) == [1]
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-async def test_a_full_queue_refuses_at_once_and_tells_when_to_come_again(
+async def test_a_full_queue_rejects_at_once_and_tells_when_to_come_again(
     tmp_path: Path, engine: str, grpc_server: str
 ) -> None:
     publish_fake(tmp_path)
@@ -233,34 +233,34 @@ async def test_a_full_queue_refuses_at_once_and_tells_when_to_come_again(
     async with engine_server(tmp_path, engine, grpc_server=grpc_server, **settings) as server:
         calls = [asyncio.ensure_future(server.emotion.ClassifyFaces(_request(*[3] * 5))) for _ in range(2)]
         done, pending = await asyncio.wait(calls, timeout=DEADLINE_S, return_when=asyncio.FIRST_COMPLETED)
-        (refused,), (waiting,) = done, pending
-        refusal = await _refused(refused)
-        assert (refusal.code, refusal.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "QUEUE_FULL")
-        assert refusal.metadata == {
+        (rejected,), (waiting,) = done, pending
+        rejection = await _rejected(rejected)
+        assert (rejection.code, rejection.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "QUEUE_FULL")
+        assert rejection.metadata == {
             "queued": "5",
             "limit": "8",
             "setting": "max_queue_faces",
             "retry_safe": "true",
         }
-        assert refusal.retry_delay_ms is not None
-        assert refusal.retry_delay_ms > 0
+        assert rejection.retry_delay_ms is not None
+        assert rejection.retry_delay_ms > 0
         # What was taken before is answered as soon as batches run.
         assert classes_of(await server.emotion.ClassifyFaces(_request(1, 2, 4))) == [1, 2, 4]
         assert classes_of(await waiting) == [3] * 5
 
 
-async def test_a_deadline_that_cannot_be_met_is_refused_before_it_passes(tmp_path: Path, grpc_server: str) -> None:
+async def test_a_deadline_that_cannot_be_met_is_rejected_early(tmp_path: Path, grpc_server: str) -> None:
     publish_fake(tmp_path)
     settings = {"grpc_server": grpc_server, "bucket_sizes": (1,)}
     async with local_server(tmp_path, FakeLoader(batch_s=SLOW_BATCH_S), **settings) as server:
         await server.emotion.ClassifyFaces(_request(1))  # now it is known how long a batch takes
         running = asyncio.ensure_future(server.emotion.ClassifyFaces(_request(2, 3)))
         # Whichever of the two came first, the other is taken when this one has failed.
-        first = await _refused(server.emotion.ClassifyFaces(_request(1), timeout=SLOW_BATCH_S / 2))
+        first = await _rejected(server.emotion.ClassifyFaces(_request(1), timeout=SLOW_BATCH_S / 2))
         assert first.code is grpc.StatusCode.DEADLINE_EXCEEDED
         started_at = time.monotonic()
-        refusal = await _refused(server.emotion.ClassifyFaces(_request(1), timeout=SLOW_BATCH_S / 2))
-        assert (refusal.code, refusal.reason) == (grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE_UNMEETABLE")
+        rejection = await _rejected(server.emotion.ClassifyFaces(_request(1), timeout=SLOW_BATCH_S / 2))
+        assert (rejection.code, rejection.reason) == (grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE_UNMEETABLE")
         assert time.monotonic() - started_at < SLOW_BATCH_S / 2
         assert classes_of(await running) == [2, 3]
 
@@ -272,16 +272,16 @@ async def test_a_deadline_that_passes_frees_the_callers_place(
     publish_fake(tmp_path)
     settings = {"max_queue_faces": 4, "max_faces_per_request": 4, "hold_until_queued": 4}
     async with engine_server(tmp_path, engine, grpc_server=grpc_server, **settings) as server:
-        refusal = await _refused(server.emotion.ClassifyFaces(_request(1, 1, 1), timeout=0.2))
-        assert refusal.code is grpc.StatusCode.DEADLINE_EXCEEDED
+        rejection = await _rejected(server.emotion.ClassifyFaces(_request(1, 1, 1), timeout=0.2))
+        assert rejection.code is grpc.StatusCode.DEADLINE_EXCEEDED
         await eventually(lambda: taken_in(server, _request(2, 3, 4, 5)))
 
 
-async def test_before_the_first_model_calls_are_told_to_come_again(tmp_path: Path, grpc_server: str) -> None:
+async def test_before_the_first_model_calls_get_a_retry_delay(tmp_path: Path, grpc_server: str) -> None:
     async with local_server(tmp_path, grpc_server=grpc_server, ready=False) as server:
-        refusal = await _refused(server.emotion.ClassifyFaces(_request(1)))
-        assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "MODEL_NOT_READY")
-        assert refusal.retry_delay_ms == 1000
+        rejection = await _rejected(server.emotion.ClassifyFaces(_request(1)))
+        assert (rejection.code, rejection.reason) == (grpc.StatusCode.UNAVAILABLE, "MODEL_NOT_READY")
+        assert rejection.retry_delay_ms == 1000
 
 
 async def test_a_model_is_described(server: LocalServer) -> None:
@@ -298,8 +298,8 @@ async def test_a_model_is_described(server: LocalServer) -> None:
 
 
 async def test_a_model_that_is_not_there_cannot_be_described(server: LocalServer) -> None:
-    refusal = await _refused(server.models.GetModel(model_pb2.GetModelRequest(name="other")))
-    assert (refusal.code, refusal.reason) == (grpc.StatusCode.NOT_FOUND, "MODEL_NOT_FOUND")
+    rejection = await _rejected(server.models.GetModel(model_pb2.GetModelRequest(name="other")))
+    assert (rejection.code, rejection.reason) == (grpc.StatusCode.NOT_FOUND, "MODEL_NOT_FOUND")
 
 
 async def test_models_are_listed_page_by_page(tmp_path: Path) -> None:
@@ -329,6 +329,6 @@ async def _until_ready(server: LocalServer, names: set[str]) -> None:
 
 
 @pytest.mark.parametrize("page_size", [-1, 1001])
-async def test_a_page_size_out_of_range_is_refused(server: LocalServer, page_size: int) -> None:
-    refusal = await _refused(server.models.ListModels(model_pb2.ListModelsRequest(page_size=page_size)))
-    assert (refusal.code, refusal.fields) == (grpc.StatusCode.INVALID_ARGUMENT, ["page_size"])
+async def test_a_page_size_out_of_range_is_rejected(server: LocalServer, page_size: int) -> None:
+    rejection = await _rejected(server.models.ListModels(model_pb2.ListModelsRequest(page_size=page_size)))
+    assert (rejection.code, rejection.fields) == (grpc.StatusCode.INVALID_ARGUMENT, ["page_size"])

@@ -25,7 +25,7 @@ from support.local_server import (
     eventually,
     local_server,
     packed,
-    refusal_of,
+    rejection_of,
 )
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ async def test_health_of_a_service_that_is_not_there_is_not_found(tmp_path: Path
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-async def test_a_new_version_takes_over_without_a_failed_call(tmp_path: Path, engine: str) -> None:
+async def test_a_new_version_becomes_active_without_a_failed_call(tmp_path: Path, engine: str) -> None:
     publish_fake(tmp_path, version=1)
     async with asyncio.timeout(2 * DEADLINE_S), engine_server(tmp_path, engine) as server:
         seen: list[int] = []
@@ -98,7 +98,7 @@ async def _is(states, expected: dict[int, str]) -> bool:
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-async def test_a_broken_newer_version_is_told_and_the_old_one_answers_on(tmp_path: Path, engine: str) -> None:
+async def test_a_broken_newer_version_is_reported_and_the_old_one_answers_on(tmp_path: Path, engine: str) -> None:
     publish_fake(tmp_path, version=1)
     async with engine_server(tmp_path, engine) as server:
         publish_fake(tmp_path, version=2, golden_off_by=0.1)
@@ -123,7 +123,7 @@ async def test_the_last_good_version_answers_on_when_its_folder_is_gone(tmp_path
         assert await _version(server) == 1
 
 
-async def test_a_drain_flips_health_before_anything_is_refused(tmp_path: Path) -> None:
+async def test_a_drain_flips_health_before_anything_is_rejected(tmp_path: Path) -> None:
     publish_fake(tmp_path)
     async with local_server(tmp_path, lame_duck_s=0.5) as server:
         services = ("", EMOTION_SERVICE, MODEL_SERVICE)
@@ -151,14 +151,14 @@ async def test_a_drain_that_runs_out_of_time_says_so(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-async def test_a_drain_under_load_answers_or_refuses_every_call_and_cancels_none(
+async def test_a_drain_under_load_answers_or_rejects_every_call_and_cancels_none(
     tmp_path: Path, engine: str
 ) -> None:
     publish_fake(tmp_path)
     async with asyncio.timeout(2 * DEADLINE_S), engine_server(tmp_path, engine) as server:
         answered: list[int] = []
 
-        async def call_until_refused() -> str:
+        async def call_until_rejected() -> str:
             async with grpc.aio.insecure_channel(
                 server.address, [("grpc.use_local_subchannel_pool", 1)]
             ) as channel:
@@ -167,10 +167,10 @@ async def test_a_drain_under_load_answers_or_refuses_every_call_and_cancels_none
                     try:
                         response = await stubs.emotion.ClassifyFaces(REQUEST)
                     except grpc.aio.AioRpcError as error:
-                        return refusal_of(error).reason or str(error)
+                        return rejection_of(error).reason or str(error)
                     answered.append(response.servable.version)
 
-        clients = [asyncio.ensure_future(call_until_refused()) for _ in range(16)]
+        clients = [asyncio.ensure_future(call_until_rejected()) for _ in range(16)]
         await eventually(lambda: _answered_by(answered, 1))
         assert await server.running.drain()
         assert {await client for client in clients} == {"DRAINING"}

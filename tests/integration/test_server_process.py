@@ -21,7 +21,7 @@ from ferserve.v1 import emotion_service_pb2 as emotion_pb2
 from ferserve.v1 import emotion_service_pb2_grpc, face_pb2, model_service_pb2_grpc
 from ferserve.v1 import model_service_pb2 as model_pb2
 from support.engine_server import ENGINES
-from support.local_server import refusal_of
+from support.local_server import rejection_of
 from support.model_factory import LABELS
 from support.pictures import ASTRONAUT
 from support.server_process import ServerProcess, run_server
@@ -74,7 +74,7 @@ def test_the_model_scores_as_it_did_when_it_was_published(
     assert tuple(response.labels) == LABELS
 
 
-def test_a_face_scores_the_same_alone_and_in_company(either_channel: grpc.Channel) -> None:
+def test_a_face_scores_the_same_alone_and_in_a_batch(either_channel: grpc.Channel) -> None:
     together = _scores(_emotion(either_channel).ClassifyFaces(REQUEST, timeout=30))
     for row, face in enumerate(FACES):
         packed = face_pb2.PackedFaces(pixels=face.tobytes(), face_count=1)
@@ -169,7 +169,7 @@ def test_the_health_check_command_tells_by_its_exit_code(running_server: ServerP
         ("--http-listen", "nonsense"),
     ],
 )
-def test_an_address_that_cannot_be_used_is_told_in_one_line(
+def test_an_address_that_cannot_be_used_is_reported_in_one_line(
     running_server: ServerProcess, tmp_path: Path, flag: str, address: str
 ) -> None:
     taken = {
@@ -195,7 +195,7 @@ def test_an_address_that_cannot_be_used_is_told_in_one_line(
     assert flag in line
 
 
-def test_bad_settings_are_told_by_line_and_exit_code() -> None:
+def test_bad_settings_are_reported_by_line_and_exit_code() -> None:
     run = subprocess.run(
         [sys.executable, "-m", "ferserve_server", "--max-queue-mib", "0", "--min-neighbors", "0"],
         check=False,
@@ -209,7 +209,7 @@ def test_bad_settings_are_told_by_line_and_exit_code() -> None:
     assert second.startswith("ferserve-server: min_neighbors: ")
 
 
-def test_a_system_that_starts_no_engine_process_is_told_in_one_line(tmp_path: Path) -> None:
+def test_a_system_that_starts_no_engine_process_is_reported_in_one_line(tmp_path: Path) -> None:
     program = (
         "import sys; sys.executable = '/nowhere/python';"
         "from ferserve_server.cli import main; sys.argv[1:] = ['--model-repo', sys.argv[1]]; main()"
@@ -224,16 +224,16 @@ def test_a_system_that_starts_no_engine_process_is_told_in_one_line(tmp_path: Pa
 
 
 class Load:
-    """Clients on threads that call until the server refuses, and what became of every call."""
+    """Clients on threads that call until the server rejects, and what became of every call."""
 
     def __init__(self, address: str, client_count: int) -> None:
         self._address = address
         self._began = Event()
         self.answered = 0
         self._pool = ThreadPoolExecutor(client_count)
-        self._clients = [self._pool.submit(self._call_until_refused) for _ in range(client_count)]
+        self._clients = [self._pool.submit(self._call_until_rejected) for _ in range(client_count)]
 
-    def _call_until_refused(self) -> grpc.RpcError:
+    def _call_until_rejected(self) -> grpc.RpcError:
         with grpc.insecure_channel(self._address, [("grpc.enable_retries", 0)]) as channel:
             stub = _emotion(channel)
             while True:
@@ -248,7 +248,7 @@ class Load:
     def wait_until_it_runs(self) -> None:
         assert self._began.wait(30)
 
-    def refusals(self) -> list[grpc.RpcError]:
+    def rejections(self) -> list[grpc.RpcError]:
         """The error that each client ended with."""
         errors = [client.result(timeout=60) for client in self._clients]
         self._pool.shutdown()
@@ -274,14 +274,14 @@ def test_sigterm_under_load_loses_no_call_that_was_taken_and_exits_with_0(
             assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
             with pytest.raises(grpc.RpcError) as caught:
                 next(stream)
-            ended = refusal_of(caught.value)
+            ended = rejection_of(caught.value)
             assert (ended.code, ended.reason) == (grpc.StatusCode.UNAVAILABLE, "DRAINING")
             assert ended.metadata["last_sequence_id"] == "7"
-        refusals = [refusal_of(error) for error in load.refusals()]
+        rejections = [rejection_of(error) for error in load.rejections()]
         # DRAINING says that the call was not taken; no reason, that there was nobody to connect to any more.
-        assert {refusal.code for refusal in refusals} == {grpc.StatusCode.UNAVAILABLE}
-        assert {refusal.reason for refusal in refusals} <= {"DRAINING", ""}
-        assert all("onnect" in refusal.message for refusal in refusals if not refusal.reason)
+        assert {rejection.code for rejection in rejections} == {grpc.StatusCode.UNAVAILABLE}
+        assert {rejection.reason for rejection in rejections} <= {"DRAINING", ""}
+        assert all("onnect" in rejection.message for rejection in rejections if not rejection.reason)
         assert load.answered > 0
         assert server.wait() == 0
         assert server.wait_for_event("drained")
@@ -293,19 +293,19 @@ def iter_then_wait(messages: list) -> Iterator[Any]:
     Event().wait(60)
 
 
-def test_precision_and_batch_times_are_told_and_kept_for_the_next_start(
+def test_precision_and_batch_times_are_reported_and_kept_for_the_next_start(
     tiny_model_repo: Path, tmp_path: Path
 ) -> None:
     """Measured at the first start, read at the second: whatever was chosen is chosen again."""
-    told = []
+    reported = []
     cache = tmp_path / "tune.json"
     for _ in range(2):
         flags = ("--precision", "auto", "--tune", "auto", "--tune-cache", str(cache))
         with run_server(tiny_model_repo, *flags) as server, grpc.insecure_channel(server.address) as channel:
             stub: Any = model_service_pb2_grpc.ModelServiceStub(channel)
             (version,) = stub.GetModel(model_pb2.GetModelRequest(), timeout=30).model.versions
-            told.append((version, cache.read_bytes(), _scrape(server)))
-    (first, first_file, metrics), (second, second_file, _) = told
+            reported.append((version, cache.read_bytes(), _scrape(server)))
+    (first, first_file, metrics), (second, second_file, _) = reported
     assert set(first.latency_ms) == {1, 8, 32}
     assert first.bucket_sizes[0] == 1
     assert (first.precision, dict(first.latency_ms), list(first.bucket_sizes)) == (

@@ -21,7 +21,7 @@ from support.local_server import (
     eventually,
     local_server,
     packed,
-    refusal_of,
+    rejection_of,
     taken_in,
 )
 from support.model_factory import LABELS
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from support.local_server import Refusal
+    from support.local_server import Rejection
 
 WHOLE = face_pb2.DetectionOptions(face_source=face_pb2.FACE_SOURCE_WHOLE_IMAGE)
 
@@ -73,7 +73,7 @@ def _crops(sequence_id: int, *classes: int, **rest: object) -> emotion_pb2.Class
     return emotion_pb2.ClassifyStreamRequest(sequence_id=sequence_id, faces=packed(*classes), **rest)
 
 
-def _told(response: emotion_pb2.StreamFramesResponse) -> tuple[int, object]:
+def _reported(response: emotion_pb2.StreamFramesResponse) -> tuple[int, object]:
     match response.WhichOneof("outcome"):
         case "analysis":
             return response.sequence_id, response.analysis.faces[0].prediction.label_index
@@ -83,10 +83,10 @@ def _told(response: emotion_pb2.StreamFramesResponse) -> tuple[int, object]:
             return response.sequence_id, "dropped"
 
 
-async def _refusal(call) -> Refusal:
+async def _rejection(call) -> Rejection:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await _read_out(call)
-    return refusal_of(caught.value)
+    return rejection_of(caught.value)
 
 
 async def _read_out(call) -> None:
@@ -98,7 +98,7 @@ async def test_frames_are_answered_in_order_each_once(server: LocalServer) -> No
     numbers = [0, 1, 2, 5, 8, 90, 91]
     call = server.emotion.StreamFrames(iter([_config(), *map(_frame, numbers)]))
     answers = [answer async for answer in call]
-    assert [_told(answer) for answer in answers] == [(number, number % 7) for number in numbers]
+    assert [_reported(answer) for answer in answers] == [(number, number % 7) for number in numbers]
     assert tuple(answers[0].labels) == LABELS
     assert all(not answer.labels for answer in answers[1:])
     assert all(answer.servable.version == 1 for answer in answers)
@@ -108,7 +108,7 @@ async def test_frames_are_answered_in_order_each_once(server: LocalServer) -> No
 async def test_a_frame_that_cannot_be_read_fails_in_its_place_and_the_stream_goes_on(server: LocalServer) -> None:
     frames = [_frame(0), _frame(1, b"text"), _frame(2, b""), _frame(3)]
     call = server.emotion.StreamFrames(iter([_config(), *frames]))
-    assert [_told(answer) async for answer in call] == [
+    assert [_reported(answer) async for answer in call] == [
         (0, 0),
         (1, "IMAGE_FORMAT_UNSUPPORTED"),
         (2, "IMAGE_FORMAT_UNSUPPORTED"),
@@ -126,12 +126,12 @@ async def test_under_latest_every_frame_is_answered_and_the_last_is_analysed(tmp
     dropped = [answer for answer in answers if answer.WhichOneof("outcome") == "dropped"]
     assert dropped
     assert all(answer.dropped.newer_sequence_id == answer.sequence_id + 1 for answer in dropped)
-    assert _told(answers[-1]) == (39, 39 % 7)
+    assert _reported(answers[-1]) == (39, 39 % 7)
 
 
 async def test_a_model_that_is_not_there_fails_each_frame_and_not_the_stream(server: LocalServer) -> None:
     config = _config(model=servable_pb2.ModelSpec(name="other"))
-    answers = [_told(each) async for each in server.emotion.StreamFrames(iter([config, _frame(0), _frame(1)]))]
+    answers = [_reported(each) async for each in server.emotion.StreamFrames(iter([config, _frame(0), _frame(1)]))]
     assert answers == [(0, "MODEL_NOT_FOUND"), (1, "MODEL_NOT_FOUND")]
 
 
@@ -150,8 +150,8 @@ async def test_a_model_that_is_not_there_fails_each_frame_and_not_the_stream(ser
 async def test_a_stream_that_breaks_the_rules_ends_with_the_reason(
     server: LocalServer, messages: list, reason: str
 ) -> None:
-    refusal = await _refusal(server.emotion.StreamFrames(iter(messages)))
-    assert (refusal.code, refusal.reason) == (grpc.StatusCode.INVALID_ARGUMENT, reason)
+    rejection = await _rejection(server.emotion.StreamFrames(iter(messages)))
+    assert (rejection.code, rejection.reason) == (grpc.StatusCode.INVALID_ARGUMENT, reason)
 
 
 async def test_crop_requests_are_answered_in_order(server: LocalServer) -> None:
@@ -200,7 +200,7 @@ async def test_no_more_is_read_of_a_stream_than_may_be_unanswered(tmp_path: Path
             probe = emotion_pb2.ClassifyFacesRequest(packed=packed(*[0] * (everything - 19)))
             with pytest.raises(grpc.aio.AioRpcError) as caught:
                 await server.emotion.ClassifyFaces(probe, timeout=1)
-            return refusal_of(caught.value).metadata.get("queued", "0")
+            return rejection_of(caught.value).metadata.get("queued", "0")
 
         async def two_are_read() -> bool:
             return await queued() == "40"
@@ -230,7 +230,7 @@ async def test_a_client_that_leaves_in_the_midst_of_a_stream_harms_nobody(
                 await frames.write(_config())
                 await frames.write(_frame(0))
 
-        # All there is room for: while a face of theirs waits, it is refused.
+        # All there is room for: while a face of theirs waits, it is rejected.
         everything = emotion_pb2.ClassifyFacesRequest(packed=packed(*range(7), 0))
         await eventually(lambda: taken_in(server, everything))
 
@@ -255,9 +255,9 @@ async def test_a_drain_answers_what_a_stream_sent_and_ends_it_with_the_last_numb
         assert [each.sequence_id for each in (*first, *second)] == [0, 0, 4, 4]
         drained = server.running.drain()
         for call, last in [(frames, "4"), (crops, "4"), (silent, "-1")]:
-            refusal = await _refusal(call)
-            assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "DRAINING")
-            assert refusal.metadata["last_sequence_id"] == last
+            rejection = await _rejection(call)
+            assert (rejection.code, rejection.reason) == (grpc.StatusCode.UNAVAILABLE, "DRAINING")
+            assert rejection.metadata["last_sequence_id"] == last
         assert await drained
 
 
@@ -266,10 +266,10 @@ async def test_a_stream_that_never_sent_its_config_does_not_hold_a_drain_up(tmp_
     async with asyncio.timeout(DEADLINE_S), local_server(tmp_path, drain_timeout_s=60) as server:
         call = server.emotion.StreamFrames(metadata=[("x", "y")])
         answered = server.emotion.StreamFrames(iter([_config(), _frame(0)]))
-        assert [_told(answer) async for answer in answered] == [(0, 0)]  # so the other was taken too
+        assert [_reported(answer) async for answer in answered] == [(0, 0)]  # so the other was taken too
         drained = server.running.drain()
-        refusal = await _refusal(call)
-        assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "DRAINING")
+        rejection = await _rejection(call)
+        assert (rejection.code, rejection.reason) == (grpc.StatusCode.UNAVAILABLE, "DRAINING")
         assert await drained
 
 
@@ -280,10 +280,10 @@ async def test_a_stream_that_never_sent_its_config_does_not_hold_a_drain_up(tmp_
         (_config(model=servable_pb2.ModelSpec(name=".hidden")), "config.model.name"),
     ],
 )
-async def test_a_bad_config_is_refused_with_the_field_at_fault(server: LocalServer, config, field) -> None:
-    refusal = await _refusal(server.emotion.StreamFrames(iter([config])))
-    assert refusal.code is grpc.StatusCode.INVALID_ARGUMENT
-    assert refusal.fields == [field]
+async def test_a_bad_config_is_rejected_with_the_field_at_fault(server: LocalServer, config, field) -> None:
+    rejection = await _rejection(server.emotion.StreamFrames(iter([config])))
+    assert rejection.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert rejection.fields == [field]
 
 
 async def test_frames_larger_than_the_window_of_a_stream_are_answered_one_after_the_other(

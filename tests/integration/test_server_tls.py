@@ -17,7 +17,7 @@ from ferserve.v1 import model_service_pb2 as model_pb2
 from ferserve_server.runtime.addresses import ListenError
 from support.certificates import make_certificates
 from support.fake_models import publish_fake
-from support.local_server import GRPC_SERVERS, Stubs, classes_of, eventually, local_server, packed, refusal_of
+from support.local_server import GRPC_SERVERS, Stubs, classes_of, eventually, local_server, packed, rejection_of
 from support.tiers import detection_tier
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ async def test_many_long_messages_side_by_side_come_through_tls(tmp_path: Path, 
 
 @pytest.mark.parametrize("grpc_server", GRPC_SERVERS)
 @pytest.mark.parametrize("broken", ["tls_cert_file", "tls_key_file", "tls_client_ca_file"])
-async def test_a_tls_file_that_is_not_there_is_told_by_its_path(
+async def test_a_tls_file_that_is_not_there_is_reported_by_its_path(
     tmp_path: Path, certificates: Path, broken: str, grpc_server: str
 ) -> None:
     settings = _settings(certificates, mutual=True) | {
@@ -133,7 +133,7 @@ async def test_a_tls_file_that_is_not_there_is_told_by_its_path(
 
 
 @pytest.mark.parametrize("broken", ["tls_cert_file", "tls_key_file", "tls_client_ca_file"])
-async def test_a_tls_file_that_is_not_what_it_should_be_is_told_by_its_path(
+async def test_a_tls_file_that_is_not_what_it_should_be_is_reported_by_its_path(
     tmp_path: Path, certificates: Path, broken: str
 ) -> None:
     (tmp_path / "text.pem").write_text("no certificate")
@@ -143,7 +143,7 @@ async def test_a_tls_file_that_is_not_what_it_should_be_is_told_by_its_path(
             pass
 
 
-async def test_a_key_of_another_certificate_is_told_as_such(tmp_path: Path, certificates: Path) -> None:
+async def test_a_key_of_another_certificate_is_reported_as_such(tmp_path: Path, certificates: Path) -> None:
     settings = _settings(certificates, mutual=False) | {"tls_key_file": certificates / "client.key"}
     with pytest.raises(ListenError, match=r"client\.key cannot be used: KEY_VALUES_MISMATCH"):
         async with local_server(tmp_path, **settings):
@@ -222,4 +222,4 @@ async def test_a_model_tier_that_a_stranger_vouches_for_is_not_sent_faces(
     ):
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await server.emotion.ClassifyFaces(REQUEST, timeout=20)
-        assert refusal_of(caught.value).reason == "UPSTREAM_UNAVAILABLE"
+        assert rejection_of(caught.value).reason == "UPSTREAM_UNAVAILABLE"

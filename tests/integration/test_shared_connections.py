@@ -21,7 +21,7 @@ from ferserve_server.app.overrides import Overrides
 from ferserve_server.app.primary_main import running_server
 from ferserve_server.backends.fake import FakeLoader
 from ferserve_server.config.settings import Settings
-from ferserve_server.workers.process import BEAT_S, LONGEST_SILENCE_BEATS
+from ferserve_server.workers.process import HEARTBEAT_INTERVAL_S, MAX_MISSED_BEATS
 from support.certificates import make_certificates
 from support.compat import ask, crops, infer_request, oip
 from support.fake_models import publish_fake
@@ -34,15 +34,15 @@ from support.local_server import (
     classes_of,
     eventually,
     packed,
-    refusal_of,
+    rejection_of,
 )
 from support.processes import served_connections
-from support.worker_server import callers, fronts_of, metric, worker_server
+from support.worker_server import callers, metric, worker_server, workers_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-HANG_S = BEAT_S * (LONGEST_SILENCE_BEATS + 2)
+HANG_S = HEARTBEAT_INTERVAL_S * (MAX_MISSED_BEATS + 2)
 
 HALF: dict[str, Any] = {"processes": 2, "primary_share": 0.5}
 """The primary gets the first connection, that of the server's own stubs; the worker the next, and so on."""
@@ -60,13 +60,13 @@ def _faces(*classes: int) -> emotion_pb2.ClassifyFacesRequest:
 
 
 def _served(server: LocalServer) -> list[int]:
-    """How many connections each process serves, the owner first."""
-    pids = [os.getpid(), *fronts_of(server).pids]
+    """How many connections each process serves, the primary process first."""
+    pids = [os.getpid(), *workers_of(server).pids]
     return [len(served_connections(pid, server.running.port or 0)) for pid in pids]
 
 
 async def _serve(server: LocalServer, expected: list[int]) -> None:
-    """Waits until the processes serve so many connections, and the owner has let go of what it handed over."""
+    """Waits until the processes serve so many connections, and the copies of passed ones are closed."""
 
     async def they_do() -> bool:
         return _served(server) == expected
@@ -75,12 +75,12 @@ async def _serve(server: LocalServer, expected: list[int]) -> None:
 
 
 def _fd_counts(server: LocalServer) -> list[int]:
-    return [len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in (os.getpid(), *fronts_of(server).pids)]
+    return [len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in (os.getpid(), *workers_of(server).pids)]
 
 
 @contextlib.asynccontextmanager
-async def _at_owner_and_front(models: Path, **more: object) -> AsyncIterator[tuple[LocalServer, Stubs, Stubs]]:
-    """A server of two processes, a caller at its owner, and one at its worker process."""
+async def _at_primary_and_worker(models: Path, **more: object) -> AsyncIterator[tuple[LocalServer, Stubs, Stubs]]:
+    """A server of two processes, a caller at its primary process, and one at its worker process."""
     async with worker_server(models, **(HALF | more)) as server, callers(server, 1) as (there,):
         await _serve(server, [1, 1])
         yield server, server, there
@@ -109,7 +109,7 @@ async def test_places_of_connections_that_ended_are_given_to_the_next(models: Pa
                 await _serve(server, [2, 2])
 
             async def gone() -> bool:
-                return _served(server) == [1, 0] and fronts_of(server).takers[0].connection_count == 0
+                return _served(server) == [1, 0] and workers_of(server).accepting_workers[0].connection_count == 0
 
             await eventually(gone)
 
@@ -143,7 +143,7 @@ async def test_what_is_no_call_is_let_go_by_whoever_gets_it(models: Path, tmp_pa
                     knock.sendall(data)
 
             async def nobody_left() -> bool:
-                return sum(_served(server)) <= 1 and fronts_of(server).takers[0].connection_count == 0
+                return sum(_served(server)) <= 1 and workers_of(server).accepting_workers[0].connection_count == 0
 
             await server.channel.close()
             await eventually(nobody_left)
@@ -182,8 +182,8 @@ async def test_several_processes_answer_on_a_file(models: Path, tmp_path: Path) 
     half = Overrides(primary_share=0.5)
     async with running_server(settings, FakeLoader(), half) as running, contextlib.AsyncExitStack() as stack:
         assert running.port is None
-        assert running.fronts is not None
-        (front,) = running.fronts.takers
+        assert running.workers is not None
+        (front,) = running.workers.accepting_workers
         for row in range(4):
             options = [("grpc.use_local_subchannel_pool", 1)]
             channel = await stack.enter_async_context(grpc.aio.insecure_channel(f"unix:{place}", options))
@@ -194,20 +194,20 @@ async def test_several_processes_answer_on_a_file(models: Path, tmp_path: Path) 
     assert not place.exists()
 
 
-async def test_grpcs_server_listens_in_front_processes_and_the_owner_takes_nothing(models: Path) -> None:
+async def test_grpcs_server_listens_in_worker_processes_and_the_primary_takes_nothing(models: Path) -> None:
     settings = {"grpc_server": "grpcio", "processes": 2, "primary_share": 1.0}
     async with worker_server(models, **settings) as server, callers(server, 6) as stubs:
-        assert len(fronts_of(server).pids) == 2
+        assert len(workers_of(server).pids) == 2
         for row, each in enumerate(stubs):
             assert classes_of(await each.emotion.ClassifyFaces(_faces(row), timeout=60)) == [row]
         own, *others = _served(server)
         assert (own, sum(others)) == (0, 7)
 
 
-async def test_whoever_is_at_the_owner_notices_nothing_of_a_killed_front_process(models: Path) -> None:
-    async with _at_owner_and_front(models) as (server, here, there):
-        fronts = fronts_of(server)
-        (victim,) = fronts.pids
+async def test_whoever_is_at_the_primary_notices_nothing_of_a_killed_worker_process(models: Path) -> None:
+    async with _at_primary_and_worker(models) as (server, here, there):
+        workers = workers_of(server)
+        (victim,) = workers.pids
         os.kill(victim, signal.SIGKILL)
 
         async def lost() -> bool:
@@ -219,12 +219,12 @@ async def test_whoever_is_at_the_owner_notices_nothing_of_a_killed_front_process
 
         async def replaced() -> bool:
             assert classes_of(await here.emotion.ClassifyFaces(_faces(2), timeout=60)) == [2]
-            return fronts.running_count == 1 and victim not in fronts.pids
+            return workers.running_count == 1 and victim not in workers.pids
 
         await asyncio.gather(eventually(lost), eventually(replaced, 2 * DEADLINE_S))
-        await there.wait_for()  # at the owner, where it went at once, or at the next worker process
-        async with callers(server, 4) as anew:
-            for each in anew:
+        await there.wait_for()  # at the primary process, where it went at once, or at the next worker process
+        async with callers(server, 4) as replacements:
+            for each in replacements:
                 assert classes_of(await each.emotion.ClassifyFaces(_faces(3), timeout=60)) == [3]
 
             async def level() -> bool:
@@ -234,9 +234,9 @@ async def test_whoever_is_at_the_owner_notices_nothing_of_a_killed_front_process
             await eventually(level)
 
 
-async def test_connections_that_a_stopped_front_process_does_not_take_are_served_by_others(models: Path) -> None:
-    async with _at_owner_and_front(models) as (server, here, _):
-        (stopped,) = fronts_of(server).pids
+async def test_connections_that_a_stopped_worker_process_does_not_take_are_served_by_others(models: Path) -> None:
+    async with _at_primary_and_worker(models) as (server, here, _):
+        (stopped,) = workers_of(server).pids
         os.kill(stopped, signal.SIGSTOP)
         async with contextlib.AsyncExitStack() as stack:
             options: list[tuple[str, Any]] = [
@@ -257,15 +257,15 @@ async def test_connections_that_a_stopped_front_process_does_not_take_are_served
                 assert [classes_of(answer) for answer in await asyncio.gather(*calls)] == [
                     [row] for row in range(6)
                 ]
-            assert stopped not in fronts_of(server).pids
+            assert stopped not in workers_of(server).pids
 
 
-async def test_a_drain_answers_what_the_owner_and_its_front_process_have_taken(models: Path) -> None:
+async def test_a_drain_answers_what_the_primary_and_its_worker_process_have_taken(models: Path) -> None:
     loader = KeptLoader()
-    validation = threading.Event()
+    unblocked = threading.Event()
     settings = {"metrics_listen": "127.0.0.1:0"}
     async with worker_server(models, loader, **(HALF | settings)) as server, callers(server, 3) as stubs:
-        loader.before_predict = lambda _: validation.wait(60)
+        loader.before_predict = lambda _: unblocked.wait(60)
         everybody = [server, *stubs]
         calls = [asyncio.ensure_future(each.emotion.ClassifyFaces(_faces(4), timeout=60)) for each in everybody]
 
@@ -273,24 +273,24 @@ async def test_a_drain_answers_what_the_owner_and_its_front_process_have_taken(m
             return await metric(server, "requests_in_progress", method="ClassifyFaces") == 4
 
         await eventually(all_there)
-        assert fronts_of(server).face_count == 2
+        assert workers_of(server).face_count == 2
         draining = server.running.drain()
         for each in everybody:
             await each.wait_for(NOT_SERVING)
 
-            async def refused(stubs: Stubs = each) -> bool:
+            async def rejected(stubs: Stubs = each) -> bool:
                 try:
                     await stubs.emotion.ClassifyFaces(_faces(4), timeout=0.5)
                 except grpc.aio.AioRpcError as error:
-                    return refusal_of(error).reason == "DRAINING"
+                    return rejection_of(error).reason == "DRAINING"
                 return False
 
-            await eventually(refused)
+            await eventually(rejected)
         async with callers_that_come_late(server) as late:
             for each in late:
                 assert await each.state() == NOT_SERVING
         assert not draining.done()
-        validation.set()
+        unblocked.set()
         assert [classes_of(answer) for answer in await asyncio.gather(*calls)] == [[4]] * 4
         assert await draining
 
@@ -305,7 +305,7 @@ async def callers_that_come_late(server: LocalServer) -> AsyncIterator[list[Stub
 
 
 async def test_health_is_that_of_the_service_in_a_lame_duck_and_connections_are_still_placed(models: Path) -> None:
-    async with _at_owner_and_front(models, lame_duck_s=3.0) as (server, here, there):
+    async with _at_primary_and_worker(models, lame_duck_s=3.0) as (server, here, there):
         draining = server.running.drain()
         for each in (here, there):
             await each.wait_for(NOT_SERVING)
@@ -316,11 +316,11 @@ async def test_health_is_that_of_the_service_in_a_lame_duck_and_connections_are_
         assert await draining
 
 
-async def test_a_control_call_at_either_is_in_force_at_both_when_it_is_answered(tmp_path: Path) -> None:
+async def test_a_control_call_at_either_is_active_at_both_when_it_is_answered(tmp_path: Path) -> None:
     for version in (1, 2):
         publish_fake(tmp_path, version=version)
     settings = {"versions_per_model": 2, "control_on_main": True, "repository_poll_s": 0}
-    async with _at_owner_and_front(tmp_path, **settings) as (_, here, there):
+    async with _at_primary_and_worker(tmp_path, **settings) as (_, here, there):
         spec = servable_pb2.ModelSpec(version_label="beta")
         asked = emotion_pb2.ClassifyFacesRequest(packed=packed(1), model=spec)
         for version, (caller, other) in enumerate([(here, there), (there, here)] * 4):
@@ -330,8 +330,8 @@ async def test_a_control_call_at_either_is_in_force_at_both_when_it_is_answered(
             assert (await other.models.GetModel(model_pb2.GetModelRequest())).model == changed.model
 
 
-async def test_counts_are_those_of_the_owner_and_its_front_process_together(models: Path) -> None:
-    async with _at_owner_and_front(models, metrics_listen="127.0.0.1:0") as (server, here, there):
+async def test_counts_are_those_of_the_primary_and_its_worker_process_together(models: Path) -> None:
+    async with _at_primary_and_worker(models, metrics_listen="127.0.0.1:0") as (server, here, there):
         for caller in (here, there, there):
             await caller.emotion.ClassifyFaces(_faces(1), timeout=60)
             with pytest.raises(grpc.aio.AioRpcError):

@@ -10,7 +10,7 @@ import pytest
 from ferserve_server.interop.messages import message_class
 from support.compat import MODEL_STATUS, PREDICTION, call, crops, tfs
 from support.fake_models import publish_fake
-from support.local_server import LocalServer, local_server, refusal_of
+from support.local_server import LocalServer, local_server, rejection_of
 from support.model_factory import LABELS
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ async def test_a_version_may_be_asked_for(server):
 async def test_a_model_that_there_is_not_has_its_status(server, spec, code):
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await ask(server, "Predict", predict_request(1, model_spec=spec))
-    assert refusal_of(caught.value).code is code
+    assert rejection_of(caught.value).code is code
 
 
 async def test_the_signature_tells_inputs_and_outputs(server):
@@ -101,8 +101,8 @@ async def test_no_other_metadata_is_known(server):
 async def test_the_status_tells_what_became_of_versions(server):
     request = tfs("GetModelStatusRequest", model_spec={"name": "fer-nano"})
     response = await ask(server, "GetModelStatus", request, MODEL_STATUS)
-    told = {each.version: (each.state, each.status.error_code) for each in response.model_version_status}
-    assert told == {3: (30, 0), 4: (50, 9)}
+    reported = {each.version: (each.state, each.status.error_code) for each in response.model_version_status}
+    assert reported == {3: (30, 0), 4: (50, 9)}
     request.model_spec.version.value = 3
     response = await ask(server, "GetModelStatus", request, MODEL_STATUS)
     assert [each.version for each in response.model_version_status] == [3]

@@ -13,7 +13,7 @@ from ferserve.v1 import emotion_service_pb2 as emotion_pb2
 from ferserve.v1 import face_pb2
 from ferserve_server.backends.fake import FakeLoader
 from support.fake_models import publish_fake
-from support.local_server import GRPC_SERVERS, LocalServer, eventually, local_server, refusal_of
+from support.local_server import GRPC_SERVERS, LocalServer, eventually, local_server, rejection_of
 from support.pictures import ASTRONAUT, encode
 from support.tiers import detection_tier
 from support.worker_server import callers, metric, worker_server
@@ -75,9 +75,9 @@ async def test_a_face_keeps_its_number_and_its_prediction_is_steady(server: Loca
     steady = [face.prediction.label_index for face in faces]
     assert steady[:21] == [3] * 21
     assert steady[-1] == 5
-    told = [(event.event, event.track_id, answer.sequence_id) for answer in answers for event in answer.events]
-    assert told[0] == (APPEARED, 1, 0)
-    assert [each[0] for each in told] == [APPEARED, CHANGED]
+    reported = [(event.event, event.track_id, answer.sequence_id) for answer in answers for event in answer.events]
+    assert reported[0] == (APPEARED, 1, 0)
+    assert [each[0] for each in reported] == [APPEARED, CHANGED]
     changed = next(event for answer in answers for event in answer.events if event.event == CHANGED)
     assert changed.prediction.label_index == 5
     assert changed.time_s == pytest.approx(changed.duration_s)
@@ -164,8 +164,8 @@ async def test_ages_and_dropped_frames_are_counted(tmp_path: Path) -> None:
 async def test_a_bad_option_is_rejected_with_its_field(server: LocalServer, fields: dict, field: str) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await _answers(server, _config(**fields))
-    refusal = refusal_of(caught.value)
-    assert (refusal.code, refusal.fields) == (grpc.StatusCode.INVALID_ARGUMENT, [field])
+    rejection = rejection_of(caught.value)
+    assert (rejection.code, rejection.fields) == (grpc.StatusCode.INVALID_ARGUMENT, [field])
 
 
 async def test_every_process_tracks_and_its_ages_are_counted(tmp_path: Path) -> None:

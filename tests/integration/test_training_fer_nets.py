@@ -192,7 +192,7 @@ def test_a_run_teaches_by_its_folded_net(run_with_votes, precision):
     assert np.asarray(answers) == pytest.approx(score(trained.classifier, draw_faces(8)), abs=tolerance)
 
 
-def _refusal(tmp_path, *arguments):
+def _rejection(tmp_path, *arguments):
     data = tmp_path / "faces"
     if not data.exists():
         write_face_folder(data, training_count=4, test_count=3)
@@ -201,13 +201,13 @@ def _refusal(tmp_path, *arguments):
     return str(result.exception or "") + result.output
 
 
-def test_what_a_net_of_another_kind_cannot_do_is_refused_before_anything_is_trained(tmp_path):
+def test_what_a_net_of_another_kind_cannot_do_is_rejected_before_anything_is_trained(tmp_path):
     votes = Path(tmp_path / "votes.csv")
 
-    assert "has no head for votes" in _refusal(tmp_path, "seed2-cnn", "--votes", str(votes))
-    refusal = _refusal(tmp_path, "seed2-vgg16", "--set", "weights=none", "--set", "precision=bfloat16")
-    assert "trained in float32" in refusal
-    assert "trained at full size" in _refusal(tmp_path, "seed2-cnn", "--set", "grows=true")
+    assert "has no head for votes" in _rejection(tmp_path, "seed2-cnn", "--votes", str(votes))
+    rejection = _rejection(tmp_path, "seed2-vgg16", "--set", "weights=none", "--set", "precision=bfloat16")
+    assert "trained in float32" in rejection
+    assert "trained at full size" in _rejection(tmp_path, "seed2-cnn", "--set", "grows=true")
 
 
 def _logits(kernels_of, images):

@@ -133,7 +133,7 @@ def test_a_run_teaches_and_a_version_says_that_it_cannot(on_jax):
     losses = on_jax["losses_with_a_teacher"]
 
     assert losses[-2:].mean() < losses[:2].mean()
-    assert "needs TensorFlow" in str(on_jax["refusal"])
+    assert "needs TensorFlow" in str(on_jax["rejection"])
 
 
 @pytest.fixture(scope="module", params=["jax", "tensorflow"])
@@ -153,10 +153,10 @@ def test_two_devices_have_the_losses_of_one(losses):
     assert two == pytest.approx(one, rel=1e-3 if framework == "jax" else 0.2)
 
 
-def test_devices_that_are_not_there_are_refused_before_a_run_begins(data_path, tmp_path):
+def test_devices_that_are_not_there_are_rejected_before_a_run_begins(data_path, tmp_path):
     arguments = ["--smoke", "--data", str(data_path), "--run-dir", str(tmp_path / "run"), "--devices", "5"]
 
-    refusal = _run(_COMMAND, "train", "fer-nano", *arguments, succeeds=False)
+    rejection = _run(_COMMAND, "train", "fer-nano", *arguments, succeeds=False)
 
-    assert "there are 2 CPU devices, not 5" in refusal
+    assert "there are 2 CPU devices, not 5" in rejection
     assert not (tmp_path / "run").exists()

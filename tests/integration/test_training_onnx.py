@@ -148,7 +148,7 @@ def test_a_net_with_a_head_for_non_faces_answers_alike_in_onnx(tmp_path):
 
 
 @pytest.mark.parametrize("fault", [1e-3, np.nan])
-def test_a_file_that_differs_from_the_saved_model_is_refused(fault, tmp_path):
+def test_a_file_that_differs_from_the_saved_model_is_rejected(fault, tmp_path):
     path = tmp_path / "model.onnx"
     write_onnx(onnx_model_of(_build("fer-nano")[1], _TEMPERATURE, "fer-nano"), path)
     faces = draw_faces(4)

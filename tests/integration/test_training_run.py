@@ -101,7 +101,7 @@ def test_a_killed_run_resumes_to_the_result_of_an_uninterrupted_one(run_path, da
     killed = RunDirectory(path).load()
     assert killed is not None
     assert 1 <= len(killed.history) < 100_000
-    # The learning rates of a run of 100,000 epochs are its own; the whole run is made anew at the same length.
+    # The learning rates of a run of 100,000 epochs are its own; the whole run is made again at the same length.
     # Two epochs past the kill are enough to see a difference.
     end = len(killed.history) + 2
 

@@ -215,7 +215,7 @@ def _with_manifest(version, folder, **changes):
         ({"training": {"data_sha256": "0"}}, "was trained on other data"),
     ],
 )
-def test_a_member_that_does_not_fit_is_refused(changes, message, version_path, data_path, tmp_path):
+def test_a_member_that_does_not_fit_is_rejected(changes, message, version_path, data_path, tmp_path):
     from ferserve_training.export.merge import merge_versions  # noqa: PLC0415
 
     odd = _with_manifest(version_path, tmp_path / "odd", **changes)
@@ -225,7 +225,7 @@ def test_a_member_that_does_not_fit_is_refused(changes, message, version_path, d
     assert not (tmp_path / "models").exists()
 
 
-def test_a_merge_of_nothing_much_is_refused(version_path, data_path, tmp_path):
+def test_a_merge_of_nothing_much_is_rejected(version_path, data_path, tmp_path):
     from ferserve_training.export.merge import merge_versions  # noqa: PLC0415
 
     faces = load_faces(data_path)

@@ -45,7 +45,7 @@ def _degraded(faces, **draws):
     """Degrade with only the named draws (by their place) switched on."""
     names = (
         *("gamma", "gamma_at", "blur", "sigma", "anisotropic", "sigma_x", "resample", "side", "noise", "noise_at"),
-        *("jpeg", "quality", "spare"),
+        *("jpeg", "quality", "unused"),
     )
     values = [np.full(len(faces), draws.get(name, _OFF), np.float32) for name in names]
     noise = np.random.default_rng(0).normal(size=(len(faces), 48, 48)).astype(np.float32)
@@ -248,7 +248,7 @@ def test_a_bank_of_other_settings_is_not_extended(bank_path):
     assert "its seed is 0, not 5; name another folder" in str(result.exception)
 
 
-def test_a_damaged_round_is_told_from_a_whole_one(bank_path, tmp_path):
+def test_a_damaged_round_is_distinguished_from_a_whole_one(bank_path, tmp_path):
     bank = open_bank(bank_path / "bank")
     assert isinstance(bank.read(1), BankRound)
     (tmp_path / "bank.json").write_bytes((bank_path / "bank" / "bank.json").read_bytes())

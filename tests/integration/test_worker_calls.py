@@ -16,9 +16,9 @@ from ferserve.v1 import model_service_pb2 as model_pb2
 from support.compat import ask, crops, infer_request, oip
 from support.fake_models import publish_fake
 from support.loaders import KeptLoader
-from support.local_server import LocalServer, Stubs, classes_of, eventually, local_server, packed, refusal_of
+from support.local_server import LocalServer, Stubs, classes_of, eventually, local_server, packed, rejection_of
 from support.pictures import ASTRONAUT, encode, noise
-from support.worker_server import CALLER_COUNT, callers, fronts_of, metric, scrape, worker_server
+from support.worker_server import CALLER_COUNT, callers, metric, scrape, worker_server, workers_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -63,12 +63,12 @@ async def one_process(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator
         yield server
 
 
-async def _told(call) -> object:
+async def _reported(call) -> object:
     """What a call comes to, without its times."""
     try:
         answer = await call
     except grpc.aio.AioRpcError as error:
-        return refusal_of(error)
+        return rejection_of(error)
     answer.ClearField("timing")
     return answer
 
@@ -83,7 +83,7 @@ async def _all_of(call) -> list[object]:
                     answer.ClearField(field)
             answers.append(answer)
     except grpc.aio.AioRpcError as error:
-        answers.append(refusal_of(error))
+        answers.append(rejection_of(error))
     return answers
 
 
@@ -144,9 +144,9 @@ async def test_pictures_are_answered_as_by_one_process(
 
 
 async def _compare(service: Service, one_process: LocalServer, call: Callable[[Stubs], Any]) -> None:
-    expected = await _told(call(one_process))
+    expected = await _reported(call(one_process))
     for stubs in service.stubs[:4]:
-        assert await _told(call(stubs)) == expected
+        assert await _reported(call(stubs)) == expected
 
 
 async def test_streams_are_answered_as_by_one_process(service: Service, one_process: LocalServer) -> None:
@@ -185,7 +185,7 @@ async def test_models_and_health_are_the_same_everywhere(service: Service) -> No
         assert list(metadata.versions) == ["1", "2"]
 
 
-async def test_a_control_call_anywhere_is_in_force_everywhere_at_once(service: Service) -> None:
+async def test_a_control_call_anywhere_is_active_everywhere_at_once(service: Service) -> None:
     first, *others = service.stubs
     spec = servable_pb2.ModelSpec(version_label="beta")
     for version in (1, 2):
@@ -196,10 +196,10 @@ async def test_a_control_call_anywhere_is_in_force_everywhere_at_once(service: S
             answer = await stubs.emotion.ClassifyFaces(_classify(model=spec))
             assert answer.servable.version == version
             assert (await stubs.models.GetModel(model_pb2.GetModelRequest())).model == changed.model
-    refused = await _told(first.models.UnloadVersion(model_pb2.UnloadVersionRequest(version=2)))
-    assert (refused.code, refused.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "VERSION_IN_USE")
+    rejected = await _reported(first.models.UnloadVersion(model_pb2.UnloadVersionRequest(version=2)))
+    assert (rejected.code, rejected.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "VERSION_IN_USE")
     await others[-1].models.DeleteAlias(model_pb2.DeleteAliasRequest(name="fer-nano", alias="beta"))
-    missing = await _told(first.emotion.ClassifyFaces(_classify(model=spec)))
+    missing = await _reported(first.emotion.ClassifyFaces(_classify(model=spec)))
     assert missing.reason == "ALIAS_NOT_FOUND"
 
 
@@ -208,12 +208,12 @@ async def test_metrics_are_sums_over_all_processes(service: Service) -> None:
     picture = emotion_pb2.AnalyzeImagesRequest(images=[encode(noise(60, 60))])
     decoded = await metric(service.server, "decode_seconds_count")
     for stubs in service.stubs:
-        assert (await _told(stubs.emotion.AnalyzeImages(empty))).reason == "IMAGES_REQUIRED"
+        assert (await _reported(stubs.emotion.AnalyzeImages(empty))).reason == "IMAGES_REQUIRED"
         await stubs.emotion.AnalyzeImages(picture, timeout=60)
 
     async def counted() -> bool:
-        refused = {"method": "AnalyzeImages", "code": "INVALID_ARGUMENT"}
-        return await metric(service.server, "requests_total", **refused) == CALLER_COUNT
+        rejected = {"method": "AnalyzeImages", "code": "INVALID_ARGUMENT"}
+        return await metric(service.server, "requests_total", **rejected) == CALLER_COUNT
 
     await eventually(counted)
     samples = await asyncio.to_thread(scrape, service.server)
@@ -243,22 +243,22 @@ async def test_statistics_of_other_protocols_are_those_of_the_whole_service(serv
     expected = (before + CALLER_COUNT, faces_before + 2 * CALLER_COUNT)
     for stubs in service.stubs[:4]:
 
-        async def told(stubs: Stubs = stubs) -> bool:
+        async def reported(stubs: Stubs = stubs) -> bool:
             return await successes(stubs) == expected
 
-        await eventually(told)
+        await eventually(reported)
 
 
-async def test_a_caller_who_leaves_makes_room_in_the_owner(service: Service) -> None:
-    validation = asyncio.Event()
+async def test_a_caller_who_leaves_makes_room_in_the_primary(service: Service) -> None:
+    unblocked = asyncio.Event()
     loop = asyncio.get_running_loop()
     held = asyncio.Event()
 
     def hold(_: object) -> None:
         loop.call_soon_threadsafe(held.set)
-        asyncio.run_coroutine_threadsafe(validation.wait(), loop).result()
+        asyncio.run_coroutine_threadsafe(unblocked.wait(), loop).result()
 
-    # Such work alone never runs on the event loop, which `hold` would keep from opening the validation.
+    # Such work alone never runs on the event loop, which `hold` would keep from unblocking it.
     bulk = emotion_pb2.PRIORITY_BULK
     service.loader.before_predict = hold
     try:
@@ -266,38 +266,38 @@ async def test_a_caller_who_leaves_makes_room_in_the_owner(service: Service) -> 
         await asyncio.wait_for(held.wait(), 30)
         pair = _classify(packed=packed(1, 1), priority=bulk)
         waiting = [stubs.emotion.ClassifyFaces(pair) for stubs in service.stubs]
-        fronts = fronts_of(service.server)
+        workers = workers_of(service.server)
 
         async def all_there() -> bool:
-            return fronts.face_count == 3 + 2 * CALLER_COUNT
+            return workers.face_count == 3 + 2 * CALLER_COUNT
 
         async def only_one() -> bool:
-            return fronts.face_count == 3
+            return workers.face_count == 3
 
         await eventually(all_there)
         for call in waiting:
             call.cancel()
         await eventually(only_one)
         late = service.stubs[1].emotion.ClassifyFaces(_classify(priority=bulk), timeout=0.2)
-        deadline = await _told(late)
+        deadline = await _reported(late)
         assert deadline.code is grpc.StatusCode.DEADLINE_EXCEEDED
         full = _classify(packed=packed(*(0 for _ in range(64))), priority=bulk)
         taken = [stubs.emotion.ClassifyFaces(full, timeout=60) for stubs in service.stubs[:2]]
-        outcomes = asyncio.gather(*map(_told, taken))
+        outcomes = asyncio.gather(*map(_reported, taken))
 
-        async def one_refused() -> bool:
+        async def one_rejected() -> bool:
             return any(call.done() for call in taken)
 
-        await eventually(one_refused)
+        await eventually(one_rejected)
     finally:
         service.loader.before_predict = lambda _: None
-        validation.set()
-    answered, refusals = [], []
+        unblocked.set()
+    answered, rejections = [], []
     for outcome in await outcomes:
-        (answered if isinstance(outcome, emotion_pb2.ClassifyFacesResponse) else refusals).append(outcome)
+        (answered if isinstance(outcome, emotion_pb2.ClassifyFacesResponse) else rejections).append(outcome)
     assert classes_of(answered[0]) == [0] * 64
-    (refusal,) = refusals
-    assert (refusal.code, refusal.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "QUEUE_FULL")
-    assert refusal.retry_delay_ms is not None
-    assert refusal.metadata["setting"] == "max_queue_faces"
+    (rejection,) = rejections
+    assert (rejection.code, rejection.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "QUEUE_FULL")
+    assert rejection.retry_delay_ms is not None
+    assert rejection.metadata["setting"] == "max_queue_faces"
     assert classes_of(await running) == [1, 2, 6]

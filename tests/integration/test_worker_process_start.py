@@ -44,14 +44,14 @@ def _no_lease(*_: object, **__: object) -> Never:
 
 
 def _no_connection(_: object) -> Never:
-    raise AssertionError("none was handed over")
+    raise AssertionError("none was passed")
 
 
 def _same(crops: CropBatch) -> CropBatch:
     return crops
 
 
-async def test_one_that_ends_at_once_is_told_as_ended_and_not_as_an_error_of_its_starter(
+async def test_one_that_ends_at_once_is_reported_as_ended_and_not_as_an_error_of_its_starter(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(process, "Child", EndedChild)
@@ -65,7 +65,7 @@ async def test_one_that_ends_at_once_is_told_as_ended_and_not_as_an_error_of_its
         assert await front.end() == "exit code 0"
 
 
-async def test_a_version_that_was_loaded_while_they_started_is_told_to_them(
+async def test_a_version_that_was_loaded_while_they_started_is_known_to_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     @contextlib.asynccontextmanager

@@ -18,7 +18,7 @@ import pytest
 from ferserve.v1 import emotion_service_pb2 as emotion_pb2
 from ferserve.v1 import emotion_service_pb2_grpc
 from ferserve_server.runtime.addresses import ListenError
-from ferserve_server.workers.process import BEAT_S, LONGEST_SILENCE_BEATS
+from ferserve_server.workers.process import HEARTBEAT_INTERVAL_S, MAX_MISSED_BEATS
 from support.engine_server import fake_engines
 from support.fake_models import publish_fake
 from support.loaders import KeptLoader
@@ -26,22 +26,22 @@ from support.local_server import (
     DEADLINE_S,
     NOT_SERVING,
     LocalServer,
-    Refusal,
+    Rejection,
     Stubs,
     classes_of,
     eventually,
     packed,
-    refusal_of,
+    rejection_of,
 )
 from support.processes import ENGINE, FRONT, children, named_shared_memory, runs, wait_for_end
 from support.server_process import ServerProcess, run_server
-from support.worker_server import CALLER_COUNT, callers, callers_by_process, fronts_of, metric, worker_server
+from support.worker_server import CALLER_COUNT, callers, callers_by_process, metric, worker_server, workers_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-HANG_S = BEAT_S * (LONGEST_SILENCE_BEATS + 2)
+HANG_S = HEARTBEAT_INTERVAL_S * (MAX_MISSED_BEATS + 2)
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ async def test_faces_of_callers_on_different_processes_share_a_batch(models: Pat
         answers = await asyncio.gather(*calls)
         assert [classes_of(answer) for answer in answers] == [[row % 7] for row in range(CALLER_COUNT)]
         assert loader.servable.batch_sizes[-1] == CALLER_COUNT
-        assert len(set(fronts_of(server).pids)) == 2
+        assert len(set(workers_of(server).pids)) == 2
 
 
 class Load:
@@ -71,7 +71,7 @@ class Load:
 
     def __init__(self, stubs: list[Stubs]) -> None:
         self.endings: list[list[grpc.StatusCode]] = [[] for _ in stubs]
-        self.refusals: list[str] = []
+        self.rejections: list[str] = []
         self._stop = False
         self._tasks = [asyncio.create_task(self._run(each, row)) for row, each in enumerate(stubs)]
 
@@ -83,7 +83,7 @@ class Load:
                 self.endings[row].append(grpc.StatusCode.OK)
             except grpc.aio.AioRpcError as error:
                 self.endings[row].append(error.code())
-                self.refusals.append(f"{error.code().name}: {error.details()}")
+                self.rejections.append(f"{error.code().name}: {error.details()}")
                 await asyncio.sleep(0.05)
 
     async def goes_on(self, count: int = 5) -> None:
@@ -106,7 +106,7 @@ class Load:
     [(signal.SIGKILL, "process"), (signal.SIGKILL, "thread"), (signal.SIGSTOP, "process")],
     ids=["killed", "killed, engine thread", "hung"],
 )
-async def test_a_front_process_that_dies_or_hangs_is_replaced_and_nobody_else_notices(
+async def test_a_worker_process_that_dies_or_hangs_is_replaced_and_nobody_else_notices(
     models: Path, blow: signal.Signals, engine: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with fake_engines(models, engine) as loader:
@@ -114,8 +114,8 @@ async def test_a_front_process_that_dies_or_hangs_is_replaced_and_nobody_else_no
             worker_server(models, loader, metrics_listen="127.0.0.1:0") as server,
             callers_by_process(server, 3) as stubs,
         ):
-            fronts, engines = fronts_of(server), children(ENGINE)
-            victim, other = fronts.pids
+            workers, engines = workers_of(server), children(ENGINE)
+            victim, other = workers.pids
             lost, kept = Load(stubs[victim]), Load(stubs[other])
             await asyncio.gather(lost.goes_on(), kept.goes_on())
             await asyncio.sleep(0.5)  # a round of counts
@@ -125,13 +125,13 @@ async def test_a_front_process_that_dies_or_hangs_is_replaced_and_nobody_else_no
             async def replaced() -> bool:
                 # Never less than before, whatever the moment.
                 assert await metric(server, "requests_total", method="ClassifyFaces", code="OK") >= counted
-                return fronts.running_count == 2 and victim not in fronts.pids
+                return workers.running_count == 2 and victim not in workers.pids
 
             await eventually(replaced, HANG_S + 2 * DEADLINE_S)
             await asyncio.gather(lost.goes_on(), kept.goes_on())
             await asyncio.gather(lost.stop(), kept.stop())
-            assert other in fronts.pids
-            assert kept.refusals == []
+            assert other in workers.pids
+            assert kept.rejections == []
             assert {code for ending in lost.endings for code in ending} == {
                 grpc.StatusCode.OK,
                 grpc.StatusCode.UNAVAILABLE,
@@ -139,10 +139,10 @@ async def test_a_front_process_that_dies_or_hangs_is_replaced_and_nobody_else_no
             assert await metric(server, "worker_restarts_total") == 1
             assert ("it hung for 10 s and was killed" in caplog.text) == (blow is signal.SIGSTOP)
             assert set(children(ENGINE)) == set(engines)
-            assert set(children(FRONT)) == set(fronts.pids)
+            assert set(children(FRONT)) == set(workers.pids)
 
             async def nothing_left() -> bool:
-                return fronts.face_count == 0 and await metric(server, "queue_depth_faces", **VERSION) == 0
+                return workers.face_count == 0 and await metric(server, "queue_depth_faces", **VERSION) == 0
 
             await eventually(nothing_left)
 
@@ -150,17 +150,17 @@ async def test_a_front_process_that_dies_or_hangs_is_replaced_and_nobody_else_no
 VERSION = {"model": "fer-nano", "version": "1"}
 
 
-async def test_requests_of_a_killed_front_process_leave_the_queue(models: Path) -> None:
+async def test_requests_of_a_killed_worker_process_leave_the_queue(models: Path) -> None:
     loader = KeptLoader()
-    validation, running = threading.Event(), asyncio.Event()
+    unblocked, running = threading.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
 
     def hold(_: object) -> None:
         loop.call_soon_threadsafe(running.set)
-        validation.wait(60)
+        unblocked.wait(60)
 
     async with worker_server(models, loader) as server, callers(server, 4) as stubs:
-        fronts = fronts_of(server)
+        workers = workers_of(server)
         loader.before_predict = hold
         try:
             bulk = emotion_pb2.ClassifyFacesRequest(packed=packed(1), priority=emotion_pb2.PRIORITY_BULK)
@@ -169,10 +169,10 @@ async def test_requests_of_a_killed_front_process_leave_the_queue(models: Path) 
             waiting = [asyncio.ensure_future(each.emotion.ClassifyFaces(_faces(2), timeout=60)) for each in stubs]
 
             async def counted(count: int) -> bool:
-                return fronts.face_count == count
+                return workers.face_count == count
 
             await eventually(lambda: counted(5))
-            for pid in fronts.pids:
+            for pid in workers.pids:
                 os.kill(pid, signal.SIGKILL)
             endings = await asyncio.gather(first, *waiting, return_exceptions=True)
             assert {ending.code() for ending in endings if isinstance(ending, grpc.aio.AioRpcError)} == {
@@ -181,88 +181,88 @@ async def test_requests_of_a_killed_front_process_leave_the_queue(models: Path) 
             await eventually(lambda: counted(0))
         finally:
             loader.before_predict = lambda _: None
-            validation.set()
+            unblocked.set()
 
         async def back() -> bool:
-            return fronts.running_count == 2
+            return workers.running_count == 2
 
         await eventually(back)
-        async with callers(server, 4) as anew:
-            for each in anew:
+        async with callers(server, 4) as replacements:
+            for each in replacements:
                 assert classes_of(await each.emotion.ClassifyFaces(_faces(3), timeout=60)) == [3]
 
 
-async def test_crops_that_find_no_room_in_the_shared_memory_are_refused_at_once(models: Path) -> None:
+async def test_crops_that_find_no_room_in_the_shared_memory_are_rejected_at_once(models: Path) -> None:
     loader = KeptLoader()
-    validation = threading.Event()
+    unblocked = threading.Event()
     chosen: dict[str, Any] = {"max_queue_mib": 1, "max_faces_per_request": 450, "processes": 2}
     async with worker_server(models, loader, **chosen) as server:
-        loader.before_predict = lambda _: validation.wait(60)
+        loader.before_predict = lambda _: unblocked.wait(60)
         try:
             full = _faces(*(0 for _ in range(450)))  # 0.99 MiB
             calls = [asyncio.ensure_future(server.emotion.ClassifyFaces(full, timeout=60)) for _ in range(3)]
             _, waiting = await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
-            refused = [call for call in calls if call not in waiting]
-            for call in refused:
+            rejected = [call for call in calls if call not in waiting]
+            for call in rejected:
                 with pytest.raises(grpc.aio.AioRpcError) as caught:
                     await call
-                refusal = refusal_of(caught.value)
-                assert (refusal.code, refusal.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "QUEUE_FULL")
-                assert refusal.metadata["setting"] == "max_queue_mib"
-                assert refusal.retry_delay_ms is not None
+                rejection = rejection_of(caught.value)
+                assert (rejection.code, rejection.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "QUEUE_FULL")
+                assert rejection.metadata["setting"] == "max_queue_mib"
+                assert rejection.retry_delay_ms is not None
         finally:
-            validation.set()
+            unblocked.set()
         endings = await asyncio.gather(*calls, return_exceptions=True)
         answered = [each for each in endings if not isinstance(each, BaseException)]
         assert [len(each.results) for each in answered] == [450]
 
 
-async def test_a_drain_answers_what_was_taken_and_refuses_the_rest(models: Path) -> None:
+async def test_a_drain_answers_what_was_taken_and_rejects_the_rest(models: Path) -> None:
     loader = KeptLoader()
-    validation = threading.Event()
+    unblocked = threading.Event()
     async with worker_server(models, loader) as server, callers(server, 6) as stubs:
-        loader.before_predict = lambda _: validation.wait(60)
+        loader.before_predict = lambda _: unblocked.wait(60)
         taken = [asyncio.ensure_future(each.emotion.ClassifyFaces(_faces(4), timeout=60)) for each in stubs]
 
         async def all_there() -> bool:
-            return fronts_of(server).face_count == len(stubs)
+            return workers_of(server).face_count == len(stubs)
 
         await eventually(all_there)
         draining = server.running.drain()
-        refusals = []
+        rejections = []
         for each in stubs:
             await each.wait_for(2)  # NOT_SERVING
 
-            async def refused(stubs: Stubs = each) -> bool:
+            async def rejected(stubs: Stubs = each) -> bool:
                 try:
                     await stubs.emotion.ClassifyFaces(_faces(4), timeout=0.5)
                 except grpc.aio.AioRpcError as error:
-                    refusals.append(refusal_of(error))
+                    rejections.append(rejection_of(error))
                     return error.code() is grpc.StatusCode.UNAVAILABLE
                 return False
 
-            await eventually(refused)
-        validation.set()
+            await eventually(rejected)
+        unblocked.set()
         assert [classes_of(answer) for answer in await asyncio.gather(*taken)] == [[4]] * len(stubs)
         assert await draining
-        assert {refusal.reason for refusal in refusals if refusal.code is grpc.StatusCode.UNAVAILABLE} == {
+        assert {rejection.reason for rejection in rejections if rejection.code is grpc.StatusCode.UNAVAILABLE} == {
             "DRAINING"
         }
 
 
-async def test_a_drain_tells_when_a_front_process_died_with_what_it_had_taken(models: Path) -> None:
+async def test_a_drain_tells_when_a_worker_process_died_with_what_it_had_taken(models: Path) -> None:
     loader = KeptLoader()
-    validation = threading.Event()
+    unblocked = threading.Event()
     async with worker_server(models, loader) as server, callers_by_process(server, 1) as stubs:
         victim, other = stubs
-        loader.before_predict = lambda _: validation.wait(60)
+        loader.before_predict = lambda _: unblocked.wait(60)
         lost, kept = [
             asyncio.ensure_future(stubs[pid][0].emotion.ClassifyFaces(_faces(4), timeout=60))
             for pid in (victim, other)
         ]
 
         async def both_there() -> bool:
-            return fronts_of(server).face_count == 2
+            return workers_of(server).face_count == 2
 
         await eventually(both_there)
         draining = server.running.drain()
@@ -271,13 +271,13 @@ async def test_a_drain_tells_when_a_front_process_died_with_what_it_had_taken(mo
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await lost
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
-        validation.set()
+        unblocked.set()
         assert classes_of(await kept) == [4]
         assert not await draining
-        assert set(fronts_of(server).pids) <= {other}  # none is started anew
+        assert set(workers_of(server).pids) <= {other}  # none is started again
 
 
-async def test_an_address_that_another_listens_on_is_refused(models: Path) -> None:
+async def test_an_address_that_another_listens_on_is_rejected(models: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(ListenError, match="--listen"):
@@ -285,7 +285,7 @@ async def test_an_address_that_another_listens_on_is_refused(models: Path) -> No
                 pass
 
 
-async def test_what_a_front_process_cannot_use_keeps_the_server_from_starting(
+async def test_what_a_worker_process_cannot_use_keeps_the_server_from_starting(
     tmp_path: Path, models: Path
 ) -> None:
     broken = tmp_path / "broken.pem"
@@ -295,24 +295,26 @@ async def test_what_a_front_process_cannot_use_keeps_the_server_from_starting(
             pass
 
 
-def test_a_front_process_never_imports_tensorflow() -> None:
+def test_a_worker_process_never_imports_tensorflow() -> None:
     look = (
         "import sys, ferserve_server.app.worker_main; "
         "print([name for name in sys.modules if name.split('.')[0] == 'tensorflow'])"
     )
-    told = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True, timeout=120)
-    assert told.stdout.strip() == "[]"
+    reported = subprocess.run(
+        [sys.executable, "-c", look], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert reported.stdout.strip() == "[]"
 
 
 async def test_leaving_the_server_leaves_no_process_behind(models: Path) -> None:
     async with worker_server(models) as server:
         assert isinstance(server, LocalServer)
-        pids = fronts_of(server).pids
+        pids = workers_of(server).pids
         assert set(children(FRONT)) == set(pids)
     assert not any(map(runs, pids))
 
 
-def _call_until_refused(server: ServerProcess, answered: threading.Event) -> Refusal:
+def _call_until_rejected(server: ServerProcess, answered: threading.Event) -> Rejection:
     options = [("grpc.enable_retries", 0), ("grpc.use_local_subchannel_pool", 1)]
     with grpc.insecure_channel(server.address, options) as channel:
         stub: Any = emotion_service_pb2_grpc.EmotionServiceStub(channel)
@@ -320,15 +322,17 @@ def _call_until_refused(server: ServerProcess, answered: threading.Event) -> Ref
             try:
                 assert len(stub.ClassifyFaces(_faces(1, 2), timeout=30).results) == 2
             except grpc.RpcError as error:
-                return refusal_of(error)
+                return rejection_of(error)
             answered.set()
 
 
 @pytest.mark.parametrize(
-    ("engine", "told"),
-    [("process", "the owner"), ("process", "all of its processes"), ("thread", "the owner")],
+    ("engine", "reported"),
+    [("process", "the primary process"), ("process", "all of its processes"), ("thread", "the primary process")],
 )
-def test_sigterm_under_load_loses_no_call_that_was_taken(tiny_model_repo: Path, engine: str, told: str) -> None:
+def test_sigterm_under_load_loses_no_call_that_was_taken(
+    tiny_model_repo: Path, engine: str, reported: str
+) -> None:
     """Supervisors send the signal to the server alone, or to every process of it."""
     flags = ("--processes", "3", "--engine", engine, "--lame-duck-s", "0.2")
     with run_server(tiny_model_repo, *flags) as server:
@@ -337,28 +341,28 @@ def test_sigterm_under_load_loses_no_call_that_was_taken(tiny_model_repo: Path, 
         assert len(pids) == {"process": 3, "thread": 2}[engine]
         answered = threading.Event()
         with ThreadPoolExecutor(6) as pool:
-            callers = [pool.submit(_call_until_refused, server, answered) for _ in range(6)]
+            callers = [pool.submit(_call_until_rejected, server, answered) for _ in range(6)]
             assert answered.wait(60)
-            if told == "all of its processes":
+            if reported == "all of its processes":
                 for pid in pids:
                     os.kill(pid, signal.SIGTERM)
             server.terminate()
-            refusals = [caller.result(timeout=60) for caller in callers]
-        assert {refusal.code for refusal in refusals} == {grpc.StatusCode.UNAVAILABLE}
-        assert {refusal.reason for refusal in refusals} <= {"DRAINING", ""}
-        assert all("onnect" in refusal.message for refusal in refusals if not refusal.reason)
+            rejections = [caller.result(timeout=60) for caller in callers]
+        assert {rejection.code for rejection in rejections} == {grpc.StatusCode.UNAVAILABLE}
+        assert {rejection.reason for rejection in rejections} <= {"DRAINING", ""}
+        assert all("onnect" in rejection.message for rejection in rejections if not rejection.reason)
         assert server.wait() == 0
         assert server.wait_for_event("drained")
         assert not any(map(runs, pids))
 
 
-def test_when_the_owner_of_the_models_is_killed_under_load_nothing_stays_behind(tiny_model_repo: Path) -> None:
+def test_when_the_primary_process_is_killed_under_load_nothing_stays_behind(tiny_model_repo: Path) -> None:
     with run_server(tiny_model_repo, "--processes", "3") as server, ThreadPoolExecutor(4) as pool:
         pids = children(of=server.process.pid)
         assert len(pids) == 3
         assert not [line for pid in (*pids, server.process.pid) for line in named_shared_memory(pid)]
         answered = threading.Event()
-        callers = [pool.submit(_call_until_refused, server, answered) for _ in range(4)]
+        callers = [pool.submit(_call_until_rejected, server, answered) for _ in range(4)]
         assert answered.wait(60)
         server.process.kill()
         server.process.wait()

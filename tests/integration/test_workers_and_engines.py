@@ -17,9 +17,9 @@ from ferserve.v1 import face_pb2
 from support.engine_children import CRASH, HANG, SLOW, special_face
 from support.engine_server import fake_engines
 from support.fake_models import publish_fake
-from support.local_server import NOT_SERVING, Refusal, Stubs, classes_of, eventually, packed, refusal_of
+from support.local_server import NOT_SERVING, Rejection, Stubs, classes_of, eventually, packed, rejection_of
 from support.processes import ENGINE, FRONT, children
-from support.worker_server import callers_by_process, fronts_of, metric, worker_server
+from support.worker_server import callers_by_process, metric, worker_server, workers_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable
@@ -55,32 +55,34 @@ async def _service(
     assert children(FRONT, ENGINE) == {}
 
 
-async def _refusal(call: Awaitable[object]) -> Refusal:
+async def _rejection(call: Awaitable[object]) -> Rejection:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call
-    return refusal_of(caught.value)
+    return rejection_of(caught.value)
 
 
-async def test_an_engine_that_crashes_fails_what_it_ran_for_callers_on_every_front_process(tmp_path: Path) -> None:
+async def test_an_engine_crash_fails_what_it_ran_for_callers_on_every_worker_process(
+    tmp_path: Path,
+) -> None:
     async with _service(tmp_path, executor_count=2) as (server, one, other):
-        fronts, (engine,) = fronts_of(server), children(ENGINE)
-        pids = set(fronts.pids)
+        workers, (engine,) = workers_of(server), children(ENGINE)
+        pids = set(workers.pids)
         running = asyncio.ensure_future(one.emotion.ClassifyFaces(_face_that(HANG), timeout=60))
 
         async def taken() -> bool:
-            return fronts.face_count == 1
+            return workers.face_count == 1
 
         await eventually(taken)
-        refusals = [await _refusal(other.emotion.ClassifyFaces(_face_that(CRASH), timeout=60))]
-        refusals.append(await _refusal(running))
-        for refusal in refusals:
-            assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "ENGINE_LOST")
-            assert "ended while it ran this request, and is being restarted" in refusal.message
-            assert (refusal.retry_delay_ms, refusal.metadata["retry_safe"]) == (None, "false")
+        rejections = [await _rejection(other.emotion.ClassifyFaces(_face_that(CRASH), timeout=60))]
+        rejections.append(await _rejection(running))
+        for rejection in rejections:
+            assert (rejection.code, rejection.reason) == (grpc.StatusCode.UNAVAILABLE, "ENGINE_LOST")
+            assert "ended while it ran this request, and is being restarted" in rejection.message
+            assert (rejection.retry_delay_ms, rejection.metadata["retry_safe"]) == (None, "false")
         for stubs in (one, other):  # what comes now waits for the next engine
             assert classes_of(await stubs.emotion.ClassifyFaces(_faces(1, 2), timeout=60)) == [1, 2]
             await stubs.wait_for()
-        assert set(fronts.pids) == set(children(FRONT)) == pids
+        assert set(workers.pids) == set(children(FRONT)) == pids
         assert set(children(ENGINE)) != {engine}
         assert len(children(ENGINE)) == 1
         assert await metric(server, "engine_restarts_total", **VERSION) == 1
@@ -88,10 +90,10 @@ async def test_an_engine_that_crashes_fails_what_it_ran_for_callers_on_every_fro
         assert await metric(server, "worker_restarts_total") == 0
 
 
-async def test_an_engine_that_hangs_is_replaced_for_callers_on_every_front_process(tmp_path: Path) -> None:
+async def test_an_engine_that_hangs_is_replaced_for_callers_on_every_worker_process(tmp_path: Path) -> None:
     async with _service(tmp_path, execution_timeout_s=1.5) as (_, one, other):
-        refusal = await _refusal(one.emotion.ClassifyFaces(_face_that(HANG), timeout=60))
-        assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "ENGINE_STALLED")
+        rejection = await _rejection(one.emotion.ClassifyFaces(_face_that(HANG), timeout=60))
+        assert (rejection.code, rejection.reason) == (grpc.StatusCode.UNAVAILABLE, "ENGINE_STALLED")
         for stubs in (one, other):
 
             async def answered(stubs: Stubs = stubs) -> bool:
@@ -106,7 +108,7 @@ async def test_an_engine_that_hangs_is_replaced_for_callers_on_every_front_proce
             await stubs.wait_for()
 
 
-async def test_a_new_version_takes_over_on_every_front_process_without_a_failed_call(tmp_path: Path) -> None:
+async def test_a_new_version_becomes_active_on_every_worker_process_without_a_failed_call(tmp_path: Path) -> None:
     async with _service(tmp_path) as (_, one, other):
         (engine,) = children(ENGINE)
         callers: list[tuple[Stubs, list[int]]] = [(stubs, []) for stubs in (one, one, other, other)]
@@ -137,7 +139,7 @@ async def test_a_new_version_takes_over_on_every_front_process_without_a_failed_
             assert set(versions) == {1, 2}
 
 
-async def test_a_drain_answers_what_the_engine_still_runs_for_every_front_process(tmp_path: Path) -> None:
+async def test_a_drain_answers_what_the_engine_still_runs_indefinitelyy_worker_process(tmp_path: Path) -> None:
     async with _service(tmp_path) as (server, one, other):
         asked = [
             asyncio.ensure_future(each.emotion.ClassifyFaces(_face_that(SLOW), timeout=60))
@@ -145,7 +147,7 @@ async def test_a_drain_answers_what_the_engine_still_runs_for_every_front_proces
         ]
 
         async def taken() -> bool:
-            return fronts_of(server).face_count == len(asked)
+            return workers_of(server).face_count == len(asked)
 
         await eventually(taken)
         assert await server.running.drain()
@@ -159,7 +161,7 @@ async def test_an_engine_that_is_killed_in_the_drain_leaves_nobody_unanswered_an
         running = asyncio.ensure_future(one.emotion.ClassifyFaces(_face_that(HANG), timeout=60))
 
         async def taken(count: int) -> bool:
-            return fronts_of(server).face_count == count
+            return workers_of(server).face_count == count
 
         await eventually(lambda: taken(1))
         waiting = asyncio.ensure_future(other.emotion.ClassifyFaces(_faces(5), timeout=60))
@@ -168,6 +170,6 @@ async def test_an_engine_that_is_killed_in_the_drain_leaves_nobody_unanswered_an
         await other.wait_for(NOT_SERVING)
         (engine,) = children(ENGINE)
         os.kill(engine, signal.SIGKILL)
-        assert (await _refusal(running)).reason == "ENGINE_LOST"
+        assert (await _rejection(running)).reason == "ENGINE_LOST"
         assert classes_of(await waiting) == [5]  # by the next engine
         assert await draining

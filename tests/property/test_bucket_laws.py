@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 
 from ferserve_server.models.tuning import (
     BucketRules,
-    between,
     choose_buckets,
-    landmarks,
+    drop_inefficient_sizes,
+    interpolate,
+    measured_sizes,
     within_target,
-    worthwhile,
 )
 
 curves = st.dictionaries(st.integers(1, 512), st.floats(1e-5, 10.0), min_size=1, max_size=10)
@@ -20,7 +20,7 @@ curves = st.dictionaries(st.integers(1, 512), st.floats(1e-5, 10.0), min_size=1,
 
 @given(curves)
 def test_what_is_left_is_some_of_the_sizes_rising(latency_s):
-    kept = worthwhile(latency_s)
+    kept = drop_inefficient_sizes(latency_s)
     assert kept
     assert list(kept) == sorted(set(kept) & set(latency_s))
 
@@ -28,7 +28,7 @@ def test_what_is_left_is_some_of_the_sizes_rising(latency_s):
 @given(curves)
 def test_leaving_out_costs_no_face_more_than_a_twentieth(latency_s):
     """Through the sizes that are left: 1/0.95 times, and beyond the largest of them 1.02 times."""
-    kept = worthwhile(latency_s)
+    kept = drop_inefficient_sizes(latency_s)
     for size, alone_s in latency_s.items():
         if size <= kept[-1]:
             padded_s = latency_s[min(each for each in kept if each >= size)]
@@ -39,8 +39,8 @@ def test_leaving_out_costs_no_face_more_than_a_twentieth(latency_s):
 
 @given(curves)
 def test_choosing_again_changes_nothing_at_the_top(latency_s):
-    kept = worthwhile(latency_s)
-    assert worthwhile({size: latency_s[size] for size in kept})[-1] <= kept[-1]
+    kept = drop_inefficient_sizes(latency_s)
+    assert drop_inefficient_sizes({size: latency_s[size] for size in kept})[-1] <= kept[-1]
 
 
 @given(curves, st.floats(0, 30), st.floats(0, 5))
@@ -56,8 +56,10 @@ def test_a_longer_target_allows_no_smaller_batches(latency_s, target_s, more_s):
 
 
 @given(curves, st.floats(0, 30), st.booleans())
-def test_there_is_always_a_size(latency_s, target_s, drop_unpaid):
-    assert choose_buckets(sorted(latency_s), latency_s, BucketRules(drop_unpaid=drop_unpaid, target_s=target_s))
+def test_there_is_always_a_size(latency_s, target_s, drop_inefficient):
+    assert choose_buckets(
+        sorted(latency_s), latency_s, BucketRules(drop_inefficient=drop_inefficient, target_s=target_s)
+    )
 
 
 rising_sizes = st.sets(st.integers(1, 512), min_size=1, max_size=30).map(sorted)
@@ -65,7 +67,7 @@ rising_sizes = st.sets(st.integers(1, 512), min_size=1, max_size=30).map(sorted)
 
 @given(rising_sizes)
 def test_what_is_measured_spans_all_sizes_and_is_well_apart(sizes):
-    measured = landmarks(sizes)
+    measured = measured_sizes(sizes)
     assert (measured[0], measured[-1]) == (sizes[0], sizes[-1])
     assert set(measured) <= set(sizes)
     assert all(larger >= 2 * smaller for smaller, larger in pairwise(measured[:-1]))
@@ -74,13 +76,13 @@ def test_what_is_measured_spans_all_sizes_and_is_well_apart(sizes):
 
 @given(rising_sizes, st.floats(1e-6, 1.0), st.floats(1e-6, 1.0))
 def test_what_is_measured_of_an_even_engine_tells_all_sizes(sizes, batch_s, face_s):
-    times = between(sizes, {size: batch_s + face_s * size for size in landmarks(sizes)})
+    times = interpolate(sizes, {size: batch_s + face_s * size for size in measured_sizes(sizes)})
     assert times == pytest.approx({size: batch_s + face_s * size for size in sizes})
 
 
 @given(curves)
 def test_fewer_faces_never_take_longer_than_more(latency_s):
     sizes = sorted(latency_s)
-    times = between(sizes, latency_s)
+    times = interpolate(sizes, latency_s)
     assert all(times[fewer] <= times[more] for fewer, more in pairwise(sizes))
     assert all(times[size] <= latency_s[size] for size in sizes)

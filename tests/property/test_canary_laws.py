@@ -87,13 +87,13 @@ def test_a_canary_gets_its_share_to_within_one_request_and_idle_leases_take_none
 ) -> None:
     rules = replace(RULES, share=share, mode=CanaryMode.SPLIT)
     stable, canary = live_version(1), live_version(2)
-    trial = CanaryRun(stable, canary, rules, clock=FakeClock(), recorder=Recorder())
+    run = CanaryRun(stable, canary, rules, clock=FakeClock(), recorder=Recorder())
     diverted = 0
     for _ in range(count):
         for _ in range(idle):
-            with trial.lease():
+            with run.lease():
                 pass
-        with trial.lease() as lease:
+        with run.lease() as lease:
             diverted += lease.id.version == 2
             lease._used = True
     assert abs(diverted - share * count) <= 1.0 + 1e-6

@@ -40,7 +40,7 @@ SIDES = st.sampled_from([2, 3, 3, -1])
 
 @st.composite
 def packed(draw: st.DrawFn) -> face_pb2.PackedFaces:
-    """Faces of a few sizes, so that forms come again, and some that are refused."""
+    """Faces of a few sizes, so that forms come again, and some that are rejected."""
     count, height, width = draw(st.integers(0, 4)), draw(SIDES), draw(SIDES)
     size = max(0, count * (height or 48) * (width or 48)) + draw(st.sampled_from([0, 0, 0, 1]))
     pixels = np.random.default_rng(draw(st.integers(0, 2**32))).bytes(size)
@@ -134,7 +134,7 @@ def test_the_number_before_a_message_is_read_or_left_to_protobuf(number: int, fa
 
 
 @pytest.mark.parametrize("message", [b"\x08", b"\x08\x80", b"\x08" + b"\x80" * 12 + b"\x01", b"\xff\xff"])
-def test_bytes_that_are_no_message_are_refused(message: bytes) -> None:
+def test_bytes_that_are_no_message_are_rejected(message: bytes) -> None:
     requests = CropRequests(LIMITS)
     for read in (requests.read_call, requests.read_stream_message):
         with pytest.raises(InvalidRequestError) as caught:

@@ -69,36 +69,36 @@ def test_a_whole_message_is_what_the_reader_reads(data: bytes) -> None:
 
 
 @given(st.lists(st.tuples(st.integers(1, 9), st.integers(1, 100), st.booleans()), max_size=60))
-def test_oversize_windows_are_never_granted_twice_and_all_get_theirs_in_turn(
+def test_oversize_windows_are_never_granted_twice_and_all_get_theirs_one_by_one(
     steps: list[tuple[int, int, bool]],
 ) -> None:
     window = OversizeWindow(100)
     asked: deque[int] = deque()
     granted: dict[int, int] = {}
 
-    def grant_to(owner: int) -> Callable[[int], None]:
+    def grant_to(holder: int) -> Callable[[int], None]:
         def grant(byte_count: int) -> None:
-            assert asked.popleft() == owner
-            granted[owner] = byte_count
+            assert asked.popleft() == holder
+            granted[holder] = byte_count
 
         return grant
 
-    for owner, byte_count, leaves in steps:
+    for holder, byte_count, leaves in steps:
         if leaves:
-            if owner in asked:
-                asked.remove(owner)
-            expected = granted.pop(owner, 0)
-            assert window.give_back(owner) == expected
-        elif owner not in asked and owner not in granted:
-            asked.append(owner)
-            window.ask(owner, byte_count, grant_to(owner))
+            if holder in asked:
+                asked.remove(holder)
+            expected = granted.pop(holder, 0)
+            assert window.give_back(holder) == expected
+        elif holder not in asked and holder not in granted:
+            asked.append(holder)
+            window.ask(holder, byte_count, grant_to(holder))
         assert sum(granted.values()) <= 100
         assert window.contended == bool(asked)
         assert not asked or granted  # nobody waits while nobody has any
     while granted:
-        owner = next(iter(granted))
-        del granted[owner]
-        window.give_back(owner)
+        holder = next(iter(granted))
+        del granted[holder]
+        window.give_back(holder)
     assert not asked
 
 

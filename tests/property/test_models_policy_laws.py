@@ -47,7 +47,7 @@ def _models(servables) -> set[str]:
 
 
 @given(situations())
-def test_a_model_with_a_version_in_force_never_loses_the_last_one(situation: Situation) -> None:
+def test_a_model_with_a_version_active_never_loses_the_last_one(situation: Situation) -> None:
     left = set(situation.ready) - set(situation.plan().unload)
     assert _models(left) == _models(situation.ready)
 
@@ -108,7 +108,7 @@ def test_carrying_plans_out_comes_to_rest_with_what_is_wanted(
 
 
 def _check_rest(situation: Situation, model: str) -> None:
-    in_force = {each for each in situation.ready if each.name == model}
+    active = {each for each in situation.ready if each.name == model}
     usable = [
         each
         for each in sorted(situation.on_disk, key=lambda each: -each.version)
@@ -123,12 +123,12 @@ def _check_rest(situation: Situation, model: str) -> None:
         wanted = [each for each in allowed if each.version in policy.versions]
     else:
         wanted = allowed
-    assert {*wanted, *situation.held.intersection(usable)} <= in_force
+    assert {*wanted, *situation.held.intersection(usable)} <= active
     most = policy.count if isinstance(policy, Latest) else max(1, len(wanted))
-    assert len(in_force) >= 1
-    assert len(in_force - situation.held) <= most
+    assert len(active) >= 1
+    assert len(active - situation.held) <= most
 
 
 @given(st.dictionaries(st.from_regex(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,9}", fullmatch=True), POLICY))
-def test_policies_survive_being_told_and_read(policies: dict[str, Latest | Specific | All]) -> None:
+def test_policies_survive_being_reported_and_read(policies: dict[str, Latest | Specific | All]) -> None:
     assert parse_policies([f"{model}={policy}" for model, policy in policies.items()]) == policies

@@ -7,58 +7,60 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ferserve_server.workers.connection_passing import share_of_owner, worker_for_next
+from ferserve_server.workers.connection_passing import balanced_primary_share, worker_for_next
 
 SHARES = st.floats(0, 1)
 FRONT_COUNTS = st.lists(st.integers(0, 1000), max_size=16)
 
 
-def _place(own: int, fronts: list[int], share: float) -> tuple[int, list[int]]:
-    index = worker_for_next(own, fronts, share)
+def _place(own: int, workers: list[int], share: float) -> tuple[int, list[int]]:
+    index = worker_for_next(own, workers, share)
     if index is None:
-        return own + 1, fronts
-    return own, [count + (at == index) for at, count in enumerate(fronts)]
+        return own + 1, workers
+    return own, [count + (at == index) for at, count in enumerate(workers)]
 
 
 @given(st.integers(1, 16), SHARES, st.integers(0, 200))
-def test_of_those_that_stay_the_owner_has_its_share_and_the_others_are_level(
-    front_count: int, share: float, connections: int
+def test_of_those_that_stay_the_primary_has_its_share_and_the_others_are_level(
+    worker_count: int, share: float, connections: int
 ) -> None:
-    own, fronts = 0, [0] * front_count
+    own, workers = 0, [0] * worker_count
     for _ in range(connections):
-        own, fronts = _place(own, fronts, share)
+        own, workers = _place(own, workers, share)
     assert math.floor(share * connections) <= own <= math.ceil(share * connections)
-    assert max(fronts) - min(fronts) <= 1
+    assert max(workers) - min(workers) <= 1
 
 
 @given(st.integers(0, 1000), FRONT_COUNTS, SHARES)
-def test_whatever_there_is_one_process_gets_it_and_no_front_process_that_has_more_than_another(
-    own: int, fronts: list[int], share: float
+def test_whatever_there_is_one_process_gets_it_and_no_worker_process_that_has_more_than_another(
+    own: int, workers: list[int], share: float
 ) -> None:
-    index = worker_for_next(own, fronts, share)
+    index = worker_for_next(own, workers, share)
     if index is None:
-        assert not fronts or own < share * (own + sum(fronts) + 1)
+        assert not workers or own < share * (own + sum(workers) + 1)
     else:
-        assert fronts[index] == min(fronts)
-        assert own >= share * (own + sum(fronts) + 1)
+        assert workers[index] == min(workers)
+        assert own >= share * (own + sum(workers) + 1)
 
 
 @given(st.integers(0, 50), st.lists(st.integers(0, 50), min_size=1, max_size=5), st.floats(0, 0.95))
-def test_a_new_front_process_gets_all_that_front_processes_get_until_it_is_level(
-    own: int, fronts: list[int], share: float
+def test_a_new_worker_process_gets_all_that_worker_processes_get_until_it_is_level(
+    own: int, workers: list[int], share: float
 ) -> None:
-    fronts = [*fronts, 0]
-    others = fronts[:-1]
-    # With a share of 0.95 the owner gets 19 for each that a worker process has: 19 * (5 * 50 + 50) at the end.
-    while fronts[-1] < min(others) and own < 10_000:
-        own, fronts = _place(own, fronts, share)
-        assert fronts[:-1] == others
-    assert fronts[-1] >= min(others)
+    workers = [*workers, 0]
+    others = workers[:-1]
+    # With a share of 0.95 the primary process gets 19 for each of a worker process: 19 * (5 * 50 + 50) at the end.
+    while workers[-1] < min(others) and own < 10_000:
+        own, workers = _place(own, workers, share)
+        assert workers[:-1] == others
+    assert workers[-1] >= min(others)
 
 
 @given(st.integers(2, 64), st.integers(1, 256))
-def test_the_share_of_the_owner_is_one_and_falls_with_the_number_of_processes(processes: int, cores: int) -> None:
-    share = share_of_owner(processes, cores)
+def test_the_share_of_the_primary_is_one_and_falls_with_the_number_of_processes(
+    processes: int, cores: int
+) -> None:
+    share = balanced_primary_share(processes, cores)
     assert 0 <= share < 1
     if cores != processes + 1:  # there the next process is one more than there are cores
-        assert share_of_owner(processes + 1, cores) <= share
+        assert balanced_primary_share(processes + 1, cores) <= share

@@ -200,10 +200,10 @@ def test_exactly_those_past_their_deadline_expire(deadlines):
 def test_halving_a_batch_keeps_every_row_in_order(counts, cut):
     from ferserve_server.scheduler.entry import Batch, Slice  # noqa: PLC0415 - only here
 
-    owner = entry(sum(counts))
+    request = entry(sum(counts))
     slices, start = [], 0
     for count in counts:
-        slices.append(Slice(owner, start, count))
+        slices.append(Slice(request, start, count))
         start += count
     batch = Batch(slices, DispatchReason.FULL, NOW)
 

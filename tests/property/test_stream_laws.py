@@ -110,14 +110,14 @@ class Play:
                 self.vision.errors[image] = ImageUnreadableError("cut")
             self.inbox.put_nowait(Frame(self.sent, image))
             self.sent += 1
-        elif held := [image for image in self.vision.began if not self.vision.gates[image].is_set()]:
-            self.vision.gates[held[0 if what == "finish first" else -1]].set()
+        elif held := [image for image in self.vision.began if not self.vision.unblocked[image].is_set()]:
+            self.vision.unblocked[held[0 if what == "finish first" else -1]].set()
         await settle(15)
 
     async def let_all_finish(self) -> None:
         while not self.task.done():
-            for validation in self.vision.gates.values():
-                validation.set()
+            for unblocked_one in self.vision.unblocked.values():
+                unblocked_one.set()
             await settle(15)
 
 

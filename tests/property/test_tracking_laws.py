@@ -18,7 +18,7 @@ SIDE = 100.0
 
 
 @given(SEEDS, st.integers(1, 5), st.integers(2, 40), st.sampled_from([1, 5, 15, 30, 60]))
-def test_a_number_never_changes_its_owner_while_boxes_overlap(
+def test_a_number_never_moves_to_another_face_while_boxes_overlap(
     seed: int, count: int, frame_count: int, rate: int
 ) -> None:
     """Faces jump about as they like, by less than half their size, and never touch where another one was or is."""
@@ -26,7 +26,7 @@ def test_a_number_never_changes_its_owner_while_boxes_overlap(
     places = rng.uniform((100, 100), (1200, 650), (count, 2))
     apart = 2.1 * SIDE
     assume(all(np.abs(a - b).max() >= apart for i, a in enumerate(places) for b in places[:i]))
-    finder, owners = FaceFinder(DEFAULT_TRACKING), {}
+    finder, ids = FaceFinder(DEFAULT_TRACKING), {}
     for frame in range(frame_count):
         for index in range(count):
             moved = places[index] + rng.uniform(-0.35, 0.35, 2) * SIDE
@@ -39,8 +39,8 @@ def test_a_number_never_changes_its_owner_while_boxes_overlap(
         for index, face in enumerate(faces):
             number = id_at(tracks, face.box)
             assert number is not None
-            assert owners.setdefault(index, number) == number
-    assert len(set(owners.values())) == count
+            assert ids.setdefault(index, number) == number
+    assert len(set(ids.values())) == count
 
 
 @given(SEEDS, st.floats(0.1, 1.0), st.sampled_from([15, 30, 60]), st.floats(0, 200), st.floats(1.0, 4.0))

@@ -25,14 +25,14 @@ def _scored(draw):
 
 
 @given(st.integers(1, 10**6), st.data())
-def test_an_interval_holds_its_share_and_shrinks_with_more_of_the_same(trials, data):
-    successes = data.draw(st.integers(0, trials))
+def test_an_interval_holds_its_share_and_shrinks_with_more_of_the_same(sample_count, data):
+    successes = data.draw(st.integers(0, sample_count))
 
-    low, high = wilson_interval(successes, trials)
-    closer_low, closer_high = wilson_interval(successes * 4, trials * 4)
+    low, high = wilson_interval(successes, sample_count)
+    closer_low, closer_high = wilson_interval(successes * 4, sample_count * 4)
 
-    assert 0 <= low <= successes / trials + 1e-12
-    assert successes / trials - 1e-12 <= high <= 1
+    assert 0 <= low <= successes / sample_count + 1e-12
+    assert successes / sample_count - 1e-12 <= high <= 1
     assert closer_high - closer_low < high - low
 
 

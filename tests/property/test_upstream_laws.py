@@ -135,11 +135,11 @@ MODELS = st.builds(
 
 @given(MODELS)
 def test_a_detection_tier_tells_of_models_what_their_tier_tells(model: ModelStatus) -> None:
-    told = format_model(model)
-    assert format_model(read_model(told)) == told
+    reported = format_model(model)
+    assert format_model(read_model(reported)) == reported
 
 
-def test_times_of_batches_are_told_too() -> None:
+def test_times_of_batches_are_reported_too() -> None:
     tuning = Tuning(Precision.FLOAT32, (1, 8), latency_s={1: 0.001, 8: 0.004})
     validation = ValidationFigures(0.0, ValidationComparison(1, latency_s={8: (0.004, 0.003)}))
     model = ModelStatus(
@@ -158,7 +158,7 @@ def test_times_of_batches_are_told_too() -> None:
 
 
 @given(st.text(max_size=40) | st.from_regex(r"[a-z0-9.:,\[\]]{0,30}", fullmatch=True))
-def test_any_text_is_a_target_or_refused_in_words(text: str) -> None:
+def test_any_text_is_a_target_or_rejected_in_words(text: str) -> None:
     try:
         target = parse_target(text)
     except ValueError:

@@ -78,7 +78,7 @@ def test_a_mutated_picture_gives_a_picture_or_an_error_of_ours(sample: bytes, ch
 
 @given(st.sampled_from(SAMPLES), st.integers(min_value=0), st.binary(max_size=20))
 @settings(max_examples=300)
-def test_a_truncated_picture_is_refused(sample: bytes, cut: int, rest: bytes):
+def test_a_truncated_picture_is_rejected(sample: bytes, cut: int, rest: bytes):
     data = sample[: cut % len(sample)]
     is_grey_or_ours(data + rest)
     assert rejection_of(data) in {PictureFormatError, PictureUnreadableError}
@@ -141,7 +141,7 @@ def test_a_crop_by_box_fits_the_net_too(picture: tuple[int, int, Box]):
     st.integers(64, 8192),
     st.integers(16, 4096),
 )
-def test_a_reduced_picture_has_enough_pixels_for_the_search_and_for_every_crop(
+def test_a_reduced_picture_has_enough_pixels_for_the_search_and_indefinitelyy_crop(
     kind: ImageFormat, width: int, height: int, side: int, min_face: int
 ):
     longer = max(width, height)

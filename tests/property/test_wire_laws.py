@@ -41,7 +41,7 @@ def test_packed_faces_arrive_as_they_were_sent(crops: np.ndarray) -> None:
 
 
 @given(st.binary(max_size=300), st.integers(-3, 12), st.integers(-3, 2000), st.integers(-3, 2000))
-def test_any_packed_faces_are_read_or_refused_by_field(pixels: bytes, count: int, height: int, width: int) -> None:
+def test_packed_faces_are_read_or_rejected_by_field(pixels: bytes, count: int, height: int, width: int) -> None:
     message = face_pb2.PackedFaces(pixels=pixels, face_count=count, height=height, width=width)
     try:
         crops = messages.parse_packed(message, LIMITS, "packed")
@@ -119,7 +119,7 @@ def test_a_stream_that_says_nothing_gets_the_servers_own_options(defaults: Detec
 
 
 @given(st.text(st.characters(codec="utf-8"), max_size=140), st.none() | st.integers(-5, 2**63 - 1))
-def test_any_model_spec_is_read_or_refused_by_field(name: str, version: int | None) -> None:
+def test_any_model_spec_is_read_or_rejected_by_field(name: str, version: int | None) -> None:
     message = servable_pb2.ModelSpec(name=name, **({} if version is None else {"version": version}))
     try:
         spec = messages.parse_spec(message)

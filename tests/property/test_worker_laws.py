@@ -114,8 +114,8 @@ def test_an_answer_arrives_as_it_was_sent(answer: wire.ScoreAnswer) -> None:
     message = wire.write_answer(answer)
     read = wire.read_answer(message)
     assert wire.kind_of(message) == wire.ANSWER
-    told = (read.number, read.face_count, read.label_count, read.servable, read.queue_s, read.inference_s)
-    assert told == (
+    reported = (read.number, read.face_count, read.label_count, read.servable, read.queue_s, read.inference_s)
+    assert reported == (
         answer.number,
         answer.face_count,
         answer.label_count,
@@ -129,13 +129,13 @@ def test_an_answer_arrives_as_it_was_sent(answer: wire.ScoreAnswer) -> None:
 
 
 @given(NUMBERS, errors())
-def test_a_refusal_arrives_as_it_was_sent(number: int, error: FerserveError) -> None:
-    message = wire.write_refusal(number, error)
-    read_number, read = wire.read_refusal(message)
-    assert (wire.kind_of(message), read_number, _facts(read)) == (wire.REFUSED, number, _facts(error))
+def test_a_rejection_arrives_as_it_was_sent(number: int, error: FerserveError) -> None:
+    message = wire.write_rejection(number, error)
+    read_number, read = wire.read_rejection(message)
+    assert (wire.kind_of(message), read_number, _facts(read)) == (wire.REJECTED, number, _facts(error))
 
 
-@pytest.mark.parametrize("kind", [wire.CANCEL, wire.CLOSE, wire.LEFT])
+@pytest.mark.parametrize("kind", [wire.CANCEL, wire.CLOSE, wire.CANCELLED])
 def test_a_number_arrives_with_its_kind(kind: int) -> None:
     message = wire.write_numbered(kind, 2**32 - 1)
     assert (wire.kind_of(message), wire.read_number(message)) == (kind, 2**32 - 1)
@@ -210,21 +210,21 @@ def test_why_a_version_failed_arrives_with_its_state(error: FerserveError) -> No
 
 @given(st.integers(1, 64), st.lists(st.tuples(st.booleans(), st.integers(1, 2000)), max_size=60))
 def test_places_never_overlap_and_all_come_back(blocks: int, steps: list[tuple[bool, int]]) -> None:
-    arena = BlockAllocator(blocks * ALIGNMENT_BYTES)
+    allocator = BlockAllocator(blocks * ALIGNMENT_BYTES)
     taken: dict[int, int] = {}
     for take, size in steps:
         if take:
-            offset = arena.take(size)
+            offset = allocator.take(size)
             if offset is None:
                 continue
             assert offset % ALIGNMENT_BYTES == 0
-            assert offset + size <= arena.size
+            assert offset + size <= allocator.size
             assert all(offset + size <= start or start + length <= offset for start, length in taken.items())
             taken[offset] = size
         elif taken:
             offset = sorted(taken)[size % len(taken)]
-            arena.give_back(offset, taken.pop(offset))
+            allocator.give_back(offset, taken.pop(offset))
     for offset, size in taken.items():
-        arena.give_back(offset, size)
-    assert arena.taken == 0
-    assert arena.take(arena.size) == 0  # in one piece again
+        allocator.give_back(offset, size)
+    assert allocator.taken == 0
+    assert allocator.take(allocator.size) == 0  # in one piece again

@@ -1,6 +1,6 @@
-"""Runs mutated conversations from seeds against a connection without its socket, beside one that behaves.
+"""Runs mutated exchanges from seeds against a connection without its socket, beside one that behaves.
 
-`python tests/protocol/fuzz.py SECONDS [first seed]` runs as many as it can; `seed:NUMBER` runs one. A conversation
+`python tests/protocol/fuzz.py SECONDS [first seed]` runs as many as it can; `seed:NUMBER` runs one. An exchange
 must end no other connection, log no failure, raise nothing, and leave no memory accounted for.
 """
 
@@ -22,7 +22,7 @@ _SIZES = (0, 1, 5, 100, 2_309, 16_384, 70_000, 131_072)
 
 
 def _frames(bench: H2Bench, chosen: random.Random) -> list[bytes]:
-    """A conversation that is mostly right."""
+    """An exchange that is mostly right."""
     frames = [PREFACE, write_settings({}), write_frame(Kind.SETTINGS, ACK, 0)]
     for stream_id in range(1, 2 * chosen.randint(1, 20), 2):
         encoding = chosen.choice(["identity", "gzip", "snappy"])
@@ -68,7 +68,7 @@ def _mutated(frames: list[bytes], chosen: random.Random) -> bytes:
 
 
 def converse(seed: int) -> None:
-    """Plays the conversation of a seed, and checks what it left."""
+    """Plays the exchange of a seed, and checks what it left."""
     chosen = random.Random(seed)  # noqa: S311 - to be repeated
     memory = ReceiveMemory(400_000, LIMITS.max_message_bytes + 16)
     bench, neighbour = H2Bench(begin=False, memory=memory), H2Bench(memory=memory)
@@ -96,7 +96,7 @@ def converse(seed: int) -> None:
 
 
 async def fuzz(seconds: float, seed: int = 0) -> int:
-    """Plays conversations for so long; returns how many. The seed of one that fails is in the error."""
+    """Plays exchanges for so long; returns how many. The seed of one that fails is in the error."""
     end, count = time.monotonic() + seconds, 0
     while time.monotonic() < end:
         try:
@@ -112,4 +112,4 @@ if __name__ == "__main__":
     if sys.argv[1].startswith("seed:"):
         asyncio.run(fuzz(0.001, int(sys.argv[1].removeprefix("seed:"))))
     else:
-        print(asyncio.run(fuzz(float(sys.argv[1]), *map(int, sys.argv[2:]))), "conversations")  # noqa: T201 - for a terminal
+        print(asyncio.run(fuzz(float(sys.argv[1]), *map(int, sys.argv[2:]))), "exchanges")  # noqa: T201 - for a terminal

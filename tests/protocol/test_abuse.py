@@ -55,14 +55,14 @@ def test_few_bytes_that_say_a_great_deal_end_the_connection(bench: H2Bench) -> N
     assert bench.error_code() == ErrorCode.ENHANCE_YOUR_CALM
 
 
-def test_streams_beyond_the_bound_are_refused_until_the_peer_knows_it() -> None:
+def test_streams_beyond_the_bound_are_rejected_until_the_peer_knows_it() -> None:
     bench = H2Bench(begin=False)
     bench.send(PREFACE + write_settings({}))
     numbers = range(1, 2 * limits.MAX_STREAMS + 5, 2)
     frames = bench.send(*(bench.headers(number) for number in numbers))
-    refused = [frame for frame in frames if frame.kind == Kind.RST_STREAM]
-    assert [frame.stream_id for frame in refused] == list(numbers)[limits.MAX_STREAMS :]
-    assert {frame.payload for frame in refused} == {_number(ErrorCode.REFUSED_STREAM)}
+    rejected = [frame for frame in frames if frame.kind == Kind.RST_STREAM]
+    assert [frame.stream_id for frame in rejected] == list(numbers)[limits.MAX_STREAMS :]
+    assert {frame.payload for frame in rejected} == {_number(ErrorCode.REFUSED_STREAM)}
     bench.calls[0].stream.finish(OK)
     bench.read()
     bench.send(bench.headers(numbers[-1] + 2))
@@ -100,7 +100,7 @@ def test_a_flood_of_work_without_use_ends_the_connection(
     assert all(call.cancelled for call in bench.calls)
 
 
-def test_who_is_refused_may_have_whole_windows_on_their_way(bench: H2Bench) -> None:
+def test_who_is_rejected_may_have_whole_windows_on_their_way(bench: H2Bench) -> None:
     for round_number in range(4):
         numbers = [1 + 2 * (round_number * limits.MAX_STREAMS + at) for at in range(limits.MAX_STREAMS)]
         for number in numbers:
@@ -129,7 +129,7 @@ def test_a_client_whose_deadlines_pass_keeps_its_connection(bench: H2Bench) -> N
     assert all(call.cancelled for call in bench.calls)
 
 
-def test_a_quiet_client_may_ping_for_ever(bench: H2Bench) -> None:
+def test_a_quiet_client_may_ping_indefinitely(bench: H2Bench) -> None:
     for _ in range(5000):
         bench.now += 0.1
         bench.send(write_frame(Kind.PING, 0, 0, bytes(8)))

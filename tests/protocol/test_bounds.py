@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 class Transport:
-    """Records what a transport is told, and is one of TCP."""
+    """Records what a transport is reported, and is one of TCP."""
 
     def __init__(self) -> None:
         self.written = b""
@@ -95,7 +95,7 @@ class ProtocolBench:
 # Time
 
 
-async def test_a_flood_is_handled_in_portions_between_which_others_have_their_turn() -> None:
+async def test_a_flood_is_handled_in_portions_between_which_others_are_served() -> None:
     handled = 0
 
     def answer(stream: GrpcStream, head: Any) -> None:

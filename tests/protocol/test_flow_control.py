@@ -53,8 +53,8 @@ def test_a_message_leaves_something_of_the_window_for_its_end(
     assert left > 0
 
 
-def test_long_messages_get_their_room_in_turn(bench: H2Bench) -> None:
-    """Two of them do not fit at once, and do not wait for each other for ever."""
+def test_long_messages_get_their_room_one_by_one(bench: H2Bench) -> None:
+    """Two of them do not fit at once, and do not wait for each other indefinitely."""
     message = message_bytes(bytes(900_000))
     granted = {1: limits.STREAM_WINDOW_BYTES, 3: limits.STREAM_WINDOW_BYTES}
     sent = {1: 0, 3: 0}

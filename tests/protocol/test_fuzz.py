@@ -1,4 +1,4 @@
-"""Runs a few hundred mutated conversations; `make fuzz` runs more."""
+"""Runs a few hundred mutated exchanges; `make fuzz` runs more."""
 
 from __future__ import annotations
 
@@ -7,6 +7,6 @@ from protocol.fuzz import converse
 _COUNT = 300
 
 
-async def test_mutated_conversations_harm_nobody() -> None:
+async def test_mutated_exchanges_harm_nobody() -> None:
     for seed in range(_COUNT):
         converse(seed)

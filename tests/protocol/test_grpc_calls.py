@@ -33,7 +33,7 @@ from support.local_server import (
     eventually,
     local_server,
     packed,
-    refusal_of,
+    rejection_of,
 )
 from support.server_process import run_server
 from support.worker_server import metric
@@ -81,7 +81,7 @@ async def test_a_message_of_the_longest_length_is_taken_and_one_byte_more_is_not
         request.packed.pixels += b"x"
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await server.emotion.ClassifyFaces(request)
-        assert refusal_of(caught.value).reason == "MESSAGE_TOO_LARGE"
+        assert rejection_of(caught.value).reason == "MESSAGE_TOO_LARGE"
 
 
 @pytest.mark.parametrize("kind", [grpc.Compression.Gzip, grpc.Compression.Deflate])
@@ -131,9 +131,9 @@ async def test_calls_are_counted_alike_at_both_servers(models: Path, grpc_server
     settings = {"metrics_listen": "127.0.0.1:0", "grpc_server": grpc_server}
     async with local_server(models, **settings) as server:
         await server.emotion.ClassifyFaces(_request(1))
-        for refused in (_request(), emotion_pb2.ClassifyFacesRequest(packed=packed(1), priority=9)):
+        for rejected in (_request(), emotion_pb2.ClassifyFacesRequest(packed=packed(1), priority=9)):
             with pytest.raises(grpc.aio.AioRpcError):
-                await server.emotion.ClassifyFaces(refused)
+                await server.emotion.ClassifyFaces(rejected)
         stream = iter([emotion_pb2.ClassifyStreamRequest(sequence_id=at, faces=packed(1)) for at in range(3)])
         assert len([answer async for answer in server.emotion.ClassifyStream(stream)]) == 3
         names = [("ClassifyFaces", "OK"), ("ClassifyFaces", "INVALID_ARGUMENT"), ("ClassifyStream", "OK")]
@@ -166,12 +166,12 @@ async def test_a_caller_who_gives_up_is_counted_and_leaves(models: Path) -> None
         assert classes_of(await server.emotion.ClassifyFaces(_request(1, 2, 3, 4))) == [1, 2, 3, 4]
 
 
-async def test_a_drain_answers_what_was_taken_refuses_the_rest_and_lets_go(models: Path) -> None:
-    validation = threading.Event()
-    validation.set()
+async def test_a_drain_answers_what_was_taken_rejects_the_rest_and_lets_go(models: Path) -> None:
+    unblocked = threading.Event()
+    unblocked.set()
     settings = {"metrics_listen": "127.0.0.1:0"}
-    async with asyncio.timeout(60), local_server(models, _GatedLoader(validation), **settings) as server:
-        validation.clear()
+    async with asyncio.timeout(60), local_server(models, _BlockingLoader(unblocked), **settings) as server:
+        unblocked.clear()
         async with h2_peer(server.running.port or 0) as peer:
             waiting = peer.call(_request(1).SerializeToString())
             stream = server.emotion.ClassifyStream()
@@ -180,15 +180,15 @@ async def test_a_drain_answers_what_was_taken_refuses_the_rest_and_lets_go(model
             await eventually(lambda: _both_taken(server))
             drained = server.running.drain()
             await server.wait_for(NOT_SERVING)
-            refused = await peer.answer(peer.call(_request(1).SerializeToString()))
-            assert (refused.status, "draining" in refused.headers["grpc-message"]) == ("14", True)
+            rejected = await peer.answer(peer.call(_request(1).SerializeToString()))
+            assert (rejected.status, "draining" in rejected.headers["grpc-message"]) == ("14", True)
             assert not drained.done()
-            validation.set()
+            unblocked.set()
             assert (await peer.answer(waiting)).status == "0"
             assert (await stream.read()).sequence_id == 4
             with pytest.raises(grpc.aio.AioRpcError) as caught:
                 await stream.read()
-            assert refusal_of(caught.value).metadata["last_sequence_id"] == "4"
+            assert rejection_of(caught.value).metadata["last_sequence_id"] == "4"
             assert await drained
             await peer.until(lambda: peer.closed)
             assert peer.gone == 0
@@ -199,15 +199,15 @@ async def _both_taken(server: LocalServer) -> bool:
     return [await metric(server, "requests_in_progress", method=method) for method in methods] == [1, 1]
 
 
-class _GatedLoader(FakeLoader):
-    """Its versions answer while the validation is open."""
+class _BlockingLoader(FakeLoader):
+    """Loads versions that answer while `unblocked` is set."""
 
-    def __init__(self, validation: threading.Event) -> None:
+    def __init__(self, unblocked: threading.Event) -> None:
         super().__init__()
-        self._gate = validation
+        self._unblocked = unblocked
 
     def load(self, servable_id: ServableId, directory: Path, description: ModelDescription) -> FakeServable:
-        return FakeServable(servable_id, description, before_predict=lambda _: self._gate.wait(DEADLINE_S))
+        return FakeServable(servable_id, description, before_predict=lambda _: self._unblocked.wait(DEADLINE_S))
 
 
 async def test_old_connections_are_asked_to_go_and_no_call_is_lost(models: Path) -> None:

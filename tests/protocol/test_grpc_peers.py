@@ -95,7 +95,7 @@ async def test_a_message_beyond_the_window_comes_as_the_window_grows(peer: H2Pee
     assert _classes(await peer.answer(stream_id)) == [4] * 500
 
 
-async def test_headers_that_are_continued_are_read_and_too_many_refused_by_name(peer: H2Peer) -> None:
+async def test_headers_that_are_continued_are_read_and_too_many_rejected_by_name(peer: H2Peer) -> None:
     answer = await peer.answer(peer.call(_request(1), x_long="y" * 20_000))
     assert answer.status == "3"
     assert "max_metadata_bytes" in answer.headers["grpc-message"]
@@ -131,7 +131,7 @@ async def test_headers_beyond_all_bounds_end_the_connection_alone(server: LocalS
         (PATH, {"grpc_timeout": "soon"}, "13", "grpc-timeout"),
     ],
 )
-async def test_what_no_method_answers_is_told_and_the_connection_goes_on(
+async def test_what_no_method_answers_is_reported_and_the_connection_goes_on(
     peer: H2Peer, path: str, more: dict[str, str], status: str, said: str
 ) -> None:
     answer = await peer.answer(peer.call(_request(1), path, **more))
@@ -157,14 +157,14 @@ async def test_a_unary_call_has_one_message(peer: H2Peer, count: int) -> None:
     assert (await peer.answer(stream_id)).status == "12"
 
 
-async def test_a_message_that_is_compressed_unknown_to_its_headers_is_refused(peer: H2Peer) -> None:
+async def test_a_message_that_is_compressed_unknown_to_its_headers_is_rejected(peer: H2Peer) -> None:
     stream_id = peer.call(None, end=False)
     peer.connection.send_data(stream_id, b"\x01\x00\x00\x00\x01x", end_stream=True)
     assert (await peer.answer(stream_id)).status == "13"
 
 
 async def test_a_deadline_is_the_servers_too(tmp_path: Path) -> None:
-    """A client that does not look at its clock is told all the same."""
+    """A client that ignores its own deadline gets the error too."""
     publish_fake(tmp_path)
     settings = {"hold_until_queued": 4, "max_queue_faces": 4, "max_faces_per_request": 4}
     async with local_server(tmp_path, **settings) as server:

@@ -184,7 +184,7 @@ def test_of_settings_that_come_twice_the_last_one_holds(bench: H2Bench) -> None:
     assert [len(frame.payload) for frame in bench.read() if frame.kind == Kind.DATA] == [9]
 
 
-def test_a_peer_that_keeps_no_table_of_headers_is_told_that_none_is_used(bench: H2Bench) -> None:
+def test_a_peer_that_keeps_no_table_of_headers_learns_that_none_is_used(bench: H2Bench) -> None:
     bench.send(write_settings({Setting.HEADER_TABLE_SIZE: 0}) * 2, bench.call(1), bench.call(3))
     bench.read()
     bench.calls[0].stream.answer(b"")
@@ -197,7 +197,7 @@ def test_a_peer_that_keeps_no_table_of_headers_is_told_that_none_is_used(bench: 
     assert blocks[0][:1] == b"\x20"  # the size of the table, 0, comes first (RFC 7541, 4.2)
 
 
-def test_a_message_that_is_too_long_is_refused_before_it_comes(bench: H2Bench) -> None:
+def test_a_message_that_is_too_long_is_rejected_before_it_comes(bench: H2Bench) -> None:
     call = bench.open(1)
     bench.send(bench.data(1, message_bytes(bytes(1_000_001))[:10]))
     (fault,) = call.errors
@@ -205,21 +205,21 @@ def test_a_message_that_is_too_long_is_refused_before_it_comes(bench: H2Bench) -
     assert fault.metadata["value"] == "1000001"
 
 
-def test_a_stream_whose_messages_cannot_be_read_is_told_once(bench: H2Bench) -> None:
+def test_a_stream_whose_messages_cannot_be_read_is_reported_once(bench: H2Bench) -> None:
     call = bench.open(1)
     call.is_unary = False
     bench.send(bench.data(1, b"\x01" + bytes(1000)), bench.data(1, bytes(1000)), bench.data(1, bytes(1000)))
     assert len(call.errors) == 1
 
 
-def test_a_stream_that_ends_within_a_message_is_told(bench: H2Bench) -> None:
+def test_a_stream_that_ends_within_a_message_is_reported(bench: H2Bench) -> None:
     call = bench.open(1)
     bench.send(bench.data(1, message_bytes(b"faces")[:-1], end=True))
     assert [str(fault) for fault in call.errors] == ["The stream ended within a message."]
     assert not call.ended
 
 
-def test_an_answer_before_the_end_of_the_request_spares_the_rest(bench: H2Bench) -> None:
+def test_an_answer_before_the_end_of_the_request_skips_the_rest(bench: H2Bench) -> None:
     call = bench.open(1)
     bench.read()
     call.stream.finish(OK)
@@ -362,7 +362,7 @@ def test_who_is_asked_to_leave_may_finish_and_what_was_on_its_way_is_answered(be
     bench.send(bench.call(3))  # sent before it has heard
     (last,) = bench.send(write_frame(Kind.PING, ACK, 0, ping.payload))
     assert last.payload == _number(3) + _number(0)
-    bench.send(bench.call(5))  # it was told that this is answered by nobody
+    bench.send(bench.call(5))  # nobody answers this
     assert len(bench.calls) == 2
     bench.calls[0].stream.answer(b"")
     assert not bench.connection.over

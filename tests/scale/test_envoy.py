@@ -25,7 +25,7 @@ from ferserve.v1 import face_pb2, servable_pb2
 from support.engine_children import CRASH, special_face
 from support.envoy import CONFIGURATION, ENVOY, Envoy
 from support.fake_models import publish_fake
-from support.local_server import classes_of, packed, refusal_of
+from support.local_server import classes_of, packed, rejection_of
 from support.processes import ENGINE, children
 from support.rolling import Servers
 
@@ -44,7 +44,7 @@ def special(what: int) -> emotion_pb2.ClassifyFacesRequest:
     return Request(packed=face_pb2.PackedFaces(pixels=special_face(what).tobytes(), face_count=1))
 
 
-REFUSED = {
+REJECTED = {
     "bad request": (Request(packed=face_pb2.PackedFaces(pixels=b"x", face_count=1)), "INVALID_ARGUMENT"),
     "no such model": (Request(model=servable_pb2.ModelSpec(name="nobody"), packed=packed(1)), "NOT_FOUND"),
 }
@@ -114,7 +114,7 @@ def test_calls_reach_every_server(servers: Servers, envoy: Envoy, proxied: Any) 
         envoy.wait_until(every_server_has_calls, "has sent calls to every server")
 
 
-@pytest.mark.parametrize(("request_", "code"), REFUSED.values(), ids=REFUSED)
+@pytest.mark.parametrize(("request_", "code"), REJECTED.values(), ids=REJECTED)
 def test_statuses_and_their_details_arrive_unchanged(
     servers: Servers, envoy: Envoy, proxied: Any, request_: emotion_pb2.ClassifyFacesRequest, code: str
 ) -> None:
@@ -123,8 +123,8 @@ def test_statuses_and_their_details_arrive_unchanged(
         direct = failure_of(emotion_grpc.EmotionServiceStub(channel), request_)
     through = failure_of(proxied, request_)
     assert through.code().name == code
-    assert refusal_of(through) == refusal_of(direct)
-    assert refusal_of(through).reason
+    assert rejection_of(through) == rejection_of(direct)
+    assert rejection_of(through).reason
     assert {key for key, _ in direct.trailing_metadata()} <= {key for key, _ in through.trailing_metadata()}
     assert envoy.counter("upstream_rq_retry") == retries
 
@@ -132,8 +132,8 @@ def test_statuses_and_their_details_arrive_unchanged(
 def test_a_face_that_crashes_an_engine_meets_one_server_only(servers: Servers, envoy: Envoy, proxied: Any) -> None:
     engines = {address: _engine_of(servers, address) for address in servers.addresses}
     retries = envoy.counter("upstream_rq_retry")
-    refusal = refusal_of(failure_of(proxied, special(CRASH)))
-    assert (refusal.reason, refusal.metadata["retry_safe"]) == ("ENGINE_LOST", "false")
+    rejection = rejection_of(failure_of(proxied, special(CRASH)))
+    assert (rejection.reason, rejection.metadata["retry_safe"]) == ("ENGINE_LOST", "false")
     assert envoy.counter("upstream_rq_retry") == retries
     envoy.wait_until(
         lambda: sum(_engine_of(servers, each) not in (None, engines[each]) for each in servers.addresses) == 1,
@@ -141,12 +141,12 @@ def test_a_face_that_crashes_an_engine_meets_one_server_only(servers: Servers, e
     )
 
 
-def test_a_call_that_one_server_safely_refuses_is_answered_by_another(
+def test_a_call_that_one_server_safely_rejects_is_answered_by_another(
     servers: Servers, envoy: Envoy, proxied: Any
 ) -> None:
     without, *others = servers.addresses
     request = Request(model=servable_pb2.ModelSpec(name="late"), packed=packed(3))
-    publish_fake(servers.repositories[without], "late", golden_off_by=0.5)  # it is refused, and never ready
+    publish_fake(servers.repositories[without], "late", golden_off_by=0.5)  # it is rejected, and never ready
     for address in others:
         publish_fake(servers.repositories[address], "late")
     for address in others:
@@ -155,7 +155,7 @@ def test_a_call_that_one_server_safely_refuses_is_answered_by_another(
             envoy.wait_until(partial(_is_answered, stub, request), "finds the model ready on two servers")
     with grpc.insecure_channel(without) as channel:
         stub = emotion_grpc.EmotionServiceStub(channel)
-        envoy.wait_until(lambda: _reason_of(stub, request) == "MODEL_NOT_READY", "is refused by the third")
+        envoy.wait_until(lambda: _reason_of(stub, request) == "MODEL_NOT_READY", "is rejected by the third")
     envoy.wait_for_servers(servers.addresses)
     retries = envoy.counter("upstream_rq_retry_success")
 
@@ -163,7 +163,7 @@ def test_a_call_that_one_server_safely_refuses_is_answered_by_another(
         assert classes_of(proxied.ClassifyFaces(request, timeout=TIMEOUT_S)) == [3]
         return envoy.counter("upstream_rq_retry_success") > retries
 
-    envoy.wait_until(one_call_was_sent_again, "sends a refused call to another server")
+    envoy.wait_until(one_call_was_sent_again, "sends a rejected call to another server")
 
 
 def test_a_server_whose_engine_hangs_gets_no_calls_until_it_is_healed(
@@ -195,7 +195,7 @@ def test_a_server_whose_engine_hangs_gets_no_calls_until_it_is_healed(
 )
 def test_a_page_calls_by_grpc_web(envoy: Envoy, page: str) -> None:
     good = base64.b64encode(Request(packed=packed(4, 5)).SerializeToString()).decode()
-    bad = base64.b64encode(REFUSED["no such model"][0].SerializeToString()).decode()
+    bad = base64.b64encode(REJECTED["no such model"][0].SerializeToString()).decode()
     foreign = page.replace("127.0.0.1", "localhost")
     done = subprocess.run(
         [
@@ -214,12 +214,12 @@ def test_a_page_calls_by_grpc_web(envoy: Envoy, page: str) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    answered, refused, stranger = json.loads(done.stdout)
+    answered, rejected, stranger = json.loads(done.stdout)
     assert "answer" in answered, answered
     answer = emotion_pb2.ClassifyFacesResponse.FromString(base64.b64decode(answered["answer"]))
     assert classes_of(answer) == [4, 5]
-    assert refused["code"] == grpc.StatusCode.NOT_FOUND.value[0]
-    padded = refused["metadata"]["grpc-status-details-bin"] + "=="
+    assert rejected["code"] == grpc.StatusCode.NOT_FOUND.value[0]
+    padded = rejected["metadata"]["grpc-status-details-bin"] + "=="
     details = status_pb2.Status.FromString(base64.b64decode(padded))
     info = error_details_pb2.ErrorInfo()
     assert details.details[0].Unpack(info)
@@ -232,7 +232,7 @@ def _reason_of(stub: Any, request: emotion_pb2.ClassifyFacesRequest) -> str | No
     try:
         stub.ClassifyFaces(request, timeout=TIMEOUT_S)
     except grpc.RpcError as error:
-        return refusal_of(error).reason
+        return rejection_of(error).reason
     return None
 
 

@@ -56,7 +56,7 @@ class Watchers:
 def test_restarts_of_all_servers_lose_nothing(tmp_path: Path) -> None:
     video = tmp_path / "video.mp4"
     write_video(video, [number / 30 for number in range(FRAME_COUNT)])
-    # Without a lame duck calls reach servers that refuse them already, so that they are lost unless tried again.
+    # Without a lame duck calls reach servers that reject them already, so that they are lost unless tried again.
     flags = ("--lame-duck-s", "0", "--detection-side-pixels", "160")
     with Servers(tmp_path / "models", 3, *flags) as servers, Envoy(servers.addresses, tmp_path) as envoy:
         envoy.wait_for_servers(servers.addresses)

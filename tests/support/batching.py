@@ -38,7 +38,7 @@ def poison() -> np.ndarray:
     return crops
 
 
-class Gate:
+class Blocker:
     """Holds executions until opened. `entered` counts those that came to it."""
 
     def __init__(self) -> None:
@@ -47,13 +47,13 @@ class Gate:
 
     def __call__(self, crops: np.ndarray) -> None:
         self.entered.release()
-        assert self._open.wait(30), "nobody opened the validation"
+        assert self._open.wait(30), "nobody opened the blocker"
 
     def open(self) -> None:
         self._open.set()
 
     async def wait_entered(self) -> None:
-        """Returns when an execution has come to the validation."""
+        """Returns when an execution has reached the blocker."""
         import asyncio  # noqa: PLC0415 - only here
 
         assert await asyncio.to_thread(self.entered.acquire, timeout=30)

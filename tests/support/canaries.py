@@ -22,7 +22,7 @@ ANY = ModelSpec()
 
 
 class TunedScorer(FakeScorer):
-    """Is as sure as told, and finds another class than the truth where told to.
+    """Is as sure as reported, and finds another class than the truth where reported to.
 
     Attributes:
         confidence: Probability of the most probable class.
@@ -41,7 +41,7 @@ class TunedScorer(FakeScorer):
 
 
 def live_version(version: int, scorer: FakeScorer | None = None) -> LiveVersion:
-    """A version in force of a fake engine."""
+    """An active version of a fake engine."""
     servable = FakeServable(ServableId("fer-nano", version), DESCRIPTION)
     return LiveVersion(servable, scorer or TunedScorer())
 
@@ -56,10 +56,10 @@ async def ask(shop: Shop, count: int = 1, spec: ModelSpec = ANY) -> list[int]:
     return versions
 
 
-def time_batches(trials: Canaries, version: int, batch_s: float, count: int = 20) -> None:
+def time_batches(canaries: Canaries, version: int, batch_s: float, count: int = 20) -> None:
     """Tells of batches that took so long, give or take a twentieth."""
     for number in range(count):
         servable = ServableId("fer-nano", version)
         inference_s = batch_s * (1.05 if number % 2 else 0.95)
         scores = np.zeros((3, 7), np.float32)
-        trials.batch_executed(ExecutedBatch(servable, DispatchReason.FULL, 4, 0.0, inference_s, scores))
+        canaries.batch_executed(ExecutedBatch(servable, DispatchReason.FULL, 4, 0.0, inference_s, scores))

@@ -8,7 +8,7 @@ import sys
 import threading
 
 from ferserve_server.ipc.channel import Channel, ChannelClosedError
-from ferserve_server.ipc.child_process import call_when_parent_gone, give_way, ignore_stop_signals
+from ferserve_server.ipc.child_process import call_when_parent_ends, ignore_stop_signals, lower_priority
 from ferserve_server.ipc.shared_memory import SharedBlock, SlotLayout
 
 
@@ -21,7 +21,7 @@ def main(fd: int, mode: str) -> None:
         os.kill(os.getpid(), signal.SIGSEGV)
     ignore_stop_signals()
     threading.Thread(target=_answer, args=(channel,), daemon=True).start()
-    call_when_parent_gone(channel, lambda: os._exit(0))
+    call_when_parent_ends(channel, lambda: os._exit(0))
 
 
 def _answer(channel: Channel) -> None:
@@ -33,7 +33,7 @@ def _answer(channel: Channel) -> None:
                 block.scores(0, (1, 7))[:] = block.faces(0, (1, 48, 48, 1)).sum()
                 block.close()
             if message == b"nice":
-                give_way()
+                lower_priority()
                 started = threading.Thread(target=_answer, args=(channel,), daemon=True)
                 started.start()
                 mine = os.getpriority(os.PRIO_PROCESS, 0)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 ENGINES: Final = ("process", "thread")
 """Values of `--engine`."""
 
-_LARGEST_BATCH = 16
+_MAX_BATCH = 16
 
 
 @contextlib.contextmanager
@@ -41,7 +41,7 @@ def fake_engines(
     if engine == "thread":
         yield engine_children.make_loader(options)
         return
-    made = EngineLoader(options, _LARGEST_BATCH, limits, standby_count=standby_count)
+    made = EngineLoader(options, _MAX_BATCH, limits, standby_count=standby_count)
     with contextlib.closing(made) as loader:
         loader.start()
         yield loader
@@ -70,7 +70,7 @@ async def engine_server(
 async def tensorflow_server(
     repository: Path, engine: str, *, ready: bool = True, **settings: Any
 ) -> AsyncIterator[LocalServer]:
-    """Runs a server on real SavedModels until the block is left, with one executor unless told otherwise."""
+    """Runs a server on real SavedModels until the block is left, with one executor by default."""
     chosen = {"executor_count": 1, "engine": engine} | settings
     with opened_loader(Settings.of(model_repo=repository, **chosen)) as loader:
         async with local_server(repository, loader, ready=ready, **chosen) as server:

@@ -37,12 +37,12 @@ class FakeTier:
 
     Attributes:
         calls: What was asked of `classify`: faces, model, priority, seconds.
-        versions: Those that answer the next batches which name none, in turn; the last one goes on.
-        refusals: What the next batches are refused with.
+        versions: Those that answer the next batches which name none, in order; the last one goes on.
+        rejections: What the next batches are rejected with.
         not_found: Versions that are not found where they are named.
         labels: Classes of versions that have others than usual.
         held: Answers wait while this is not set.
-        told: What `models` tells, or raises.
+        reported: What `models` tells, or raises.
         reach: What `reachable` tells, when it is put there.
         cut_rows: Rows that are missing from every answer.
     """
@@ -50,12 +50,12 @@ class FakeTier:
     def __init__(self, *versions: int) -> None:
         self.calls: list[tuple[int, ModelSpec, Priority, float]] = []
         self.versions = list(versions or [1])
-        self.refusals: list[Exception] = []
+        self.rejections: list[Exception] = []
         self.not_found: set[int] = set()
         self.labels: dict[int, tuple[str, ...]] = {}
         self.held = asyncio.Event()
         self.held.set()
-        self.told: list[tuple[ModelStatus, ...] | Exception] = []
+        self.reported: list[tuple[ModelStatus, ...] | Exception] = []
         self.reach: asyncio.Queue[bool] = asyncio.Queue()
         self.cut_rows = 0
 
@@ -65,8 +65,8 @@ class FakeTier:
         self.calls.append((len(crops), spec, priority, timeout_s))
         chosen = spec.version or (self.versions.pop(0) if len(self.versions) > 1 else self.versions[0])
         await self.held.wait()
-        if self.refusals:
-            raise self.refusals.pop(0)
+        if self.rejections:
+            raise self.rejections.pop(0)
         if spec.version in self.not_found:
             raise VersionNotFoundError(spec.name, chosen)
         labels = self.labels.get(chosen, LABELS)
@@ -74,10 +74,10 @@ class FakeTier:
         return TierAnswer(scores, labels, ServableId(spec.name, chosen))
 
     async def models(self) -> tuple[ModelStatus, ...]:
-        told = self.told.pop(0) if len(self.told) > 1 else self.told[0]
-        if isinstance(told, Exception):
-            raise told
-        return told
+        reported = self.reported.pop(0) if len(self.reported) > 1 else self.reported[0]
+        if isinstance(reported, Exception):
+            raise reported
+        return reported
 
     async def reachable(self) -> AsyncIterator[bool]:
         while True:

@@ -1,4 +1,4 @@
-"""Runs a server with validation in its engine, and sends requests to it, for tests of JSON over HTTP."""
+"""Runs a server whose engine can be blocked, and sends requests to it, for tests of JSON over HTTP."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ if TYPE_CHECKING:
     from support.local_server import LocalServer
 
 
-class GatedLoader(FakeLoader):
-    """Its models predict while `validation` is set."""
+class BlockingLoader(FakeLoader):
+    """Loads models that predict while `unblocked` is set."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.validation = threading.Event()
-        self.validation.set()
+        self.unblocked = threading.Event()
+        self.unblocked.set()
 
     def load(self, servable_id, directory, description) -> FakeServable:
-        return FakeServable(servable_id, description, before_predict=lambda _: self.validation.wait(30))
+        return FakeServable(servable_id, description, before_predict=lambda _: self.unblocked.wait(30))
 
 
 @dataclass
@@ -47,8 +47,8 @@ class Answer:
         return json.loads(self.body)
 
     @property
-    def refusal(self) -> tuple[int, str]:
-        """Status and reason of a refusal; every one holds a text for people."""
+    def rejection(self) -> tuple[int, str]:
+        """Status and reason of a rejection; every one holds a text for people."""
         assert isinstance(self.json["error"], str)
         return self.status, self.json["reason"]
 

@@ -144,7 +144,7 @@ async def taken_in(server: LocalServer, request: emotion_pb2.ClassifyFacesReques
 
 
 @dataclass
-class Refusal:
+class Rejection:
     """Why a call failed, as its status tells."""
 
     code: grpc.StatusCode
@@ -155,7 +155,7 @@ class Refusal:
     retry_delay_ms: int | None
 
 
-def refusal_of(error: grpc.RpcError | grpc.aio.AioRpcError) -> Refusal:
+def rejection_of(error: grpc.RpcError | grpc.aio.AioRpcError) -> Rejection:
     """Reads the details of a status; "" is the reason of one that is not ours."""
     found: dict[type[Message], Message] = {}
     status = rpc_status.from_call(error)
@@ -168,7 +168,7 @@ def refusal_of(error: grpc.RpcError | grpc.aio.AioRpcError) -> Refusal:
     info: Any = found.get(error_details_pb2.ErrorInfo, error_details_pb2.ErrorInfo())
     bad: Any = found.get(error_details_pb2.BadRequest, error_details_pb2.BadRequest())
     retry: Any = found.get(error_details_pb2.RetryInfo)
-    return Refusal(
+    return Rejection(
         error.code(),
         error.details() or "",
         info.reason,

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ferserve_server.domain.servable import ModelDescription, Tuning
     from ferserve_server.models.canary.traffic_split import Canaries
     from ferserve_server.models.signature import SignatureVerifier
-    from ferserve_server.models.state_file import LifecycleState, Refusal
+    from ferserve_server.models.state_file import LifecycleState, Rejection
     from ferserve_server.models.version_policy import VersionPolicy
 
 NEWEST = ModelSpec()
@@ -58,15 +58,15 @@ class Shop:
         *,
         policies: Mapping[str, VersionPolicy] | None = None,
         aliases: Aliases | None = None,
-        trials: Canaries | None = None,
-        refused: Mapping[ServableId, Refusal] | None = None,
+        canaries: Canaries | None = None,
+        rejected: Mapping[ServableId, Rejection] | None = None,
         signatures: SignatureVerifier | None = None,
     ) -> None:
         self.observer = Recorder()
         self.scorers: list[FakeScorer] = []
         self.tunings: list[Tuning] = []
         self.changes = 0
-        self.refused: Mapping[ServableId, Refusal] = {}
+        self.rejected: Mapping[ServableId, Rejection] = {}
         self.saved: list[Mapping[str, Mapping[str, int]]] = []
         source = RepositorySource(root)
         self.manager = ModelManager(
@@ -79,8 +79,8 @@ class Shop:
             default_model="fer-nano",
             policies=Policies(Latest(versions_per_model), policies or {}),
             aliases=aliases or Aliases(),
-            refused=refused,
-            trials=trials,
+            rejected=rejected,
+            canaries=canaries,
             save_state=self._save,
             on_change=self._changed,
         )
@@ -92,7 +92,7 @@ class Shop:
 
     def _save(self, state: LifecycleState) -> None:
         self.saved.append(state.aliases)
-        self.refused = state.refused
+        self.rejected = state.rejected
 
     def _changed(self) -> None:
         self.changes += 1

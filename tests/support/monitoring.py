@@ -30,7 +30,7 @@ _WORDS = frozenset({"and", "or", "unless", "offset", "bool"})
 class Expression:
     """A PromQL expression: who asks it, and the labels that its legend or its texts show."""
 
-    owner: str
+    source: str
     text: str
     shown_labels: frozenset[str] = frozenset()
 

@@ -38,7 +38,7 @@ class FakeScorer:
         taken: Number of faces of every request.
         deadlines: Deadline of every request.
         priorities: Priority of every request.
-        refuse_with: Error of every request, if it is set.
+        reject_with: Error of every request, if it is set.
         description: What the version's manifest says; see `fake_answer`.
         row_failures: Failures that go with every answer, by row.
         hold_next: Keeps the next request from being answered until it is set.
@@ -50,7 +50,7 @@ class FakeScorer:
         self.deadlines: list[float | None] = []
         self.priorities: list[Priority] = []
         self.callers: list[CallerId] = []
-        self.refuse_with: Exception | None = None
+        self.reject_with: Exception | None = None
         self.row_failures: dict[int, FerserveError] = {}
         self.hold_next: asyncio.Event | None = None
         self.drained = False
@@ -73,8 +73,8 @@ class FakeScorer:
         self.deadlines.append(deadline)
         self.priorities.append(priority)
         self.callers.append(caller)
-        if self.refuse_with is not None:
-            raise self.refuse_with
+        if self.reject_with is not None:
+            raise self.reject_with
         return ScoredFaces(fake_answer(crops, self.description), dict(self.row_failures), 0.001, 0.002)
 
     async def drain(self) -> None:
@@ -87,17 +87,17 @@ class FakeScorer:
 
 
 class FakeModels:
-    """One version in force; `acquire` is what the pipelines call."""
+    """One active version; `acquire` is what the pipelines call."""
 
     def __init__(self, scorer: FakeScorer) -> None:
         self.version = LiveVersion(FakeServable(SERVABLE, scorer.description), scorer)
         self.asked: list[ModelSpec] = []
-        self.refuse_with: FerserveError | None = None
+        self.reject_with: FerserveError | None = None
 
     def acquire(self, spec: ModelSpec, *, once: bool = False) -> Lease:
         self.asked.append(spec)
-        if self.refuse_with is not None:
-            raise self.refuse_with
+        if self.reject_with is not None:
+            raise self.reject_with
         return self.version.lease()
 
     @property
@@ -113,7 +113,7 @@ class FakeVision:
     Attributes:
         errors: What a picture fails with, by its bytes.
         without_face: Pictures that show no face.
-        gates: Pictures that are not answered before their event is set.
+        unblocked: Pictures that are not answered before their event is set.
         began: Pictures in the order in which their reading began.
         cancelled: Pictures whose caller left.
         closed: Whether frames are rejected because the threads were ended.
@@ -122,7 +122,7 @@ class FakeVision:
     def __init__(self) -> None:
         self.errors: dict[bytes, Exception] = {}
         self.without_face: set[bytes] = set()
-        self.gates: dict[bytes, asyncio.Event] = {}
+        self.unblocked: dict[bytes, asyncio.Event] = {}
         self.began: list[bytes] = []
         self.cancelled: list[bytes] = []
         self.closed = False
@@ -130,14 +130,14 @@ class FakeVision:
 
     def hold(self, *images: bytes) -> None:
         for image in images:
-            self.gates[image] = asyncio.Event()
+            self.unblocked[image] = asyncio.Event()
 
     async def find_faces(self, image: bytes, options: DetectionOptions, **terms: object) -> FoundFaces:
         self.began.append(image)
         self.terms.append(terms)
         try:
-            if image in self.gates:
-                await self.gates[image].wait()
+            if image in self.unblocked:
+                await self.unblocked[image].wait()
         except asyncio.CancelledError:
             self.cancelled.append(image)
             raise

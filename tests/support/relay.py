@@ -14,9 +14,9 @@ _PIECE_BYTES = 64 * 1024
 
 
 class Relay:
-    """Passes bytes on between everybody who connects to `address` and a server, until it is told to fall silent.
+    """Passes bytes on between everybody who connects to `address` and a server, until it is asked to fall silent.
 
-    Nothing is closed then: neither side is told.
+    Nothing is closed then: neither side is reported.
     """
 
     def __init__(self, target: str) -> None:

@@ -77,7 +77,7 @@ class Servers:
         return self.wait_for_end(address)
 
     def wait_for_end(self, address: str) -> int:
-        """Waits for the end of a server that was told to stop, and returns its exit code."""
+        """Waits for the end of a server that was asked to stop, and returns its exit code."""
         server = self.running.pop(address)
         try:
             return server.wait(60.0)

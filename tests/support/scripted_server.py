@@ -40,7 +40,7 @@ SECOND_PAGE = "page-2"
 
 
 @dataclass(frozen=True)
-class Refusal:
+class Rejection:
     """How one call fails as a whole."""
 
     code: grpc.StatusCode
@@ -71,10 +71,12 @@ class Refusal:
         )
 
 
-QUEUE_FULL = Refusal(
+QUEUE_FULL = Rejection(
     grpc.StatusCode.RESOURCE_EXHAUSTED, "QUEUE_FULL", "full", {"retry_safe": "true"}, retry_delay_s=0.01
 )
-DRAINING = Refusal(grpc.StatusCode.UNAVAILABLE, "DRAINING", "The server is shutting down.", {"retry_safe": "true"})
+DRAINING = Rejection(
+    grpc.StatusCode.UNAVAILABLE, "DRAINING", "The server is shutting down.", {"retry_safe": "true"}
+)
 UNREADABLE = failure_pb2.Failure(
     code=3, reason="IMAGE_UNREADABLE", message="The picture cannot be decoded.", metadata={"index": "1"}
 )
@@ -99,16 +101,16 @@ class ScriptedServer(emotion_service_pb2_grpc.EmotionServiceServicer, model_serv
 
     Attributes:
         requests: Every request that came, by method name; of streams every message.
-        refusals: Failures of the next calls, by method name, first to last.
+        rejections: Failures of the next calls, by method name, first to last.
         drop: Numbers of frames that are answered as dropped.
-        end_stream_after: Answers after which a stream ends with `stream_refusal`.
+        end_stream_after: Answers after which a stream ends with `stream_rejection`.
         ended_streams: Streams that end so; the ones after them go on. None: all.
         break_frames: Numbers of frames that cannot be read.
         failing_frames: Failures of frames by number, one for each time that the frame is sent.
         hang_streams: Streams that never answer a frame; the ones after them do.
         image_delay_s: Time that a request of pictures takes.
         frame_delay_s: Time that the answer to a frame takes.
-        validation: While it is not set, streams answer nothing.
+        unblocked: While it is not set, streams answer nothing.
         stream_began: Set when a stream's first message is there.
         stream_ended: Set when a stream's handler is over.
     """
@@ -116,7 +118,7 @@ class ScriptedServer(emotion_service_pb2_grpc.EmotionServiceServicer, model_serv
     def __init__(self) -> None:
         self.address = ""
         self.requests: defaultdict[str, list[Any]] = defaultdict(list)
-        self.refusals: defaultdict[str, deque[Refusal]] = defaultdict(deque)
+        self.rejections: defaultdict[str, deque[Rejection]] = defaultdict(deque)
         self.drop: set[int] = set()
         self.end_stream_after: int | None = None
         self.ended_streams: int | None = None
@@ -125,9 +127,9 @@ class ScriptedServer(emotion_service_pb2_grpc.EmotionServiceServicer, model_serv
         self.hang_streams = 0
         self.image_delay_s = 0.0
         self.frame_delay_s = 0.0
-        self.stream_refusal = DRAINING
-        self.validation = threading.Event()
-        self.validation.set()
+        self.stream_rejection = DRAINING
+        self.unblocked = threading.Event()
+        self.unblocked.set()
         self.stream_began = threading.Event()
         self.stream_ended = threading.Event()
         self._health = health.HealthServicer()
@@ -141,8 +143,8 @@ class ScriptedServer(emotion_service_pb2_grpc.EmotionServiceServicer, model_serv
 
     def _arrive(self, method: str, request: object, context: grpc.ServicerContext) -> None:
         self.requests[method].append(request)
-        if self.refusals[method]:
-            context.abort_with_status(self.refusals[method].popleft().status())
+        if self.rejections[method]:
+            context.abort_with_status(self.rejections[method].popleft().status())
 
     def ClassifyFaces(self, request: Any, context: Any) -> Any:  # noqa: N802 - gRPC's name
         self._arrive("ClassifyFaces", request, context)
@@ -231,19 +233,19 @@ class ScriptedServer(emotion_service_pb2_grpc.EmotionServiceServicer, model_serv
             )
 
     def _wait(self, count: int, context: grpc.ServicerContext) -> None:
-        while not self.validation.wait(0.02):
+        while not self.unblocked.wait(0.02):
             if not context.is_active():
                 raise TimeoutError("the client is gone")
         if count == self.end_stream_after and self.ended_streams != 0:
             if self.ended_streams is not None:
                 self.ended_streams -= 1
-            context.abort_with_status(self.stream_refusal.status())
+            context.abort_with_status(self.stream_rejection.status())
 
     def GetModel(self, request: Any, context: Any) -> Any:  # noqa: N802 - gRPC's name
         self._arrive("GetModel", request, context)
         if request.name not in {"", "fer-nano"}:
             context.abort_with_status(
-                Refusal(grpc.StatusCode.NOT_FOUND, "MODEL_NOT_FOUND", f"no model {request.name!r}").status()
+                Rejection(grpc.StatusCode.NOT_FOUND, "MODEL_NOT_FOUND", f"no model {request.name!r}").status()
             )
         return model_service_pb2.GetModelResponse(model=model("fer-nano"))
 
@@ -308,5 +310,5 @@ def serve(credentials: grpc.ServerCredentials | None = None, port: int = 0) -> I
     try:
         yield scripted
     finally:
-        scripted.validation.set()
+        scripted.unblocked.set()
         server.stop(grace=None).wait()

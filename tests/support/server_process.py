@@ -23,7 +23,7 @@ START_S = 90.0
 
 
 class ServerProcess:
-    """Runs the command until the block is left. Ports are free ones, told by its log.
+    """Runs the command until the block is left. Ports are free ones, reported by its log.
 
     Attributes:
         process: The process.

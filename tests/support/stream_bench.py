@@ -86,16 +86,16 @@ class Bench:
 
     async def finish(self, *sequence_ids: int) -> None:
         for each in sequence_ids:
-            self.vision.gates[bytes([each])].set()
+            self.vision.unblocked[bytes([each])].set()
             await settle()
 
     @property
-    def told(self) -> list[tuple[int, str]]:
+    def reported(self) -> list[tuple[int, str]]:
         """What was answered: the frame, and its class, `-> newer` if it was dropped, or why it failed."""
-        return [(answer.sequence_id, _told(answer.outcome)) for answer in self.answers]
+        return [(answer.sequence_id, _reported(answer.outcome)) for answer in self.answers]
 
 
-def _told(outcome: object) -> str:
+def _reported(outcome: object) -> str:
     match outcome:
         case Dropped(newer_sequence_id=newer):
             return f"-> {newer}"

@@ -47,10 +47,10 @@ class TierBench:
         self.scorers = Scorers(self._make, lambda key, _: self.closed.append(key))
         self.models = UpstreamModels(self.scorers, self.observer, self._changed)
 
-    async def ask(
+    async def score(
         self, crops: Any, spec: ModelSpec = ANY, *, seconds: float | None = None, **more: Priority
     ) -> tuple[ScoredFaces, int]:
-        """Has faces scored as one request does; returns them, and the version that the caller is told."""
+        """Has faces scored as one request does; returns them, and the version that the caller is reported."""
         deadline = None if seconds is None else self.clock.now() + seconds
         with self.models.acquire(spec, once=True) as lease:
             faces = await lease.scorer.score(crops, deadline=deadline, **more)
@@ -72,7 +72,7 @@ class TierBench:
                 clock=clock,
                 listener=listener,
                 answered=self.models.answered,
-                refused=self.observer.rejected,
+                rejected=self.observer.rejected,
             ),
         )
 
@@ -81,11 +81,11 @@ class TierBench:
 
 
 @contextlib.asynccontextmanager
-async def tier_bench(*versions: int, told: Any = None, **settings: Any) -> AsyncIterator[TierBench]:
-    """A bench whose tier is there and has told of its models, `net(1)` unless said otherwise."""
+async def tier_bench(*versions: int, reported: Any = None, **settings: Any) -> AsyncIterator[TierBench]:
+    """A bench with a reachable tier that has reported its models, `net(1)` unless said otherwise."""
     made = TierBench(FakeTier(*versions), **settings)
     made.models.reached(reachable=True)
-    made.models.told(told or (net(1),))
+    made.models.update_models(reported or (net(1),))
     try:
         yield made
     finally:

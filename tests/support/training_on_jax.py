@@ -101,7 +101,7 @@ def _main(run: Path, output: Path) -> None:
     try:
         load_teacher(output.parent / "version")
     except TrainingError as error:
-        found["refusal"] = np.asarray(str(error))
+        found["rejection"] = np.asarray(str(error))
     np.savez(output, **found)
 
 

@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 OPTIONS = DetectionOptions()
 
 
-class GatedDetector:
+class BlockingDetector:
     """Finds nothing, and not before it is let: tells which pictures (by width) it was shown."""
 
     def __init__(self) -> None:
-        self.validation = threading.Event()
+        self.unblocked = threading.Event()
         self.entered = threading.Semaphore(0)
         self.widths: list[int] = []
         self.threads: set[int] = set()
@@ -42,7 +42,7 @@ class GatedDetector:
         self.widths.append(grey.shape[1])
         self.threads.add(threading.get_ident())
         self.entered.release()
-        assert self.validation.wait(10)
+        assert self.unblocked.wait(10)
         return []
 
 
@@ -103,9 +103,9 @@ async def pool_of(
 @asynccontextmanager
 async def busy_pool(
     *, max_queue_images: int, max_queue_bytes: int = 2**20
-) -> AsyncIterator[tuple[VisionPool, GatedDetector, asyncio.Task]]:
+) -> AsyncIterator[tuple[VisionPool, BlockingDetector, asyncio.Task]]:
     """A pool of one thread, which is held by a picture 10 pixels wide."""
-    detector = GatedDetector()
+    detector = BlockingDetector()
     async with pool_of(
         lambda: detector, max_queue_images=max_queue_images, max_queue_bytes=max_queue_bytes
     ) as pool:
@@ -114,4 +114,4 @@ async def busy_pool(
         try:
             yield pool, detector, running
         finally:
-            detector.validation.set()
+            detector.unblocked.set()

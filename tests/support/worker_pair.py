@@ -25,18 +25,18 @@ FACE_BYTES = 48 * 48
 ANY = ModelSpec()
 
 
-class GatedScorer(FakeScorer):
-    """Scores when the validation is open."""
+class BlockingScorer(FakeScorer):
+    """Scores while `unblocked` is set."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.validation = asyncio.Event()
+        self.unblocked = asyncio.Event()
         self.cancelled = 0
 
     async def score(self, crops, **terms) -> ScoredFaces:
         self.taken.append(len(crops))
         try:
-            await self.validation.wait()
+            await self.unblocked.wait()
         except asyncio.CancelledError:
             self.cancelled += 1
             raise
@@ -44,58 +44,58 @@ class GatedScorer(FakeScorer):
 
 
 class Pair:
-    """Both sides; messages take a turn of the event loop each way.
+    """Both sides; messages take one event-loop iteration each way.
 
     Args of the constructor:
-        scorer: What the owner has.
+        scorer: What the primary process has.
         face_room: Room of the shared memory, in faces.
-        largest_batch: That of the version, in faces; 0: not told, so that requests go one by one.
+        largest_batch: That of the version, in faces; 0: not reported, so that requests go one by one.
 
     Attributes:
         messages: What the worker process has sent.
-        held: Whether the owner does not get it.
+        held: Whether the primary process does not get it.
     """
 
     def __init__(self, scorer: FakeScorer, *, face_room: int = 100, largest_batch: int = 0) -> None:
         self.models = FakeModels(scorer)
         self.memory = np.zeros(face_room * FACE_BYTES, np.uint8)
-        self.arena = BlockAllocator(len(self.memory))
+        self.allocator = BlockAllocator(len(self.memory))
         self.rejected: list[str] = []
         self.cancelled: list[str] = []
         self.messages: list[bytes] = []
         self.held = False
         loop = asyncio.get_running_loop()
-        self.desk = WorkerHandler(
+        self.handler = WorkerHandler(
             self.models.acquire,
             self.memory,
             lambda message: loop.call_soon(self.remote.score_message, message) and None,
             resize=lambda crops: np.full((len(crops), 48, 48, 1), crops[0, 0, 0, 0], np.uint8),
         )
 
-        def to_owner(message: bytes) -> None:
+        def send_to_primary(message: bytes) -> None:
             self.messages.append(message)
             if not self.held:
-                loop.call_soon(self.desk.score_message, message)
+                loop.call_soon(self.handler.score_message, message)
 
         self.remote = RemoteModels(
             self.memory,
-            self.arena,
-            post=to_owner,
-            ask=self._ask,
+            self.allocator,
+            post=send_to_primary,
+            call=self._call,
             clock=MonotonicClock(),
             rejected=self.rejected.append,
             cancelled=self.cancelled.append,
         )
-        self.tell(largest_batch)
+        self.report_models(largest_batch)
 
-    def tell(self, largest_batch: int, canary: CanaryReport | None = None) -> None:
+    def report_models(self, largest_batch: int, canary: CanaryReport | None = None) -> None:
         """Tells the worker process of the one version that there is."""
         tuning = Tuning(Precision.FLOAT32, (1, largest_batch)) if largest_batch else None
         version = VersionStatus(SERVABLE, ServableState.READY, DESCRIPTION, tuning=tuning)
         model = ModelStatus(SERVABLE.name, True, (version,), serving_version=SERVABLE.version, canary=canary)
-        self.remote.state_told(write_value(ServiceState(SERVABLE.name, True, (model,))))
+        self.remote.apply_state(write_value(ServiceState(SERVABLE.name, True, (model,))))
 
-    async def _ask(self, name: str, value: object) -> object:
+    async def _call(self, name: str, value: object) -> object:
         return [name, value]
 
     async def score(self, crops, spec: ModelSpec = ANY, **options) -> ScoredFaces:

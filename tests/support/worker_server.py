@@ -28,15 +28,15 @@ CALLER_COUNT = 12
 async def worker_server(
     model_repo: Path, loader: Loader | None = None, **settings: object
 ) -> AsyncIterator[LocalServer]:
-    """Runs a server until the block is left; unless told otherwise two worker processes take all calls in."""
+    """Runs a server until the block is left; by default two worker processes take all calls in."""
     async with local_server(model_repo, loader, **({"processes": 3, "primary_share": 0.0} | settings)) as server:
         yield server
 
 
-def fronts_of(server: LocalServer) -> WorkerSupervisor:
+def workers_of(server: LocalServer) -> WorkerSupervisor:
     """The worker processes of a server."""
-    assert server.running.fronts is not None
-    return server.running.fronts
+    assert server.running.workers is not None
+    return server.running.workers
 
 
 @contextlib.asynccontextmanager
@@ -57,7 +57,7 @@ async def callers(server: LocalServer, count: int = CALLER_COUNT) -> AsyncIterat
 async def callers_by_process(server: LocalServer, count: int) -> AsyncIterator[dict[int, list[Stubs]]]:
     """Stubs on connections of their own, `count` or more for each worker process, by its process id."""
     async with contextlib.AsyncExitStack() as stack:
-        found: dict[int, list[Stubs]] = {pid: [] for pid in fronts_of(server).pids}
+        found: dict[int, list[Stubs]] = {pid: [] for pid in workers_of(server).pids}
         port = int(server.address.rpartition(":")[2])
         known = {pid: served_connections(pid, port) for pid in found}  # that of the server's own stubs
         for _ in range(100):

@@ -47,14 +47,14 @@ def test_auto_takes_the_first_installed_engine(monkeypatch):
     assert Settings.of(backend="auto").engine.backend == "onnxruntime"
 
 
-def test_a_package_that_a_finder_refuses_counts_as_missing(monkeypatch):
-    class Refuses:
+def test_a_package_that_a_finder_rejects_counts_as_missing(monkeypatch):
+    class Rejects:
         def find_spec(self, fullname, path=None, target=None):
             raise ModuleNotFoundError(fullname)
 
     for name in ("onnxruntime", "openvino", "tensorflow"):
         monkeypatch.delitem(sys.modules, name, raising=False)
-    monkeypatch.setattr(sys, "meta_path", [Refuses()])
+    monkeypatch.setattr(sys, "meta_path", [Rejects()])
 
     with pytest.raises(BackendMissingError, match="installed: none"):
         engine_loader("onnxruntime", EngineSettings())
@@ -77,8 +77,8 @@ def test_a_model_that_is_what_its_manifest_says_is_taken():
         (INPUTS, {"probabilities": TensorSpec("float32", ())}, "one score per label"),
     ],
 )
-def test_a_model_that_is_something_else_is_refused(inputs, outputs, words):
-    with pytest.raises(ModelRejectedError, match=words) as refused:
+def test_a_model_that_is_something_else_is_rejected(inputs, outputs, words):
+    with pytest.raises(ModelRejectedError, match=words) as rejected:
         check_signature(inputs, outputs, DESCRIPTION)
 
-    assert refused.value.reason == "SIGNATURE_MISMATCH"
+    assert rejected.value.reason == "SIGNATURE_MISMATCH"

@@ -66,7 +66,7 @@ def test_a_closed_version_opens_no_session_again():
 
 
 @pytest.mark.parametrize("error", [AttributeError, OSError, TypeError])
-def test_where_the_allocator_cannot_be_told_garbage_is_collected_all_the_same(monkeypatch, error):
+def test_where_the_allocator_is_unknown_garbage_is_collected_all_the_same(monkeypatch, error):
     def no_library(name):
         raise error(name)
 

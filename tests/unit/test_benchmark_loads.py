@@ -31,11 +31,11 @@ def test_only_calls_that_end_in_the_window_count():
     assert (found["calls_per_s"], found["faces_per_s"]) == (1, 32)
 
 
-def test_latency_counts_from_when_a_call_was_due_and_a_refusal_from_when_it_was_sent():
+def test_latency_counts_from_when_a_call_was_due_and_a_rejection_from_when_it_was_sent():
     found = part_figures(seen((0, 0.3, 0.5), (0, 0.3, 0.4, "RESOURCE_EXHAUSTED")), 1, 0.0, 1.0)
 
     assert found["p50_ms"] == pytest.approx(500)
-    assert found["refused"]["p50_ms"] == pytest.approx(100)
+    assert found["rejected"]["p50_ms"] == pytest.approx(100)
     assert found["errors"] == {"RESOURCE_EXHAUSTED": 1}
     assert found["late_p99_ms"] == pytest.approx(300)
 
@@ -47,7 +47,7 @@ def test_nothing_seen_has_no_latency():
     assert "p50_ms" not in found
 
 
-def test_processor_time_is_told_for_a_thousand_faces_and_not_at_all_for_none():
+def test_processor_time_is_reported_for_a_thousand_faces_and_not_at_all_for_none():
     assert cpu_s_per_1000_faces(0.5, 2000) == pytest.approx(0.25)
     assert cpu_s_per_1000_faces(0.5, 0) is None
 
@@ -122,7 +122,7 @@ def test_the_first_process_of_the_machine_is_taken_for_no_server(pid):
 
 
 def run(faces_per_s, p99_ms=1.0, errors=()):
-    part = {"faces_per_s": faces_per_s, "p99_ms": p99_ms, "errors": dict(errors), "refused": {}, "late_p99_ms": 0}
+    part = {"faces_per_s": faces_per_s, "p99_ms": p99_ms, "errors": dict(errors), "rejected": {}, "late_p99_ms": 0}
     rest = {"server_cores": 1, "client_cores": 1, "other_work_share": 0}
     return {"faces_per_s": faces_per_s, "errors": dict(errors), "measured_s": 2, "parts": {"a": part}, **rest}
 
@@ -138,7 +138,7 @@ def test_a_ratio_is_the_median_of_the_rounds_own_ratios():
     assert ratio([run(0)], [run(10)], "faces_per_s") is None
 
 
-def test_how_far_the_rounds_ratios_lie_apart_is_told_of_two_and_more():
+def test_how_far_the_rounds_ratios_lie_apart_is_reported_of_two_and_more():
     ours, theirs = [run(10), run(40), run(30)], [run(10), run(20), run(10)]
     assert quartiles(ours, theirs, "faces_per_s") == pytest.approx([1.5, 2.5])
     assert quartiles(ours[:1], theirs[:1], "faces_per_s") is None
@@ -166,31 +166,31 @@ def test_the_table_of_the_transport_compares_with_the_bare_server_and_tells_how_
     assert "| 1.18 |" in third
 
 
-def test_a_step_beyond_the_peak_tells_what_was_sent_answered_and_refused():
+def test_a_step_beyond_the_peak_tells_what_was_sent_answered_and_rejected():
     found = step_figures(run(900, errors={"RESOURCE_EXHAUSTED": 50}), 2.0, 1000, 32)
 
     assert found["of_peak"] == pytest.approx(0.9)
-    assert found["refused_per_s"] == 25
+    assert found["rejected_per_s"] == 25
     assert found["sent_faces_per_s"] == 900 + 25 * 32
 
 
-def test_the_steps_of_all_rounds_give_medians_and_refusals_of_those_that_had_any():
+def test_the_steps_of_all_rounds_give_medians_and_rejections_of_those_that_had_any():
     steps = [
         step_figures(run(900), 2.0, 1000, 32),
         step_figures(run(700, errors={"RESOURCE_EXHAUSTED": 50}), 2.0, 1000, 32),
         step_figures(run(800, errors={"RESOURCE_EXHAUSTED": 70}), 2.0, 800, 32),
     ]
-    steps[1]["refused"], steps[2]["refused"] = {"p50_ms": 1.0}, {"p50_ms": 3.0}
+    steps[1]["rejected"], steps[2]["rejected"] = {"p50_ms": 1.0}, {"p50_ms": 3.0}
 
     found = median_step(steps)
 
     assert (found["of_peak"], found["times_peak"]) == (0.9, 2.0)
     assert found["errors"] == {"RESOURCE_EXHAUSTED": 120}
-    assert found["refused"] == {"p50_ms": 2.0}
+    assert found["rejected"] == {"p50_ms": 2.0}
     assert found["p50_ms"] is None
 
 
-def test_numbers_are_told_with_three_digits():
+def test_numbers_are_reported_with_three_digits():
     assert [short(value) for value in (1234.5, 12.345, 1.2345, 0.12345, None)] == [
         "1,234",
         "12.3",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hpack import Decoder, Encoder
 from load.answer_blocks import AnswerBlocks, plain_status
-from load.call_frames import FIRST_WINDOW, LARGEST_WINDOW, CallFrames, beginning, header_block
+from load.call_frames import FIRST_WINDOW, MAX_WINDOW, CallFrames, beginning, header_block
 from load.frames import (
     ACK,
     END_STREAM,
@@ -38,7 +38,7 @@ def _block(headers: tuple[tuple[bytes, bytes], ...]) -> bytes:
 
 
 BEGIN_BLOCK, OK_BLOCK = _block(RESPONSE_HEADERS), _block(OK)
-REFUSED = _block(RESPONSE_HEADERS + error_trailers(DeadlineUnmeetableError(remaining_s=1, expected_s=2)))
+REJECTED = _block(RESPONSE_HEADERS + error_trailers(DeadlineUnmeetableError(remaining_s=1, expected_s=2)))
 
 
 def test_the_headers_of_a_call_say_what_grpc_asks_for_and_leave_no_trace():
@@ -82,7 +82,7 @@ def test_the_data_of_a_call_are_the_message_in_frames_that_fit(room):
     assert sent == message_bytes(MESSAGE)
 
 
-@pytest.mark.parametrize(("block", "status"), [(BEGIN_BLOCK, ""), (OK_BLOCK, "0"), (REFUSED, "4")])
+@pytest.mark.parametrize(("block", "status"), [(BEGIN_BLOCK, ""), (OK_BLOCK, "0"), (REJECTED, "4")])
 def test_the_status_of_plain_blocks_is_found_without_a_table(block, status):
     assert plain_status(block) == status
 
@@ -94,16 +94,16 @@ def test_a_block_that_needs_or_changes_a_table_is_not_plain(block):
 
 def test_blocks_with_a_table_mean_what_the_library_reads():
     encoder, blocks = Encoder(), AnswerBlocks()
-    begin, ok, refused = (
+    begin, ok, rejected = (
         [(":status", "200")],
         [("grpc-status", "0")],
         [("grpc-status", "8"), ("grpc-message", "é")],
     )
 
-    for headers, status in [(begin, ""), (ok, "0"), (ok, "0"), (refused, "8"), (ok, "0"), (refused, "8")] * 2:
+    for headers, status in [(begin, ""), (ok, "0"), (ok, "0"), (rejected, "8"), (ok, "0"), (rejected, "8")] * 2:
         assert blocks.status(encoder.encode(headers)) == status
     encoder.header_table_size = 0
-    for headers, status in [(ok, "0"), (refused, "8"), (ok, "0")]:
+    for headers, status in [(ok, "0"), (rejected, "8"), (ok, "0")]:
         assert blocks.status(encoder.encode(headers)) == status
 
 
@@ -160,7 +160,7 @@ def test_a_connection_begins_with_windows_that_no_answer_fills():
     settings, window = FrameReader().feed(beginning()[len(PREFACE) :])
 
     assert (settings.kind, window.kind) == (Kind.SETTINGS, Kind.WINDOW_UPDATE)
-    assert int.from_bytes(window.payload) + FIRST_WINDOW == LARGEST_WINDOW
+    assert int.from_bytes(window.payload) + FIRST_WINDOW == MAX_WINDOW
 
 
 def test_a_call_is_sent_whole_where_the_server_takes_it_and_its_answer_counts():
@@ -180,7 +180,7 @@ def test_calls_have_streams_of_their_own_and_their_answers_may_come_in_any_order
     bench = wide()
     first, second = bench.begin(), bench.begin()
 
-    bench.hear(ok(3), write_headers(1, REFUSED, END_STREAM))
+    bench.hear(ok(3), write_headers(1, REJECTED, END_STREAM))
 
     assert bench.ended == [(second, ""), (first, "DEADLINE_EXCEEDED")]
 
@@ -244,7 +244,7 @@ def test_who_is_answered_before_all_is_sent_sends_no_more():
     bench.begin()
     bench.frames()
 
-    bench.hear(write_headers(1, REFUSED, END_STREAM), write_window_update(0, 2**20), write_window_update(1, 1000))
+    bench.hear(write_headers(1, REJECTED, END_STREAM), write_window_update(0, 2**20), write_window_update(1, 1000))
 
     assert [frame.kind for frame in bench.frames()] == [Kind.RST_STREAM]
 

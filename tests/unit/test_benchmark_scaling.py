@@ -1,7 +1,7 @@
 """Tests the estimate of more cores' throughput from the processor time of a call."""
 
 import pytest
-from scaling import load_of_each, owners_share, scaling, scaling_table
+from scaling import load_of_each, primary_share, scaling, scaling_table
 
 
 def test_one_process_has_all_the_work():
@@ -10,20 +10,20 @@ def test_one_process_has_all_the_work():
 
 @pytest.mark.parametrize("processes", [2, 3, 4, 16])
 def test_each_process_gets_its_part_of_an_average_call(processes):
-    share = owners_share(processes)
+    share = primary_share(processes)
 
-    owner, front = load_of_each(200e-6, 300e-6, 80e-6, processes)
+    primary, worker = load_of_each(200e-6, 300e-6, 80e-6, processes)
 
-    assert owner == pytest.approx(share * 200e-6 + (1 - share) * 80e-6)
-    assert front * (processes - 1) == pytest.approx((1 - share) * 300e-6)
+    assert primary == pytest.approx(share * 200e-6 + (1 - share) * 80e-6)
+    assert worker * (processes - 1) == pytest.approx((1 - share) * 300e-6)
 
 
-def test_the_table_says_what_was_measured_what_follows_and_where_the_owner_is_full():
-    def run(faces_per_s, owner_cpu_s, front_cpu_s=0.0):
+def test_the_table_says_what_was_measured_what_follows_and_where_the_primary_is_full():
+    def run(faces_per_s, primary_cpu_s, worker_cpu_s=0.0):
         return {
             "faces_per_s": faces_per_s,
-            "owner_cpu_s": owner_cpu_s,
-            "front_cpu_s": front_cpu_s,
+            "primary_cpu_s": primary_cpu_s,
+            "worker_cpu_s": worker_cpu_s,
             "other_work_share": 0.0,
         }
 
@@ -34,4 +34,4 @@ def test_the_table_says_what_was_measured_what_follows_and_where_the_owner_is_fu
     assert lines[3] == "| 2, measured, all calls at the other | 0 | - | - | 27 | 68 |"
     assert lines[4] == "| 1 | 1 | 22,222 | 1.00 | 45 | - |"
     assert lines[5] == "| 2 | 0.48 | 28,105 | 1.26 | 36 | 36 |"
-    assert lines[7] == "| 4, the owner is full | 0 | 37,037 | 1.67 | 27 | 23 |"
+    assert lines[7] == "| 4, the primary is full | 0 | 37,037 | 1.67 | 27 | 23 |"

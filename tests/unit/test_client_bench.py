@@ -39,7 +39,7 @@ def test_poisson_arrivals_are_bursty_and_repeatable() -> None:
     assert times == list(arrival_times(100.0, 20.0, "poisson", seed=5))
 
 
-def test_a_rate_of_nothing_is_refused() -> None:
+def test_a_rate_of_nothing_is_rejected() -> None:
     with pytest.raises(ValueError, match="above 0"):
         next(arrival_times(0.0, 1.0, "constant", seed=1))
 
@@ -78,12 +78,12 @@ def test_a_bound_holds_with_few_failures_and_a_p99_within_it() -> None:
 @given(capacity=st.floats(0.5, 50_000), first=st.floats(1, 10_000))
 def test_the_search_ends_just_below_the_capacity_wherever_it_starts(capacity: float, first: float) -> None:
     search = CapacitySearch(first)
-    trials = 0
+    canaries = 0
     while (rate := search.next_rate()) is not None:
         search.observe(rate, holds=rate <= capacity)
-        trials += 1
+        canaries += 1
 
-    assert trials <= 16
+    assert canaries <= 16
     if search.highest_held is not None:
         assert search.highest_held <= capacity
         if first / 8 < capacity < first * 8:

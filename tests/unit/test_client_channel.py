@@ -53,7 +53,7 @@ def test_one_target_stays_as_it_was_typed_and_several_become_addresses() -> None
         grpc_target("127.0.0.1:1,127.0.0.2")
 
 
-def test_several_targets_take_turns_and_are_asked_for_their_health() -> None:
+def test_several_targets_rotate_and_are_asked_for_their_health() -> None:
     config = service_config(ChannelOptions(), several=True)
     assert config is not None
     assert json.loads(config) == {

@@ -178,7 +178,7 @@ def test_a_file_that_fits_no_request_is_not_sent(tmp_path: Path) -> None:
         (error(StatusCode.INTERNAL), "INTERNAL"),
     ],
 )
-def test_every_failure_is_told_with_what_to_do(failure: FerserveError, words: str) -> None:
+def test_every_failure_is_reported_with_what_to_do(failure: FerserveError, words: str) -> None:
     assert words in explain(failure, "host:1", 2.5)
 
 
@@ -297,7 +297,7 @@ def test_a_face_that_failed_is_drawn_with_a_question_mark() -> None:
     assert caption(FAILED_FACE) == "?"
 
 
-def test_boxes_of_a_shrunk_frame_are_told_in_the_source() -> None:
+def test_boxes_of_a_shrunk_frame_are_reported_in_the_source() -> None:
     (face,) = scaled(ImageAnalysis(640, 360, (FACE,)), 1920, 1080).faces
 
     assert face.box == BoundingBox(3, 6, 9, 12)

@@ -15,7 +15,7 @@ from ferserve_client import errors
 from ferserve_client.error_table import CLASS_OF_CODE, CLASS_OF_REASON, error_of
 from ferserve_client.errors import ErrorFacts
 from ferserve_client.wire.status import read_call_error, read_failure, read_stream_error
-from support.scripted_server import DRAINING, QUEUE_FULL, UNREADABLE, Refusal
+from support.scripted_server import DRAINING, QUEUE_FULL, UNREADABLE, Rejection
 
 
 def ended_call(
@@ -24,12 +24,12 @@ def ended_call(
     return grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata(*trailers), message)
 
 
-def refused_call(refusal: Refusal) -> grpc.RpcError:
-    return ended_call(refusal.code, refusal.message, tuple(refusal.status().trailing_metadata))
+def rejected_call(rejection: Rejection) -> grpc.RpcError:
+    return ended_call(rejection.code, rejection.message, tuple(rejection.status().trailing_metadata))
 
 
-def test_a_refused_call_tells_all_its_facts() -> None:
-    refusal = Refusal(
+def test_a_rejected_call_tells_all_its_facts() -> None:
+    rejection = Rejection(
         StatusCode.INVALID_ARGUMENT,
         "PIXELS_LENGTH_MISMATCH",
         "pixels are 5 bytes, not 2304",
@@ -37,7 +37,7 @@ def test_a_refused_call_tells_all_its_facts() -> None:
         violated_field="packed.pixels",
     )
 
-    error = read_call_error(refused_call(refusal))
+    error = read_call_error(rejected_call(rejection))
 
     assert type(error) is errors.InvalidRequestError
     assert error.code is StatusCode.INVALID_ARGUMENT
@@ -50,7 +50,7 @@ def test_a_refused_call_tells_all_its_facts() -> None:
 
 
 def test_a_full_queue_tells_when_to_come_back() -> None:
-    error = read_call_error(refused_call(QUEUE_FULL))
+    error = read_call_error(rejected_call(QUEUE_FULL))
 
     assert type(error) is errors.QueueFullError
     assert error.retry_delay_s == pytest.approx(0.01)
@@ -74,7 +74,7 @@ def test_damaged_details_leave_code_and_message() -> None:
 
 
 def test_the_reason_of_a_stranger_is_not_believed() -> None:
-    status = Refusal(StatusCode.UNAVAILABLE, "DRAINING").status()
+    status = Rejection(StatusCode.UNAVAILABLE, "DRAINING").status()
     ((key, value),) = status.trailing_metadata
     stranger = value.replace(b"ferserve", b"foreigns")
     assert stranger != value
@@ -130,25 +130,25 @@ def test_every_error_survives_pickling() -> None:
 
 
 def test_a_drained_stream_resumes_after_what_was_received() -> None:
-    refusal = Refusal(StatusCode.UNAVAILABLE, "DRAINING", metadata={"last_sequence_id": "9"})
+    rejection = Rejection(StatusCode.UNAVAILABLE, "DRAINING", metadata={"last_sequence_id": "9"})
 
-    error = read_stream_error(refused_call(refusal), 7)
+    error = read_stream_error(rejected_call(rejection), 7)
 
     assert isinstance(error, errors.ServerDrainingError)
     assert error.last_sequence_id == 7
 
 
 def test_a_drained_stream_without_an_answer_resumes_at_the_beginning() -> None:
-    refusal = Refusal(StatusCode.UNAVAILABLE, "DRAINING", metadata={"last_sequence_id": "9"})
+    rejection = Rejection(StatusCode.UNAVAILABLE, "DRAINING", metadata={"last_sequence_id": "9"})
 
-    error = read_stream_error(refused_call(refusal), None)
+    error = read_stream_error(rejected_call(rejection), None)
 
     assert isinstance(error, errors.ServerDrainingError)
     assert error.last_sequence_id is None
 
 
 def test_other_ends_of_a_stream_are_left_as_they_are() -> None:
-    error = read_stream_error(refused_call(QUEUE_FULL), 7)
+    error = read_stream_error(rejected_call(QUEUE_FULL), 7)
 
     assert type(error) is errors.QueueFullError
     assert "last_sequence_id" not in error.metadata

@@ -83,7 +83,7 @@ def test_the_last_error_is_the_one_that_is_raised() -> None:
 
 
 @pytest.mark.parametrize("timeout_s", [0.0, -1.0, float("nan")])
-def test_a_call_without_time_is_refused(timeout_s: float) -> None:
+def test_a_call_without_time_is_rejected(timeout_s: float) -> None:
     with pytest.raises(ValueError, match="timeout_s"):
         Tries(POLICY, timeout_s, clock=lambda: 0.0, random=lambda: 1.0)
 
@@ -91,6 +91,6 @@ def test_a_call_without_time_is_refused(timeout_s: float) -> None:
 @pytest.mark.parametrize(
     "settings", [{"max_attempts": 0}, {"initial_backoff_s": 0.0}, {"initial_backoff_s": 3.0, "max_backoff_s": 2.0}]
 )
-def test_a_policy_out_of_range_is_refused(settings) -> None:
+def test_a_policy_out_of_range_is_rejected(settings) -> None:
     with pytest.raises(ValueError, match=r"max_attempts|initial_backoff_s"):
         RetryPolicy(**settings)

@@ -34,7 +34,7 @@ def test_numbers_must_rise() -> None:
         FrameNumbering().number(Frame(-1, b"b"))
 
 
-def test_what_is_no_frame_is_refused() -> None:
+def test_what_is_no_frame_is_rejected() -> None:
     with pytest.raises(TypeError, match="str"):
         FrameNumbering().number("frame.jpg")  # type: ignore[arg-type]  # the mistake
 
@@ -69,6 +69,6 @@ def test_a_closed_window_gives_nothing_even_if_some_is_left() -> None:
     assert not window.acquire()
 
 
-def test_a_window_of_nothing_is_refused() -> None:
+def test_a_window_of_nothing_is_rejected() -> None:
     with pytest.raises(ValueError, match="at least 1"):
         FlowControlWindow(0)

@@ -37,7 +37,7 @@ PUBLIC_NAMES = {
     "FieldViolation",
     "Frame",
     "FrameAnswer",
-    "GateInfo",
+    "ValidationInfo",
     "HealthStatus",
     "ImageAnalysis",
     "ImageUnreadableError",

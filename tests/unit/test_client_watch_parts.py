@@ -198,7 +198,7 @@ def test_a_file_wins_over_a_url_of_its_name(tmp_path, monkeypatch) -> None:
     assert kind_of("http://x.mp4") == "url"
 
 
-def test_damage_is_told_in_one_sentence() -> None:
+def test_damage_is_reported_in_one_sentence() -> None:
     assert not Damage()
     assert str(Damage(lost_packets=1, first_time_s=2.5)) == (
         "the video is damaged: 1 frame could not be read from 2.50 s on"

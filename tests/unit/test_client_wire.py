@@ -47,13 +47,13 @@ def test_a_view_is_packed_as_it_looks_and_not_as_it_lies() -> None:
     assert list(packed.pixels) == [12, 14, 8, 10, 4, 6, 0, 2]
 
 
-def test_scaled_faces_are_refused() -> None:
+def test_scaled_faces_are_rejected() -> None:
     with pytest.raises(TypeError, match=r"uint8.*float32"):
         requests.packed_faces(np.zeros((1, 48, 48), np.float32))  # type: ignore[arg-type]  # the mistake
 
 
 @pytest.mark.parametrize("shape", [(48,), (1, 48, 48, 3), (1, 1, 48, 48, 1)])
-def test_other_shapes_are_refused(shape: tuple[int, ...]) -> None:
+def test_other_shapes_are_rejected(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="shaped"):
         requests.packed_faces(np.zeros(shape, np.uint8))
 
@@ -76,12 +76,12 @@ def test_the_newest_version_is_asked_for_by_leaving_it_out() -> None:
 
 
 @pytest.mark.parametrize("images", [b"one picture", "path.jpg", [b"fine", "path.jpg"], 5])
-def test_what_is_no_list_of_pictures_is_refused(images: object) -> None:
+def test_what_is_no_list_of_pictures_is_rejected(images: object) -> None:
     with pytest.raises(TypeError, match="bytes"):
         requests.analyze_request(images, "", None, "interactive", None)  # type: ignore[arg-type]  # the mistake
 
 
-def test_a_word_that_is_no_priority_is_refused_with_those_that_are() -> None:
+def test_a_word_that_is_no_priority_is_rejected_with_those_that_are() -> None:
     with pytest.raises(ValueError, match=r"priority must be one of interactive, bulk, not 'high'"):
         requests.classify_request([b"x"], "", None, "high")  # type: ignore[arg-type]  # the mistake
 
@@ -115,7 +115,7 @@ def test_a_face_that_failed_stands_in_its_place() -> None:
         responses.raise_first_error(results)
 
 
-def test_scores_that_do_not_fit_the_labels_are_refused() -> None:
+def test_scores_that_do_not_fit_the_labels_are_rejected() -> None:
     with pytest.raises(ValueError, match="longer"):
         responses.read_prediction(prediction(3), LABELS[:5])
     with pytest.raises(ValueError, match="label_index"):
@@ -212,7 +212,7 @@ def test_folders_that_are_no_version_are_listed_with_their_reason() -> None:
     assert (skipped.folder, skipped.error.reason) == ("v2", "VERSION_NAME_INVALID")
 
 
-def test_how_a_version_runs_is_told_once_it_is_ready() -> None:
+def test_how_a_version_runs_is_reported_once_it_is_ready() -> None:
     ready, failed = responses.read_model(model("fer-nano")).versions
 
     assert (ready.precision, ready.bfloat16_speedup) == ("bfloat16", 1.5)

@@ -111,8 +111,8 @@ async def test_a_row_that_failed_fails_the_request(bench):
     assert bench.counted == (0, 1)
 
 
-async def test_a_refusal_is_counted_and_leaves_no_lease(bench):
-    bench.scorer.refuse_with = FULL
+async def test_a_rejection_is_counted_and_leaves_no_lease(bench):
+    bench.scorer.reject_with = FULL
     with pytest.raises(QueueFullError):
         await bench.answer(crops(1))
     assert bench.counted == (0, 1)
@@ -120,17 +120,17 @@ async def test_a_refusal_is_counted_and_leaves_no_lease(bench):
 
 
 async def test_a_request_that_cannot_be_read_never_reaches_the_batcher(bench):
-    def refuse(description):
+    def reject(description):
         raise InvalidRequestError("INPUT_INVALID", "no", field="inputs")
 
     with pytest.raises(InvalidRequestError):
-        await bench.tensors.answer(ModelSpec(), refuse, lambda found: found)
+        await bench.tensors.answer(ModelSpec(), reject, lambda found: found)
     assert bench.scorer.taken == []
     assert bench.counted == (0, 1)
 
 
 async def test_a_model_that_is_not_there_is_counted_nowhere(bench):
-    bench.models.refuse_with = ModelNotFoundError("other")
+    bench.models.reject_with = ModelNotFoundError("other")
     with pytest.raises(ModelNotFoundError):
         await bench.answer(crops(1))
     assert bench.counted == (0, 0)

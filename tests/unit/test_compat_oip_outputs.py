@@ -85,7 +85,7 @@ def test_equal_scores_stand_in_the_order_of_the_labels():
     "request_",
     [wanting("logits"), wanting("labels", classification=1), wanting("probabilities", classification=-1)],
 )
-def test_an_output_that_there_is_not_is_refused(request_):
+def test_an_output_that_there_is_not_is_rejected(request_):
     with pytest.raises(FerserveError):
         parse_outputs(request_)
 

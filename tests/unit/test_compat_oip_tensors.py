@@ -22,7 +22,7 @@ def parse(request):
     return parse_faces(request, WANTED, LIMITS)
 
 
-def refusal(request):
+def rejection(request):
     with pytest.raises(FerserveError) as caught:
         parse(request)
     return caught.value
@@ -94,31 +94,31 @@ def test_typed_encoded_crops_come_out_as_well():
         (images(b"one", shape=[1, 2]), "TENSOR_SHAPE_INVALID"),
     ],
 )
-def test_what_is_not_a_batch_of_faces_is_refused_by_reason(request_, reason):
-    assert refusal(request_).reason == reason
+def test_what_is_not_a_batch_of_faces_is_rejected_by_reason(request_, reason):
+    assert rejection(request_).reason == reason
 
 
-def test_a_typed_pixel_beyond_a_byte_is_refused():
+def test_a_typed_pixel_beyond_a_byte_is_rejected():
     request = infer_request(crops(1), raw=False)
     request.inputs[0].contents.uint_contents[7] = 256
-    assert refusal(request).reason == "GREY_LEVEL_INVALID"
+    assert rejection(request).reason == "GREY_LEVEL_INVALID"
 
 
-def test_a_shape_whose_product_wraps_around_64_bits_is_refused_before_anything_is_made():
+def test_a_shape_whose_product_wraps_around_64_bits_is_rejected_before_anything_is_made():
     request = infer_request(crops(1))
     request.inputs[0].shape[0] = 2**62
-    assert isinstance(refusal(request), LimitExceededError)
+    assert isinstance(rejection(request), LimitExceededError)
 
 
 def test_a_tensor_in_shared_memory_is_not_offered():
     request = oip("ModelInferRequest")
     tensor = request.inputs.add(name="faces", datatype="UINT8", shape=[1, 48, 48, 1])
     tensor.parameters["shared_memory_region"].string_param = "region"
-    assert isinstance(refusal(request), UnsupportedError)
+    assert isinstance(rejection(request), UnsupportedError)
 
 
 @pytest.mark.parametrize("raw", [b"\x01", b"\x05\0\0\0abc", b"\x01\0\0\0a\x01", b"\xff\xff\xff\xffabcd"])
-def test_elements_that_do_not_add_up_are_refused(raw):
+def test_elements_that_do_not_add_up_are_rejected(raw):
     with pytest.raises(FerserveError, match="4 bytes"):
         split_elements(raw, 1, "images")
 
@@ -154,7 +154,7 @@ def test_an_absent_priority_is_interactive_and_is_not_put_in():
 
 
 @pytest.mark.parametrize("parameter", [{"int64_param": -1}, {"string_param": "1"}, {}])
-def test_a_priority_that_is_no_count_is_refused(parameter):
+def test_a_priority_that_is_no_count_is_rejected(parameter):
     with pytest.raises(FerserveError, match="priority"):
         parse_priority({"priority": oip("InferParameter", **parameter)})
 

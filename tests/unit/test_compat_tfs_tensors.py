@@ -75,13 +75,13 @@ def test_encoded_crops_are_strings():
         (tensor([1, 48, 48, 1], DT_FLOAT, float_val=[0.5]), "GREY_LEVEL_INVALID"),
     ],
 )
-def test_what_is_not_a_batch_of_faces_is_refused_by_reason(proto, reason):
+def test_what_is_not_a_batch_of_faces_is_rejected_by_reason(proto, reason):
     with pytest.raises(FerserveError) as caught:
         parse(proto)
     assert caught.value.reason == reason
 
 
-def test_a_tensor_without_a_shape_is_refused():
+def test_a_tensor_without_a_shape_is_rejected():
     proto = tensor([], tensor_content=b"x")
     proto.tensor_shape.unknown_rank = True
     with pytest.raises(FerserveError, match="no shape"):
@@ -89,7 +89,7 @@ def test_a_tensor_without_a_shape_is_refused():
 
 
 @pytest.mark.parametrize("shape", [[2], [1, 2]])
-def test_strings_that_do_not_fit_their_shape_are_refused(shape):
+def test_strings_that_do_not_fit_their_shape_are_rejected(shape):
     with pytest.raises(FerserveError):
         parse(tensor(shape, DT_STRING, string_val=[b"a"]), "images")
 
@@ -105,7 +105,7 @@ def test_outputs_are_lists_of_their_type():
     assert [dim.size for dim in labels.tensor_shape.dim] == [2]
 
 
-def test_unknown_outputs_are_refused():
+def test_unknown_outputs_are_rejected():
     assert check_outputs([]) == ["probabilities", "labels"]
     assert check_outputs(["labels"]) == ["labels"]
     with pytest.raises(FerserveError, match="logits"):

@@ -44,7 +44,7 @@ def _labels_of(name: str) -> frozenset[str]:
     return declared_samples()[name] | TARGET_LABELS
 
 
-each_expression = pytest.mark.parametrize("expression", EXPRESSIONS, ids=lambda each: each.owner)
+each_expression = pytest.mark.parametrize("expression", EXPRESSIONS, ids=lambda each: each.source)
 
 
 @each_expression

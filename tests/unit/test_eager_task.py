@@ -108,7 +108,7 @@ async def test_a_failure_of_what_it_waits_for_is_raised_where_it_waits(ended: _E
 
 
 async def test_one_that_has_ended_keeps_nobody_alive() -> None:
-    class Owner:
+    class Holder:
         def __init__(self) -> None:
             self.driven = EagerTask(self.work(), self.ended)
 
@@ -118,11 +118,11 @@ async def test_one_that_has_ended_keeps_nobody_alive() -> None:
         def ended(self) -> None:
             pass
 
-    owner = weakref.ref(Owner())
+    holder = weakref.ref(Holder())
     gc.disable()
     try:
         await asyncio.sleep(0)
-        assert owner() is None
+        assert holder() is None
     finally:
         gc.enable()
 

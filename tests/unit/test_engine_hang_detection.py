@@ -5,7 +5,7 @@ from ferserve_server.engine.hang_detection import HangDetection
 
 def _seconds_until_hung(hangs, step_s=0.25):
     now, looks = 0.0, 0
-    while not hangs.look(now, [1]):
+    while not hangs.check(now, [1]):
         now += step_s
         looks += 1
         assert looks < 10_000
@@ -35,12 +35,12 @@ def test_a_batch_hangs_when_it_has_run_for_the_limit():
 
 def test_a_server_that_was_stopped_itself_takes_nobody_for_hung():
     hangs = HangDetection(30.0, {8: 0.01})
-    assert hangs.look(0.0, [1]) == []
-    assert hangs.look(3600.0, [1]) == []
-    assert hangs.look(3600.25, [1]) == []
+    assert hangs.check(0.0, [1]) == []
+    assert hangs.check(3600.0, [1]) == []
+    assert hangs.check(3600.25, [1]) == []
 
 
 def test_each_batch_has_a_time_of_its_own():
     hangs = HangDetection(30.0, {8: 0.01})
     for step in range(8):
-        assert hangs.look(step / 4, [step]) == []
+        assert hangs.check(step / 4, [step]) == []

@@ -73,7 +73,7 @@ async def test_one_row_that_raises_fails_alone():
 
 async def test_a_lost_engine_fails_what_it_ran_and_gets_the_rest_when_it_is_back():
     async with bench() as made:
-        running, ahead = await made.submit(8), await made.submit(8, first=1)
+        running, prestarted = await made.submit(8), await made.submit(8, first=1)
         queued = await made.submit(3, first=2)
         made.engine.life.take()
         made.engine.life.kill()
@@ -84,7 +84,7 @@ async def test_a_lost_engine_fails_what_it_ran_and_gets_the_rest_when_it_is_back
         await made.until(lambda: made.restarts)
         made.engine.work()
 
-        assert is_right(await ahead, faces(8, 1))  # the engine had not begun with it
+        assert is_right(await prestarted, faces(8, 1))  # the engine had not begun with it
         assert is_right(await queued, faces(3, 2))
         assert made.batcher.healthy is True
         assert made.restarts == 1
@@ -111,7 +111,7 @@ async def test_an_idle_engine_that_is_lost_turns_health_off_and_comes_back():
         assert is_right(await made.batcher.score(faces(2)), faces(2))
 
 
-async def test_who_waits_for_an_engine_that_does_not_come_back_is_told_and_so_is_who_comes_later():
+async def test_who_waits_for_an_engine_that_does_not_come_back_is_reported_and_so_is_who_comes_later():
     async with bench() as made:
         made.engine.restart_errors = [ModelRejectedError("FILE_MISSING", "gone")]
         running, queued = await made.submit(1), await made.submit(1)
@@ -164,14 +164,14 @@ async def test_a_batch_that_runs_far_longer_than_others_is_a_hang_and_its_rows_r
 
 async def test_a_batch_ahead_is_not_taken_for_one_that_hangs():
     async with bench(execution_timeout_s=30.0) as made:
-        first, ahead = await made.submit(8), await made.submit(8, first=1)
+        first, prestarted = await made.submit(8), await made.submit(8, first=1)
         made.clock.advance(20.0)
         made.engine.answer(made.engine.life.take())
         await first
         made.clock.advance(20.0)
         made.engine.answer(made.engine.life.take())
 
-        assert is_right(await ahead, faces(8, 1))
+        assert is_right(await prestarted, faces(8, 1))
         assert made.batcher.healthy
 
 
@@ -186,7 +186,7 @@ async def test_callers_that_leave_while_their_batch_runs_harm_nobody():
         assert is_right(await stays, faces(1, 3))
 
 
-async def test_a_deadline_that_passes_while_the_engine_is_away_is_told_and_not_run():
+async def test_a_deadline_that_passes_while_the_engine_is_away_is_reported_and_not_run():
     async with bench() as made:
         await made.submit(8)
         late = await made.submit(8, first=1, deadline=5.0)  # ahead: sent, not begun
@@ -216,34 +216,34 @@ async def test_closing_waits_for_what_runs_and_then_ends_the_engine():
 async def test_closing_while_the_engine_is_away_fails_what_waits():
     async with bench() as made:
         made.engine.restart_errors = [OSError("no more processes")] * 50
-        running, ahead = await made.submit(8), await made.submit(8)
+        running, prestarted = await made.submit(8), await made.submit(8)
         made.engine.life.kill()
         with pytest.raises(EngineLostError):
             await running
         await asyncio.wait_for(made.batcher.close(), 20)
 
         with pytest.raises(EngineLostError):
-            await ahead
+            await prestarted
         assert made.engine.closed.is_set()
 
 
 def test_the_first_loss_is_met_at_once_and_a_crash_loop_later_within_bounds():
-    revivals = RestartBackoff()
+    backoff = RestartBackoff()
 
-    assert [revivals.lost(3600.0), revivals.lost(0.0)] == [0.0, 0.1]
-    assert not revivals.crash_looping
-    assert [revivals.lost(0.0) for _ in range(7)] == [0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0]
-    assert revivals.crash_looping
-    assert max(revivals.lost(0.0) for _ in range(5000)) == 5.0
+    assert [backoff.lost(3600.0), backoff.lost(0.0)] == [0.0, 0.1]
+    assert not backoff.crash_looping
+    assert [backoff.lost(0.0) for _ in range(7)] == [0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0]
+    assert backoff.crash_looping
+    assert max(backoff.lost(0.0) for _ in range(5000)) == 5.0
 
 
 def test_losses_are_forgotten_with_the_time_that_engines_live():
     """Kills every 15 s are each met at once; the loop before them is forgotten step by step (faults, item 12)."""
-    revivals = RestartBackoff()
-    assert [revivals.lost(15.0) for _ in range(20)] == [0.0] * 20
+    backoff = RestartBackoff()
+    assert [backoff.lost(15.0) for _ in range(20)] == [0.0] * 20
 
     for _ in range(4):
-        revivals.lost(0.0)
-    assert revivals.lost(20.0) == 0.4
-    assert revivals.lost(60.0) == 0.0
-    assert not revivals.crash_looping
+        backoff.lost(0.0)
+    assert backoff.lost(20.0) == 0.4
+    assert backoff.lost(60.0) == 0.0
+    assert not backoff.crash_looping

@@ -44,7 +44,7 @@ def test_a_lock_says_who_requires_what() -> None:
 
 
 @pytest.mark.parametrize("text", ["a>=1\n", "a==1 \\\n", "a==1 \\\n    --hash=md5:00\n"])
-def test_a_lock_without_hashes_is_refused(text: str) -> None:
+def test_a_lock_without_hashes_is_rejected(text: str) -> None:
     with pytest.raises(ValueError, match=r"not understood|no hash"):
         sbom.read_lock(text)
 

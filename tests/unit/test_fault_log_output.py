@@ -49,7 +49,7 @@ def test_records_are_written_in_order(pipe):
     assert writer.dropped_count == 0
 
 
-def test_a_reader_that_stalls_costs_lines_and_no_time_and_is_told_later(pipe):
+def test_a_reader_that_stalls_costs_lines_and_no_time_and_is_reported_later(pipe):
     reader, fd = pipe
     reports = []
     writer = LogWriter(fd, report_dropped=reports.append, max_queued_records=50)
@@ -220,7 +220,7 @@ def test_a_stderr_that_is_closed_gone_or_none_raises_nothing(monkeypatch, capsys
     broken = open("/dev/full", "w")  # noqa: PTH123, SIM115 - buffered until it fails
     for stderr in (None, broken):
         monkeypatch.setattr("sys.stderr", stderr)
-        log.info("told to nobody", text="x" * 100_000)
+        log.info("asked to nobody", text="x" * 100_000)
         log.error("as well")
     monkeypatch.undo()
     with contextlib.suppress(OSError):

@@ -79,7 +79,7 @@ ATTACKS = {
 
 
 @pytest.mark.parametrize(("kind", "message"), ATTACKS.values(), ids=ATTACKS)
-def test_a_message_of_very_many_parts_is_refused_before_it_is_built(kind: Any, message: bytes) -> None:
+def test_a_message_of_very_many_parts_is_rejected_before_it_is_built(kind: Any, message: bytes) -> None:
     read = deserializer(kind)
     took_s = []
     for _ in range(3):  # a collection of the tests' own garbage may fall into one

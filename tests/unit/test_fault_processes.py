@@ -24,15 +24,15 @@ from ferserve_server.engine.messages import (
     pack,
     read,
     read_count,
-    refusal,
+    rejection,
 )
 from ferserve_server.engine.step_limits import StepLimits, StepUse, exceeded_limit, longest_delay_s
-from ferserve_server.ipc.child_process import kept_environment
+from ferserve_server.ipc.child_process import child_environment
 from ferserve_server.ipc.shared_memory import SharedBlock, SlotLayout
 from ferserve_server.models.daemon_call import call_on_daemon_thread
 from ferserve_server.models.preparation import VersionPreparer
 from ferserve_server.models.source import RepositorySource
-from ferserve_server.models.state_file import LifecycleState, Refusal, StateFile, read_state, write_state
+from ferserve_server.models.state_file import LifecycleState, Rejection, StateFile, read_state, write_state
 from ferserve_server.models.validation import ValidationLimits
 from ferserve_server.runtime.background_tasks import background, supervise
 from ferserve_server.runtime.cgroup import available_bytes, cpu_quota, whole_cores
@@ -50,7 +50,7 @@ LAYOUT = SlotLayout(2, 4096, 4096)
 
 
 @pytest.mark.parametrize(
-    ("use", "gives_way", "reason"),
+    ("use", "low_priority", "reason"),
     [
         (StepUse(9.9, 9.9, 99), False, None),
         (StepUse(10.1, 0.0, 99), False, "LOAD_TIMED_OUT"),
@@ -62,8 +62,10 @@ LAYOUT = SlotLayout(2, 4096, 4096)
         (StepUse(0.1, 0.1, 101), False, "LOAD_OUT_OF_MEMORY"),
     ],
 )
-def test_a_step_ends_by_time_processor_time_or_memory(use: StepUse, gives_way: bool, reason: str | None) -> None:
-    fault = exceeded_limit(use, StepLimits(10.0, 100), gives_way=gives_way)
+def test_a_step_ends_by_time_processor_time_or_memory(
+    use: StepUse, low_priority: bool, reason: str | None
+) -> None:
+    fault = exceeded_limit(use, StepLimits(10.0, 100), low_priority=low_priority)
     assert (fault and fault[0]) == reason
 
 
@@ -76,7 +78,7 @@ def test_time_that_a_process_waits_for_a_processor_does_not_count() -> None:
 
 
 def test_without_a_known_limit_memory_ends_nothing() -> None:
-    assert exceeded_limit(StepUse(1.0, 1.0, 1 << 50), StepLimits(10.0, 0), gives_way=False) is None
+    assert exceeded_limit(StepUse(1.0, 1.0, 1 << 50), StepLimits(10.0, 0), low_priority=False) is None
 
 
 async def test_work_that_never_ends_can_be_given_up_and_its_late_result_is_closed() -> None:
@@ -158,7 +160,7 @@ def test_the_size_of_shared_memory_cannot_be_changed_and_only_its_user_may_open_
     block.close()
 
 
-def test_memory_that_its_sender_could_cut_is_refused() -> None:
+def test_memory_that_its_sender_could_cut_is_rejected() -> None:
     fd = os.memfd_create("loose", os.MFD_ALLOW_SEALING)
     os.ftruncate(fd, LAYOUT.block_bytes)
     with pytest.raises(ValueError, match="not sealed"):
@@ -195,12 +197,12 @@ def test_cutting_memory_that_is_not_sealed_would_have_ended_the_process() -> Non
         b"[" * 100_000,
     ],
 )
-def test_an_answer_that_is_none_is_told_from_one(message: bytes) -> None:
+def test_an_answer_that_is_none_is_distinguished_from_one(message: bytes) -> None:
     with pytest.raises(AnswerInvalidError):
         read(message)
 
 
-def test_facts_of_a_refusal_cannot_stand_in_for_its_reason() -> None:
+def test_facts_of_a_rejection_cannot_stand_in_for_its_reason() -> None:
     facts = {"reason": "OTHER", "message": "other", "file": "x"}
     message = json.dumps({"rejected": {"reason": "FILE_MISSING", "message": "gone", "facts": facts}})
     with pytest.raises(ModelRejectedError) as caught:
@@ -208,15 +210,15 @@ def test_facts_of_a_refusal_cannot_stand_in_for_its_reason() -> None:
     assert (caught.value.reason, caught.value.metadata) == ("FILE_MISSING", {"file": "x"})
 
 
-def test_failures_that_may_go_away_are_told_as_such_by_the_engine() -> None:
+def test_failures_that_may_go_away_are_reported_as_such_by_the_engine() -> None:
     for error, transient in ((OSError(24, "x"), True), (MemoryError(), True), (ValueError(), False)):
         with pytest.raises(EngineRaisedError) as caught:
-            read(refusal(error))
+            read(rejection(error))
         assert caught.value.transient is transient
 
 
 @pytest.mark.parametrize("value", [0, -1, 1025, True, 1.5, "4", None, 10**30])
-def test_a_count_out_of_range_is_refused(value: object) -> None:
+def test_a_count_out_of_range_is_rejected(value: object) -> None:
     with pytest.raises(AnswerInvalidError):
         read_count({"executor_count": value}, "executor_count", 1024)
 
@@ -250,7 +252,7 @@ def test_an_environment_is_cut_down_to_what_libraries_need() -> None:
         "PGPASSWORD": "x",
         "HTTP_PROXY": "x",
     }
-    assert kept_environment(kept | secret) == kept
+    assert child_environment(kept | secret) == kept
 
 
 # -- item 8: background work
@@ -301,9 +303,9 @@ async def test_background_work_ends_with_its_block() -> None:
     await asyncio.wait_for(ended.wait(), 20)
 
 
-# -- item 14: decisions are saved, or refused
+# -- item 14: decisions are saved, or rejected
 
-STATE = LifecycleState({"fer-nano": {"stable": 3}}, {ServableId("fer-nano", 5): Refusal("ab" * 32, "R", "text")})
+STATE = LifecycleState({"fer-nano": {"stable": 3}}, {ServableId("fer-nano", 5): Rejection("ab" * 32, "R", "text")})
 
 
 def test_a_file_that_cannot_be_replaced_is_written_in_place(
@@ -325,7 +327,7 @@ def test_a_file_that_cannot_be_replaced_is_written_in_place(
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO])
-def test_a_disk_that_takes_nothing_is_told_and_the_old_file_stays(
+def test_a_disk_that_takes_nothing_is_reported_and_the_old_file_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     path = tmp_path / "state.json"

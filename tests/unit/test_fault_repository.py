@@ -113,12 +113,12 @@ async def test_what_cannot_be_read_for_a_while_is_not_gone(
     real = path_type.iterdir
     for forbidden in (tmp_path, tmp_path / "fer-nano"):  # root may read all: chmod would prove nothing here
 
-        def refuse(path: Path, forbidden: Path = forbidden) -> object:
+        def reject(path: Path, forbidden: Path = forbidden) -> object:
             if path == forbidden:
                 raise PermissionError(13, "Permission denied")
             return real(path)
 
-        monkeypatch.setattr(path_type, "iterdir", refuse)
+        monkeypatch.setattr(path_type, "iterdir", reject)
         await shop.manager.refresh()
         await settle()
         assert _states(shop, "fer-nano") == both
@@ -139,10 +139,10 @@ async def test_a_manifest_that_cannot_be_read_for_a_while_is_not_gone(
     shop = Shop(tmp_path, loader, policies={"fer-nano": All()})
     await shop.manager.refresh()
 
-    def refuse(*_: object) -> str:
+    def reject(*_: object) -> str:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(RepositorySource, "_manifest_sum", refuse)
+    monkeypatch.setattr(RepositorySource, "_manifest_sum", reject)
     await shop.manager.refresh()
     await settle()
     assert _states(shop, "fer-nano") == {1: "ready", 2: "ready"}
@@ -183,7 +183,7 @@ def test_measured_times_that_cannot_be_kept_fail_nothing(tmp_path: Path, monkeyp
 @pytest.mark.parametrize(
     "text", ["[" * 200_000, '{"labels": ' * 100_000, "[" * (5 << 20)], ids=["list", "map", "long"]
 )
-def test_a_manifest_that_is_nested_or_long_without_measure_is_refused(tmp_path: Path, text: str) -> None:
+def test_a_manifest_that_is_nested_or_long_without_measure_is_rejected(tmp_path: Path, text: str) -> None:
     folder = publish_fake(tmp_path)
     (folder / MANIFEST_PATH).write_text(text)
     with pytest.raises(ModelRejectedError) as caught:
@@ -198,7 +198,7 @@ def test_a_manifest_that_is_nested_or_long_without_measure_is_refused(tmp_path: 
         ({"labels": [str(number) for number in range(1001)]}, "1000 labels"),
     ],
 )
-def test_a_manifest_that_asks_for_memory_without_measure_is_refused(
+def test_a_manifest_that_asks_for_memory_without_measure_is_rejected(
     tmp_path: Path, changes: dict[str, object], why: str
 ) -> None:
     path = publish_fake(tmp_path) / MANIFEST_PATH
@@ -245,7 +245,7 @@ _SCORES = np.zeros((2, 7), np.float32)
     ],
     ids=lambda content: f"{len(content)} bytes",
 )
-def test_a_golden_set_that_is_none_is_refused_whatever_it_is(tmp_path: Path, content: bytes) -> None:
+def test_a_golden_set_that_is_none_is_rejected_whatever_it_is(tmp_path: Path, content: bytes) -> None:
     folder = publish_fake(tmp_path)
     (folder / "assets.extra" / "golden.npz").write_bytes(content)
     with pytest.raises(ModelRejectedError) as caught:
@@ -263,7 +263,7 @@ def test_a_golden_set_that_numpy_wrote_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("where", ["scorer", "admission"])
-async def test_a_version_that_cannot_be_put_in_force_is_failed_and_the_next_one_loads(
+async def test_a_version_that_cannot_be_activated_is_failed_and_the_next_one_loads(
     tmp_path: Path, loader: CountingLoader, where: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publish_fake(tmp_path)
@@ -306,25 +306,25 @@ async def test_a_version_that_cannot_be_unloaded_in_good_order_is_unloaded_all_t
 
 
 class _WatchingLoader(CountingLoader):
-    """Notes, whenever a version is loaded, what callers of all models are told."""
+    """Notes, whenever a version is loaded, what callers of all models are reported."""
 
     def __init__(self, names: tuple[str, ...]) -> None:
         super().__init__()
         self.names = names
-        self.told: list[dict[str, str]] = []
+        self.reported: list[dict[str, str]] = []
         self.shop: Shop | None = None
 
     def load(self, servable_id: ServableId, directory: Path, description: ModelDescription):
         assert self.shop is not None
-        told = {}
+        reported = {}
         for name in self.names:
             try:
                 self.shop.manager.acquire(ModelSpec(name)).__exit__(None, None, None)
-                told[name] = "ready"
+                reported[name] = "ready"
             except (ModelNotReadyError, ModelNotFoundError) as error:
-                told[name] = error.reason
-        self.told.append(told)
-        self.told.append({name: self.shop.states(name)[1].value for name in self.names})
+                reported[name] = error.reason
+        self.reported.append(reported)
+        self.reported.append({name: self.shop.states(name)[1].value for name in self.names})
         return super().load(servable_id, directory, description)
 
 
@@ -335,14 +335,14 @@ async def test_all_models_of_the_first_look_are_known_before_any_is_loaded(tmp_p
     loader = _WatchingLoader(names)
     shop = loader.shop = Shop(tmp_path, loader)
     await shop.manager.refresh()
-    assert loader.told[0] == dict.fromkeys(names, "MODEL_NOT_READY")
-    assert sorted(loader.told[1].values()) == ["loading", "waiting", "waiting"]
+    assert loader.reported[0] == dict.fromkeys(names, "MODEL_NOT_READY")
+    assert sorted(loader.reported[1].values()) == ["loading", "waiting", "waiting"]
     assert [_states(shop, name) for name in names] == [{1: "ready"}] * 3
     with pytest.raises(ModelNotFoundError):
         shop.manager.acquire(ModelSpec("fer-none"))
 
 
-async def test_a_version_that_is_gone_before_its_turn_is_not_listed_as_waiting(
+async def test_a_version_that_is_gone_before_it_is_loaded_is_not_listed_as_waiting(
     tmp_path: Path, loader: CountingLoader
 ) -> None:
     shop = Shop(tmp_path, loader)
@@ -385,7 +385,7 @@ async def test_a_version_that_is_broken_for_good_is_read_once(tmp_path: Path, lo
     assert folder.is_dir()
 
 
-async def test_folders_that_are_no_version_are_told_with_a_reason_once(
+async def test_folders_that_are_no_version_are_reported_with_a_reason_once(
     tmp_path: Path, loader: CountingLoader
 ) -> None:
     publish_fake(tmp_path)
@@ -413,7 +413,7 @@ async def test_folders_that_are_no_version_are_told_with_a_reason_once(
 
 
 @pytest.mark.parametrize("deeper", ["", "fer-nano", "fer-nano/1"])
-async def test_a_model_folder_that_is_a_level_off_is_told_so(
+async def test_a_model_folder_that_is_a_level_off_is_reported_so(
     tmp_path: Path, loader: CountingLoader, deeper: str
 ) -> None:
     publish_fake(tmp_path / "models")
@@ -426,7 +426,7 @@ async def test_a_model_folder_that_is_a_level_off_is_told_so(
     ]
 
 
-def test_of_very_many_folders_that_are_no_version_a_hundred_are_told(tmp_path: Path) -> None:
+def test_of_very_many_folders_that_are_no_version_a_hundred_are_reported(tmp_path: Path) -> None:
     for number in range(150):
         (tmp_path / "photos" / f"day {number}").mkdir(parents=True)
     assert len(RepositorySource(tmp_path).scan().skipped) == source_module._MAX_SKIPPED

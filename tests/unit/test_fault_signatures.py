@@ -47,7 +47,7 @@ def _verify(version: Path, *public: Path) -> None:
     SignatureVerifier(public).verify(version, read_manifest(version))
 
 
-def _refusal(version: Path, *public: Path) -> ModelRejectedError:
+def _rejection(version: Path, *public: Path) -> ModelRejectedError:
     with pytest.raises(ModelRejectedError) as caught:
         _verify(version, *public)
     return caught.value
@@ -62,10 +62,10 @@ def test_a_signed_version_is_accepted(tmp_path: Path, curve: ec.EllipticCurve) -
     verify_files(version, read_manifest(version))  # the signature is no unlisted file
 
 
-def test_a_version_without_signature_is_told_apart(tmp_path: Path, keys: tuple[Path, Path]) -> None:
-    refusal = _refusal(publish_fake(tmp_path / "repository"), keys[1])
-    assert refusal.reason == "SIGNATURE_MISSING"
-    assert "ferserve-train sign" in refusal.message
+def test_a_version_without_signature_is_distinguished(tmp_path: Path, keys: tuple[Path, Path]) -> None:
+    rejection = _rejection(publish_fake(tmp_path / "repository"), keys[1])
+    assert rejection.reason == "SIGNATURE_MISSING"
+    assert "ferserve-train sign" in rejection.message
 
 
 def test_one_of_several_keys_is_enough_and_another_is_not(
@@ -73,9 +73,9 @@ def test_one_of_several_keys_is_enough_and_another_is_not(
 ) -> None:
     other = make_key(tmp_path, "other")[1]
     _verify(signed, other, keys[1])
-    refusal = _refusal(signed, other)
-    assert refusal.reason == "SIGNATURE_INVALID"
-    assert "another key" in refusal.message
+    rejection = _rejection(signed, other)
+    assert rejection.reason == "SIGNATURE_INVALID"
+    assert "another key" in rejection.message
 
 
 def test_a_version_that_is_signed_again_has_the_new_signature(tmp_path: Path, signed: Path) -> None:
@@ -117,17 +117,17 @@ _FORGERIES: dict[str, Callable[[dict[str, Any]], object]] = {
 
 
 @pytest.mark.parametrize("forgery", _FORGERIES.values(), ids=_FORGERIES)
-def test_a_forged_bundle_is_refused(
+def test_a_forged_bundle_is_rejected(
     signed: Path, keys: tuple[Path, Path], forgery: Callable[[dict[str, Any]], object]
 ) -> None:
     _change_bundle(signed, forgery)
-    assert _refusal(signed, keys[1]).reason == "SIGNATURE_INVALID"
+    assert _rejection(signed, keys[1]).reason == "SIGNATURE_INVALID"
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff", b"[]", b"null", b"[" * 200_000, b"{}", b" " * (17 << 20)])
-def test_what_is_no_bundle_is_refused(signed: Path, keys: tuple[Path, Path], content: bytes) -> None:
+def test_what_is_no_bundle_is_rejected(signed: Path, keys: tuple[Path, Path], content: bytes) -> None:
     (signed / signing.SIGNATURE_PATH).write_bytes(content)
-    assert _refusal(signed, keys[1]).reason == "SIGNATURE_INVALID"
+    assert _rejection(signed, keys[1]).reason == "SIGNATURE_INVALID"
 
 
 def test_a_bundle_without_a_hint_is_tried_with_every_key(
@@ -137,16 +137,16 @@ def test_a_bundle_without_a_hint_is_tried_with_every_key(
     _verify(signed, make_key(tmp_path, "other")[1], keys[1])
 
 
-def test_a_changed_manifest_is_refused(signed: Path, keys: tuple[Path, Path]) -> None:
+def test_a_changed_manifest_is_rejected(signed: Path, keys: tuple[Path, Path]) -> None:
     rewrite_manifest(signed, {"temperature": 2.0})
-    refusal = _refusal(signed, keys[1])
-    assert (refusal.reason, MANIFEST_PATH in refusal.message) == ("SIGNATURE_INVALID", True)
+    rejection = _rejection(signed, keys[1])
+    assert (rejection.reason, MANIFEST_PATH in rejection.message) == ("SIGNATURE_INVALID", True)
 
 
-def test_a_signature_of_another_version_is_refused(tmp_path: Path, signed: Path, keys: tuple[Path, Path]) -> None:
+def test_a_signature_of_another_version_is_rejected(tmp_path: Path, signed: Path, keys: tuple[Path, Path]) -> None:
     other = publish_fake(tmp_path / "repository", version=2)
     (other / signing.SIGNATURE_PATH).write_bytes((signed / signing.SIGNATURE_PATH).read_bytes())
-    assert _refusal(other, keys[1]).reason == "SIGNATURE_INVALID"
+    assert _rejection(other, keys[1]).reason == "SIGNATURE_INVALID"
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ def test_a_signature_of_another_version_is_refused(tmp_path: Path, signed: Path,
         (lambda predicate: predicate["resources"].append(7), "not"),
     ],
 )
-def test_a_signed_statement_that_does_not_fit_is_refused(
+def test_a_signed_statement_that_does_not_fit_is_rejected(
     signed: Path, keys: tuple[Path, Path], change: Callable[[dict[str, Any]], object], words: str
 ) -> None:
     sums = {**read_manifest(signed).file_sums, MANIFEST_PATH: read_manifest(signed).content_sum}
@@ -169,8 +169,8 @@ def test_a_signed_statement_that_does_not_fit_is_refused(
     change(statement["predicate"])
     bundle = signing.bundle_of(statement, signing.read_private_key(keys[0], None))
     (signed / signing.SIGNATURE_PATH).write_text(json.dumps(bundle))
-    refusal = _refusal(signed, keys[1])
-    assert (refusal.reason, words in refusal.message) == ("SIGNATURE_INVALID", True), refusal.message
+    rejection = _rejection(signed, keys[1])
+    assert (rejection.reason, words in rejection.message) == ("SIGNATURE_INVALID", True), rejection.message
 
 
 def test_links_are_followed_only_where_the_signer_says_so(
@@ -185,7 +185,7 @@ def test_links_are_followed_only_where_the_signer_says_so(
     statement["predicate"]["serialization"]["allow_symlinks"] = False
     bundle = signing.bundle_of(statement, signing.read_private_key(keys[0], None))
     (signed / signing.SIGNATURE_PATH).write_text(json.dumps(bundle))
-    assert "saved_model.pb is a link" in _refusal(signed, keys[1]).message
+    assert "saved_model.pb is a link" in _rejection(signed, keys[1]).message
 
 
 async def test_a_server_with_a_key_serves_signed_versions_alone(
@@ -220,7 +220,7 @@ async def test_a_key_that_cannot_be_read_for_a_while_is_tried_again(
     assert shop.states()[1] is ServableState.READY
 
 
-def test_keys_of_other_kinds_are_refused_with_what_to_do(tmp_path: Path, keys: tuple[Path, Path]) -> None:
+def test_keys_of_other_kinds_are_rejected_with_what_to_do(tmp_path: Path, keys: tuple[Path, Path]) -> None:
     with pytest.raises(ModelKeyError, match="private key"):
         SignatureVerifier([keys[0]])
     with pytest.raises(ModelKeyError, match="No such file"):
@@ -234,7 +234,7 @@ def test_keys_of_other_kinds_are_refused_with_what_to_do(tmp_path: Path, keys: t
         SignatureVerifier([tmp_path / "rsa"])
 
 
-def test_a_signer_is_told_what_is_wrong_with_a_key(tmp_path: Path, keys: tuple[Path, Path]) -> None:
+def test_a_signer_learns_what_is_wrong_with_a_key(tmp_path: Path, keys: tuple[Path, Path]) -> None:
     private, _ = make_key(tmp_path, "safe", passphrase="open")  # noqa: S106 - of a key that lives as long as the test
     assert signing.read_private_key(private, "open")
     for path, passphrase, words in (

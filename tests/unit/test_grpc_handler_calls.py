@@ -45,11 +45,11 @@ class HandlerBench(H2Bench):
             while True:
                 self.read()
                 blocks = [frame for frame in self.frames if frame.kind == Kind.HEADERS]
-                told: dict[str, str] = {}
+                reported: dict[str, str] = {}
                 for block in blocks:
-                    told |= self.decoded(block)
-                if "grpc-status" in told:
-                    return told
+                    reported |= self.decoded(block)
+                if "grpc-status" in reported:
+                    return reported
                 await asyncio.sleep(0)
 
     def messages(self) -> list[str]:
@@ -116,8 +116,8 @@ async def test_calls_of_every_shape_are_answered(
 async def test_a_unary_method_takes_one_message_and_no_other_number(count: int) -> None:
     bench = HandlerBench(grpc.unary_unary_rpc_method_handler, _echo)
     bench.send(bench.headers(1), bench.data(1, message_bytes(_bytes("a")) * count, end=True))
-    told = await bench.ended()
-    assert (told["grpc-status"], f"there were {count}" in told["grpc-message"]) == ("12", True)
+    reported = await bench.ended()
+    assert (reported["grpc-status"], f"there were {count}" in reported["grpc-message"]) == ("12", True)
 
 
 @pytest.mark.parametrize("make", [grpc.unary_unary_rpc_method_handler, grpc.stream_stream_rpc_method_handler])
@@ -136,8 +136,8 @@ async def test_bytes_that_are_no_message_end_the_call_and_stop_the_handler(make:
     bench.send(bench.headers(1))
     await asyncio.sleep(0)
     bench.send(bench.data(1, message_bytes(b"\xff\xff")))
-    told = await bench.ended()
-    assert (told["grpc-status"], "no message of" in told["grpc-message"]) == ("13", True)
+    reported = await bench.ended()
+    assert (reported["grpc-status"], "no message of" in reported["grpc-message"]) == ("13", True)
     if streams:
         await asyncio.wait_for(stopped.wait(), 10)
 
@@ -159,9 +159,9 @@ async def test_a_handler_may_end_its_call_with_a_status_and_trailers() -> None:
 
     bench = HandlerBench(grpc.unary_unary_rpc_method_handler, aborts)
     bench.send(bench.call(1, _bytes("a")))
-    told = await bench.ended()
-    assert (told["grpc-status"], told["grpc-message"]) == ("5", "no f%C3%A4rse")
-    assert (told["more"], told["more-bin"]) == ("x", "AAE")
+    reported = await bench.ended()
+    assert (reported["grpc-status"], reported["grpc-message"]) == ("5", "no f%C3%A4rse")
+    assert (reported["more"], reported["more-bin"]) == ("x", "AAE")
 
 
 async def test_a_handler_may_send_headers_before_its_answer() -> None:
@@ -171,8 +171,8 @@ async def test_a_handler_may_send_headers_before_its_answer() -> None:
 
     bench = HandlerBench(grpc.unary_unary_rpc_method_handler, greets)
     bench.send(bench.call(1, _bytes("a")))
-    told = await bench.ended()
-    assert (told["x-first"], told["x-first-bin"], told["grpc-status"]) == ("1", "AAE", "0")
+    reported = await bench.ended()
+    assert (reported["x-first"], reported["x-first-bin"], reported["grpc-status"]) == ("1", "AAE", "0")
     assert bench.messages() == ["a"]
 
 
@@ -190,8 +190,8 @@ async def test_a_handler_may_add_trailers_to_its_answer(streams: bool) -> None:
     else:
         bench = HandlerBench(grpc.unary_unary_rpc_method_handler, answers)
     bench.send(bench.call(1, _bytes("a")))
-    told = await bench.ended()
-    assert (told["x-last"], told["x-last-bin"], told["grpc-status"]) == ("1", "AAE", "0")
+    reported = await bench.ended()
+    assert (reported["x-last"], reported["x-last-bin"], reported["grpc-status"]) == ("1", "AAE", "0")
     assert bench.messages() == ["a"]
 
 

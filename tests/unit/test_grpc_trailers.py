@@ -42,7 +42,7 @@ NEARLY_ALIKE = [
 ]
 
 
-def test_an_error_that_is_told_again_is_told_as_the_first_time_and_never_as_another() -> None:
+def test_an_error_that_is_reported_again_is_reported_as_the_first_time_and_never_as_another() -> None:
     for error in NEARLY_ALIKE * 2:
         assert error_trailers(error) == status_trailers(code_number(error), error.message, trailers_of(error))
 

@@ -17,7 +17,7 @@ from support.http2 import LIMITS, FakeCall, FakeRouter, H2Bench
 
 
 class FakeTransport:
-    """Notes what a transport is told."""
+    """Notes what a transport is reported."""
 
     def __init__(self) -> None:
         self.written: list[bytes] = []
@@ -80,7 +80,7 @@ async def bench() -> ConnectionBench:
     return ConnectionBench()
 
 
-async def test_answers_of_one_turn_go_out_in_one_write(bench: ConnectionBench) -> None:
+async def test_answers_of_one_iteration_go_out_in_one_write(bench: ConnectionBench) -> None:
     bench.connection.data_received(b"".join(bench.peer.call(number) for number in (1, 3, 5)))
     for call in bench.calls:
         call.stream.answer(b"classes")
@@ -171,7 +171,7 @@ async def test_a_connection_that_is_lost_cancels_its_calls(bench: ConnectionBenc
     assert bench.open == set()
 
 
-async def test_who_speaks_no_http2_is_told_and_cut(bench: ConnectionBench) -> None:
+async def test_who_speaks_no_http2_is_reported_and_cut(bench: ConnectionBench) -> None:
     bench.connection.data_received(write_frame(Kind.DATA, 0, 0, b"x"))
     assert bench.kinds() == [Kind.GOAWAY]
     assert bench.transport.closed

@@ -35,7 +35,7 @@ def test_a_small_body_may_have_any_ratio() -> None:
     assert decompress(gzip.compress(bytes(2**20)), "gzip", LIMITS) == bytes(2**20)
 
 
-def test_thirty_kilobytes_that_become_thirty_megabytes_are_refused_before_they_are_made() -> None:
+def test_thirty_kilobytes_that_become_thirty_megabytes_are_rejected_before_they_are_made() -> None:
     body = gzip.compress(bytes(30 * 2**20))
     assert len(body) < 32_000
     tracemalloc.start()
@@ -54,11 +54,11 @@ def test_the_limit_of_a_message_holds_for_what_comes_out() -> None:
 
 
 @pytest.mark.parametrize("body", [gzip.compress(NOISE)[:-9], gzip.compress(NOISE) + b"more"])
-def test_what_is_cut_short_or_goes_on_is_refused(body: bytes) -> None:
+def test_what_is_cut_short_or_goes_on_is_rejected(body: bytes) -> None:
     with pytest.raises(ValueError, match="cut short"):
         decompress(body, "gzip", LIMITS)
 
 
-def test_what_is_no_gzip_is_refused() -> None:
+def test_what_is_no_gzip_is_rejected() -> None:
     with pytest.raises(zlib.error):
         decompress(b"no gzip at all", "gzip", LIMITS)

@@ -13,7 +13,7 @@ from ferserve_server.domain.prediction import Classification, ScoredFaces
 from ferserve_server.domain.servable import ServableId
 from ferserve_server.http.infer_codec import (
     HEADER_LENGTH,
-    LONGEST_JSON_BYTES,
+    MAX_JSON_BYTES,
     as_document,
     infer_reply,
     parse_infer,
@@ -36,7 +36,7 @@ def _parse(document: object, behind: bytes = b"", header: str | None = "right") 
     return parse_infer(head + behind, str(len(head)) if header == "right" else header, "fer-nano", "")
 
 
-def _refused(document: object, behind: bytes = b"", header: str | None = "right") -> str:
+def _rejected(document: object, behind: bytes = b"", header: str | None = "right") -> str:
     with pytest.raises(InvalidRequestError) as caught:
         _parse(document, behind, header)
     return caught.value.reason
@@ -94,12 +94,12 @@ def test_parameters_keep_their_types() -> None:
     ],
     ids=str,
 )
-def test_json_of_another_form_is_refused(document: object) -> None:
-    assert _refused(document) == "JSON_INVALID"
+def test_json_of_another_form_is_rejected(document: object) -> None:
+    assert _rejected(document) == "JSON_INVALID"
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"\xff\xfe", b"[" * 50_000, b'{"inputs": 1e'])
-def test_what_is_no_json_is_refused(text: bytes) -> None:
+def test_what_is_no_json_is_rejected(text: bytes) -> None:
     with pytest.raises(InvalidRequestError) as caught:
         parse_infer(text, None, "", "")
     assert caught.value.reason == "JSON_INVALID"
@@ -110,8 +110,8 @@ def test_what_is_no_json_is_refused(text: bytes) -> None:
     [["1"], [True], [-1], [2**40], [2**70], [0.5], [[1], [1, 2]], None, {"x": 1}, "1"],
     ids=str,
 )
-def test_data_that_are_no_numbers_of_the_datatype_are_refused(data: object) -> None:
-    assert _refused({"inputs": [_tensor() | {"data": data}]}) == "TENSOR_DATA_INVALID"
+def test_data_that_are_no_numbers_of_the_datatype_are_rejected(data: object) -> None:
+    assert _rejected({"inputs": [_tensor() | {"data": data}]}) == "TENSOR_DATA_INVALID"
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_data_that_are_no_numbers_of_the_datatype_are_refused(data: object) -> N
     ],
     ids=["inputs", "outputs", "lists", "depth"],
 )
-def test_requests_of_many_tiny_parts_are_refused_by_their_count(text: bytes) -> None:
+def test_requests_of_many_tiny_parts_are_rejected_by_their_count(text: bytes) -> None:
     with pytest.raises(InvalidRequestError) as caught:
         parse_infer(text, None, "", "")
     assert caught.value.reason == "JSON_TOO_MANY_PARTS"
@@ -141,35 +141,35 @@ def test_requests_of_many_tiny_parts_are_refused_by_their_count(text: bytes) -> 
     ],
     ids=["inputs", "outputs", "shape", "parameters", "parameters of an input"],
 )
-def test_more_than_64_parts_are_refused_before_they_are_built(document: object) -> None:
+def test_more_than_64_parts_are_rejected_before_they_are_built(document: object) -> None:
     with pytest.raises(InvalidRequestError, match="at most 64"):
         _parse(document)
 
 
-def test_a_grey_level_that_is_none_is_told_as_in_binary_tensors() -> None:
-    assert _refused({"inputs": [_tensor(data=[256] * 8)]}) == "GREY_LEVEL_INVALID"
+def test_a_grey_level_that_is_none_is_reported_as_in_binary_tensors() -> None:
+    assert _rejected({"inputs": [_tensor(data=[256] * 8)]}) == "GREY_LEVEL_INVALID"
 
 
 def test_encoded_pictures_cannot_stand_in_json() -> None:
     images = _tensor(name="images", datatype="BYTES", shape=[1], data=["x"])
-    assert _refused({"inputs": [images]}) == "TENSOR_DATA_INVALID"
+    assert _rejected({"inputs": [images]}) == "TENSOR_DATA_INVALID"
 
 
 @pytest.mark.parametrize("size", [7, 9, -1, 2**40])
-def test_binary_sizes_that_do_not_add_up_are_refused(size: int) -> None:
+def test_binary_sizes_that_do_not_add_up_are_rejected(size: int) -> None:
     sized = _tensor(data=None, parameters={"binary_data_size": size})
-    assert _refused({"inputs": [sized]}, PIXELS.tobytes()) == "TENSOR_LENGTH_MISMATCH"
+    assert _rejected({"inputs": [sized]}, PIXELS.tobytes()) == "TENSOR_LENGTH_MISMATCH"
 
 
 @pytest.mark.parametrize("header", ["0", "-1", "many", "99999", "1" * 30, "٣"])
-def test_a_length_of_the_json_that_cannot_be_is_refused(header: str) -> None:
-    assert _refused({}, header=header) == "HEADER_INVALID"
+def test_a_length_of_the_json_that_cannot_be_is_rejected(header: str) -> None:
+    assert _rejected({}, header=header) == "HEADER_INVALID"
 
 
-def test_long_json_is_refused_and_long_tensors_are_not() -> None:
-    assert _refused({"id": "x" * LONGEST_JSON_BYTES}) == "JSON_TOO_LARGE"
-    sized = _tensor(data=None, parameters={"binary_data_size": LONGEST_JSON_BYTES})
-    assert len(_parse({"inputs": [sized]}, bytes(LONGEST_JSON_BYTES)).raw_input_contents[0]) == LONGEST_JSON_BYTES
+def test_long_json_is_rejected_and_long_tensors_are_not() -> None:
+    assert _rejected({"id": "x" * MAX_JSON_BYTES}) == "JSON_TOO_LARGE"
+    sized = _tensor(data=None, parameters={"binary_data_size": MAX_JSON_BYTES})
+    assert len(_parse({"inputs": [sized]}, bytes(MAX_JSON_BYTES)).raw_input_contents[0]) == MAX_JSON_BYTES
 
 
 SCORES = np.eye(7, dtype=np.float32)[[3, 0]]

@@ -90,7 +90,7 @@ def test_every_option_means_something() -> None:
         ("region", "1,2,3,0"),
     ],
 )
-def test_a_value_that_is_not_allowed_is_refused_by_the_options_name(name: str, value: str) -> None:
+def test_a_value_that_is_not_allowed_is_rejected_by_the_options_name(name: str, value: str) -> None:
     with pytest.raises(InvalidRequestError) as caught:
         _parse(**{name: value})
     assert caught.value.field == name
@@ -104,7 +104,7 @@ def test_a_timeout_is_a_whole_number_of_milliseconds(value: str) -> None:
     assert caught.value.reason == "OPTION_OUT_OF_RANGE"
 
 
-def test_options_that_nobody_knows_and_repeated_ones_are_refused() -> None:
+def test_options_that_nobody_knows_and_repeated_ones_are_rejected() -> None:
     assert parse_options([("model", "x"), ("version", "1")], ANALYZE_OPTIONS) == {"model": "x", "version": "1"}
     for pairs, reason in (
         ([("modle", "x")], "OPTION_UNKNOWN"),

@@ -57,7 +57,7 @@ def test_an_error_has_its_status(error: errors.FerserveError, status: int) -> No
     assert ("Retry-After" in reply.headers) == (error.retry_after_s is not None)
 
 
-def test_a_wait_is_told_in_whole_seconds_for_http_and_in_milliseconds_beside_it() -> None:
+def test_a_wait_is_reported_in_whole_seconds_for_http_and_in_milliseconds_beside_it() -> None:
     reply = error_reply(QUEUE_FULL)
     assert reply.headers["Retry-After"] == "1"
     assert json.loads(reply.body)["retry_after_ms"] == 12

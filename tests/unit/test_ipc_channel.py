@@ -5,7 +5,7 @@ import pytest
 
 from ferserve_server.engine.messages import BATCH_MESSAGE_BYTES, BatchKind, BatchMessage, pack, unpack
 from ferserve_server.ipc.channel import (
-    LONGEST_MESSAGE,
+    MAX_MESSAGE_BYTES,
     Channel,
     ChannelClosedError,
     ChannelFullError,
@@ -23,7 +23,7 @@ def ends():
 
 def test_messages_keep_their_bounds_and_their_order(ends):
     left, right = ends
-    for message in (b"a", b"bc", b"d" * LONGEST_MESSAGE):
+    for message in (b"a", b"bc", b"d" * MAX_MESSAGE_BYTES):
         left.send(message)
         assert right.receive() == message
 
@@ -32,7 +32,7 @@ def test_messages_keep_their_bounds_and_their_order(ends):
     assert [right.receive_now(), right.receive_now(), right.receive_now()] == [b"1", b"2", None]
 
 
-def test_what_was_sent_is_read_before_the_end_is_told(ends):
+def test_what_was_sent_is_read_before_the_end_is_reported(ends):
     left, right = ends
     left.send(b"last words")
     left.close()
@@ -56,7 +56,7 @@ def test_a_closed_end_sends_nothing(ends):
         left.send(b"x")
 
 
-def test_a_side_that_does_not_read_is_told_to_the_sender_without_waiting(ends):
+def test_a_side_that_does_not_read_is_reported_to_the_sender_without_waiting(ends):
     left, right = ends
     for sent in range(200):  # a hung engine is met long before that: its slots run out
         left.send_now(pack(BatchMessage(BatchKind.RUN, slot=0, sequence=sent)))
@@ -70,8 +70,8 @@ def test_a_side_that_does_not_read_is_told_to_the_sender_without_waiting(ends):
     assert unpack(right.receive()).sequence == 0
 
 
-@pytest.mark.parametrize("message", [b"", b"x" * (LONGEST_MESSAGE + 1)])
-def test_messages_of_no_or_too_many_bytes_are_refused(ends, message):
+@pytest.mark.parametrize("message", [b"", b"x" * (MAX_MESSAGE_BYTES + 1)])
+def test_messages_of_no_or_too_many_bytes_are_rejected(ends, message):
     left, _ = ends
 
     with pytest.raises(MessageTooLongError):
@@ -127,6 +127,6 @@ def test_a_long_text_is_cut_off():
 
 
 @pytest.mark.parametrize("data", [b"", b"\x01" * 27, b"\x63" + b"\0" * 27])
-def test_what_is_no_message_of_a_batch_is_refused(data):
+def test_what_is_no_message_of_a_batch_is_rejected(data):
     with pytest.raises(ValueError, match=r"batch|BatchKind"):
         unpack(data)

@@ -44,12 +44,12 @@ def test_every_slot_begins_on_a_page_of_its_own():
 
 
 @pytest.mark.parametrize(("slot", "shape"), [(3, (1, 48, 48, 1)), (-1, (1, 48, 48, 1)), (0, (5, 48, 48, 1))])
-def test_a_view_beyond_its_slot_is_refused(block, slot, shape):
+def test_a_view_beyond_its_slot_is_rejected(block, slot, shape):
     with pytest.raises(ValueError, match="no room"):
         block.faces(slot, shape)
 
 
-def test_memory_smaller_than_its_layout_is_refused_and_its_descriptor_closed(block):
+def test_memory_smaller_than_its_layout_is_rejected_and_its_descriptor_closed(block):
     fd = os.dup(block.fd)
 
     with pytest.raises(ValueError, match="49152 bytes, not 65536"):

@@ -36,12 +36,12 @@ def test_lines_become_a_table() -> None:
         ("m:=1", "with a letter"),
     ],
 )
-def test_a_line_that_is_no_alias_is_refused(line: str, words: str) -> None:
+def test_a_line_that_is_no_alias_is_rejected(line: str, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         parse_aliases([line])
 
 
-def test_an_alias_that_is_set_twice_is_refused() -> None:
+def test_an_alias_that_is_set_twice_is_rejected() -> None:
     with pytest.raises(ValueError, match="set twice"):
         parse_aliases(["m:stable=1", "m:stable=2"])
 

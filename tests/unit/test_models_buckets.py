@@ -4,11 +4,11 @@ import pytest
 
 from ferserve_server.models.tuning import (
     BucketRules,
-    between,
     choose_buckets,
-    landmarks,
+    drop_inefficient_sizes,
+    interpolate,
+    measured_sizes,
     within_target,
-    worthwhile,
 )
 from ferserve_server.scheduler.settings import BUCKET_SIZES
 
@@ -22,13 +22,13 @@ from ferserve_server.scheduler.settings import BUCKET_SIZES
         pytest.param({1: 1, 8: 4, 32: 15.6}, (1, 8, 32), id="the largest is a little better per face"),
         pytest.param({1: 10, 64: 73, 96: 103, 112: 118, 128: 133}, (1, 64, 96, 112), id="steps of little gain"),
         pytest.param({1: 1, 8: 8, 32: 32}, (1,), id="batches save nothing"),
-        pytest.param({1: 1, 8: 4, 16: 8, 32: 10}, (1, 8, 16, 32), id="a poor size in between spares padding"),
+        pytest.param({1: 1, 8: 4, 16: 8, 32: 10}, (1, 8, 16, 32), id="a poor size in between saves padding"),
         pytest.param({1: 10, 2: 10, 4: 10.2, 8: 18}, (1, 4, 8), id="padding up to the next costs as much"),
         pytest.param({4: 1}, (4,), id="one size"),
     ],
 )
 def test_batch_sizes_that_do_not_pay_are_left_out(latency_ms, kept):
-    assert worthwhile(latency_ms) == kept
+    assert drop_inefficient_sizes(latency_ms) == kept
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_fixed_sizes_without_a_target_need_no_times():
 
 def test_a_size_beyond_the_target_does_not_count_for_what_pays():
     """32 pays best, but is too long; 8 must not be thrown out for it, nor 32 come back."""
-    rules = BucketRules(drop_unpaid=True, target_s=0.012)
+    rules = BucketRules(drop_inefficient=True, target_s=0.012)
     assert choose_buckets((1, 8, 32), {1: 0.002, 8: 0.0058, 32: 0.0061}, rules) == (1, 8)
 
 
@@ -68,19 +68,19 @@ def test_a_size_beyond_the_target_does_not_count_for_what_pays():
     ],
 )
 def test_sizes_well_apart_are_measured(sizes, measured):
-    assert landmarks(sizes) == measured
+    assert measured_sizes(sizes) == measured
 
 
 def test_times_in_between_lie_on_the_line():
-    assert between((1, 2, 8, 12), {1: 0.001, 4: 0.004, 8: 0.006, 16: 0.010}) == pytest.approx(
+    assert interpolate((1, 2, 8, 12), {1: 0.001, 4: 0.004, 8: 0.006, 16: 0.010}) == pytest.approx(
         {1: 0.001, 2: 0.002, 8: 0.006, 12: 0.008}
     )
 
 
-def test_sizes_in_between_are_used_where_they_spare_padding():
+def test_sizes_in_between_are_used_where_they_save_padding():
     """A batch costs 10 ms and each face 1 ms more; 11 faces save no twentieth of the time of 12."""
     measured_s = {1: 0.011, 8: 0.018, 16: 0.026}
-    rules = BucketRules(drop_unpaid=True)
+    rules = BucketRules(drop_inefficient=True)
     assert choose_buckets((1, 8, 11, 12, 16), measured_s, rules) == (1, 8, 12, 16)
 
 

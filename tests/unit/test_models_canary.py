@@ -38,16 +38,16 @@ SHADOW = replace(RULES, share=1.0, mode=CanaryMode.SHADOW)
 
 
 class CanaryShop(Shop):
-    """A manager with canaries on, the clock they go by, and what is told of them."""
+    """A manager with canaries on, the clock they go by, and what it reports of them."""
 
     def __init__(
         self, root: Path, rules: CanaryRules = RULES, by_model: dict[str, CanaryRules] | None = None, **chosen
     ) -> None:
         self.clock = FakeClock()
-        self.told = Recorder()
+        self.summary = Recorder()
         policies = CanaryPolicies(rules, by_model or {})
-        self.trials = Canaries(policies, clock=self.clock, recorder=self.told)
-        super().__init__(root, CountingLoader(), trials=self.trials, **chosen)
+        self.canaries = Canaries(policies, clock=self.clock, recorder=self.summary)
+        super().__init__(root, CountingLoader(), canaries=self.canaries, **chosen)
 
     def _make_scorer(self, servable, tuning) -> TunedScorer:
         self.scorers.append(TunedScorer(servable))
@@ -63,14 +63,14 @@ class CanaryShop(Shop):
     def aliases(self) -> dict[str, int]:
         return dict(self.manager.model("").aliases)
 
-    def refusal(self, version: int) -> FerserveError | None:
+    def rejection(self, version: int) -> FerserveError | None:
         (found,) = [each for each in self.manager.model("").versions if each.id.version == version]
         assert found.state is ServableState.FAILED
         return found.failure
 
 
 async def _tried(root: Path, rules: CanaryRules = RULES, **chosen) -> CanaryShop:
-    """Version 1 in force and version 2 on trial."""
+    """Version 1 active and version 2 as its canary."""
     shop = CanaryShop(root, rules, **chosen)
     for version in (1, 2):
         publish_fake(root, version=version)
@@ -79,7 +79,7 @@ async def _tried(root: Path, rules: CanaryRules = RULES, **chosen) -> CanaryShop
 
 
 def _shadow_faces(shop: Shop) -> list[tuple[str, float]]:
-    return [(outcome, value) for _, _, outcome, value in shop.told.of(metrics.CANARY_SHADOW_FACES)]
+    return [(outcome, value) for _, _, outcome, value in shop.summary.of(metrics.CANARY_SHADOW_FACES)]
 
 
 async def test_a_new_version_gets_its_share_of_the_requests_that_name_none_and_no_other(tmp_path: Path) -> None:
@@ -92,7 +92,7 @@ async def test_a_new_version_gets_its_share_of_the_requests_that_name_none_and_n
         (ModelSpec(alias="canary"), 2),
     ):
         assert await ask(shop, 8, spec) == [version] * 8
-    assert shop.told.of(metrics.CANARY_SHARE) == [("fer-nano", 0.25)]
+    assert shop.summary.of(metrics.CANARY_SHARE) == [("fer-nano", 0.25)]
     report = shop.manager.model("").canary
     assert report is not None
     assert (report.version, report.stable_version, report.canary.request_count) == (2, 1, 2)
@@ -101,10 +101,10 @@ async def test_a_new_version_gets_its_share_of_the_requests_that_name_none_and_n
 async def test_a_model_may_be_tried_otherwise_than_the_rest(tmp_path: Path) -> None:
     shop = await _tried(tmp_path, by_model={"fer-nano": replace(RULES, share=0.5, auto=False)})
     assert await ask(shop, 4) == [1, 2, 1, 2]
-    assert shop.told.of(metrics.CANARY_SHARE) == [("fer-nano", 0.5)]
+    assert shop.summary.of(metrics.CANARY_SHARE) == [("fer-nano", 0.5)]
     await ask(shop, 60)
     await shop.look()
-    assert shop.aliases == {"stable": 1, "canary": 2}, "its verdicts are only told"
+    assert shop.aliases == {"stable": 1, "canary": 2}, "its verdicts are only reported"
 
 
 async def test_a_model_that_is_left_out_gets_new_versions_at_once_even_with_an_alias_canary(
@@ -119,7 +119,7 @@ async def test_a_model_that_is_left_out_gets_new_versions_at_once_even_with_an_a
     assert await ask(shop, 8) == [2] * 8
 
 
-async def test_without_canaries_a_new_version_is_in_force_at_once_and_has_no_alias(tmp_path: Path) -> None:
+async def test_without_canaries_a_new_version_is_active_at_once_and_has_no_alias(tmp_path: Path) -> None:
     shop = Shop(tmp_path, CountingLoader())
     for version in (1, 2):
         publish_fake(tmp_path, version=version)
@@ -133,16 +133,16 @@ async def test_a_good_canary_is_promoted_when_its_window_is_over_and_the_old_ver
     shop = await _tried(tmp_path)
     await ask(shop, 100)
     await shop.look(30)
-    assert shop.told.labels_of(metrics.CANARY_VERDICTS) == [("fer-nano", "wait", "WINDOW_OPEN")]
+    assert shop.summary.labels_of(metrics.CANARY_VERDICTS) == [("fer-nano", "wait", "WINDOW_OPEN")]
     await shop.look(31)
-    assert shop.told.labels_of(metrics.CANARY_VERDICTS)[-1] == ("fer-nano", "promote", "WITHIN_LIMITS")
+    assert shop.summary.labels_of(metrics.CANARY_VERDICTS)[-1] == ("fer-nano", "promote", "WITHIN_LIMITS")
     assert shop.aliases == {"stable": 2}
     assert shop.saved[-1] == {"fer-nano": {"stable": 2}}
     await shop.manager.refresh()
     await settle()
     assert shop.states() == {2: ServableState.READY, 1: ServableState.UNLOADED}
     assert await ask(shop, 4) == [2] * 4
-    assert shop.told.of(metrics.CANARY_SHARE)[-1] == ("fer-nano", 0.0)
+    assert shop.summary.of(metrics.CANARY_SHARE)[-1] == ("fer-nano", 0.0)
 
 
 @pytest.mark.parametrize("fault", ["CONFIDENCE", "LATENCY", "ERRORS"])
@@ -156,13 +156,13 @@ async def test_a_bad_canary_is_rolled_back_within_its_window_and_not_tried_again
         shop.scorers[1].row_failures = {0: InferenceFailedError()}
     await ask(shop, 100)
     for version, batch_s in ((1, 0.010), (2, 0.030 if fault == "LATENCY" else 0.010)):
-        time_batches(shop.trials, version, batch_s)
+        time_batches(shop.canaries, version, batch_s)
     await shop.look(10)
     assert shop.aliases == {"stable": 1}
-    refusal = shop.refusal(2)
-    assert refusal is not None
-    assert refusal.reason == ROLLED_BACK
-    assert fault in refusal.message
+    rejection = shop.rejection(2)
+    assert rejection is not None
+    assert rejection.reason == ROLLED_BACK
+    assert fault in rejection.message
     assert shop.scorers[1].closed
     await shop.manager.refresh()
     await settle()
@@ -178,10 +178,10 @@ async def test_a_version_that_was_rolled_back_stays_out_after_a_restart_until_it
     shop = await _tried(tmp_path)
     await shop.manager.roll_back("")
     assert shop.saved[-1] == {"fer-nano": {"stable": 1}}
-    again = CanaryShop(tmp_path, refused=shop.refused, aliases=Aliases({}, shop.saved[-1]))
+    again = CanaryShop(tmp_path, rejected=shop.rejected, aliases=Aliases({}, shop.saved[-1]))
     await again.manager.refresh()
     assert again.states() == {2: ServableState.FAILED, 1: ServableState.READY}
-    assert again.refusal(2).reason == ROLLED_BACK
+    assert again.rejection(2).reason == ROLLED_BACK
     manifest = tmp_path / "fer-nano" / "2" / "assets.extra" / "manifest.json"
     os.utime(manifest, (manifest.stat().st_mtime + 5, manifest.stat().st_mtime + 5))
     await again.manager.refresh()
@@ -189,17 +189,17 @@ async def test_a_version_that_was_rolled_back_stays_out_after_a_restart_until_it
     manifest.write_text(manifest.read_text() + "\n")
     await again.manager.refresh()
     assert again.aliases == {"stable": 1, "canary": 2}
-    assert again.refused == {}
+    assert again.rejected == {}
 
 
 async def test_what_fails_on_the_canary_is_answered_by_the_stable_version(tmp_path: Path) -> None:
     shop = await _tried(tmp_path, replace(RULES, share=0.5))
     for failure in ("stall", "row"):
-        shop.scorers[1].refuse_with = EngineStalledError(1.0) if failure == "stall" else None
+        shop.scorers[1].reject_with = EngineStalledError(1.0) if failure == "stall" else None
         shop.scorers[1].row_failures = {0: InferenceFailedError()} if failure == "row" else {}
         assert await ask(shop, 2) == [1, 1]
-    assert shop.told.labels_of(metrics.CANARY_REQUESTS).count(("fer-nano", "2", "failed")) == 2
-    shop.scorers[1].refuse_with = EngineStalledError(1.0)
+    assert shop.summary.labels_of(metrics.CANARY_REQUESTS).count(("fer-nano", "2", "failed")) == 2
+    shop.scorers[1].reject_with = EngineStalledError(1.0)
     with pytest.raises(EngineStalledError):  # who names it gets what it gives
         await ask(shop, 1, ModelSpec(version=2))
     assert not shop.manager._routes._live["fer-nano"][2]._lease_count
@@ -210,15 +210,15 @@ async def test_an_engine_that_hangs_is_asked_no_more_and_rolled_back(tmp_path: P
     shop.scorers[1].healthy = False
     assert await ask(shop, 8) == [1] * 8
     await shop.look(1)
-    assert "ENGINE_STALLED" in shop.refusal(2).message
+    assert "ENGINE_STALLED" in shop.rejection(2).message
 
 
-async def test_with_auto_off_verdicts_are_told_once_and_an_operator_decides(tmp_path: Path) -> None:
+async def test_with_auto_off_verdicts_are_reported_once_and_an_operator_decides(tmp_path: Path) -> None:
     shop = await _tried(tmp_path, replace(RULES, auto=False))
     await ask(shop, 100)
     for _ in range(3):
         await shop.look()
-    assert shop.told.labels_of(metrics.CANARY_VERDICTS) == [("fer-nano", "promote", "WITHIN_LIMITS")]
+    assert shop.summary.labels_of(metrics.CANARY_VERDICTS) == [("fer-nano", "promote", "WITHIN_LIMITS")]
     assert shop.aliases == {"stable": 1, "canary": 2}
     await shop.manager.promote("", 2)
     await shop.manager.promote("", 2)
@@ -281,7 +281,7 @@ async def test_a_shadow_answers_nobody_and_is_compared_behind_the_answers(tmp_pa
     assert (report.shadow.face_count, report.shadow.agreed_count) == (30, 0)
     assert report.shadow.largest_difference == pytest.approx(0.65)
     assert report.verdict.reason == "WINDOW_OPEN"
-    differences = shop.told.of(metrics.CANARY_SHADOW_DIFFERENCE)
+    differences = shop.summary.of(metrics.CANARY_SHADOW_DIFFERENCE)
     assert differences[-1] == ("fer-nano", "2", "largest", pytest.approx(0.65))
 
 
@@ -294,15 +294,15 @@ async def test_a_shadow_that_sees_other_classes_is_rolled_back_where_agreement_i
         await ask(shop)
         await settle()
     await shop.look(1)
-    assert "AGREEMENT" in shop.refusal(2).message
+    assert "AGREEMENT" in shop.rejection(2).message
 
 
 async def test_a_shadow_that_is_busy_or_fails_holds_nobody_up(tmp_path: Path) -> None:
     shop = await _tried(tmp_path, SHADOW)
-    await ask(shop, 3)  # all before the shadow has had its turn
+    await ask(shop, 3)  # all before the shadow runs
     await settle()
     assert _shadow_faces(shop) == [("dropped", 3), ("dropped", 3), ("agreed", 3), ("differed", 0)]
-    shop.scorers[1].refuse_with = RuntimeError("broken")
+    shop.scorers[1].reject_with = RuntimeError("broken")
     assert await ask(shop) == [1]
     await settle()
-    assert shop.told.labels_of(metrics.CANARY_REQUESTS)[-1] == ("fer-nano", "2", "failed")
+    assert shop.summary.labels_of(metrics.CANARY_REQUESTS)[-1] == ("fer-nano", "2", "failed")

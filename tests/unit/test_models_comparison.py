@@ -47,11 +47,11 @@ class Bench:
         self.time_s += seconds
 
     def compare(
-        self, candidate: FakeServable, in_force: FakeServable, *, factor: float = 3.0, scores=SCORES
+        self, candidate: FakeServable, active: FakeServable, *, factor: float = 3.0, scores=SCORES
     ) -> ValidationComparison:
         return compare(
             candidate,
-            in_force,
+            active,
             GOLDEN_FACES,
             scores,
             (1, 4),
@@ -94,14 +94,14 @@ def test_what_running_first_costs_is_held_against_neither_version(bench: Bench) 
     assert found.latency_s[1] == pytest.approx((0.02, 0.02))
 
 
-def test_two_versions_that_agree_and_are_as_fast_are_told_so(bench: Bench) -> None:
+def test_two_versions_that_agree_and_are_as_fast_are_reported_so(bench: Bench) -> None:
     found = bench.compare(bench.version(2, repeat(0.02)), bench.version(1, repeat(0.01)))
     assert (found.version, found.agreement, found.largest_difference) == (1, 1.0, 0.0)
     assert set(found.latency_s) == {1, 4}
     assert found.latency_s[1] == pytest.approx((0.02, 0.01))
 
 
-def test_what_a_version_says_otherwise_is_told_and_not_refused(bench: Bench) -> None:
+def test_what_a_version_says_otherwise_is_reported_and_not_rejected(bench: Bench) -> None:
     scores = np.roll(SCORES, 1, axis=1)
     scores[0] = SCORES[0]
     found = bench.compare(bench.version(2, repeat(0.0)), bench.version(1, repeat(0.0)), scores=scores)
@@ -126,14 +126,14 @@ def test_versions_of_other_classes_or_inputs_are_compared_by_time_alone(
     assert found.latency_s[4] == pytest.approx((0.01, 0.01))
 
 
-def test_a_version_that_takes_ten_times_as_long_is_refused_with_the_figures(bench: Bench) -> None:
+def test_a_version_that_takes_ten_times_as_long_is_rejected_with_the_figures(bench: Bench) -> None:
     with pytest.raises(ModelRejectedError) as caught:
         bench.compare(bench.version(2, repeat(0.1)), bench.version(1, repeat(0.01)))
     assert caught.value.reason == "TOO_SLOW"
     facts = caught.value.metadata
-    assert (facts["bucket_size"], facts["in_force_version"], facts["factor"]) == ("1", "1", "3.0")
+    assert (facts["bucket_size"], facts["active_version"], facts["factor"]) == ("1", "1", "3.0")
     assert float(facts["latency_ms"]) == pytest.approx(100)
-    assert float(facts["in_force_latency_ms"]) == pytest.approx(10)
+    assert float(facts["active_latency_ms"]) == pytest.approx(10)
 
 
 def test_one_undisturbed_run_is_enough_to_pass(bench: Bench) -> None:
@@ -143,7 +143,7 @@ def test_one_undisturbed_run_is_enough_to_pass(bench: Bench) -> None:
     assert found.latency_s[1][0] == pytest.approx(0.01)
 
 
-def test_one_quiet_run_of_the_version_in_force_does_not_refuse_one_that_met_other_work(bench: Bench) -> None:
+def test_one_quiet_run_of_the_version_active_does_not_reject_one_that_met_other_work(bench: Bench) -> None:
     disturbed = chain([0.01], repeat(0.08))
     found = bench.compare(bench.version(2, repeat(0.08)), bench.version(1, disturbed))
     assert found.latency_s[1] == pytest.approx((0.08, 0.01))
@@ -162,21 +162,21 @@ def test_versions_alike_pass_on_a_machine_that_leaves_them_one_run_in_five(bench
     assert set(found.latency_s) == {1, 4}
 
 
-def test_a_version_ten_times_as_slow_is_refused_on_a_busy_machine_too(bench: Bench) -> None:
+def test_a_version_ten_times_as_slow_is_rejected_on_a_busy_machine_too(bench: Bench) -> None:
     chance = np.random.default_rng(0)
     slow = (chance.choice([0.1, 0.2, 0.5]) for _ in repeat(None))
     with pytest.raises(ModelRejectedError, match=r"A batch of 1 takes 100\.00 ms or more"):
         bench.compare(bench.version(2, slow), bench.version(1, chain.from_iterable(repeat([0.01, 0.05, 0.01]))))
 
 
-def test_a_difference_that_nobody_notices_is_not_refused(bench: Bench) -> None:
+def test_a_difference_that_nobody_notices_is_not_rejected(bench: Bench) -> None:
     found = bench.compare(bench.version(2, repeat(450e-6)), bench.version(1, repeat(20e-6)))
     assert found.latency_s[1] == pytest.approx((450e-6, 20e-6))
 
 
 def test_with_a_factor_of_0_no_time_is_taken(bench: Bench) -> None:
-    in_force = bench.version(1, repeat(0.01))
-    found = bench.compare(bench.version(2, repeat(9.0)), in_force, factor=0)
+    active = bench.version(1, repeat(0.01))
+    found = bench.compare(bench.version(2, repeat(9.0)), active, factor=0)
     assert found.latency_s == {}
     assert bench.rests == []
 

@@ -44,7 +44,7 @@ def test_other_work_for_longer_than_all_runs_of_a_small_batch_changes_nothing(be
     assert machine.curve_ms() == pytest.approx({1: 1.1, 8: 1.8, 64: 7.4})
 
 
-def test_sizes_take_turns_and_run_a_few_times_in_a_row():
+def test_sizes_alternate_and_run_a_few_times_in_a_row():
     machine = Machine()
 
     machine.curve_ms()

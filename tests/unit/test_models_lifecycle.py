@@ -59,7 +59,7 @@ async def test_requests_without_a_version_go_to_stable_and_others_to_what_they_n
     assert shop.saved[-1] == {"fer-nano": {"canary": 2}}
 
 
-async def test_what_is_in_force_is_told(tmp_path: Path, loader: CountingLoader) -> None:
+async def test_what_is_active_is_reported(tmp_path: Path, loader: CountingLoader) -> None:
     shop = await _shop(
         tmp_path, loader, 1, 2, policies={"fer-nano": All()}, aliases=Aliases({"fer-nano": {"stable": 1}})
     )
@@ -73,7 +73,7 @@ async def test_what_is_in_force_is_told(tmp_path: Path, loader: CountingLoader) 
     assert (newer.validation.comparison.version, newer.validation.comparison.agreement) == (1, 1.0)
 
 
-async def test_an_alias_keeps_its_version_in_force_while_newer_ones_come(
+async def test_an_alias_keeps_its_version_active_while_newer_ones_come(
     tmp_path: Path, loader: CountingLoader
 ) -> None:
     shop = await _shop(tmp_path, loader, 1)
@@ -86,7 +86,7 @@ async def test_an_alias_keeps_its_version_in_force_while_newer_ones_come(
     assert shop.states() == {3: ServableState.READY, 2: ServableState.UNLOADED, 1: ServableState.READY}
 
 
-async def test_an_alias_that_there_is_not_is_told_with_those_there_are(
+async def test_an_alias_that_there_is_not_is_reported_with_those_there_are(
     tmp_path: Path, loader: CountingLoader
 ) -> None:
     shop = await _shop(tmp_path, loader, 1)
@@ -163,7 +163,7 @@ async def test_a_version_that_an_alias_or_a_policy_names_and_that_is_not_there_i
     assert shop.states() == dict.fromkeys((7, 4, 1), ServableState.READY)
 
 
-async def test_an_alias_that_cannot_be_saved_is_refused_and_stays_as_it_was(
+async def test_an_alias_that_cannot_be_saved_is_rejected_and_stays_as_it_was(
     tmp_path: Path, loader: CountingLoader
 ) -> None:
     def fail(_: object) -> None:

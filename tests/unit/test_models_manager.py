@@ -56,7 +56,7 @@ async def test_the_default_model_is_loaded_first(tmp_path: Path, shop: Shop) -> 
     assert ready == ["fer-nano/1", "a-model-before-it/1"]
 
 
-async def test_threads_hand_over_sooner_while_a_version_is_loaded_and_as_usual_after(
+async def test_threads_switch_sooner_while_a_version_is_loaded_and_as_usual_after(
     tmp_path: Path, shop: Shop, loader: CountingLoader
 ) -> None:
     usual_s = sys.getswitchinterval()
@@ -84,7 +84,7 @@ async def test_every_batch_size_is_warmed_before_a_version_goes_live(
     assert shop.changes == 4  # of its states, and of the route
 
 
-async def test_a_newer_version_takes_over_and_the_old_one_is_unloaded(
+async def test_a_newer_version_becomes_active_and_the_old_one_is_unloaded(
     tmp_path: Path, shop: Shop, loader: CountingLoader
 ) -> None:
     publish_fake(tmp_path, version=1)
@@ -116,7 +116,7 @@ async def test_with_two_versions_to_keep_both_answer(tmp_path: Path, loader: Cou
         (RuntimeError("/secret/path"), "LOAD_FAILED"),
     ],
 )
-async def test_a_newer_version_that_fails_to_load_leaves_the_old_one_in_force(
+async def test_a_newer_version_that_fails_to_load_leaves_the_old_one_active(
     tmp_path: Path, shop: Shop, loader: CountingLoader, error: Exception, reason: str
 ) -> None:
     publish_fake(tmp_path, version=1)
@@ -170,7 +170,7 @@ async def test_a_changed_file_keeps_a_version_out_before_it_is_loaded(
 
 
 @pytest.mark.parametrize("changes", [{"name": "fer-wide"}, {"version": 2}])
-async def test_a_manifest_of_another_version_is_refused(
+async def test_a_manifest_of_another_version_is_rejected(
     tmp_path: Path, shop: Shop, changes: dict[str, object]
 ) -> None:
     rewrite_manifest(publish_fake(tmp_path), changes)
@@ -296,16 +296,18 @@ async def test_a_model_with_broken_versions_only_is_not_ready(
         shop.manager.acquire(ModelSpec("other"))
 
 
-async def test_models_are_told_by_name_and_versions_newest_first(tmp_path: Path, loader: CountingLoader) -> None:
+async def test_models_are_reported_by_name_and_versions_newest_first(
+    tmp_path: Path, loader: CountingLoader
+) -> None:
     shop = Shop(tmp_path, loader, versions_per_model=2)
     for name, version in [("wide", 1), ("fer-nano", 1), ("fer-nano", 2)]:
         publish_fake(tmp_path, name, version)
     await shop.manager.refresh()
-    told = [
+    summary = [
         (model.name, model.default, [each.id.version for each in model.versions])
         for model in shop.manager.models()
     ]
-    assert told == [("fer-nano", True, [2, 1]), ("wide", False, [1])]
+    assert summary == [("fer-nano", True, [2, 1]), ("wide", False, [1])]
     ready = shop.manager.model("wide").versions[0]
     assert ready.bucket_sizes == (1, 4)
     assert ready.description is not None

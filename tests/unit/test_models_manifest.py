@@ -85,7 +85,7 @@ def test_a_threshold_out_of_range_is_rejected(version: Path, decisions: object) 
     assert caught.value.reason == "MANIFEST_INVALID"
 
 
-def test_a_version_without_a_manifest_is_refused_as_such(version: Path) -> None:
+def test_a_version_without_a_manifest_is_rejected_as_such(version: Path) -> None:
     (version / MANIFEST_PATH).unlink()
     with pytest.raises(ModelRejectedError) as caught:
         read_manifest(version)
@@ -121,7 +121,7 @@ def test_a_version_without_a_manifest_is_refused_as_such(version: Path) -> None:
     ],
     ids=str,
 )
-def test_a_manifest_that_does_not_say_what_it_must_is_refused(version: Path, changes: dict[str, object]) -> None:
+def test_a_manifest_that_does_not_say_what_it_must_is_rejected(version: Path, changes: dict[str, object]) -> None:
     document = _document(version) | changes
     _write(version, {name: value for name, value in document.items() if value is not ...})
     with pytest.raises(ModelRejectedError) as caught:
@@ -131,7 +131,7 @@ def test_a_manifest_that_does_not_say_what_it_must_is_refused(version: Path, cha
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"[]", b"null", b'"text"', b"\xff\xfe\x00"])
-def test_what_is_no_json_object_is_refused(version: Path, text: bytes) -> None:
+def test_what_is_no_json_object_is_rejected(version: Path, text: bytes) -> None:
     (version / MANIFEST_PATH).write_bytes(text)
     with pytest.raises(ModelRejectedError) as caught:
         read_manifest(version)
@@ -142,34 +142,34 @@ def test_files_that_are_as_the_manifest_says_are_accepted(version: Path) -> None
     verify_files(version, read_manifest(version))
 
 
-def _refusal(version: Path) -> ModelRejectedError:
+def _rejection(version: Path) -> ModelRejectedError:
     with pytest.raises(ModelRejectedError) as caught:
         verify_files(version, read_manifest(version))
     return caught.value
 
 
-def test_a_missing_file_is_refused_by_name(version: Path) -> None:
+def test_a_missing_file_is_rejected_by_name(version: Path) -> None:
     (version / "saved_model.pb").unlink()
-    refusal = _refusal(version)
-    assert (refusal.reason, refusal.metadata) == ("FILE_MISSING", {"file": "saved_model.pb"})
+    rejection = _rejection(version)
+    assert (rejection.reason, rejection.metadata) == ("FILE_MISSING", {"file": "saved_model.pb"})
 
 
-def test_a_file_that_differs_by_one_bit_is_refused_by_name(version: Path) -> None:
+def test_a_file_that_differs_by_one_bit_is_rejected_by_name(version: Path) -> None:
     path = version / "saved_model.pb"
     content = bytearray(path.read_bytes())
     content[3] ^= 1
     path.write_bytes(content)
-    refusal = _refusal(version)
-    assert (refusal.reason, refusal.metadata) == ("FILE_CHANGED", {"file": "saved_model.pb"})
+    rejection = _rejection(version)
+    assert (rejection.reason, rejection.metadata) == ("FILE_CHANGED", {"file": "saved_model.pb"})
 
 
 @pytest.mark.parametrize("name", ["extra.txt", "variables/variables.index", ".hidden", "assets.extra/notes.txt"])
-def test_a_file_that_the_manifest_does_not_name_is_refused(version: Path, name: str) -> None:
+def test_a_file_that_the_manifest_does_not_name_is_rejected(version: Path, name: str) -> None:
     path = version / name
     path.parent.mkdir(exist_ok=True)
     path.write_text("x")
-    refusal = _refusal(version)
-    assert (refusal.reason, refusal.metadata) == ("FILE_UNLISTED", {"file": name})
+    rejection = _rejection(version)
+    assert (rejection.reason, rejection.metadata) == ("FILE_UNLISTED", {"file": name})
 
 
 @pytest.mark.parametrize("name", ["../3/saved_model.pb", "/etc/hostname", "variables/../../secret"])
@@ -188,22 +188,22 @@ def test_a_link_into_a_store_is_followed_while_the_sum_holds(version: Path, tmp_
     (version / "saved_model.pb").symlink_to(store)
     verify_files(version, read_manifest(version))
     store.write_bytes(b"other weights")
-    assert _refusal(version).reason == "FILE_CHANGED"
+    assert _rejection(version).reason == "FILE_CHANGED"
 
 
-def test_a_linked_folder_is_followed_and_its_other_files_are_refused(version: Path, tmp_path: Path) -> None:
+def test_a_linked_folder_is_followed_and_its_other_files_are_rejected(version: Path, tmp_path: Path) -> None:
     (version / "assets.extra").rename(tmp_path / "store")
     (version / "assets.extra").symlink_to(tmp_path / "store")
     verify_files(version, read_manifest(version))
     (tmp_path / "store" / "stray").write_text("x")
-    assert _refusal(version).reason == "FILE_UNLISTED"
+    assert _rejection(version).reason == "FILE_UNLISTED"
 
 
 @pytest.mark.parametrize("target", ["/etc/hostname", "/nowhere", ".."])
-def test_a_link_that_the_manifest_does_not_name_is_refused(version: Path, target: str) -> None:
+def test_a_link_that_the_manifest_does_not_name_is_rejected(version: Path, target: str) -> None:
     (version / "link").symlink_to(target)
-    refusal = _refusal(version)
-    assert (refusal.reason, refusal.metadata["file"].split("/")[0]) == ("FILE_UNLISTED", "link")
+    rejection = _rejection(version)
+    assert (rejection.reason, rejection.metadata["file"].split("/")[0]) == ("FILE_UNLISTED", "link")
 
 
 def test_reading_files_can_be_ended(version: Path) -> None:

@@ -76,27 +76,27 @@ class TwoPrecisions(FakeServable):
 
 def test_bfloat16_is_taken_where_it_is_clearly_faster_and_float32_is_closed():
     bench = Bench()
-    trial = bench.settle(AUTO)
-    assert trial.servable.precision is Precision.BFLOAT16
-    assert trial.bfloat16_speedup == pytest.approx(2)
-    assert trial.difference == pytest.approx(0.01, rel=1e-3)
+    candidate = bench.settle(AUTO)
+    assert candidate.servable.precision is Precision.BFLOAT16
+    assert candidate.bfloat16_speedup == pytest.approx(2)
+    assert candidate.difference == pytest.approx(0.01, rel=1e-3)
     assert bench.open == {Precision.BFLOAT16}
 
 
 def test_float32_stays_where_bfloat16_is_little_faster():
     bench = Bench(bfloat16_s=repeat(0.019))
-    trial = bench.settle(AUTO)
-    assert trial.servable.precision is Precision.FLOAT32
-    assert trial.bfloat16_speedup == pytest.approx(20 / 19)
-    assert trial.difference == 0
+    candidate = bench.settle(AUTO)
+    assert candidate.servable.precision is Precision.FLOAT32
+    assert candidate.bfloat16_speedup == pytest.approx(20 / 19)
+    assert candidate.difference == 0
     assert bench.open == {Precision.FLOAT32}
 
 
 def test_float32_stays_where_bfloat16_says_something_else():
     bench = Bench(off_by=0.04)
-    trial = bench.settle(AUTO)
-    assert trial.servable.precision is Precision.FLOAT32
-    assert trial.bfloat16_speedup is None
+    candidate = bench.settle(AUTO)
+    assert candidate.servable.precision is Precision.FLOAT32
+    assert candidate.bfloat16_speedup is None
     assert bench.open == {Precision.FLOAT32}
 
 
@@ -108,8 +108,8 @@ def test_a_burst_of_other_work_beside_float32_does_not_make_bfloat16_look_fast()
 
 def test_bfloat16_that_is_asked_for_is_not_timed():
     bench = Bench(bfloat16_s=repeat(0.05))
-    trial = bench.settle(FORCED)
-    assert (trial.servable.precision, trial.bfloat16_speedup) == (Precision.BFLOAT16, None)
+    candidate = bench.settle(FORCED)
+    assert (candidate.servable.precision, candidate.bfloat16_speedup) == (Precision.BFLOAT16, None)
     assert len(bench.made[Precision.BFLOAT16].batch_sizes) == WARMING
     assert bench.open == {Precision.BFLOAT16}
 
@@ -121,7 +121,7 @@ def test_a_speedup_that_is_known_is_not_measured_again():
     assert Bench().settle(AUTO, known_speedup=1.05).servable.precision is Precision.FLOAT32
 
 
-def test_bfloat16_that_is_asked_for_and_says_something_else_is_refused():
+def test_bfloat16_that_is_asked_for_and_says_something_else_is_rejected():
     bench = Bench(off_by=0.04)
     with pytest.raises(ModelRejectedError) as caught:
         bench.settle(FORCED)
@@ -129,7 +129,7 @@ def test_bfloat16_that_is_asked_for_and_says_something_else_is_refused():
     assert bench.open == set()
 
 
-def test_a_machine_without_bfloat16_takes_float32_and_refuses_what_is_forced():
+def test_a_machine_without_bfloat16_takes_float32_and_rejects_what_is_forced():
     plain = FakeServable(ServableId("m", 1), DESCRIPTION)
     assert settle_precision(plain, GOLDEN, AUTO).servable is plain
     assert not plain.closed
@@ -139,7 +139,7 @@ def test_a_machine_without_bfloat16_takes_float32_and_refuses_what_is_forced():
     assert plain.closed
 
 
-def test_a_version_that_is_wrong_in_float32_is_refused_whatever_is_asked_for():
+def test_a_version_that_is_wrong_in_float32_is_rejected_whatever_is_asked_for():
     wrong = GoldenSet(GOLDEN.faces, GOLDEN.scores + np.float32(0.02))
     bench = Bench()
     with pytest.raises(ModelRejectedError):
@@ -161,15 +161,15 @@ def _two_faces(lead: float) -> GoldenSet:
 
 def test_a_face_whose_class_leads_clearly_must_keep_it():
     golden = _two_faces(lead=0.04)
-    turned = golden.scores + np.array([-0.025, 0.025, 0, 0, 0, 0, 0], np.float32)
+    changed = golden.scores + np.array([-0.025, 0.025, 0, 0, 0, 0, 0], np.float32)
     with pytest.raises(ModelRejectedError, match="2 golden faces get another class"):
-        check_rounded(turned, golden, 0.03)
+        check_rounded(changed, golden, 0.03)
 
 
 def test_a_face_between_two_classes_may_change_sides():
     golden = _two_faces(lead=0.02)
-    turned = golden.scores + np.array([-0.025, 0.025, 0, 0, 0, 0, 0], np.float32)
-    assert check_rounded(turned, golden, 0.03) == pytest.approx(0.025, rel=1e-3)
+    changed = golden.scores + np.array([-0.025, 0.025, 0, 0, 0, 0, 0], np.float32)
+    assert check_rounded(changed, golden, 0.03) == pytest.approx(0.025, rel=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -181,5 +181,5 @@ def test_a_face_between_two_classes_may_change_sides():
         ([1], [0], 1),
     ],
 )
-def test_a_speedup_is_told_by_the_runs_that_nothing_disturbed(slow_s, fast_s, factor):
+def test_a_speedup_is_reported_by_the_runs_that_nothing_disturbed(slow_s, fast_s, factor):
     assert speedup(slow_s, fast_s) == pytest.approx(factor)

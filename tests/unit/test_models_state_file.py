@@ -9,21 +9,21 @@ import pytest
 import structlog
 
 from ferserve_server.domain.servable import ServableId
-from ferserve_server.models.state_file import LifecycleState, Refusal, read_state, write_state
+from ferserve_server.models.state_file import LifecycleState, Rejection, read_state, write_state
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 ALIASES = {"fer-nano": {"stable": 3, "canary": 4}, "wide": {"stable": 1}}
-REFUSED = {ServableId("fer-nano", 5): Refusal("5e0c" * 16, "CANARY_ROLLED_BACK", "Too slow.")}
+REJECTED = {ServableId("fer-nano", 5): Rejection("5e0c" * 16, "CANARY_ROLLED_BACK", "Too slow.")}
 
 
-def _refusing(**changes: object) -> str:
+def _rejecting(**changes: object) -> str:
     entry = {"model": "m", "version": 1, "manifest_sha256": "aa", "reason": "R", "message": "M"} | changes
-    return json.dumps({"format_version": 1, "aliases": {}, "refused": [entry]})
+    return json.dumps({"format_version": 1, "aliases": {}, "rejected": [entry]})
 
 
-STATE = LifecycleState(ALIASES, REFUSED)
+STATE = LifecycleState(ALIASES, REJECTED)
 
 
 def test_what_was_written_is_read(tmp_path: Path) -> None:
@@ -61,14 +61,14 @@ def test_no_file_holds_no_aliases_and_is_no_fault(tmp_path: Path) -> None:
         '{"format_version": 1, "aliases": {"m": {"stable": -1}}}',
         '{"format_version": 1, "aliases": {"../m": {"stable": 1}}}',
         '{"format_version": 1, "aliases": {"m": {"7": 1}}}',
-        '{"format_version": 1, "aliases": {}, "refused": {"m": 1}}',
-        '{"format_version": 1, "aliases": {}, "refused": [{"model": "m", "version": 1}]}',
-        _refusing(version=0),
-        _refusing(message=3),
+        '{"format_version": 1, "aliases": {}, "rejected": {"m": 1}}',
+        '{"format_version": 1, "aliases": {}, "rejected": [{"model": "m", "version": 1}]}',
+        _rejecting(version=0),
+        _rejecting(message=3),
         "[" * 100_000,
     ],
 )
-def test_a_broken_file_is_told_and_ignored(tmp_path: Path, text: str) -> None:
+def test_a_broken_file_is_reported_and_ignored(tmp_path: Path, text: str) -> None:
     path = tmp_path / "state.json"
     path.write_text(text)
     with structlog.testing.capture_logs() as logs:
@@ -76,7 +76,7 @@ def test_a_broken_file_is_told_and_ignored(tmp_path: Path, text: str) -> None:
     assert [(each["log_level"], each["path"]) for each in logs] == [("error", str(path))]
 
 
-def test_a_folder_in_its_place_is_told_and_ignored(tmp_path: Path) -> None:
+def test_a_folder_in_its_place_is_reported_and_ignored(tmp_path: Path) -> None:
     with structlog.testing.capture_logs() as logs:
         assert read_state(tmp_path) == LifecycleState()
     assert len(logs) == 1

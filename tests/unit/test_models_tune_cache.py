@@ -45,7 +45,7 @@ def test_without_a_file_nothing_is_kept():
         '{"format_version": 1, "entries": {"sum; a": {"bfloat16_speedup": "fast"}}}',
     ],
 )
-def test_a_file_that_cannot_be_used_counts_as_none_and_is_written_anew(tmp_path, text):
+def test_a_file_that_cannot_be_used_counts_as_none_and_is_written_again(tmp_path, text):
     (tmp_path / "tune.json").write_text(text)
     cache = TuneCache(tmp_path / "tune.json", "a")
     assert cache.read("sum") == Measured()

@@ -32,7 +32,7 @@ def _ids(versions: list[int]) -> tuple[ServableId, ...]:
         pytest.param([1], [1], [], 1, [], [], id="what is ready stays"),
         pytest.param([1, 2], [1], [], 1, [2], [], id="the old one stays while the new one loads"),
         pytest.param([1, 2], [1, 2], [], 1, [], [1], id="the old one goes when the new one is ready"),
-        pytest.param([1, 2], [1], [2], 1, [], [], id="a failed newer version leaves the old one in force"),
+        pytest.param([1, 2], [1], [2], 1, [], [], id="a failed newer version leaves the old one active"),
         pytest.param([1, 2], [], [2], 1, [1], [], id="a failed newest version makes the one before wanted"),
         pytest.param([1], [], [1], 1, [], [], id="what failed is not tried again"),
         pytest.param([], [1], [], 1, [], [], id="the last good version outlives its files"),
@@ -117,18 +117,18 @@ def test_the_plan_with_versions_that_are_held_or_shunned(
     assert (decided.load, decided.unload) == (_ids(load), _ids(unload))
 
 
-def test_wanted_versions_that_are_not_there_are_told() -> None:
+def test_wanted_versions_that_are_not_there_are_reported() -> None:
     policies = Policies(by_model={"m": Specific((1, 7))})
     decided = plan({ServableId("m", 1): 0.0}, [], {}, policies, held=[ServableId("other", 4)])
     assert decided.missing == (ServableId("m", 7), ServableId("other", 4))
     assert plan({}, [ServableId("m", 7)], {}, policies).missing == (ServableId("m", 1),)
 
 
-def test_policies_are_read_and_told_alike() -> None:
+def test_policies_are_read_and_reported_alike() -> None:
     lines = ["a=latest:2", " b = specific: 3,1 ,3", "c-1.x=all"]
     policies = Policies(Latest(3), parse_policies(lines))
-    told = [str(policies.of(model)) for model in ("a", "b", "c-1.x", "other")]
-    assert told == ["latest:2", "specific:1,3", "all", "latest:3"]
+    summary = [str(policies.of(model)) for model in ("a", "b", "c-1.x", "other")]
+    assert summary == ["latest:2", "specific:1,3", "all", "latest:3"]
 
 
 @pytest.mark.parametrize(
@@ -150,11 +150,11 @@ def test_policies_are_read_and_told_alike() -> None:
         ("a=specific:" + ",".join(map(str, range(1, 18))), "at most 16"),
     ],
 )
-def test_a_policy_that_is_none_is_refused_with_what_to_write(line: str, words: str) -> None:
+def test_a_policy_that_is_none_is_rejected_with_what_to_write(line: str, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         parse_policies([line])
 
 
-def test_a_model_with_two_policies_is_refused() -> None:
+def test_a_model_with_two_policies_is_rejected() -> None:
     with pytest.raises(ValueError, match="two policies"):
         parse_policies(["a=all", "a=latest:1"])

@@ -58,10 +58,10 @@ async def test_pictures_are_answered_in_their_order_whatever_order_they_are_read
     bench.vision.hold(b"\1", b"\2")
     work = asyncio.create_task(bench.analyze([b"\1", b"\2", b"\3"], SPEC, OPTIONS))
     await settle()
-    bench.vision.gates[b"\2"].set()
+    bench.vision.unblocked[b"\2"].set()
     await settle()
     assert not work.done()
-    bench.vision.gates[b"\1"].set()
+    bench.vision.unblocked[b"\1"].set()
     answer = await work
     assert [_class(result) for result in answer.results] == [1, 2, 3]
     assert (answer.labels, answer.servable) == (LABELS, SERVABLE)
@@ -72,11 +72,11 @@ async def test_faces_go_to_the_scorer_as_soon_as_their_own_picture_is_read(bench
     work = asyncio.create_task(bench.analyze([b"\1", b"\2"], SPEC, OPTIONS))
     await settle()
     assert bench.scorer.taken == [1]
-    bench.vision.gates[b"\1"].set()
+    bench.vision.unblocked[b"\1"].set()
     await work
 
 
-async def test_what_was_measured_and_found_is_told(bench: Bench) -> None:
+async def test_what_was_measured_and_found_is_reported(bench: Bench) -> None:
     (result,) = (await bench.analyze([b"\1"], SPEC, OPTIONS)).results
     assert isinstance(result, ImageAnalysis)
     assert (result.width, result.height, len(result.boxes)) == (640, 480, 1)
@@ -118,7 +118,7 @@ async def test_the_servers_state_fails_the_whole_call_as_itself(
 
 
 async def test_a_full_face_queue_fails_the_whole_call_as_itself(bench: Bench) -> None:
-    bench.scorer.refuse_with = FULL
+    bench.scorer.reject_with = FULL
     with pytest.raises(QueueFullError):
         await bench.analyze([b"\1", b"\2"], SPEC, OPTIONS)
 
@@ -148,7 +148,7 @@ async def test_a_caller_who_leaves_cancels_the_pictures_and_returns_the_lease(
 
 
 async def test_without_the_model_no_picture_is_read(bench: Bench) -> None:
-    bench.models.refuse_with = ModelNotReadyError("x")
+    bench.models.reject_with = ModelNotReadyError("x")
     with pytest.raises(ModelNotReadyError):
         await bench.analyze([b"\1", b"\2"], SPEC, OPTIONS)
     assert bench.vision.began == []

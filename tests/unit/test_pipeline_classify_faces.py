@@ -88,7 +88,7 @@ async def test_a_broken_picture_fails_alone_and_its_neighbours_keep_their_places
     assert bench.scorer.taken == [3]
 
 
-async def test_labels_are_those_of_the_version_that_scored_though_another_was_in_force_at_the_start(
+async def test_labels_are_those_of_the_version_that_scored_though_another_was_active_at_the_start(
     bench: Bench,
 ) -> None:
     lease = bench.models.version.lease()
@@ -115,7 +115,7 @@ async def test_when_all_pictures_are_broken_nothing_is_scored(bench: Bench) -> N
     assert bench.scorer.taken == []
 
 
-async def test_a_row_that_the_model_fails_on_is_told_by_its_place_in_the_request(bench: Bench) -> None:
+async def test_a_row_that_the_model_fails_on_is_reported_by_its_place_in_the_request(bench: Bench) -> None:
     bench.vision.errors = {b"broken": ImageUnreadableError("cut")}
     failed = InferenceFailedError()
     bench.scorer.row_failures = {1: failed}
@@ -134,7 +134,7 @@ async def test_an_unforeseen_error_on_a_picture_is_hidden_and_fails_it_alone(ben
 
 async def test_the_servers_state_fails_the_whole_call(bench: Bench) -> None:
     full = QueueFullError(what="faces", queued=9, limit=9, setting="max_queue_faces", retry_after_s=0.1)
-    bench.scorer.refuse_with = full
+    bench.scorer.reject_with = full
     for call in (
         bench.classify.packed(_crops(1), SPEC, deadline=None),
         bench.classify.encoded([b"\1"], SPEC, deadline=None),
@@ -145,7 +145,7 @@ async def test_the_servers_state_fails_the_whole_call(bench: Bench) -> None:
 
 
 async def test_without_the_model_no_picture_is_read(bench: Bench) -> None:
-    bench.models.refuse_with = ModelNotFoundError("x")
+    bench.models.reject_with = ModelNotFoundError("x")
     with pytest.raises(ModelNotFoundError):
         await bench.classify.encoded([b"\1"], SPEC, deadline=None)
     assert bench.vision.began == []

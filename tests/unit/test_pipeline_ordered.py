@@ -24,12 +24,12 @@ class Bench:
         self.begun: list[int] = []
         self.futures: dict[int, asyncio.Future[str]] = {}
         self.answered: list[str] = []
-        self.refuse_from = 1000
+        self.reject_from = 1000
         self.answers = OrderedResponses(self._begin, max_unanswered=max_unanswered, draining=self.draining)
         self.task = asyncio.create_task(self._run())
 
     def _begin(self, message: int) -> asyncio.Future[str]:
-        if message >= self.refuse_from:
+        if message >= self.reject_from:
             raise ZeroDivisionError
         self.begun.append(message)
         self.futures[message] = asyncio.get_running_loop().create_future()
@@ -117,7 +117,7 @@ async def test_draining_ends_a_stream_that_is_at_its_bound() -> None:
 
 async def test_an_error_of_reading_comes_after_what_was_taken_before() -> None:
     bench = Bench()
-    bench.refuse_from = 2
+    bench.reject_from = 2
     await bench.send(0, 1, 2, 3)
     await bench.answer(0, 1)
     with pytest.raises(ZeroDivisionError):

@@ -44,9 +44,9 @@ async def test_frames_are_answered_in_order_although_a_later_one_is_ready_first(
     bench.vision.hold(b"\0", b"\1")
     await bench.send_frames(0, 1)
     await bench.finish(1)
-    assert bench.told == []
+    assert bench.reported == []
     await bench.finish(0)
-    assert bench.told == [(0, "0"), (1, "1")]
+    assert bench.reported == [(0, "0"), (1, "1")]
     await bench.send(None)
     await task
 
@@ -56,7 +56,7 @@ async def test_blocking_analyses_every_frame(bench: Bench) -> None:
     await bench.send_frames(*range(20))
     await bench.send(None)
     await task
-    assert bench.told == [(number, str(number % 7)) for number in range(20)]
+    assert bench.reported == [(number, str(number % 7)) for number in range(20)]
 
 
 async def test_latest_skips_what_gave_way_to_a_newer_frame_and_says_to_which(bench: Bench) -> None:
@@ -67,7 +67,7 @@ async def test_latest_skips_what_gave_way_to_a_newer_frame_and_says_to_which(ben
     await bench.finish(0)
     await bench.send(None)
     await task
-    assert bench.told == [(0, "0"), (1, "-> 2"), (2, "-> 5"), (5, "5")]
+    assert bench.reported == [(0, "0"), (1, "-> 2"), (2, "-> 5"), (5, "5")]
     assert bench.vision.began == [b"\0", b"\5"]
 
 
@@ -91,7 +91,7 @@ async def test_frames_are_not_read_beyond_the_bound(bench: Bench) -> None:
     await bench.finish(0)
     await bench.send(None)
     await task
-    assert [number for number, _ in bench.told] == [0, 1, 2, 3]
+    assert [number for number, _ in bench.reported] == [0, 1, 2, 3]
 
 
 async def test_a_broken_frame_fails_in_its_place_and_the_stream_goes_on(bench: Bench) -> None:
@@ -100,21 +100,21 @@ async def test_a_broken_frame_fails_in_its_place_and_the_stream_goes_on(bench: B
     await bench.send_frames(0, 1, 2)
     await bench.send(None)
     await task
-    assert bench.told == [(0, "0"), (1, "IMAGE_UNREADABLE"), (2, "2")]
+    assert bench.reported == [(0, "0"), (1, "IMAGE_UNREADABLE"), (2, "2")]
 
 
-async def test_a_refusal_of_the_server_fails_the_frame_and_the_stream_goes_on(bench: Bench) -> None:
+async def test_a_rejection_of_the_server_fails_the_frame_and_the_stream_goes_on(bench: Bench) -> None:
     task = bench.open_frames(OverloadPolicy.EVERY_FRAME)
-    bench.models.refuse_with = ModelNotReadyError("x")
+    bench.models.reject_with = ModelNotReadyError("x")
     await bench.send_frames(0)
-    bench.models.refuse_with = None
-    bench.scorer.refuse_with = FULL
+    bench.models.reject_with = None
+    bench.scorer.reject_with = FULL
     await bench.send_frames(1)
-    bench.scorer.refuse_with = None
+    bench.scorer.reject_with = None
     await bench.send_frames(2)
     await bench.send(None)
     await task
-    assert bench.told == [(0, "MODEL_NOT_READY"), (1, "QUEUE_FULL"), (2, "2")]
+    assert bench.reported == [(0, "MODEL_NOT_READY"), (1, "QUEUE_FULL"), (2, "2")]
 
 
 async def test_an_unforeseen_error_on_a_frame_fails_it_alone_and_is_hidden(bench: Bench) -> None:
@@ -123,7 +123,7 @@ async def test_an_unforeseen_error_on_a_frame_fails_it_alone_and_is_hidden(bench
     await bench.send_frames(0, 1, 2)
     await bench.send(None)
     await task
-    assert bench.told == [(0, "0"), (1, "INTERNAL"), (2, "2")]
+    assert bench.reported == [(0, "0"), (1, "INTERNAL"), (2, "2")]
     assert "/secret/path" not in bench.answers[1].outcome.message
 
 
@@ -137,7 +137,7 @@ async def test_numbers_must_rise_and_what_came_before_is_answered(bench: Bench, 
         await task
     assert caught.value.reason == "SEQUENCE_NOT_RISING"
     assert caught.value.metadata == {"sequence_id": str(second), "last_sequence_id": "4"}
-    assert bench.told == [(4, "4")]
+    assert bench.reported == [(4, "4")]
 
 
 async def test_the_first_number_may_not_be_negative(bench: Bench) -> None:
@@ -157,7 +157,7 @@ async def test_draining_answers_the_frames_it_took_and_tells_the_last(bench: Ben
     await bench.finish(2)
     with pytest.raises(DrainingError) as caught:
         await task
-    assert [number for number, _ in bench.told] == [0, 2, 4]
+    assert [number for number, _ in bench.reported] == [0, 2, 4]
     assert caught.value.metadata == {"last_sequence_id": "4"}
 
 
@@ -178,7 +178,7 @@ async def test_a_stream_whose_sender_was_done_ends_well_also_while_draining(benc
     bench.draining.set()
     await bench.finish(0)
     await task
-    assert bench.told == [(0, "0")]
+    assert bench.reported == [(0, "0")]
 
 
 async def test_leaving_cancels_the_frames_that_are_analysed_and_returns_their_leases(bench: Bench) -> None:
@@ -222,7 +222,7 @@ async def test_a_time_that_falls_or_is_none_ends_the_stream_after_what_came_befo
     with pytest.raises(InvalidRequestError) as caught:
         await task
     assert (caught.value.reason, caught.value.field) == ("TIME_INVALID", "frame.time_s")
-    assert bench.told == [(0, "0"), (1, "1")]
+    assert bench.reported == [(0, "0"), (1, "1")]
 
 
 async def test_a_frame_that_waited_too_long_is_given_up_also_without_a_newer_one(bench: Bench) -> None:
@@ -235,7 +235,7 @@ async def test_a_frame_that_waited_too_long_is_given_up_also_without_a_newer_one
     await bench.send_frames(3)
     await bench.send(None)
     await task
-    assert bench.told == [(0, "0"), (1, "-> 2"), (2, "-> 0"), (3, "3")]
+    assert bench.reported == [(0, "0"), (1, "-> 2"), (2, "-> 0"), (3, "3")]
     ages = bench.recorder.labels_of(metrics.STREAM_FRAME_AGE_SECONDS)
     assert ages == [("result",), ("dropped",), ("dropped",), ("result",)]
     assert bench.recorder.labels_of(metrics.STREAM_FRAMES_DROPPED) == [("newer",), ("too_old",)]
@@ -254,7 +254,7 @@ async def test_no_more_frames_are_read_to_be_dropped_than_the_process_can_afford
     bench.clock.advance(10.0)
     await bench.send(None)
     await task
-    assert [number for number, _ in bench.told] == list(range(150))
+    assert [number for number, _ in bench.reported] == list(range(150))
 
 
 @pytest.mark.parametrize("rate", [10.0, 100.0, 1000.0])
@@ -315,7 +315,7 @@ async def test_tracked_faces_have_a_number_a_steady_and_a_raw_prediction(bench: 
     (first,), (second,), (third,) = (answer.outcome.tracks for answer in bench.answers)
     assert first.track_id == second.track_id == third.track_id == 1
     assert [each.steady.label for each in (first, second, third)] == [2, 2, 2]
-    assert bench.told == [(0, "2"), (1, "3"), (2, "3")]  # raw
+    assert bench.reported == [(0, "2"), (1, "3"), (2, "3")]  # raw
     assert [[event.type.value for event in answer.events] for answer in bench.answers] == [["appeared"], [], []]
 
 
@@ -324,20 +324,20 @@ async def test_events_only_answers_frames_without_an_event_as_unchanged(bench: B
     await bench.send(*(Frame(number, b"\3", number / 30) for number in range(3)))
     await bench.send(*(Frame(number, b"\4", number / 30) for number in range(3, 13)), None)
     await task
-    told = [what for _, what in bench.told]
-    assert (told[0], told.count("4")) == ("3", 1)
-    assert set(told) == {"3", "unchanged", "4"}
+    reported = [what for _, what in bench.reported]
+    assert (reported[0], reported.count("4")) == ("3", 1)
+    assert set(reported) == {"3", "unchanged", "4"}
     assert bench.recorder.of(metrics.STREAM_FRAME_AGE_SECONDS).count(("unchanged", 0.0)) == 11
 
 
 async def test_scores_count_in_the_order_of_the_frames_whichever_are_ready_first(bench: Bench) -> None:
     task = bench.open_frames(OverloadPolicy.EVERY_FRAME, max_running=2, tracking=DEFAULT_TRACKING)
-    validation = asyncio.Event()
-    bench.scorer.hold_next = validation
+    unblocked = asyncio.Event()
+    bench.scorer.hold_next = unblocked
     await bench.send(Frame(0, b"\3", 0.0), Frame(1, b"\5", 0.01))
     assert bench.scorer.taken == [1, 1]  # the second frame is searched and scored while the first waits for scores
-    assert bench.told == []
-    validation.set()
+    assert bench.reported == []
+    unblocked.set()
     await bench.send(None)
     await task
     assert [answer.outcome.tracks[0].steady.label for answer in bench.answers] == [3, 3]
@@ -372,7 +372,7 @@ async def test_frames_fail_and_none_is_lost_when_the_threads_are_closed(bench: B
     await bench.send_frames(0, 1, 2)
     await bench.send(None)
     await task
-    assert bench.told == [(0, "DRAINING"), (1, "DRAINING"), (2, "DRAINING")]
+    assert bench.reported == [(0, "DRAINING"), (1, "DRAINING"), (2, "DRAINING")]
 
 
 async def test_crop_requests_are_answered_in_order(bench: Bench) -> None:
@@ -380,36 +380,36 @@ async def test_crop_requests_are_answered_in_order(bench: Bench) -> None:
     await bench.send(*(_crops(number, number % 7, (number + 1) % 7) for number in range(10)))
     await bench.send(None)
     await task
-    assert bench.told == [(number, f"{number % 7} {(number + 1) % 7}") for number in range(10)]
+    assert bench.reported == [(number, f"{number % 7} {(number + 1) % 7}") for number in range(10)]
     assert set(bench.scorer.priorities) == {Priority.BULK}
 
 
-async def test_a_refused_crop_request_is_answered_in_its_place(bench: Bench) -> None:
+async def test_a_rejected_crop_request_is_answered_in_its_place(bench: Bench) -> None:
     task = bench.open_crops()
-    refusal = InvalidRequestError("FACES_REQUIRED", "none", field="faces.face_count")
-    await bench.send(_crops(0, 1), CropMessage.refused(1, refusal), _crops(2, 3), None)
+    rejection = InvalidRequestError("FACES_REQUIRED", "none", field="faces.face_count")
+    await bench.send(_crops(0, 1), CropMessage.rejected(1, rejection), _crops(2, 3), None)
     await task
-    assert bench.told == [(0, "1"), (1, "FACES_REQUIRED"), (2, "3")]
+    assert bench.reported == [(0, "1"), (1, "FACES_REQUIRED"), (2, "3")]
 
 
 async def test_a_full_queue_fails_the_crop_request_and_the_stream_goes_on(bench: Bench) -> None:
     task = bench.open_crops()
-    bench.scorer.refuse_with = FULL
+    bench.scorer.reject_with = FULL
     await bench.send(_crops(0, 1))
-    bench.scorer.refuse_with = None
+    bench.scorer.reject_with = None
     await bench.send(_crops(1, 1), None)
     await task
-    assert bench.told == [(0, "QUEUE_FULL"), (1, "1")]
+    assert bench.reported == [(0, "QUEUE_FULL"), (1, "1")]
 
 
 async def test_an_unforeseen_error_on_a_crop_request_fails_it_alone_and_is_hidden(bench: Bench) -> None:
     task = bench.open_crops()
-    bench.scorer.refuse_with = RuntimeError("/secret/path")
+    bench.scorer.reject_with = RuntimeError("/secret/path")
     await bench.send(_crops(0, 1))
-    bench.scorer.refuse_with = None
+    bench.scorer.reject_with = None
     await bench.send(_crops(1, 1), None)
     await task
-    assert bench.told == [(0, "INTERNAL"), (1, "1")]
+    assert bench.reported == [(0, "INTERNAL"), (1, "1")]
     assert "/secret/path" not in bench.answers[0].outcome.message
 
 
@@ -418,7 +418,7 @@ async def test_numbers_of_crop_requests_must_rise(bench: Bench) -> None:
     await bench.send(_crops(3, 1), _crops(3, 1))
     with pytest.raises(InvalidRequestError):
         await task
-    assert bench.told == [(3, "1")]
+    assert bench.reported == [(3, "1")]
 
 
 async def test_draining_ends_a_crop_stream_with_the_last_number_answered(bench: Bench) -> None:
@@ -428,7 +428,7 @@ async def test_draining_ends_a_crop_stream_with_the_last_number_answered(bench: 
     with pytest.raises(DrainingError) as caught:
         await task
     assert caught.value.metadata == {"last_sequence_id": "8"}
-    assert bench.told == [(7, "1"), (8, "2")]
+    assert bench.reported == [(7, "1"), (8, "2")]
 
 
 async def test_a_crop_stream_whose_sender_was_done_ends_well_also_while_draining(bench: Bench) -> None:
@@ -438,4 +438,4 @@ async def test_a_crop_stream_whose_sender_was_done_ends_well_also_while_draining
     await settle(3)
     bench.draining.set()
     await task
-    assert bench.told == [(0, "1")]
+    assert bench.reported == [(0, "1")]

@@ -125,16 +125,16 @@ def test_headroom_grows_with_work_in_vain_rests_at_one_in_eleven_and_is_bounded(
     estimate = ServiceEstimate()
     estimate.record_batch(0.01)
     for _ in range(1000):
-        estimate.record_answer(in_vain=True)
+        estimate.record_answer(wasted=True)
     assert estimate.headroom_s == pytest.approx(0.08)
 
     for _ in range(10):
-        estimate.record_answer(in_vain=False)
-    estimate.record_answer(in_vain=True)
+        estimate.record_answer(wasted=False)
+    estimate.record_answer(wasted=True)
     assert estimate.headroom_s == pytest.approx(0.08)
 
     for _ in range(1000):
-        estimate.record_answer(in_vain=False)
+        estimate.record_answer(wasted=False)
     assert estimate.headroom_s == 0.0
 
 
@@ -153,7 +153,7 @@ def test_no_headroom_lets_an_executor_run_dry():
     estimate = ServiceEstimate()
     estimate.record_batch(0.01)
     for _ in range(1000):
-        estimate.record_answer(in_vain=True)
+        estimate.record_answer(wasted=True)
     little, much = (Load(queued, 1, own_faces=queued, caller_count=0, executor_idle=False) for queued in (24, 40))
 
     assert estimate.latest_s(little, 8, LIMITS) < 0.04

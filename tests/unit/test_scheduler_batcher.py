@@ -15,7 +15,7 @@ from ferserve_server.domain.errors import (
     QueueFullError,
 )
 from ferserve_server.domain.ports import Priority
-from support.batching import Gate, bench, faces, poison, raise_on_poison
+from support.batching import Blocker, bench, faces, poison, raise_on_poison
 from support.fake_clock import settle
 
 
@@ -31,13 +31,13 @@ async def start(coroutine):
 
 
 async def test_cancelling_one_request_of_a_running_batch_leaves_the_others_answered():
-    validation = Gate()
-    async with bench(validation, hold_until_queued=3) as made:
+    blocker = Blocker()
+    async with bench(blocker, hold_until_queued=3) as made:
         requests = [await start(made.batcher.score(faces(1, first=i))) for i in range(3)]
-        await validation.wait_entered()
+        await blocker.wait_entered()
 
         requests[0].cancel()
-        validation.open()
+        blocker.open()
         others = await asyncio.wait_for(asyncio.gather(*requests[1:]), 10)
 
         assert all(is_right(answer, faces(1, first=i + 1)) for i, answer in enumerate(others))
@@ -56,12 +56,12 @@ async def test_a_face_is_scored_alone_when_nobody_else_waits():
 
 
 async def test_faces_of_all_callers_share_a_batch_when_the_executor_is_free_again():
-    validation = Gate()
-    async with bench(validation) as made:
+    blocker = Blocker()
+    async with bench(blocker) as made:
         first = await start(made.batcher.score(faces(1)))
-        await validation.wait_entered()
+        await blocker.wait_entered()
         others = [await start(made.batcher.score(faces(2, first=10 * i))) for i in range(3)]
-        validation.open()
+        blocker.open()
         answers = await asyncio.gather(first, *others)
 
         assert made.observer.batch_sizes == [1, 6]
@@ -70,15 +70,15 @@ async def test_faces_of_all_callers_share_a_batch_when_the_executor_is_free_agai
 
 
 async def test_one_full_batch_is_kept_ready_while_the_executor_is_busy():
-    validation = Gate()
-    async with bench(validation) as made:
+    blocker = Blocker()
+    async with bench(blocker) as made:
         first = await start(made.batcher.score(faces(1)))
-        await validation.wait_entered()
+        await blocker.wait_entered()
         full = await start(made.batcher.score(faces(8)))
         waiting = await start(made.batcher.score(faces(8)))
 
         assert made.batcher.depth_faces == 8
-        validation.open()
+        blocker.open()
         await asyncio.gather(first, full, waiting)
         assert made.observer.batch_sizes == [1, 8, 8]
 
@@ -94,12 +94,12 @@ async def test_a_large_request_is_answered_whole_and_in_order_from_many_batches(
 
 
 async def test_512_faces_from_one_caller_do_not_hold_up_a_single_one():
-    validation = Gate()
-    async with bench(validation, max_queue_faces=1024) as made:
+    blocker = Blocker()
+    async with bench(blocker, max_queue_faces=1024) as made:
         big = await start(made.batcher.score(faces(512)))
-        await validation.wait_entered()
+        await blocker.wait_entered()
         single = await start(made.batcher.score(faces(1, first=77)))
-        validation.open()
+        blocker.open()
         await single
 
         # One batch ran when it came and one full batch was cut ahead; it travels in the third of 65. Its caller
@@ -110,65 +110,65 @@ async def test_512_faces_from_one_caller_do_not_hold_up_a_single_one():
 
 
 async def test_interactive_work_goes_before_bulk_work_that_came_first():
-    validation = Gate()
-    async with bench(validation) as made:
+    blocker = Blocker()
+    async with bench(blocker) as made:
         first = await start(made.batcher.score(faces(1)))
-        await validation.wait_entered()
+        await blocker.wait_entered()
         ahead = await start(made.batcher.score(faces(8)))
         order = []
         bulk = await start(made.batcher.score(faces(7), priority=Priority.BULK))
         urgent = await start(made.batcher.score(faces(8)))
         bulk.add_done_callback(lambda _: order.append("bulk"))
         urgent.add_done_callback(lambda _: order.append("urgent"))
-        validation.open()
+        blocker.open()
         await asyncio.gather(first, ahead, bulk, urgent)
 
         assert made.observer.batch_sizes == [1, 8, 8, 7]
         assert order == ["urgent", "bulk"]
 
 
-async def test_a_full_queue_refuses_at_once_and_says_when_to_try_again():
-    validation = Gate()
-    async with bench(validation, max_queue_faces=8) as made:
+async def test_a_full_queue_rejects_at_once_and_says_when_to_try_again():
+    blocker = Blocker()
+    async with bench(blocker, max_queue_faces=8) as made:
         running = await start(made.batcher.score(faces(1)))
-        await validation.wait_entered()
+        await blocker.wait_entered()
         ahead = await start(made.batcher.score(faces(8)))
         waiting = await start(made.batcher.score(faces(7)))
 
-        with pytest.raises(QueueFullError, match="max_queue_faces") as refused:
+        with pytest.raises(QueueFullError, match="max_queue_faces") as rejected:
             await made.batcher.score(faces(2))
 
-        assert refused.value.retry_after_s > 0
+        assert rejected.value.retry_after_s > 0
         assert made.observer.rejections == ["QUEUE_FULL"]
-        validation.open()
+        blocker.open()
         await asyncio.gather(running, ahead, waiting)
 
 
-async def test_a_queue_full_of_bytes_refuses_too():
-    validation = Gate()
-    async with bench(validation, max_queue_bytes=2 * 48 * 48) as made:
+async def test_a_queue_full_of_bytes_rejects_too():
+    blocker = Blocker()
+    async with bench(blocker, max_queue_bytes=2 * 48 * 48) as made:
         running = await start(made.batcher.score(faces(1)))
-        await validation.wait_entered()
+        await blocker.wait_entered()
         waiting = await start(made.batcher.score(faces(2)))
 
         with pytest.raises(QueueFullError, match="max_queue_mib"):
             await made.batcher.score(faces(1))
-        validation.open()
+        blocker.open()
         await asyncio.gather(running, waiting)
 
 
 async def test_a_cancelled_request_makes_room_and_is_never_executed():
-    validation = Gate()
-    async with bench(validation, max_queue_faces=4) as made:
+    blocker = Blocker()
+    async with bench(blocker, max_queue_faces=4) as made:
         running = await start(made.batcher.score(faces(1)))
-        await validation.wait_entered()
+        await blocker.wait_entered()
         left = await start(made.batcher.score(faces(4)))
         left.cancel()
         await settle()
         assert made.batcher.depth_faces == 0
 
         stayed = await start(made.batcher.score(faces(3)))
-        validation.open()
+        blocker.open()
         await asyncio.gather(running, stayed)
 
         assert made.observer.batch_sizes == [1, 3]
@@ -176,16 +176,16 @@ async def test_a_cancelled_request_makes_room_and_is_never_executed():
 
 
 async def test_an_expired_request_is_answered_when_its_deadline_passes_and_never_executed():
-    validation = Gate()
-    async with bench(validation) as made:
+    blocker = Blocker()
+    async with bench(blocker) as made:
         running = await start(made.batcher.score(faces(1)))
-        await validation.wait_entered()
+        await blocker.wait_entered()
         late = await start(made.batcher.score(faces(2), deadline=made.clock.now() + 0.5))
 
         made.clock.advance(0.5)
         with pytest.raises(DeadlineExpiredError):
             await late
-        validation.open()
+        blocker.open()
         await running
 
         assert made.observer.batch_sizes == [1]
@@ -193,16 +193,16 @@ async def test_an_expired_request_is_answered_when_its_deadline_passes_and_never
 
 
 async def test_rows_that_expire_in_the_batch_kept_ready_are_not_executed():
-    validation = Gate()
-    async with bench(validation) as made:
+    blocker = Blocker()
+    async with bench(blocker) as made:
         running = await start(made.batcher.score(faces(1)))
-        await validation.wait_entered()
+        await blocker.wait_entered()
         late = await start(made.batcher.score(faces(3), deadline=made.clock.now() + 0.5))
         patient = await start(made.batcher.score(faces(5)))
         assert made.batcher.depth_faces == 0
 
         made.clock.advance(1.0)
-        validation.open()
+        blocker.open()
 
         with pytest.raises(DeadlineExpiredError):
             await late
@@ -211,13 +211,13 @@ async def test_rows_that_expire_in_the_batch_kept_ready_are_not_executed():
         assert made.observer.batch_sizes == [1, 5]
 
 
-async def test_a_deadline_that_has_passed_is_refused():
+async def test_a_deadline_that_has_passed_is_rejected():
     async with bench() as made:
         with pytest.raises(DeadlineExpiredError):
             await made.batcher.score(faces(1), deadline=made.clock.now())
 
 
-async def test_a_deadline_that_the_queue_cannot_meet_is_refused_at_once():
+async def test_a_deadline_that_the_queue_cannot_meet_is_rejected_at_once():
     clock_moves = []
 
     def take_a_second(_):
@@ -225,14 +225,14 @@ async def test_a_deadline_that_the_queue_cannot_meet_is_refused_at_once():
 
     async with bench(take_a_second) as made:
         await made.batcher.score(faces(1))  # the batcher learns that a batch takes a second
-        validation = Gate()
-        made.servable._before_predict = validation
+        blocker = Blocker()
+        made.servable._before_predict = blocker
         running = await start(made.batcher.score(faces(1)))
-        await validation.wait_entered()
+        await blocker.wait_entered()
 
         with pytest.raises(DeadlineUnmeetableError, match="cannot be met"):
             await made.batcher.score(faces(1), deadline=made.clock.now() + 0.5)
-        validation.open()
+        blocker.open()
         await running
 
 
@@ -266,7 +266,7 @@ async def test_a_poison_face_within_a_request_fails_its_row_only():
         assert np.array_equal(answer.scores[good], fake_scores(crops[good], 7))
 
 
-async def test_a_broken_engine_is_not_run_for_every_face():
+async def test_a_broken_engine_is_not_run_indefinitelyy_face():
     def always_raise(_):
         raise ArithmeticError("broken")
 
@@ -294,10 +294,10 @@ async def test_scores_that_are_no_numbers_fail_their_row_only():
 
 
 async def test_a_hung_executor_fails_its_batch_is_replaced_and_health_comes_back():
-    validation = Gate()
-    async with bench(validation, execution_timeout_s=30.0) as made:
+    blocker = Blocker()
+    async with bench(blocker, execution_timeout_s=30.0) as made:
         hung = await start(made.batcher.score(faces(2)))
-        await validation.wait_entered()
+        await blocker.wait_entered()
         made.servable._before_predict = lambda _: None
 
         made.clock.advance(31.0)
@@ -307,15 +307,15 @@ async def test_a_hung_executor_fails_its_batch_is_replaced_and_health_comes_back
 
         assert is_right(await asyncio.wait_for(made.batcher.score(faces(1)), 10), faces(1))
         assert made.health_changes[-1] is True
-        validation.open()  # the old thread returns; nobody listens
+        blocker.open()  # the old thread returns; nobody listens
         assert is_right(await made.batcher.score(faces(3)), faces(3))
 
 
 async def test_the_probe_alone_brings_health_back():
-    validation = Gate()
-    async with bench(validation, execution_timeout_s=30.0) as made:
+    blocker = Blocker()
+    async with bench(blocker, execution_timeout_s=30.0) as made:
         hung = await start(made.batcher.score(faces(1)))
-        await validation.wait_entered()
+        await blocker.wait_entered()
         recovered = asyncio.Event()
         made.batcher._on_health_change = lambda: recovered.set() if made.batcher.healthy else None
         made.servable._before_predict = lambda _: None
@@ -325,7 +325,7 @@ async def test_the_probe_alone_brings_health_back():
 
         with pytest.raises(EngineStalledError):
             await hung
-        validation.open()
+        blocker.open()
 
 
 async def test_a_long_run_of_batches_is_not_a_hang():
@@ -337,17 +337,17 @@ async def test_a_long_run_of_batches_is_not_a_hang():
         assert made.health_changes == []
 
 
-async def test_draining_answers_what_was_taken_and_refuses_the_rest():
-    validation = Gate()
-    async with bench(validation) as made:
+async def test_draining_answers_what_was_taken_and_rejects_the_rest():
+    blocker = Blocker()
+    async with bench(blocker) as made:
         taken = [await start(made.batcher.score(faces(1, first=i))) for i in range(5)]
-        await validation.wait_entered()
+        await blocker.wait_entered()
         draining = await start(made.batcher.drain())
 
         with pytest.raises(DrainingError):
             await made.batcher.score(faces(1))
         assert not draining.done()
-        validation.open()
+        blocker.open()
         await asyncio.wait_for(draining, 10)
 
         assert all(is_right(task.result(), faces(1, first=i)) for i, task in enumerate(taken))
@@ -359,12 +359,12 @@ async def test_draining_an_idle_batcher_returns_at_once():
 
 
 async def test_draining_ends_when_the_last_waiting_caller_leaves():
-    validation = Gate()
+    blocker = Blocker()
     async with bench(hold_until_queued=8) as made:
         waiting = await start(made.batcher.score(faces(1)))
         waiting.cancel()
         await asyncio.wait_for(made.batcher.drain(), 10)
-    validation.open()
+    blocker.open()
 
 
 async def test_closing_unloads_the_servable_once_its_threads_are_done():
@@ -374,7 +374,7 @@ async def test_closing_unloads_the_servable_once_its_threads_are_done():
     assert made.servable.closed
 
 
-async def test_a_delay_gathers_company_and_then_goes():
+async def test_a_delay_waits_for_more_rows_and_then_dispatches():
     async with bench(max_queue_delay_s=0.005) as made:
         first = await start(made.batcher.score(faces(1)))
         second = await start(made.batcher.score(faces(1, first=3)))
@@ -387,17 +387,17 @@ async def test_a_delay_gathers_company_and_then_goes():
         assert made.observer.dispatch_reasons == ["delay"]
 
 
-async def test_the_depth_and_age_of_the_queue_are_told():
-    validation = Gate()
-    async with bench(validation) as made:
+async def test_the_depth_and_age_of_the_queue_are_reported():
+    blocker = Blocker()
+    async with bench(blocker) as made:
         running = await start(made.batcher.score(faces(1)))
-        await validation.wait_entered()
+        await blocker.wait_entered()
         assert made.batcher.oldest_age_s == 0.0
         waiting = await start(made.batcher.score(faces(3)))
         made.clock.advance(2.0)
 
         assert made.batcher.oldest_age_s == pytest.approx(2.0)
         assert made.batcher.depth_faces == 3
-        validation.open()
+        blocker.open()
         await asyncio.gather(running, waiting)
         assert made.batcher.depth_faces == 0

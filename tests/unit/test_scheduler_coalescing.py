@@ -2,7 +2,7 @@
 
 import asyncio
 
-from ferserve_server.scheduler.coalescing import LONGEST_S, CoalescedCallback
+from ferserve_server.scheduler.coalescing import MAX_WAIT_S, CoalescedCallback
 from support.batching import bench, faces
 from support.fake_clock import FakeClock, settle
 
@@ -25,7 +25,7 @@ async def test_it_calls_back_within_an_iteration_that_takes_long():
     callback = CoalescedCallback(asyncio.get_running_loop(), clock, lambda: calls.append("called"))
     for _ in range(5):
         callback.request()
-        clock.advance(0.6 * LONGEST_S)
+        clock.advance(0.6 * MAX_WAIT_S)
 
     assert calls == ["called", "called"]
 

@@ -37,12 +37,12 @@ class NobodyListens:
 
 
 async def test_a_version_that_cannot_be_closed_keeps_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    told: queue.Queue[Any] = queue.Queue()
-    monkeypatch.setattr(threading, "excepthook", told.put)
+    reported: queue.Queue[Any] = queue.Queue()
+    monkeypatch.setattr(threading, "excepthook", reported.put)
     servable = Unclosable(ServableId("fer", 1), DESCRIPTION, executor_count=2)
     runner = ThreadRunner(servable, [1, 8], FakeClock(), NobodyListens())
     runner.close()
     async with asyncio.timeout(30):
         await asyncio.to_thread(runner.join, 3600)
-        raised = await asyncio.to_thread(told.get)
+        raised = await asyncio.to_thread(reported.get)
     assert str(raised.exc_value) == "no memory to give back"

@@ -7,7 +7,7 @@ import pytest
 from ferserve_server.domain.caller import CallerId, CallerKind
 from ferserve_server.domain.errors import DeadlineUnmeetableError, QueueFullError
 from ferserve_server.domain.ports import Priority
-from support.batching import Gate, bench, faces
+from support.batching import Blocker, bench, faces
 from support.fake_clock import settle
 
 HOG = CallerId(CallerKind.CONNECTION, "hog")
@@ -21,13 +21,13 @@ async def send(made, count, caller, **terms):
 
 
 async def test_a_neighbour_travels_in_the_next_batch_whatever_waits_of_another_caller():
-    validation = Gate()
-    async with bench(validation) as made:
+    blocker = Blocker()
+    async with bench(blocker) as made:
         first = await send(made, 8, HOG)
-        await validation.wait_entered()
+        await blocker.wait_entered()
         waiting = [await send(made, 8, HOG) for _ in range(50)]
         single = await send(made, 1, NEIGHBOUR)
-        validation.open()
+        blocker.open()
         await single
 
         # One batch ran and one was dispatched ahead; it may be woken a few batches after the third.
@@ -36,17 +36,17 @@ async def test_a_neighbour_travels_in_the_next_batch_whatever_waits_of_another_c
 
 
 async def test_two_callers_with_as_much_work_are_served_alike():
-    validation = Gate()
-    async with bench(validation, bucket_sizes=(8,)) as made:
+    blocker = Blocker()
+    async with bench(blocker, bucket_sizes=(8,)) as made:
         first = await send(made, 8, HOG)
-        await validation.wait_entered()
+        await blocker.wait_entered()
         many = [await send(made, 2, HOG) for _ in range(40)]
         order = []
         few = [await send(made, 2, NEIGHBOUR) for _ in range(10)]
         for name, tasks in (("hog", many), ("neighbour", few)):
             for task in tasks:
                 task.add_done_callback(lambda _, name=name: order.append(name))
-        validation.open()
+        blocker.open()
         await asyncio.gather(first, *many, *few)
 
         # The batch that was ahead has four of the hog's; then they alternate.
@@ -54,10 +54,10 @@ async def test_two_callers_with_as_much_work_are_served_alike():
 
 
 async def test_a_full_queue_gives_the_newest_places_of_the_caller_that_fills_it_to_another():
-    validation = Gate()
-    async with bench(validation, max_queue_faces=8) as made:
+    blocker = Blocker()
+    async with bench(blocker, max_queue_faces=8) as made:
         running = await send(made, 8, HOG)
-        await validation.wait_entered()
+        await blocker.wait_entered()
         ahead = await send(made, 8, HOG)
         waiting = [await send(made, 2, HOG) for _ in range(4)]
         with pytest.raises(QueueFullError):
@@ -70,15 +70,15 @@ async def test_a_full_queue_gives_the_newest_places_of_the_caller_that_fills_it_
             with pytest.raises(QueueFullError):
                 task.result()
         assert made.observer.rejections == ["QUEUE_FULL"] * 3
-        validation.open()
+        blocker.open()
         await asyncio.gather(running, ahead, neighbour, *waiting[:2])
 
 
 async def test_places_go_to_another_caller_only_as_long_as_it_has_fewer():
-    validation = Gate()
-    async with bench(validation, max_queue_faces=8) as made:
+    blocker = Blocker()
+    async with bench(blocker, max_queue_faces=8) as made:
         running = await send(made, 8, HOG)
-        await validation.wait_entered()
+        await blocker.wait_entered()
         ahead = await send(made, 8, HOG)
         waiting = [await send(made, 1, HOG) for _ in range(8)]
         taken = [await send(made, 1, NEIGHBOUR) for _ in range(4)]
@@ -87,7 +87,7 @@ async def test_places_go_to_another_caller_only_as_long_as_it_has_fewer():
             await made.batcher.score(faces(1), caller=NEIGHBOUR)
 
         assert sum(task.done() for task in waiting) == 4
-        validation.open()
+        blocker.open()
         await asyncio.gather(running, ahead, *taken, *waiting[:4])
         for task in waiting[4:]:
             with pytest.raises(QueueFullError):
@@ -95,12 +95,12 @@ async def test_places_go_to_another_caller_only_as_long_as_it_has_fewer():
 
 
 async def test_nobody_loses_a_place_to_a_request_that_is_not_accepted():
-    validation = Gate()
+    blocker = Blocker()
     async with bench(lambda _: made.clock.advance(1.0), max_queue_faces=4, bucket_sizes=(4,)) as made:
         await made.batcher.score(faces(1))  # a batch takes a second
-        made.servable._before_predict = validation
+        made.servable._before_predict = blocker
         running = await send(made, 4, HOG)
-        await validation.wait_entered()
+        await blocker.wait_entered()
         ahead = await send(made, 4, HOG)
         waiting = [await send(made, 1, HOG) for _ in range(4)]
 
@@ -108,15 +108,15 @@ async def test_nobody_loses_a_place_to_a_request_that_is_not_accepted():
             await made.batcher.score(faces(1), caller=NEIGHBOUR, deadline=made.clock.now() + 0.5)
 
         assert not any(task.done() for task in waiting)
-        validation.open()
+        blocker.open()
         await asyncio.gather(running, ahead, *waiting)
 
 
 async def test_bulk_work_loses_its_places_first():
-    validation = Gate()
-    async with bench(validation, max_queue_faces=4, bucket_sizes=(4,)) as made:
+    blocker = Blocker()
+    async with bench(blocker, max_queue_faces=4, bucket_sizes=(4,)) as made:
         running = await send(made, 4, HOG)
-        await validation.wait_entered()
+        await blocker.wait_entered()
         ahead = await send(made, 4, HOG)
         bulk = await send(made, 1, HOG, priority=Priority.BULK)
         urgent = [await send(made, 1, HOG) for _ in range(3)]
@@ -125,22 +125,22 @@ async def test_bulk_work_loses_its_places_first():
 
         with pytest.raises(QueueFullError):
             await bulk
-        validation.open()
+        blocker.open()
         await asyncio.gather(running, ahead, neighbour, *urgent)
 
 
 async def test_a_queue_full_of_bytes_gives_places_up_too():
-    validation = Gate()
-    async with bench(validation, max_queue_bytes=4 * 48 * 48, bucket_sizes=(4,)) as made:
+    blocker = Blocker()
+    async with bench(blocker, max_queue_bytes=4 * 48 * 48, bucket_sizes=(4,)) as made:
         running = await send(made, 4, HOG)
-        await validation.wait_entered()
+        await blocker.wait_entered()
         ahead = await send(made, 4, HOG)
         waiting = [await send(made, 1, HOG) for _ in range(4)]
 
         neighbour = await send(made, 1, NEIGHBOUR)
 
         assert sum(task.done() for task in waiting) == 1
-        validation.open()
+        blocker.open()
         await asyncio.gather(running, ahead, neighbour, *waiting[:3])
         with pytest.raises(QueueFullError):
             waiting[3].result()
@@ -149,14 +149,14 @@ async def test_a_queue_full_of_bytes_gives_places_up_too():
 async def test_a_request_that_cannot_be_answered_in_time_any_more_is_not_run_beside_one_that_can():
     async with bench(lambda _: made.clock.advance(1.0)) as made:
         await made.batcher.score(faces(1))  # a batch takes a second
-        validation = Gate()
-        made.servable._before_predict = validation
+        blocker = Blocker()
+        made.servable._before_predict = blocker
         running = await send(made, 1, HOG)
-        await validation.wait_entered()
+        await blocker.wait_entered()
         late = await send(made, 2, HOG, deadline=made.clock.now() + 2.5)
         patient = await send(made, 3, HOG)
         made.clock.advance(2.0)
-        validation.open()
+        blocker.open()
 
         with pytest.raises(DeadlineUnmeetableError):
             await late
@@ -167,11 +167,11 @@ async def test_a_request_that_cannot_be_answered_in_time_any_more_is_not_run_bes
 
 async def test_executors_are_kept_busy_while_a_long_iteration_rejects_requests():
     polls = []
-    validation = Gate()
-    async with bench(validation, max_queue_faces=4) as made:
+    blocker = Blocker()
+    async with bench(blocker, max_queue_faces=4) as made:
         made.batcher._runner.poll = lambda: polls.append(made.clock.now())
         running = await send(made, 1, HOG)
-        await validation.wait_entered()
+        await blocker.wait_entered()
         waiting = await send(made, 4, HOG)
         for _ in range(10):  # all in one iteration of the event loop
             made.clock.advance(0.0005)
@@ -179,5 +179,5 @@ async def test_executors_are_kept_busy_while_a_long_iteration_rejects_requests()
                 await made.batcher.score(faces(1), caller=HOG)
 
         assert 3 <= len(polls) <= 5
-        validation.open()
+        blocker.open()
         await asyncio.gather(running, waiting)

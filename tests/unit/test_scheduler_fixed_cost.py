@@ -13,7 +13,7 @@ def milliseconds(batch, row, sizes=(1, 8, 32, 128)):
     ("batch_ms", "row_ms", "expected"),
     [(0.31, 0.06, 9), (0.4, 0.3, 2), (0.6, 0.9, 0), (0.0, 0.5, 0), (0.35, 0.01, 32)],
 )
-def test_few_are_rows_that_cost_less_than_their_batch_with_its_handover(batch_ms, row_ms, expected):
+def test_few_are_rows_that_cost_less_than_their_batch_with_its_overhead(batch_ms, row_ms, expected):
     assert min_concurrent_rows(milliseconds(batch_ms, row_ms)) == expected
 
 
@@ -26,7 +26,7 @@ def test_few_are_rows_that_cost_less_than_their_batch_with_its_handover(batch_ms
     ],
     ids=["fer-nano, the first batch cold", "fer-small", "fer-base"],
 )
-def test_few_are_told_from_times_as_measured(milliseconds_by_size, expected):
+def test_few_are_distinguished_from_times_as_measured(milliseconds_by_size, expected):
     assert min_concurrent_rows({size: ms / 1e3 for size, ms in milliseconds_by_size.items()}) == expected
 
 

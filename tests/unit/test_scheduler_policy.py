@@ -172,7 +172,7 @@ def test_a_few_rows_wait_while_others_run(queued, running, waits):
     assert decision == (WaitUntil(pytest.approx(NOW + 0.0015)) if waits else at_once)
 
 
-def test_a_few_rows_do_not_wait_for_ever_for_others_that_hang():
+def test_a_few_rows_do_not_wait_indefinitely_for_others_that_hang():
     executors = Executors(idle=1, batches_ahead=0, running=1)
 
     assert ask([1], executors, FEW, age_s=0.002) == ((1,), DispatchReason.EXECUTOR_IDLE)

@@ -219,13 +219,13 @@ def test_variables_of_the_client_of_kubernetes_and_of_other_programs_are_ignored
 
 
 @pytest.mark.parametrize("text", ["listen = ", "listen 5", "listen = 'a'\nlisten = 'b'"])
-def test_a_file_that_is_no_toml_is_refused_by_name(tmp_path: Path, text: str) -> None:
+def test_a_file_that_is_no_toml_is_rejected_by_name(tmp_path: Path, text: str) -> None:
     path = _toml(tmp_path, text)
     (line,) = _faults(["--config", path])
     assert line.startswith(f"config: {path} is not TOML: ")
 
 
-def test_a_file_that_is_no_text_is_refused_by_name(tmp_path: Path) -> None:
+def test_a_file_that_is_no_text_is_rejected_by_name(tmp_path: Path) -> None:
     path = tmp_path / "ferserve.toml"
     path.write_bytes(b"\xff\xfe")
     (line,) = _faults(["--config", str(path)])
@@ -233,7 +233,7 @@ def test_a_file_that_is_no_text_is_refused_by_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["not-there.toml", "."])
-def test_a_file_that_is_not_there_is_refused_by_name(name: str) -> None:
+def test_a_file_that_is_not_there_is_rejected_by_name(name: str) -> None:
     (line,) = _faults(["--config", name])
     assert line == f"config: there is no file {name}"
 
@@ -296,7 +296,7 @@ def test_every_fault_gets_its_own_line() -> None:
         ("--max_queue_mib", "--max_queue_mib: there is no such flag; did you mean --max-queue-mib"),
         ("--no-reflections", "--no-reflections: there is no such flag; did you mean --no-reflection"),
         ("--no-listen", "--no-listen: there is no such flag; did you mean "),
-        ("--owner-share=1", "--owner-share: there is no such flag"),
+        ("--primary-share=1", "--primary-share: there is no such flag"),
         ("--hold-until-queued=1", "--hold-until-queued: there is no such flag"),
         ("--qwxyz", "--qwxyz: there is no such flag; see --help"),
     ],
@@ -306,7 +306,7 @@ def test_an_unknown_flag_gets_the_nearest_ones(flag: str, wanted: str) -> None:
     assert line.startswith(wanted)
 
 
-def test_an_argument_that_is_no_flag_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_argument_that_is_no_flag_is_rejected(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         load_settings(["serve"])
     assert caught.value.code == 2
@@ -321,9 +321,9 @@ def test_help_tells_every_setting_with_its_meaning_and_default(capsys: pytest.Ca
     for name, (_, field) in SETTINGS.items():
         flag = f"--{name.replace('_', '-')}"
         assert flag in text
-        told = text[text.index(flag + " ") if flag + " " in text else text.index(flag + ",") :]
-        described = told.index(str(field.description))
-        default = told[described + len(str(field.description)) :][:80]
+        reported = text[text.index(flag + " ") if flag + " " in text else text.index(flag + ",") :]
+        described = reported.index(str(field.description))
+        default = reported[described + len(str(field.description)) :][:80]
         assert field.default is None or default.startswith(" (default: "), name
 
 
@@ -380,7 +380,7 @@ def test_policies_and_aliases_come_from_the_environment_and_from_lists_of_toml(
         (["--version-policy", "m=all;m=latest:1"], "version_policy: model m has two policies"),
     ],
 )
-def test_policies_and_aliases_that_are_none_are_refused_by_name(arguments: list[str], words: str) -> None:
+def test_policies_and_aliases_that_are_none_are_rejected_by_name(arguments: list[str], words: str) -> None:
     (fault,) = _faults(arguments)
     assert fault.startswith(words)
 
@@ -419,12 +419,12 @@ def test_without_canaries_there_is_no_window() -> None:
 
 
 def test_another_process_reads_the_settings_as_they_are() -> None:
-    """Worker processes are told theirs as JSON."""
+    """Worker processes get their settings as JSON."""
     flags = [
         "--bucket-sizes", "1,8", "--alias", "fer-nano:beta=3", "--version-policy", "a=specific:1,2",
         "--version-policy", "b=all", "--canary-share", "0.2", "--canary-mode", "shadow", "--processes", "3",
         "--model-repo", "some/where", "--no-reflection", "--control-token-file", "token",
     ]  # fmt: skip
     settings = load_settings(flags)
-    told = json.loads(json.dumps(settings.model_dump(mode="json")))
-    assert Settings.model_validate(told) == settings
+    document = json.loads(json.dumps(settings.model_dump(mode="json")))
+    assert Settings.model_validate(document) == settings

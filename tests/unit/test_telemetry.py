@@ -79,7 +79,7 @@ def test_a_version_computes_in_one_precision_until_it_is_gone(recorder):
     assert (shown("float32"), shown("bfloat16")) == (None, None)
 
 
-def test_durations_are_told_apart_from_50_microseconds_on(recorder):
+def test_durations_are_distinguished_from_50_microseconds_on(recorder):
     recorder.observe(metrics.INFERENCE_SECONDS, 70e-6, "net")
 
     value = recorder.registry.get_sample_value

@@ -37,7 +37,7 @@ def _series(recorder: PrometheusRecorder) -> list:
 
 
 @pytest.fixture
-def owner() -> PrometheusRecorder:
+def primary() -> PrometheusRecorder:
     return PrometheusRecorder()
 
 
@@ -47,10 +47,10 @@ FAST = "ferserve_request_seconds_bucket[('le', '0.001'), ('method', 'ClassifyFac
 OPEN = "ferserve_requests_in_progress[('method', 'ClassifyFaces')]"
 
 
-def test_counts_histograms_and_gauges_are_sums(owner: PrometheusRecorder) -> None:
-    merged = MergedRegistry(owner.registry)
+def test_counts_histograms_and_gauges_are_sums(primary: PrometheusRecorder) -> None:
+    merged = MergedRegistry(primary.registry)
     one, other = PrometheusRecorder(), PrometheusRecorder()
-    _calls(owner, 0.0005)
+    _calls(primary, 0.0005)
     _calls(one, 0.0005, 5.0, open_count=2)
     _calls(other, 5.0, open_count=1)
     merged.update("one", _series(one))
@@ -59,8 +59,8 @@ def test_counts_histograms_and_gauges_are_sums(owner: PrometheusRecorder) -> Non
     assert (values[OK], values[COUNT], values[FAST], values[OPEN]) == (4, 4, 2, 3)
 
 
-def test_a_process_that_is_gone_leaves_its_counts_and_takes_its_gauges(owner: PrometheusRecorder) -> None:
-    merged = MergedRegistry(owner.registry)
+def test_a_process_that_is_gone_leaves_its_counts_and_takes_its_gauges(primary: PrometheusRecorder) -> None:
+    merged = MergedRegistry(primary.registry)
     one = PrometheusRecorder()
     _calls(one, 0.0005, open_count=2)
     merged.update("one", _series(one))
@@ -71,15 +71,15 @@ def test_a_process_that_is_gone_leaves_its_counts_and_takes_its_gauges(owner: Pr
     assert (values[OK], values[COUNT], values[OPEN]) == (2, 2, 2)
 
 
-def test_without_other_processes_nothing_is_changed(owner: PrometheusRecorder) -> None:
-    _calls(owner, 0.0005, 5.0)
-    alone = {name: value for name, value in _values(owner.registry).items() if name.startswith("ferserve_")}
-    merged = _values(MergedRegistry(owner.registry))
+def test_without_other_processes_nothing_is_changed(primary: PrometheusRecorder) -> None:
+    _calls(primary, 0.0005, 5.0)
+    alone = {name: value for name, value in _values(primary.registry).items() if name.startswith("ferserve_")}
+    merged = _values(MergedRegistry(primary.registry))
     assert {name: merged[name] for name in alone} == alone
 
 
-def test_a_histogram_of_another_process_alone_is_whole_and_rises(owner: PrometheusRecorder) -> None:
-    merged = MergedRegistry(owner.registry)
+def test_a_histogram_of_another_process_alone_is_whole_and_rises(primary: PrometheusRecorder) -> None:
+    merged = MergedRegistry(primary.registry)
     one = PrometheusRecorder()
     _calls(one, 0.0005)
     merged.update("one", _series(one))
@@ -90,8 +90,8 @@ def test_a_histogram_of_another_process_alone_is_whole_and_rises(owner: Promethe
     assert buckets[-1].startswith('ferserve_request_seconds_bucket{le="+Inf"')
 
 
-def test_a_scrape_may_ask_for_names(owner: PrometheusRecorder) -> None:
-    merged = MergedRegistry(owner.registry)
+def test_a_scrape_may_ask_for_names(primary: PrometheusRecorder) -> None:
+    merged = MergedRegistry(primary.registry)
     one = PrometheusRecorder()
     _calls(one, 0.0005)
     merged.update("one", _series(one))

@@ -61,7 +61,7 @@ def test_a_box_that_overlaps_one_track_continues_it_whatever_was_predicted() -> 
     assert associate([far_off, _seen(900)], [face_at(110, 300), face_at(905, 300)], 0.7) == {0: 0, 1: 1}
 
 
-def test_faces_that_pass_each_other_are_told_apart_by_their_motion() -> None:
+def test_faces_that_pass_each_other_are_distinguished_by_their_motion() -> None:
     rightward = Candidate(face_at(520, 300).box, face_at(480, 300).box, 1 / 10)
     leftward = Candidate(face_at(480, 300).box, face_at(520, 300).box, 1 / 10)
     assert associate([rightward, leftward], [face_at(518, 300), face_at(482, 300)], 0.7) == {0: 0, 1: 1}

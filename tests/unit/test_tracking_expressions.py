@@ -82,14 +82,18 @@ def _board() -> ExpressionBoard:
 
 def test_a_face_appears_changes_and_leaves() -> None:
     board = _board()
-    told = []
+    reported = []
     for frame in range(61):
         label = 3 if frame < 30 else 5
         _, events = board.update(frame / 30, LABELS, [(1, scores_of(label))], 0.5)
-        told += events
-    told += board.end([_ended(1, 0.0, 2.0)], 0.5)
-    assert [event.type for event in told] == [TrackEventType.APPEARED, TrackEventType.CHANGED, TrackEventType.LEFT]
-    appeared, changed, left = told
+        reported += events
+    reported += board.end([_ended(1, 0.0, 2.0)], 0.5)
+    assert [event.type for event in reported] == [
+        TrackEventType.APPEARED,
+        TrackEventType.CHANGED,
+        TrackEventType.LEFT,
+    ]
+    appeared, changed, left = reported
     assert (appeared.time_s, appeared.duration_s, appeared.prediction.label) == (0.0, 0.0, 3)
     assert changed.prediction.label == 5
     assert 1.0 < changed.time_s <= 1.3

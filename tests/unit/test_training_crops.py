@@ -101,7 +101,7 @@ def test_pictures_without_a_face_or_unreadable_are_named_and_the_others_written(
     assert [path.name for path in (tmp_path / "crops").iterdir()] == ["face.png"]
 
 
-def test_a_folder_that_is_not_empty_and_a_source_that_is_are_refused(tmp_path: Path):
+def test_a_folder_that_is_not_empty_and_a_source_that_is_are_rejected(tmp_path: Path):
     (tmp_path / "crops").mkdir()
     (tmp_path / "crops" / "old.png").write_bytes(b"")
     assert "is not empty" in str(run(tmp_path, "--out", tmp_path / "crops").exception)

@@ -74,7 +74,7 @@ def test_a_bad_line_of_the_competition_file_is_named(tmp_path, faces, column, va
         load_data(DataChoice(_write_csv(tmp_path / "fer2013.csv", faces, change)))
 
 
-def test_a_competition_file_without_a_column_is_refused(tmp_path):
+def test_a_competition_file_without_a_column_is_rejected(tmp_path):
     (tmp_path / "x.csv").write_text("emotion,Usage\n0,Training\n")
 
     with pytest.raises(DataError, match="lacks the column pixels"):
@@ -189,7 +189,7 @@ def test_an_own_validation_folder_is_taken(tmp_path):
     assert data.split == "validation"
 
 
-def test_every_file_at_fault_is_told_and_the_rest_is_read(own_set):
+def test_every_file_at_fault_is_reported_and_the_rest_is_read(own_set):
     (own_set / "sad" / "broken.jpg").write_bytes(b"x")
     (own_set / "bored").mkdir()
     (own_set / "bored" / "a.jpg").write_bytes(b"x")
@@ -249,7 +249,7 @@ def test_bad_votes_are_named(tmp_path, content, message):
         load_votes(tmp_path / "votes.csv")
 
 
-def test_votes_for_other_faces_are_refused(tmp_path):
+def test_votes_for_other_faces_are_rejected(tmp_path):
     with pytest.raises(DataError, match="votes for none of the faces"):
         majority_labels(("a.png",), {"b.png": (1,) * 10}, tmp_path)
 

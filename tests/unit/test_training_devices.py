@@ -18,14 +18,14 @@ def test_without_a_gpu_the_cpu_is_one_device_unless_a_number_is_given():
     assert pick_devices(([], _CPUS), 2, 12) == _CPUS
 
 
-def test_devices_that_are_not_there_are_refused():
+def test_devices_that_are_not_there_are_rejected():
     with pytest.raises(TrainingError, match="there are 3 GPUs, not 4; give a smaller number of --devices"):
         pick_devices((_GPUS, _CPUS), 4, 12)
     with pytest.raises(TrainingError, match="there is 1 CPU device, not 2"):
         pick_devices(([], _CPUS[:1]), 2, 12)
 
 
-def test_a_batch_that_cannot_be_split_evenly_is_refused_with_one_that_can():
+def test_a_batch_that_cannot_be_split_evenly_is_rejected_with_one_that_can():
     with pytest.raises(TrainingError, match=r"a batch of 128 faces cannot .* 3 devices; add --set batch_size=129"):
         pick_devices((_GPUS, _CPUS), None, 128)
 

@@ -18,6 +18,6 @@ def test_fer_nano_keeps_within_five_million_macs():
 
 
 @pytest.mark.parametrize("conv", [ConvSpec(8, residual=True), ConvSpec(1, stride=2, residual=True)])
-def test_a_residual_of_another_shape_is_refused(conv):
+def test_a_residual_of_another_shape_is_rejected(conv):
     with pytest.raises(ValueError, match="convolution 0 cannot be residual"):
         NetSpec((conv,))

@@ -28,7 +28,7 @@ def test_valid_padding_adds_no_pixel():
     assert window(23, 2, 2, "valid") == {"kernel_shape": [2, 2], "strides": [2, 2], "pads": [0, 0, 0, 0]}
 
 
-def test_a_graph_that_leaves_an_output_out_is_refused():
+def test_a_graph_that_leaves_an_output_out_is_rejected():
     graph = OnnxGraph()
     graph.add("Identity", graph.constant(np.zeros((1, 7))), name="logits")
 

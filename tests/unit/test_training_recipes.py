@@ -53,7 +53,7 @@ def test_macs_and_parameters_of_a_chain_agree_with_a_count_by_hand():
     assert net.parameter_count == (9 + 1) * 2 + (23 * 23 * 2 + 1) * 7
 
 
-def test_a_chain_without_seven_logits_is_refused():
+def test_a_chain_without_seven_logits_is_rejected():
     with pytest.raises(ValueError, match="last layer must be Dense"):
         ChainSpec((Flatten(), Dense(8, relu=False)))
 

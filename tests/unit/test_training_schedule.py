@@ -30,7 +30,7 @@ def test_the_first_limit_reached_counts(budget, epoch_seconds, expected):
     assert epochs_left(budget, epoch_seconds, guess_seconds=10.0) == expected
 
 
-def test_a_run_without_limits_is_refused():
+def test_a_run_without_limits_is_rejected():
     with pytest.raises(ValueError, match="needs a limit"):
         Budget(None, None)
 

@@ -14,7 +14,7 @@ def _summary(accuracy, low, high, parent=None):
     ("figures", "words"),
     [
         ((0.9, 0.8, 0.95), "better than calling every face sad (75.0%)"),
-        ((0.74, 0.65, 0.82), "cannot be told from calling every face sad (75.0%): do not use it"),
+        ((0.74, 0.65, 0.82), "cannot be distinguished from calling every face sad (75.0%): do not use it"),
         ((0.3, 0.2, 0.4), "worse than calling every face sad (75.0%): do not use it"),
     ],
 )

@@ -67,7 +67,7 @@ def test_a_socket_file_is_known_by_its_prefix(text: str) -> None:
         ("unix:/", "path"),
     ],
 )
-def test_what_is_no_address_is_told_with_what_to_write(text: str, why: str) -> None:
+def test_what_is_no_address_is_reported_with_what_to_write(text: str, why: str) -> None:
     with pytest.raises(ValueError, match=why):
         parse_address(text)
 
@@ -96,5 +96,5 @@ def test_errors_name_the_flag_at_fault() -> None:
         sibling_address("8080", "nonsense", "--http-listen")
 
 
-def test_addresses_are_told_from_names() -> None:
+def test_addresses_are_distinguished_from_names() -> None:
     assert [is_ip_address(each) for each in ("::1", "127.0.0.1", "localhost", "")] == [True, True, False, False]

@@ -49,7 +49,7 @@ def test_a_connection_is_its_certificates_or_itself(transport: Any, expected: Ca
     assert caller_of_transport(transport) == expected
 
 
-def test_connections_over_a_sockets_file_are_told_apart_and_each_stays_itself() -> None:
+def test_connections_over_a_sockets_file_are_distinguished_and_each_stays_itself() -> None:
     first, second = Transport(peername=""), Transport(peername="")
 
     assert caller_of_transport(first) == caller_of_transport(first)

@@ -171,7 +171,7 @@ async def test_a_draining_server_takes_nothing(bench: Bench) -> None:
     assert bench.recorder.labels_of(metrics.REQUESTS) == [("Method", "UNAVAILABLE")] * 2
 
 
-async def test_a_message_that_is_too_long_is_refused_also_within_a_stream(bench: Bench) -> None:
+async def test_a_message_that_is_too_long_is_rejected_also_within_a_stream(bench: Bench) -> None:
     unary, stream = FakeContext(), FakeContext()
     with pytest.raises(Aborted):
         await bench.call(_answer, LARGE, unary)
@@ -191,16 +191,16 @@ async def test_metadata_is_counted_as_http2_counts_it(bench: Bench) -> None:
     assert "max_metadata_bytes" in context.message
 
 
-def test_a_deadline_is_told_on_the_servers_clock(bench: Bench) -> None:
+def test_a_deadline_is_reported_on_the_servers_clock(bench: Bench) -> None:
     assert bench.calls.deadline(FakeContext(remaining_s=2.5)) == bench.clock.now() + 2.5
     assert bench.calls.deadline(FakeContext()) is None
 
 
 async def test_the_server_is_idle_when_the_last_call_has_ended(bench: Bench) -> None:
-    gates = [asyncio.Event(), asyncio.Event()]
+    unblocked = [asyncio.Event(), asyncio.Event()]
 
     async def wait(request: Any, context: Any) -> None:
-        await gates[context.number].wait()
+        await unblocked[context.number].wait()
 
     calls = []
     for number in range(2):
@@ -208,26 +208,26 @@ async def test_the_server_is_idle_when_the_last_call_has_ended(bench: Bench) -> 
         context.number = number  # type: ignore[attr-defined]
         calls.append(asyncio.create_task(bench.call(wait, context=context)))
     await settle()
-    gates[0].set()
+    unblocked[0].set()
     await calls[0]
     assert not await bench.is_idle()
-    gates[1].set()
+    unblocked[1].set()
     await calls[1]
     assert await bench.is_idle()
 
 
 async def test_it_is_quiet_when_no_call_is_open_and_none_came_meanwhile(bench: Bench) -> None:
-    validation = asyncio.Event()
+    unblocked = asyncio.Event()
 
     async def wait(request: Any, context: Any) -> None:
-        await validation.wait()
+        await unblocked.wait()
 
     call = asyncio.create_task(bench.call(wait))
     await settle()
     quiet = asyncio.create_task(bench.calls.wait_quiet(0))
     await settle()
     assert not quiet.done()
-    validation.set()
+    unblocked.set()
     for _ in range(20):
         await bench.call(_answer)
         await asyncio.sleep(0)
@@ -237,7 +237,7 @@ async def test_it_is_quiet_when_no_call_is_open_and_none_came_meanwhile(bench: B
     await call
 
 
-async def test_a_call_over_another_protocol_is_counted_refused_and_drained_alike(bench: Bench) -> None:
+async def test_a_call_over_another_protocol_is_counted_rejected_and_drained_alike(bench: Bench) -> None:
     async def answer() -> str:
         return "answer"
 

@@ -167,7 +167,7 @@ def test_a_field_at_fault_is_named_and_only_then(error: errors.FerserveError, co
 
 
 @pytest.mark.parametrize(("error", "code", "reason"), ERRORS)
-def test_a_wait_is_told_where_waiting_helps_and_only_there(
+def test_a_wait_is_reported_where_waiting_helps_and_only_there(
     error: errors.FerserveError, code: str, reason: str
 ) -> None:
     helps = reason in {"QUEUE_FULL", *UNAVAILABLE} - UNSAFE

@@ -74,14 +74,14 @@ def test_a_model_spec_is_read(spec: servable_pb2.ModelSpec, expected: ModelSpec)
         (servable_pb2.ModelSpec(version=-1), "model.version", "OPTION_OUT_OF_RANGE"),
     ],
 )
-def test_a_bad_model_spec_is_refused_by_field(spec: servable_pb2.ModelSpec, field: str, reason: str) -> None:
+def test_a_bad_model_spec_is_rejected_by_field(spec: servable_pb2.ModelSpec, field: str, reason: str) -> None:
     with pytest.raises(InvalidRequestError) as caught:
         messages.parse_spec(spec)
     assert (caught.value.field, caught.value.reason) == (field, reason)
     assert field in caught.value.message
 
 
-def test_priorities_and_policies_have_defaults_and_refuse_unknown_numbers() -> None:
+def test_priorities_and_policies_have_defaults_and_reject_unknown_numbers() -> None:
     assert [messages.parse_priority(number) for number in range(3)] == [
         Priority.INTERACTIVE,
         Priority.INTERACTIVE,
@@ -131,7 +131,7 @@ def test_sides_of_zero_stand_for_48() -> None:
         (_packed(1, byte_count=0), "packed.pixels", "PIXELS_LENGTH_MISMATCH"),
     ],
 )
-def test_bad_packed_faces_are_refused_by_field(faces: face_pb2.PackedFaces, field: str, reason: str) -> None:
+def test_bad_packed_faces_are_rejected_by_field(faces: face_pb2.PackedFaces, field: str, reason: str) -> None:
     with pytest.raises(InvalidRequestError) as caught:
         messages.parse_packed(faces, LIMITS, "packed")
     assert (caught.value.field, caught.value.reason) == (field, reason)
@@ -154,7 +154,7 @@ def test_a_limit_holds_to_the_last_unit_and_its_error_names_the_setting(check, s
     assert setting in caught.value.message
 
 
-def test_no_pictures_are_refused() -> None:
+def test_no_pictures_are_rejected() -> None:
     with pytest.raises(InvalidRequestError) as caught:
         LIMITS.check_image_count(0)
     assert (caught.value.field, caught.value.reason) == ("images", "IMAGES_REQUIRED")
@@ -230,7 +230,7 @@ def test_detection_options_are_read() -> None:
         ("haar.min_neighbors", 101),
     ],
 )
-def test_a_detection_option_out_of_range_is_refused_by_field(name: str, value: object) -> None:
+def test_a_detection_option_out_of_range_is_rejected_by_field(name: str, value: object) -> None:
     outer, _, inner = name.rpartition(".")
     options = {outer: face_pb2.HaarOptions(**{inner: value})} if outer else {name: value}
     with pytest.raises(InvalidRequestError) as caught:

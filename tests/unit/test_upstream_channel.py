@@ -45,7 +45,7 @@ def test_servers_are_named_by_name_by_addresses_or_as_grpc_does(text: str, targe
         "10.0.0.7:1,",
     ],
 )
-def test_what_is_no_address_is_refused_with_an_example(text: str) -> None:
+def test_what_is_no_address_is_rejected_with_an_example(text: str) -> None:
     with pytest.raises(ValueError, match="is not HOST:PORT; write such as"):
         parse_target(text)
 
@@ -56,7 +56,7 @@ def test_several_servers_are_named_by_addresses_of_one_kind(text: str) -> None:
         parse_target(text)
 
 
-def test_only_what_nobody_has_worked_on_is_tried_again_and_not_for_ever() -> None:
+def test_only_what_nobody_has_worked_on_is_tried_again_and_not_indefinitely() -> None:
     config = service_config(3)
     assert config["loadBalancingConfig"] == [{"round_robin": {}}]
     assert config["healthCheckConfig"] == {"serviceName": "ferserve.v1.EmotionService"}

@@ -28,7 +28,7 @@ from support.tier_bench import ANY, TierBench, tier_bench
 LONG_S = 3600.0
 
 
-async def test_before_the_tier_is_there_everything_is_refused_with_a_reason() -> None:
+async def test_before_the_tier_is_there_everything_is_rejected_with_a_reason() -> None:
     made = TierBench(FakeTier())
     assert not made.models.default_ready
     assert made.models.models() == ()
@@ -48,15 +48,15 @@ async def test_with_the_tier_lost_nothing_is_begun() -> None:
         with pytest.raises(UpstreamUnavailableError):
             made.models.acquire(ANY)
         made.models.reached(reachable=True)
-        assert (await made.ask(faces(1)))[1] == 1
+        assert (await made.score(faces(1)))[1] == 1
 
 
 async def test_ready_means_that_the_default_model_answers() -> None:
-    async with tier_bench(told=(net(1, default=False),)) as made:
+    async with tier_bench(reported=(net(1, default=False),)) as made:
         assert not made.models.default_ready
-        made.models.told((net(default=True), net(1, name="other", default=False)))
+        made.models.update_models((net(default=True), net(1, name="other", default=False)))
         assert not made.models.default_ready
-        made.models.told((net(1, default=True),))
+        made.models.update_models((net(1, default=True),))
         assert made.models.default_ready
 
 
@@ -68,7 +68,7 @@ async def test_ready_means_that_the_default_model_answers() -> None:
         (ModelSpec(alias="canary"), AliasNotFoundError),
     ],
 )
-async def test_what_the_tier_does_not_have_is_refused_here(spec: ModelSpec, kind: type[Exception]) -> None:
+async def test_what_the_tier_does_not_have_is_rejected_here(spec: ModelSpec, kind: type[Exception]) -> None:
     async with tier_bench() as made:
         with pytest.raises(kind):
             made.models.acquire(spec)
@@ -76,12 +76,12 @@ async def test_what_the_tier_does_not_have_is_refused_here(spec: ModelSpec, kind
 
 
 async def test_an_alias_is_resolved_by_the_tier() -> None:
-    async with tier_bench(told=(net(1, 2, aliases={"old": 1}),)) as made:
-        await made.ask(faces(1), ModelSpec(alias="old"))
+    async with tier_bench(reported=(net(1, 2, aliases={"old": 1}),)) as made:
+        await made.score(faces(1), ModelSpec(alias="old"))
         assert [spec for _, spec, *_ in made.tier.calls] == [ModelSpec(NET, alias="old")]
 
 
-async def test_who_answered_is_told_even_if_the_tier_has_not_told_of_it() -> None:
+async def test_who_answered_is_reported_even_if_the_tier_has_not_reported_of_it() -> None:
     async with tier_bench(5) as made:
         made.tier.labels[5] = ("glum", "glad")
         with made.models.acquire(ANY) as lease:
@@ -91,11 +91,11 @@ async def test_who_answered_is_told_even_if_the_tier_has_not_told_of_it() -> Non
         assert found.scores.shape == (2, 2)
 
 
-async def test_only_so_many_untold_versions_are_remembered() -> None:
+async def test_only_so_many_unreported_versions_are_remembered() -> None:
     async with tier_bench(*range(2, 202)) as made:
         for _ in range(200):
-            await made.ask(faces(1))
-        assert len(made.models._met) <= 64
+            await made.score(faces(1))
+        assert len(made.models._unreported) <= 64
         assert len(made.made) == 1
 
 
@@ -114,7 +114,7 @@ async def test_the_pictures_of_one_call_meet_one_version() -> None:
         assert sorted(spec.version or 0 for _, spec, *_ in made.tier.calls) == [0, 0, 0, 0, 2, 2]
 
 
-async def test_a_call_whose_version_is_gone_half_way_is_refused() -> None:
+async def test_a_call_whose_version_is_gone_half_way_is_rejected() -> None:
     async with tier_bench(2, 1) as made:
         with made.models.acquire(ANY) as lease:
             await lease.scorer.score(faces(1))
@@ -124,27 +124,27 @@ async def test_a_call_whose_version_is_gone_half_way_is_refused() -> None:
 
 
 async def test_the_same_error_from_a_tier_behind_the_tier_passes_through() -> None:
-    told = read_error(write_error(VersionChangedError(ServableId(NET, 2))))
+    rejection = read_error(write_error(VersionChangedError(ServableId(NET, 2))))
     async with tier_bench() as made:
-        made.tier.refusals = [told]
+        made.tier.rejections = [rejection]
         with pytest.raises(VersionChangedError) as caught:
-            await made.ask(faces(1))
-        assert caught.value is told
+            await made.score(faces(1))
+        assert caught.value is rejection
 
 
 async def test_a_batcher_goes_when_requests_lead_elsewhere_and_answers_what_it_has() -> None:
     async with tier_bench() as made:
         made.tier.held.clear()
-        asked = asyncio.ensure_future(made.ask(faces(1)))
+        asked = asyncio.ensure_future(made.score(faces(1)))
         await settle()
-        made.models.told((net(1, 2),))
+        made.models.update_models((net(1, 2),))
         await settle()
         assert made.closed == []
         made.tier.held.set()
         found, version = await asked
         np.testing.assert_array_equal(found.scores.argmax(axis=1), [0])
         assert version == 1
-        await made.ask(faces(1))
+        await made.score(faces(1))
         assert [key.servable.version for key in made.made] == [1, 2]
         while not made.closed:  # noqa: ASYNC110 - a thread waits for the runner's end
             await asyncio.sleep(0.001)
@@ -152,11 +152,11 @@ async def test_a_batcher_goes_when_requests_lead_elsewhere_and_answers_what_it_h
 
 
 async def test_what_the_tier_has_is_counted_and_what_is_gone_is_forgotten() -> None:
-    async with tier_bench(told=(net(1, aliases={"stable": 1}),)) as made:
+    async with tier_bench(reported=(net(1, aliases={"stable": 1}),)) as made:
         changes = made.changes
-        made.models.told((net(1, aliases={"stable": 1}),))
+        made.models.update_models((net(1, aliases={"stable": 1}),))
         assert made.changes == changes
-        made.models.told((net(2),))
+        made.models.update_models((net(2),))
         assert made.observer.states == [
             (f"{NET}/1", "ready"),
             (f"{NET}/1", "unloaded"),
@@ -166,7 +166,7 @@ async def test_what_the_tier_has_is_counted_and_what_is_gone_is_forgotten() -> N
         assert made.changes == changes + 1
 
 
-async def test_changes_are_refused_with_where_to_make_them() -> None:
+async def test_changes_are_rejected_with_where_to_make_them() -> None:
     models = TierBench(FakeTier()).models
     changes = [
         models.refresh(),
@@ -191,10 +191,15 @@ def test_a_version_elsewhere_cannot_be_run_here() -> None:
 
 async def test_a_tier_that_is_back_is_asked_at_once() -> None:
     made = TierBench(FakeTier())
-    made.tier.told = [UpstreamUnavailableError(), UpstreamUnavailableError(), ValueError("nonsense"), (net(2),)]
+    made.tier.reported = [
+        UpstreamUnavailableError(),
+        UpstreamUnavailableError(),
+        ValueError("nonsense"),
+        (net(2),),
+    ]
     following = asyncio.ensure_future(follow_tier(made.tier, made.models, LONG_S))
     await settle()
-    for _ in range(2):  # it refuses, and then tells nonsense
+    for _ in range(2):  # it rejects, and then tells nonsense
         made.tier.reach.put_nowait(True)
         await settle()
         assert not made.models.default_ready

@@ -42,7 +42,7 @@ def test_one_flag_makes_a_server_without_models() -> None:
         ([*TIER, "--upstream-attempts", "6"], "upstream_attempts"),
     ],
 )
-def test_what_cannot_be_together_is_refused_with_what_to_do(flags: list[str], fault: str) -> None:
+def test_what_cannot_be_together_is_rejected_with_what_to_do(flags: list[str], fault: str) -> None:
     with pytest.raises(SettingsError) as caught:
         load_settings(flags)
     assert fault in str(caught.value)

@@ -117,12 +117,12 @@ def test_the_pixel_limit_allows_the_limit_itself(kind: str):
     assert (raised.value.pixel_count, raised.value.max_pixels) == (1200, 1199)
 
 
-def test_a_decompression_bomb_is_refused_by_its_header():
+def test_a_decompression_bomb_is_rejected_by_its_header():
     with pytest.raises(PictureTooLargeError, match="60000x60000"):
         decode_grey(bomb_png(), 24_000_000)
 
 
-def test_a_jpeg_bomb_is_refused_by_its_header():
+def test_a_jpeg_bomb_is_rejected_by_its_header():
     data = bytearray(encode(noise(16, 16)))
     frame = data.index(b"\xff\xc0")
     data[frame + 5 : frame + 9] = b"\xff\xff\xff\xff"
@@ -130,7 +130,7 @@ def test_a_jpeg_bomb_is_refused_by_its_header():
         decode_grey(bytes(data), 24_000_000)
 
 
-def test_a_webp_whose_frame_is_larger_than_its_canvas_is_refused():
+def test_a_webp_whose_frame_is_larger_than_its_canvas_is_rejected():
     data = bytearray(encode_image(Image.new("RGBA", (400, 300), (1, 2, 3, 4)), "WEBP", lossless=False))
     canvas = data.index(b"VP8X") + 12
     data[canvas : canvas + 6] = b"\x09\x00\x00\x09\x00\x00"
@@ -140,7 +140,7 @@ def test_a_webp_whose_frame_is_larger_than_its_canvas_is_refused():
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.99])
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_truncated_picture_is_refused_not_half_grey(kind: str, share: float):
+def test_a_truncated_picture_is_rejected_not_half_grey(kind: str, share: float):
     data = encode(noise(200, 200), kind)
     with pytest.raises(PictureUnreadableError, match="truncated"):
         decode_grey(data[: int(len(data) * share)], PLENTY)
@@ -165,7 +165,7 @@ def test_a_broken_picture_writes_nothing_to_stderr(capfd: pytest.CaptureFixture[
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_png_whose_checksums_are_right_and_pixels_wrong_is_refused():
+def test_a_png_whose_checksums_are_right_and_pixels_wrong_is_rejected():
     whole = encode(noise(40, 30), "PNG")
     end = png_chunk(b"IEND", b"")
     broken = whole[: whole.index(b"IDAT") - 4] + png_chunk(b"IDAT", b"no zlib stream") + end

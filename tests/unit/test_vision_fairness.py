@@ -16,7 +16,7 @@ NEIGHBOUR = CallerId(CallerKind.CONNECTION, "neighbour")
 
 
 class Bench:
-    """A queue before one thread, which is busy; `order` is what had its turn."""
+    """A queue before one thread, which is busy; `order` is the order of service."""
 
     def __init__(self, max_images: int = 8) -> None:
         self.time_s = 100.0
@@ -59,7 +59,7 @@ async def bench() -> Bench:
     return made
 
 
-async def test_callers_have_their_turn_one_after_the_other(bench: Bench) -> None:
+async def test_callers_are_served_one_after_the_other(bench: Bench) -> None:
     tasks = [await bench.send(f"hog {i}", HOG) for i in range(4)]
     tasks += [await bench.send(f"neighbour {i}", NEIGHBOUR) for i in range(2)]
 
@@ -126,7 +126,7 @@ async def test_a_deadline_that_the_queue_cannot_meet_is_rejected_at_once(bench: 
     await asyncio.gather(*tasks)
 
 
-async def test_a_thread_that_is_handed_over_to_one_who_leaves_goes_to_the_next(bench: Bench) -> None:
+async def test_a_thread_assigned_to_one_who_leaves_goes_to_the_next(bench: Bench) -> None:
     leaves, stays = await bench.send("leaves", HOG), await bench.send("stays", HOG)
     bench.queue.release()
     leaves.cancel()

@@ -94,6 +94,6 @@ def test_a_box_inside_another_is_dropped():
     assert [each.box for each in kept] == [face, neighbour]
 
 
-def test_a_cascade_that_is_not_there_is_told_when_loading(tmp_path: Path):
+def test_a_cascade_that_is_not_there_is_reported_when_loading(tmp_path: Path):
     with pytest.raises(FileNotFoundError, match=r"none\.xml"):
         HaarDetector(tmp_path / "none.xml")

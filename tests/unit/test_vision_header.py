@@ -147,7 +147,7 @@ def test_what_is_no_picture_is_named(data: bytes, looks_like: str):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_picture_cut_anywhere_is_refused(kind: str):
+def test_a_picture_cut_anywhere_is_rejected(kind: str):
     data = encode(noise(40, 30), kind)
     for length in range(12, len(data), 7):
         with pytest.raises(PictureUnreadableError):
@@ -181,7 +181,7 @@ def test_a_flipped_bit_in_a_png_is_found():
         (b"short", b"IDAT", "header"),
     ],
 )
-def test_a_png_of_no_known_kind_is_refused(header: bytes, pixels: bytes, why: str):
+def test_a_png_of_no_known_kind_is_rejected(header: bytes, pixels: bytes, why: str):
     data = PNG_SIGNATURE + png_chunk(b"IHDR", header) + png_chunk(pixels, b"") + png_chunk(b"IEND", b"")
     with pytest.raises(PictureUnreadableError, match=why):
         read_header(data)
@@ -226,12 +226,12 @@ def test_fill_bytes_and_bare_markers_between_segments_are_passed():
         (b"\xff\xd8" + b"\xff" * 1000, "damaged|truncated"),
     ],
 )
-def test_a_damaged_jpeg_is_refused(data: bytes, why: str):
+def test_a_damaged_jpeg_is_rejected(data: bytes, why: str):
     with pytest.raises(PictureUnreadableError, match=why):
         read_header(data)
 
 
-def test_a_jpeg_with_more_scans_than_encoders_write_is_refused():
+def test_a_jpeg_with_more_scans_than_encoders_write_is_rejected():
     data = jpeg_of(FRAME, *[SCAN] * (jpeg.MAX_SCAN_COUNT + 1))
     with pytest.raises(PictureUnreadableError, match="more than 100 scans"):
         read_header(data)
@@ -265,7 +265,7 @@ def test_a_damaged_checksum_of_a_text_in_a_png_does_not_matter():
     assert np.array_equal(decode_grey(data, 10**6), decode_grey(whole, 10**6))
 
 
-def test_a_webp_of_no_known_kind_is_refused():
+def test_a_webp_of_no_known_kind_is_rejected():
     def webp_of(name: bytes, payload: bytes) -> bytes:
         body = b"WEBP" + name + struct.pack("<I", len(payload)) + payload
         return b"RIFF" + struct.pack("<I", len(body)) + body
@@ -292,7 +292,7 @@ def test_a_webp_of_no_known_kind_is_refused():
         pytest.param(b"RIFF\x04\x86\x3d\x00WEBP" + b"NONE\x00\x00\x00\x00" * 504_000, id="WebP of empty chunks"),
     ],
 )
-def test_four_megabytes_of_nothing_are_refused_fast(data: bytes):
+def test_four_megabytes_of_nothing_are_rejected_fast(data: bytes):
     started = time.process_time()
     with pytest.raises(PictureUnreadableError, match=r"more than|damaged|missing"):
         read_header(data)

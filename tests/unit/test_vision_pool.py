@@ -11,7 +11,7 @@ import pytest
 from ferserve_server.domain import metrics
 from ferserve_server.domain.errors import ImageFormatError, ImageUnreadableError, LimitExceededError
 from ferserve_server.domain.face import BoundingBox, DetectionOptions
-from ferserve_server.vision.pool import CROPS_PER_TURN
+from ferserve_server.vision.pool import CROPS_PER_JOB
 from support.pictures import astronaut, bomb_png, corner_mark, encode, noise, plain, turned_astronaut
 from support.recorder import Recorder
 from support.vision_pools import BrokenDetector, ManyFaces, pool_of
@@ -82,8 +82,8 @@ async def test_a_broken_picture_never_fails_its_neighbours():
     ]
 
 
-async def test_more_crops_than_a_turn_come_back_in_order():
-    levels = [level % 256 for level in range(3 * CROPS_PER_TURN + 5)]
+async def test_more_crops_than_a_job_come_back_in_order():
+    levels = [level % 256 for level in range(3 * CROPS_PER_JOB + 5)]
     images = [encode(np.full((5, 5), level, np.uint8), "PNG") for level in levels]
     async with pool_of(thread_count=2) as pool:
         results = await pool.read_crops(images)

@@ -12,14 +12,14 @@ import pytest
 
 from ferserve_server.domain.errors import DrainingError, FerserveError, QueueFullError
 from ferserve_server.domain.face import DetectionOptions
-from ferserve_server.vision.pool import CROPS_PER_TURN
+from ferserve_server.vision.pool import CROPS_PER_JOB
 from support.pictures import bomb_png, encode, noise, plain
-from support.vision_pools import GatedDetector, busy_pool, pool_of
+from support.vision_pools import BlockingDetector, busy_pool, pool_of
 
 OPTIONS = DetectionOptions()
 
 
-async def test_a_full_queue_refuses_at_once_and_names_its_setting():
+async def test_a_full_queue_rejects_at_once_and_names_its_setting():
     async with busy_pool(max_queue_images=2) as (pool, detector, running):
         waiting = [asyncio.create_task(pool.find_faces(plain(width), OPTIONS)) for width in (11, 12)]
         await asyncio.sleep(0)
@@ -30,7 +30,7 @@ async def test_a_full_queue_refuses_at_once_and_names_its_setting():
             await pool.read_crops([plain(13)])
         assert raised.value.retry_after_s is not None
         assert raised.value.retry_after_s > 0
-        detector.validation.set()
+        detector.unblocked.set()
         await asyncio.gather(running, *waiting)
         assert pool.waiting_count == 0
         await pool.find_faces(plain(14), OPTIONS)
@@ -41,7 +41,7 @@ async def test_without_a_queue_an_idle_thread_takes_a_picture_and_a_busy_one_doe
     async with busy_pool(max_queue_images=0) as (pool, detector, running):
         with pytest.raises(QueueFullError):
             await pool.find_faces(plain(11), OPTIONS)
-        detector.validation.set()
+        detector.unblocked.set()
         await running
         await pool.find_faces(plain(12), OPTIONS)
     assert detector.widths == [10, 12]
@@ -57,22 +57,22 @@ async def test_a_cancelled_picture_gives_up_its_place_and_is_never_decoded():
         assert pool.waiting_count == 0
         stays = asyncio.create_task(pool.find_faces(plain(12), OPTIONS))
         await asyncio.sleep(0)
-        detector.validation.set()
+        detector.unblocked.set()
         await asyncio.gather(running, stays)
     assert detector.widths == [10, 12]
 
 
 async def test_cancelled_crops_give_up_their_places():
     async with busy_pool(max_queue_images=1) as (pool, detector, running):
-        left = asyncio.create_task(pool.read_crops([plain(11)] * (2 * CROPS_PER_TURN)))
+        left = asyncio.create_task(pool.read_crops([plain(11)] * (2 * CROPS_PER_JOB)))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
-        assert pool.waiting_count == 2 * CROPS_PER_TURN
+        assert pool.waiting_count == 2 * CROPS_PER_JOB
         left.cancel()
         with pytest.raises(asyncio.CancelledError):
             await left
         assert pool.waiting_count == 0
-        detector.validation.set()
+        detector.unblocked.set()
         await running
 
 
@@ -86,16 +86,16 @@ async def test_a_picture_that_is_cancelled_while_read_keeps_its_thread_until_it_
         assert pool.waiting_count == 1
         with pytest.raises(QueueFullError):
             await pool.find_faces(plain(12), OPTIONS)
-        detector.validation.set()
+        detector.unblocked.set()
         await waits
     assert detector.widths == [10, 11]
 
 
 async def test_pictures_are_read_at_once_in_as_many_threads_as_asked_for_each_with_its_detector():
-    detectors: list[GatedDetector] = []
+    detectors: list[BlockingDetector] = []
 
-    def make() -> GatedDetector:
-        detectors.append(GatedDetector())
+    def make() -> BlockingDetector:
+        detectors.append(BlockingDetector())
         return detectors[-1]
 
     async with pool_of(make, thread_count=3) as pool:
@@ -103,7 +103,7 @@ async def test_pictures_are_read_at_once_in_as_many_threads_as_asked_for_each_wi
         for detector in detectors:
             assert await asyncio.to_thread(detector.entered.acquire, timeout=10)
         for detector in detectors:
-            detector.validation.set()
+            detector.unblocked.set()
         await asyncio.gather(*pictures)
     assert len(detectors) == 3
     assert sorted(itertools.chain.from_iterable(detector.widths for detector in detectors)) == [10, 11, 12]
@@ -119,7 +119,7 @@ async def test_a_longer_queue_asks_to_come_back_later():
             with pytest.raises(QueueFullError) as raised:
                 await pool.find_faces(plain(12), OPTIONS)
             waits_s.append(raised.value.retry_after_s)
-            detector.validation.set()
+            detector.unblocked.set()
             await asyncio.gather(running, *waiting)
     assert waits_s[1] == pytest.approx(4 * waits_s[0])
 
@@ -140,7 +140,7 @@ async def test_pictures_are_bounded_in_bytes_too():
         await asyncio.sleep(0)
         with pytest.raises(QueueFullError, match="setting max_queue_image_mib"):
             await pool.find_faces(big, OPTIONS)
-        detector.validation.set()
+        detector.unblocked.set()
         await asyncio.gather(running, waits)
         await pool.find_faces(big, OPTIONS)  # alone a picture of any size is taken
 

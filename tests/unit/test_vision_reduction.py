@@ -24,7 +24,7 @@ YUNET = {"side_pixels": 480, "min_face_pixels": 16}
     ("width", "height", "options", "reduction"),
     [
         pytest.param(640, 480, {}, 1, id="a webcam's picture"),
-        pytest.param(1920, 1080, {}, 1, id="a half of which has too few pixels to spare"),
+        pytest.param(1920, 1080, {}, 1, id="a half of which has too few pixels"),
         pytest.param(2558, 1440, {}, 1, id="a pixel short"),
         pytest.param(2559, 1440, {}, 2, id="a side that is rounded up"),
         pytest.param(4000, 3000, {}, 2, id="12 megapixels"),
@@ -79,14 +79,14 @@ def test_a_reduced_picture_is_turned_as_shown_and_its_odd_sides_are_rounded_up(o
     assert np.abs(grey.astype(int) - shrunk).mean() < 2
 
 
-def test_pixels_that_are_not_of_the_size_in_the_header_are_refused_reduced_too():
+def test_pixels_that_are_not_of_the_size_in_the_header_are_rejected_reduced_too():
     data = encode(corner_mark(601, 403))
     for width, height in ((605, 403), (601, 399)):
         with pytest.raises(PictureUnreadableError, match="not of the size"):
             decode_pixels(data, ImageHeader(ImageFormat.JPEG, width, height), 4)
 
 
-def test_a_large_jpeg_without_its_tables_is_refused_reduced_too():
+def test_a_large_jpeg_without_its_tables_is_rejected_reduced_too():
     data = encode(corner_mark(2600, 40)).replace(b"\xff\xdb", b"\xff\xfe")
     header = read_bounded_header(data, PLENTY)
     assert reduction_for(header, **HAAR) == 2

@@ -111,7 +111,7 @@ def test_a_file_with_other_axes_is_not_patched():
     assert len(with_open_axes(read_yunet())) == len(read_yunet())
 
 
-def test_the_faster_network_is_told_by_measurement():
+def test_the_faster_network_is_reported_by_measurement():
     class Slow(OpenCvNetwork):
         def run(self, image: np.ndarray, score_threshold: float) -> list[list[float]]:
             super().run(image, score_threshold)

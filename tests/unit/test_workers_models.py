@@ -14,7 +14,7 @@ from ferserve_server.domain.servable import ModelSpec, ServableId
 from ferserve_server.ipc.shared_memory import BlockAllocator
 from support.fake_models import DESCRIPTION, GOLDEN_FACES
 from support.pipeline_fakes import SERVABLE, FakeScorer
-from support.worker_pair import ANY, GatedScorer, Pair, until
+from support.worker_pair import ANY, BlockingScorer, Pair, until
 
 
 async def test_scores_come_back_with_their_times_and_the_place_is_free_again() -> None:
@@ -25,33 +25,33 @@ async def test_scores_come_back_with_their_times_and_the_place_is_free_again() -
     scorer = pair.models.version.scorer
     assert isinstance(scorer, FakeScorer)
     assert (scorer.deadlines, scorer.priorities) == ([12.5], [Priority.BULK])
-    assert pair.arena.taken == 0
+    assert pair.allocator.taken == 0
     assert not pair.models.is_leased
     assert len(pair.messages) == 1
 
 
-async def test_what_was_asked_for_reaches_the_owner() -> None:
+async def test_what_was_asked_for_reaches_the_primary() -> None:
     pair = Pair(FakeScorer())
     await pair.score(GOLDEN_FACES, ModelSpec(SERVABLE.name, SERVABLE.version))
     assert pair.models.asked == [ModelSpec(SERVABLE.name, SERVABLE.version)]
 
 
-async def test_a_refusal_of_the_owner_is_raised_as_it_was() -> None:
+async def test_a_rejection_of_the_primary_is_raised_as_it_was() -> None:
     scorer = FakeScorer()
-    scorer.refuse_with = QueueFullError(
+    scorer.reject_with = QueueFullError(
         what="faces", queued=7, limit=8, setting="max_queue_faces", retry_after_s=0.25
     )
     pair = Pair(scorer)
     with pytest.raises(QueueFullError) as caught:
         await pair.score(GOLDEN_FACES)
-    assert caught.value.metadata == scorer.refuse_with.metadata
+    assert caught.value.metadata == scorer.reject_with.metadata
     assert caught.value.retry_after_s == 0.25
-    assert pair.arena.taken == 0
+    assert pair.allocator.taken == 0
 
 
-async def test_a_bug_of_the_owner_is_told_without_its_text() -> None:
+async def test_a_bug_of_the_primary_is_reported_without_its_text() -> None:
     scorer = FakeScorer()
-    scorer.refuse_with = ZeroDivisionError("secret")
+    scorer.reject_with = ZeroDivisionError("secret")
     with pytest.raises(Exception, match="Its log tells more"):
         await Pair(scorer).score(GOLDEN_FACES)
 
@@ -64,7 +64,7 @@ async def test_rows_that_failed_fail_alone() -> None:
 
 
 async def test_without_room_in_the_memory_the_queue_is_full_at_once() -> None:
-    scorer = GatedScorer()
+    scorer = BlockingScorer()
     pair = Pair(scorer, face_room=4)
     waiting = asyncio.create_task(pair.score(GOLDEN_FACES))
     await asyncio.sleep(0)
@@ -73,29 +73,29 @@ async def test_without_room_in_the_memory_the_queue_is_full_at_once() -> None:
     assert caught.value.metadata["setting"] == "max_queue_mib"
     assert caught.value.retry_after_s is not None
     assert pair.rejected == ["QUEUE_FULL"]
-    scorer.validation.set()
+    scorer.unblocked.set()
     await waiting
     await pair.score(GOLDEN_FACES)
 
 
-async def test_a_caller_who_leaves_frees_the_place_only_when_the_owner_has_let_go() -> None:
-    scorer = GatedScorer()
+async def test_a_caller_who_leaves_frees_the_place_only_when_the_primary_has_let_go() -> None:
+    scorer = BlockingScorer()
     pair = Pair(scorer)
     task = asyncio.create_task(pair.score(GOLDEN_FACES))
     await until(lambda: scorer.taken)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert pair.arena.taken > 0
+    assert pair.allocator.taken > 0
     assert scorer.cancelled == 0
-    await until(lambda: not pair.arena.taken)
+    await until(lambda: not pair.allocator.taken)
     assert scorer.cancelled == 1
-    assert pair.desk.face_count == 0
+    assert pair.handler.face_count == 0
     assert not pair.models.is_leased
 
 
-async def test_a_caller_who_leaves_before_the_owner_has_heard_of_it_leaves_nothing_behind() -> None:
-    scorer = GatedScorer()
+async def test_a_caller_who_leaves_before_the_primary_has_heard_of_it_leaves_nothing_behind() -> None:
+    scorer = BlockingScorer()
     pair = Pair(scorer)
     pair.held = True
     task = asyncio.create_task(pair.score(GOLDEN_FACES))
@@ -103,11 +103,11 @@ async def test_a_caller_who_leaves_before_the_owner_has_heard_of_it_leaves_nothi
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    for message in pair.messages:  # both in one turn
-        pair.desk.score_message(message)
-    await until(lambda: not pair.arena.taken)
+    for message in pair.messages:  # both in one event-loop iteration
+        pair.handler.score_message(message)
+    await until(lambda: not pair.allocator.taken)
     assert scorer.cancelled == 1
-    assert pair.desk.face_count == 0
+    assert pair.handler.face_count == 0
 
 
 async def test_an_answer_that_crosses_the_callers_leaving_harms_nobody() -> None:
@@ -118,7 +118,7 @@ async def test_an_answer_that_crosses_the_callers_leaving_harms_nobody() -> None
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    await until(lambda: not pair.arena.taken)
+    await until(lambda: not pair.allocator.taken)
     np.testing.assert_array_equal((await pair.score(GOLDEN_FACES)).scores, fake_scores(GOLDEN_FACES, 7))
 
 
@@ -137,7 +137,7 @@ async def test_faces_of_one_call_meet_one_lease_until_the_call_ends() -> None:
 async def test_the_lease_names_the_version_that_scored() -> None:
     pair = Pair(FakeScorer())
     newer = ServableId(SERVABLE.name, SERVABLE.version + 1)
-    pair.models.version.id = newer  # the owner has swapped, the news are on their way
+    pair.models.version.id = newer  # the primary process has swapped, the news are on their way
     with pair.remote.acquire(ANY, once=True) as lease:
         assert lease.id == SERVABLE
         await lease.scorer.score(GOLDEN_FACES)
@@ -145,23 +145,23 @@ async def test_the_lease_names_the_version_that_scored() -> None:
         assert lease.description == DESCRIPTION
 
 
-async def test_faces_of_another_size_than_the_models_are_resized_by_the_owner() -> None:
+async def test_faces_of_another_size_than_the_models_are_resized_by_the_primary() -> None:
     pair = Pair(FakeScorer())
     crops = np.full((2, 20, 30, 1), 5, np.uint8)
     faces = await pair.score(crops)
     np.testing.assert_array_equal(faces.scores, fake_scores(np.full((2, 48, 48, 1), 5, np.uint8), 7))
 
 
-async def test_when_the_front_process_is_gone_its_requests_and_leases_end() -> None:
-    scorer = GatedScorer()
+async def test_when_the_worker_process_is_gone_its_requests_and_leases_end() -> None:
+    scorer = BlockingScorer()
     pair = Pair(scorer)
     with pair.remote.acquire(ANY) as lease:
-        scorer.validation.set()
+        scorer.unblocked.set()
         await lease.scorer.score(GOLDEN_FACES)
-        scorer.validation.clear()
+        scorer.unblocked.clear()
         waiting = asyncio.create_task(lease.scorer.score(GOLDEN_FACES))
         await until(lambda: len(scorer.taken) == 3)
-        pair.desk.close()
+        pair.handler.close()
         await until(lambda: scorer.cancelled)
         assert not pair.models.is_leased
         waiting.cancel()
@@ -169,7 +169,7 @@ async def test_when_the_front_process_is_gone_its_requests_and_leases_end() -> N
 
 async def test_a_place_outside_the_memory_is_an_error_and_nothing_else() -> None:
     pair = Pair(FakeScorer())
-    pair.remote._scorer._arena = BlockAllocator(10 * len(pair.memory))
+    pair.remote._scorer._allocator = BlockAllocator(10 * len(pair.memory))
     pair.remote._scorer._memory = np.zeros(10 * len(pair.memory), np.uint8)
     too_many = np.zeros((200, 48, 48, 1), np.uint8)
     with pytest.raises(Exception, match="Its log tells more"):
@@ -177,17 +177,17 @@ async def test_a_place_outside_the_memory_is_an_error_and_nothing_else() -> None
     await pair.score(GOLDEN_FACES)
 
 
-async def test_a_version_that_the_owner_does_not_have_any_more_is_its_answer() -> None:
+async def test_a_version_that_the_primary_does_not_have_any_more_is_its_answer() -> None:
     pair = Pair(FakeScorer())
-    pair.models.refuse_with = VersionNotFoundError("fer-nano", 3)
+    pair.models.reject_with = VersionNotFoundError("fer-nano", 3)
     with pytest.raises(VersionNotFoundError):
         await pair.score(GOLDEN_FACES)
 
 
-async def test_changes_are_asked_of_the_owner() -> None:
+async def test_changes_are_asked_of_the_primary() -> None:
     pair = Pair(FakeScorer())
     asked = []
-    pair.remote._ask = lambda name, value: _noted(asked, name, value)
+    pair.remote._call = lambda name, value: _noted(asked, name, value)
     await pair.remote.load("m", 1)
     await pair.remote.unload("m", 1)
     await pair.remote.set_alias("m", "a", None)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from ferserve_server.workers.connection_passing import share_of_owner, worker_for_next
+from ferserve_server.workers.connection_passing import balanced_primary_share, worker_for_next
 
 
 @pytest.mark.parametrize(
-    ("own_count", "front_counts", "owner_share", "expected"),
+    ("primary_count", "worker_counts", "primary_share", "expected"),
     [
         (0, [], 0.0, None),  # nobody else
         (9, [], 0.0, None),
@@ -21,10 +21,10 @@ from ferserve_server.workers.connection_passing import share_of_owner, worker_fo
         (50, [0], 1.0, None),
     ],
 )
-def test_the_owner_takes_its_share_and_else_the_front_process_with_the_fewest(
-    own_count: int, front_counts: list[int], owner_share: float, expected: int | None
+def test_the_primary_takes_its_share_and_else_the_worker_process_with_the_fewest(
+    primary_count: int, worker_counts: list[int], primary_share: float, expected: int | None
 ) -> None:
-    assert worker_for_next(own_count, front_counts, owner_share) == expected
+    assert worker_for_next(primary_count, worker_counts, primary_share) == expected
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def test_the_owner_takes_its_share_and_else_the_front_process_with_the_fewest(
         (16, 64, 0.0),
     ],
 )
-def test_the_owner_takes_most_where_cores_are_few_and_none_where_others_keep_it_busy(
+def test_the_primary_takes_most_where_cores_are_few_and_none_where_others_keep_it_busy(
     process_count: int, core_count: int, expected: float
 ) -> None:
-    assert share_of_owner(process_count, core_count) == pytest.approx(expected, abs=0.005)
+    assert balanced_primary_share(process_count, core_count) == pytest.approx(expected, abs=0.005)

@@ -49,13 +49,13 @@ from ferserve_client.options import (
 from ferserve_client.retry import NO_RETRIES, RetryPolicy
 from ferserve_client.servables import (
     CanaryInfo,
-    GateInfo,
     HealthStatus,
     ModelInfo,
     ModelVersionInfo,
     Servable,
     ServableState,
     SkippedFolder,
+    ValidationInfo,
 )
 
 __all__ = [
@@ -83,7 +83,6 @@ __all__ = [
     "FieldViolation",
     "Frame",
     "FrameAnswer",
-    "GateInfo",
     "HealthStatus",
     "ImageAnalysis",
     "ImageUnreadableError",
@@ -116,4 +115,5 @@ __all__ = [
     "TlsOptions",
     "TrackEvent",
     "TrackingOptions",
+    "ValidationInfo",
 ]

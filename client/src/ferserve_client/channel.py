@@ -14,10 +14,10 @@ import grpc
 import grpc.aio
 
 DEFAULT_TARGET = "localhost:50051"
-"""Address of a server unless told otherwise."""
+"""Address of a server by default."""
 
 LoadBalancing = Literal["pick_first", "round_robin"]
-"""`pick_first`: one address at a time. `round_robin`: calls take turns over all addresses that are healthy."""
+"""`pick_first`: one address at a time. `round_robin`: calls rotate over all healthy addresses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class ChannelOptions:
     """Largest message, out and in. The server has its own limit, 32 MiB by default."""
     keepalive_s: float = 60.0
     """Pause of an open call after which the peer is asked whether it lives. A ferserve server allows a
-    question every 10 s; a gRPC server that was not told to hangs up if asked more often than every 300 s."""
+    question every 10 s; a gRPC server that was not configured to hangs up if asked more often than every 300 s."""
     keepalive_timeout_s: float = 20.0
     """Time that the peer has to say so."""
     max_reconnect_backoff_s: float = 2.0

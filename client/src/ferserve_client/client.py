@@ -37,7 +37,7 @@ class EmotionClient:
 
     Args:
         target: Address of the server, HOST:PORT or any gRPC target; or of several servers, as a list or
-            separated by commas. Several share the load in turn, and those that do not serve are passed over.
+            separated by commas. Calls rotate over several, and unhealthy ones are skipped.
         tls: Certificates. None: no TLS.
         timeout_s: Deadline of unary calls that do not say their own, retries included, above 0. Infinity: none.
         retry: Choice of the unary calls that are tried again. Streams never are.

@@ -37,12 +37,12 @@ class ServableState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class GateInfo:
+class ValidationInfo:
     """Holds the results of a version's validation. None: not measured, or nothing to compare with."""
 
     golden_difference: float
     """Largest difference from the scores that it was published with, as a probability."""
-    in_force_version: int | None = None
+    active_version: int | None = None
     """The active version that it was compared with."""
     agreement: float | None = None
     """Share of the golden faces for which both find the same class most probable, 0 to 1."""
@@ -50,7 +50,7 @@ class GateInfo:
     """Largest difference of a probability between the two."""
     latency_ms: Mapping[int, float] = field(default_factory=dict)
     """Time of a batch, in milliseconds, by its size in faces."""
-    in_force_latency_ms: Mapping[int, float] = field(default_factory=dict)
+    active_latency_ms: Mapping[int, float] = field(default_factory=dict)
     """The same of the active version."""
 
 
@@ -80,7 +80,7 @@ class ModelVersionInfo:
     """Batch sizes that are warmed and used, smallest first, in faces."""
     aliases: tuple[str, ...] = ()
     """Aliases that name it, sorted."""
-    validation: GateInfo | None = None
+    validation: ValidationInfo | None = None
     """Results of its validation. None before."""
     precision: str | None = None
     """Number format of its computation, `float32` or `bfloat16`. None: not ready, or not said."""

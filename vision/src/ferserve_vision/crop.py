@@ -43,11 +43,11 @@ It is 0.03 for the median face and 0.08 for profiles; above it the points are no
 
 BOX_WEIGHT: Final = 0.5
 """Weight of the box beside the landmarks, for upright faces; it falls to 0 at 45 degrees, as the box then grows
-with the rotation. Landmarks jump by less, boxes are less misled by the expression: in a trial on PublicTest faces
-in larger pictures both together scored about a point above either alone (benchmarks/crop_contract.py repeats it;
-no report is committed)."""
+with the rotation. Landmarks jump by less, boxes are less misled by the expression: in an experiment on PublicTest
+faces in larger pictures both together scored about a point above either alone (benchmarks/crop_contract.py repeats
+it; no report is committed)."""
 
-_LARGEST_SIDE_PIXELS: Final = 1e6
+_MAX_COORDINATE_PIXELS: Final = 1e6
 """Side beyond which landmarks are no face's: pictures have 65,535 pixels a side at most."""
 
 _MAX_SAMPLES: Final = 8
@@ -133,7 +133,7 @@ def _by_landmarks(landmarks: Landmarks) -> _Square | None:
     A least-squares similarity (Umeyama, IEEE PAMI 13 (4), 1991) maps `FER_2013_LANDMARKS` onto them.
     """
     points = np.asarray(landmarks, np.float64)
-    if not (np.abs(points) < _LARGEST_SIDE_PIXELS).all():  # NaN is not less either
+    if not (np.abs(points) < _MAX_COORDINATE_PIXELS).all():  # NaN is not less either
         return None
     target_mean, point_mean = FER_2013_LANDMARKS.mean(axis=0), points.mean(axis=0)
     target, point = FER_2013_LANDMARKS - target_mean, points - point_mean

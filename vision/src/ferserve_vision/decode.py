@@ -16,7 +16,7 @@ from ferserve_vision.reduction import reduced
 if TYPE_CHECKING:
     from ferserve_vision.formats.header import ImageHeader
 
-_TURNS: Final[dict[int, tuple[bool, int | None]]] = {
+_ORIENTATIONS: Final[dict[int, tuple[bool, int | None]]] = {
     1: (False, None),
     2: (False, 1),
     3: (False, -1),
@@ -58,7 +58,7 @@ def decode_grey(data: bytes, max_pixels: int) -> GreyImage:
 
 
 def read_bounded_header(data: bytes, max_pixels: int) -> ImageHeader:
-    """Reads what a picture is, and refuses one with more than `max_pixels`.
+    """Reads what a picture is, and rejects one with more than `max_pixels`.
 
     Raises:
         PictureFormatError: Not a JPEG, PNG or WebP.
@@ -128,7 +128,7 @@ def _on_white(pixels: Any) -> Any:  # noqa: ANN401 - as above
 
 
 def _turned(grey: Any, orientation: int) -> GreyImage:  # noqa: ANN401 - as above
-    transposed, axis = _TURNS[orientation]
+    transposed, axis = _ORIENTATIONS[orientation]
     if transposed:
         grey = cv2.transpose(grey)
     if axis is not None:

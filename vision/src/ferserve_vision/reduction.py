@@ -50,7 +50,7 @@ def reduction_for(header: ImageHeader, *, side_pixels: int, min_face_pixels: int
 
 
 def _is_enough(longer_side_pixels: int, side_pixels: int, min_face_pixels: int) -> bool:
-    """Tells whether such a longer side leaves pixels to spare for the search and for every crop."""
+    """Tells whether such a longer side leaves enough pixels for the search and for every crop."""
     return (
         longer_side_pixels >= side_pixels * HEADROOM
         and longer_side_pixels * min_face_pixels >= side_pixels * FACE_SIDE_PIXELS

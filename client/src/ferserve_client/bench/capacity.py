@@ -12,7 +12,7 @@ GROWTH: Final = 1.5
 """Factor between rates while the bound holds."""
 PRECISION: Final = 1.05
 """The search ends when the lowest rate that fails is at most this multiple of the highest that holds."""
-MAX_TRIALS: Final = 16
+MAX_STEPS: Final = 16
 """Loads of one search: enough for a start that is off by a factor of 20."""
 MAX_FAILED_SHARE: Final = 0.001
 """Largest share of failures of a rate that holds."""
@@ -42,14 +42,14 @@ class CapacitySearch:
 
     def __init__(self, first_rate: float) -> None:
         self._first_rate = first_rate
-        self._trials = 0
+        self._step_count = 0
         self.highest_held: float | None = None
         """Highest rate that held. None: none did."""
         self._lowest_broken: float | None = None
 
     def next_rate(self) -> float | None:
         """Return the rate to try next; None when the search is over."""
-        if self._trials >= MAX_TRIALS:
+        if self._step_count >= MAX_STEPS:
             return None
         held, broken = self.highest_held, self._lowest_broken
         if held is None:
@@ -60,7 +60,7 @@ class CapacitySearch:
 
     def observe(self, rate: float, *, holds: bool) -> None:
         """Take in the result of a rate."""
-        self._trials += 1
+        self._step_count += 1
         if holds:
             self.highest_held = max(rate, self.highest_held or 0.0)
         else:

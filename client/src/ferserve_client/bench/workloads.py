@@ -29,7 +29,7 @@ class Workload:
     faces: int = 1
     """Crops of one call of `classify` and `classify_stream`, 1 or more."""
     images: tuple[bytes, ...] = ()
-    """Encoded pictures, sent in turn by `analyze` and `stream_frames`."""
+    """Encoded pictures, sent cyclically by `analyze` and `stream_frames`."""
     images_per_call: int = 1
     """Pictures of one call of `analyze`, 1 or more."""
     model: str = ""

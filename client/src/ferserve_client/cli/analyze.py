@@ -27,7 +27,7 @@ from ferserve_client.video.extras import load_cv2
 from ferserve_client.video.sources import printable
 
 IMAGES_PER_REQUEST = 8
-"""A quarter of the server's default limit: others get their turn, and the first answers come early."""
+"""A quarter of the server's default limit: other clients get their share, and the first answers come early."""
 
 COLUMNS = ("picture", "face", "box", "emotion", "confidence")
 """Headings of the table on the screen."""

@@ -43,7 +43,7 @@ class AnnotatedVideos:
 
     Args:
         paths: The file of each source.
-        sources: The sources, as they were named. The sound of files is taken over.
+        sources: The sources, as they were named. The sound of files is copied.
     """
 
     def __init__(self, paths: list[Path], sources: list[str]) -> None:

@@ -27,7 +27,7 @@ class VideoWriter:
 
     Args:
         path: The file; one that is there is overwritten.
-        sound_of: Video file whose sound is taken over, up to the last frame that is written. None: no sound.
+        sound_of: Video file whose sound is copied, up to the last frame that is written. None: no sound.
 
     Raises:
         MissingExtraError: PyAV is not installed.

@@ -22,7 +22,7 @@ class InFlightFrame:
 
     frame: VideoFrame
     dropped: bool = False
-    """Whether it is never sent, because a newer frame was there before its turn."""
+    """Whether it is never sent, because a newer frame replaced it while it waited."""
     image: bytes = b""
     """The frame as it is sent. Empty before it is encoded."""
     sent_s: float | None = None
@@ -48,7 +48,7 @@ class InFlightFrames:
         return entry
 
     def add_dropped(self, frame: VideoFrame, newer_index: int) -> None:
-        """Take in a frame that is never sent, because a newer one was there before its turn."""
+        """Take in a frame that is never sent, because a newer one replaced it while it waited."""
         answer = FrameAnswer(frame.index, newer_sequence_id=newer_index, time_s=frame.time_s)
         self._frames.append(InFlightFrame(frame, dropped=True, answer=answer))
         dropped = [each for each in self._frames if each.dropped]

@@ -11,13 +11,13 @@ from ferserve_client.answers import Results, Timing
 from ferserve_client.faces import BoundingBox, DetectedFace, ImageAnalysis, Landmarks, Prediction
 from ferserve_client.servables import (
     CanaryInfo,
-    GateInfo,
     HealthStatus,
     ModelInfo,
     ModelVersionInfo,
     Servable,
     ServableState,
     SkippedFolder,
+    ValidationInfo,
 )
 from ferserve_client.wire.status import read_failure
 
@@ -244,15 +244,15 @@ def _read_canary(canary: model_service_pb2.Canary) -> CanaryInfo:
     )
 
 
-def _read_validation(validation: model_service_pb2.ValidationFigures) -> GateInfo:
+def _read_validation(validation: model_service_pb2.ValidationFigures) -> ValidationInfo:
     if not validation.HasField("comparison"):
-        return GateInfo(validation.golden_difference)
+        return ValidationInfo(validation.golden_difference)
     found = validation.comparison
-    return GateInfo(
+    return ValidationInfo(
         golden_difference=validation.golden_difference,
-        in_force_version=found.version,
+        active_version=found.version,
         agreement=found.agreement if found.HasField("agreement") else None,
         largest_difference=found.largest_difference if found.HasField("largest_difference") else None,
         latency_ms={each.bucket_size: each.latency_ms for each in found.latencies},
-        in_force_latency_ms={each.bucket_size: each.in_force_latency_ms for each in found.latencies},
+        active_latency_ms={each.bucket_size: each.active_latency_ms for each in found.latencies},
     )

@@ -346,11 +346,11 @@ class ValidationComparison(_message.Message):
     def __init__(self, version: _Optional[int] = ..., agreement: _Optional[float] = ..., largest_difference: _Optional[float] = ..., latencies: _Optional[_Iterable[_Union[BucketLatency, _Mapping]]] = ...) -> None: ...
 
 class BucketLatency(_message.Message):
-    __slots__ = ("bucket_size", "latency_ms", "in_force_latency_ms")
+    __slots__ = ("bucket_size", "latency_ms", "active_latency_ms")
     BUCKET_SIZE_FIELD_NUMBER: _ClassVar[int]
     LATENCY_MS_FIELD_NUMBER: _ClassVar[int]
-    IN_FORCE_LATENCY_MS_FIELD_NUMBER: _ClassVar[int]
+    ACTIVE_LATENCY_MS_FIELD_NUMBER: _ClassVar[int]
     bucket_size: int
     latency_ms: float
-    in_force_latency_ms: float
-    def __init__(self, bucket_size: _Optional[int] = ..., latency_ms: _Optional[float] = ..., in_force_latency_ms: _Optional[float] = ...) -> None: ...
+    active_latency_ms: float
+    def __init__(self, bucket_size: _Optional[int] = ..., latency_ms: _Optional[float] = ..., active_latency_ms: _Optional[float] = ...) -> None: ...

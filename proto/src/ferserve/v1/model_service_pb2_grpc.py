@@ -26,9 +26,9 @@ if _version_not_supported:
 
 
 class ModelServiceStub(object):
-    """Tells which models are there and what is known of them, and changes which versions are in force.
+    """Tells which models are there and what is known of them, and changes which versions are active.
 
-    The calls after ListModels are control calls. They are refused with PERMISSION_DENIED, reason
+    The calls after ListModels are control calls. They are rejected with PERMISSION_DENIED, reason
     CONTROL_DISABLED, unless the server's settings turn them on, and with UNAUTHENTICATED, reason
     CONTROL_UNAUTHENTICATED, without the token that the settings may ask for. NOT_FOUND, reason
     MODEL_NOT_FOUND, if there is no such model; FAILED_PRECONDITION, reason ALIAS_FIXED, if the
@@ -85,9 +85,9 @@ class ModelServiceStub(object):
 
 
 class ModelServiceServicer(object):
-    """Tells which models are there and what is known of them, and changes which versions are in force.
+    """Tells which models are there and what is known of them, and changes which versions are active.
 
-    The calls after ListModels are control calls. They are refused with PERMISSION_DENIED, reason
+    The calls after ListModels are control calls. They are rejected with PERMISSION_DENIED, reason
     CONTROL_DISABLED, unless the server's settings turn them on, and with UNAUTHENTICATED, reason
     CONTROL_UNAUTHENTICATED, without the token that the settings may ask for. NOT_FOUND, reason
     MODEL_NOT_FOUND, if there is no such model; FAILED_PRECONDITION, reason ALIAS_FIXED, if the
@@ -212,9 +212,9 @@ def add_ModelServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ModelService(object):
-    """Tells which models are there and what is known of them, and changes which versions are in force.
+    """Tells which models are there and what is known of them, and changes which versions are active.
 
-    The calls after ListModels are control calls. They are refused with PERMISSION_DENIED, reason
+    The calls after ListModels are control calls. They are rejected with PERMISSION_DENIED, reason
     CONTROL_DISABLED, unless the server's settings turn them on, and with UNAUTHENTICATED, reason
     CONTROL_UNAUTHENTICATED, without the token that the settings may ask for. NOT_FOUND, reason
     MODEL_NOT_FOUND, if there is no such model; FAILED_PRECONDITION, reason ALIAS_FIXED, if the

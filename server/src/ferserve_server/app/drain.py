@@ -29,10 +29,10 @@ _LAST_RECORDS_S: Final = 0.2
 _QUIET_S: Final = 0.1
 """Minimum time without calls, in seconds, after which a drained server stops: a round trip within a continent."""
 
-_LONGEST_GOODBYE_S: Final = 1.0
+_MAX_DISCONNECT_WAIT_S: Final = 1.0
 """Maximum wait for `_QUIET_S`, in seconds, because clients may ignore the drain."""
 
-DRAIN_SLACK_S: Final = _LONGEST_GOODBYE_S + 0.2
+DRAIN_SLACK_S: Final = _MAX_DISCONNECT_WAIT_S + 0.2
 """Maximum time of a drain beyond `lame_duck_s` and `drain_timeout_s`, in seconds: the wait for late calls."""
 
 _STOP_SLACK_S: Final = 1.7
@@ -51,16 +51,16 @@ class StopSignals:
         exit_code: Exit code of a process that is ended by the thread: 0 once all accepted calls are answered.
     """
 
-    def __init__(self, longest_stop_s: float, on_stop: Callable[[], None]) -> None:
+    def __init__(self, max_stop_s: float, on_stop: Callable[[], None]) -> None:
         """Prepares the handlers; see `install`.
 
         Args:
-            longest_stop_s: Time that a drain may take, in seconds, without `_STOP_SLACK_S`.
+            max_stop_s: Time that a drain may take, in seconds, without `_STOP_SLACK_S`.
             on_stop: Called at the first signal; does not block.
         """
         self.requested = asyncio.Event()
         self.exit_code = 1
-        self._longest_stop_s = longest_stop_s + _STOP_SLACK_S
+        self._max_stop_s = max_stop_s + _STOP_SLACK_S
         self._on_stop = on_stop
 
     def install(self) -> None:
@@ -78,8 +78,8 @@ class StopSignals:
         self._on_stop()
 
     def _watch(self) -> None:
-        time.sleep(self._longest_stop_s)
-        log.error("stop takes too long; what still runs is cut", longest_stop_s=self._longest_stop_s)
+        time.sleep(self._max_stop_s)
+        log.error("stop takes too long; what still runs is cut", max_stop_s=self._max_stop_s)
         self._end()
 
     def _end(self) -> None:
@@ -112,7 +112,7 @@ async def drain(
         return False
     # Every accepted call is answered. Calls still arriving get DRAINING instead of being cut off.
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(_LONGEST_GOODBYE_S):
+        async with asyncio.timeout(_MAX_DISCONNECT_WAIT_S):
             await calls.wait_quiet(_QUIET_S)
     # The answers are written; a moment for the transport to send them.
     await stop()

@@ -13,10 +13,10 @@ from ferserve_server.engine.process import EngineOptions
 from ferserve_server.ipc.channel import Channel
 from ferserve_server.ipc.child_process import (
     MainThread,
-    call_when_parent_gone,
+    call_when_parent_ends,
     die_with_parent,
-    give_way,
     ignore_stop_signals,
+    lower_priority,
     prefer_for_oom,
 )
 
@@ -39,7 +39,7 @@ def main(arguments: list[str]) -> None:
     requests = Channel.from_fd(int(arguments[0]))
     batches = Channel.from_fd(int(arguments[1]), BATCH_MESSAGE_BYTES)
     # Exits without cleanup: there is nothing to keep, and TensorFlow's threads may abort an orderly exit.
-    _start("watch", call_when_parent_gone, requests, lambda: os._exit(0))
+    _start("watch", call_when_parent_ends, requests, lambda: os._exit(0))
 
     main_thread = MainThread()
     _start("requests", _answer, EngineOptions.from_json(arguments[2]), main_thread, requests, batches)
@@ -48,8 +48,8 @@ def main(arguments: list[str]) -> None:
 
 def _answer(options: EngineOptions, main_thread: MainThread, requests: Channel, batches: Channel) -> None:
     """Imports the engine and answers requests, on a thread that may have to yield to live traffic."""
-    if options.gives_way:
-        give_way()
+    if options.low_priority:
+        lower_priority()
     # Lower the priority first: everything below takes a while.
     import structlog  # noqa: PLC0415
 

@@ -121,7 +121,7 @@ def _engine_options(settings: Settings) -> EngineOptions:
     )
 
 
-_STEPS_OF_A_LOAD: Final = 10
+_LOAD_TIMEOUT_STEPS: Final = 10
 """Maximum time for loading a version, in step limits, because it reads, loads, and does some of the first runs."""
 
 
@@ -148,8 +148,8 @@ def build_manager(
     Raises:
         ModelKeyError: A public key of a signer cannot be used.
     """
-    trials = _trials(settings, clock, recorder)
-    observer = InferenceTee(recorder, statistics, *([trials] if trials else []))
+    canaries = _build_canaries(settings, clock, recorder)
+    observer = InferenceTee(recorder, statistics, *([canaries] if canaries else []))
     batcher_settings = _batcher_settings(settings, overrides)
 
     def make_batcher(servable: Servable, tuning: Tuning) -> Batcher:
@@ -177,14 +177,14 @@ def build_manager(
 
     source = RepositorySource(settings.models.model_repo)
     rules = BucketRules(
-        drop_unpaid=settings.batching.tune == "auto",
+        drop_inefficient=settings.batching.tune == "auto",
         target_s=settings.batching.target_p99_ms / 1e3,
         delay_s=settings.batching.max_queue_delay_ms / 1e3,
     )
     state_file = StateFile(settings.models.lifecycle_state_file)
     state = state_file.read()
     cache = (
-        TuneCache(settings.batching.tune_cache, _conditions(settings))
+        TuneCache(settings.batching.tune_cache, _tuning_conditions(settings))
         if settings.batching.tune_cache
         else TuneCache()
     )
@@ -197,7 +197,7 @@ def build_manager(
             rules,
             cache,
             signatures=_signature_verifier(settings.models.model_key),
-            timeout_s=_STEPS_OF_A_LOAD * settings.models.load_step_timeout_s,
+            timeout_s=_LOAD_TIMEOUT_STEPS * settings.models.load_step_timeout_s,
         ),
         make_batcher,
         observer=observer,
@@ -206,8 +206,8 @@ def build_manager(
             Latest(settings.models.versions_per_model), parse_policies(settings.models.version_policy)
         ),
         aliases=Aliases(parse_aliases(settings.models.alias), state.aliases),
-        refused=state.refused,
-        trials=trials,
+        rejected=state.rejected,
+        canaries=canaries,
         save_state=state_file.write,
         on_change=on_change,
     )
@@ -241,7 +241,7 @@ def _engine_runner(
     )
 
 
-def _trials(settings: Settings, clock: MonotonicClock, recorder: PrometheusRecorder) -> Canaries | None:
+def _build_canaries(settings: Settings, clock: MonotonicClock, recorder: PrometheusRecorder) -> Canaries | None:
     if settings.canary.policies.shortest_window_s is None:
         return None
     return Canaries(settings.canary.policies, clock=clock, recorder=recorder)
@@ -270,7 +270,7 @@ def _validation_limits(settings: Settings) -> ValidationLimits:
     )
 
 
-def _conditions(settings: Settings) -> str:
+def _tuning_conditions(settings: Settings) -> str:
     """Describes the conditions under which measured times hold."""
     engine, sizes = settings.engine, ",".join(map(str, settings.batching.bucket_sizes))
     return (
@@ -282,21 +282,23 @@ def _conditions(settings: Settings) -> str:
 
 log = structlog.get_logger(__name__)
 
-_LONGEST_UNLOAD_S: Final = 1.0
+_MAX_UNLOAD_S: Final = 1.0
 """Maximum time for unloading, in seconds, because draining is over by then and a stop ends within 2 s of it."""
 
-_LOOKS_PER_WINDOW: Final = 20
-_LONGEST_BETWEEN_LOOKS_S: Final = 1.0
+_JUDGEMENTS_PER_WINDOW: Final = 20
+_MAX_JUDGEMENT_INTERVAL_S: Final = 1.0
 """Maximum time between two judgements of a canary, in seconds, because a bad canary does harm until then. A short
 window is judged 20 times."""
 
 
 @contextlib.contextmanager
-def kept(manager: ModelManager | None, settings: Settings, count_failure: Callable[[str], None]) -> Iterator[None]:
+def running_model_tasks(
+    manager: ModelManager | None, settings: Settings, count_failure: Callable[[str], None]
+) -> Iterator[None]:
     """Keeps models loaded and canaries judged for the duration of the block; None if no models run here."""
     with contextlib.ExitStack() as stack:
         if manager is not None:
-            stack.enter_context(background("models", lambda: keep_models(manager, settings), count_failure))
+            stack.enter_context(background("models", lambda: watch_models(manager, settings), count_failure))
             if (window_s := settings.canary.policies.shortest_window_s) is not None:
                 stack.enter_context(
                     background("canaries", lambda: judge_canaries(manager, window_s), count_failure)
@@ -309,13 +311,13 @@ async def close_models(manager: ModelManager | None) -> None:
     if manager is None:
         return
     try:
-        async with asyncio.timeout(_LONGEST_UNLOAD_S):
+        async with asyncio.timeout(_MAX_UNLOAD_S):
             await manager.close()
     except TimeoutError:
-        log.error("models not unloaded in time", timeout_s=_LONGEST_UNLOAD_S)  # noqa: TRY400 - no trace to show
+        log.error("models not unloaded in time", timeout_s=_MAX_UNLOAD_S)  # noqa: TRY400 - no trace to show
 
 
-async def keep_models(manager: ModelManager, settings: Settings) -> None:
+async def watch_models(manager: ModelManager, settings: Settings) -> None:
     """Loads the versions that are present and watches for further ones."""
     models = settings.models
     await manager.refresh()
@@ -333,5 +335,5 @@ async def keep_models(manager: ModelManager, settings: Settings) -> None:
 async def judge_canaries(manager: ModelManager, shortest_window_s: float) -> None:
     """Judges canaries periodically, as often as the shortest window of a model requires."""
     while True:
-        await asyncio.sleep(min(shortest_window_s / _LOOKS_PER_WINDOW, _LONGEST_BETWEEN_LOOKS_S))
+        await asyncio.sleep(min(shortest_window_s / _JUDGEMENTS_PER_WINDOW, _MAX_JUDGEMENT_INTERVAL_S))
         await manager.judge_canaries()

@@ -13,7 +13,7 @@ class Overrides:
     Attributes:
         hold_until_queued: Faces of a version that must wait before its first batch is dispatched; 0: no minimum.
         primary_share: Share of the connections, 0 to 1, that the primary process serves itself; None: by the
-            number of processes and cores, see `workers.connection_passing.share_of_owner`.
+            number of processes and cores, see `workers.connection_passing.balanced_primary_share`.
     """
 
     hold_until_queued: int = 0

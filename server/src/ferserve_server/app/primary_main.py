@@ -12,7 +12,7 @@ import uvloop
 
 from ferserve_server import __version__
 from ferserve_server.app.drain import DRAIN_SLACK_S, StopSignals, drain
-from ferserve_server.app.models import build_manager, close_models, kept
+from ferserve_server.app.models import build_manager, close_models, running_model_tasks
 from ferserve_server.app.overrides import NO_OVERRIDES
 from ferserve_server.app.services import build_service, build_vision, follow_health
 from ferserve_server.app.upstream import running_upstream
@@ -71,7 +71,7 @@ class RunningServer:
         control_port: Port of control calls' own address, or None.
         drain: Drains all processes; returns whether all accepted calls were answered in time.
         stop_loading: Ends loads at the next checkpoint; call it before `drain`.
-        fronts: The worker processes, or None if there is only this one.
+        workers: The worker processes, or None if there is only this one.
     """
 
     port: int | None
@@ -80,7 +80,7 @@ class RunningServer:
     control_port: int | None
     drain: Callable[[], asyncio.Future[bool]]
     stop_loading: Callable[[], None] = lambda: None
-    fronts: WorkerSupervisor | None = None
+    workers: WorkerSupervisor | None = None
 
 
 def run(
@@ -162,16 +162,16 @@ async def running_server(
     merged = MergedRegistry(recorder.registry)
     statistics = Statistics()
     changed = asyncio.Event()
-    fronts: WorkerSupervisor | None = None
+    workers: WorkerSupervisor | None = None
 
     def on_change() -> None:
         changed.set()
-        if fronts is not None:
-            fronts.state_changed()
+        if workers is not None:
+            workers.state_changed()
 
-    async def told() -> None:
-        if fronts is not None:
-            await fronts.told()
+    async def sync() -> None:
+        if workers is not None:
+            await workers.sync()
 
     manager = (
         None
@@ -184,7 +184,7 @@ async def running_server(
         models: Models = await stack.enter_async_context(upstream) if manager is None else manager
         vision = build_vision(settings, recorder)
         stack.callback(vision.close)
-        service = build_service(settings, BroadcastingModels(models, told), vision, statistics, recorder, clock)
+        service = build_service(settings, BroadcastingModels(models, sync), vision, statistics, recorder, clock)
         metrics_port = _listen_metrics(settings, merged, recorder, stack)
         stack.push_async_callback(close_models, manager)
         await service.health.report(ready=False)
@@ -212,7 +212,7 @@ async def running_server(
         if settings.server.processes > 1:
             chosen, own, sockets, port = await _bind_for_several(settings, service, clock, main)
             running = running_workers(chosen, own, models, statistics, recorder, merged, overrides)
-            fronts, place = await stack.enter_async_context(running)
+            workers, place = await stack.enter_async_context(running)
             on_change()  # a control call may have arrived while they started
             # After the workers, because connections accepted earlier stay here.
             main.enter_context(accepting(sockets, place))
@@ -233,7 +233,7 @@ async def running_server(
             upstream=settings.upstream.upstream,
             version=__version__,
         )
-        stack.enter_context(kept(manager, settings, recorder.background_failed))
+        stack.enter_context(running_model_tasks(manager, settings, recorder.background_failed))
 
         async def stop() -> None:
             await asyncio.gather(main.aclose(), others.aclose())
@@ -243,9 +243,9 @@ async def running_server(
             http_port,
             metrics_port,
             control_port,
-            lambda: asyncio.ensure_future(_drain(settings, service, fronts, stop)),
+            lambda: asyncio.ensure_future(_drain(settings, service, workers, stop)),
             manager.stop_loading if manager is not None else lambda: None,
-            fronts,
+            workers,
         )
 
 
@@ -356,11 +356,11 @@ async def _listen_http(
 
 
 async def _drain(
-    settings: Settings, service: Service, fronts: WorkerSupervisor | None, stop: Callable[[], Awaitable[None]]
+    settings: Settings, service: Service, workers: WorkerSupervisor | None, stop: Callable[[], Awaitable[None]]
 ) -> bool:
     """Drains all processes at once; returns whether all accepted calls were answered in time."""
     log.info("draining", timeout_s=settings.server.drain_timeout_s)
-    ending: Awaitable[bool] = asyncio.ensure_future(_drain_workers(settings, fronts))
+    ending: Awaitable[bool] = asyncio.ensure_future(_drain_workers(settings, workers))
 
     async def stop_last() -> None:
         # Clients that connect while worker processes drain get the draining status here.
@@ -374,7 +374,7 @@ async def _drain(
     return True
 
 
-async def _drain_workers(settings: Settings, fronts: WorkerSupervisor | None) -> bool:
-    if fronts is None:
+async def _drain_workers(settings: Settings, workers: WorkerSupervisor | None) -> bool:
+    if workers is None:
         return True
-    return await fronts.drain(settings.server.lame_duck_s + settings.server.drain_timeout_s + DRAIN_SLACK_S)
+    return await workers.drain(settings.server.lame_duck_s + settings.server.drain_timeout_s + DRAIN_SLACK_S)

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from ferserve_server.domain.metrics import MetricsRecorder
     from ferserve_server.domain.models import Models
     from ferserve_server.interop.services import Interop
-    from ferserve_server.interop.statistics import KeptStatistics
+    from ferserve_server.interop.statistics import ServiceStatistics
     from ferserve_server.runtime.clock import MonotonicClock
 
 
@@ -140,7 +140,7 @@ def build_service(
     settings: Settings,
     models: Models,
     vision: VisionPool,
-    statistics: KeptStatistics,
+    statistics: ServiceStatistics,
     recorder: MetricsRecorder,
     clock: MonotonicClock,
 ) -> Service:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from ferserve_server.telemetry.recorder import PrometheusRecorder
     from ferserve_server.upstream.leases import ScorerKey
 
-_LONGEST_CLOSE_S: Final = 5.0
+_MAX_CLOSE_S: Final = 5.0
 """Maximum time for closing, in seconds, because after draining the remaining calls have no client."""
 
 
@@ -65,10 +65,10 @@ async def running_upstream(
     async with channel:
         tier = GrpcModelTier(channel)
         observer = InferenceTee(recorder, statistics)
-        workshop = _Workshop(settings, tier, clock, recorder, observer, overrides)
-        scorers = Scorers(workshop.make_scorer, workshop.closed)
+        factory = _BatcherFactory(settings, tier, clock, recorder, observer, overrides)
+        scorers = Scorers(factory.make_scorer, factory.closed)
         models = UpstreamModels(scorers, observer, on_change)
-        workshop.answered, workshop.reachable = models.answered, lambda: models.reachable
+        factory.answered, factory.reachable = models.answered, lambda: models.reachable
         with background(
             "upstream",
             lambda: follow_tier(tier, models, settings.upstream.upstream_refresh_s),
@@ -78,11 +78,11 @@ async def running_upstream(
                 yield models
             finally:
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(_LONGEST_CLOSE_S):
+                    async with asyncio.timeout(_MAX_CLOSE_S):
                         await scorers.close()
 
 
-class _Workshop:
+class _BatcherFactory:
     """Builds the batchers and exports their queues: one series per version, however many batchers lead to it."""
 
     def __init__(
@@ -151,7 +151,7 @@ class _Workshop:
             clock=clock,
             listener=listener,
             answered=answered,
-            refused=self._observer.rejected,
+            rejected=self._observer.rejected,
         )
 
 

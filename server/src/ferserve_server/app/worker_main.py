@@ -22,7 +22,7 @@ from ferserve_server.app.services import build_service, build_vision, follow_hea
 from ferserve_server.config.settings import Settings
 from ferserve_server.interop.statistics import RemoteStatistics
 from ferserve_server.ipc.channel import Channel, ChannelClosedError
-from ferserve_server.ipc.child_process import call_when_parent_gone, die_with_parent, ignore_stop_signals
+from ferserve_server.ipc.child_process import call_when_parent_ends, die_with_parent, ignore_stop_signals
 from ferserve_server.ipc.framed_channel import MESSAGE_BYTES
 from ferserve_server.ipc.shared_memory import BlockAllocator, SharedBlock
 from ferserve_server.runtime.addresses import ListenError
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-_NEWS_S: Final = 0.25
+_METRICS_INTERVAL_S: Final = 0.25
 """Interval at which counts are sent to the primary process, in seconds; a killed process loses newer counts."""
 
 
@@ -58,92 +58,96 @@ def main() -> None:
     if "framed" in sys.argv[3:]:
         open_child_output()
     channel = Channel.from_fd(int(sys.argv[1]), MESSAGE_BYTES)
-    doorway = Channel.from_fd(int(sys.argv[2]), connection_passing.MESSAGE_BYTES)
+    connection_channel = Channel.from_fd(int(sys.argv[2]), connection_passing.MESSAGE_BYTES)
     try:
         hello, (memory_fd,) = channel.receive_with_fds()
     except ChannelClosedError:
         return
     # Independent of the primary process's fate, and of how busy the event loop here is.
-    watch = threading.Thread(target=call_when_parent_gone, args=(channel, lambda: os._exit(0)), daemon=True)
+    watch = threading.Thread(target=call_when_parent_ends, args=(channel, lambda: os._exit(0)), daemon=True)
     watch.start()
     memory_bytes = json.loads(hello)["memory_bytes"]
     block = SharedBlock(memory_fd, layout_of(memory_bytes))
     memory = block.faces(0, (memory_bytes,))
     block.close()
-    uvloop.run(_serve(channel, doorway, memory))
+    uvloop.run(_serve(channel, connection_channel, memory))
     # gRPC keeps native threads; see `cli`.
     os._exit(0)
 
 
-async def _serve(channel: Channel, doorway: Channel, memory: npt.NDArray[np.uint8]) -> None:
+async def _serve(channel: Channel, connection_channel: Channel, memory: npt.NDArray[np.uint8]) -> None:
     loop = asyncio.get_running_loop()
     begin: asyncio.Future[dict[str, Any]] = loop.create_future()
-    models_changed, told_to_drain, owner_gone = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    models_changed, drain_requested, primary_ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
     recorder, clock = PrometheusRecorder(), MonotonicClock()
 
-    def take_state(form: Json) -> None:
-        models.state_told(form)
+    def apply_state(form: Json) -> None:
+        models.apply_state(form)
         models_changed.set()
 
-    conversation = RpcChannel(
+    rpc = RpcChannel(
         channel,
         score_message=lambda message: models.score_message(message),  # noqa: PLW0108 - made below
-        news={"begin": begin.set_result, "state": take_state, "drain": lambda _: told_to_drain.set()},
-        questions={"told": _know},
-        closed=owner_gone.set,
+        notification_handlers={
+            "begin": begin.set_result,
+            "state": apply_state,
+            "drain": lambda _: drain_requested.set(),
+        },
+        request_handlers={"sync": _acknowledge_sync},
+        closed=primary_ended.set,
     )
     models = RemoteModels(
         memory,
         BlockAllocator(len(memory)),
-        post=conversation.post,
-        ask=conversation.ask,
+        post=rpc.post,
+        call=rpc.call,
         clock=clock,
         rejected=recorder.rejected,
         cancelled=recorder.cancelled,
     )
-    told = await begin
-    settings = Settings.model_validate(told["settings"])
+    plan = await begin
+    settings = Settings.model_validate(plan["settings"])
     models.process_count = settings.server.processes
-    take_state(told["state"])
+    apply_state(plan["state"])
     set_up_logging(settings.log.log_level, settings.log.log_format)
     structlog.contextvars.bind_contextvars(pid=os.getpid())
     try:
-        await _answer_calls(settings, models, conversation, doorway, recorder, models_changed, told_to_drain)
+        await _answer_calls(settings, models, rpc, connection_channel, recorder, models_changed, drain_requested)
     except (ListenError, TokenFileError) as error:
-        conversation.tell("failed", str(error))
-    await conversation.flush()
-    await owner_gone.wait()
+        rpc.notify("failed", str(error))
+    await rpc.flush()
+    await primary_ended.wait()
 
 
-async def _know(_: object) -> None:
+async def _acknowledge_sync(_: object) -> None:
     """Acknowledges notifications: they arrive in order, so those before this request are applied."""
 
 
 async def _answer_calls(
     settings: Settings,
     models: RemoteModels,
-    conversation: RpcChannel,
-    doorway: Channel,
+    rpc: RpcChannel,
+    connection_channel: Channel,
     recorder: PrometheusRecorder,
     models_changed: asyncio.Event,
-    told_to_drain: asyncio.Event,
+    drain_requested: asyncio.Event,
 ) -> None:
     """Answers calls until a drain is requested, then drains."""
     clock = MonotonicClock()
-    statistics = RemoteStatistics(conversation.tell, conversation.ask)
-    told: list[Any] = []
+    statistics = RemoteStatistics(rpc.notify, rpc.call)
+    reported: list[Any] = []
 
-    def tell_counts() -> None:
+    def report_counts() -> None:
         statistics.flush()
         series = write_series(recorder.registry)
-        if series != told:
-            told[:] = series
-            conversation.tell("metrics", series)
+        if series != reported:
+            reported[:] = series
+            rpc.notify("metrics", series)
 
-    async def keep_telling() -> None:
+    async def report_periodically() -> None:
         while True:
-            await asyncio.sleep(_NEWS_S)
-            tell_counts()
+            await asyncio.sleep(_METRICS_INTERVAL_S)
+            report_counts()
 
     async with contextlib.AsyncExitStack() as stack:
         vision = build_vision(settings, recorder)
@@ -157,24 +161,24 @@ async def _answer_calls(
                 recorder.background_failed,
             )
         )
-        stack.enter_context(background("metrics", keep_telling, recorder.background_failed))
+        stack.enter_context(background("metrics", report_periodically, recorder.background_failed))
         # A separate stack, so that a drain can close it.
         main = await stack.enter_async_context(contextlib.AsyncExitStack())
         if settings.server.grpc_server == "grpcio":
             await main.enter_async_context(service.listening(settings, clock.now, share_port=True))
         else:
             own = await main.enter_async_context(service.connections(settings, clock.now))
-            taking = connection_passing.ConnectionReceiver(
-                doorway, own, lambda *counts: conversation.tell("connections", counts)
+            receiver = connection_passing.ConnectionReceiver(
+                connection_channel, own, lambda *counts: rpc.notify("connections", counts)
             )
-            main.callback(taking.close)
+            main.callback(receiver.close)
         freeze_startup_objects()
-        conversation.tell("listening", None)
-        await told_to_drain.wait()
+        rpc.notify("listening", None)
+        await drain_requested.wait()
         in_time = await drain(settings, service.health, service.calls, main.aclose)
-        tell_counts()
-        conversation.tell("drained", in_time)
-        await conversation.flush()
+        report_counts()
+        rpc.notify("drained", in_time)
+        await rpc.flush()
 
 
 if __name__ == "__main__":

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Final
 
 from ferserve_server.backends.processor import cpu_count
 from ferserve_server.domain import metrics
-from ferserve_server.interop.statistics import COUNTED, take_counted, tell_counts
+from ferserve_server.interop.statistics import COUNTED, add_counts, answer_counts
 from ferserve_server.runtime.addresses import ListenError
 from ferserve_server.telemetry.logging import chosen_format
-from ferserve_server.workers.connection_passing import share_of_owner, worker_for_next
+from ferserve_server.workers.connection_passing import balanced_primary_share, worker_for_next
 from ferserve_server.workers.process import WorkerPlan, WorkerStartError
 from ferserve_server.workers.supervisor import WorkerSupervisor
 from ferserve_vision.crop import to_model_inputs
@@ -62,15 +62,15 @@ async def running_workers(
     count = settings.server.processes if own is None else settings.server.processes - 1
     share = overrides.primary_share
     if share is None:
-        share = share_of_owner(settings.server.processes, cpu_count())
+        share = balanced_primary_share(settings.server.processes, cpu_count())
 
     def place(accepted: socket.socket) -> None:
         if own is None:
             accepted.close()
             return
-        takers = fronts.takers
-        index = worker_for_next(own.count, [front.connection_count for front in takers], share)
-        if index is None or not takers[index].hand_over(accepted):
+        accepting_workers = workers.accepting_workers
+        index = worker_for_next(own.count, [worker.connection_count for worker in accepting_workers], share)
+        if index is None or not accepting_workers[index].pass_connection(accepted):
             own.accept(accepted)
 
     plan = WorkerPlan(
@@ -82,31 +82,31 @@ async def running_workers(
         place,
     )
 
-    def gone(process: Hashable) -> None:
+    def on_worker_ended(process: Hashable) -> None:
         merged.ended(process)
         recorder.count(metrics.WORKER_RESTARTS)
 
-    def take_series(process: Hashable, series: Json) -> None:
+    def add_series(process: Hashable, series: Json) -> None:
         merged.update(process, series)
 
-    fronts = WorkerSupervisor(
+    workers = WorkerSupervisor(
         plan,
         count,
         models,
         default_model=settings.models.default_model,
-        news={"metrics": take_series, COUNTED: lambda _, rows: take_counted(statistics, rows)},
-        questions={COUNTED: partial(tell_counts, statistics)},
-        gone=gone,
+        notification_handlers={"metrics": add_series, COUNTED: lambda _, rows: add_counts(statistics, rows)},
+        request_handlers={COUNTED: partial(answer_counts, statistics)},
+        on_worker_ended=on_worker_ended,
         count_failure=recorder.background_failed,
     )
-    recorder.read(metrics.WORKER_PROCESSES, lambda: fronts.running_count)
+    recorder.read(metrics.WORKER_PROCESSES, lambda: workers.running_count)
     try:
-        await fronts.start()
-        yield fronts, place
+        await workers.start()
+        yield workers, place
     except WorkerStartError as error:
         raise ListenError(str(error)) from error
     finally:
-        await fronts.close()
+        await workers.close()
 
 
 def settings_of_one_worker(settings: Settings) -> Settings:

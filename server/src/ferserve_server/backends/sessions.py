@@ -35,7 +35,7 @@ def return_freed_memory() -> None:
 
     References alone do not free a version: TensorFlow's graphs refer to themselves, and so does what it makes
     constants of variables with. Of a version with 16 MiB of weights each load and unload left 100 MiB in such
-    cycles, and 350 to 580 MiB free in the arenas of glibc, which keeps blocks of that size. On systems without
+    cycles, and 350 to 580 MiB free in the pools of glibc, which keeps blocks of that size. On systems without
     malloc_trim(3) the allocator decides.
     """
     gc.collect()

@@ -14,7 +14,7 @@ class NoCanaryError(FerserveError):
         wanted = "There is no version" if version is None else f"Version {version} is not"
         has = "no version has that alias" if canary is None else f"the alias canary names version {canary}"
         super().__init__(
-            f"{wanted} on trial: of model {name!r} {has}. GetModel tells what is in force.",
+            f"{wanted} running as a canary: of model {name!r} {has}. GetModel lists the active versions.",
             {"model": name, "version": version or 0, "canary": canary or 0},
         )
 
@@ -39,7 +39,7 @@ class StateNotSavedError(FerserveError):
 
     def __init__(self, why: str) -> None:
         super().__init__(
-            f"The decision cannot be saved: {why}. An alias is as it was; anything else is in force, and a "
+            f"The decision cannot be saved: {why}. An alias is as it was; anything else is active, and a "
             "restart of the server forgets it. Mend the server's lifecycle_state_file and send the call again.",
             {"why": why},
         )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import structlog
 
 from ferserve_server.domain.errors import EngineLostError, EngineStalledError
-from ferserve_server.engine.hang_detection import LOOK_S
+from ferserve_server.engine.hang_detection import CHECK_INTERVAL_S
 from ferserve_server.engine.messages import BatchKind, BatchMessage, EngineRaisedError, pack, unpack
 from ferserve_server.ipc.channel import ChannelClosedError, ChannelFullError
 from ferserve_server.ipc.shared_memory import FreeSlots
@@ -49,19 +49,19 @@ class RestartBackoff:
     def __init__(self) -> None:
         self._losses = 0.0
 
-    def lost(self, lived_s: float) -> float:
+    def lost(self, uptime_s: float) -> float:
         """Records a crash, and returns the seconds to wait before a new start.
 
         Args:
-            lived_s: Time for which the engine had answered; 0 for a failed start.
+            uptime_s: Time for which the engine had answered; 0 for a failed start.
         """
-        self._losses = max(0.0, self._losses - lived_s / _FORGOTTEN_S) + 1
+        self._losses = max(0.0, self._losses - uptime_s / _FORGOTTEN_S) + 1
         count = math.ceil(self._losses - 1e-9)
         if count == 1:
             return 0.0
-        first_s, longest_s = _DELAY_RANGE_S
+        first_s, max_s = _DELAY_RANGE_S
         # The exponent is bounded: 2.0 ** 2000 is an error.
-        return min(longest_s, first_s * 2.0 ** min(count - 2, 10))
+        return min(max_s, first_s * 2.0 ** min(count - 2, 10))
 
     @property
     def crash_looping(self) -> bool:
@@ -69,7 +69,7 @@ class RestartBackoff:
         return self._losses > _CRASH_LOOP - 1
 
 
-_LONGEST_RUN_NS: Final = 86_400 * 10**9
+_MAX_RUN_NS: Final = 86_400 * 10**9
 """Maximum run time of a batch that an answer may report, in nanoseconds: a day."""
 
 
@@ -116,7 +116,7 @@ class EngineExecutor:
         self._listener = listener
         self._on_restart = on_restart
         self._hangs = hang_detection
-        self._look_timer: Timer | None = None
+        self._hang_timer: Timer | None = None
         self._hung: set[int] = set()
         self._loop = asyncio.get_running_loop()
         self.thread_count = servable.executor_count
@@ -194,7 +194,7 @@ class EngineExecutor:
             message = BatchMessage(
                 BatchKind.RUN, slot, self._servable.handle, outcome.padded_count, self._sequence
             )
-            self._watch_for_hangs()
+            self._schedule_hang_check()
             try:
                 process.batches.send_now(pack(message))
             except ChannelClosedError:
@@ -227,7 +227,7 @@ class EngineExecutor:
             return None
         sent = self._sent.get(answer.sequence)
         fits = sent is not None and answer.slot == sent.slot and answer.kind is not BatchKind.RUN
-        return answer if fits and answer.duration_ns <= _LONGEST_RUN_NS else None
+        return answer if fits and answer.duration_ns <= _MAX_RUN_NS else None
 
     def _answered(self, answer: BatchMessage) -> None:
         outcome, slot, row_count = self._sent.pop(answer.sequence)
@@ -252,22 +252,22 @@ class EngineExecutor:
             if batch.started_at is None:
                 batch.started_at = self._clock.now()
 
-    def _watch_for_hangs(self) -> None:
-        if self._hangs is not None and self._look_timer is None:
-            self._look_timer = self._clock.call_at(self._clock.now() + LOOK_S, self._look_for_hangs)
-            self._hangs.look(self._clock.now(), self._running())
+    def _schedule_hang_check(self) -> None:
+        if self._hangs is not None and self._hang_timer is None:
+            self._hang_timer = self._clock.call_at(self._clock.now() + CHECK_INTERVAL_S, self._check_hangs)
+            self._hangs.check(self._clock.now(), self._running())
 
-    def _look_for_hangs(self) -> None:
-        self._look_timer = None
+    def _check_hangs(self) -> None:
+        self._hang_timer = None
         if self._hangs is None or not self._sent or self._process is None:
             return
-        self._hung.update(self._hangs.look(self._clock.now(), self._running()))
+        self._hung.update(self._hangs.check(self._clock.now(), self._running()))
         if self._hung:
             limit_s = self._hangs.limit_s
             log.error("engine hangs; killed", servable=str(self._servable.id), after_s=round(limit_s, 3))
             self._process.kill()  # `_read_answers` handles its end
             return
-        self._watch_for_hangs()
+        self._schedule_hang_check()
 
     def _running(self) -> list[int]:
         return [sequence for _, sequence in zip(range(self.thread_count), self._sent, strict=False)]

@@ -124,7 +124,7 @@ class EngineLoader:
         self._limits = limits or StepLimits()
         self._standby_count = standby_count
         self._lock = threading.Lock()
-        self._ahead: EngineProcess | None = None
+        self._prestarted: EngineProcess | None = None
         self._processes: weakref.WeakSet[EngineProcess] = weakref.WeakSet()
         self._engines: weakref.WeakSet[Engine] = weakref.WeakSet()
         self._loading: EngineProcess | None = None
@@ -137,7 +137,7 @@ class EngineLoader:
         Raises:
             OSError: The system cannot start another process.
         """
-        self._ahead = self._new_process(gives_way=False)
+        self._prestarted = self._new_process(low_priority=False)
 
     def load(self, servable_id: ServableId, directory: Path, description: ModelDescription) -> EngineServable:
         """Loads a version; see `domain.ports.Loader`.
@@ -148,15 +148,15 @@ class EngineLoader:
             OSError: The system cannot start another process.
         """
         version = Version(servable_id, directory, description)
-        gives_way = self._somebody_serves()
-        process = self._take_process(gives_way)
+        low_priority = self._any_serving()
+        process = self._take_process(low_priority)
         with self._lock:
             self._loading = process
             stopping = self._stopping
         if stopping:
             process.kill()
-        spawning = Spawning(self._start_process, self._somebody_serves, self._standby_count)
-        engine = Engine(version, self._largest_batch, process, spawning, gives_way=gives_way)
+        spawning = Spawning(self._start_process, self._any_serving, self._standby_count)
+        engine = Engine(version, self._largest_batch, process, spawning, low_priority=low_priority)
         with self._lock:
             self._engines.add(engine)
         return EngineServable(engine)
@@ -166,7 +166,9 @@ class EngineLoader:
         with self._lock:
             self._stopping = True
             serving = [engine.process for engine in self._engines if engine.serving]
-            others = [process for process in (self._loading, self._ahead) if process and process not in serving]
+            others = [
+                process for process in (self._loading, self._prestarted) if process and process not in serving
+            ]
         for process in others:
             process.kill()
 
@@ -186,27 +188,29 @@ class EngineLoader:
         for process in left:
             process.end()
 
-    def _somebody_serves(self) -> bool:
+    def _any_serving(self) -> bool:
         with self._lock:
             return any(engine.serving for engine in self._engines)
 
-    def _start_process(self, gives_way: bool) -> EngineProcess:
-        return self._new_process(gives_way=gives_way)
+    def _start_process(self, low_priority: bool) -> EngineProcess:
+        return self._new_process(low_priority=low_priority)
 
-    def _take_process(self, gives_way: bool) -> EngineProcess:
+    def _take_process(self, low_priority: bool) -> EngineProcess:
         with self._lock:
-            ahead, self._ahead = self._ahead, None
-        if ahead is not None and not ahead.runs:  # it may have waited for hours: no version is to blame
-            log.warning("engine process ended before it was used", pid=ahead.pid, how=ahead.describe_end())
-            ahead.end()
-            ahead = None
-        return ahead or self._new_process(gives_way=gives_way)
+            prestarted, self._prestarted = self._prestarted, None
+        if prestarted is not None and not prestarted.runs:  # it may have waited for hours: no version is to blame
+            log.warning(
+                "engine process ended before it was used", pid=prestarted.pid, how=prestarted.describe_end()
+            )
+            prestarted.end()
+            prestarted = None
+        return prestarted or self._new_process(low_priority=low_priority)
 
-    def _new_process(self, *, gives_way: bool) -> EngineProcess:
+    def _new_process(self, *, low_priority: bool) -> EngineProcess:
         limits = self._limits
         if not limits.memory_bytes:
             limits = replace(limits, memory_bytes=int(_SHARE_OF_FREE_MEMORY * available_bytes()))
-        process = EngineProcess(replace(self._options, gives_way=gives_way), limits)
+        process = EngineProcess(replace(self._options, low_priority=low_priority), limits)
         with self._lock:
             self._processes.add(process)
             closed = self._closed

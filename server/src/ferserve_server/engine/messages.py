@@ -25,7 +25,7 @@ _HEADER: Final = struct.Struct("<BBHIIQQ")
 BATCH_MESSAGE_BYTES: Final = 1024
 """Maximum length of a batch message, in bytes: a header of 28 and a text."""
 
-_LONGEST_TEXT: Final = BATCH_MESSAGE_BYTES - _HEADER.size
+_MAX_TEXT_BYTES: Final = BATCH_MESSAGE_BYTES - _HEADER.size
 
 
 class BatchKind(IntEnum):
@@ -64,7 +64,7 @@ def pack(message: BatchMessage) -> bytes:
     """Encodes a message."""
     kind, slot, handle, row_count, sequence, duration_ns, flags, text = message
     header = _HEADER.pack(kind, flags, slot, handle, row_count, sequence, duration_ns)
-    return header + text.encode("utf-8", "replace")[:_LONGEST_TEXT] if text else header
+    return header + text.encode("utf-8", "replace")[:_MAX_TEXT_BYTES] if text else header
 
 
 def unpack(data: bytes) -> BatchMessage:
@@ -81,7 +81,7 @@ def unpack(data: bytes) -> BatchMessage:
     return BatchMessage(BatchKind(kind), slot, handle, row_count, sequence, duration_ns, flags, text)
 
 
-_LONGEST_TRACE: Final = 8000
+_MAX_TRACE_BYTES: Final = 8000
 """Maximum length of a trace, in characters, because a message must have room for it whatever they are."""
 
 Fields = dict[str, Any]
@@ -118,7 +118,7 @@ def answer(fields: Fields | None = None) -> bytes:
     return json.dumps({"done": fields or {}}).encode()
 
 
-def refusal(error: BaseException) -> bytes:
+def rejection(error: BaseException) -> bytes:
     """Encodes the reason for a failed request."""
     if isinstance(error, ModelRejectedError):
         fields = {"reason": error.reason, "message": error.message, "facts": error.metadata}
@@ -126,7 +126,7 @@ def refusal(error: BaseException) -> bytes:
     trace = "".join(traceback.format_exception(error))
     transient = isinstance(error, (OSError, MemoryError))
     return json.dumps(
-        {"raised": repr(error)[:1000], "trace": trace[-_LONGEST_TRACE:], "transient": transient}
+        {"raised": repr(error)[:1000], "trace": trace[-_MAX_TRACE_BYTES:], "transient": transient}
     ).encode()
 
 

@@ -33,7 +33,7 @@ class EngineOptions:
         log_level: See `telemetry.logging.set_up_logging`.
         log_format: As above; json or console.
         log_framed: True if the server reads its stderr, and takes framed records.
-        gives_way: True if it starts beside live traffic, and yields the processor to that.
+        low_priority: True if it starts beside live traffic, and yields the processor to that.
         loader_module: Module with the functions of `backends.loading`.
     """
 
@@ -46,7 +46,7 @@ class EngineOptions:
     log_level: str = "info"
     log_format: str = "auto"
     log_framed: bool = False
-    gives_way: bool = False
+    low_priority: bool = False
     loader_module: str = "ferserve_server.backends.selection"
 
     def to_json(self) -> str:
@@ -72,11 +72,11 @@ _MODULE: Final = "ferserve_server.app.engine_main"
 _GRACE_S: Final = 5.0
 """Maximum time for a process to end after its channels are closed, in seconds; it has nothing to do then."""
 
-_DELAYS_LOOK_S: Final = 1.0
+_DELAYS_INTERVAL_S: Final = 1.0
 """Interval at which the threads of a process are asked for their waits for a processor, in seconds, because there
 may be hundreds."""
 
-_LOOK_S: Final = 0.05
+_POLL_INTERVAL_S: Final = 0.05
 """Interval at which a loading step is compared with its limits, in seconds, because an allocating process gains
 some 200 MiB meanwhile."""
 
@@ -96,18 +96,18 @@ class StepLimitError(EngineEndedError):
 class EngineProcess:
     """Runs one engine process, with a channel for requests and one for batches.
 
-    Thread-safety: `ask`, `kill` and `end` from any thread; `batches` is for the event loop alone.
+    Thread-safety: `call`, `kill` and `end` from any thread; `batches` is for the event loop alone.
 
     Attributes:
         batches: Takes batches and brings their answers; see `engine.messages`.
     """
 
     def __init__(self, options: EngineOptions, limits: StepLimits) -> None:
-        """Starts the process. It gets ready by itself, and answers `ask` once it is.
+        """Starts the process. It gets ready by itself, and answers `call` once it is.
 
         Args:
             options: Its options.
-            limits: Limits of each `ask`.
+            limits: Limits of each `call`.
 
         Raises:
             OSError: The system cannot start another process.
@@ -115,14 +115,14 @@ class EngineProcess:
         self._requests, their_requests = Channel.pair()
         self.batches, their_batches = Channel.pair(BATCH_MESSAGE_BYTES)
         self._limits = limits
-        self._asking = threading.Lock()
+        self._calling = threading.Lock()
         self._ending = threading.Lock()
         self._ended = False
         facts: dict[str, object] = {"process": "engine"}
         try:
             with child_stderr(facts) as stderr:
-                told = replace(options, log_framed=stderr is not None).to_json()
-                self._child = Child(_MODULE, [told], [their_requests, their_batches], stderr)
+                options_json = replace(options, log_framed=stderr is not None).to_json()
+                self._child = Child(_MODULE, [options_json], [their_requests, their_batches], stderr)
             facts["pid"] = self._child.pid
         except BaseException:
             self._requests.close()
@@ -139,7 +139,7 @@ class EngineProcess:
         """Returns whether it has not ended."""
         return self._child.exit_code is None
 
-    def ask(self, do: str, fields: Mapping[str, object], fds: Sequence[int] = ()) -> Fields:
+    def call(self, do: str, fields: Mapping[str, object], fds: Sequence[int] = ()) -> Fields:
         """Requests one operation of `worker.Worker`, and returns its answer. Blocking.
 
         Raises:
@@ -148,20 +148,20 @@ class EngineProcess:
             ModelRejectedError: The version may not be served.
             EngineRaisedError: Another exception of the engine.
         """
-        answer, received = self.ask_for_fds(do, fields, fds)
+        answer, received = self.call_with_fds(do, fields, fds)
         for fd in received:
             os.close(fd)
         return answer
 
-    def ask_for_fds(
+    def call_with_fds(
         self, do: str, fields: Mapping[str, object], fds: Sequence[int] = ()
     ) -> tuple[Fields, list[int]]:
         """Does the same, and returns the received file descriptors, which the caller closes."""
-        with self._asking:
+        with self._calling:
             fault = None
             try:
                 self._requests.send(request(do, fields), fds)
-                fault = self._wait_for_answer(gives_way=bool(fields.get("gives_way")))
+                fault = self._wait_for_answer(low_priority=bool(fields.get("low_priority")))
                 message, received = self._requests.receive_with_fds()
             except ChannelClosedError:
                 self._child.wait(_GRACE_S)
@@ -181,19 +181,19 @@ class EngineProcess:
                 raise EngineEndedError(f"it sent no valid answer: {error}") from error
             raise
 
-    def _wait_for_answer(self, *, gives_way: bool) -> tuple[str, str] | None:
+    def _wait_for_answer(self, *, low_priority: bool) -> tuple[str, str] | None:
         """Waits for an answer; kills the process, and returns why, if a limit is exceeded before."""
         started_at, cpu_s = time.monotonic(), self._child.cpu_s()
-        starved_s, looked_at, delays_s = 0.0, started_at, self._child.run_delays_s()
-        while not self._requests.wait_readable(_LOOK_S):
+        starved_s, checked_at, delays_s = 0.0, started_at, self._child.run_delays_s()
+        while not self._requests.wait_readable(_POLL_INTERVAL_S):
             now = time.monotonic()
-            if now - looked_at >= _DELAYS_LOOK_S:
+            if now - checked_at >= _DELAYS_INTERVAL_S:
                 before_s, delays_s = delays_s, self._child.run_delays_s()
-                starved_s += longest_delay_s(before_s, delays_s, now - looked_at)
-                looked_at = now
+                starved_s += longest_delay_s(before_s, delays_s, now - checked_at)
+                checked_at = now
             elapsed_s, used_s = now - started_at - starved_s, self._child.cpu_s() - cpu_s
             use = StepUse(elapsed_s, used_s, self._child.resident_bytes())
-            fault = exceeded_limit(use, self._limits, gives_way=gives_way)
+            fault = exceeded_limit(use, self._limits, low_priority=low_priority)
             if fault is not None:
                 self.kill()
                 return fault
@@ -220,10 +220,10 @@ class EngineProcess:
             if self._ended:
                 return
             self._ended = True
-            self._requests.shut_down()  # wakes waiting callers of `ask`
+            self._requests.shut_down()  # wakes waiting callers of `call`
             self.batches.shut_down()
             self._child.end(_GRACE_S)
-            with self._asking:
+            with self._calling:
                 self._requests.close()
             self.batches.close()
         log.debug("engine process ended", pid=self.pid, how=self.describe_end())

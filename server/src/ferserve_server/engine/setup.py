@@ -39,60 +39,60 @@ class WarmState:
         handle: Number of the servable.
         precision: Its precision.
         bucket_sizes: Batch sizes that it is used in.
-        spare_sizes: Batch sizes of the session beside the executors; empty for none.
+        reserved_sizes: Batch sizes of the session beside the executors; empty for none.
     """
 
     handle: int
     precision: Precision
     bucket_sizes: Sequence[int] = ()
-    spare_sizes: Sequence[int] = ()
+    reserved_sizes: Sequence[int] = ()
 
 
-def load_version(process: EngineProcess, version: Version, *, gives_way: bool) -> int:
+def load_version(process: EngineProcess, version: Version, *, low_priority: bool) -> int:
     """Loads a version in a process; returns the number of batches that it runs at once. Blocking.
 
     Raises:
         AnswerInvalidError: That number is none.
-        Exception: See `EngineProcess.ask`.
+        Exception: See `EngineProcess.call`.
     """
     fields = {
-        "gives_way": gives_way,
+        "low_priority": low_priority,
         "id": version.id,
         "directory": str(version.directory),
         "description": describe(version.description),
         "handle": LOADED_HANDLE,
     }
-    return read_count(process.ask("load", fields), "executor_count", MAX_EXECUTORS)
+    return read_count(process.call("load", fields), "executor_count", MAX_EXECUTORS)
 
 
 def share_block(process: EngineProcess, block: SharedBlock, *, largest_batch: int, executor_count: int) -> None:
     """Shares the memory for faces and scores with a process and starts its executors. Blocking.
 
     Raises:
-        Exception: See `EngineProcess.ask`.
+        Exception: See `EngineProcess.call`.
     """
     fields = {"layout": asdict(block.layout), "largest_batch": largest_batch, "executor_count": executor_count}
-    process.ask("share", fields, [block.fd])
+    process.call("share", fields, [block.fd])
 
 
-def warm_as(process: EngineProcess, state: WarmState, executor_count: int, *, gives_way: bool) -> None:
+def warm_as(process: EngineProcess, state: WarmState, executor_count: int, *, low_priority: bool) -> None:
     """Prepares a process that has loaded a version to serve as another one did. Blocking.
 
     Raises:
-        Exception: See `EngineProcess.ask`.
+        Exception: See `EngineProcess.call`.
     """
 
-    def ask(do: str, **fields: object) -> None:
-        process.ask(do, {"gives_way": gives_way, **fields})
+    def call(do: str, **fields: object) -> None:
+        process.call(do, {"low_priority": low_priority, **fields})
 
     handle, sizes = state.handle, list(state.bucket_sizes)
     if handle != LOADED_HANDLE:
-        ask("with_precision", handle=LOADED_HANDLE, new_handle=handle, precision=state.precision.value)
-        ask("close", handle=LOADED_HANDLE)
-    if not gives_way:  # first runs for the slot of `predict`, on a thread without client requests
+        call("with_precision", handle=LOADED_HANDLE, new_handle=handle, precision=state.precision.value)
+        call("close", handle=LOADED_HANDLE)
+    if not low_priority:  # first runs for the slot of `predict`, on a thread without client requests
         for size in sizes:
-            ask("predict", handle=handle, row_count=size)
-    threads = 1 if gives_way else executor_count
-    ask("warm_executors", handle=handle, bucket_sizes=sizes, thread_count=threads)
-    if state.spare_sizes:
-        ask("reserve_session", handle=handle, bucket_sizes=list(state.spare_sizes))
+            call("predict", handle=handle, row_count=size)
+    threads = 1 if low_priority else executor_count
+    call("warm_executors", handle=handle, bucket_sizes=sizes, thread_count=threads)
+    if state.reserved_sizes:
+        call("reserve_session", handle=handle, bucket_sizes=list(state.reserved_sizes))

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-_LOOK_S: Final = 1.0
+_POLL_INTERVAL_S: Final = 1.0
 """Interval at which standbys are checked, in seconds; one that has ended is replaced within that time."""
 
 _RETRY_RANGE_S: Final = (1.0, 60.0)
@@ -43,7 +43,7 @@ class Standbys:
 
     @property
     def ready_count(self) -> int:
-        """Returns the number of processes that can take over now."""
+        """Returns the number of processes that are ready to serve now."""
         with self._changed:
             return sum(process.runs for process in self._ready)
 
@@ -110,7 +110,7 @@ class Standbys:
                 if not ended and len(self._ready) < self._count:
                     return True
                 if not ended:
-                    self._changed.wait(_LOOK_S)
+                    self._changed.wait(_POLL_INTERVAL_S)
             for process in ended:
                 log.warning("standby engine ended", servable=self._name, how=process.describe_end())
                 process.end()

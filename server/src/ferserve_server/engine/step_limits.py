@@ -54,13 +54,13 @@ def longest_delay_s(before_s: Mapping[str, float], after_s: Mapping[str, float],
     return min(elapsed_s, max(waits, default=0.0))
 
 
-def exceeded_limit(use: StepUse, limits: StepLimits, *, gives_way: bool) -> tuple[str, str] | None:
+def exceeded_limit(use: StepUse, limits: StepLimits, *, low_priority: bool) -> tuple[str, str] | None:
     """Decides whether a step has to be ended.
 
     Args:
         use: Its use so far.
         limits: Its limits.
-        gives_way: True if it yields the processor to live traffic.
+        low_priority: True if it yields the processor to live traffic.
 
     Returns:
         Reason and text for `ModelRejectedError`, or None.
@@ -69,7 +69,7 @@ def exceeded_limit(use: StepUse, limits: StepLimits, *, gives_way: bool) -> tupl
         return "LOAD_OUT_OF_MEMORY", (
             f"it took more than {limits.memory_bytes >> 20} MiB (setting load_memory_mib)"
         )
-    too_long = use.elapsed_s > limits.timeout_s * (YIELDING_FACTOR if gives_way else 1)
-    if too_long or (gives_way and use.cpu_s > limits.timeout_s * limits.threads):
+    too_long = use.elapsed_s > limits.timeout_s * (YIELDING_FACTOR if low_priority else 1)
+    if too_long or (low_priority and use.cpu_s > limits.timeout_s * limits.threads):
         return "LOAD_TIMED_OUT", f"it took more than {limits.timeout_s:g} s (setting load_step_timeout_s)"
     return None

@@ -39,10 +39,10 @@ if TYPE_CHECKING:
     from ferserve_server.engine.process import EngineProcess
     from ferserve_server.engine.setup import Version
 
-_OWN_SLOT: Final = 0
+_VALIDATION_SLOT: Final = 0
 """Slot of `predict`, which is for validation; the others are for the batches of clients."""
 
-_BACK_S: Final = 120.0
+_RESTART_WAIT_S: Final = 120.0
 """Maximum wait of a validation for an active engine that is being restarted, in seconds."""
 
 
@@ -52,12 +52,12 @@ class Spawning:
 
     Attributes:
         spawn: Starts one; its argument is True if it yields to live traffic.
-        give_way: Returns True if validation must yield the processor to live traffic now.
+        lower_priority: Returns True if validation must yield the processor to live traffic now.
         standby_count: Processes to keep ready for one that is lost, 0 or more.
     """
 
     spawn: Callable[[bool], EngineProcess]
-    give_way: Callable[[], bool]
+    lower_priority: Callable[[], bool]
     standby_count: int = 0
 
 
@@ -69,22 +69,28 @@ class Engine:
 
     Attributes:
         executor_count: Batches that run at once.
-        standbys: Processes that can take over.
+        standbys: Processes ready to replace a crashed one.
         serving: True if it answers clients. Its process is restarted after a crash, and validations on it wait for
             that; others yield to it.
     """
 
     def __init__(
-        self, version: Version, largest_batch: int, process: EngineProcess, spawning: Spawning, *, gives_way: bool
+        self,
+        version: Version,
+        largest_batch: int,
+        process: EngineProcess,
+        spawning: Spawning,
+        *,
+        low_priority: bool,
     ) -> None:
         """Loads the version in a process.
 
         Args:
             version: The version to load.
             largest_batch: Rows of the largest batch.
-            process: The first process; taken over, and ended if it cannot be used.
+            process: The first process; closed by this object, and ended if it cannot be used.
             spawning: Starts others.
-            gives_way: True if loading yields the processor to live traffic.
+            low_priority: True if loading yields the processor to live traffic.
 
         Raises:
             ModelRejectedError: The version may not be served, or its process ended (ENGINE_LOST, LOAD_TIMED_OUT,
@@ -94,27 +100,27 @@ class Engine:
         self.largest_batch = largest_batch
         self.serving = False
         self._spawn = spawning.spawn
-        self._give_way = spawning.give_way
+        self._needs_low_priority = spawning.lower_priority
         self._changed = threading.Condition()
         self._predicting = threading.Lock()
         self._closed = False
         self._precisions = {LOADED_HANDLE: version.description.precision}
         self._used = LOADED_HANDLE
         self._used_sizes: Sequence[int] = ()
-        self._spare_sizes: Sequence[int] = ()
+        self._reserved_sizes: Sequence[int] = ()
         self.standbys = Standbys(spawning.standby_count, self._make_standby, str(version.id))
         with contextlib.ExitStack() as opened:
             opened.callback(process.end)
             try:
-                self.executor_count = load_version(process, version, gives_way=gives_way)
+                self.executor_count = load_version(process, version, low_priority=low_priority)
                 self._block = SharedBlock.create(self._layout())
                 opened.callback(self._block.close)
                 self._share(process)
             except AnswerInvalidError as error:
                 process.kill()
-                raise self._lost_on_trial(error) from error
+                raise self._load_rejection(error) from error
             except EngineEndedError as error:
-                raise self._lost_on_trial(error) from error
+                raise self._load_rejection(error) from error
             opened.pop_all()
         self._process: EngineProcess | None = process
 
@@ -125,7 +131,7 @@ class Engine:
 
     @property
     def standby_ready(self) -> bool:
-        """Returns whether a process can take over now."""
+        """Returns whether a standby process is ready."""
         return self.standbys.ready_count > 0
 
     def resident_bytes(self) -> int:
@@ -136,7 +142,7 @@ class Engine:
     @property
     def batch_slots(self) -> range:
         """Returns the slots for the batches of clients."""
-        return range(_OWN_SLOT + 1, self._block.layout.slot_count)
+        return range(_VALIDATION_SLOT + 1, self._block.layout.slot_count)
 
     def faces(self, slot: int) -> npt.NDArray[np.uint8]:
         """Returns the memory for the faces of a slot, uint8 [largest_batch, H, W, 1]."""
@@ -153,23 +159,23 @@ class Engine:
         with self._predicting:
             for start in range(0, len(crops), self.largest_batch):
                 part = crops[start : start + self.largest_batch]
-                self.faces(_OWN_SLOT)[: len(part)] = part
-                self._ask("predict", handle=handle, row_count=len(part))
-                parts.append(self.scores(_OWN_SLOT)[: len(part)].copy())
+                self.faces(_VALIDATION_SLOT)[: len(part)] = part
+                self._call("predict", handle=handle, row_count=len(part))
+                parts.append(self.scores(_VALIDATION_SLOT)[: len(part)].copy())
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def read_golden(self, directory: Path) -> GoldenSet:
         """Reads the golden set in the process, which unpacks it; its memory is shared with this one."""
         spec, labels = self.version.description.input, self.version.description.labels
         try:
-            answer, fds = self._ask_for_fds("read_golden", handle=LOADED_HANDLE, directory=str(directory))
+            answer, fds = self._call_with_fds("read_golden", handle=LOADED_HANDLE, directory=str(directory))
             count = read_count(answer, "row_count", MAX_GOLDEN_FACES)
             layout = SlotLayout(1, count * spec.height * spec.width, count * len(labels) * 4)
             if len(fds) != 1:
                 raise AnswerInvalidError("no memory came with it")  # noqa: TRY301 - reported like the others
             block = SharedBlock(fds[0], layout)
         except (AnswerInvalidError, ValueError, OSError) as error:
-            raise self._lost_on_trial(error) from error
+            raise self._load_rejection(error) from error
         faces = block.faces(0, (count, spec.height, spec.width, 1)).copy()
         scores = block.scores(0, (count, len(labels))).copy()
         block.close()
@@ -178,18 +184,18 @@ class Engine:
     def with_precision(self, handle: int, precision: Precision) -> tuple[int, int]:
         """Makes the same version in another precision; returns its handle and its executor count."""
         new = max(self._precisions) + 1
-        made = self._ask("with_precision", handle=handle, new_handle=new, precision=precision.value)
+        made = self._call("with_precision", handle=handle, new_handle=new, precision=precision.value)
         self._precisions[new] = precision
         return new, read_count(made, "executor_count", MAX_EXECUTORS)
 
     def warm_executors(self, handle: int, bucket_sizes: Sequence[int], thread_count: int) -> None:
         """Warms all executors."""
-        self._ask("warm_executors", handle=handle, bucket_sizes=list(bucket_sizes), thread_count=thread_count)
+        self._call("warm_executors", handle=handle, bucket_sizes=list(bucket_sizes), thread_count=thread_count)
 
     def reserve_session(self, handle: int, bucket_sizes: Sequence[int]) -> None:
         """Prepares a session for one `predict` beside the executors."""
-        self._ask("reserve_session", handle=handle, bucket_sizes=list(bucket_sizes))
-        self._spare_sizes = tuple(bucket_sizes)
+        self._call("reserve_session", handle=handle, bucket_sizes=list(bucket_sizes))
+        self._reserved_sizes = tuple(bucket_sizes)
 
     def enter_service(self, handle: int, bucket_sizes: Sequence[int]) -> None:
         """Records the served configuration, so that it can be restored after a crash. Event loop only."""
@@ -211,7 +217,7 @@ class Engine:
             EngineEndedError: This process ended too, or the engine was closed meanwhile.
             Exception: Any exception of the engine.
         """
-        process = self.standbys.take() or self._make_process(gives_way=False)
+        process = self.standbys.take() or self._make_process(low_priority=False)
         with self._changed:
             if not self._closed:
                 self._process = process
@@ -221,20 +227,20 @@ class Engine:
         raise EngineEndedError("the version was unloaded")
 
     def _make_standby(self) -> EngineProcess:
-        return self._make_process(gives_way=True)
+        return self._make_process(low_priority=True)
 
-    def _make_process(self, *, gives_way: bool) -> EngineProcess:
+    def _make_process(self, *, low_priority: bool) -> EngineProcess:
         directory = self.version.directory
         manifest = read_manifest(directory)
         if manifest.description != self.version.description:
             raise ModelRejectedError("MANIFEST_MISMATCH", "The manifest is not the one that was loaded.")
         verify_files(directory, manifest)
-        process = self._spawn(gives_way)
+        process = self._spawn(low_priority)
         try:
-            load_version(process, self.version, gives_way=gives_way)
+            load_version(process, self.version, low_priority=low_priority)
             self._share(process)
-            state = WarmState(self._used, self._precisions[self._used], self._used_sizes, self._spare_sizes)
-            warm_as(process, state, self.executor_count, gives_way=gives_way)
+            state = WarmState(self._used, self._precisions[self._used], self._used_sizes, self._reserved_sizes)
+            warm_as(process, state, self.executor_count, low_priority=low_priority)
         except BaseException:
             process.kill()
             process.end()
@@ -245,7 +251,7 @@ class Engine:
         """Closes a servable; with the last one the process ends, and all its memory is free. Blocking."""
         self._precisions.pop(handle)
         if self._precisions:
-            self._ask("close", handle=handle)
+            self._call("close", handle=handle)
         else:
             self.close()
 
@@ -269,34 +275,34 @@ class Engine:
     def _share(self, process: EngineProcess) -> None:
         share_block(process, self._block, largest_batch=self.largest_batch, executor_count=self.executor_count)
 
-    def _ask(self, do: str, **fields: object) -> Fields:
-        answer, fds = self._ask_for_fds(do, **fields)
+    def _call(self, do: str, **fields: object) -> Fields:
+        answer, fds = self._call_with_fds(do, **fields)
         for fd in fds:
             os.close(fd)
         return answer
 
-    def _ask_for_fds(self, do: str, **fields: object) -> tuple[Fields, list[int]]:
+    def _call_with_fds(self, do: str, **fields: object) -> tuple[Fields, list[int]]:
         """Sends a request; while serving, waits for the restart after a crash, and sends it again."""
         process = self._process
         for _ in range(3):
             if process is None:
                 break
             try:
-                return process.ask_for_fds(do, {"gives_way": self._give_way(), **fields})
+                return process.call_with_fds(do, {"low_priority": self._needs_low_priority(), **fields})
             except EngineEndedError as error:
                 if not self.serving:
-                    raise self._lost_on_trial(error) from error
+                    raise self._load_rejection(error) from error
                 process = self._next_after(process)
         raise EngineLostError(executed=False)
 
     def _next_after(self, lost: EngineProcess) -> EngineProcess | None:
         with self._changed:
-            self._changed.wait_for(lambda: self._closed or self._process not in (None, lost), _BACK_S)
+            self._changed.wait_for(lambda: self._closed or self._process not in (None, lost), _RESTART_WAIT_S)
             return self._process
 
-    def _lost_on_trial(self, error: BaseException) -> ModelRejectedError:
+    def _load_rejection(self, error: BaseException) -> ModelRejectedError:
         reason = error.reason if isinstance(error, StepLimitError) else EngineLostError.reason
         text = f"Its engine's process ended while it was loaded or tried: {error}."
-        refusal = ModelRejectedError(reason, text, how=str(error))
-        refusal.transient = reason == EngineLostError.reason and str(error).startswith("SIGKILL")
-        return refusal
+        rejection = ModelRejectedError(reason, text, how=str(error))
+        rejection.transient = reason == EngineLostError.reason and str(error).startswith("SIGKILL")
+        return rejection

@@ -19,11 +19,11 @@ from ferserve_server.engine.messages import (
     pack,
     read,
     read_description,
-    refusal,
+    rejection,
     unpack,
 )
 from ferserve_server.ipc.channel import ChannelClosedError
-from ferserve_server.ipc.child_process import give_way
+from ferserve_server.ipc.child_process import lower_priority
 from ferserve_server.ipc.shared_memory import SharedBlock, SlotLayout
 from ferserve_server.models.manifest import GOLDEN_PATH
 
@@ -66,7 +66,7 @@ class Worker:
                 try:
                     reply = answer(self._do(read(message), fds, sent_fds))
                 except Exception as error:  # noqa: BLE001 - raised on the other side
-                    reply = refusal(error)
+                    reply = rejection(error)
                 self._requests.send(reply, sent_fds)
                 for fd in sent_fds:
                     os.close(fd)
@@ -75,8 +75,8 @@ class Worker:
 
     def _do(self, fields: Fields, fds: list[int], sent_fds: list[int]) -> Fields:
         do = fields["do"]
-        if fields.get("gives_way"):
-            give_way()
+        if fields.get("low_priority"):
+            lower_priority()
         if do == "load":
             return self._load(fields)
         if do == "share":

@@ -28,9 +28,9 @@ async def listening_control(
 
     Args:
         address: HOST:PORT or unix:PATH; "off" for nothing.
-        models: ModelService with an open door.
+        models: ModelService that accepts control calls.
         limits: Bounds of a request.
-        compat: Services of other servers' interfaces, with an open door.
+        compat: Services of other servers' interfaces that accept control calls.
         tls: For TLS, or None.
 
     Yields:

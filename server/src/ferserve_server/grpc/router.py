@@ -114,9 +114,9 @@ class EmotionCalls:
 
     def _classify_stream(self, stream: GrpcStream) -> Call | None:
         opened = self._calls.open_stream("ClassifyStream", stream.head.metadata)
-        if opened.refusal is not None:
-            opened.count(opened.refusal)
-            stream.finish(error_trailers(opened.refusal))
+        if opened.rejection is not None:
+            opened.count(opened.rejection)
+            stream.finish(error_trailers(opened.rejection))
             opened.close()
             return None
         emotion = self._emotion

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 HEADER_LENGTH: Final = "Inference-Header-Content-Length"
 """Header with the length of a body's JSON in bytes; tensors follow in their memory layout."""
 
-LONGEST_JSON_BYTES: Final = 2 * 2**20
+MAX_JSON_BYTES: Final = 2 * 2**20
 """Maximum JSON, some 200 faces, because parsing holds the interpreter for 10 to 20 ms a MiB of numbers;
 binary tensors do not.
 """
@@ -112,10 +112,10 @@ def _json_length(header_length: str | None, body_length: int) -> int:
                 f"{HEADER_LENGTH}: use a number of bytes from 1 to the body's length, {body_length}.",
                 field=HEADER_LENGTH,
             )
-    if length > LONGEST_JSON_BYTES:
+    if length > MAX_JSON_BYTES:
         raise InvalidRequestError(
             "JSON_TOO_LARGE",
-            f"{length} bytes of JSON are more than {LONGEST_JSON_BYTES}. Send tensors as binary data behind the "
+            f"{length} bytes of JSON are more than {MAX_JSON_BYTES}. Send tensors as binary data behind the "
             f"JSON (header {HEADER_LENGTH}, parameter binary_data_size).",
             field="",
         )

@@ -26,7 +26,7 @@ _INTEGER_BITS: Final = {
     FieldDescriptor.CPPTYPE_INT64: 63,
 }
 _FLOATS: Final = (FieldDescriptor.CPPTYPE_FLOAT, FieldDescriptor.CPPTYPE_DOUBLE)
-_LARGEST_FLOAT: Final = 3.4e38
+_MAX_FLOAT: Final = 3.4e38
 
 
 def load_object(text: str | bytes, field: str) -> dict[str, Any]:
@@ -102,7 +102,7 @@ def _scalar(field: FieldDescriptor, value: object, path: str) -> bool | int | fl
         if not isinstance(number, int) or not 0 <= number < 2 ** _INTEGER_BITS[kind]:
             raise _not_allowed(path, value, "a whole number from 0")
         return number
-    if kind not in _FLOATS or not abs(number) <= _LARGEST_FLOAT:  # NaN compares as false
+    if kind not in _FLOATS or not abs(number) <= _MAX_FLOAT:  # NaN compares as false
         raise _not_allowed(path, value, "a number")
     return float(number)
 

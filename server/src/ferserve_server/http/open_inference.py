@@ -15,7 +15,7 @@ from ferserve_server.domain.errors import InvalidRequestError
 from ferserve_server.http.calls import answered_within, caller_of_request
 from ferserve_server.http.infer_codec import (
     HEADER_LENGTH,
-    LONGEST_JSON_BYTES,
+    MAX_JSON_BYTES,
     SHORT_JSON_BYTES,
     as_document,
     infer_reply,
@@ -168,7 +168,7 @@ def parse_version_body(body: bytes) -> int | None:
     if not body.strip():
         return None
     try:
-        document = json.loads(body) if len(body) <= LONGEST_JSON_BYTES else None
+        document = json.loads(body) if len(body) <= MAX_JSON_BYTES else None
     except (ValueError, RecursionError):
         document = None
     parameters = document.get("parameters", {}) if isinstance(document, dict) else None

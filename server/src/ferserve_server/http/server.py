@@ -130,8 +130,8 @@ async def _errors_as_json(
     """Writes the router's errors, and those that no handler expected, as JSON."""
     try:
         return await handler(request)
-    except web.HTTPMethodNotAllowed as refusal:
-        allowed = ", ".join(sorted(refusal.allowed_methods))
+    except web.HTTPMethodNotAllowed as rejection:
+        allowed = ", ".join(sorted(rejection.allowed_methods))
         reply = error_reply(method_not_allowed(request.method, allowed), {"Allow": allowed})
         return await send_reply(request, reply)
     except web.HTTPNotFound:

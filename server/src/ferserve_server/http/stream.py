@@ -112,10 +112,10 @@ class StreamRoute:
                 compress=False,
                 max_msg_size=self._limits.max_message_bytes + FRAME_HEADER.size + _MAX_TEXT_SLACK,
             )
-            refusal = opened.refusal or self._refusal(request, socket)
-            if refusal is not None:
-                opened.count(refusal)
-                return await send_reply(request, error_reply(refusal, _handshake_headers(refusal)), last=True)
+            rejection = opened.rejection or self._rejection(request, socket)
+            if rejection is not None:
+                opened.count(rejection)
+                return await send_reply(request, error_reply(rejection, _handshake_headers(rejection)), last=True)
             ended_by: BaseException | None = None
             try:
                 await socket.prepare(request)
@@ -128,14 +128,14 @@ class StreamRoute:
             except Exception as error:  # noqa: BLE001 - whatever it is, the client gets a reason
                 ended_by = error
             finally:
-                told = opened.count(ended_by)
-            if told is not None:
-                await _close_with(socket, told)
+                reported = opened.count(ended_by)
+            if reported is not None:
+                await _close_with(socket, reported)
             return socket
         finally:
             opened.close()
 
-    def _refusal(self, request: web.Request, socket: web.WebSocketResponse) -> FerserveError | None:
+    def _rejection(self, request: web.Request, socket: web.WebSocketResponse) -> FerserveError | None:
         try:
             self._origins.check_origin(request.headers)
         except FerserveError as error:

@@ -98,7 +98,7 @@ class H2Connection:
         self._last_output = b""
         self._leaving_since: float | None = None
         self._has_pinged = False
-        self._refuses_streams = False
+        self._rejects_streams = False
         self._on: Final[dict[type[h2.Event], Callable[..., None]]] = {
             h2.RequestReceived: self._on_request,
             h2.DataReceived: self._on_data,
@@ -115,7 +115,7 @@ class H2Connection:
     @property
     def over(self) -> bool:
         """Returns whether the connection is to be closed once its output is written."""
-        return self._ended or (self._refuses_streams and not self._streams)
+        return self._ended or (self._rejects_streams and not self._streams)
 
     # Input
 
@@ -226,7 +226,7 @@ class H2Connection:
         for stream in list(self._streams.values()):
             stream.check_times(now)
         if self._leaving_since is not None and now - self._leaving_since > GOAWAY_S:
-            self._refuse_streams()
+            self._reject_streams()
 
     def shed(self) -> None:
         """Fails the stream that holds most received bytes."""
@@ -380,12 +380,12 @@ class H2Connection:
 
     def _on_ping_acknowledged(self, event: h2.PingAcknowledged) -> None:
         if event.opaque_data == _SHUTDOWN and self._leaving_since is not None:
-            self._refuse_streams()  # every stream that the peer opened before it knew has come
+            self._reject_streams()  # every stream that the peer opened before it knew has come
 
-    def _refuse_streams(self) -> None:
-        if not self._refuses_streams:
-            self._refuses_streams = True
-            self.engine.refuse_new_streams()
+    def _reject_streams(self) -> None:
+        if not self._rejects_streams:
+            self._rejects_streams = True
+            self.engine.reject_new_streams()
             self._wake()
 
     def _on_connection_closed(self, event: h2.ConnectionClosed) -> None:

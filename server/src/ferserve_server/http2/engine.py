@@ -94,7 +94,7 @@ class Engine:
         reset: Resets a stream: its number, code.
         ping: Queues a PING with a payload of eight bytes.
         announce_shutdown: Queues a GOAWAY that lets streams through which are on their way.
-        refuse_new_streams: Queues the last GOAWAY: later streams are ignored, and open ones continue.
+        reject_new_streams: Queues the last GOAWAY: later streams are ignored, and open ones continue.
         queued_bytes: Returns the body bytes that wait for windows, of a stream or of all.
         events: Returns and clears what happened.
         connection: Of the library; for `want_write` alone, which is asked so often that a property costs.
@@ -108,7 +108,7 @@ class Engine:
         self.reset = _unless_closed(connection.reset_stream)
         self.ping = _unless_closed(connection.ping)
         self.announce_shutdown = _unless_closed(connection.send_shutdown_notice)
-        self.refuse_new_streams = _unless_closed(connection.send_goaway)
+        self.reject_new_streams = _unless_closed(connection.send_goaway)
         self.events = connection.events
         self.queued_bytes = connection.queued_body_size
         connection.initiate_connection(

@@ -65,34 +65,34 @@ class OversizeWindow:
         """Returns whether messages wait."""
         return bool(self._waiting)
 
-    def granted(self, owner: object) -> int:
-        """Returns the bytes granted to an owner."""
-        return self._granted.get(owner, 0)
+    def granted(self, holder: object) -> int:
+        """Returns the bytes granted to a holder."""
+        return self._granted.get(holder, 0)
 
-    def ask(self, owner: object, byte_count: int, grant: Callable[[int], None]) -> None:
+    def ask(self, holder: object, byte_count: int, grant: Callable[[int], None]) -> None:
         """Calls `grant` with the number of bytes, at most all, when they are free.
 
-        An owner asks once until it returns them.
+        A holder requests once until it returns them.
         """
-        self._waiting.append((owner, min(byte_count, self._max_bytes), grant))
+        self._waiting.append((holder, min(byte_count, self._max_bytes), grant))
         self._grant()
 
-    def give_back(self, owner: object) -> int:
+    def give_back(self, holder: object) -> int:
         """Takes back a grant, or its request; returns the number of bytes."""
-        byte_count = self._granted.pop(owner, 0)
+        byte_count = self._granted.pop(holder, 0)
         if byte_count:
             self._left += byte_count
         elif self._waiting:
-            self._waiting = deque(each for each in self._waiting if each[0] is not owner)
+            self._waiting = deque(each for each in self._waiting if each[0] is not holder)
         if self._waiting:
             self._grant()
         return byte_count
 
     def _grant(self) -> None:
         while self._waiting and self._waiting[0][1] <= self._left:
-            owner, byte_count, grant = self._waiting.popleft()
+            holder, byte_count, grant = self._waiting.popleft()
             self._left -= byte_count
-            self._granted[owner] = byte_count
+            self._granted[holder] = byte_count
             grant(byte_count)
 
 

@@ -35,7 +35,7 @@ def accepting(sockets: Sequence[socket.socket], accept: Callable[[socket.socket]
 
     Args:
         sockets: Closed by the caller, after the block.
-        accept: Takes over a connected, non-blocking socket; must not raise.
+        accept: Accepts a connected, non-blocking socket; must not raise.
 
     Raises:
         ListenError: Another process listens there.

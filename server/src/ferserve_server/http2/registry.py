@@ -85,7 +85,7 @@ class ConnectionRegistry:
         self._established: set[ServerProtocol] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
-        self._refused_at = -60.0
+        self._rejected_at = -60.0
         self.on_end: Callable[[], None] = lambda: None
 
     @property
@@ -99,7 +99,7 @@ class ConnectionRegistry:
         limits = self._limits
         per_peer = limits.max_connections_per_peer if peer else 0
         if self._closed or self.count >= limits.max_connections or 0 < per_peer <= self._per_peer[peer]:
-            self._refuse(accepted, peer)
+            self._reject(accepted, peer)
             return
         protocol = ServerProtocol(
             self._make_stream, self._memory, limits.max_header_list_bytes, self, self._now, limits.max_age_s
@@ -154,10 +154,10 @@ class ConnectionRegistry:
             await asyncio.sleep(0)
         await asyncio.sleep(0)  # for the sockets to close and the calls to end
 
-    def _refuse(self, accepted: socket.socket, peer: str) -> None:
+    def _reject(self, accepted: socket.socket, peer: str) -> None:
         accepted.close()
-        if not self._closed and self._now() - self._refused_at > 1:  # a flood must not fill the log
-            self._refused_at = self._now()
+        if not self._closed and self._now() - self._rejected_at > 1:  # a flood must not fill the log
+            self._rejected_at = self._now()
             log.warning("connection refused: too many are open", count=self.count, peer=peer)
         self.on_end()
 

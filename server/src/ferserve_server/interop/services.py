@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ferserve_server.domain.models import Models
     from ferserve_server.domain.ports import Clock
     from ferserve_server.interop.messages import GenericHandler
-    from ferserve_server.interop.statistics import KeptStatistics
+    from ferserve_server.interop.statistics import ServiceStatistics
     from ferserve_server.pipeline.analyze_images import AnalyzeImages
     from ferserve_server.pipeline.classify_faces import ClassifyFaces
     from ferserve_server.services.calls import Calls
@@ -71,7 +71,7 @@ def build_interop(  # noqa: PLR0913 - the collaborators of two services
     classify: ClassifyFaces,
     analyze: AnalyzeImages,
     models: Models,
-    statistics: KeptStatistics,
+    statistics: ServiceStatistics,
     *,
     control: ModelControl,
     own_control: ModelControl,

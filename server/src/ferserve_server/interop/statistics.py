@@ -76,7 +76,7 @@ class RequestStatistics(Protocol):
         """Counts a request that was not answered."""
 
 
-class KeptStatistics(RequestStatistics, Protocol):
+class ServiceStatistics(RequestStatistics, Protocol):
     """Counts requests, and reports the counts of the whole service. Event loop only."""
 
     async def counts_of(self, servables: Sequence[ServableId]) -> list[VersionCounts]:
@@ -84,7 +84,7 @@ class KeptStatistics(RequestStatistics, Protocol):
 
 
 class Statistics:
-    """Keeps the counts. Implements `domain.ports.InferenceObserver` and `KeptStatistics`.
+    """Keeps the counts. Implements `domain.ports.InferenceObserver` and `ServiceStatistics`.
 
     Event loop only, and no method awaits: what `of` returns is one moment's counts.
     """
@@ -98,7 +98,7 @@ class Statistics:
         return self._counts.get(servable) or VersionCounts()
 
     async def counts_of(self, servables: Sequence[ServableId]) -> list[VersionCounts]:
-        """See `KeptStatistics`."""
+        """See `ServiceStatistics`."""
         return [self.of(servable) for servable in servables]
 
     def answered(
@@ -167,16 +167,18 @@ COUNTED: Final = "statistics"
 
 
 class RemoteStatistics:
-    """Accesses counts that another process keeps. Implements `KeptStatistics`. Event loop only.
+    """Accesses counts that another process keeps. Implements `ServiceStatistics`. Event loop only.
 
     Args of the constructor:
-        tell: Sends what was counted.
-        ask: Asks for the counts.
+        notify: Sends what was counted.
+        call: Asks for the counts.
     """
 
-    def __init__(self, tell: Callable[[str, object], None], ask: Callable[[str, object], Awaitable[Json]]) -> None:
-        self._tell = tell
-        self._ask = ask
+    def __init__(
+        self, notify: Callable[[str, object], None], call: Callable[[str, object], Awaitable[Json]]
+    ) -> None:
+        self._notify = notify
+        self._call = call
         self._pending: list[list[object]] = []
 
     def answered(
@@ -199,17 +201,17 @@ class RemoteStatistics:
     def flush(self) -> None:
         """Sends the counts since the last flush."""
         if self._pending:
-            self._tell(COUNTED, self._pending)
+            self._notify(COUNTED, self._pending)
             self._pending = []
 
     async def counts_of(self, servables: Sequence[ServableId]) -> list[VersionCounts]:
-        """See `KeptStatistics`. The counts of other processes arrive within a fraction of a second."""
+        """See `ServiceStatistics`. The counts of other processes arrive within a fraction of a second."""
         self.flush()
-        answer = await self._ask(COUNTED, write_value(tuple(servables)))
+        answer = await self._call(COUNTED, write_value(tuple(servables)))
         return [read_value(form, VersionCounts) for form in answer]
 
 
-def take_counted(statistics: Statistics, rows: Json) -> None:
+def add_counts(statistics: Statistics, rows: Json) -> None:
     """Adds the counts that `RemoteStatistics` sent."""
     for name, version, total_s, *parts in rows:
         servable = ServableId(name, version)
@@ -227,7 +229,7 @@ def take_counted(statistics: Statistics, rows: Json) -> None:
         )
 
 
-async def tell_counts(statistics: Statistics, servables: Json) -> object:
+async def answer_counts(statistics: Statistics, servables: Json) -> object:
     """Answers a request of `RemoteStatistics` for counts."""
     counts = await statistics.counts_of(read_value(servables, tuple[ServableId, ...]))
     return write_value(counts)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, Self
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-LONGEST_MESSAGE: Final = 128 * 1024
+MAX_MESSAGE_BYTES: Final = 128 * 1024
 """Maximum message length in bytes unless a channel sets another, because Linux takes messages up to its send
 buffer, 208 KiB by default."""
 
@@ -41,8 +41,8 @@ class Channel:
     when none of them is at it: `shut_down` wakes them up before.
     """
 
-    def __init__(self, connected: socket.socket, longest_message: int = LONGEST_MESSAGE) -> None:
-        """Takes over a blocking socket; see `pair` and `from_fd`.
+    def __init__(self, connected: socket.socket, longest_message: int = MAX_MESSAGE_BYTES) -> None:
+        """Wraps a blocking socket, which it closes; see `pair` and `from_fd`.
 
         Args:
             connected: The socket.
@@ -53,14 +53,14 @@ class Channel:
         self._longest = longest_message
 
     @classmethod
-    def pair(cls, longest_message: int = LONGEST_MESSAGE) -> tuple[Self, Self]:
+    def pair(cls, longest_message: int = MAX_MESSAGE_BYTES) -> tuple[Self, Self]:
         """Makes the two ends of a new connection."""
         left, right = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         return cls(left, longest_message), cls(right, longest_message)
 
     @classmethod
-    def from_fd(cls, fd: int, longest_message: int = LONGEST_MESSAGE) -> Self:
-        """Takes over an end that this process was started with or received in a message."""
+    def from_fd(cls, fd: int, longest_message: int = MAX_MESSAGE_BYTES) -> Self:
+        """Wraps an end that this process was started with or received in a message."""
         connected = socket.socket(fileno=fd)
         connected.set_inheritable(False)
         return cls(connected, longest_message)

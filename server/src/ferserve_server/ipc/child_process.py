@@ -33,11 +33,11 @@ _LIFELINE: Final = 0
 """File descriptor of a pipe in a child, whose other end its parent holds: it replaces stdin."""
 
 # fmt: off
-_KEPT_VARIABLES: Final = frozenset((
+_PASSED_VARIABLES: Final = frozenset((
     "PATH", "HOME", "USER", "LANG", "LANGUAGE", "TZ", "TMPDIR", "TEMP", "TMP", "VIRTUAL_ENV",
     "LD_LIBRARY_PATH", "LD_PRELOAD", "GLIBC_TUNABLES",
 ))
-_KEPT_PREFIXES: Final = (
+_PASSED_PREFIXES: Final = (
     "LC_", "PYTHON", "MALLOC_", "JEMALLOC_", "TF_", "XLA_", "OMP_", "KMP_", "GOMP_", "MKL_", "DNNL_", "ONEDNN_",
     "OPENBLAS_", "CUDA_", "CUDNN_", "NVIDIA_", "NCCL_", "ORT_", "OV_", "OPENVINO_", "OPENCV_", "GRPC_", "ABSL_",
     "COVERAGE_",
@@ -51,7 +51,7 @@ class Child:
     """Runs a module in a new Python interpreter (never a fork: gRPC and TensorFlow have threads).
 
     It has a process group of its own, so that Ctrl-C in a terminal reaches its parent alone, which then ends it in
-    order. It should end when its channels close (`call_when_parent_gone`). It finds modules where this process
+    order. It should end when its channels close (`call_when_parent_ends`). It finds modules where this process
     does.
 
     The creator must `end` it, or `kill` and `wait`. Thread-safety: any thread.
@@ -84,7 +84,7 @@ class Child:
                 stderr=stderr,
                 pass_fds=fds,
                 process_group=0,
-                env={**kept_environment(os.environ), "PYTHONPATH": os.pathsep.join(paths)},
+                env={**child_environment(os.environ), "PYTHONPATH": os.pathsep.join(paths)},
             )
         except BaseException:
             self._close_lifeline()
@@ -171,12 +171,12 @@ class Child:
             os.close(fd)
 
 
-def kept_environment(environment: Mapping[str, str]) -> dict[str, str]:
+def child_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """Returns the environment variables that a child gets."""
     return {
         name: value
         for name, value in environment.items()
-        if name in _KEPT_VARIABLES or name.startswith(_KEPT_PREFIXES)
+        if name in _PASSED_VARIABLES or name.startswith(_PASSED_PREFIXES)
     }
 
 
@@ -216,7 +216,7 @@ def ignore_stop_signals() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def call_when_parent_gone(channel: Channel, callback: Callable[[], None]) -> None:
+def call_when_parent_ends(channel: Channel, callback: Callable[[], None]) -> None:
     """Waits, reading nothing, until the other end of a channel is closed, and calls back. Blocking.
 
     The system closes it however the process ends, so nothing stays behind after a `kill -9`.
@@ -227,7 +227,7 @@ def call_when_parent_gone(channel: Channel, callback: Callable[[], None]) -> Non
     callback()
 
 
-def give_way() -> None:
+def lower_priority() -> None:
     """Gives the calling thread, and the threads that it starts, the lowest priority permanently.
 
     Linux has a priority for each thread and raises it again only with a privilege, so call it on threads

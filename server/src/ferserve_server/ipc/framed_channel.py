@@ -21,7 +21,7 @@ _PART: Final = b"\xfe"
 _LAST_PART: Final = b"\xff"
 _PART_BYTES: Final = MESSAGE_BYTES - 1
 
-_MESSAGES_PER_TURN: Final = 64
+_MAX_MESSAGES_PER_ITERATION: Final = 64
 """Maximum number of messages per event-loop iteration, because other work must get its share."""
 
 
@@ -29,12 +29,12 @@ class FramedChannel:
     """Represents one end of a framed channel. Event loop only.
 
     Args of the constructor:
-        channel: A channel for messages of `MESSAGE_BYTES`; closed with the mailbox.
+        channel: A channel for messages of `MESSAGE_BYTES`; closed with this object.
         received: Gets every message, in order; must not raise.
         closed: Called once, when the other side has closed.
 
     Attributes:
-        heard_count: Number of times that there was something to read.
+        received_count: Number of times that there was something to read.
     """
 
     def __init__(self, channel: Channel, received: Callable[[bytes], None], closed: Callable[[], None]) -> None:
@@ -45,7 +45,7 @@ class FramedChannel:
         self._waiting: deque[bytes] = deque()
         self._parts: list[bytes] = []
         self._open = True
-        self.heard_count = 0
+        self.received_count = 0
         self._loop.add_reader(channel.fileno(), self._read)
 
     def post(self, message: bytes) -> None:
@@ -99,9 +99,9 @@ class FramedChannel:
         self._loop.remove_writer(self._channel.fileno())
 
     def _read(self) -> None:
-        self.heard_count += 1
+        self.received_count += 1
         try:
-            for _ in range(_MESSAGES_PER_TURN):
+            for _ in range(_MAX_MESSAGES_PER_ITERATION):
                 if not self._open or (piece := self._channel.receive_now()) is None:
                     return
                 self._take(piece)

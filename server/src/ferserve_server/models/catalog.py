@@ -93,7 +93,7 @@ class CatalogSnapshot:
             raise VersionNotReadyError(name, number, spec.alias)
         raise VersionNotFoundError(name, number) if ready and spec.version else self._absence(name)
 
-    def leads_to(self, spec: ModelSpec, servable: ServableId) -> bool:
+    def resolves_to(self, spec: ModelSpec, servable: ServableId) -> bool:
         """Returns whether `spec` resolves to that version, ignoring a canary's share of the requests."""
         try:
             return self.resolve(spec)[0] == servable

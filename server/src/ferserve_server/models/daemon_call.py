@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 
-async def call_on_daemon_thread(  # noqa: C901 - one hand-over, from both sides
-    work: Callable[[], Result], give_up: Callable[[Result], None]
+async def call_on_daemon_thread(  # noqa: C901 - one exchange, from both sides
+    work: Callable[[], Result], on_late_result: Callable[[Result], None]
 ) -> Result:
     """Runs `work` on a thread of its own and returns its result. Cancel to abandon it.
 
@@ -21,12 +21,12 @@ async def call_on_daemon_thread(  # noqa: C901 - one hand-over, from both sides
 
     Args:
         work: Blocking; may raise anything.
-        give_up: Called on a thread with a result that arrives after the call was cancelled.
+        on_late_result: Called on a thread with a result that arrives after the call was cancelled.
     """
     loop = asyncio.get_running_loop()
     future: asyncio.Future[Result] = loop.create_future()
     lock = threading.Lock()
-    given_up = False
+    abandoned = False
     results: list[Result] = []
 
     def run() -> None:
@@ -36,14 +36,14 @@ async def call_on_daemon_thread(  # noqa: C901 - one hand-over, from both sides
         except BaseException as raised:  # noqa: BLE001 - raised where it is awaited
             error = raised
         with lock:
-            late = given_up
+            late = abandoned
             if not late:
                 try:
                     loop.call_soon_threadsafe(settle, error)
                 except RuntimeError:  # the loop is closed
                     late = True
         if late and results:
-            give_up(results[0])
+            on_late_result(results[0])
 
     def settle(error: BaseException | None) -> None:
         if future.done():
@@ -58,8 +58,8 @@ async def call_on_daemon_thread(  # noqa: C901 - one hand-over, from both sides
         return await future
     except asyncio.CancelledError:
         with lock:
-            given_up = True
+            abandoned = True
             late = list(results)
         if late:  # it arrived at the same moment
-            threading.Thread(target=give_up, args=late, daemon=True).start()
+            threading.Thread(target=on_late_result, args=late, daemon=True).start()
         raise

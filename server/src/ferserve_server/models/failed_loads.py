@@ -60,7 +60,7 @@ class FailedLoads:
         self._failures[servable_id] = _Failure(stamp, stamp.files, count, retry_at)
         return pause_s
 
-    def refuse(self, servable_id: ServableId, manifest_sum: str) -> None:
+    def reject(self, servable_id: ServableId, manifest_sum: str) -> None:
         """Records a version that stays rejected until its manifest changes, whatever else changes."""
         self._failures[servable_id] = _Failure(VersionStamp(manifest_sum), "", 1, None, final=True)
 
@@ -72,7 +72,7 @@ class FailedLoads:
         """Returns the versions whose files must be checked, because they may still be being copied."""
         return [servable_id for servable_id, failure in self._failures.items() if not failure.final]
 
-    def look(self, stamps: Mapping[ServableId, str], now: float) -> None:
+    def update_files(self, stamps: Mapping[ServableId, str], now: float) -> None:
         """Compares the files of versions with those at their failure.
 
         A version whose files have changed since, and are the same at two scans in a row, is due: it was copied

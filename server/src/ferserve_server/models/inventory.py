@@ -30,7 +30,7 @@ class Inventory:
         self.skipped: tuple[SkippedFolder, ...] = ()
         self._root_fault = ""
 
-    async def look(self) -> Mapping[ServableId, str]:
+    async def scan(self) -> Mapping[ServableId, str]:
         """Scans the repository and returns its versions."""
         scan = await asyncio.to_thread(self._source.scan)
         self.versions = scan.with_unreadable_of(self.versions)

@@ -37,7 +37,7 @@ _COMPARED_S: Final = 0.3
 
 
 @dataclass(frozen=True, slots=True)
-class PrecisionTrial:
+class PrecisionCandidate:
     """Represents a version that scores its golden faces as published.
 
     Attributes:
@@ -61,7 +61,7 @@ def settle_precision(
     known_speedup: float | None = None,
     now: Callable[[], float] = time.perf_counter,
     rest: Callable[[float], None] = lambda _: None,
-) -> PrecisionTrial:
+) -> PrecisionCandidate:
     """Warms and validates a version in float32, and where allowed in bfloat16, and keeps one of the two.
 
     Float32 is validated whatever the setting: a fault in it must not pass within the wider limit of bfloat16.
@@ -80,11 +80,11 @@ def settle_precision(
     """
     with contextlib.ExitStack() as opened:
         opened.callback(servable.close)
-        exact = _try(servable, golden, limits)
+        exact = _validate(servable, golden, limits)
         kept = exact
         if limits.precision is not Precision.FLOAT32 and servable.precision is Precision.FLOAT32:
             try:
-                kept = _try_bfloat16(exact, golden, limits, known_speedup, now, rest)
+                kept = _validate_bfloat16(exact, golden, limits, known_speedup, now, rest)
             except ModelRejectedError as error:
                 if limits.precision is Precision.BFLOAT16:
                     raise
@@ -113,42 +113,42 @@ def check_rounded(scores: Scores, golden: GoldenSet, tolerance: float) -> float:
     difference = check_golden(scores, golden, tolerance)
     first = np.sort(golden.scores, axis=1)
     clear = first[:, -1] - first[:, -2] > tolerance
-    turned = int((clear & (scores.argmax(axis=1) != golden.scores.argmax(axis=1))).sum())
-    if turned:
+    changed = int((clear & (scores.argmax(axis=1) != golden.scores.argmax(axis=1))).sum())
+    if changed:
         raise ModelRejectedError(
             "GOLDEN_MISMATCH",
-            f"Rounded, {turned} golden faces get another class, though their own leads by more than "
+            f"Rounded, {changed} golden faces get another class, though their own leads by more than "
             f"{tolerance:.2g}.",
-            faces=turned,
+            faces=changed,
             tolerance=tolerance,
         )
     return difference
 
 
-def _try(servable: Servable, golden: GoldenSet, limits: ValidationLimits) -> PrecisionTrial:
-    warm(servable, limits.tried_sizes)
-    scores = score_all(servable, golden.faces, limits.tried_sizes)
+def _validate(servable: Servable, golden: GoldenSet, limits: ValidationLimits) -> PrecisionCandidate:
+    warm(servable, limits.validated_sizes)
+    scores = score_all(servable, golden.faces, limits.validated_sizes)
     if servable.precision is not Precision.FLOAT32:
-        return PrecisionTrial(servable, scores, check_rounded(scores, golden, limits.bfloat16_tolerance))
-    return PrecisionTrial(servable, scores, check_golden(scores, golden, limits.golden_tolerance))
+        return PrecisionCandidate(servable, scores, check_rounded(scores, golden, limits.bfloat16_tolerance))
+    return PrecisionCandidate(servable, scores, check_golden(scores, golden, limits.golden_tolerance))
 
 
-def _try_bfloat16(
-    exact: PrecisionTrial,
+def _validate_bfloat16(
+    exact: PrecisionCandidate,
     golden: GoldenSet,
     limits: ValidationLimits,
     known_speedup: float | None,
     now: Callable[[], float],
     rest: Callable[[float], None],
-) -> PrecisionTrial:
+) -> PrecisionCandidate:
     """Returns the version in bfloat16 if that is requested or clearly faster, else `exact`."""
     with contextlib.ExitStack() as opened:
         servable = exact.servable.with_precision(Precision.BFLOAT16)
         opened.callback(servable.close)
-        fast = _try(servable, golden, limits)
+        fast = _validate(servable, golden, limits)
         factor = known_speedup
         if limits.precision is None and factor is None:
-            sizes = limits.tried_sizes
+            sizes = limits.validated_sizes
             size = max((each for each in sizes if each <= _COMPARED_SIZE), default=sizes[0])
             both = [exact.servable, servable]
             times = measure_batches(both, golden.faces, size, at_least_s=_COMPARED_S, now=now, rest=rest)
@@ -157,4 +157,4 @@ def _try_bfloat16(
         kept = fast if wanted else exact
         if wanted:
             opened.pop_all()
-        return PrecisionTrial(kept.servable, kept.scores, kept.difference, factor)
+        return PrecisionCandidate(kept.servable, kept.scores, kept.difference, factor)

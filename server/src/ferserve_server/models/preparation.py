@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from ferserve_server.domain.ports import Loader, Servable
     from ferserve_server.domain.servable import GoldenSet, ServableId
-    from ferserve_server.models.precision import PrecisionTrial
+    from ferserve_server.models.precision import PrecisionCandidate
     from ferserve_server.models.signature import SignatureVerifier
     from ferserve_server.models.source import RepositorySource
     from ferserve_server.models.validation import ValidationLimits
@@ -87,19 +87,19 @@ class VersionPreparer:
         self._bucket_rules = bucket_rules or BucketRules()
         self._cache = cache or TuneCache()
 
-    async def prepare(self, servable_id: ServableId, in_force: Servable | None) -> PreparedVersion:
+    async def prepare(self, servable_id: ServableId, active: Servable | None) -> PreparedVersion:
         """Verifies, loads, warms and validates a version. Takes seconds; await one before the next.
 
         Args:
             servable_id: The version.
-            in_force: The version that answers requests now, leased for as long as this takes; None if none does.
+            active: The version that answers requests now, leased for as long as this takes; None if none does.
 
         Raises:
             ModelRejectedError: It may not be served.
             Exception: Any exception of the engine.
         """
-        work = partial(self._prepare, servable_id, in_force)
-        with _giving_way():
+        work = partial(self._prepare, servable_id, active)
+        with _short_switch_interval():
             try:
                 async with asyncio.timeout(self._timeout_s):
                     return await call_on_daemon_thread(work, lambda late: late.servable.close())
@@ -116,7 +116,7 @@ class VersionPreparer:
         if self._stopped.is_set():
             raise ModelRejectedError("LOAD_CANCELLED", "The server is being stopped.")
 
-    def _prepare(self, servable_id: ServableId, in_force: Servable | None) -> PreparedVersion:
+    def _prepare(self, servable_id: ServableId, active: Servable | None) -> PreparedVersion:
         self._check()
         directory = self._source.directory(servable_id)
         manifest = read_manifest(directory)
@@ -126,7 +126,7 @@ class VersionPreparer:
             )
         if self._signatures is not None:
             self._signatures.verify(directory, manifest)
-        check_labels(manifest.description.labels, in_force.description.labels if in_force else None)
+        check_labels(manifest.description.labels, active.description.labels if active else None)
         verify_files(directory, manifest, self._check)
         check_golden_file(directory)
         known = self._cache.read(manifest.content_sum)
@@ -136,50 +136,54 @@ class VersionPreparer:
         except BaseException:
             servable.close()
             raise
-        rest = time.sleep if in_force else _no_rest
-        trial = settle_precision(servable, golden, self._limits, known_speedup=known.bfloat16_speedup, rest=rest)
+        rest = time.sleep if active else _no_rest
+        candidate = settle_precision(
+            servable, golden, self._limits, known_speedup=known.bfloat16_speedup, rest=rest
+        )
         try:
-            tuning = self._tune(trial, golden, known, in_force)
-            validation = self._compare(trial, golden, in_force)
+            tuning = self._tune(candidate, golden, known, active)
+            validation = self._compare(candidate, golden, active)
         except BaseException:
-            trial.servable.close()
+            candidate.servable.close()
             raise
         found = Measured(tuning.bfloat16_speedup, tuning.latency_s)
         if found != known:
             self._cache.write(manifest.content_sum, found)
-        return PreparedVersion(trial.servable, validation, tuning)
+        return PreparedVersion(candidate.servable, validation, tuning)
 
     def _tune(
-        self, trial: PrecisionTrial, golden: GoldenSet, known: Measured, in_force: Servable | None
+        self, candidate: PrecisionCandidate, golden: GoldenSet, known: Measured, active: Servable | None
     ) -> Tuning:
-        sizes, servable = self._limits.bucket_sizes, trial.servable
+        sizes, servable = self._limits.bucket_sizes, candidate.servable
         latency_s = dict(known.latency_s)
-        measured = self._limits.tried_sizes
+        measured = self._limits.validated_sizes
         if self._bucket_rules.needs_times and set(latency_s) != set(measured):
-            latency_s = measure_curve(servable, golden.faces, measured, rest=time.sleep if in_force else _no_rest)
+            latency_s = measure_curve(servable, golden.faces, measured, rest=time.sleep if active else _no_rest)
         used = choose_buckets(sizes, latency_s, self._bucket_rules)
-        servable.warm_executors(used, 1 if in_force else servable.executor_count)
+        servable.warm_executors(used, 1 if active else servable.executor_count)
         log.info(
             "version tuned",
             servable=str(servable.id),
             precision=servable.precision.value,
-            bfloat16_speedup=trial.bfloat16_speedup,
+            bfloat16_speedup=candidate.bfloat16_speedup,
             bucket_sizes=used,
             latency_ms={size: round(seconds * 1e3, 3) for size, seconds in latency_s.items()},
         )
-        return Tuning(servable.precision, used, trial.bfloat16_speedup, latency_s)
+        return Tuning(servable.precision, used, candidate.bfloat16_speedup, latency_s)
 
-    def _compare(self, trial: PrecisionTrial, golden: GoldenSet, in_force: Servable | None) -> ValidationFigures:
-        if in_force is None:
-            return ValidationFigures(trial.difference)
+    def _compare(
+        self, candidate: PrecisionCandidate, golden: GoldenSet, active: Servable | None
+    ) -> ValidationFigures:
+        if active is None:
+            return ValidationFigures(candidate.difference)
         limits = self._limits
         return ValidationFigures(
-            trial.difference,
+            candidate.difference,
             compare(
-                trial.servable,
-                in_force,
+                candidate.servable,
+                active,
                 golden.faces,
-                trial.scores,
+                candidate.scores,
                 limits.bucket_sizes,
                 latency_factor=limits.latency_factor,
             ),
@@ -191,7 +195,7 @@ def _no_rest(_: float) -> None:
 
 
 @contextlib.contextmanager
-def _giving_way() -> Iterator[None]:
+def _short_switch_interval() -> Iterator[None]:
     """Shortens the interpreter's switch interval for the duration of the block."""
     usual_s = sys.getswitchinterval()
     sys.setswitchinterval(min(usual_s, _SWITCH_INTERVAL_S))

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from ferserve_server.models.leases import Lease
     from ferserve_server.models.preparation import VersionPreparer
     from ferserve_server.models.source import RepositorySource
-    from ferserve_server.models.state_file import Refusal
+    from ferserve_server.models.state_file import Rejection
     from ferserve_server.models.version_policy import Plan, Policies
 
 log = structlog.get_logger(__name__)
@@ -59,8 +59,8 @@ class ModelManager:
         default_model: str,
         policies: Policies,
         aliases: Aliases,
-        refused: Mapping[ServableId, Refusal] | None = None,
-        trials: Canaries | None = None,
+        rejected: Mapping[ServableId, Rejection] | None = None,
+        canaries: Canaries | None = None,
         save_state: Callable[[LifecycleState], None] = lambda _: None,
         on_change: Callable[[], None] = lambda: None,
     ) -> None:
@@ -74,8 +74,8 @@ class ModelManager:
             default_model: Model of requests that name none.
             policies: Select the versions that are kept.
             aliases: The initial aliases.
-            refused: Versions that were rolled back before, and stay rejected until their manifest changes.
-            trials: Runs new versions as canaries, or None if they become active at once.
+            rejected: Versions that were rolled back before, and stay rejected until their manifest changes.
+            canaries: Runs new versions as canaries, or None if they become active at once.
             save_state: Saves run-time decisions; called on a thread, may raise OSError.
             on_change: Called when anything here changed.
         """
@@ -83,16 +83,18 @@ class ModelManager:
         self._preparer = preparer
         self._default_model = default_model
         self._policies = policies
-        self._trials = trials
+        self._canaries = canaries
         self._save_state = save_state
         self._on_change = on_change
         self._statuses = StatusStore(observer, on_change)
-        entrance = {"entrance": trials.entrance} if trials else {}
-        self._routes = Routes(default_model, aliases, observer, self._is_known, on_change=on_change, **entrance)
-        self._loader = VersionLoader(preparer, make_scorer, self._statuses, self._routes, refused or {})
-        self._rollout = Rollout(self._loader, trials, self._keep, self._save, self._save_if_possible)
-        self._asked_for: set[ServableId] = set()
-        self._let_go: set[ServableId] = set()
+        traffic_split = {"traffic_split": canaries.traffic_split} if canaries else {}
+        self._routes = Routes(
+            default_model, aliases, observer, self._is_known, on_change=on_change, **traffic_split
+        )
+        self._loader = VersionLoader(preparer, make_scorer, self._statuses, self._routes, rejected or {})
+        self._rollout = Rollout(self._loader, canaries, self._keep, self._save, self._save_if_possible)
+        self._operator_loaded: set[ServableId] = set()
+        self._operator_unloaded: set[ServableId] = set()
         self._changing = asyncio.Lock()  # one load at a time, whatever requested it
         self._saving = asyncio.Lock()
 
@@ -134,13 +136,15 @@ class ModelManager:
     async def refresh(self) -> None:
         """Synchronizes memory with the repository: loads first, then unloads."""
         async with self._changing:
-            on_disk = await self._inventory.look()
+            on_disk = await self._inventory.scan()
             stamps = await self._inventory.files_stamps(self._loader.failed.watched())
-            self._loader.failed.look(stamps, self._loop.time())
-            for removed in (self._asked_for | self._let_go) - set(on_disk):  # its number may be used again
-                self._asked_for.discard(removed)
-                self._let_go.discard(removed)
-            self._loader.tell_refusals(on_disk)
+            self._loader.failed.update_files(stamps, self._loop.time())
+            for removed in (self._operator_loaded | self._operator_unloaded) - set(
+                on_disk
+            ):  # its number may be used again
+                self._operator_loaded.discard(removed)
+                self._operator_unloaded.discard(removed)
+            self._loader.publish_rejections(on_disk)
             todo, decided = self._plan(on_disk), False
             self._statuses.set_waiting(todo.load)  # all models are known before the first is loaded
             while todo.load:
@@ -155,9 +159,9 @@ class ModelManager:
                 self._loader.retire(servable_id)
             for servable_id in todo.missing:
                 self._statuses.set_missing(servable_id)
-            for servable_id in self._statuses.forget_gone({*on_disk, *todo.missing}):
+            for servable_id in self._statuses.forget_removed({*on_disk, *todo.missing}):
                 decided |= self._loader.forget(servable_id)
-        if decided and self._trials:
+        if decided and self._canaries:
             await self._save_if_possible()
 
     async def load(self, name: str, version: int) -> None:
@@ -170,7 +174,7 @@ class ModelManager:
         """
         servable_id = ServableId(name or self._default_model, version)
         async with self._changing:
-            on_disk = await self._inventory.look()
+            on_disk = await self._inventory.scan()
             loaded = not self._loader.is_ready(servable_id)
             if loaded:
                 if servable_id not in on_disk:
@@ -178,8 +182,8 @@ class ModelManager:
                 await self._load(servable_id, on_disk[servable_id])
             failure = self._statuses[servable_id].failure
             if failure is None:
-                self._asked_for.add(servable_id)
-                self._let_go.discard(servable_id)
+                self._operator_loaded.add(servable_id)
+                self._operator_unloaded.discard(servable_id)
             if loaded:
                 await self._save()  # it may have been rejected before, or be a canary now
             if failure is not None:
@@ -202,8 +206,8 @@ class ModelManager:
             raise VersionInUseError(servable_id.name, version, f"alias {', '.join(names)} names it")
         if len(self._routes.ready_versions(servable_id.name)) == 1:
             raise VersionInUseError(servable_id.name, version, "no other version of the model is ready")
-        self._asked_for.discard(servable_id)
-        self._let_go.add(servable_id)
+        self._operator_loaded.discard(servable_id)
+        self._operator_unloaded.add(servable_id)
         self._loader.retire(servable_id)
 
     async def set_alias(self, name: str, alias: str, version: int | None) -> None:
@@ -252,20 +256,20 @@ class ModelManager:
             ModelNotFoundError: No such model.
             NoCanaryError, NoOlderVersionError, AliasFixedError, FerserveError: See there.
         """
-        usable = await self._inventory.look()
+        usable = await self._inventory.scan()
         await self._rollout.roll_back(self._known(name), version, usable, self._loop.time())
 
     async def judge_canaries(self) -> None:
         """Judges every canary, and promotes or rolls it back according to the verdict."""
-        await self._rollout.look()
+        await self._rollout.judge()
 
     def stop_loading(self) -> None:
         """Ends the running load, and all later ones, at the next checkpoint."""
         self._preparer.stop()
 
-    async def watch(self, looks: AsyncIterator[None]) -> None:
-        """Refreshes at every one of `looks`. Cancel to stop; the caller supervises it."""
-        async for _ in looks:
+    async def watch(self, ticks: AsyncIterator[None]) -> None:
+        """Refreshes at every one of `ticks`. Cancel to stop; the caller supervises it."""
+        async for _ in ticks:
             await self.refresh()
 
     async def close(self) -> None:
@@ -280,7 +284,7 @@ class ModelManager:
     async def _keep(self, servable_id: ServableId) -> None:
         """Loads a version if necessary and keeps it ready until an alias names it."""
         await self.load(servable_id.name, servable_id.version)
-        self._asked_for.discard(servable_id)
+        self._operator_loaded.discard(servable_id)
 
     async def _save(self) -> None:
         """Saves the state in order of request, so that the last state written is the newest.
@@ -289,7 +293,7 @@ class ModelManager:
             StateNotSavedError: The file cannot be written.
         """
         async with self._saving:
-            state = LifecycleState(self._routes.aliases.chosen, dict(self._loader.refused))
+            state = LifecycleState(self._routes.aliases.chosen, dict(self._loader.rejected))
             try:
                 await asyncio.to_thread(self._save_state, state)
             except OSError as error:
@@ -302,13 +306,15 @@ class ModelManager:
             await self._save()
 
     def _plan(self, on_disk: Mapping[ServableId, str]) -> Plan:
-        held = self._routes.aliases.named() | self._asked_for
+        held = self._routes.aliases.named() | self._operator_loaded
         failed = self._loader.failed.waiting(on_disk, self._loop.time())
-        return plan(on_disk, self._routes.ready(), failed, self._policies, held=held, excluded=self._let_go)
+        return plan(
+            on_disk, self._routes.ready(), failed, self._policies, held=held, excluded=self._operator_unloaded
+        )
 
     def _model(self, name: str) -> ModelStatus:
         serving = self._routes.serving(name)
-        trial = self._trials.of(name) if self._trials else None
+        run = self._canaries.of(name) if self._canaries else None
         return ModelStatus(
             name,
             name == self._default_model,
@@ -316,7 +322,7 @@ class ModelManager:
             policy=str(self._policies.of(name)),
             aliases=self._routes.aliases.of(name),
             serving_version=serving.id.version if serving else None,
-            canary=trial.report() if trial else None,
+            canary=run.report() if run else None,
             skipped=self._inventory.skipped_of(name),
         )
 

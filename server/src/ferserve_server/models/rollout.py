@@ -32,7 +32,7 @@ class Rollout:
 
     Args of the constructor:
         loader: The versions.
-        trials: The canaries, or None if new versions are active at once.
+        canaries: The canaries, or None if new versions are active at once.
         load: Loads a version and keeps it; see `ModelManager.load`.
         save: Keeps what was decided; raises StateNotSavedError.
         save_if_possible: Does the same, without an error.
@@ -41,14 +41,14 @@ class Rollout:
     def __init__(
         self,
         loader: VersionLoader,
-        trials: Canaries | None,
+        canaries: Canaries | None,
         load: Callable[[ServableId], Awaitable[None]],
         save: Callable[[], Awaitable[None]],
         save_if_possible: Callable[[], Awaitable[None]],
     ) -> None:
         self._loader = loader
         self._routes = loader.routes
-        self._trials = trials
+        self._canaries = canaries
         self._load = load
         self._save = save
         self._save_if_possible = save_if_possible
@@ -60,7 +60,7 @@ class Rollout:
         Without the alias `stable`, the active version gets it, and the first version of a model at once.
         """
         name, version = servable_id.name, servable_id.version
-        if self._trials is None or not self._trials.tries(name):
+        if self._canaries is None or not self._canaries.has_canaries(name):
             return
         aliases = self._routes.aliases.of(name)
         serving = self._routes.serving(name)
@@ -69,26 +69,26 @@ class Rollout:
             self._routes.set_alias(name, STABLE, aliases[STABLE])
         if version > max(aliases[STABLE], aliases.get(CANARY, 0)):
             self._routes.set_alias(name, CANARY, version)
-            log.info("canary on trial", model=name, version=version, stable=aliases[STABLE])
+            log.info("canary started", model=name, version=version, stable=aliases[STABLE])
 
-    async def look(self) -> None:
+    async def judge(self) -> None:
         """Judges every canary run, and carries out the verdicts if the settings allow it."""
-        if self._trials is None:
+        if self._canaries is None:
             return
         decided = False
-        for trial in self._trials.running():
-            report = trial.report()
+        for run in self._canaries.running():
+            report = run.report()
             verdict = report.verdict
             if report.shadow is not None:
-                self._record_shadow(trial.canary.id, report.shadow)
-            self._note(trial, verdict)
-            if verdict.result is CanaryResult.WAIT or not trial.auto:
+                self._record_shadow(run.canary.id, report.shadow)
+            self._report_if_changed(run, verdict)
+            if verdict.result is CanaryResult.WAIT or not run.auto:
                 continue
             decided = True
             if verdict.result is CanaryResult.PROMOTE:
-                self._promote(trial.model, trial.canary.id.version)
+                self._promote(run.model, run.canary.id.version)
             else:
-                self._refuse(trial.canary.id, f"It was tried and rolled back, {verdict.reason}: {verdict.text}.")
+                self._reject(run.canary.id, f"It was tried and rolled back, {verdict.reason}: {verdict.text}.")
         if decided:
             await self._save_if_possible()
 
@@ -113,7 +113,7 @@ class Rollout:
             raise NoCanaryError(name, version, canary)
         if not self._loader.is_ready(ServableId(name, canary)):
             raise VersionNotReadyError(name, canary, CANARY)
-        self._tell(name, canary, Verdict(CanaryResult.PROMOTE, "OPERATOR", "an operator promoted it"))
+        self._publish_verdict(name, canary, Verdict(CanaryResult.PROMOTE, "OPERATOR", "an operator promoted it"))
         self._promote(name, canary)
         await self._save()
 
@@ -138,12 +138,14 @@ class Rollout:
         """
         aliases = self._free_aliases(name)
         canary = aliases.get(CANARY)
-        if version is not None and ServableId(name, version) in self._loader.refused:
+        if version is not None and ServableId(name, version) in self._loader.rejected:
             return
         text = "An operator rolled it back. It comes again when its manifest changes or it is loaded by call."
         if canary is not None and version in {None, canary}:
-            self._tell(name, canary, Verdict(CanaryResult.ROLL_BACK, "OPERATOR", "an operator rolled it back"))
-            self._refuse(ServableId(name, canary), text)
+            self._publish_verdict(
+                name, canary, Verdict(CanaryResult.ROLL_BACK, "OPERATOR", "an operator rolled it back")
+            )
+            self._reject(ServableId(name, canary), text)
             await self._save()
             return
         serving = self._routes.serving(name)
@@ -159,8 +161,8 @@ class Rollout:
         previous = max(older)
         await self._load(previous)
         self._routes.set_alias(name, STABLE, previous.version)
-        log.info("stable rolled back", model=name, version=previous.version, refused=bad.version)
-        self._refuse(bad, text)
+        log.info("stable rolled back", model=name, version=previous.version, rejected=bad.version)
+        self._reject(bad, text)
         await self._save()
 
     def _promote(self, name: str, version: int) -> None:
@@ -169,11 +171,11 @@ class Rollout:
         self._last.pop(name, None)
         log.info("canary promoted", model=name, version=version)
 
-    def _refuse(self, servable_id: ServableId, message: str) -> None:
+    def _reject(self, servable_id: ServableId, message: str) -> None:
         if self._routes.aliases.of(servable_id.name).get(CANARY) == servable_id.version:
             self._routes.set_alias(servable_id.name, CANARY, None)
             self._last.pop(servable_id.name, None)
-        self._loader.refuse(servable_id, ROLLED_BACK, message)
+        self._loader.reject(servable_id, ROLLED_BACK, message)
         log.warning("version rolled back", servable=str(servable_id), why=message)
 
     def _free_aliases(self, name: str) -> dict[str, int]:
@@ -183,20 +185,20 @@ class Rollout:
         return self._routes.aliases.of(name)
 
     def _record_shadow(self, servable_id: ServableId, figures: ShadowStatistics) -> None:
-        if self._trials is not None:
+        if self._canaries is not None:
             gauge, labels = metrics.CANARY_SHADOW_DIFFERENCE, servable_id.labels
-            self._trials.recorder.set(gauge, figures.mean_difference, *labels, "mean")
-            self._trials.recorder.set(gauge, figures.largest_difference, *labels, "largest")
+            self._canaries.recorder.set(gauge, figures.mean_difference, *labels, "mean")
+            self._canaries.recorder.set(gauge, figures.largest_difference, *labels, "largest")
 
-    def _note(self, trial: CanaryRun, verdict: Verdict) -> None:
+    def _report_if_changed(self, run: CanaryRun, verdict: Verdict) -> None:
         """Reports a verdict when it differs from the last one."""
-        version = trial.canary.id.version
-        last = self._last.get(trial.model)
+        version = run.canary.id.version
+        last = self._last.get(run.model)
         if last is None or (last[0], last[1].result, last[1].reason) != (version, verdict.result, verdict.reason):
-            self._last[trial.model] = version, verdict
-            self._tell(trial.model, version, verdict)
+            self._last[run.model] = version, verdict
+            self._publish_verdict(run.model, version, verdict)
 
-    def _tell(self, model: str, version: int, verdict: Verdict) -> None:
+    def _publish_verdict(self, model: str, version: int, verdict: Verdict) -> None:
         log.info(
             "canary judged",
             model=model,
@@ -205,6 +207,6 @@ class Rollout:
             reason=verdict.reason,
             figures=verdict.text,
         )
-        if self._trials is not None:
+        if self._canaries is not None:
             labels = (model, verdict.result.value, verdict.reason)
-            self._trials.recorder.count(metrics.CANARY_VERDICTS, *labels)
+            self._canaries.recorder.count(metrics.CANARY_VERDICTS, *labels)

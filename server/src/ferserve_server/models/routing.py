@@ -35,8 +35,8 @@ class Routes:
         observer: Notified of every change.
         is_known: True if there is a model of that name, with or without an active version.
         on_change: Called after every change.
-        entrance: Given a model, what serves requests for it that name no version, and the one behind the alias
-            `canary`, each None if it is not ready: what such requests go through.
+        traffic_split: Returns the traffic split of a model's requests without a version, given the model, the
+            version that serves them and the version behind the alias `canary`, each None if it is not ready.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Routes:
         is_known: Callable[[str], bool],
         *,
         on_change: Callable[[], None] = lambda: None,
-        entrance: Callable[[str, LiveVersion | None, LiveVersion | None], TrafficSplit | None] = (
+        traffic_split: Callable[[str, LiveVersion | None, LiveVersion | None], TrafficSplit | None] = (
             lambda _model, serving, _canary: serving
         ),
     ) -> None:
@@ -56,7 +56,7 @@ class Routes:
         self._observer = observer
         self._is_known = is_known
         self._on_change = on_change
-        self._entrance = entrance
+        self._traffic_split = traffic_split
         self._live: dict[str, dict[int, LiveVersion]] = {}
         self._serving: dict[str, LiveVersion] = {}
         # Versions of unpinned requests by model: looked up at every request, so computed at every change instead.
@@ -66,10 +66,10 @@ class Routes:
         """Takes a lease on the version that `spec` resolves to; see `ModelManager.acquire`."""
         name = spec.name or self._default_model
         if spec.version is None and not spec.alias:
-            entrance = self._unpinned.get(name)
-            if entrance is None:
+            traffic_split = self._unpinned.get(name)
+            if traffic_split is None:
                 raise self._absence(name)
-            return entrance.lease()
+            return traffic_split.lease()
         return self._pinned(name, spec).lease()
 
     def serving(self, model: str) -> LiveVersion | None:
@@ -105,13 +105,13 @@ class Routes:
         aliases = self.aliases.of(model)
         number = unpinned_version(versions, aliases.get(STABLE))
         serving = None if number is None else versions[number]
-        entrance = self._entrance(model, serving, versions.get(aliases.get(CANARY, 0)))
-        if serving is None or entrance is None:
+        traffic_split = self._traffic_split(model, serving, versions.get(aliases.get(CANARY, 0)))
+        if serving is None or traffic_split is None:
             self._serving.pop(model, None)
             self._unpinned.pop(model, None)
         else:
             self._serving[model] = serving
-            self._unpinned[model] = entrance
+            self._unpinned[model] = traffic_split
         with contextlib.suppress(Exception):
             self._observer.routed(model, aliases, number)
         self._on_change()

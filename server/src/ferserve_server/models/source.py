@@ -202,7 +202,7 @@ log = structlog.get_logger(__name__)
 _STEP_MS: Final = 50
 """Maximum time between changes that count as one, in milliseconds."""
 
-_LONGEST_GATHERING_MS: Final = 200
+_MAX_GATHERING_MS: Final = 200
 """Maximum time for which changes are gathered, in milliseconds, because a version must be seen within half a
 second, also while another one is being copied."""
 
@@ -226,14 +226,14 @@ async def changes(
     """
     changed = asyncio.Event()
     watch: asyncio.Task[None] | None = None
-    complained = False
+    warned = False
     try:
         while True:
             if watch is not None and watch.done():
                 error = watch.exception()
                 # A folder that does not exist yet is no fault; the next scan tries again.
-                if not complained and not isinstance(error, FileNotFoundError):
-                    complained = True
+                if not warned and not isinstance(error, FileNotFoundError):
+                    warned = True
                     log.warning(
                         "no events of the model folder; looking at it from time to time",
                         poll_interval_s=poll_interval_s,
@@ -261,5 +261,5 @@ async def _follow(root: Path, changes: Callable[[Path], AsyncIterator[object]], 
 
 def _system_changes(root: Path) -> AsyncIterator[object]:
     return watchfiles.awatch(
-        root, watch_filter=None, debounce=_LONGEST_GATHERING_MS, step=_STEP_MS, ignore_permission_denied=True
+        root, watch_filter=None, debounce=_MAX_GATHERING_MS, step=_STEP_MS, ignore_permission_denied=True
     )

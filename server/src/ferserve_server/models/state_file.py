@@ -4,7 +4,7 @@
 
     {"format_version": 1,
      "aliases": {"fer-nano": {"stable": 3}},
-     "refused": [{"model": "fer-nano", "version": 4, "manifest_sha256": "5e0c...",
+     "rejected": [{"model": "fer-nano", "version": 4, "manifest_sha256": "5e0c...",
                   "reason": "CANARY_ROLLED_BACK", "message": "..."}]}
 """
 
@@ -37,7 +37,7 @@ _NO_RENAMING: Final = frozenset({errno.EBUSY, errno.EXDEV, errno.EROFS, errno.EA
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class Rejection:
     """Records why a version stays rejected until its manifest's SHA-256 differs from `manifest_sum`."""
 
     manifest_sum: str
@@ -55,11 +55,11 @@ class LifecycleState:
 
     Attributes:
         aliases: Version by alias by model.
-        refused: The versions that were rolled back.
+        rejected: The versions that were rolled back.
     """
 
     aliases: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-    refused: Mapping[ServableId, Refusal] = field(default_factory=dict)
+    rejected: Mapping[ServableId, Rejection] = field(default_factory=dict)
 
 
 def read_state(path: Path | None) -> LifecycleState:
@@ -91,17 +91,17 @@ def write_state(path: Path | None, state: LifecycleState) -> None:
     """
     if path is None:
         return
-    refused = [
+    rejected = [
         {
             "model": each.name,
             "version": each.version,
-            "manifest_sha256": refusal.manifest_sum,
-            "reason": refusal.reason,
-            "message": refusal.message,
+            "manifest_sha256": rejection.manifest_sum,
+            "reason": rejection.reason,
+            "message": rejection.message,
         }
-        for each, refusal in sorted(state.refused.items())
+        for each, rejection in sorted(state.rejected.items())
     ]
-    document = {"format_version": _FORMAT_VERSION, "aliases": state.aliases, "refused": refused}
+    document = {"format_version": _FORMAT_VERSION, "aliases": state.aliases, "rejected": rejected}
     content = json.dumps(document, indent=2, sort_keys=True).encode()
     staged = path.with_name(f".{path.name}.new")
     try:
@@ -158,7 +158,7 @@ class StateFile:
                 raise OSError(
                     errno.ESTALE,
                     "another server has written lifecycle_state_file; give each server a file of its own, or "
-                    "restart this one to take over what the other decided",
+                    "restart this one to read the decisions of the other",
                 )
             write_state(self._path, state)
             self._seen = _content(self._path)
@@ -194,14 +194,14 @@ def _parse(document: Any) -> LifecycleState:  # noqa: ANN401 - whatever JSON hel
         ]
     )
     # Absent in files of servers that rolled nothing back.
-    return LifecycleState(aliases, dict(_parse_refusal(each) for each in document.get("refused", [])))
+    return LifecycleState(aliases, dict(_parse_rejection(each) for each in document.get("rejected", [])))
 
 
-def _parse_refusal(entry: Any) -> tuple[ServableId, Refusal]:  # noqa: ANN401 - as above
+def _parse_rejection(entry: Any) -> tuple[ServableId, Rejection]:  # noqa: ANN401 - as above
     name, version, texts = entry["model"], entry["version"], (entry["reason"], entry["message"])
     manifest_sum = entry["manifest_sha256"]
     if not (isinstance(name, str) and type(version) is int and version > 0 and isinstance(manifest_sum, str)):
-        raise ValueError(f"refused: {name!r}, version {version!r}, of {manifest_sum!r} is no version")
+        raise ValueError(f"rejected: {name!r}, version {version!r}, of {manifest_sum!r} is no version")
     if not all(isinstance(text, str) for text in texts):
-        raise ValueError(f"refused: reason and message of {name}/{version} must be texts")
-    return ServableId(name, version), Refusal(manifest_sum, *texts)
+        raise ValueError(f"rejected: reason and message of {name}/{version} must be texts")
+    return ServableId(name, version), Rejection(manifest_sum, *texts)

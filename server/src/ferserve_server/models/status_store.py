@@ -30,7 +30,7 @@ class StatusStore:
     def set(self, status: VersionStatus) -> None:
         """Sets a version's status and notifies the observer."""
         self._status[status.id] = status
-        self._tell(status.id, status.state)
+        self._notify(status.id, status.state)
 
     def set_missing(self, servable_id: ServableId) -> None:
         """Records that a version is required and missing."""
@@ -52,21 +52,21 @@ class StatusStore:
         for servable_id in waiting:
             if servable_id not in wanted:
                 del self._status[servable_id]
-                self._tell(servable_id, ServableState.UNLOADED)
+                self._notify(servable_id, ServableState.UNLOADED)
 
-    def forget_gone(self, present: Collection[ServableId]) -> list[ServableId]:
+    def forget_removed(self, present: Collection[ServableId]) -> list[ServableId]:
         """Drops versions that are neither in memory nor in `present`, and returns them."""
-        gone = [
+        removed = [
             servable_id
             for servable_id, status in self._status.items()
             if servable_id not in present
             and status.state in {ServableState.WAITING, ServableState.FAILED, ServableState.UNLOADED}
         ]
-        for servable_id in gone:
+        for servable_id in removed:
             state = self._status.pop(servable_id).state
             if state is not ServableState.UNLOADED:
-                self._tell(servable_id, ServableState.UNLOADED)  # so that no failure is shown indefinitely
-        return gone
+                self._notify(servable_id, ServableState.UNLOADED)  # so that no failure is shown indefinitely
+        return removed
 
     def names(self) -> list[str]:
         """Returns the models, sorted."""
@@ -77,7 +77,7 @@ class StatusStore:
         found = [status for servable_id, status in self._status.items() if servable_id.name == model]
         return tuple(sorted(found, key=lambda status: -status.id.version))
 
-    def _tell(self, servable_id: ServableId, state: ServableState) -> None:
+    def _notify(self, servable_id: ServableId, state: ServableState) -> None:
         with contextlib.suppress(Exception):
             self._observer.state_changed(servable_id, state)
         self._on_change()

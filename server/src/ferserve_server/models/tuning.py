@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from ferserve_server.domain.ports import Servable
 
 
-_SPARED: Final = 0.95
-"""Maximum ratio of a size's time to that of the next larger one for it to spare padding, because smaller savings
+_MAX_PADDING_RATIO: Final = 0.95
+"""Maximum ratio of a size's time to that of the next larger one for it to save padding, because smaller savings
 are within a clock's error."""
 
 _NEAR_BEST: Final = 1.02
 """Maximum ratio of time per face to the best one, because a larger batch then gains nothing worth a wait."""
 
-_APART: Final = 2
+_MIN_SIZE_RATIO: Final = 2
 """Ratio of two measured sizes, because batch times of a net rise evenly with the faces (docs/performance.md), so
 that sizes in between need not be measured."""
 
@@ -36,19 +36,19 @@ class BucketRules:
     """Configures the choice of batch sizes.
 
     Attributes:
-        drop_unpaid: True if sizes that do not pay are dropped.
+        drop_inefficient: True if sizes that do not pay are dropped.
         target_s: The time in which a request must be answered, in seconds; 0: any.
         delay_s: Longest wait of a batch for more rows, in seconds.
     """
 
-    drop_unpaid: bool = False
+    drop_inefficient: bool = False
     target_s: float = 0.0
     delay_s: float = 0.0
 
     @property
     def needs_times(self) -> bool:
         """Returns whether the choice depends on batch times."""
-        return self.drop_unpaid or self.target_s > 0
+        return self.drop_inefficient or self.target_s > 0
 
 
 def choose_buckets(
@@ -65,26 +65,26 @@ def choose_buckets(
     used = tuple(bucket_sizes)
     if not rules.needs_times:
         return used
-    curve = between(used, latency_s)
+    curve = interpolate(used, latency_s)
     if rules.target_s > 0:
         used = within_target(curve, rules.target_s, rules.delay_s)
-    if rules.drop_unpaid:
-        used = worthwhile({size: curve[size] for size in used})
+    if rules.drop_inefficient:
+        used = drop_inefficient_sizes({size: curve[size] for size in used})
     return used
 
 
-def landmarks(bucket_sizes: Sequence[int]) -> tuple[int, ...]:
+def measured_sizes(bucket_sizes: Sequence[int]) -> tuple[int, ...]:
     """Selects the measured sizes of rising `bucket_sizes`: the first, the last, and others well apart."""
     found = [bucket_sizes[0]]
     for size in bucket_sizes[1:]:
-        if size >= _APART * found[-1]:
+        if size >= _MIN_SIZE_RATIO * found[-1]:
             found.append(size)
     if found[-1] != bucket_sizes[-1]:
         found.append(bucket_sizes[-1])
     return tuple(found)
 
 
-def between(bucket_sizes: Sequence[int], latency_s: Mapping[int, float]) -> dict[int, float]:
+def interpolate(bucket_sizes: Sequence[int], latency_s: Mapping[int, float]) -> dict[int, float]:
     """Interpolates the time of a batch, in seconds, of each size linearly between the known times.
 
     None is longer than that of a larger size: fewer rows can be padded, so a longer time is due to other work.
@@ -99,12 +99,12 @@ def between(bucket_sizes: Sequence[int], latency_s: Mapping[int, float]) -> dict
     return dict(zip(bucket_sizes, times.tolist(), strict=True))
 
 
-def worthwhile(latency_s: Mapping[int, float]) -> tuple[int, ...]:
+def drop_inefficient_sizes(latency_s: Mapping[int, float]) -> tuple[int, ...]:
     """Drops batch sizes that do not pay.
 
     The largest that stays is the smallest that comes within 2 % of the least time per face: larger ones would only
     delay clients. Below, a size is dropped that saves less than 5 % of the time of the next larger one that stays:
-    padding up to that costs as much. A size in between that is merely not the best one stays, since it spares
+    padding up to that costs as much. A size in between that is merely not the best one stays, since it saves
     padding, and so does the smallest, for single requests.
 
     Args:
@@ -117,7 +117,7 @@ def worthwhile(latency_s: Mapping[int, float]) -> tuple[int, ...]:
     least_s = min(latency_s[size] / size for size in sizes)
     kept = [next(size for size in sizes if latency_s[size] / size <= _NEAR_BEST * least_s)]
     for size in reversed([size for size in sizes if size < kept[0]]):
-        if latency_s[size] <= _SPARED * latency_s[kept[0]] or size == sizes[0]:
+        if latency_s[size] <= _MAX_PADDING_RATIO * latency_s[kept[0]] or size == sizes[0]:
             kept.insert(0, size)
     return tuple(kept)
 

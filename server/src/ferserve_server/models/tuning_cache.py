@@ -53,7 +53,7 @@ class TuneCache:
         try:
             return _parse(self._entries().get(self._key(manifest_sum), {}))
         except (ValueError, TypeError, AttributeError) as error:
-            self._complain("tune_cache has an entry that cannot be used", error)
+            self._log_error("tune_cache has an entry that cannot be used", error)
             return Measured()
 
     def write(self, manifest_sum: str, measured: Measured) -> None:
@@ -73,7 +73,7 @@ class TuneCache:
             staged.write_text(json.dumps({"format_version": _FORMAT_VERSION, "entries": kept}, indent=2), "utf-8")
             staged.replace(self._path)
         except OSError as error:
-            self._complain("tune_cache cannot be written; the next start measures again", error)
+            self._log_error("tune_cache cannot be written; the next start measures again", error)
             with contextlib.suppress(OSError):  # a disk that rejects writes may reject deletions too
                 staged.unlink(missing_ok=True)
 
@@ -85,13 +85,13 @@ class TuneCache:
         except FileNotFoundError:
             return {}
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            self._complain("tune_cache cannot be used and is written again", error)
+            self._log_error("tune_cache cannot be used and is written again", error)
             return {}
 
     def _key(self, manifest_sum: str) -> str:
         return f"{manifest_sum}; {self._conditions}"
 
-    def _complain(self, text: str, error: Exception) -> None:
+    def _log_error(self, text: str, error: Exception) -> None:
         log.error(text, path=str(self._path), error=repr(error))
 
 

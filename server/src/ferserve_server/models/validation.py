@@ -17,7 +17,7 @@ from ferserve_server.domain.errors import ModelRejectedError
 from ferserve_server.domain.face import FER_2013_LABELS
 from ferserve_server.domain.servable import Precision, ValidationComparison
 from ferserve_server.models.manifest import GOLDEN_PATH
-from ferserve_server.models.tuning import landmarks
+from ferserve_server.models.tuning import measured_sizes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -46,12 +46,12 @@ class ValidationLimits:
     bfloat16_tolerance: float = 0.03
 
     @property
-    def tried_sizes(self) -> tuple[int, ...]:
+    def validated_sizes(self) -> tuple[int, ...]:
         """Returns the batch sizes that are validated."""
-        return landmarks(self.bucket_sizes)
+        return measured_sizes(self.bucket_sizes)
 
 
-def check_labels(labels: Sequence[str], labels_in_force: Sequence[str] | None) -> None:
+def check_labels(labels: Sequence[str], active_labels: Sequence[str] | None) -> None:
     """Rejects the known classes in another order, which would misname every face without an error.
 
     Clients know the seven classes of FER-2013 in their canonical order, and those of a model in the order of the
@@ -59,12 +59,12 @@ def check_labels(labels: Sequence[str], labels_in_force: Sequence[str] | None) -
 
     Args:
         labels: Names of the classes, in the order of the scores.
-        labels_in_force: Those of the active version, or None if there is none.
+        active_labels: Those of the active version, or None if there is none.
 
     Raises:
         ModelRejectedError: LABELS_MISMATCH.
     """
-    for known in (FER_2013_LABELS, tuple(labels_in_force or ())):
+    for known in (FER_2013_LABELS, tuple(active_labels or ())):
         if set(labels) == set(known) and tuple(labels) != known:
             raise ModelRejectedError(
                 "LABELS_MISMATCH",
@@ -133,21 +133,21 @@ def _check_finite(scores: Scores) -> None:
         )
 
 
-_LOOKS: Final = 3
+_MEASUREMENT_PASSES: Final = 3
 """Number of comparisons at which a version must be too slow, because a burst of other work rarely spans three."""
 
-_ROUNDS_PER_LOOK: Final = 5
-_LOOK_S: Final = 0.5
+_ROUNDS_PER_PASS: Final = 5
+_POLL_INTERVAL_S: Final = 0.5
 """Maximum duration of a comparison, in seconds, though both versions run at least once."""
 
-UNNOTICED_S: Final = 0.5e-3
+NEGLIGIBLE_S: Final = 0.5e-3
 """Minimum excess time of a batch for a rejection, in seconds, because beside a call's own milliseconds it is not
 noticed, and the clock of a busy machine errs by as much."""
 
 
 def compare(  # noqa: PLR0913 - two versions, what they are tried with, the limit and the time
     candidate: Servable,
-    in_force: Servable,
+    active: Servable,
     faces: CropBatch,
     scores: Scores,
     bucket_sizes: Sequence[int],
@@ -160,7 +160,7 @@ def compare(  # noqa: PLR0913 - two versions, what they are tried with, the limi
 
     Args:
         candidate: The new version, warm.
-        in_force: The active version. Its requests run beside this.
+        active: The active version. Its requests run beside this.
         faces: The golden faces of the candidate, uint8 [N, H, W, 1].
         scores: The candidate's scores of them, float32 [N, K].
         bucket_sizes: Batch sizes that may be used; both are warm at their landmarks.
@@ -173,27 +173,27 @@ def compare(  # noqa: PLR0913 - two versions, what they are tried with, the limi
         ModelRejectedError: TOO_SLOW, with the figures.
     """
     # Otherwise a request that arrives during a measurement makes that session itself: 50 ms, once per swap.
-    in_force.reserve_session(bucket_sizes)
-    tried = landmarks(bucket_sizes)
-    latency_s = _measure(candidate, in_force, tried, latency_factor, now, rest) if latency_factor else {}
+    active.reserve_session(bucket_sizes)
+    tried = measured_sizes(bucket_sizes)
+    latency_s = _measure(candidate, active, tried, latency_factor, now, rest) if latency_factor else {}
     agreement = largest_difference = None
-    mine, theirs = candidate.description, in_force.description
+    mine, theirs = candidate.description, active.description
     sides = [(spec.height, spec.width) for spec in (mine.input, theirs.input)]
     if mine.labels == theirs.labels and sides[0] == sides[1]:
-        others = score_all(in_force, faces, tried)
+        others = score_all(active, faces, tried)
         agreement = float((scores.argmax(axis=1) == others.argmax(axis=1)).mean())
         largest_difference = float(np.abs(scores - others).max())
-    return ValidationComparison(in_force.id.version, agreement, largest_difference, latency_s)
+    return ValidationComparison(active.id.version, agreement, largest_difference, latency_s)
 
 
-def is_too_slow(latency_s: float, in_force_s: float, factor: float) -> bool:
+def is_too_slow(latency_s: float, active_s: float, factor: float) -> bool:
     """Returns whether a batch takes more than `factor` times as long, by more than the clock's error."""
-    return latency_s > factor * in_force_s and latency_s - in_force_s > UNNOTICED_S
+    return latency_s > factor * active_s and latency_s - active_s > NEGLIGIBLE_S
 
 
 def _measure(
     candidate: Servable,
-    in_force: Servable,
+    active: Servable,
     bucket_sizes: Sequence[int],
     factor: float,
     now: Callable[[], float],
@@ -210,21 +210,21 @@ def _measure(
     """
     found: dict[int, tuple[float, float]] = {}
     for size in bucket_sizes:
-        batches = [_blank(each, size) for each in (candidate, in_force)]
+        batches = [_blank(each, size) for each in (candidate, active)]
         mine: list[float] = []
         theirs: list[float] = []
-        for _ in range(_LOOKS):
-            ends_at = now() + _LOOK_S
-            for round_number in range(_ROUNDS_PER_LOOK):
+        for _ in range(_MEASUREMENT_PASSES):
+            ends_at = now() + _POLL_INTERVAL_S
+            for round_number in range(_ROUNDS_PER_PASS):
                 # The first version to run after a rest finds its core cold, so the two alternate in being first.
-                first, second = (in_force, candidate) if round_number % 2 else (candidate, in_force)
+                first, second = (active, candidate) if round_number % 2 else (candidate, active)
                 started_at = now()
-                first.predict(batches[first is in_force])
-                between = now()
-                second.predict(batches[second is in_force])
+                first.predict(batches[first is active])
+                middle_at = now()
+                second.predict(batches[second is active])
                 ended_at = now()
-                spans = (between - started_at, ended_at - between)
-                mine.append(spans[first is in_force])
+                spans = (middle_at - started_at, ended_at - middle_at)
+                mine.append(spans[first is active])
                 theirs.append(spans[first is candidate])
                 rest(ended_at - started_at)
                 if ended_at > ends_at:
@@ -232,20 +232,20 @@ def _measure(
             if not is_too_slow(min(mine), statistics.median(theirs), factor):
                 break
         else:
-            raise _too_slow(size, min(mine), statistics.median(theirs), in_force.id.version, factor)
+            raise _too_slow(size, min(mine), statistics.median(theirs), active.id.version, factor)
         found[size] = (min(mine), min(theirs))
     return found
 
 
-def _too_slow(size: int, mine_s: float, theirs_s: float, in_force: int, factor: float) -> ModelRejectedError:
+def _too_slow(size: int, mine_s: float, theirs_s: float, active: int, factor: float) -> ModelRejectedError:
     return ModelRejectedError(
         "TOO_SLOW",
-        f"A batch of {size} takes {mine_s * 1e3:.2f} ms or more, with version {in_force} in force "
+        f"A batch of {size} takes {mine_s * 1e3:.2f} ms or more, with the active version {active} "
         f"{theirs_s * 1e3:.2f} ms; {factor:g} times as long is allowed (setting validation_latency_factor).",
         bucket_size=size,
         latency_ms=round(mine_s * 1e3, 3),
-        in_force_latency_ms=round(theirs_s * 1e3, 3),
-        in_force_version=in_force,
+        active_latency_ms=round(theirs_s * 1e3, 3),
+        active_version=active,
         factor=factor,
     )
 

@@ -12,7 +12,7 @@ from ferserve_server.domain.errors import FerserveError, ModelRejectedError
 from ferserve_server.domain.servable import ServableState, VersionStatus
 from ferserve_server.models.failed_loads import FailedLoads, is_transient
 from ferserve_server.models.leases import LiveVersion
-from ferserve_server.models.state_file import Refusal
+from ferserve_server.models.state_file import Rejection
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -34,7 +34,7 @@ class VersionLoader:
         statuses: The status of every version.
         routes: The versions active.
         failed: Versions that could not be loaded or were rejected.
-        refused: Those of them that were rolled back.
+        rejected: Those of them that were rolled back.
     """
 
     def __init__(
@@ -43,16 +43,16 @@ class VersionLoader:
         make_scorer: Callable[[Servable, Tuning], FaceScorer],
         statuses: StatusStore,
         routes: Routes,
-        refused: Mapping[ServableId, Refusal],
+        rejected: Mapping[ServableId, Rejection],
     ) -> None:
         self._preparer = preparer
         self._make_scorer = make_scorer
         self.statuses = statuses
         self.routes = routes
-        self.refused = dict(refused)
+        self.rejected = dict(rejected)
         self.failed = FailedLoads()
-        for servable_id, refusal in refused.items():
-            self.failed.refuse(servable_id, refusal.manifest_sum)
+        for servable_id, rejection in rejected.items():
+            self.failed.reject(servable_id, rejection.manifest_sum)
         self._manifest_sums: dict[ServableId, str] = {}
         self._retiring: set[asyncio.Task[None]] = set()
 
@@ -65,15 +65,15 @@ class VersionLoader:
             before_ready: Called when it has passed the validation, before it is active.
         """
         self.statuses.set(VersionStatus(servable_id, ServableState.LOADING))
-        self.refused.pop(servable_id, None)
-        in_force = self.routes.serving(servable_id.name)
+        self.rejected.pop(servable_id, None)
+        active = self.routes.serving(servable_id.name)
         try:
-            with in_force.lease() if in_force else contextlib.nullcontext():
-                beside = in_force.servable if in_force else None
-                prepared = await self._preparer.prepare(servable_id, beside)
-            await self._put_in_force(prepared, before_ready)
+            with active.lease() if active else contextlib.nullcontext():
+                active_servable = active.servable if active else None
+                prepared = await self._preparer.prepare(servable_id, active_servable)
+            await self._activate(prepared, before_ready)
         except Exception as error:  # noqa: BLE001 - a broken model must not harm the service
-            self._note_failure(servable_id, stamp, error)
+            self._record_failure(servable_id, stamp, error)
             return False
         self.failed.forget(servable_id)
         self._manifest_sums[servable_id] = stamp.manifest_sum
@@ -87,7 +87,7 @@ class VersionLoader:
         )
         return True
 
-    async def _put_in_force(self, prepared: PreparedVersion, before_ready: Callable[[], None]) -> None:
+    async def _activate(self, prepared: PreparedVersion, before_ready: Callable[[], None]) -> None:
         """Makes a scorer and activates the version; closes what was made if any of that fails."""
         servable, scorer = prepared.servable, None
         try:
@@ -103,12 +103,12 @@ class VersionLoader:
                 await asyncio.to_thread(servable.close)
             raise
 
-    def _note_failure(self, servable_id: ServableId, stamp: VersionStamp, error: Exception) -> None:
+    def _record_failure(self, servable_id: ServableId, stamp: VersionStamp, error: Exception) -> None:
         now = asyncio.get_running_loop().time()
         retry_s = self.failed.add(servable_id, stamp, now, transient=is_transient(error))
         failure = error if isinstance(error, FerserveError) else _load_failed(error, retry_s)
         log.error(
-            "version refused",
+            "version rejected",
             servable=str(servable_id),
             reason=failure.reason,
             next_try_in_s=retry_s,
@@ -129,33 +129,33 @@ class VersionLoader:
                 log.exception("version not unloaded in good order", servable=str(servable_id))
             if self.statuses[servable_id].state is ServableState.DRAINING:  # else it was loaded again meanwhile
                 self.statuses.set(VersionStatus(servable_id, ServableState.UNLOADED, description))
-                self._tell_refusal(servable_id)
+                self._publish_rejection(servable_id)
             log.info("version unloaded", servable=str(servable_id))
 
         task = asyncio.get_running_loop().create_task(retire())
         self._retiring.add(task)
         task.add_done_callback(self._retiring.discard)
 
-    def refuse(self, servable_id: ServableId, reason: str, message: str) -> None:
+    def reject(self, servable_id: ServableId, reason: str, message: str) -> None:
         """Deactivates a version, if it is active, and rejects it until its manifest changes."""
         manifest_sum = self._manifest_sums.get(servable_id) or self.failed.manifest_sum(servable_id) or ""
-        self.refused[servable_id] = Refusal(manifest_sum, reason, message)
-        self.failed.refuse(servable_id, manifest_sum)
+        self.rejected[servable_id] = Rejection(manifest_sum, reason, message)
+        self.failed.reject(servable_id, manifest_sum)
         if self.is_ready(servable_id):
             self.retire(servable_id)
         else:
-            self._tell_refusal(servable_id)
+            self._publish_rejection(servable_id)
 
-    def tell_refusals(self, on_disk: Mapping[ServableId, str]) -> None:
+    def publish_rejections(self, on_disk: Mapping[ServableId, str]) -> None:
         """Lists the versions that were rolled back before a restart, once they are known to exist."""
         listed = {status.id for name in self.statuses.names() for status in self.statuses.versions(name)}
-        for servable_id in self.refused.keys() & on_disk.keys() - listed:
-            self._tell_refusal(servable_id)
+        for servable_id in self.rejected.keys() & on_disk.keys() - listed:
+            self._publish_rejection(servable_id)
 
     def forget(self, servable_id: ServableId) -> bool:
         """Drops the record of a removed version; returns whether it was rejected."""
         self.failed.forget(servable_id)
-        return self.refused.pop(servable_id, None) is not None
+        return self.rejected.pop(servable_id, None) is not None
 
     def is_ready(self, servable_id: ServableId) -> bool:
         """Returns whether a version is active."""
@@ -168,10 +168,10 @@ class VersionLoader:
         while self._retiring:
             await asyncio.gather(*self._retiring)
 
-    def _tell_refusal(self, servable_id: ServableId) -> None:
-        refusal = self.refused.get(servable_id)
-        if refusal is not None:
-            self.statuses.set(VersionStatus(servable_id, ServableState.FAILED, failure=refusal.error()))
+    def _publish_rejection(self, servable_id: ServableId) -> None:
+        rejection = self.rejected.get(servable_id)
+        if rejection is not None:
+            self.statuses.set(VersionStatus(servable_id, ServableState.FAILED, failure=rejection.error()))
 
 
 def _load_failed(error: Exception, retry_s: float | None) -> ModelRejectedError:

@@ -11,7 +11,7 @@ from ferserve_server.domain.servable import ServableId
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
-_MOST_VERSIONS: Final = 16
+_MAX_VERSIONS: Final = 16
 """Maximum number of versions that a policy may name, because each costs memory and a warm-up."""
 
 
@@ -82,13 +82,13 @@ def _parse_policy(line: str, text: str) -> VersionPolicy:
         return All()
     if all(VERSION.fullmatch(each) for each in numbers):
         versions = sorted(set(map(int, numbers)))
-        if kind == "latest" and len(numbers) == 1 and versions[0] <= _MOST_VERSIONS:
+        if kind == "latest" and len(numbers) == 1 and versions[0] <= _MAX_VERSIONS:
             return Latest(versions[0])
-        if kind == "specific" and len(versions) <= _MOST_VERSIONS:
+        if kind == "specific" and len(versions) <= _MAX_VERSIONS:
             return Specific(tuple(versions))
     raise ValueError(
-        f"{line!r}: use latest:N with N from 1 to {_MOST_VERSIONS}, "
-        f"specific:V,... with at most {_MOST_VERSIONS} versions from 1, or all"
+        f"{line!r}: use latest:N with N from 1 to {_MAX_VERSIONS}, "
+        f"specific:V,... with at most {_MAX_VERSIONS} versions from 1, or all"
     )
 
 
@@ -142,7 +142,7 @@ def plan(
         load += [each for each in dict.fromkeys([*first, *chosen]) if each not in ready]
         kept = {each for each in ready if each.name == model and (each in chosen or each in held)}
         room = policy.count - len(kept.intersection(chosen)) if isinstance(policy, Latest) else 0
-        stays, spare = bool(kept), []
+        stays, surplus = bool(kept), []
         for each in _newest_first(model, ready):
             if each in kept:
                 continue
@@ -150,8 +150,8 @@ def plan(
                 room -= 1
                 stays = True
             else:
-                spare.append(each)
-        unload += spare if stays else spare[1:]
+                surplus.append(each)
+        unload += surplus if stays else surplus[1:]
     return Plan(tuple(load), tuple(unload), tuple(sorted(missing)))
 
 

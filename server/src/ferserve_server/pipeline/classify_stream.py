@@ -33,7 +33,7 @@ class CropMessage(NamedTuple):
     priority: Priority
 
     @classmethod
-    def refused(cls, sequence_id: int, error: FerserveError) -> CropMessage:
+    def rejected(cls, sequence_id: int, error: FerserveError) -> CropMessage:
         """Makes a request that could not be read; it is answered with its error, in its place."""
         return cls(sequence_id, error, ModelSpec(), Priority.INTERACTIVE)
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 UNIX: Final = "unix:"
 """Prefix of a Unix-domain socket's address; its path follows, also as unix:///PATH."""
 
-_LONGEST_PATH_BYTES: Final = 107
+_MAX_PATH_BYTES: Final = 107
 """Maximum length of a socket's path, in bytes, because sockaddr_un.sun_path has 108, one for the end (unix(7))."""
 
 _TRIES: Final = 20
@@ -363,8 +363,8 @@ def path_of(address: str) -> Path:
 def _make_room(path: Path) -> str:
     """Removes a socket without a listener; returns why a new one cannot be there, or ""."""
     try:
-        if len(bytes(path)) > _LONGEST_PATH_BYTES:
-            fault = f"the path of a socket has at most {_LONGEST_PATH_BYTES} bytes"
+        if len(bytes(path)) > _MAX_PATH_BYTES:
+            fault = f"the path of a socket has at most {_MAX_PATH_BYTES} bytes"
         elif not path.parent.is_dir():
             fault = f"there is no folder {path.parent}"
         elif not os.path.lexists(path):

@@ -16,7 +16,7 @@ log = structlog.get_logger(__name__)
 _RESTART_RANGE_S: Final = (0.1, 30.0)
 """First and maximum pause before failed work is restarted, in seconds; doubled each time."""
 
-_LASTING_S: Final = 60.0
+_STABLE_AFTER_S: Final = 60.0
 """Minimum run time after which failed work restarts after the first pause, in seconds."""
 
 
@@ -37,7 +37,7 @@ async def supervise(
         try:
             await make_work()
         except Exception:
-            if loop.time() - started_at > _LASTING_S:
+            if loop.time() - started_at > _STABLE_AFTER_S:
                 pause_s = _RESTART_RANGE_S[0]
             log.exception("background work failed; it is started again", work=name, restart_in_s=pause_s)
             with contextlib.suppress(Exception):

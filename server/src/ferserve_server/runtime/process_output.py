@@ -1,4 +1,4 @@
-"""Takes over the stderr of a process, so that no writer to it can block or fail."""
+"""Redirects the stderr of a process, so that no writer to it can block or fail."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def current_output() -> ProcessOutput | None:
 
 
 def open_output() -> ProcessOutput:
-    """Takes over the stderr of a process that is started by a user. Once, before other threads run.
+    """Redirects the stderr of a process that is started by a user. Once, before other threads run.
 
     Descriptor 2 becomes a pipe that a thread of this process reads; records go to the descriptor that was there.
     One that was closed is replaced by /dev/null: the next file or socket would get its number otherwise, and
@@ -70,16 +70,16 @@ def open_output() -> ProcessOutput:
     os.dup2(pipe, _STDERR, inheritable=True)
     os.close(pipe)
     _output = ProcessOutput(writer, on_terminal, relay)
-    _take_over_python()
+    _redirect_python()
     return _output
 
 
 def open_child_output() -> ProcessOutput:
-    """Takes over the stderr of a child process whose parent has a relay at the other end. Once, at its start."""
+    """Redirects the stderr of a child process whose parent has a relay at the other end. Once, at its start."""
     global _output  # noqa: PLW0603 - as above
     faulthandler.enable(_STDERR)
     _output = ProcessOutput(LogWriter(_STDERR, framed=True), on_terminal=False)
-    _take_over_python()
+    _redirect_python()
     return _output
 
 
@@ -91,7 +91,7 @@ def child_stderr(facts: dict[str, object]) -> Iterator[int | None]:
         facts: Fields for the records of its native lines; may be added to later.
 
     Yields:
-        A file descriptor, or None for this process's own stderr, if nothing was taken over.
+        A file descriptor, or None for this process's own stderr, if nothing was redirected.
     """
     relay = _output.relay if _output is not None else None
     if relay is None:
@@ -124,7 +124,7 @@ def write_plain(text: str) -> None:
         sys.stderr.write(text + "\n")
 
 
-def _take_over_python() -> None:
+def _redirect_python() -> None:
     sys.stderr = cast("TextIO", LineStream(_PrintedLines(RateLimit(_BURST_LINES, _LINES_PER_S)).log, _STDERR))
     threading.excepthook = _log_thread_exception
     sys.unraisablehook = _log_unraisable

@@ -15,7 +15,7 @@ _SMOOTHING: Final = 0.1
 """Weight of the newest batch in the running mean: about the last 20 batches count."""
 
 _DEADLINE_MARGIN: Final = 1.1
-"""Factor on the batch times that covers handing over and sending an answer. Under lasting overload every
+"""Factor on the batch times that covers dispatching a batch and sending an answer. Under lasting overload every
 accepted request is one that just meets its deadline by this estimate; without a margin each comes just too late,
 and all the work is wasted (benchmarks/overload.py).
 """
@@ -23,16 +23,16 @@ and all the work is wasted (benchmarks/overload.py).
 _RETRY_RANGE_S: Final = (0.005, 5.0)
 """Minimum and maximum retry delay for a rejected caller, in seconds."""
 
-_VAIN_STEP: Final = 0.2
+_WASTED_STEP: Final = 0.2
 _USEFUL_STEP: Final = 0.02
 """Steps of the headroom, in batch times: it grows by the first for a request whose work was wasted, and shrinks
 by the second for one answered in time, so that it settles where one in eleven is wasted.
 """
 
-_MOST_HEADROOM: Final = 8.0
+_MAX_HEADROOM: Final = 8.0
 """Maximum headroom, in batch times: the wait that callers with distant deadlines may be spared."""
 
-_LEAST_BATCHES_AHEAD: Final = 1.0
+_MIN_BATCHES_AHEAD: Final = 1.0
 """Minimum batches that may wait for each executor at any headroom, so that none of them runs dry."""
 
 
@@ -105,11 +105,11 @@ class ServiceEstimate:
         """Records the event loop's delay before a batch's answers, in seconds."""
         self.lag_s += _SMOOTHING * (lag_s - self.lag_s)
 
-    def record_answer(self, *, in_vain: bool) -> None:
+    def record_answer(self, *, wasted: bool) -> None:
         """Records whether an accepted request with a deadline was late or cancelled, or answered in time."""
-        step = _VAIN_STEP if in_vain else -_USEFUL_STEP
-        most_s = _MOST_HEADROOM * self.batch_s
-        self.headroom_s = min(most_s, max(0.0, self.headroom_s + step * self.batch_s))
+        step = _WASTED_STEP if wasted else -_USEFUL_STEP
+        max_s = _MAX_HEADROOM * self.batch_s
+        self.headroom_s = min(max_s, max(0.0, self.headroom_s + step * self.batch_s))
 
     def wait_s(self, queued_faces: int, limits: QueueLimits) -> float:
         """Returns the time until a face behind `queued_faces` others is answered, in seconds."""
@@ -127,7 +127,7 @@ class ServiceEstimate:
         between = min((face_count - 1) // limits.quantum / limits.executor_count, batches_ahead)
         batches = batches_ahead + 2 + between
         needed_s = (batches * self.batch_s + self.lag_s) * _DEADLINE_MARGIN
-        return needed_s if batches_ahead < _LEAST_BATCHES_AHEAD else needed_s + self.headroom_s
+        return needed_s if batches_ahead < _MIN_BATCHES_AHEAD else needed_s + self.headroom_s
 
     @staticmethod
     def batches_ahead(load: Load, face_count: int, limits: QueueLimits) -> float:
@@ -208,7 +208,7 @@ def retry_after_s(queued_faces: int, estimate: ServiceEstimate, limits: QueueLim
 def rows_to_displace(own: int, largest: int, wanted: int, missing: int) -> int:
     """Returns the number of faces that the largest caller gives up for another; 0 if it keeps them. Pure.
 
-    It never ends up with fewer than the other one would have, so that nobody gains by displacing in turns.
+    It never ends up with fewer than the other one would have, so that nobody gains by displacing alternately.
 
     Args:
         own: Faces that wait of the caller that wants room.

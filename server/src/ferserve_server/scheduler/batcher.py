@@ -20,7 +20,7 @@ from ferserve_server.domain.errors import (
 )
 from ferserve_server.domain.ports import DispatchReason, ExecutedBatch, Priority
 from ferserve_server.scheduler import admission, recovery
-from ferserve_server.scheduler.coalescing import LONGEST_S, CoalescedCallback
+from ferserve_server.scheduler.coalescing import MAX_WAIT_S, CoalescedCallback
 from ferserve_server.scheduler.entry import Batch, Entry
 from ferserve_server.scheduler.execution import RunnerListener, ThreadRunner
 from ferserve_server.scheduler.policy import Dispatch, Executors, decide
@@ -144,7 +144,7 @@ class Batcher:
 
         Rejected requests must not keep the executors idle either, so this comes before admission.
         """
-        if self._in_flight and now - self._polled_at >= LONGEST_S:
+        if self._in_flight and now - self._polled_at >= MAX_WAIT_S:
             self._polled_at = now
             self._runner.poll()
 
@@ -195,7 +195,7 @@ class Batcher:
         """Drops a caller's waiting rows at once; the scores of its running ones are discarded."""
         rejected = _rejected_in_queue(entry)
         if entry.deadline is not None and not rejected:
-            self._estimate.record_answer(in_vain=True)
+            self._estimate.record_answer(wasted=True)
         if entry.remaining:
             self._observer.cancelled("queued")
             self._queue.drop(entry)
@@ -209,7 +209,7 @@ class Batcher:
         """Dispatches batches until the policy says to wait."""
         now = self._clock.now()
         for entry in self._queue.pop_expired(now):
-            self._estimate.record_answer(in_vain=True)
+            self._estimate.record_answer(wasted=True)
             self._reject(entry, DeadlineExpiredError())
         self._run_isolated(now)
         while self._queue and self._runner.available and self._may_run_others():
@@ -246,7 +246,7 @@ class Batcher:
         for entry in decision.late:
             remaining_s = 0.0 if entry.deadline is None else entry.deadline - now
             self._queue.drop(entry)
-            self._estimate.record_answer(in_vain=True)
+            self._estimate.record_answer(wasted=True)
             self._reject(
                 entry, DeadlineUnmeetableError(remaining_s=remaining_s, expected_s=self._estimate.service_s)
             )
@@ -276,7 +276,7 @@ class Batcher:
         for part in outcome.skipped:
             if not part.entry.done:
                 if part.entry.expired(now):
-                    self._estimate.record_answer(in_vain=True)
+                    self._estimate.record_answer(wasted=True)
                 self._reject(part.entry, DeadlineExpiredError())
         if outcome.error is not None:
             self._recover(batch, outcome.error)
@@ -297,7 +297,7 @@ class Batcher:
         recovery.scatter(batch, scores, outcome.inference_s, outcome.servable)
         for part in batch.slices:
             if part.entry.deadline is not None and part.entry.done:
-                self._estimate.record_answer(in_vain=part.entry.expired(now + self._estimate.lag_s))
+                self._estimate.record_answer(wasted=part.entry.expired(now + self._estimate.lag_s))
         if not self.healthy:
             self._set_health(healthy=True)
         queue_s = batch.dispatched_at - min(part.entry.enqueued_at for part in batch.slices)

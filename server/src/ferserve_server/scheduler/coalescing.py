@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from ferserve_server.domain.ports import Clock
 
-LONGEST_S: Final = 1e-3
+MAX_WAIT_S: Final = 1e-3
 """Maximum wait of an executor for the rest of an iteration, in seconds, because an iteration reads from all
 connections: with 250 of them it takes 25 ms, and the engine idled three quarters of the time.
 """
@@ -21,7 +21,7 @@ class CoalescedCallback:
 
     An iteration takes in what has come on all connections, and each may carry the calls of many callers. Were the
     queue looked at after each call, an idle executor would take the first alone: with 128 callers of fer-nano four
-    of ten batches had one face. When the iteration takes longer than LONGEST_S it calls back within it.
+    of ten batches had one face. When the iteration takes longer than `MAX_WAIT_S` it calls back within it.
     Event loop only.
     """
 
@@ -41,7 +41,7 @@ class CoalescedCallback:
             self._scheduled = True
             self._requested_at = now
             self._loop.call_soon(self._run)
-        elif now - self._requested_at >= LONGEST_S:
+        elif now - self._requested_at >= MAX_WAIT_S:
             self._requested_at = now
             self._callback()
 

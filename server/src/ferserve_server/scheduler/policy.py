@@ -122,7 +122,7 @@ class QueueState(NamedTuple, Generic[W]):
     """Describes the waiting requests.
 
     Attributes:
-        backlogs: The callers with requests, in the order in which they have their turn.
+        backlogs: The callers with requests, in the order in which they are served.
         row_count: Rows that wait, of all callers.
         oldest_at: When the oldest request was accepted, in seconds.
     """

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ferserve_server.domain.face import CropBatch
     from ferserve_server.scheduler.entry import Entry, Slice
 
-_MOST_SUSPECTS: Final = 4096
+_MAX_SUSPECTS: Final = 4096
 """Maximum remembered rows: those of 32 lost batches of 128. The oldest are forgotten first."""
 
 _FORGET_AFTER_S: Final = 600.0
@@ -30,7 +30,7 @@ _FORGET_AFTER_S: Final = 600.0
 and the operator may have loaded a version that handles it.
 """
 
-_MOST_ISOLATED: Final = 512
+_MAX_ISOLATED: Final = 512
 """Maximum batches that wait in quarantine. One of a single face takes about a millisecond."""
 
 Fingerprint = bytes
@@ -52,7 +52,7 @@ class Suspects:
             for fingerprint in fingerprints(part.rows):
                 known = self._seen.pop(fingerprint, None)
                 self._seen[fingerprint] = (now, known is not None and (alone or known[1]))
-        while len(self._seen) > _MOST_SUSPECTS:
+        while len(self._seen) > _MAX_SUSPECTS:
             self._seen.popitem(last=False)
 
     def clear(self, batch: Batch) -> None:
@@ -92,7 +92,7 @@ class Quarantine:
     @property
     def full(self) -> bool:
         """Returns whether it accepts no more requests."""
-        return len(self._batches) >= _MOST_ISOLATED
+        return len(self._batches) >= _MAX_ISOLATED
 
     def add(self, batches: Sequence[Batch]) -> None:
         """Adds batches."""

@@ -13,7 +13,7 @@ Work = TypeVar("Work")
 class LifoWorkQueue(Generic[Work]):
     """Hands work to the most recently used thread, whose core still has the model in its caches.
 
-    An ordinary queue wakes its threads in turn, so that a caller alone would meet a cold core every time. Work
+    An ordinary queue wakes its threads round robin, so that a lone caller would meet a cold core every time. Work
     that finds no idle thread waits, first come first served.
 
     Thread-safety: `put` from any thread, `get` from the threads that work.

@@ -33,16 +33,16 @@ class OpenStream:
     Args of the constructor:
         intake: Has counted that it begins.
         method: Its name in the metrics.
-        refusal: See below.
+        rejection: See below.
 
     Attributes:
-        refusal: Error with which it ends at once, or None.
+        rejection: Error with which it ends at once, or None.
     """
 
-    def __init__(self, intake: Intake, method: str, refusal: FerserveError | None) -> None:
+    def __init__(self, intake: Intake, method: str, rejection: FerserveError | None) -> None:
         self._intake = intake
         self._method = method
-        self.refusal = refusal
+        self.rejection = rejection
 
     def count(self, error: BaseException | None) -> FerserveError | None:
         """Counts its end before the caller is notified: an error, CancelledError if the caller left, or success.
@@ -50,14 +50,14 @@ class OpenStream:
         Returns:
             The error that the caller gets, or None.
         """
-        code, told = OK, None
+        code, reported = OK, None
         if isinstance(error, asyncio.CancelledError):
             code = CANCELLED
         elif isinstance(error, Exception):
-            told = known(self._method, error)
-            code = code_of(told).name
+            reported = known(self._method, error)
+            code = code_of(reported).name
         self._intake.ended(self._method, code, None)
-        return told
+        return reported
 
     def close(self) -> None:
         """Releases the stream when the caller has been notified."""
@@ -132,7 +132,7 @@ class Calls(Intake):
             started_at = self._clock.now()
             self.opened(method)
             code = OK
-            refusal: FerserveError | None = None
+            rejection: FerserveError | None = None
             try:
                 self.check_in(context.invocation_metadata() or ())
                 check_readable(request)
@@ -142,15 +142,15 @@ class Calls(Intake):
                 code = _code_of_cancelled(error, context.time_remaining())
                 raise
             except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets a status
-                refusal = known(method, error)
-                code = code_of(refusal).name
+                rejection = known(method, error)
+                code = code_of(rejection).name
             finally:
                 # Before a status is sent, so that a caller that has seen it finds it counted.
                 self.ended(method, code, self._clock.now() - started_at)
-                if refusal is None:
+                if rejection is None:
                     self.closed()
-            await self._refuse(context, refusal)
-            raise refusal
+            await self._reject(context, rejection)
+            raise rejection
 
         return run
 
@@ -195,19 +195,19 @@ class Calls(Intake):
     def open_stream(self, method: str, metadata: Iterable[tuple[str, str]]) -> OpenStream:
         """Opens a stream of a protocol other than gRPC, without a coroutine of its own.
 
-        The stream is open, and counted, also if it is rejected: see `OpenStream.refusal`.
+        The stream is open, and counted, also if it is rejected: see `OpenStream.rejection`.
 
         Args:
             method: Its name in the metrics.
             metadata: Names and values of its headers.
         """
         self.opened(method)
-        refusal = None
+        rejection = None
         try:
             self.check_in(metadata)
         except FerserveError as error:
-            refusal = error
-        return OpenStream(self, method, refusal)
+            rejection = error
+        return OpenStream(self, method, rejection)
 
     def stream(
         self,
@@ -227,7 +227,7 @@ class Calls(Intake):
         async def run(requests: AsyncIterator[Request], context: Context) -> AsyncGenerator[Response, None]:
             self.opened(method)
             code = OK
-            refusal: FerserveError | None = None
+            rejection: FerserveError | None = None
             try:
                 self.check_in(context.invocation_metadata() or ())
                 checked = self._checked(requests, length) if length else requests
@@ -238,14 +238,14 @@ class Calls(Intake):
                 code = _code_of_cancelled(error, context.time_remaining())
                 raise
             except Exception as error:  # noqa: BLE001 - as above
-                refusal = known(method, error)
-                code = code_of(refusal).name
+                rejection = known(method, error)
+                code = code_of(rejection).name
             finally:
                 self.ended(method, code, None)
-                if refusal is None:
+                if rejection is None:
                     self.closed()
-            if refusal is not None:
-                await self._refuse(context, refusal)
+            if rejection is not None:
+                await self._reject(context, rejection)
 
         return run
 
@@ -257,10 +257,10 @@ class Calls(Intake):
             self._limits.check_message(length(request))
             yield request
 
-    async def _refuse(self, context: Context, refusal: FerserveError) -> None:
+    async def _reject(self, context: Context, rejection: FerserveError) -> None:
         """Sends the status of a failed call, and only then releases it; raises gRPC's AbortError."""
         try:
-            trailers = tuple(trailers_of(refusal))
-            await context.abort(code_of(refusal), refusal.message, trailing_metadata=trailers)
+            trailers = tuple(trailers_of(rejection))
+            await context.abort(code_of(rejection), rejection.message, trailing_metadata=trailers)
         finally:
             self.closed()

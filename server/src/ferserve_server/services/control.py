@@ -108,7 +108,7 @@ class ControlAuthorizer:
 
     def __init__(self, *, is_open: bool, elsewhere: bool = False, token: bytes | None = None) -> None:
         self._is_open = is_open
-        self._elsewhere = elsewhere
+        self._unsupported = elsewhere
         self._token = token
 
     def check(self, metadata: Metadata) -> None:
@@ -122,7 +122,7 @@ class ControlAuthorizer:
             ControlUnauthenticatedError: The token is missing or another.
         """
         if not self._is_open:
-            raise ControlDisabledError(elsewhere=self._elsewhere)
+            raise ControlDisabledError(elsewhere=self._unsupported)
         if self._token is None:
             return
         for name, value in metadata:
@@ -156,9 +156,9 @@ class ModelControl:
     model as it is afterwards.
     """
 
-    def __init__(self, models: ModelChanges, door: ControlAuthorizer) -> None:
+    def __init__(self, models: ModelChanges, authorizer: ControlAuthorizer) -> None:
         self._models = models
-        self._door = door
+        self._authorizer = authorizer
         self._running: set[asyncio.Task[object]] = set()
 
     async def load(self, metadata: Metadata, name: str, version: int) -> ModelStatus:
@@ -205,9 +205,9 @@ class ModelControl:
 
     def _admit(self, metadata: Metadata, action: str, name: str, **facts: object) -> None:
         try:
-            self._door.check(metadata)
+            self._authorizer.check(metadata)
         except (ControlDisabledError, ControlUnauthenticatedError) as error:
-            log.warning("control call refused", action=action, reason=error.reason)
+            log.warning("control call rejected", action=action, reason=error.reason)
             raise
         messages.parse_model_name(name, "name")
         log.info("control call", action=action, model=name, **facts)

@@ -110,7 +110,7 @@ def _format_validation(validation: ValidationFigures) -> model_pb2.ValidationFig
                 largest_difference=validation.comparison.largest_difference,
                 latencies=[
                     model_pb2.BucketLatency(
-                        bucket_size=size, latency_ms=mine_s * 1e3, in_force_latency_ms=theirs_s * 1e3
+                        bucket_size=size, latency_ms=mine_s * 1e3, active_latency_ms=theirs_s * 1e3
                     )
                     for size, (mine_s, theirs_s) in sorted(validation.comparison.latency_s.items())
                 ],

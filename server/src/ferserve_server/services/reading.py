@@ -23,16 +23,16 @@ class UnreadableMessage:
 
     Args of the constructor:
         name: Full name of the message in the proto.
-        refusal: Why they were not; None if they could not.
+        rejection: Why they were not; None if they could not.
     """
 
-    def __init__(self, name: str, refusal: InvalidRequestError | None = None) -> None:
+    def __init__(self, name: str, rejection: InvalidRequestError | None = None) -> None:
         self.name = name
-        self._refusal = refusal
+        self._rejection = rejection
 
     def error(self) -> InvalidRequestError:
         """Makes the error of the call."""
-        return self._refusal or unreadable_error(self.name)
+        return self._rejection or unreadable_error(self.name)
 
 
 def unreadable_error(name: str) -> InvalidRequestError:

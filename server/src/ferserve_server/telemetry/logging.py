@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def set_up_logging(level: str, log_format: str) -> None:
     """Configures the process's logging. Call once, at start, after `runtime.process_output.open_output` if used.
 
-    Log calls never raise, and never block where the output was taken over.
+    Log calls never raise, and never block where the output was redirected.
 
     Args:
         level: Least severity: debug, info, warning or error.

@@ -35,17 +35,17 @@ def assign(similarity: npt.NDArray[np.float64], least: float) -> list[tuple[int,
     cost = gain.max() - gain
     row_count, column_count = cost.shape
     row_price, column_price = np.zeros(row_count), np.zeros(column_count)
-    owner = np.full(column_count, -1)
+    row_of_column = np.full(column_count, -1)
     for first in range(row_count):
-        _augment(cost, first, owner, row_price, column_price)
-    pairs = ((int(row), column) for column, row in enumerate(owner) if row >= 0)
+        _augment(cost, first, row_of_column, row_price, column_price)
+    pairs = ((int(row), column) for column, row in enumerate(row_of_column) if row >= 0)
     return sorted((row, column) for row, column in pairs if similarity[row, column] >= least)
 
 
 def _augment(
     cost: npt.NDArray[np.float64],
     first: int,
-    owner: npt.NDArray[np.int_],
+    row_of_column: npt.NDArray[np.int_],
     row_price: npt.NDArray[np.float64],
     column_price: npt.NDArray[np.float64],
 ) -> None:
@@ -64,16 +64,16 @@ def _augment(
         column = int(np.where(done, np.inf, shortest).argmin())
         distance = float(shortest[column])
         done[column] = True
-        if owner[column] < 0:
+        if row_of_column[column] < 0:
             break
-        row = int(owner[column])
+        row = int(row_of_column[column])
         rows.append(row)
-    held = {int(owner[each]): each for each in np.flatnonzero(done) if owner[each] >= 0}
+    held = {int(row_of_column[each]): each for each in np.flatnonzero(done) if row_of_column[each] >= 0}
     for each in rows:
         row_price[each] += distance if each == first else distance - shortest[held[each]]
     settled = done & (shortest <= distance)
     column_price[settled] -= distance - shortest[settled]
     while column >= 0:
         previous = int(before[column])
-        owner[column] = first if previous < 0 else owner[previous]
+        row_of_column[column] = first if previous < 0 else row_of_column[previous]
         column = previous

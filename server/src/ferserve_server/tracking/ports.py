@@ -59,7 +59,7 @@ class FrameVision(Protocol):
         """Waits for a free thread, picks the frame to read, and finds its faces.
 
         The frame is chosen only when a thread is free, so that a stream under overload gives its newest one.
-        Waiting callers are served in turn, those with pictures included.
+        Waiting callers are served round robin, those with pictures included.
 
         Args:
             pick: Returns the frame, or None if there is none any more. Called on the event loop, at most once.

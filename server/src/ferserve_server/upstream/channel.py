@@ -78,7 +78,7 @@ def open_channel(target: str, max_attempts: int, tls: UpstreamTls | None) -> grp
 def channel_options(max_attempts: int) -> list[tuple[str, Any]]:
     """Builds the channel's arguments. Pure."""
     every_ms, answer_ms = _KEEPALIVE_MS
-    first_ms, longest_ms = _RECONNECT_MS
+    first_ms, max_ms = _RECONNECT_MS
     return [
         ("grpc.service_config", json.dumps(service_config(max_attempts))),
         # Only addresses from DNS count, not a service config that DNS may hold for other clients.
@@ -93,9 +93,9 @@ def channel_options(max_attempts: int) -> list[tuple[str, Any]]:
         ("grpc.http2.ping_timeout_ms", answer_ms),
         ("grpc.initial_reconnect_backoff_ms", first_ms),
         ("grpc.min_reconnect_backoff_ms", _CONNECT_MS),
-        ("grpc.max_reconnect_backoff_ms", longest_ms),
+        ("grpc.max_reconnect_backoff_ms", max_ms),
         # A replaced server has another address; DNS is asked when a connection ends, at most this often.
-        ("grpc.dns_min_time_between_resolutions_ms", longest_ms),
+        ("grpc.dns_min_time_between_resolutions_ms", max_ms),
     ]
 
 

@@ -11,7 +11,7 @@ from ferserve.v1 import emotion_service_pb2_grpc, model_service_pb2_grpc
 from ferserve.v1 import model_service_pb2 as model_pb2
 from ferserve_server.domain.errors import FerserveError
 from ferserve_server.upstream.codec import read_batch_answer, read_model, write_batch
-from ferserve_server.upstream.status import read_refusal
+from ferserve_server.upstream.status import read_rejection
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-_ASK_TIMEOUT_S: Final = 5.0
+_LIST_TIMEOUT_S: Final = 5.0
 """Maximum wait for a page of models, in seconds, because servers answer it from memory."""
 
 _DOWN: Final = (grpc.ChannelConnectivity.TRANSIENT_FAILURE, grpc.ChannelConnectivity.SHUTDOWN)
@@ -54,7 +54,7 @@ class GrpcModelTier:
         token = ""
         while True:
             request = model_pb2.ListModelsRequest(page_token=token)
-            page = await _answer(self._models.ListModels(request, timeout=_ASK_TIMEOUT_S))
+            page = await _answer(self._models.ListModels(request, timeout=_LIST_TIMEOUT_S))
             for model in page.models:
                 found[model.name] = read_model(model)
             token = page.next_page_token
@@ -82,9 +82,9 @@ async def _answer(call: Awaitable[Any]) -> Any:  # noqa: ANN401 - a message, whi
     try:
         return await call
     except grpc.aio.AioRpcError as error:
-        refusal = read_refusal(error)
-        if type(refusal) is FerserveError:  # the caller's error says that the log has details
+        rejection = read_rejection(error)
+        if type(rejection) is FerserveError:  # the caller's error says that the log has details
             log.error(  # noqa: TRY400 - no trace to show: it happened there
                 "model tier failed", code=error.code().name, details=error.details()
             )
-        raise refusal from None
+        raise rejection from None

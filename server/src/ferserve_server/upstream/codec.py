@@ -168,13 +168,13 @@ def _read_tuning(message: model_pb2.ModelVersion) -> Tuning | None:
 def _read_validation(validation: model_pb2.ValidationFigures) -> ValidationFigures:
     if not validation.HasField("comparison"):
         return ValidationFigures(validation.golden_difference)
-    told = validation.comparison
+    figures = validation.comparison
     comparison = ValidationComparison(
-        version=told.version,
-        agreement=told.agreement if told.HasField("agreement") else None,
-        largest_difference=told.largest_difference if told.HasField("largest_difference") else None,
+        version=figures.version,
+        agreement=figures.agreement if figures.HasField("agreement") else None,
+        largest_difference=figures.largest_difference if figures.HasField("largest_difference") else None,
         latency_s={
-            each.bucket_size: (each.latency_ms / 1e3, each.in_force_latency_ms / 1e3) for each in told.latencies
+            each.bucket_size: (each.latency_ms / 1e3, each.active_latency_ms / 1e3) for each in figures.latencies
         },
     )
     return ValidationFigures(validation.golden_difference, comparison)

@@ -48,13 +48,13 @@ class UpstreamServable:
         Raises:
             UnsupportedError: Always; so with the methods below that return something.
         """
-        raise self._elsewhere(crops)
+        raise self._unsupported(crops)
 
     def read_golden(self, directory: Path) -> NoReturn:  # noqa: D102 - see `predict`
-        raise self._elsewhere(directory)
+        raise self._unsupported(directory)
 
     def with_precision(self, precision: Precision) -> NoReturn:  # noqa: D102 - see `predict`
-        raise self._elsewhere(precision)
+        raise self._unsupported(precision)
 
     def warm_executors(self, bucket_sizes: Sequence[int], thread_count: int) -> None:
         """Does nothing: there is nothing to warm."""
@@ -65,7 +65,7 @@ class UpstreamServable:
     def close(self) -> None:
         """Does nothing: there is no memory to free."""
 
-    def _elsewhere(self, *_asked: object) -> UnsupportedError:
+    def _unsupported(self, *_asked: object) -> UnsupportedError:
         return UnsupportedError(f"{self.id} runs in the model tier, not in this server.")
 
 
@@ -88,7 +88,7 @@ class UpstreamExecutor:
         clock: The time.
         listener: Notified of results.
         answered: Receives every answer, before the listener.
-        refused: Receives the reason of every batch that was not scored.
+        rejected: Receives the reason of every batch that was not scored.
     """
 
     available = True
@@ -105,7 +105,7 @@ class UpstreamExecutor:
         clock: Clock,
         listener: RunnerListener,
         answered: Callable[[TierAnswer], None],
-        refused: Callable[[str], None],
+        rejected: Callable[[str], None],
     ) -> None:
         self._tier = tier
         self._spec = spec
@@ -115,16 +115,16 @@ class UpstreamExecutor:
         self._clock = clock
         self._listener = listener
         self._answered = answered
-        self._refused = refused
-        self._line: deque[Batch] = deque()
+        self._rejected = rejected
+        self._queue: deque[Batch] = deque()
         self._running: set[asyncio.Task[None]] = set()
         self._closing = False
         self._ended = threading.Event()
 
     def submit(self, batch: Batch) -> None:
         """Appends a batch to the queue."""
-        self._line.append(batch)
-        self._send_what_may()
+        self._queue.append(batch)
+        self._send_queued()
 
     def poll(self) -> None:
         """Does nothing: answers notify the event loop."""
@@ -141,15 +141,15 @@ class UpstreamExecutor:
         """Waits, after `close`, until the last batch is answered, for a bounded time. Blocking; any thread."""
         self._ended.wait(timeout_s)
 
-    def _send_what_may(self) -> None:
-        while self._line and len(self._running) < self.thread_count:
-            task = asyncio.get_running_loop().create_task(self._run(self._line.popleft()))
+    def _send_queued(self) -> None:
+        while self._queue and len(self._running) < self.thread_count:
+            task = asyncio.get_running_loop().create_task(self._run(self._queue.popleft()))
             self._running.add(task)
             task.add_done_callback(self._done)
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
-        self._send_what_may()
+        self._send_queued()
         self._end_if_done()
 
     async def _run(self, batch: Batch) -> None:
@@ -159,15 +159,15 @@ class UpstreamExecutor:
             try:
                 await self._score(outcome, started_at)
             except FerserveError as error:
-                self._refuse(batch, error)
+                self._reject(batch, error)
             except Exception:
                 log.exception("batch failed", servable=str(self._spec), faces=batch.row_count)
-                self._refuse(batch, FerserveError("The server failed on this call. Its log tells more."))
+                self._reject(batch, FerserveError("The server failed on this call. Its log tells more."))
         self._listener.on_batch_done(outcome)
 
     async def _score(self, outcome: BatchOutcome, started_at: float) -> None:
         crops = gathered_rows(outcome.batch)
-        remaining_s = patience_s(outcome.batch, started_at)
+        remaining_s = longest_remaining_s(outcome.batch, started_at)
         in_time = remaining_s is not None and remaining_s <= self._timeout_s
         timeout_s = remaining_s if remaining_s is not None and in_time else self._timeout_s
         try:
@@ -183,12 +183,12 @@ class UpstreamExecutor:
         outcome.inference_s = self._clock.now() - started_at
         self._answered(answer)
 
-    def _refuse(self, batch: Batch, error: FerserveError) -> None:
-        self._refused(error.reason)
+    def _reject(self, batch: Batch, error: FerserveError) -> None:
+        self._rejected(error.reason)
         recovery.fail_requests(batch, error)
 
     def _end_if_done(self) -> None:
-        if self._closing and not self._running and not self._line:
+        if self._closing and not self._running and not self._queue:
             self._ended.set()
 
 
@@ -201,7 +201,7 @@ def gathered_rows(batch: Batch) -> CropBatch:
     return crops
 
 
-def patience_s(batch: Batch, now: float) -> float | None:
+def longest_remaining_s(batch: Batch, now: float) -> float | None:
     """Computes the time until a batch's last request expires, in seconds; None if one has no deadline."""
     longest_s = 0.0
     for part in batch.slices:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ferserve_server.upstream.leases import ScorerKey, Scorers
 
 
-_MOST_MET: Final = 64
+_MAX_SEEN: Final = 64
 """Maximum number of versions that answered before they were reported: more than appear between two refreshes."""
 
 _USUAL_INPUT: Final = InputSpec("faces", FACE_SIDE_PIXELS, FACE_SIDE_PIXELS)
@@ -48,15 +48,15 @@ class UpstreamModels:
         self._scorers = scorers
         self._observer = observer
         self._on_change = on_change
-        self._directory: CatalogSnapshot | None = None
+        self._catalog: CatalogSnapshot | None = None
         self.reachable = False
         self._states: dict[ServableId, ServableState] = {}
-        self._met: dict[ServableId, ModelDescription] = {}
+        self._unreported: dict[ServableId, ModelDescription] = {}
 
     @property
     def default_ready(self) -> bool:
         """Returns whether the tier's default model answers requests that name no version."""
-        return self.reachable and self._directory is not None and self._directory.state.default_ready
+        return self.reachable and self._catalog is not None and self._catalog.state.default_ready
 
     def acquire(self, spec: ModelSpec, *, once: bool = False) -> UpstreamLease:
         """Takes a lease; the tier chooses the version that scores, see `UpstreamLease`.
@@ -66,16 +66,16 @@ class UpstreamModels:
             FerserveError: By what the tier last reported there is no such version; see `domain.models.Acquire`.
         """
         del once
-        if self._directory is None or not self.reachable:
+        if self._catalog is None or not self.reachable:
             raise UpstreamUnavailableError
-        servable, description = self._directory.resolve(spec)
+        servable, description = self._catalog.resolve(spec)
         # By its name, so that requests for the default model share batches with those that name none.
         wanted = ModelSpec(servable.name, spec.version, spec.alias)
         return UpstreamLease(self._scorers, wanted, servable, description, self._describe)
 
     def models(self) -> tuple[ModelStatus, ...]:
         """Returns every model with its versions, by name, as last reported."""
-        return self._directory.state.models if self._directory else ()
+        return self._catalog.state.models if self._catalog else ()
 
     def model(self, name: str) -> ModelStatus:
         """Returns one model, as last reported; "" is the default one.
@@ -84,9 +84,9 @@ class UpstreamModels:
             ModelNotFoundError: No such model.
             UpstreamUnavailableError: The tier has not reported its models yet.
         """
-        if self._directory is None:
+        if self._catalog is None:
             raise UpstreamUnavailableError
-        return self._directory.model(name)
+        return self._catalog.model(name)
 
     async def refresh(self) -> None:
         """Raises, because changes are made in the tier.
@@ -94,22 +94,22 @@ class UpstreamModels:
         Raises:
             UnsupportedError: Always; so with the following ones.
         """
-        raise self._elsewhere()
+        raise self._unsupported()
 
     async def load(self, name: str, version: int) -> None:  # noqa: D102 - see `refresh`
-        raise self._elsewhere(name, version)
+        raise self._unsupported(name, version)
 
     async def unload(self, name: str, version: int) -> None:  # noqa: D102 - see `refresh`
-        raise self._elsewhere(name, version)
+        raise self._unsupported(name, version)
 
     async def set_alias(self, name: str, alias: str, version: int | None) -> None:  # noqa: D102 - see `refresh`
-        raise self._elsewhere(name, alias, version)
+        raise self._unsupported(name, alias, version)
 
     async def promote(self, name: str, version: int | None = None) -> None:  # noqa: D102 - see `refresh`
-        raise self._elsewhere(name, version)
+        raise self._unsupported(name, version)
 
     async def roll_back(self, name: str, version: int | None = None) -> None:  # noqa: D102 - see `refresh`
-        raise self._elsewhere(name, version)
+        raise self._unsupported(name, version)
 
     def reached(self, *, reachable: bool) -> None:
         """Records whether a server of the tier is reachable and ready."""
@@ -117,39 +117,39 @@ class UpstreamModels:
             self.reachable = reachable
             self._on_change()
 
-    def told(self, models: tuple[ModelStatus, ...]) -> None:
+    def update_models(self, models: tuple[ModelStatus, ...]) -> None:
         """Records the tier's models."""
-        if self._directory is not None and models == self._directory.state.models:
+        if self._catalog is not None and models == self._catalog.state.models:
             return
         default = next((model for model in models if model.default), None)
         ready = default is not None and default.serving_version is not None
-        self._directory = CatalogSnapshot(ServiceState(default.name if default else "", ready, models))
-        self._scorers.keep(self._leads_there)
-        self._tell(models)
+        self._catalog = CatalogSnapshot(ServiceState(default.name if default else "", ready, models))
+        self._scorers.keep(self._is_current)
+        self._notify_observer(models)
         self._on_change()
 
     def answered(self, answer: TierAnswer) -> None:
         """Records the version that answered, which the tier may not have reported yet."""
         servable = answer.servable
-        if servable in self._met or (self._directory and self._directory.description(servable)):
+        if servable in self._unreported or (self._catalog and self._catalog.description(servable)):
             return
-        self._met[servable] = ModelDescription(answer.labels, _USUAL_INPUT)
-        if len(self._met) > _MOST_MET:
-            del self._met[next(iter(self._met))]
+        self._unreported[servable] = ModelDescription(answer.labels, _USUAL_INPUT)
+        if len(self._unreported) > _MAX_SEEN:
+            del self._unreported[next(iter(self._unreported))]
 
     def _describe(self, servable: ServableId) -> ModelDescription:
         """Returns the description of a version that answered."""
-        told = self._directory.description(servable) if self._directory else None
-        return told or self._met[servable]
+        reported = self._catalog.description(servable) if self._catalog else None
+        return reported or self._unreported[servable]
 
-    def _leads_there(self, key: ScorerKey) -> bool:
+    def _is_current(self, key: ScorerKey) -> bool:
         """Returns whether requests still resolve to the version that their scorer was made for."""
-        return self._directory is not None and self._directory.leads_to(key.spec, key.servable)
+        return self._catalog is not None and self._catalog.resolves_to(key.spec, key.servable)
 
-    def _tell(self, models: tuple[ModelStatus, ...]) -> None:
+    def _notify_observer(self, models: tuple[ModelStatus, ...]) -> None:
         states = {version.id: version.state for model in models for version in model.versions}
-        for gone in self._states.keys() - states.keys():
-            self._observer.state_changed(gone, ServableState.UNLOADED)
+        for removed in self._states.keys() - states.keys():
+            self._observer.state_changed(removed, ServableState.UNLOADED)
         for servable, state in states.items():
             if self._states.get(servable) is not state:
                 self._observer.state_changed(servable, state)
@@ -158,7 +158,7 @@ class UpstreamModels:
             self._observer.routed(model.name, model.aliases, model.serving_version)
 
     @staticmethod
-    def _elsewhere(*_asked: object) -> UnsupportedError:
+    def _unsupported(*_asked: object) -> UnsupportedError:
         return UnsupportedError("This server runs no models. Send control calls to the servers of the model tier.")
 
 
@@ -173,7 +173,7 @@ async def follow_tier(tier: ModelTier, models: UpstreamModels, refresh_s: float)
     back = asyncio.Event()
     async with asyncio.TaskGroup() as group:
         group.create_task(_watch(tier, models, back))
-        group.create_task(_keep_asking(tier, models, refresh_s, back))
+        group.create_task(_poll_models(tier, models, refresh_s, back))
 
 
 async def _watch(tier: ModelTier, models: UpstreamModels, back: asyncio.Event) -> None:
@@ -188,12 +188,12 @@ async def _watch(tier: ModelTier, models: UpstreamModels, back: asyncio.Event) -
         known = reachable
 
 
-async def _keep_asking(tier: ModelTier, models: UpstreamModels, refresh_s: float, back: asyncio.Event) -> None:
+async def _poll_models(tier: ModelTier, models: UpstreamModels, refresh_s: float, back: asyncio.Event) -> None:
     failing = False
     while True:
         back.clear()
         try:
-            models.told(await tier.models())
+            models.update_models(await tier.models())
             failing = False
         except FerserveError as error:
             if not failing:

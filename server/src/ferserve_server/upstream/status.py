@@ -34,7 +34,7 @@ _BY_CODE: Final[dict[grpc.StatusCode, type[FerserveError]]] = {
 """Errors with varying reasons, or of a newer server: one with the same code."""
 
 
-def read_refusal(error: grpc.aio.AioRpcError) -> FerserveError:
+def read_rejection(error: grpc.aio.AioRpcError) -> FerserveError:
     """Decodes the error of a failed call.
 
     A status that no ferserve server wrote is gRPC's: then only the code counts, as its text is not for clients.
@@ -44,10 +44,10 @@ def read_refusal(error: grpc.aio.AioRpcError) -> FerserveError:
     details = {detail.DESCRIPTOR.name: detail for detail in _details(status)}
     info: Any = details.get("ErrorInfo")
     if info is None or info.domain != ERROR_DOMAIN:
-        return _unsaid(code)
+        return _error_of_code(code)
     retry: Any = details.get("RetryInfo")
     bad: Any = details.get("BadRequest")
-    return _made(
+    return _build_error(
         code,
         info.reason,
         status.message,
@@ -60,10 +60,10 @@ def read_refusal(error: grpc.aio.AioRpcError) -> FerserveError:
 def read_failure(failure: failure_pb2.Failure) -> FerserveError:
     """Decodes the error of one part of an answer."""
     code = next((code for code in grpc.StatusCode if code.value[0] == failure.code), grpc.StatusCode.UNKNOWN)
-    return _made(code, failure.reason, failure.message, dict(failure.metadata))
+    return _build_error(code, failure.reason, failure.message, dict(failure.metadata))
 
 
-def _made(
+def _build_error(
     code: grpc.StatusCode,
     reason: str,
     message: str,
@@ -81,7 +81,7 @@ def _made(
     return read_error(form | ({"reason": reason} if reason else {}))
 
 
-def _unsaid(code: grpc.StatusCode) -> FerserveError:
+def _error_of_code(code: grpc.StatusCode) -> FerserveError:
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return errors.DeadlineExpiredError()
     if code is grpc.StatusCode.UNAVAILABLE:

@@ -122,7 +122,7 @@ class PictureQueue:
             if granted.cancelled():
                 self._remove(ticket)
             elif granted.exception() is None:
-                self.release()  # the thread was handed over in the same moment
+                self.release()  # the thread was assigned in the same moment
             raise
 
     def release(self) -> None:

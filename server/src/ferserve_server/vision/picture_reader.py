@@ -216,7 +216,7 @@ class PictureReader:
     def local_detector(self, options: DetectionOptions) -> FaceDetector:
         """Returns a second detector of the kind that the options name, for regions of one size.
 
-        Networks keep buffers for the size that they ran on: one detector for full frames and regions in turn
+        Networks keep buffers for the size that they ran on: one detector for full frames and regions alternately
         would make them again for every frame.
         """
         name = options.detector or self._default

@@ -18,7 +18,7 @@ from ferserve_server.vision.decode_budget import DecodeBudget
 from ferserve_server.vision.frame_search import find_in_frame
 from ferserve_server.vision.picture_queue import PictureQueue
 from ferserve_server.vision.picture_reader import YUNET, PictureReader, installed_detectors
-from ferserve_server.vision.thread_priority import give_way
+from ferserve_server.vision.thread_priority import lower_priority
 from ferserve_vision.crop import to_model_inputs
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-CROPS_PER_TURN: Final = 32
+CROPS_PER_JOB: Final = 32
 """Maximum face crops that a thread reads before others: about 3 ms for JPEGs of 48x48."""
 
 _INLINE_RESIZE_PIXELS: Final = 64 * 1024
@@ -83,7 +83,7 @@ class VisionPool:
         factories = installed_detectors(YUNET) if detectors is None else detectors
         for _ in range(thread_count):
             self._readers.put(PictureReader(factories, limits=limits, budget=budget, clock=clock))
-        self._threads = ThreadPoolExecutor(thread_count, thread_name_prefix="vision", initializer=give_way)
+        self._threads = ThreadPoolExecutor(thread_count, thread_name_prefix="vision", initializer=lower_priority)
         self._queue = PictureQueue(thread_count=thread_count, max_images=limits.max_queue_images)
         self._held_bytes = 0
 
@@ -167,7 +167,7 @@ class VisionPool:
         """
         terms = _Terms(deadline, priority, caller)
         self._admit(len(images), sum(map(len, images)), terms)
-        parts = [images[start : start + CROPS_PER_TURN] for start in range(0, len(images), CROPS_PER_TURN)]
+        parts = [images[start : start + CROPS_PER_JOB] for start in range(0, len(images), CROPS_PER_JOB)]
         work = [
             asyncio.ensure_future(
                 self._in_thread(partial(self._read_crops, part), len(part), sum(map(len, part)), terms)

@@ -12,7 +12,7 @@ NICENESS: Final = 5
 answers, go before the next picture, because they are nearer to their callers."""
 
 
-def give_way() -> None:
+def lower_priority() -> None:
     """Lowers the priority of the calling thread. Linux only: elsewhere it would be the process's."""
     if sys.platform == "linux":
         with contextlib.suppress(OSError):

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ferserve_server.domain.prediction import ScoredFaces
     from ferserve_server.workers.remote_lease import RemoteLease
 
-MOST_FACES: Final = 32
+MAX_COALESCED_FACES: Final = 32
 """Maximum face count of a coalesced request, because larger ones gain nothing and one failure affects all."""
 
 _SAME_DEADLINE_S: Final = 2e-3
@@ -23,7 +23,7 @@ timeouts that arrive in one event-loop iteration differ by less."""
 
 
 class PendingRequest:
-    """Represents one request and the group that it waits in.
+    """Represents one request and the coalesced request that it is part of.
 
     Attributes:
         lease: Its lease.
@@ -31,14 +31,14 @@ class PendingRequest:
         deadline: When its answer must be there, in seconds, or None.
         priority: Its priority.
         future: Gets its scores.
-        id: Identity of the request's client. A group is sent with that of its first: it is formed only while all
-            waiting requests fit into one batch, and a rejected one is sent again request by request.
-        group: The group that it is sent with.
+        caller: Identity of the request's client. A coalesced request is sent with that of its first one: requests
+            are coalesced only while all waiting ones fit into one batch, and after a rejection each is sent alone.
+        coalesced: The coalesced request that it is sent with.
     """
 
-    __slots__ = ("crops", "deadline", "future", "group", "id", "lease", "priority")
+    __slots__ = ("caller", "coalesced", "crops", "deadline", "future", "lease", "priority")
 
-    group: CoalescedRequest
+    coalesced: CoalescedRequest
 
     def __init__(
         self,
@@ -54,65 +54,65 @@ class PendingRequest:
         self.deadline = deadline
         self.priority = priority
         self.future = future
-        self.id = caller
+        self.caller = caller
 
 
 class CoalescedRequest:
-    """Represents requests sent as one. Their faces follow each other, in the order of `callers`.
+    """Represents requests sent as one, with their faces in the order of `requests`.
 
     Attributes:
-        callers: The waiting requests; one or more.
+        requests: The waiting requests; one or more.
         face_count: Faces of all of them.
         deadline: The earliest of theirs, in seconds, or None.
         number: The request's number, 0 before it is sent.
         offset: Its offset in the shared memory, in bytes.
         room: Bytes there.
         sent_at: When it was sent, in seconds.
-        left_count: Number of `callers` cancelled since.
+        cancelled_count: Number of `requests` cancelled since.
     """
 
-    __slots__ = ("callers", "deadline", "face_count", "left_count", "number", "offset", "room", "sent_at")
+    __slots__ = ("cancelled_count", "deadline", "face_count", "number", "offset", "requests", "room", "sent_at")
 
-    def __init__(self, caller: PendingRequest) -> None:
-        self.callers = [caller]
-        self.face_count = len(caller.crops)
-        self.deadline = caller.deadline
+    def __init__(self, request: PendingRequest) -> None:
+        self.requests = [request]
+        self.face_count = len(request.crops)
+        self.deadline = request.deadline
         self.number = 0
         self.offset = self.room = 0
         self.sent_at = 0.0
-        self.left_count = 0
-        caller.group = self
+        self.cancelled_count = 0
+        request.coalesced = self
 
-    def takes(self, caller: PendingRequest) -> bool:
+    def accepts(self, request: PendingRequest) -> bool:
         """Returns whether the primary process would treat another request like those that are here."""
-        first = self.callers[0]
-        if first.deadline is None or caller.deadline is None:
-            same_deadline = first.deadline is caller.deadline
+        first = self.requests[0]
+        if first.deadline is None or request.deadline is None:
+            same_deadline = first.deadline is request.deadline
         else:
-            same_deadline = abs(caller.deadline - first.deadline) <= _SAME_DEADLINE_S
+            same_deadline = abs(request.deadline - first.deadline) <= _SAME_DEADLINE_S
         return (
             same_deadline
-            and caller.lease.way is first.lease.way
-            and not caller.lease.kept
-            and caller.priority is first.priority
-            and caller.crops.shape[1:] == first.crops.shape[1:]
-            and self.face_count + len(caller.crops) <= MOST_FACES
+            and request.lease.route is first.lease.route
+            and not request.lease.held
+            and request.priority is first.priority
+            and request.crops.shape[1:] == first.crops.shape[1:]
+            and self.face_count + len(request.crops) <= MAX_COALESCED_FACES
         )
 
-    def add(self, caller: PendingRequest) -> None:
+    def add(self, request: PendingRequest) -> None:
         """Adds another request."""
-        self.callers.append(caller)
-        self.face_count += len(caller.crops)
-        if caller.deadline is not None and self.deadline is not None:
-            self.deadline = min(self.deadline, caller.deadline)
-        caller.group = self
+        self.requests.append(request)
+        self.face_count += len(request.crops)
+        if request.deadline is not None and self.deadline is not None:
+            self.deadline = min(self.deadline, request.deadline)
+        request.coalesced = self
 
-    def leave_out_gone(self) -> None:
-        """Drops cancelled requests before the group is sent. An empty group need not be sent."""
-        self.callers = self.waiting
-        self.face_count = sum(len(caller.crops) for caller in self.callers)
+    def drop_cancelled(self) -> None:
+        """Drops cancelled requests before it is sent. If none is left, it need not be sent."""
+        self.requests = self.waiting
+        self.face_count = sum(len(request.crops) for request in self.requests)
 
     @property
     def waiting(self) -> list[PendingRequest]:
         """Returns the requests that are not cancelled."""
-        return [caller for caller in self.callers if not caller.future.done()]
+        return [request for request in self.requests if not request.future.done()]

@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 
 # Processor time of a call, by benchmarks/scaling.py, whose runs give 43 to 48, 55 to 75 and 22 to 32.
-_OWN_CALL_US: Final = 45.0
+_PRIMARY_CALL_US: Final = 45.0
 """Processor time of a call that arrives at the primary process, in microseconds."""
 
-_FRONT_CALL_US: Final = 68.0
+_WORKER_CALL_US: Final = 68.0
 """Processor time that a call costs the worker process at which it arrives, in microseconds."""
 
 _FORWARDED_CALL_US: Final = 27.0
@@ -43,12 +43,12 @@ twice as much and gains nothing, and faces that arrive in two places form smalle
 connections none goes to a worker."""
 
 
-def share_of_owner(process_count: int, core_count: int) -> float:
+def balanced_primary_share(process_count: int, core_count: int) -> float:
     """Computes the primary process's share of the connections, 0 to 1, that maximises throughput.
 
-    Where there are cores to spare, that is the share x with which the primary process is as busy as each of the
-    others is: `x * own + (1 - x) * forwarded = (1 - x) * front / fronts`. From 4 processes on the primary process
-    has enough to do with what the others send.
+    With idle cores that is the share x with which the primary process is as busy as each worker:
+    `x * own + (1 - x) * forwarded = (1 - x) * worker / workers`. From 4 processes on, forwarded calls alone keep
+    the primary process busy.
 
     Args:
         process_count: The primary process and the worker processes, 2 or more.
@@ -56,21 +56,21 @@ def share_of_owner(process_count: int, core_count: int) -> float:
     """
     if core_count <= min(process_count, _FEW_CORES):
         return _SHARE_ON_FEW_CORES
-    front_us = _FRONT_CALL_US / (process_count - 1)
-    return max(0.0, (front_us - _FORWARDED_CALL_US) / (front_us - _FORWARDED_CALL_US + _OWN_CALL_US))
+    worker_us = _WORKER_CALL_US / (process_count - 1)
+    return max(0.0, (worker_us - _FORWARDED_CALL_US) / (worker_us - _FORWARDED_CALL_US + _PRIMARY_CALL_US))
 
 
-def worker_for_next(own_count: int, front_counts: Sequence[int], owner_share: float) -> int | None:
+def worker_for_next(primary_count: int, worker_counts: Sequence[int], primary_share: float) -> int | None:
     """Selects the worker process for the next connection by fewest connections; None: the primary.
 
     Args:
-        own_count: Connections of the primary process.
-        front_counts: Those of each worker process that takes any.
-        owner_share: The primary process's share of all, 0 to 1.
+        primary_count: Connections of the primary process.
+        worker_counts: Those of each worker process that takes any.
+        primary_share: The primary process's share of all, 0 to 1.
     """
-    if not front_counts or own_count < owner_share * (own_count + sum(front_counts) + 1):
+    if not worker_counts or primary_count < primary_share * (primary_count + sum(worker_counts) + 1):
         return None
-    return front_counts.index(min(front_counts))
+    return worker_counts.index(min(worker_counts))
 
 
 log = structlog.get_logger(__name__)
@@ -80,10 +80,10 @@ MESSAGE_BYTES: Final = 8
 
 _CONNECTION: Final = b"c"
 
-_MOST_ON_THE_WAY: Final = 128
+_MAX_UNACKNOWLEDGED: Final = 128
 """Maximum number of unacknowledged connections of a worker process; the system's buffer holds some 250."""
 
-_PER_TURN: Final = 32
+_MAX_PER_ITERATION: Final = 32
 """Maximum number of connections per event-loop iteration, because other work must get its share."""
 
 
@@ -112,45 +112,45 @@ class ConnectionSender:
     def __init__(self, channel: Channel, returned: Callable[[socket.socket], None]) -> None:
         self._channel = channel
         self._returned = returned
-        self._on_the_way: deque[socket.socket] = deque()
-        self._taken = 0
-        self._held = 0
+        self._unacknowledged: deque[socket.socket] = deque()
+        self._accepted_count = 0
+        self._open_count = 0
         self._closed = False
 
     @property
     def count(self) -> int:
         """Returns the number of connections that the worker process has or is about to get."""
-        return len(self._on_the_way) + self._held
+        return len(self._unacknowledged) + self._open_count
 
-    def hand_over(self, accepted: socket.socket) -> bool:
+    def pass_connection(self, accepted: socket.socket) -> bool:
         """Sends a connection and takes ownership of the socket; returns False, without ownership, if it cannot."""
-        if self._closed or len(self._on_the_way) >= _MOST_ON_THE_WAY:
+        if self._closed or len(self._unacknowledged) >= _MAX_UNACKNOWLEDGED:
             return False
         try:
             self._channel.send_now(_CONNECTION, [accepted.fileno()])
         except (ChannelClosedError, ChannelFullError):
             return False
         except OSError as error:  # such as ETOOMANYREFS: more are in flight than a process may have open
-            log.warning("connection cannot be handed over", error=str(error))
+            log.warning("connection cannot be passed", error=str(error))
             return False
-        self._on_the_way.append(accepted)
+        self._unacknowledged.append(accepted)
         return True
 
-    def told(self, taken: int, held: int) -> None:
+    def update_counts(self, accepted_count: int, open_count: int) -> None:
         """Updates the acknowledged and the open connection counts of the worker process."""
         if self._closed:
             return
-        for _ in range(taken - self._taken):
-            self._on_the_way.popleft().close()
-        self._taken, self._held = taken, held
+        for _ in range(accepted_count - self._accepted_count):
+            self._unacknowledged.popleft().close()
+        self._accepted_count, self._open_count = accepted_count, open_count
 
     def close(self) -> None:
         """Closes the sender and returns the connections that the worker process did not accept."""
         self._closed = True
         self._channel.close()
-        self._held = 0
-        while self._on_the_way:
-            self._returned(self._on_the_way.popleft())
+        self._open_count = 0
+        while self._unacknowledged:
+            self._returned(self._unacknowledged.popleft())
 
 
 class ConnectionReceiver:
@@ -158,18 +158,18 @@ class ConnectionReceiver:
 
     Args of the constructor:
         channel: The other end; left open.
-        intake: Serves the connections.
-        tell: Sends the primary process the numbers of accepted and of open connections, in that order.
+        acceptor: Serves the connections.
+        report: Sends the primary process the numbers of accepted and of open connections, in that order.
     """
 
-    def __init__(self, channel: Channel, intake: Intake, tell: Callable[[int, int], None]) -> None:
+    def __init__(self, channel: Channel, acceptor: Intake, report: Callable[[int, int], None]) -> None:
         self._channel = channel
-        self._intake = intake
-        self._tell_owner = tell
+        self._acceptor = acceptor
+        self._report_counts = report
         self._loop = asyncio.get_running_loop()
-        self._taken = 0
-        self._telling = False
-        intake.on_end = self._ended
+        self._accepted_count = 0
+        self._report_scheduled = False
+        acceptor.on_end = self._ended
         self._loop.add_reader(channel.fileno(), self._read)
 
     def close(self) -> None:
@@ -178,29 +178,29 @@ class ConnectionReceiver:
 
     def _read(self) -> None:
         try:
-            for _ in range(_PER_TURN):
+            for _ in range(_MAX_PER_ITERATION):
                 if (fds := self._channel.receive_fds_now()) is None:
                     break
-                self._take(fds)
+                self._accept(fds)
         except ChannelClosedError:
             self.close()
         # Acknowledge before any of them is read: reading begins in a later event-loop iteration.
-        self._tell()
+        self._report()
 
-    def _take(self, fds: list[int]) -> None:
-        self._taken += 1
+    def _accept(self, fds: list[int]) -> None:
+        self._accepted_count += 1
         if not fds:
             log.error("a connection was lost: no room for another file descriptor")
         for fd in fds:
             connection = socket.socket(fileno=fd)
             connection.setblocking(False)
-            self._intake.accept(connection)
+            self._acceptor.accept(connection)
 
     def _ended(self) -> None:
-        if not self._telling:  # once for all that end in one event-loop iteration
-            self._telling = True
-            self._loop.call_soon(self._tell)
+        if not self._report_scheduled:  # once for all that end in one event-loop iteration
+            self._report_scheduled = True
+            self._loop.call_soon(self._report)
 
-    def _tell(self) -> None:
-        self._telling = False
-        self._tell_owner(self._taken, self._intake.count)
+    def _report(self) -> None:
+        self._report_scheduled = False
+        self._report_counts(self._accepted_count, self._acceptor.count)

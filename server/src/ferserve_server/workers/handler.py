@@ -57,7 +57,7 @@ class WorkerHandler:
         self._resize = resize
         self._before_answer = before_answer
         self._running: dict[int, EagerTask | None] = {}
-        self._kept: dict[int, Lease] = {}
+        self._held_leases: dict[int, Lease] = {}
         self._closed = False
         self.face_count = 0
 
@@ -70,7 +70,7 @@ class WorkerHandler:
             # A request that does not run was answered already; the answer is on its way.
             if (running := self._running.get(wire.read_number(message))) is not None:
                 running.cancel()
-        elif kind == wire.CLOSE and (lease := self._kept.pop(wire.read_number(message), None)) is not None:
+        elif kind == wire.CLOSE and (lease := self._held_leases.pop(wire.read_number(message), None)) is not None:
             lease.__exit__(None, None, None)
 
     def close(self) -> None:
@@ -79,9 +79,9 @@ class WorkerHandler:
         for run in list(self._running.values()):
             if run is not None:
                 run.cancel()
-        for lease in self._kept.values():
+        for lease in self._held_leases.values():
             lease.__exit__(None, None, None)
-        self._kept.clear()
+        self._held_leases.clear()
 
     def _begin(self, request: wire.ScoreRequest) -> None:
         self._running[request.number] = None
@@ -98,25 +98,25 @@ class WorkerHandler:
         try:
             message = await self._scored(request)
         except asyncio.CancelledError:
-            message = wire.write_numbered(wire.LEFT, request.number)
+            message = wire.write_numbered(wire.CANCELLED, request.number)
         except FerserveError as error:
-            message = wire.write_refusal(request.number, error)
+            message = wire.write_rejection(request.number, error)
         except Exception:
             log.exception("request of a worker process failed")
-            told = FerserveError("The server failed on this call. Its log tells more.")
-            message = wire.write_refusal(request.number, told)
+            internal = FerserveError("The server failed on this call. Its log tells more.")
+            message = wire.write_rejection(request.number, internal)
         if not self._closed:
             self._before_answer()
             self._post(message)
 
     async def _scored(self, request: wire.ScoreRequest) -> bytes:
-        if not request.kept:
+        if not request.held:
             with self._acquire(request.spec, once=True) as lease:
                 return await self._score(request, lease)
-        kept = self._kept.get(request.lease)
-        if kept is None:
-            kept = self._kept[request.lease] = self._acquire(request.spec).__enter__()
-        return await self._score(request, kept)
+        held = self._held_leases.get(request.lease)
+        if held is None:
+            held = self._held_leases[request.lease] = self._acquire(request.spec).__enter__()
+        return await self._score(request, held)
 
     async def _score(self, request: wire.ScoreRequest, lease: Lease) -> bytes:
         count, height, width = request.shape

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from ferserve_server.domain.face import CropBatch
     from ferserve_server.domain.models import Acquire
-    from ferserve_server.workers.rpc_channel import News, Questions
+    from ferserve_server.workers.rpc_channel import NotificationHandlers, RequestHandlers
 
 
 _GRACE_S: Final = 2.0
@@ -76,21 +76,25 @@ class WorkerProcess:
     """
 
     def __init__(
-        self, plan: WorkerPlan, news: News, questions: Questions, before_answer: Callable[[], None]
+        self,
+        plan: WorkerPlan,
+        notification_handlers: NotificationHandlers,
+        request_handlers: RequestHandlers,
+        before_answer: Callable[[], None],
     ) -> None:
         loop = asyncio.get_running_loop()
         self._plan = plan
-        self._news = news
-        self._questions = questions
+        self._notification_handlers = notification_handlers
+        self._request_handlers = request_handlers
         self._before_answer = before_answer
         self.listening: asyncio.Future[None] = loop.create_future()
         self.drained: asyncio.Future[bool] = loop.create_future()
         self.ended = asyncio.Event()
         self._fault = ""
         self._child: Child | None = None
-        self._conversation: RpcChannel | None = None
-        self._desk: WorkerHandler | None = None
-        self._handing_over: connection_passing.ConnectionSender | None = None
+        self._rpc: RpcChannel | None = None
+        self._handler: WorkerHandler | None = None
+        self._connection_sender: connection_passing.ConnectionSender | None = None
 
     @property
     def pid(self) -> int:
@@ -100,7 +104,7 @@ class WorkerProcess:
     @property
     def face_count(self) -> int:
         """Returns the number of its unanswered faces."""
-        return self._desk.face_count if self._desk else 0
+        return self._handler.face_count if self._handler else 0
 
     @property
     def takes_connections(self) -> bool:
@@ -110,16 +114,16 @@ class WorkerProcess:
     @property
     def connection_count(self) -> int:
         """Returns the number of connections that it has or is about to get."""
-        return self._handing_over.count if self._handing_over else 0
+        return self._connection_sender.count if self._connection_sender else 0
 
-    def hand_over(self, accepted: socket.socket) -> bool:
+    def pass_connection(self, accepted: socket.socket) -> bool:
         """Passes it a connection; returns False if it accepts none, in which case the caller keeps the socket."""
-        return self._handing_over is not None and self._handing_over.hand_over(accepted)
+        return self._connection_sender is not None and self._connection_sender.pass_connection(accepted)
 
     @property
-    def heard_count(self) -> int:
+    def received_count(self) -> int:
         """Returns the number of messages received from it so far, of any kind."""
-        return self._conversation.heard_count if self._conversation else 0
+        return self._rpc.received_count if self._rpc else 0
 
     async def start(self, state: object) -> None:
         """Starts the process and sends its settings and the `state` of the models; it reports when it listens.
@@ -131,56 +135,58 @@ class WorkerProcess:
         try:
             memory = block.faces(0, (self._plan.memory_bytes,))
             ours, theirs = Channel.pair(MESSAGE_BYTES)
-            way_in, way_out = Channel.pair(connection_passing.MESSAGE_BYTES)
-            handing_over = self._handing_over = connection_passing.ConnectionSender(way_in, self._plan.returned)
+            connections_out, connections_in = Channel.pair(connection_passing.MESSAGE_BYTES)
+            connection_sender = self._connection_sender = connection_passing.ConnectionSender(
+                connections_out, self._plan.returned
+            )
             try:
                 facts: dict[str, object] = {"process": "worker"}
                 with child_stderr(facts) as stderr:
                     framed = ("framed",) if stderr is not None else ()
-                    ends = (theirs, way_out)
+                    ends = (theirs, connections_in)
                     self._child = await asyncio.to_thread(Child, self._plan.module, framed, ends, stderr)
                 facts["pid"] = self._child.pid
                 with contextlib.suppress(ChannelClosedError):  # it has ended, which the read reports
                     ours.send(json.dumps({"memory_bytes": self._plan.memory_bytes}).encode(), [block.fd])
             except BaseException:
                 ours.close()
-                handing_over.close()
+                connection_sender.close()
                 raise
         finally:
             block.close()  # `memory` keeps it mapped
-        news: News = {
-            **self._news,
+        notification_handlers: NotificationHandlers = {
+            **self._notification_handlers,
             "listening": lambda _: self._settle(self.listening, None),
             "failed": self._failed,
             "drained": self._drained,
-            "connections": lambda counts: handing_over.told(*counts),
+            "connections": lambda counts: connection_sender.update_counts(*counts),
         }
-        self._conversation = RpcChannel(
+        self._rpc = RpcChannel(
             ours,
             score_message=self._score_message,
-            news=news,
-            questions=self._questions,
+            notification_handlers=notification_handlers,
+            request_handlers=self._request_handlers,
             closed=self._closed,
         )
-        self._desk = WorkerHandler(
+        self._handler = WorkerHandler(
             self._plan.acquire,
             memory,
-            self._conversation.post,
+            self._rpc.post,
             resize=self._plan.resize,
             before_answer=self._before_answer,
         )
-        self.tell("begin", {"settings": self._plan.settings, "state": state})
+        self.notify("begin", {"settings": self._plan.settings, "state": state})
 
-    def tell(self, name: str, value: object) -> None:
+    def notify(self, name: str, value: object) -> None:
         """Sends it a notification; does nothing after it has ended."""
-        if self._conversation is not None and not self.ended.is_set():
-            self._conversation.tell(name, value)
+        if self._rpc is not None and not self.ended.is_set():
+            self._rpc.notify(name, value)
 
-    async def told(self) -> None:
+    async def sync(self) -> None:
         """Waits until it has applied all notifications so far, or has ended."""
-        if self._conversation is not None and not self.ended.is_set():
+        if self._rpc is not None and not self.ended.is_set():
             with contextlib.suppress(ConnectionError):
-                await self._conversation.ask("told", None)
+                await self._rpc.call("sync", None)
 
     def kill(self, why: str) -> None:
         """Kills it at once and drops its requests from the queues. `end` reports the cause. Does not wait."""
@@ -192,25 +198,25 @@ class WorkerProcess:
     async def end(self) -> str:
         """Ends it, if it has not ended, and describes how it ended. Its requests are dropped from the queues."""
         self._closed()
-        if self._conversation is not None:
-            self._conversation.close()
+        if self._rpc is not None:
+            self._rpc.close()
         if self._child is None:
             return "not started"
         await asyncio.to_thread(self._child.end, _GRACE_S)
         return self._fault or self._child.describe_end()
 
     def _score_message(self, message: bytes) -> None:
-        if self._desk is not None:
-            self._desk.score_message(message)
+        if self._handler is not None:
+            self._handler.score_message(message)
 
     def _drained(self, in_time: bool) -> None:
         self._settle(self.drained, in_time)
-        self._take_back()
+        self._reclaim_connections()
 
-    def _take_back(self) -> None:
+    def _reclaim_connections(self) -> None:
         """Has others serve the connections that it has not accepted. It counts as unavailable by then."""
-        if self._handing_over is not None:
-            self._handing_over.close()
+        if self._connection_sender is not None:
+            self._connection_sender.close()
 
     def _failed(self, text: str) -> None:
         self._fault = text
@@ -221,11 +227,11 @@ class WorkerProcess:
         if self.ended.is_set():
             return
         self.ended.set()
-        if self._desk is not None:
-            self._desk.close()
+        if self._handler is not None:
+            self._handler.close()
         self._settle_error(WorkerStartError("a worker process ended before it listened"))
         self._settle(self.drained, False)
-        self._take_back()
+        self._reclaim_connections()
 
     def _settle_error(self, error: WorkerStartError) -> None:
         if not self.listening.done():
@@ -241,14 +247,14 @@ class WorkerProcess:
 
 log = structlog.get_logger(__name__)
 
-BEAT_S: Final = 1.0
+HEARTBEAT_INTERVAL_S: Final = 1.0
 """Interval at which a worker process is asked for a heartbeat, in seconds."""
 
-LONGEST_SILENCE_BEATS: Final = 10
+MAX_MISSED_BEATS: Final = 10
 """Maximum number of missed heartbeats, because nothing on a worker's event loop takes seconds, and on a loaded
 machine a process waits less than this for a core."""
 
-LONGEST_START_S: Final = 120.0
+MAX_START_S: Final = 120.0
 """Maximum time until a worker process listens, in seconds; it imports for 2 s on an idle core."""
 
 
@@ -260,38 +266,40 @@ class Heartbeat:
     with it for hung.
 
     Attributes:
-        silent_beats: Beats without a message from the worker process.
+        missed_beats: Beats without a message from the worker process.
     """
 
     def __init__(self) -> None:
-        self.silent_beats = 0
-        self._heard_count = 0
+        self.missed_beats = 0
+        self._received_count = 0
 
-    def beat(self, heard_count: int, *, listens: bool) -> bool:
+    def beat(self, received_count: int, *, listens: bool) -> bool:
         """Counts a beat; returns whether the process hangs.
 
         Args:
-            heard_count: Number of messages received from it so far.
+            received_count: Number of messages received from it so far.
             listens: True if it has got so far as to accept calls.
         """
-        self.silent_beats = 0 if heard_count != self._heard_count else self.silent_beats + 1
-        self._heard_count = heard_count
-        return self.silent_beats >= (LONGEST_SILENCE_BEATS if listens else LONGEST_START_S / BEAT_S)
+        self.missed_beats = 0 if received_count != self._received_count else self.missed_beats + 1
+        self._received_count = received_count
+        return self.missed_beats >= (MAX_MISSED_BEATS if listens else MAX_START_S / HEARTBEAT_INTERVAL_S)
 
 
-async def watch_process(front: WorkerProcess, beat_s: float = BEAT_S) -> None:
+async def watch_process(worker: WorkerProcess, beat_s: float = HEARTBEAT_INTERVAL_S) -> None:
     """Waits until a worker process has ended; kills one that hangs."""
     loop = asyncio.get_running_loop()
     heartbeat = Heartbeat()
-    question: asyncio.Task[None] | None = None
-    while not front.ended.is_set():
-        if heartbeat.beat(front.heard_count, listens=front.listening.done()):
-            silent_s = heartbeat.silent_beats * beat_s
-            log.error("worker process hangs; it is killed", pid=front.pid, silent_s=silent_s)
-            front.kill(f"it hung for {silent_s:g} s and was killed")
+    heartbeat_call: asyncio.Task[None] | None = None
+    while not worker.ended.is_set():
+        if heartbeat.beat(worker.received_count, listens=worker.listening.done()):
+            silent_s = heartbeat.missed_beats * beat_s
+            log.error("worker process hangs; it is killed", pid=worker.pid, silent_s=silent_s)
+            worker.kill(f"it hung for {silent_s:g} s and was killed")
             return
-        if question is None or question.done():
-            question = loop.create_task(front.told())  # any message counts; it may have nothing else to send
+        if heartbeat_call is None or heartbeat_call.done():
+            heartbeat_call = loop.create_task(
+                worker.sync()
+            )  # any message counts; it may have nothing else to send
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(beat_s):
-                await front.ended.wait()
+                await worker.ended.wait()

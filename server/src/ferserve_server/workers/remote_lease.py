@@ -57,21 +57,21 @@ class RemoteLease:
         id: The version: until faces were scored the active one by the last report, then the one
             that scored them.
         description: The description in its manifest.
-        way: The requested spec, and the version that it resolves to.
+        route: The requested spec, and the version that it resolves to.
         number: The primary process's number for it.
-        kept: True if the primary process keeps it until a CLOSE message.
+        held: True if the primary process keeps it until a CLOSE message.
     """
 
-    __slots__ = ("_remote", "_used", "description", "id", "kept", "number", "way")
+    __slots__ = ("_remote", "_used", "description", "held", "id", "number", "route")
 
-    def __init__(self, remote: LeaseScorer, way: Route, number: int, *, kept: bool) -> None:
+    def __init__(self, remote: LeaseScorer, route: Route, number: int, *, held: bool) -> None:
         self._remote = remote
         self._used = False
-        self.way = way
-        self.id = way.servable
-        self.description = way.description
+        self.route = route
+        self.id = route.servable
+        self.description = route.description
         self.number = number
-        self.kept = kept
+        self.held = held
 
     @property
     def scorer(self) -> Self:
@@ -84,7 +84,7 @@ class RemoteLease:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self.kept and self._used:
+        if self.held and self._used:
             self._remote.end_lease(self.number)
 
     def score(

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _NUMBERS: Final = 2**32
 
-_BATCHES_ON_THEIR_WAY: Final = 2
+_MAX_BATCHES_IN_FLIGHT: Final = 2
 """Maximum number of batches whose faces may be unanswered while requests are grouped, because one batch runs
 and the waiting faces are then one batch."""
 
@@ -32,9 +32,9 @@ class RemoteModels:
 
     Args of the constructor:
         memory: uint8 [bytes], shared with the primary process.
-        arena: Allocator of that memory.
+        allocator: Allocator of that memory.
         post: Sends a message of a request.
-        ask: Asks the primary process; see `RpcChannel.ask`.
+        call: Asks the primary process; see `RpcChannel.call`.
         clock: The time.
         rejected: Receives the reason why a request was not taken here.
         cancelled: See `RemoteScorer`.
@@ -47,20 +47,20 @@ class RemoteModels:
     def __init__(
         self,
         memory: npt.NDArray[np.uint8],
-        arena: BlockAllocator,
+        allocator: BlockAllocator,
         *,
         post: Callable[[bytes], None],
-        ask: Callable[[str, object], Awaitable[Json]],
+        call: Callable[[str, object], Awaitable[Json]],
         clock: Clock,
         rejected: Callable[[str], None],
         cancelled: Callable[[str], None],
     ) -> None:
-        self._ask = ask
-        self._directory = CatalogSnapshot(ServiceState("", default_ready=False))
-        self._ways: dict[ModelSpec, Route] = {}
+        self._call = call
+        self._catalog = CatalogSnapshot(ServiceState("", default_ready=False))
+        self._routes: dict[ModelSpec, Route] = {}
         self._scorer = RemoteScorer(
             memory,
-            arena,
+            allocator,
             post=post,
             clock=clock,
             describe=self._describe,
@@ -74,19 +74,19 @@ class RemoteModels:
     @property
     def default_ready(self) -> bool:
         """Returns whether the default model answers requests that name no version."""
-        return self._directory.state.default_ready
+        return self._catalog.state.default_ready
 
     def acquire(self, spec: ModelSpec, *, once: bool = False) -> RemoteLease:
         """Takes a lease, which the primary process holds from the first faces on; see `domain.models.Acquire`."""
-        way = self._ways.get(spec)
-        if way is None:  # as many as there are versions and aliases
-            way = self._ways[spec] = self._way(spec)
+        route = self._routes.get(spec)
+        if route is None:  # as many as there are versions and aliases
+            route = self._routes[spec] = self._resolve_route(spec)
         self._last_lease = (self._last_lease + 1) % _NUMBERS
-        return RemoteLease(self._scorer, way, self._last_lease, kept=not once)
+        return RemoteLease(self._scorer, route, self._last_lease, held=not once)
 
     def models(self) -> tuple[ModelStatus, ...]:
         """Returns every model with its versions, by name, as last reported."""
-        return self._directory.state.models
+        return self._catalog.state.models
 
     def model(self, name: str) -> ModelStatus:
         """Returns one model, as last reported; "" is the default one.
@@ -94,39 +94,39 @@ class RemoteModels:
         Raises:
             ModelNotFoundError: No such model.
         """
-        return self._directory.model(name)
+        return self._catalog.model(name)
 
     async def refresh(self) -> None:
         """Forwards the change; see `domain.models.ModelChanges`, also for the following methods."""
-        await self._ask("change", ["refresh"])
+        await self._call("change", ["refresh"])
 
     async def load(self, name: str, version: int) -> None:  # noqa: D102 - see `refresh`
-        await self._ask("change", ["load", name, version])
+        await self._call("change", ["load", name, version])
 
     async def unload(self, name: str, version: int) -> None:  # noqa: D102 - see `refresh`
-        await self._ask("change", ["unload", name, version])
+        await self._call("change", ["unload", name, version])
 
     async def set_alias(self, name: str, alias: str, version: int | None) -> None:  # noqa: D102 - see `refresh`
-        await self._ask("change", ["set_alias", name, alias, version])
+        await self._call("change", ["set_alias", name, alias, version])
 
     async def promote(self, name: str, version: int | None = None) -> None:  # noqa: D102 - see `refresh`
-        await self._ask("change", ["promote", name, version])
+        await self._call("change", ["promote", name, version])
 
     async def roll_back(self, name: str, version: int | None = None) -> None:  # noqa: D102 - see `refresh`
-        await self._ask("change", ["roll_back", name, version])
+        await self._call("change", ["roll_back", name, version])
 
-    def state_told(self, form: Json) -> None:
+    def apply_state(self, form: Json) -> None:
         """Applies a state of the models: a `ServiceState` as JSON."""
-        self._directory = CatalogSnapshot(read_value(form, ServiceState))
-        self._ways = {}
+        self._catalog = CatalogSnapshot(read_value(form, ServiceState))
+        self._routes = {}
 
-    def _way(self, spec: ModelSpec) -> Route:
-        servable, description = self._directory.resolve(spec)
-        model = self._directory.model(servable.name)
+    def _resolve_route(self, spec: ModelSpec) -> Route:
+        servable, description = self._catalog.resolve(spec)
+        model = self._catalog.model(servable.name)
         # The primary process decides and counts request by request which of them a canary gets.
         sizes = () if model.canary else next(each.bucket_sizes for each in model.versions if each.id == servable)
         largest = sizes[-1] if sizes else 0
-        return Route(spec, servable, description, _BATCHES_ON_THEIR_WAY * largest // self.process_count)
+        return Route(spec, servable, description, _MAX_BATCHES_IN_FLIGHT * largest // self.process_count)
 
     def _describe(self, servable: ServableId) -> ModelDescription | None:
-        return self._directory.description(servable)
+        return self._catalog.description(servable)

@@ -11,7 +11,7 @@ from ferserve_server.domain.caller import UNKNOWN_CALLER, CallerId
 from ferserve_server.domain.errors import DeadlineUnmeetableError, QueueFullError
 from ferserve_server.domain.prediction import ScoredFaces
 from ferserve_server.workers import score_messages as wire
-from ferserve_server.workers.coalescing import MOST_FACES, CoalescedRequest, PendingRequest
+from ferserve_server.workers.coalescing import MAX_COALESCED_FACES, CoalescedRequest, PendingRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,9 +31,9 @@ _NEWEST_SHARE: Final = 0.1
 _RETRY_RANGE_S: Final = (0.005, 5.0)
 """Minimum and maximum retry delay of a rejected client, in seconds, as in `scheduler.admission`."""
 
-_MOST_NUMBER: Final = 2**32 - 1
+_MAX_NUMBER: Final = 2**32 - 1
 
-_FOR_ITS_SIZE: Final = (QueueFullError, DeadlineUnmeetableError)
+_SIZE_ERRORS: Final = (QueueFullError, DeadlineUnmeetableError)
 """Errors that reject a group whose requests would be accepted one by one."""
 
 
@@ -47,7 +47,7 @@ class RemoteScorer:
 
     Args of the constructor:
         memory: uint8 [bytes], shared with the primary process.
-        arena: Allocator of that memory.
+        allocator: Allocator of that memory.
         post: Sends a message of a request.
         clock: The time.
         describe: Returns what is known of a version, if anything is.
@@ -58,7 +58,7 @@ class RemoteScorer:
     def __init__(
         self,
         memory: npt.NDArray[np.uint8],
-        arena: BlockAllocator,
+        allocator: BlockAllocator,
         *,
         post: Callable[[bytes], None],
         clock: Clock,
@@ -67,14 +67,14 @@ class RemoteScorer:
         cancelled: Callable[[str], None],
     ) -> None:
         self._memory = memory
-        self._arena = arena
+        self._allocator = allocator
         self._post = post
         self._clock = clock
         self._describe = describe
         self._rejected = rejected
         self._cancelled = cancelled
         self._loop = asyncio.get_running_loop()
-        self._open: CoalescedRequest | None = None
+        self._pending: CoalescedRequest | None = None
         self._sent: dict[int, CoalescedRequest] = {}
         self._unanswered_faces = 0
         self._last_number = 0
@@ -95,7 +95,7 @@ class RemoteScorer:
         try:
             return await request.future
         except asyncio.CancelledError:
-            self._left(request)
+            self._on_cancelled(request)
             raise
 
     def end_lease(self, number: int) -> None:
@@ -106,130 +106,134 @@ class RemoteScorer:
         """Handles a message about a request."""
         kind = wire.kind_of(message)
         if kind == wire.ANSWER:
-            self._answered(wire.read_answer(message))
-        elif kind == wire.REFUSED:
-            self._refused(*wire.read_refusal(message))
+            self._on_answer(wire.read_answer(message))
+        elif kind == wire.REJECTED:
+            self._on_rejected(*wire.read_rejection(message))
         else:
-            self._done(wire.read_number(message))
+            self._finish(wire.read_number(message))
 
-    def _begin(self, caller: PendingRequest) -> None:
-        faces, way = len(caller.crops), caller.lease.way
-        group = self._open
-        if group is not None:
-            room = way.shared_faces - self._unanswered_faces - group.face_count
-            if faces <= room and group.takes(caller):
-                group.add(caller)
+    def _begin(self, request: PendingRequest) -> None:
+        faces, route = len(request.crops), request.lease.route
+        coalesced = self._pending
+        if coalesced is not None:
+            room = route.shared_faces - self._unanswered_faces - coalesced.face_count
+            if faces <= room and coalesced.accepts(request):
+                coalesced.add(request)
                 return
-            self._send_open()
-        group = CoalescedRequest(caller)
-        if caller.lease.kept or faces >= MOST_FACES or self._unanswered_faces + faces >= way.shared_faces:
-            self._send(group)
+            self._send_pending()
+        coalesced = CoalescedRequest(request)
+        if (
+            request.lease.held
+            or faces >= MAX_COALESCED_FACES
+            or self._unanswered_faces + faces >= route.shared_faces
+        ):
+            self._send(coalesced)
         else:
-            self._open = group
-            self._loop.call_soon(self._send_open)
+            self._pending = coalesced
+            self._loop.call_soon(self._send_pending)
 
-    def _send_open(self) -> None:
-        group, self._open = self._open, None
-        if group is not None:
-            group.leave_out_gone()
-            if group.callers:
-                self._send(group)
+    def _send_pending(self) -> None:
+        coalesced, self._pending = self._pending, None
+        if coalesced is not None:
+            coalesced.drop_cancelled()
+            if coalesced.requests:
+                self._send(coalesced)
 
-    def _send(self, group: CoalescedRequest) -> None:
-        callers, first = group.callers, group.callers[0]
+    def _send(self, coalesced: CoalescedRequest) -> None:
+        requests, first = coalesced.requests, coalesced.requests[0]
         lease, (_, height, width, _) = first.lease, first.crops.shape
-        byte_count = group.face_count * height * width
-        group.room = max(byte_count, group.face_count * lease.description.score_column_count * 4)
-        offset = self._arena.take(group.room)
+        byte_count = coalesced.face_count * height * width
+        coalesced.room = max(byte_count, coalesced.face_count * lease.description.score_column_count * 4)
+        offset = self._allocator.take(coalesced.room)
         if offset is None:
-            self._refuse(group)
+            self._reject(coalesced)
             return
-        group.offset, group.sent_at = offset, self._clock.now()
-        place = self._memory[offset : offset + byte_count].reshape(group.face_count, height, width, 1)
-        if len(callers) == 1:
+        coalesced.offset, coalesced.sent_at = offset, self._clock.now()
+        place = self._memory[offset : offset + byte_count].reshape(coalesced.face_count, height, width, 1)
+        if len(requests) == 1:
             place[...] = first.crops
         else:
-            np.concatenate([caller.crops for caller in callers], out=place)
-        self._last_number = group.number = self._last_number % _MOST_NUMBER + 1
-        self._sent[group.number] = group
-        self._unanswered_faces += group.face_count
-        request = wire.ScoreRequest(
-            group.number,
+            np.concatenate([request.crops for request in requests], out=place)
+        self._last_number = coalesced.number = self._last_number % _MAX_NUMBER + 1
+        self._sent[coalesced.number] = coalesced
+        self._unanswered_faces += coalesced.face_count
+        message = wire.ScoreRequest(
+            coalesced.number,
             lease.number,
-            lease.kept,
+            lease.held,
             offset,
-            group.room,
-            (group.face_count, height, width),
-            group.deadline,
+            coalesced.room,
+            (coalesced.face_count, height, width),
+            coalesced.deadline,
             first.priority,
-            lease.way.spec,
-            first.id,
+            lease.route.spec,
+            first.caller,
         )
-        self._post(wire.write_score(request))
+        self._post(wire.write_score(message))
 
-    def _left(self, caller: PendingRequest) -> None:
-        group = caller.group
-        if group.number == 0 or caller not in group.callers:  # it was not sent
+    def _on_cancelled(self, request: PendingRequest) -> None:
+        coalesced = request.coalesced
+        if coalesced.number == 0 or request not in coalesced.requests:  # it was not sent
             self._cancelled("queued")
             return
-        if group.number not in self._sent:  # the answer crossed the cancellation
+        if coalesced.number not in self._sent:  # the answer crossed the cancellation
             self._cancelled("running")
             return
-        group.left_count += 1
-        if group.left_count == len(group.callers):
-            self._post(wire.write_numbered(wire.CANCEL, group.number))
+        coalesced.cancelled_count += 1
+        if coalesced.cancelled_count == len(coalesced.requests):
+            self._post(wire.write_numbered(wire.CANCEL, coalesced.number))
         else:
             self._cancelled("running")
 
-    def _answered(self, answer: wire.ScoreAnswer) -> None:
-        group = self._done(answer.number)
-        self._answer_s += _NEWEST_SHARE * (self._clock.now() - group.sent_at - self._answer_s)
+    def _on_answer(self, answer: wire.ScoreAnswer) -> None:
+        coalesced = self._finish(answer.number)
+        self._answer_s += _NEWEST_SHARE * (self._clock.now() - coalesced.sent_at - self._answer_s)
         count, label_count = answer.face_count, answer.label_count
-        place = self._memory[group.offset : group.offset + count * label_count * 4]
+        place = self._memory[coalesced.offset : coalesced.offset + count * label_count * 4]
         scores = place.view(np.float32).reshape(count, label_count).copy()
         description = self._describe(answer.servable)
         start = 0
-        for caller in group.callers:
-            end = start + len(caller.crops)
-            if not caller.future.done():
-                caller.lease.answered_by(answer.servable, description)
+        for request in coalesced.requests:
+            end = start + len(request.crops)
+            if not request.future.done():
+                request.lease.answered_by(answer.servable, description)
                 failures = answer.failures and {
                     row - start: error for row, error in answer.failures.items() if start <= row < end
                 }
                 faces = ScoredFaces(scores[start:end], failures, answer.queue_s, answer.inference_s)
-                caller.future.set_result(faces)
+                request.future.set_result(faces)
             start = end
 
-    def _refused(self, number: int, error: FerserveError) -> None:
-        group = self._done(number)
-        if len(group.callers) > 1 and isinstance(error, _FOR_ITS_SIZE):
-            self._send_one_by_one(group)
+    def _on_rejected(self, number: int, error: FerserveError) -> None:
+        coalesced = self._finish(number)
+        if len(coalesced.requests) > 1 and isinstance(error, _SIZE_ERRORS):
+            self._send_one_by_one(coalesced)
             return
-        for caller in group.waiting:
-            caller.future.set_exception(error)
+        for request in coalesced.waiting:
+            request.future.set_exception(error)
 
-    def _refuse(self, group: CoalescedRequest) -> None:
+    def _reject(self, coalesced: CoalescedRequest) -> None:
         """Rejects a request for which shared memory has no room."""
-        if len(group.callers) > 1:
-            self._send_one_by_one(group)
+        if len(coalesced.requests) > 1:
+            self._send_one_by_one(coalesced)
             return
         self._rejected(QueueFullError.reason)
         low, high = _RETRY_RANGE_S
         error = QueueFullError(
             what="MiB of faces",
-            queued=self._arena.taken // 2**20,
-            limit=self._arena.size // 2**20,
+            queued=self._allocator.taken // 2**20,
+            limit=self._allocator.size // 2**20,
             setting="max_queue_mib",
             retry_after_s=min(high, max(low, self._answer_s / 2)),
         )
-        group.callers[0].future.set_exception(error)
+        coalesced.requests[0].future.set_exception(error)
 
-    def _send_one_by_one(self, group: CoalescedRequest) -> None:
-        for caller in group.waiting:
-            self._send(CoalescedRequest(caller))
+    def _send_one_by_one(self, coalesced: CoalescedRequest) -> None:
+        for request in coalesced.waiting:
+            self._send(CoalescedRequest(request))
 
-    def _done(self, number: int) -> CoalescedRequest:
-        group = self._sent.pop(number)
-        self._arena.give_back(group.offset, group.room)
-        self._unanswered_faces -= group.face_count
-        return group
+    def _finish(self, number: int) -> CoalescedRequest:
+        coalesced = self._sent.pop(number)
+        self._allocator.give_back(coalesced.offset, coalesced.room)
+        self._unanswered_faces -= coalesced.face_count
+        return coalesced

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from ferserve_server.ipc.channel import Channel
     from ferserve_server.workers.json_codec import Json
 
-    News = Mapping[str, Callable[[Json], None]]
-    Questions = Mapping[str, Callable[[Json], Awaitable[object]]]
+    NotificationHandlers = Mapping[str, Callable[[Json], None]]
+    RequestHandlers = Mapping[str, Callable[[Json], Awaitable[object]]]
 
 log = structlog.get_logger(__name__)
 
@@ -33,8 +33,8 @@ class RpcChannel:
     Args of the constructor:
         channel: See `FramedChannel`.
         score_message: Gets the messages of requests.
-        news: Handlers of notifications, by name; must not raise.
-        questions: Handlers of requests, by name. They continue when the other side has closed.
+        notification_handlers: Handlers of notifications, by name; must not raise.
+        request_handlers: Handlers of requests, by name. They continue when the other side has closed.
         closed: Called once, when the other side has closed.
     """
 
@@ -43,31 +43,31 @@ class RpcChannel:
         channel: Channel,
         *,
         score_message: Callable[[bytes], None],
-        news: News,
-        questions: Questions,
+        notification_handlers: NotificationHandlers,
+        request_handlers: RequestHandlers,
         closed: Callable[[], None],
     ) -> None:
         self._score_message = score_message
-        self._news = news
-        self._questions = questions
+        self._notification_handlers = notification_handlers
+        self._request_handlers = request_handlers
         self._closed = closed
-        self._asked: dict[int, asyncio.Future[Any]] = {}
+        self._pending_calls: dict[int, asyncio.Future[Any]] = {}
         self._last_number = 0
         self._answering: set[asyncio.Task[None]] = set()
-        self._mailbox = FramedChannel(channel, self._received, self._ended)
-        self.post = self._mailbox.post
-        self.flush = self._mailbox.flush
+        self._framed_channel = FramedChannel(channel, self._received, self._ended)
+        self.post = self._framed_channel.post
+        self.flush = self._framed_channel.flush
 
     @property
-    def heard_count(self) -> int:
-        """Returns how often the other side was heard so far."""
-        return self._mailbox.heard_count
+    def received_count(self) -> int:
+        """Returns the number of messages received so far."""
+        return self._framed_channel.received_count
 
-    def tell(self, name: str, value: object) -> None:
+    def notify(self, name: str, value: object) -> None:
         """Sends a notification; `value` is JSON."""
-        self._say({"tell": name, "value": value})
+        self._send_document({"notify": name, "value": value})
 
-    async def ask(self, name: str, value: object) -> Json:
+    async def call(self, name: str, value: object) -> Json:
         """Sends a request and returns its answer. All notifications sent before it have been applied by then.
 
         Raises:
@@ -76,33 +76,33 @@ class RpcChannel:
         """
         self._last_number += 1
         number = self._last_number
-        future = self._asked[number] = asyncio.get_running_loop().create_future()
-        self._say({"ask": name, "number": number, "value": value})
+        future = self._pending_calls[number] = asyncio.get_running_loop().create_future()
+        self._send_document({"call": name, "number": number, "value": value})
         try:
             return await future
         finally:
-            self._asked.pop(number, None)
+            self._pending_calls.pop(number, None)
 
     def close(self) -> None:
         """Closes the channel."""
-        self._mailbox.close()
-        self._fail_questions()
+        self._framed_channel.close()
+        self._fail_pending_calls()
 
-    def _say(self, document: dict[str, object]) -> None:
-        self._mailbox.post(TEXT + write_text(document).encode())
+    def _send_document(self, document: dict[str, object]) -> None:
+        self._framed_channel.post(TEXT + write_text(document).encode())
 
     def _received(self, message: bytes) -> None:
         if message[:1] != TEXT:
             self._score_message(message)
             return
         document = json.loads(message[1:])
-        if "tell" in document:
-            self._news[document["tell"]](document["value"])
-        elif "ask" in document:
+        if "notify" in document:
+            self._notification_handlers[document["notify"]](document["value"])
+        elif "call" in document:
             task = asyncio.get_running_loop().create_task(self._answer(document))
             self._answering.add(task)
             task.add_done_callback(self._answering.discard)
-        elif (future := self._asked.get(document["answer"])) is not None and not future.done():
+        elif (future := self._pending_calls.get(document["answer"])) is not None and not future.done():
             if "error" in document:
                 future.set_exception(read_error(document["error"]))
             else:
@@ -111,19 +111,19 @@ class RpcChannel:
     async def _answer(self, document: Mapping[str, Any]) -> None:
         answer: dict[str, object] = {"answer": document["number"]}
         try:
-            answer["value"] = await self._questions[document["ask"]](document["value"])
+            answer["value"] = await self._request_handlers[document["call"]](document["value"])
         except FerserveError as error:
             answer["error"] = write_error(error)
         except Exception:
-            log.exception("question of a worker process failed", question=document["ask"])
+            log.exception("call of a worker process failed", call=document["call"])
             answer["error"] = write_error(FerserveError("The server failed on this call. Its log tells more."))
-        self._say(answer)
+        self._send_document(answer)
 
     def _ended(self) -> None:
-        self._fail_questions()
+        self._fail_pending_calls()
         self._closed()
 
-    def _fail_questions(self) -> None:
-        for future in self._asked.values():
+    def _fail_pending_calls(self) -> None:
+        for future in self._pending_calls.values():
             if not future.done():
-                future.set_exception(ConnectionError("the other process is gone"))
+                future.set_exception(ConnectionError("the other process has ended"))

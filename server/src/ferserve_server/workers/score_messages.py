@@ -6,7 +6,7 @@
                          CANCEL    the client has cancelled
                          CLOSE     a lease that was kept for more faces ends
     primary -> worker    ANSWER    the scores are at the place where the faces were
-                         REFUSED   the error
+                         REJECTED   the error
                          LEFT      the answer to CANCEL: nothing writes to the place any more
 
 Every SCORE gets exactly one of the last three, and its place belongs to the primary process until then. Numbers
@@ -32,8 +32,8 @@ SCORE: Final = 1
 CANCEL: Final = 2
 CLOSE: Final = 3
 ANSWER: Final = 4
-REFUSED: Final = 5
-LEFT: Final = 6
+REJECTED: Final = 5
+CANCELLED: Final = 6
 
 _SCORE: Final = struct.Struct("<BBIIQQIHHdH")
 _ANSWER: Final = struct.Struct("<BIIHddH")
@@ -41,7 +41,7 @@ _NUMBERED: Final = struct.Struct("<BI")
 _VERSION: Final = struct.Struct("<q")
 _NO_DEADLINE: Final = -1.0
 _BULK: Final = 1
-_KEPT: Final = 2
+_HELD: Final = 2
 
 
 class ScoreRequest(NamedTuple):
@@ -50,7 +50,7 @@ class ScoreRequest(NamedTuple):
     Attributes:
         number: The request's, unique among those that are not answered.
         lease: The lease's number, for faces of one call that are to meet one version.
-        kept: True if the lease is kept until CLOSE.
+        held: True if the lease is kept until CLOSE.
         offset: Offset of the faces in the shared memory, in bytes.
         room: Bytes there; the scores must fit in too.
         shape: Faces, height, width.
@@ -62,7 +62,7 @@ class ScoreRequest(NamedTuple):
 
     number: int
     lease: int
-    kept: bool
+    held: bool
     offset: int
     room: int
     shape: tuple[int, int, int]
@@ -101,7 +101,7 @@ def kind_of(message: bytes) -> int:
 
 def write_score(request: ScoreRequest) -> bytes:
     """Encodes a SCORE message."""
-    flags = (_BULK if request.priority is Priority.BULK else 0) | (_KEPT if request.kept else 0)
+    flags = (_BULK if request.priority is Priority.BULK else 0) | (_HELD if request.held else 0)
     deadline = _NO_DEADLINE if request.deadline is None else max(0.0, request.deadline)
     head = _SCORE.pack(
         SCORE,
@@ -124,7 +124,7 @@ def read_score(message: bytes) -> ScoreRequest:
     return ScoreRequest(
         number,
         lease,
-        bool(flags & _KEPT),
+        bool(flags & _HELD),
         offset,
         room,
         (count, height, width),
@@ -159,13 +159,13 @@ def read_answer(message: bytes) -> ScoreAnswer:
     return ScoreAnswer(number, count, labels, servable, queue_s, inference_s, failures)
 
 
-def write_refusal(number: int, error: FerserveError) -> bytes:
-    """Encodes a REFUSED message."""
-    return _NUMBERED.pack(REFUSED, number) + json.dumps(write_error(error)).encode()
+def write_rejection(number: int, error: FerserveError) -> bytes:
+    """Encodes a REJECTED message."""
+    return _NUMBERED.pack(REJECTED, number) + json.dumps(write_error(error)).encode()
 
 
-def read_refusal(message: bytes) -> tuple[int, FerserveError]:
-    """Decodes a REFUSED message into the number of the request and its error."""
+def read_rejection(message: bytes) -> tuple[int, FerserveError]:
+    """Decodes a REJECTED message into the number of the request and its error."""
     return read_number(message), read_error(json.loads(message[_NUMBERED.size :]))
 
 
@@ -175,7 +175,7 @@ def write_numbered(kind: int, number: int) -> bytes:
 
 
 def read_number(message: bytes) -> int:
-    """Returns the number in a CANCEL, CLOSE, LEFT or REFUSED message."""
+    """Returns the number in a CANCEL, CLOSE, LEFT or REJECTED message."""
     number: int = _NUMBERED.unpack_from(message)[1]
     return number
 

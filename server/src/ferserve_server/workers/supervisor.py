@@ -15,7 +15,7 @@ import structlog
 from ferserve_server.models.catalog import ServiceState
 from ferserve_server.runtime.background_tasks import supervise
 from ferserve_server.workers.json_codec import write_value
-from ferserve_server.workers.process import LONGEST_START_S, WorkerProcess, WorkerStartError, watch_process
+from ferserve_server.workers.process import MAX_START_S, WorkerProcess, WorkerStartError, watch_process
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Hashable, Mapping
@@ -34,14 +34,14 @@ CHANGES: Final = frozenset({"refresh", "load", "unload", "set_alias", "promote",
 _RESTART_RANGE_S: Final = (0.1, 5.0)
 """First and maximum pause before a worker process is restarted, in seconds; doubled at each short-lived start."""
 
-_LASTING_S: Final = 10.0
+_STABLE_AFTER_S: Final = 10.0
 """Minimum lifetime, in seconds, after which a worker process's end does not count as a failed start."""
 
-_CANARY_NEWS_S: Final = 1.0
+_CANARY_BROADCAST_INTERVAL_S: Final = 1.0
 """Interval at which canary figures are broadcast, in seconds: as often as they are judged."""
 
 
-_LONGEST_TELLING_S: Final = 1.0
+_MAX_SYNC_S: Final = 1.0
 """Maximum wait for workers to sync, in seconds, because the client that made the change waits for its answer."""
 
 
@@ -53,9 +53,9 @@ class WorkerSupervisor:
         count: Number of worker processes.
         models: The models.
         default_model: Name of the one for requests that name none.
-        news: Handlers of their notifications, by name: called with the process's key and the value.
-        questions: Handlers of their requests, by name, beside those for changes.
-        gone: Called with the key of a process that has ended.
+        notification_handlers: Handlers of their notifications, by name; get the process's key and the value.
+        request_handlers: Handlers of their requests, by name, beside those for changes.
+        on_worker_ended: Called with the key of a process that has ended.
         count_failure: Called with the name of a task of this object that failed and is restarted.
     """
 
@@ -66,23 +66,23 @@ class WorkerSupervisor:
         models: Models,
         *,
         default_model: str,
-        news: Mapping[str, Callable[[Hashable, Json], None]],
-        questions: Mapping[str, Callable[[Json], Awaitable[object]]],
-        gone: Callable[[Hashable], None],
+        notification_handlers: Mapping[str, Callable[[Hashable, Json], None]],
+        request_handlers: Mapping[str, Callable[[Json], Awaitable[object]]],
+        on_worker_ended: Callable[[Hashable], None],
         count_failure: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._plan = plan
         self._count = count
         self._models = models
         self._default_model = default_model
-        self._news = news
-        self._questions = {**questions, "change": self._change}
-        self._gone = gone
+        self._notification_handlers = notification_handlers
+        self._request_handlers = {**request_handlers, "change": self._change}
+        self._on_worker_ended = on_worker_ended
         self._count_failure = count_failure
         self._loop = asyncio.get_running_loop()
-        self._fronts: dict[int, WorkerProcess] = {}
+        self._workers: dict[int, WorkerProcess] = {}
         self._serials: dict[int, int] = {}
-        self._keepers: list[asyncio.Task[None]] = []
+        self._supervisor_tasks: list[asyncio.Task[None]] = []
         self._ending = False
         self._stale = False
         self.restart_count = 0
@@ -90,22 +90,22 @@ class WorkerSupervisor:
     @property
     def running_count(self) -> int:
         """Returns the number of worker processes that accept calls."""
-        return sum(front.listening.done() and not front.ended.is_set() for front in self._fronts.values())
+        return sum(worker.listening.done() and not worker.ended.is_set() for worker in self._workers.values())
 
     @property
-    def takers(self) -> list[WorkerProcess]:
+    def accepting_workers(self) -> list[WorkerProcess]:
         """Returns the worker processes that accept connections."""
-        return [front for front in self._fronts.values() if front.takes_connections]
+        return [worker for worker in self._workers.values() if worker.takes_connections]
 
     @property
     def face_count(self) -> int:
         """Returns the number of unanswered faces of all of them."""
-        return sum(front.face_count for front in self._fronts.values())
+        return sum(worker.face_count for worker in self._workers.values())
 
     @property
     def pids(self) -> list[int]:
         """Returns the process ids of the running ones."""
-        return [front.pid for front in self._fronts.values() if not front.ended.is_set()]
+        return [worker.pid for worker in self._workers.values() if not worker.ended.is_set()]
 
     async def start(self) -> None:
         """Starts all of them, and returns when all accept calls.
@@ -115,59 +115,59 @@ class WorkerSupervisor:
         """
         first = await asyncio.gather(*(self._start(index) for index in range(self._count)))
         try:
-            async with asyncio.timeout(LONGEST_START_S):
-                await asyncio.gather(*(front.listening for front in first))
+            async with asyncio.timeout(MAX_START_S):
+                await asyncio.gather(*(worker.listening for worker in first))
         except TimeoutError as error:
-            raise WorkerStartError(
-                f"a worker process did not take calls in within {LONGEST_START_S:g} s"
-            ) from error
-        self._keepers = [
-            self._loop.create_task(supervise(f"worker {index}", partial(self._keep, index), self._count_failure))
+            raise WorkerStartError(f"a worker process did not take calls in within {MAX_START_S:g} s") from error
+        self._supervisor_tasks = [
+            self._loop.create_task(
+                supervise(f"worker {index}", partial(self._supervise_worker, index), self._count_failure)
+            )
             for index in range(len(first))
         ]
-        self._keepers.append(
-            self._loop.create_task(supervise("canary figures", self._tell_canaries, self._count_failure))
+        self._supervisor_tasks.append(
+            self._loop.create_task(supervise("canary figures", self._broadcast_canaries, self._count_failure))
         )
 
     def state_changed(self) -> None:
         """Broadcasts the models, once for all changes of an event-loop iteration."""
         if not self._stale:
             self._stale = True
-            self._loop.call_soon(self.tell_changes)
+            self._loop.call_soon(self.broadcast_changes)
 
-    def tell_changes(self) -> None:
+    def broadcast_changes(self) -> None:
         """Broadcasts pending changes now."""
         if self._stale:
             self._stale = False
             state = self._state()
-            for front in self._fronts.values():
-                front.tell("state", state)
+            for worker in self._workers.values():
+                worker.notify("state", state)
 
-    async def told(self) -> None:
+    async def sync(self) -> None:
         """Waits until every worker process is synced with the models."""
         self._stale = True
-        self.tell_changes()
+        self.broadcast_changes()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_LONGEST_TELLING_S):
-                await asyncio.gather(*(front.told() for front in self._fronts.values()))
+            async with asyncio.timeout(_MAX_SYNC_S):
+                await asyncio.gather(*(worker.sync() for worker in self._workers.values()))
 
     async def drain(self, timeout_s: float) -> bool:
         """Drains all of them; returns whether all accepted calls were answered within the time."""
         self._ending = True
-        running = [front for front in self._fronts.values() if not front.ended.is_set()]
-        for front in running:
-            front.tell("drain", None)
-        waiting = [front.drained for front in running]
+        running = [worker for worker in self._workers.values() if not worker.ended.is_set()]
+        for worker in running:
+            worker.notify("drain", None)
+        waiting = [worker.drained for worker in running]
         done, late = await asyncio.wait(waiting, timeout=timeout_s) if waiting else (set(), set())
         return not late and all(future.result() for future in done)
 
     async def close(self) -> None:
         """Ends all of them."""
         self._ending = True
-        for keeper in self._keepers:
-            keeper.cancel()
-        await asyncio.gather(*self._keepers, return_exceptions=True)
-        await asyncio.gather(*(front.end() for front in self._fronts.values()))
+        for task in self._supervisor_tasks:
+            task.cancel()
+        await asyncio.gather(*self._supervisor_tasks, return_exceptions=True)
+        await asyncio.gather(*(worker.end() for worker in self._workers.values()))
 
     def _state(self) -> object:
         models = self._models
@@ -175,39 +175,41 @@ class WorkerSupervisor:
 
     async def _start(self, index: int) -> WorkerProcess:
         serial = self._serials[index] = self.restart_count
-        news = {name: partial(take, (index, serial)) for name, take in self._news.items()}
-        front = WorkerProcess(self._plan, news, self._questions, self.tell_changes)
+        notification_handlers = {
+            name: partial(take, (index, serial)) for name, take in self._notification_handlers.items()
+        }
+        worker = WorkerProcess(self._plan, notification_handlers, self._request_handlers, self.broadcast_changes)
         # Noted before it runs, so that it misses no change.
-        self._fronts[index] = front
-        await front.start(self._state())
-        log.info("worker process started", front=index, pid=front.pid)
-        return front
+        self._workers[index] = worker
+        await worker.start(self._state())
+        log.info("worker process started", worker=index, pid=worker.pid)
+        return worker
 
-    async def _keep(self, index: int) -> None:
+    async def _supervise_worker(self, index: int) -> None:
         """Restarts a worker process whenever it has ended or hangs."""
-        pause_s, longest_s = _RESTART_RANGE_S
+        pause_s, max_pause_s = _RESTART_RANGE_S
         key = (index, self._serials[index])
-        front = self._fronts[index]
+        worker = self._workers[index]
         while True:
             started_at = self._loop.time()
-            await watch_process(front)
-            how = await front.end()
-            self._gone(key)
+            await watch_process(worker)
+            how = await worker.end()
+            self._on_worker_ended(key)
             if self._ending:
                 return
-            log.error("worker process ended; another is started", front=index, pid=front.pid, how=how)
-            lasted = self._loop.time() - started_at > _LASTING_S
+            log.error("worker process ended; another is started", worker=index, pid=worker.pid, how=how)
+            lasted = self._loop.time() - started_at > _STABLE_AFTER_S
             pause_s = _RESTART_RANGE_S[0] if lasted else pause_s
             await asyncio.sleep(pause_s)
-            pause_s = min(2 * pause_s, longest_s)
+            pause_s = min(2 * pause_s, max_pause_s)
             self.restart_count += 1
             key = (index, self.restart_count)
             try:
-                front = await self._start(index)
+                worker = await self._start(index)
             except Exception as error:  # noqa: BLE001 - whatever it is, there must be another try
-                log.error("worker process cannot be started", front=index, error=str(error))  # noqa: TRY400 - no trace
-                front = self._fronts[index]
-                await front.end()
+                log.error("worker process cannot be started", worker=index, error=str(error))  # noqa: TRY400 - no trace
+                worker = self._workers[index]
+                await worker.end()
 
     async def _change(self, words: Json) -> None:
         name, *arguments = words
@@ -215,12 +217,12 @@ class WorkerSupervisor:
             raise ValueError(f"no change is called {name!r}")
         await getattr(self._models, name)(*arguments)
         # The client that made the change reads the models next.
-        await self.told()
+        await self.sync()
 
-    async def _tell_canaries(self) -> None:
+    async def _broadcast_canaries(self) -> None:
         """Broadcasts canary figures, at most once a second because they change with every request."""
         while True:
-            await asyncio.sleep(_CANARY_NEWS_S)
+            await asyncio.sleep(_CANARY_BROADCAST_INTERVAL_S)
             if any(model.canary is not None for model in self._models.models()):
                 self.state_changed()
 
@@ -230,12 +232,12 @@ class BroadcastingModels:
 
     Args of the constructor:
         models: The models.
-        told: Awaited after every change; returns when all worker processes are synced.
+        sync: Awaited after every change; returns when all worker processes are synced.
     """
 
-    def __init__(self, models: Models, told: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, models: Models, sync: Callable[[], Awaitable[None]]) -> None:
         self._models = models
-        self._told = told
+        self._sync = sync
 
     @property
     def default_ready(self) -> bool:
@@ -274,4 +276,4 @@ class BroadcastingModels:
         try:
             await work
         finally:
-            await self._told()  # a failed load has changed the state to broadcast, too
+            await self._sync()  # a failed load has changed the state to broadcast, too

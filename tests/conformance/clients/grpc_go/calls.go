@@ -37,14 +37,14 @@ type answer struct {
 	Scores [][]float32 `json:"scores"`
 }
 
-func told(err error) outcome {
+func reported(err error) outcome {
 	found := status.Convert(err)
-	told := outcome{Code: int(found.Code()), Message: found.Message()}
+	reported := outcome{Code: int(found.Code()), Message: found.Message()}
 	if len(found.Proto().GetDetails()) > 0 {
 		details, _ := proto.Marshal(found.Proto())
-		told.Details = base64.StdEncoding.EncodeToString(details)
+		reported.Details = base64.StdEncoding.EncodeToString(details)
 	}
-	return told
+	return reported
 }
 
 // faces packs faces `first` to `first + count - 1` of those that all clients here make.
@@ -82,7 +82,7 @@ func classify(ctx context.Context, connection *grpc.ClientConn, packed *packedFa
 	response := &classifyFacesResponse{}
 	err := connection.Invoke(ctx, service+"ClassifyFaces", &classifyFacesRequest{Packed: packed}, response)
 	if err != nil {
-		return told(err)
+		return reported(err)
 	}
 	return scoresOf(response)
 }
@@ -138,7 +138,7 @@ func (s *stream) rest() outcome {
 		}
 		found := outcome{}
 		if err != io.EOF {
-			found = told(err)
+			found = reported(err)
 		}
 		found.Answers = s.answers
 		return found

@@ -27,8 +27,8 @@ var scenarios = map[string]func(address string) interface{}{
 	"health":              health,
 	"deadlines":           deadlines,
 	"cancelled":           cancelled,
-	"errors":              refused,
-	"refusals":            refusals,
+	"errors":              rejected,
+	"rejections":            rejections,
 	"metadata":            ownMetadata,
 	"idle":                idle,
 	"drained":             drained,
@@ -54,14 +54,14 @@ func lateEnd(address string) interface{} {
 	description := &grpc.StreamDesc{ClientStreams: true}
 	call, err := connect(address).NewStream(within(20*time.Second), description, service+"ClassifyFaces")
 	if err != nil {
-		return told(err)
+		return reported(err)
 	}
 	_ = call.SendMsg(&classifyFacesRequest{Packed: faces(0, 512)})
 	time.Sleep(200 * time.Millisecond)
 	_ = call.CloseSend()
 	response := &classifyFacesResponse{}
 	if err := call.RecvMsg(response); err != nil {
-		return told(err)
+		return reported(err)
 	}
 	return scoresOf(response)
 }
@@ -103,7 +103,7 @@ func health(address string) interface{} {
 	for _, name := range []string{"", "ferserve.v1.EmotionService", "no.such.Service"} {
 		response, err := client.Check(within(patience), &grpc_health_v1.HealthCheckRequest{Service: name})
 		if err != nil {
-			found = append(found, told(err))
+			found = append(found, reported(err))
 		} else {
 			found = append(found, response.Status.String())
 		}
@@ -141,7 +141,7 @@ func cancelled(address string) interface{} {
 	return map[string]interface{}{"codes": codes, "unary": unary, "after": after}
 }
 
-func refused(address string) interface{} {
+func rejected(address string) interface{} {
 	connection := connect(address)
 	wrong := faces(0, 1)
 	wrong.FaceCount = 2
@@ -163,11 +163,11 @@ func refused(address string) interface{} {
 // askNothing calls a method that no service has.
 func askNothing(connection *grpc.ClientConn, packed *packedFaces) outcome {
 	request, response := &classifyFacesRequest{Packed: packed}, &classifyFacesResponse{}
-	return told(connection.Invoke(within(patience), service+"Nothing", request, response))
+	return reported(connection.Invoke(within(patience), service+"Nothing", request, response))
 }
 
-// refusals are each refused while most of their message is still on its way.
-func refusals(address string) interface{} {
+// rejections are each rejected while most of their message is still on its way.
+func rejections(address string) interface{} {
 	connection := connect(address)
 	packed, codes := faces(0, 120), make(chan int)
 	for at := 0; at < 250; at++ {
@@ -189,7 +189,7 @@ func ownMetadata(address string) interface{} {
 	large := with(within(patience), "x-large", strings.Repeat("y", 20000))
 	return map[string]outcome{
 		"taken":   classify(own, connection, faces(0, 1)),
-		"refused": classify(large, connection, faces(0, 1)),
+		"rejected": classify(large, connection, faces(0, 1)),
 		"after":   classify(within(patience), connection, faces(0, 1)),
 	}
 }

@@ -40,7 +40,7 @@ function connect(options = {}) {
 }
 
 /** What a call ended with, as the tests look at it. */
-function told(error) {
+function reported(error) {
   const details = error.metadata?.get("grpc-status-details-bin")[0];
   return { code: error.code, message: error.details, details: details ? details.toString("base64") : null };
 }
@@ -52,7 +52,7 @@ function scoresOf(answer) {
 function classify(client, request, { metadata = new grpc.Metadata(), ...options } = {}) {
   return new Promise((resolve) => {
     client.ClassifyFaces(request, metadata, { deadline: Date.now() + 60_000, ...options }, (error, answer) =>
-      resolve(error ? told(error) : scoresOf(answer)),
+      resolve(error ? reported(error) : scoresOf(answer)),
     );
   });
 }
@@ -66,7 +66,7 @@ function askNothing(client, request) {
       requestSerialize,
       responseDeserialize,
       request,
-      (error) => resolve(told(error)),
+      (error) => resolve(reported(error)),
     ),
   );
 }
@@ -81,7 +81,7 @@ function open(client, options = {}) {
     heard();
   });
   const ended = new Promise((resolve) => {
-    call.on("error", (error) => resolve({ ...told(error), answers }));
+    call.on("error", (error) => resolve({ ...reported(error), answers }));
     call.on("status", (status) => status.code === 0 && resolve({ code: 0, answers }));
   });
   return {
@@ -119,7 +119,7 @@ const SCENARIOS = {
         responseDeserialize,
         new grpc.Metadata(),
         options,
-        (error, answer) => resolve(error ? told(error) : scoresOf(answer)),
+        (error, answer) => resolve(error ? reported(error) : scoresOf(answer)),
       );
       call.write({ packed: faces(0, 512) }, () => setTimeout(() => call.end(), 200));
     });
@@ -157,7 +157,7 @@ const SCENARIOS = {
     const client = new standard.health.v1.Health(address, credentials);
     const check = (service) =>
       new Promise((resolve) =>
-        client.Check({ service }, (error, answer) => resolve(error ? told(error) : answer.status)),
+        client.Check({ service }, (error, answer) => resolve(error ? reported(error) : answer.status)),
       );
     return [await check(""), await check("ferserve.v1.EmotionService"), await check("no.such.Service")];
   },
@@ -205,8 +205,8 @@ const SCENARIOS = {
     };
   },
 
-  // Each is refused while most of its message is still on its way.
-  async refusals() {
+  // Each is rejected while most of its message is still on its way.
+  async rejections() {
     const client = connect();
     const request = { packed: faces(0, 120) };
     const found = await Promise.all(Array.from({ length: 250 }, () => askNothing(client, request)));
@@ -225,7 +225,7 @@ const SCENARIOS = {
     large.set("x-large", "y".repeat(20_000));
     return {
       taken: await classify(client, { packed: faces(0, 1) }, { metadata }),
-      refused: await classify(client, { packed: faces(0, 1) }, { metadata: large }),
+      rejected: await classify(client, { packed: faces(0, 1) }, { metadata: large }),
       after: await classify(client, { packed: faces(0, 1) }),
     };
   },

@@ -18,13 +18,13 @@ const gzip = new TestService(address, insecure, {
 const DUPLEX = { response_parameters: [{ size: 31415 }], payload: { body: Buffer.alloc(27182) } };
 
 function unary(service, method, request, metadata = new grpc.Metadata()) {
-  const told = {};
-  told.answer = new Promise((resolve, reject) => {
+  const reported = {};
+  reported.answer = new Promise((resolve, reject) => {
     const call = service[method](request, metadata, (error, answer) => (error ? reject(error) : resolve(answer)));
-    told.initial = new Promise((heard) => call.on("metadata", heard));
-    told.ended = new Promise((heard) => call.on("status", heard));
+    reported.initial = new Promise((heard) => call.on("metadata", heard));
+    reported.ended = new Promise((heard) => call.on("status", heard));
   });
-  return told;
+  return reported;
 }
 
 /** The messages and the end of a call that answers with a stream. */
@@ -160,13 +160,13 @@ run({
     const metadata = new grpc.Metadata();
     metadata.set("x-grpc-test-echo-initial", "test_initial_metadata_value");
     metadata.set("x-grpc-test-echo-trailing-bin", Buffer.from("ababab", "hex"));
-    const told = unary(client, "UnaryCall", { response_size: 314159 }, metadata);
-    await told.answer;
+    const reported = unary(client, "UnaryCall", { response_size: 314159 }, metadata);
+    await reported.answer;
     const call = client.FullDuplexCall(metadata);
     const duplex = heard(call);
     call.write(DUPLEX);
     call.end();
-    for (const { initial, ended } of [told, duplex]) {
+    for (const { initial, ended } of [reported, duplex]) {
       assert.deepEqual((await initial).get("x-grpc-test-echo-initial"), ["test_initial_metadata_value"]);
       const trailing = (await ended).metadata.get("x-grpc-test-echo-trailing-bin");
       assert.deepEqual(trailing, [Buffer.from("ababab", "hex")]);

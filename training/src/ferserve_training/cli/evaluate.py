@@ -93,7 +93,7 @@ def _evaluate_version(folder: Path, faces: FaceData, machine: str) -> tuple[Eval
 
 def _twin_free(model: Path, trained_on: str, faces: FaceData) -> npt.NDArray[np.bool_]:
     if faces.sha256 != trained_on:
-        raise RunError(f"{model}: was trained on other data than these; twins could not be told")
+        raise RunError(f"{model}: was trained on other data than these; twins could not be found")
     return find_twin_free(faces.public_test.images, faces.training.images)
 
 

@@ -12,9 +12,9 @@ from ferserve_training.errors import DataError
 from ferserve_training.labels import FACE_SIZE
 
 CROPS_PER_PICTURE: Final = 400
-_LEAST_SIDE: Final = 32
+_MIN_SIDE: Final = 32
 """Pixels of a picture; what is smaller would be nothing but its own enlargement."""
-_LONGEST_SIDE: Final = 1600
+_MAX_SIDE: Final = 1600
 """Pixels; larger pictures are scaled down first, so that their crops show things rather than grain."""
 
 
@@ -41,9 +41,9 @@ def cut_non_faces(
         picture = cv2.imdecode(encoded, cv2.IMREAD_GRAYSCALE) if encoded.size else None
         if picture is None:
             raise DataError(f"{source}/{path}", "is no readable image")
-        if min(picture.shape) < _LEAST_SIDE:
-            raise DataError(f"{source}/{path}", f"is smaller than {_LEAST_SIDE} pixels a side")
-        scale = min(1.0, _LONGEST_SIDE / max(picture.shape))
+        if min(picture.shape) < _MIN_SIDE:
+            raise DataError(f"{source}/{path}", f"is smaller than {_MIN_SIDE} pixels a side")
+        scale = min(1.0, _MAX_SIDE / max(picture.shape))
         picture = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
         crops += [_crop(np.asarray(picture, np.uint8), draws) for _ in range(crops_per_picture)]
     if not crops:
@@ -54,7 +54,7 @@ def cut_non_faces(
 def _crop(picture: npt.NDArray[np.uint8], draws: np.random.Generator) -> npt.NDArray[np.uint8]:
     """Cut one square, uint8 [48, 48]; the logarithm of its side is drawn evenly."""
     longest = min(picture.shape)
-    least = min(longest, _LEAST_SIDE)
+    least = min(longest, _MIN_SIDE)
     side = round(float(np.exp(draws.uniform(np.log(least), np.log(longest)))))
     top, left = (int(draws.integers(0, length - side + 1)) for length in picture.shape)
     square = picture[top : top + side, left : left + side]

@@ -6,9 +6,9 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-MOST_REJECTED_SHARE: Final = 0.005
+MAX_REJECTED_SHARE: Final = 0.005
 """Share of real faces that may be called no face; half of 1 %, since the choice is made on the faces scored."""
-_LEAST_NOT_A_FACE: Final = 0.5
+_MIN_NOT_A_FACE_THRESHOLD: Final = 0.5
 _NEVER: Final = 1.0
 
 
@@ -34,7 +34,7 @@ def choose_decisions(
     """Choose both thresholds on faces that were not learnt from.
 
     The first maximises hits less misses among the faces answered, so that below it the misses outnumber the hits.
-    The second is 0.5, or what leaves `MOST_REJECTED_SHARE` of the faces above it, whichever is higher.
+    The second is 0.5, or what leaves `MAX_REJECTED_SHARE` of the faces above it, whichever is higher.
 
     Args:
         probabilities: At the temperature, [N, 7].
@@ -51,5 +51,5 @@ def choose_decisions(
     uncertain = float(candidates[int(np.argmax(sums))])
     if not_a_face is None:
         return Decisions(uncertain)
-    limit = float(np.quantile(not_a_face, 1 - MOST_REJECTED_SHARE, method="higher"))
-    return Decisions(uncertain, max(_LEAST_NOT_A_FACE, min(_NEVER, float(np.ceil(limit * 100)) / 100)))
+    limit = float(np.quantile(not_a_face, 1 - MAX_REJECTED_SHARE, method="higher"))
+    return Decisions(uncertain, max(_MIN_NOT_A_FACE_THRESHOLD, min(_NEVER, float(np.ceil(limit * 100)) / 100)))

@@ -38,7 +38,7 @@ from ferserve_training.export.saved_model import (
 from ferserve_training.framework.choose import framework
 from ferserve_training.labels import LABELS
 
-_LEAST_PROBABILITY: Final = 1e-30
+_MIN_PROBABILITY: Final = 1e-30
 """Keeps the logarithm of a probability of 0 finite; float32 goes down to 1.2e-38."""
 _PROTOCOL: Final = (
     "{split}, one forward pass of each member, no test-time augmentation; mean of the members' calibrated "
@@ -124,7 +124,7 @@ def _write(parts: Sequence[_Part], folder: Path) -> None:
     def serve(faces: tf.Tensor) -> dict[str, tf.Tensor]:
         answers = [member.signatures["serving_default"](**{INPUT_NAME: faces}) for member in module.members]
         mean = tf.add_n([answer[PROBABILITIES_NAME] for answer in answers]) / len(answers)
-        outputs = {PROBABILITIES_NAME: mean, LOGITS_NAME: tf.math.log(tf.maximum(mean, _LEAST_PROBABILITY))}
+        outputs = {PROBABILITIES_NAME: mean, LOGITS_NAME: tf.math.log(tf.maximum(mean, _MIN_PROBABILITY))}
         if all(NOT_A_FACE_NAME in answer for answer in answers):
             outputs[NOT_A_FACE_NAME] = tf.add_n([answer[NOT_A_FACE_NAME] for answer in answers]) / len(answers)
         return outputs

@@ -12,14 +12,14 @@ INTENDED_USE: Final = """\
 ## Intended use
 
 Sorts the *apparent* expression of a face, cut out and scaled to 48x48 grey pixels, into seven classes. Made for
-research, for demonstrations and for tools whose users know that it runs and may refuse it.
+research, for demonstrations and for tools whose users know that it runs and may reject it.
 
 ## Limits
 
 - It sees what a face looks like, not what a person feels. Expression and feeling often differ.
 - **Not for work or school.** The EU's AI Act, Art. 5(1)(f), forbids inferring the emotions of people in the
   workplace and in education, but for medical and safety reasons. Elsewhere emotion recognition is a high-risk use
-  (Annex III) and people must be told of it (Art. 50(3)).
+  (Annex III) and people must be notified of it (Art. 50(3)).
 - Not for diagnosis, hiring, policing, or telling lies from truth.
 - No figures by age, sex or skin tone: FER-2013 carries no such labels. Audit it on your own labelled faces first.
 - Profiles, covered faces and things that are no face get seven probabilities too: find the face first, and heed

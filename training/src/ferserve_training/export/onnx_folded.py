@@ -6,7 +6,7 @@ from ferserve_training.export.onnx_graph import OnnxGraph, window
 from ferserve_training.labels import FACE_SIZE
 from ferserve_training.nets.folding import FoldedNet
 from ferserve_training.nets.spec import KERNEL_SIZE
-from ferserve_training.nets.standardise import LEAST_DEVIATION
+from ferserve_training.nets.standardise import MIN_DEVIATION
 
 
 def add_folded(graph: OnnxGraph, net: FoldedNet, images: str) -> tuple[str, str | None]:
@@ -44,5 +44,5 @@ def _standardised(graph: OnnxGraph, images: str) -> str:
     axes = graph.constant([1, 2, 3], np.int64)
     centred = graph.add("Sub", images, graph.add("ReduceMean", images, axes, keepdims=1))
     variance = graph.add("ReduceMean", graph.add("Mul", centred, centred), axes, keepdims=1)
-    deviation = graph.add("Max", graph.add("Sqrt", variance), graph.constant(LEAST_DEVIATION))
+    deviation = graph.add("Max", graph.add("Sqrt", variance), graph.constant(MIN_DEVIATION))
     return graph.add("Div", centred, deviation)

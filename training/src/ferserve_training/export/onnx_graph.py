@@ -7,7 +7,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from ferserve_training.export.onnx_weights import LEAST_PACKED, OnnxWeights, pack_int16
+from ferserve_training.export.onnx_weights import MIN_PACKED_SIZE, OnnxWeights, pack_int16
 from ferserve_training.labels import FACE_SIZE, LABELS
 
 OPSET: Final = 18
@@ -67,7 +67,7 @@ class OnnxGraph:
             output_axis: Along which the output channels lie.
         """
         array = np.asarray(values, np.float32)
-        if self._weights is OnnxWeights.FLOAT32 or array.size < LEAST_PACKED:
+        if self._weights is OnnxWeights.FLOAT32 or array.size < MIN_PACKED_SIZE:
             return self.constant(array)
         multiples, scales = pack_int16(array, output_axis)
         cast = self.add("Cast", self.constant(multiples, np.int16), to=TensorProto.FLOAT)

@@ -6,10 +6,10 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-LEAST_PACKED: Final = 4096
+MIN_PACKED_SIZE: Final = 4096
 """Arrays of fewer values stay float32: the first layer and the heads are small, and their rounding shows most."""
 
-_LARGEST: Final = 32767  # of int16, and its own opposite is one too
+_MAX_INT16: Final = 32767  # of int16, and its own opposite is one too
 
 
 class OnnxWeights(StrEnum):
@@ -37,5 +37,5 @@ def pack_int16(
     """
     others = tuple(axis for axis in range(weights.ndim) if axis != output_axis)
     largest = np.abs(weights).max(axis=others, keepdims=True)
-    scales = (np.where(largest > 0, largest, 1) / _LARGEST).astype(np.float32)
-    return np.rint(weights / scales).clip(-_LARGEST, _LARGEST).astype(np.int16), scales
+    scales = (np.where(largest > 0, largest, 1) / _MAX_INT16).astype(np.float32)
+    return np.rint(weights / scales).clip(-_MAX_INT16, _MAX_INT16).astype(np.int16), scales

@@ -76,7 +76,7 @@ def framework() -> Framework:
 
 
 def require_tensorflow(purpose: str) -> None:
-    """Refuse what only TensorFlow can do.
+    """Reject what only TensorFlow can do.
 
     Args:
         purpose: Such as 'exporting', the beginning of the message.

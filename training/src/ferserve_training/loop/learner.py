@@ -33,7 +33,7 @@ from ferserve_training.views.non_faces import count_non_faces, non_faces
 STEPS_PER_CALL = 32
 """Steps of one call into the framework, a second or two: cheap, and Ctrl-C still answers."""
 
-_LEAST_PROBABILITY = 1e-8
+_MIN_PROBABILITY = 1e-8
 """Keeps the logarithm of a bank's probabilities finite."""
 _CROP_DRAWS = 1 << 23
 
@@ -94,7 +94,7 @@ class Learner(ABC):
         if self._bank is None:
             return
         shown = self._bank.read(epoch % self._bank.round_count)
-        answers = np.log(np.maximum(shown.probabilities, _LEAST_PROBABILITY))
+        answers = np.log(np.maximum(shown.probabilities, _MIN_PROBABILITY))
         self._show(Shown(shown.images, shown.mix(self._targets), answers))
 
     @abstractmethod

@@ -16,7 +16,7 @@ from ferserve_training.recipes.recipe import Precision, Recipe
 
 _STEPS: Final = 4
 _ROUNDS: Final = 3
-_LEAST_GAIN: Final = 1.1
+_MIN_GAIN: Final = 1.1
 """bfloat16 rounds more, so that it must be worth it: 1.1 times as fast at least."""
 
 
@@ -31,7 +31,7 @@ def faster_precision(recipe: Recipe, devices: Sequence[Device] = ()) -> Precisio
         'bfloat16' where it is clearly faster, as on processors with AVX512_BF16 or AMX; else 'float32'.
     """
     gain = _step_seconds(recipe, devices, "float32") / _step_seconds(recipe, devices, "bfloat16")
-    return "bfloat16" if gain >= _LEAST_GAIN else "float32"
+    return "bfloat16" if gain >= _MIN_GAIN else "float32"
 
 
 def _step_seconds(recipe: Recipe, devices: Sequence[Device], precision: Precision) -> float:

@@ -7,7 +7,7 @@ from typing import Final
 from ferserve_training.loop.records import EpochRecord
 from ferserve_training.recipes.recipe import Optimisation, Plateau, Steps
 
-_LEAST_GAIN: Final = 1e-4
+_MIN_GAIN: Final = 1e-4
 """A loss that falls by less has not fallen; Keras's ReduceLROnPlateau has it so."""
 
 
@@ -28,7 +28,7 @@ def _rate_on_plateau(rate: float, plateau: Plateau, history: Sequence[EpochRecor
         loss = record.loss if plateau.monitor == "training_loss" else record.public_test_loss
         if loss is None:
             continue
-        if loss < best - _LEAST_GAIN:
+        if loss < best - _MIN_GAIN:
             best, wait = loss, 0
             continue
         wait += 1

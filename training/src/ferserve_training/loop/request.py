@@ -57,7 +57,7 @@ class RunRequest:
         )
 
     def check_resumes(self, stored: RunSettings, recipe_name: str, data_sha256: str) -> None:
-        """Refuse to continue a run as something that it is not.
+        """Reject to continue a run as something that it is not.
 
         Raises:
             RunError: Names the first setting that differs.

@@ -33,7 +33,7 @@ class Budget:
     seconds: float | None
 
     def __post_init__(self) -> None:
-        """Refuse a budget without limits."""
+        """Reject a budget without limits."""
         if self.epochs is None and self.seconds is None:
             raise ValueError("a run needs a limit of epochs or seconds")
 

@@ -63,7 +63,7 @@ class ChainSpec:
     weights: str = RANDOM_WEIGHTS
 
     def __post_init__(self) -> None:
-        """Refuse a chain that does not end in seven logits."""
+        """Reject a chain that does not end in seven logits."""
         last = self.layers[-1]
         if not isinstance(last, Dense) or last.relu or last.units != CLASS_COUNT:
             raise ValueError("the last layer must be Dense(7, relu=False)")

@@ -34,7 +34,7 @@ class NetSpec:
     convolutions: tuple[ConvSpec, ...]
 
     def __post_init__(self) -> None:
-        """Refuse residual additions of unequal shapes."""
+        """Reject residual additions of unequal shapes."""
         channels = 1
         for index, conv in enumerate(self.convolutions):
             if conv.residual and (conv.stride != 1 or conv.channels != channels):

@@ -4,7 +4,7 @@ from typing import Final
 
 import keras
 
-LEAST_DEVIATION: Final = 8.0
+MIN_DEVIATION: Final = 8.0
 """Grey levels; keeps the noise of flat images from being blown up."""
 
 
@@ -19,4 +19,4 @@ def standardise(images: keras.KerasTensor) -> keras.KerasTensor:
     """
     centred = images - keras.ops.mean(images, axis=(1, 2, 3), keepdims=True)
     deviation = keras.ops.sqrt(keras.ops.mean(keras.ops.square(centred), axis=(1, 2, 3), keepdims=True))
-    return centred / keras.ops.maximum(deviation, LEAST_DEVIATION)
+    return centred / keras.ops.maximum(deviation, MIN_DEVIATION)

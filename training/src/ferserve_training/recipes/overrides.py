@@ -59,7 +59,7 @@ _WORDS: Final = {
     "fill": ("REFLECT", "NEAREST"),
     "precision": ("auto", "float32", "bfloat16"),
 }
-_LEAST: Final = {"batch_size": 1, "input_size": 32, "stop_after": 1, "peak_learning_rate": 1e-12}
+_MINIMUMS: Final = {"batch_size": 1, "input_size": 32, "stop_after": 1, "peak_learning_rate": 1e-12}
 
 
 def _value_like(present: object, name: str, text: str) -> object:
@@ -80,9 +80,9 @@ def _value_like(present: object, name: str, text: str) -> object:
         fits = isinstance(value, list) and len(value) == 2 and all(isinstance(each, int | float) for each in value)
         value = tuple(value) if fits else value
     elif isinstance(present, int) or name == "stop_after":
-        fits = isinstance(value, int) and value >= _LEAST.get(name, 0)
+        fits = isinstance(value, int) and value >= _MINIMUMS.get(name, 0)
     else:
-        fits = isinstance(value, int | float) and value >= _LEAST.get(name, 0)
+        fits = isinstance(value, int | float) and value >= _MINIMUMS.get(name, 0)
     if not fits:
         raise TrainingError(f"--set {name}={text}: is no fit for {json.dumps(present)}")
     return value

@@ -81,7 +81,7 @@ def _against_chance(figures: dict[str, float], classes: list[dict[str, Any]], co
         return f"That is better than {chance}."
     if figures["accuracy_high_95"] < floor:
         return f"That is worse than {chance}: do not use it."
-    return f"That cannot be told from {chance}: do not use it."
+    return f"That cannot be distinguished from {chance}: do not use it."
 
 
 def _against_parent(accuracy: float, parent: dict[str, Any]) -> str:

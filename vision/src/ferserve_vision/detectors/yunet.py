@@ -120,7 +120,7 @@ def _is_finite(row: list[float]) -> bool:
 def _detection(row: list[float]) -> Detection:
     """Reads one row: box, eyes, nose and mouth corners, score.
 
-    Of eyes and corners the network gives the owner's right first, which is the viewer's left.
+    The network lists the person's own right eye and mouth corner first, which are on the viewer's left.
     """
     places = [round(value * _STEPS_PER_PIXEL) / _STEPS_PER_PIXEL for value in row[:14]]
     points = (Point(places[at], places[at + 1]) for at in range(4, 14, 2))

@@ -89,7 +89,7 @@ def with_open_axes(model: bytes) -> bytes:
 
 
 def is_faster(candidate: YunetNetwork, other: YunetNetwork) -> bool:
-    """Compares two networks on a blank picture, in turns, by the processor time of this thread."""
+    """Compares two networks on a blank picture, alternately, by the processor time of this thread."""
     blank = np.zeros(_COMPARED_SIDES, np.uint8)
     spent_s: dict[YunetNetwork, list[float]] = {candidate: [], other: []}
     for _ in range(_COMPARED_RUNS):

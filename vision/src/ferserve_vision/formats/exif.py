@@ -21,7 +21,7 @@ def read_orientation(block: bytes) -> int:
         block: Bytes of any content.
 
     Returns:
-        1 to 8; 1 for a block that is damaged or does not say. A picture is never refused for its EXIF.
+        1 to 8; 1 for a block that is damaged or does not say. A picture is never rejected for its EXIF.
     """
     tiff = block.removeprefix(_PREFIX)
     order = {b"II*\x00": "<", b"MM\x00*": ">"}.get(tiff[:4])

@@ -1,11 +1,11 @@
 // Frames of a playing <video> as small JPEGs, made only when there is credit to send one.
 
-const LONGEST_SIDE = 640; // of the copy that is sent: the server searches a copy of this size
+const MAX_SIDE_PIXELS = 640; // of the copy that is sent: the server searches a copy of this size
 const QUALITY = 0.85;
 
 // Frames between two that are sent. On a machine that is too slow for all of it the picture goes before the analysis:
 // the gap doubles when frames of the picture are missing, and shrinks again by one a second.
-const LONGEST_GAP = 8;
+const MAX_GAP = 8;
 const ENOUGH = 0.94; // share of the camera's frames below which some are missing
 
 export class Pace {
@@ -28,7 +28,7 @@ export class Pace {
     if (elapsed < 1000) return;
     const rate = (this.count * 1000) / elapsed;
     this.best = Math.max(this.best, rate);
-    this.gap = rate < ENOUGH * (this.rate ?? this.best) ? Math.min(LONGEST_GAP, this.gap * 2) : Math.max(1, this.gap - 1);
+    this.gap = rate < ENOUGH * (this.rate ?? this.best) ? Math.min(MAX_GAP, this.gap * 2) : Math.max(1, this.gap - 1);
     this.startedAt = now;
     this.count = 0;
   }
@@ -79,7 +79,7 @@ export class FrameSource {
     this.busy = true;
     this.pace.sent();
     const { videoWidth, videoHeight } = this.video;
-    const scale = Math.min(1, LONGEST_SIDE / Math.max(videoWidth, videoHeight));
+    const scale = Math.min(1, MAX_SIDE_PIXELS / Math.max(videoWidth, videoHeight));
     const width = Math.round(videoWidth * scale);
     const height = Math.round(videoHeight * scale);
     if (this.canvas.width !== width || this.canvas.height !== height) Object.assign(this.canvas, { width, height });

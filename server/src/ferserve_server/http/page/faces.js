@@ -2,7 +2,7 @@
 
 import { EXPRESSIONS, faceName, glyph, make, percent } from "./expressions.js";
 
-const MOST_CARDS = 12;
+const MAX_CARDS = 12;
 const TEXT_EVERY_MS = 140; // numbers that change faster cannot be read
 
 export class FaceCards {
@@ -16,7 +16,7 @@ export class FaceCards {
 
   // Shows the faces of an answer; `media` is what they are cut from, for the small copies.
   show(answer, media, { live }) {
-    const shown = answer.faces.slice(0, MOST_CARDS);
+    const shown = answer.faces.slice(0, MAX_CARDS);
     const total = answer.faces.length + (answer.omitted_face_count ?? 0);
     this.empty.hidden = total > 0;
     this.ghost.hidden = true;

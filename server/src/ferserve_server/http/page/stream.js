@@ -2,7 +2,7 @@
 
 const HEADER_BYTES = 16;
 const FIRST_WAIT_MS = 400;
-const LONGEST_WAIT_MS = 8000;
+const MAX_WAIT_MS = 8000;
 const CLOSE_NORMAL = 1000;
 const CLOSE_POLICY = 1008; // the request is wrong: trying again cannot help
 
@@ -67,7 +67,7 @@ export class FrameStream {
       return;
     }
     this.fatal = null;
-    const wait = Math.min(LONGEST_WAIT_MS, FIRST_WAIT_MS * 2 ** this.tries) * (0.75 + Math.random() / 2);
+    const wait = Math.min(MAX_WAIT_MS, FIRST_WAIT_MS * 2 ** this.tries) * (0.75 + Math.random() / 2);
     this.tries += 1;
     this.on.state("wait", "Connecting again…");
     this.timer = setTimeout(() => this.stopped || this.connect(), wait);

@@ -6,9 +6,9 @@ const LIVE_WINDOW_S = 60;
 const LANE = 34;
 const AXIS = 24;
 const GUTTER = 64;
-const MOST_LANES = 8;
-const MOST_SAMPLES = 200_000; // about two hours of two faces at 15 answers a second
-const MOST_EVENTS = 200;
+const MAX_LANES = 8;
+const MAX_SAMPLES = 200_000; // about two hours of two faces at 15 answers a second
+const MAX_EVENTS = 200;
 const TEXT_MOVING = "One row for each person, coloured by expression; the higher the colour, the surer the model.";
 const TEXT_PICTURE = "A picture is one moment. Its faces can be saved as CSV; a video or the webcam gets a timeline.";
 const GAP_S = 1; // longer pauses between two samples are not filled
@@ -64,7 +64,7 @@ export class Timeline {
       if (!this.tracks.has(id)) this.tracks.set(id, []);
       this.tracks.get(id).push(sample);
     });
-    while (this.samples.length > MOST_SAMPLES) {
+    while (this.samples.length > MAX_SAMPLES) {
       const oldest = this.samples.shift();
       const track = this.tracks.get(oldest.id);
       track.shift();
@@ -92,7 +92,7 @@ export class Timeline {
     this.waiting = false;
     const end = this.length ?? Math.max(this.now, LIVE_WINDOW_S / 6);
     const start = this.length ? 0 : Math.max(0, end - LIVE_WINDOW_S);
-    const shown = [...this.tracks].filter(([, track]) => track.at(-1).time >= start).slice(-MOST_LANES);
+    const shown = [...this.tracks].filter(([, track]) => track.at(-1).time >= start).slice(-MAX_LANES);
     const scale = Math.min(2, devicePixelRatio || 1);
     const width = this.lanesBox.clientWidth;
     const height = shown.length * LANE + AXIS;
@@ -202,7 +202,7 @@ export class EventList {
       this.empty.hidden = true;
       this.announce(text);
     }
-    while (this.list.children.length > MOST_EVENTS) this.list.lastChild.remove();
+    while (this.list.children.length > MAX_EVENTS) this.list.lastChild.remove();
   }
 
   describe({ event, track_id: id, emotion, duration_s: lasted }) {

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ferserve_server.domain.servable import ModelDescription, ModelStatus, VersionStatus
     from ferserve_server.interop.classification import WholeTensors
     from ferserve_server.interop.messages import Message
-    from ferserve_server.interop.statistics import KeptStatistics
+    from ferserve_server.interop.statistics import ServiceStatistics
     from ferserve_server.services.limits import RequestLimits
 
 
@@ -31,7 +31,7 @@ class OpenInference:
     def __init__(
         self,
         tensors: WholeTensors,
-        statistics: KeptStatistics,
+        statistics: ServiceStatistics,
         *,
         models: Callable[[], tuple[ModelStatus, ...]],
         model: Callable[[str], ModelStatus],

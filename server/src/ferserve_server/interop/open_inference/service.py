@@ -171,15 +171,15 @@ class OpenInferenceServicer:
             "RepositoryIndex": self._repository_index,
             "RepositoryModelLoad": self._repository_model_load,
             "RepositoryModelUnload": self._repository_model_unload,
-            "TraceSetting": _refuse(_NO_SETTINGS),
-            "LogSettings": _refuse(_NO_SETTINGS),
+            "TraceSetting": _reject(_NO_SETTINGS),
+            "LogSettings": _reject(_NO_SETTINGS),
         }
         for kind in ("System", "Cuda"):
             # Clients ask and clear before they start, whether they use it or not.
             for what in ("Status", "Unregister"):
                 name = f"{kind}SharedMemory{what}"
                 handlers[name] = self._answer(f"inference.{name}Response")
-            handlers[f"{kind}SharedMemoryRegister"] = _refuse(_NO_SHARED_MEMORY)
+            handlers[f"{kind}SharedMemoryRegister"] = _reject(_NO_SHARED_MEMORY)
         wrapped = {name: self._calls.unary(name, handle) for name, handle in handlers.items()}
         stream = self._calls.stream("ModelStreamInfer", self._model_stream_infer)
         return generic_handler(OPEN_INFERENCE_SERVICE, {**wrapped, "ModelStreamInfer": stream})
@@ -254,11 +254,11 @@ class OpenInferenceServicer:
         return answer
 
 
-def _refuse(why: str) -> Callable[..., Any]:
+def _reject(why: str) -> Callable[..., Any]:
     """Makes a handler that rejects an unsupported method."""
 
-    async def refuse(request: Message, context: Context) -> Message:
+    async def reject(request: Message, context: Context) -> Message:
         del request, context
         raise UnsupportedError(why)
 
-    return refuse
+    return reject

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-_STOOD_IN_FOR: Final = (EngineStalledError, EngineLostError, QueueFullError, DeadlineUnmeetableError)
+_FALLBACK_ERRORS: Final = (EngineStalledError, EngineLostError, QueueFullError, DeadlineUnmeetableError)
 """Errors of the canary that the stable version may not share. An expired deadline is shared."""
 
 
@@ -66,16 +66,16 @@ class CanaryRun:
         self._clock = clock
         self._recorder = recorder
         self._started_at = clock.now()
-        self._owed = 0.0
+        self._accumulator = 0.0
         self._shadow = ShadowTally()
         self._shadowing: asyncio.Task[None] | None = None
         mine, theirs = canary.description, stable.description
-        self._alike = (mine.labels, mine.input.height, mine.input.width) == (
+        self._comparable = (mine.labels, mine.input.height, mine.input.width) == (
             theirs.labels,
             theirs.input.height,
             theirs.input.width,
         )
-        if not self._alike:
+        if not self._comparable:
             log.warning(
                 "the canary has other classes or another input than the stable version: nothing stands in for it, "
                 "and as a shadow it is compared with nothing",
@@ -90,23 +90,23 @@ class CanaryRun:
 
     def lease(self) -> Lease:
         """Leases one of the two versions, for a request that names no version."""
-        if self._rules.mode is CanaryMode.SHADOW or not self._turn():
-            return CanaryLease(self, self.stable, None, took_turn=False)
+        if self._rules.mode is CanaryMode.SHADOW or not self._select_canary():
+            return CanaryLease(self, self.stable, None, selected=False)
         if not self.canary.scorer.healthy:
-            return CanaryLease(self, self.stable, None, took_turn=False)
-        return CanaryLease(self, self.canary, self.stable if self._alike else None, took_turn=True)
+            return CanaryLease(self, self.stable, None, selected=False)
+        return CanaryLease(self, self.canary, self.stable if self._comparable else None, selected=True)
 
-    def give_back(self, *, took_turn: bool) -> None:
+    def undo_selection(self, *, selected: bool) -> None:
         """Undoes a choice whose lease scored nothing, as when a client only reads the model's description."""
         if self._rules.mode is CanaryMode.SPLIT:
-            self._owed += took_turn - self._rules.share
+            self._accumulator += selected - self._rules.share
 
     def answered(self, version: LiveVersion, crops: CropBatch, faces: ScoredFaces) -> None:
         """Counts an answer, and sends its faces to the shadow."""
         self.tallies[version.id].answered(faces, len(version.description.labels))
         self._record_request(version, "failed" if faces.failures else "answered")
         if self._rules.mode is CanaryMode.SHADOW and not faces.failures:
-            self._offer(crops, faces.scores[:, : len(self.stable.description.labels)])
+            self._run_shadow(crops, faces.scores[:, : len(self.stable.description.labels)])
 
     def failed(self, version: LiveVersion) -> None:
         """Counts a request that got no scores."""
@@ -148,16 +148,16 @@ class CanaryRun:
     def _shadow_figures(self) -> ShadowStatistics | None:
         return self._shadow.figures() if self._rules.mode is CanaryMode.SHADOW else None
 
-    def _turn(self) -> bool:
+    def _select_canary(self) -> bool:
         """Returns whether the canary gets this request, by error diffusion: evenly spread, without randomness."""
-        self._owed += self._rules.share
-        if self._owed < 1.0:
+        self._accumulator += self._rules.share
+        if self._accumulator < 1.0:
             return False
-        self._owed -= 1.0
+        self._accumulator -= 1.0
         return True
 
-    def _offer(self, crops: CropBatch, answered: Scores) -> None:
-        if not (self._alike and self._turn()):
+    def _run_shadow(self, crops: CropBatch, answered: Scores) -> None:
+        if not (self._comparable and self._select_canary()):
             return
         if self._shadowing is not None:  # one at a time: a slow shadow must not hold more than one batch's memory
             self._shadow.dropped_count += 1
@@ -190,17 +190,17 @@ class CanaryLease(Lease):
     If the canary fails, the stable version answers in its place, and `id` reports that from then on.
     """
 
-    __slots__ = ("_standby", "_stands_in", "_took_turn", "_trial", "_used")
+    __slots__ = ("_fell_back", "_run", "_selected", "_standby", "_used")
 
     def __init__(
-        self, trial: CanaryRun, version: LiveVersion, standby: LiveVersion | None, *, took_turn: bool
+        self, run: CanaryRun, version: LiveVersion, standby: LiveVersion | None, *, selected: bool
     ) -> None:
         super().__init__(version)
-        self._trial = trial
+        self._run = run
         self._standby = None if standby is None else standby.lease()
-        self._took_turn = took_turn
+        self._selected = selected
         self._used = False
-        self._stands_in = False
+        self._fell_back = False
         self.scorer = self  # a reference cycle, broken on exit
 
     def __exit__(
@@ -208,7 +208,7 @@ class CanaryLease(Lease):
     ) -> None:
         self.scorer = self._version.scorer
         if not self._used:
-            self._trial.give_back(took_turn=self._took_turn)
+            self._run.undo_selection(selected=self._selected)
         if self._standby is not None:
             self._standby.__exit__(kind, error, trace)
         super().__exit__(kind, error, trace)
@@ -223,20 +223,20 @@ class CanaryLease(Lease):
     ) -> ScoredFaces:
         """Scores faces; see `domain.ports.ScoresFaces`."""
         self._used = True
-        if self._standby is not None and self._stands_in:
+        if self._standby is not None and self._fell_back:
             return await self._standby.scorer.score(crops, deadline=deadline, priority=priority, caller=caller)
         try:
             faces = await self._version.scorer.score(crops, deadline=deadline, priority=priority, caller=caller)
         except DrainingError:
             raise
         except FerserveError as error:
-            self._trial.failed(self._version)
-            if self._standby is None or not isinstance(error, _STOOD_IN_FOR):
+            self._run.failed(self._version)
+            if self._standby is None or not isinstance(error, _FALLBACK_ERRORS):
                 raise
         else:
-            self._trial.answered(self._version, crops, faces)
+            self._run.answered(self._version, crops, faces)
             if self._standby is None or not faces.failures:
                 return faces
-        self._stands_in = True
+        self._fell_back = True
         self.id, self.description = self._standby.id, self._standby.description
         return await self._standby.scorer.score(crops, deadline=deadline, priority=priority, caller=caller)

@@ -39,24 +39,26 @@ class Canaries:
         self._running: dict[str, CanaryRun] = {}
         self._tallies: dict[ServableId, VersionTally] = {}
 
-    def entrance(self, model: str, serving: LiveVersion | None, canary: LiveVersion | None) -> TrafficSplit | None:
+    def traffic_split(
+        self, model: str, serving: LiveVersion | None, canary: LiveVersion | None
+    ) -> TrafficSplit | None:
         """Returns the traffic split of a model's requests without a version: `serving`, or a run with `canary`."""
-        trial, rules = self._running.get(model), self._policies.of(model)
+        run, rules = self._running.get(model), self._policies.of(model)
         if rules is None or serving is None or canary is None or canary is serving:
-            if trial is not None:
-                self._end(trial)
+            if run is not None:
+                self._end(run)
             return serving
-        if trial is not None and (trial.stable, trial.canary) == (serving, canary):
-            return trial
-        if trial is not None:
-            self._end(trial)
-        trial = CanaryRun(serving, canary, rules, clock=self._clock, recorder=self.recorder)
-        self._running[model] = trial
-        self._tallies |= trial.tallies
-        self._tell(model, rules.share)
-        return trial
+        if run is not None and (run.stable, run.canary) == (serving, canary):
+            return run
+        if run is not None:
+            self._end(run)
+        run = CanaryRun(serving, canary, rules, clock=self._clock, recorder=self.recorder)
+        self._running[model] = run
+        self._tallies |= run.tallies
+        self._publish_share(model, rules.share)
+        return run
 
-    def tries(self, model: str) -> bool:
+    def has_canaries(self, model: str) -> bool:
         """Returns whether new versions of a model run as canaries; if not, they become active at once."""
         return self._policies.of(model) is not None
 
@@ -89,12 +91,12 @@ class Canaries:
     def routed(self, model: str, aliases: Mapping[str, int], serving_version: int | None) -> None:
         """Does nothing: it is the source of this."""
 
-    def _end(self, trial: CanaryRun) -> None:
-        del self._running[trial.model]
-        for servable_id in trial.tallies:
+    def _end(self, run: CanaryRun) -> None:
+        del self._running[run.model]
+        for servable_id in run.tallies:
             self._tallies.pop(servable_id, None)
-        self._tell(trial.model, 0.0)
+        self._publish_share(run.model, 0.0)
 
-    def _tell(self, model: str, share: float) -> None:
+    def _publish_share(self, model: str, share: float) -> None:
         with contextlib.suppress(Exception):
             self.recorder.set(metrics.CANARY_SHARE, share, model)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from ferserve_server.domain.canary import CanaryMode, CanaryResult, Verdict
-from ferserve_server.models.validation import UNNOTICED_S
+from ferserve_server.models.validation import NEGLIGIBLE_S
 
 if TYPE_CHECKING:
     from ferserve_server.domain.canary import ShadowStatistics, Spread, VersionStatistics
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 _STANDARD_ERRORS: Final = 3.0
 
-_FEWEST: Final = 10
+_MIN_SAMPLES: Final = 10
 """Minimum number of requests or batches of either version, because variances of fewer are too uncertain."""
 
-_FEWEST_PER_SIZE: Final = 5
+_MIN_BATCHES_PER_SIZE: Final = 5
 """Minimum number of batches of one size that both versions must have run for that size to count."""
 
 
@@ -72,9 +72,9 @@ def judge(
     for finding in findings:
         if finding.at_least > finding.limit:
             return Verdict(CanaryResult.ROLL_BACK, finding.reason, finding.text)
-    told = "; ".join(finding.text for finding in findings) or "nothing measured yet"
-    return _wait(canary, stable, rules, elapsed_s, findings, told) or Verdict(
-        CanaryResult.PROMOTE, "WITHIN_LIMITS", told
+    summary = "; ".join(finding.text for finding in findings) or "nothing measured yet"
+    return _wait(canary, stable, rules, elapsed_s, findings, summary) or Verdict(
+        CanaryResult.PROMOTE, "WITHIN_LIMITS", summary
     )
 
 
@@ -84,23 +84,23 @@ def _wait(
     rules: CanaryRules,
     elapsed_s: float,
     findings: list[Finding],
-    told: str,
+    summary: str,
 ) -> Verdict | None:
     fewest = min(canary.request_count, stable.request_count)
     if elapsed_s < rules.window_s:
-        return Verdict(CanaryResult.WAIT, "WINDOW_OPEN", f"{elapsed_s:.0f} of {rules.window_s:g} s; {told}")
-    if fewest < max(rules.min_requests, _FEWEST):
+        return Verdict(CanaryResult.WAIT, "WINDOW_OPEN", f"{elapsed_s:.0f} of {rules.window_s:g} s; {summary}")
+    if fewest < max(rules.min_requests, _MIN_SAMPLES):
         return Verdict(
             CanaryResult.WAIT,
             "TOO_FEW_REQUESTS",
             f"the canary had {canary.request_count} requests and the stable version {stable.request_count}, "
-            f"each needs {max(rules.min_requests, _FEWEST)}; {told}",
+            f"each needs {max(rules.min_requests, _MIN_SAMPLES)}; {summary}",
         )
     doubtful = [finding for finding in findings if finding.estimate > finding.limit]
     if doubtful:
         return Verdict(CanaryResult.WAIT, "IN_DOUBT", f"beyond a limit, but not beyond doubt: {doubtful[0].text}")
     if rules.mode is CanaryMode.SHADOW and not rules.min_agreement:
-        return Verdict(CanaryResult.WAIT, "OPERATOR_DECIDES", told)
+        return Verdict(CanaryResult.WAIT, "OPERATOR_DECIDES", summary)
     return None
 
 
@@ -110,7 +110,7 @@ def compare_errors(canary: VersionStatistics, stable: VersionStatistics, limit: 
     The interval is Newcombe's for a difference of proportions, from Wilson's for each (Statistics in Medicine 17,
     1998, method 10): it holds for rare errors too, where the normal one does not.
     """
-    if min(canary.request_count, stable.request_count) < _FEWEST:
+    if min(canary.request_count, stable.request_count) < _MIN_SAMPLES:
         return None
     mine, theirs = canary.failed_count / canary.request_count, stable.failed_count / stable.request_count
     low, _ = wilson(canary.failed_count, canary.request_count)
@@ -136,9 +136,9 @@ def compare_latency(canary: VersionStatistics, stable: VersionStatistics, limit:
     sizes = [
         (mine, theirs)
         for size, mine in canary.log_batch_s.items()
-        if (theirs := stable.log_batch_s.get(size)) and min(mine.count, theirs.count) >= _FEWEST_PER_SIZE
+        if (theirs := stable.log_batch_s.get(size)) and min(mine.count, theirs.count) >= _MIN_BATCHES_PER_SIZE
     ]
-    if sum(mine.count for mine, _ in sizes) < _FEWEST:
+    if sum(mine.count for mine, _ in sizes) < _MIN_SAMPLES:
         return None
     # Sizes are weighted by their information: the harmonic mean of the two counts.
     weights = [mine.count * theirs.count / (mine.count + theirs.count) for mine, theirs in sizes]
@@ -148,12 +148,12 @@ def compare_latency(canary: VersionStatistics, stable: VersionStatistics, limit:
     error = math.sqrt(sum((weight * _standard_error(mine, theirs)) ** 2 for weight, mine, theirs in weighted))
     mine_s = sum(weight * math.exp(mine.mean) for weight, mine, _ in weighted)
     theirs_s = sum(weight * math.exp(theirs.mean) for weight, _, theirs in weighted)
-    unnoticed = mine_s - theirs_s <= UNNOTICED_S
+    negligible = mine_s - theirs_s <= NEGLIGIBLE_S
     factor, at_least = math.exp(difference), math.exp(difference - _STANDARD_ERRORS * error)
     return Finding(
         "LATENCY",
-        min(factor, limit) if unnoticed else factor,
-        min(at_least, limit) if unnoticed else at_least,
+        min(factor, limit) if negligible else factor,
+        min(at_least, limit) if negligible else at_least,
         limit,
         f"a batch takes {mine_s * 1e3:.2f} ms, in the stable version {theirs_s * 1e3:.2f} ms",
     )
@@ -161,7 +161,7 @@ def compare_latency(canary: VersionStatistics, stable: VersionStatistics, limit:
 
 def compare_confidence(canary: Spread, stable: Spread, limit: float) -> Finding | None:
     """Estimates by how much the canary's mean confidence is lower (Welch's interval); None for too few."""
-    if min(canary.count, stable.count) < _FEWEST:
+    if min(canary.count, stable.count) < _MIN_SAMPLES:
         return None
     drop = stable.mean - canary.mean
     return Finding(
@@ -175,7 +175,7 @@ def compare_confidence(canary: Spread, stable: Spread, limit: float) -> Finding 
 
 def compare_answers(shadow: ShadowStatistics, min_agreement: float) -> Finding | None:
     """Estimates how often the shadow finds another class, against 1 - `min_agreement`; None for too few."""
-    if shadow.face_count < _FEWEST:
+    if shadow.face_count < _MIN_SAMPLES:
         return None
     differing = shadow.face_count - shadow.agreed_count
     low, _ = wilson(differing, shadow.face_count)

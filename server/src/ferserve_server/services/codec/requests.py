@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 
 _DEFAULT_MODEL: Final = ModelSpec()
 
-_MOST_FORMS: Final = 64
+_MAX_FORMS: Final = 64
 """Maximum number of cached forms; beyond it all are evicted. A caller has one for each number of faces."""
 
-_MOST_FORMS_OF_A_LENGTH: Final = 4
+_MAX_FORMS_PER_LENGTH: Final = 4
 """Maximum number of forms that a message is compared with."""
 
-_LONGEST_FORM_BYTES: Final = 256
+_MAX_FORM_BYTES: Final = 256
 """Maximum bytes around the pixels; the longest usual ones hold a model's name of 128 characters."""
 
 _VARINT, _LENGTH_DELIMITED = 0, 2
@@ -101,10 +101,10 @@ class _KnownForms:
         if pixels is None:
             return
         head, tail = message[start : pixels[0]], message[pixels[1] :]
-        if len(head) + len(tail) > _LONGEST_FORM_BYTES:
+        if len(head) + len(tail) > _MAX_FORM_BYTES:
             return
         length = len(message) - start
-        if self._count >= _MOST_FORMS or len(self._by_length.get(length, ())) >= _MOST_FORMS_OF_A_LENGTH:
+        if self._count >= _MAX_FORMS or len(self._by_length.get(length, ())) >= _MAX_FORMS_PER_LENGTH:
             self._by_length.clear()
             self._count = 0
         form = _Form(head, tail, request.crops.shape, request.spec, request.priority)
@@ -154,7 +154,7 @@ class CropRequests:
             crops = messages.parse_packed(parsed.faces, self._limits, "faces")
             request = CropRequest(crops, _spec_of(parsed), messages.parse_priority(parsed.priority))
         except FerserveError as error:
-            return CropMessage.refused(parsed.sequence_id, error)
+            return CropMessage.rejected(parsed.sequence_id, error)
         self._stream_messages.learn(message, start, request)
         return CropMessage(parsed.sequence_id, *request)
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ferserve_server.domain.prediction import Classification
     from ferserve_server.domain.servable import ServableId
 
-_MOST_CLASSES: Final = 127
+_MAX_CLASSES: Final = 127
 """Maximum number of classes, because beyond it the index of a class takes two bytes, and rows differ in length."""
 
 _FLAG_BYTES: Final = 2
@@ -92,7 +92,7 @@ def format_call_answer(answer: Classification, total_s: float) -> bytes:
         total_s: Time since the request arrived, in seconds.
     """
     faces = answer.faces
-    if faces.failures or faces.scores.shape[1] > _MOST_CLASSES:
+    if faces.failures or faces.scores.shape[1] > _MAX_CLASSES:
         results = emotion_pb2.ClassifyFacesResponse(
             results=messages.format_face_results(faces)
         ).SerializeToString()
@@ -110,7 +110,7 @@ def format_stream_answer(sequence_id: int, answer: Classification, *, with_label
     """Writes a ClassifyStreamResponse to a request without failed faces."""
     head = emotion_pb2.ClassifyStreamResponse(sequence_id=sequence_id).SerializeToString()
     scores = answer.faces.scores
-    if scores.shape[1] > _MOST_CLASSES:
+    if scores.shape[1] > _MAX_CLASSES:
         predictions = messages.format_predictions(answer.faces)
         rows = emotion_pb2.ClassifyStreamResponse(predictions=predictions).SerializeToString()
     else:

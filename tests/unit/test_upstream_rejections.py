@@ -13,14 +13,14 @@ from ferserve_server.domain import errors
 from ferserve_server.domain.upstream_errors import UpstreamUnavailableError
 from ferserve_server.services.codec.messages import format_failure
 from ferserve_server.services.status import code_of, trailers_of
-from ferserve_server.upstream.status import read_failure, read_refusal
+from ferserve_server.upstream.status import read_failure, read_rejection
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ferserve_server.domain.errors import FerserveError
 
-REFUSALS = [
+REJECTIONS = [
     errors.QueueFullError(what="faces", queued=8, limit=8, setting="max_queue_faces", retry_after_s=0.25),
     errors.DeadlineUnmeetableError(remaining_s=0.1, expected_s=0.3),
     errors.DeadlineExpiredError(),
@@ -43,16 +43,16 @@ def _call_error(code: grpc.StatusCode, trailers: Sequence[tuple[str, str | bytes
     return grpc.aio.AioRpcError(code, Metadata(), Metadata(*trailers), details="gRPC's own words")
 
 
-@pytest.mark.parametrize("error", REFUSALS, ids=lambda error: error.reason)
-def test_a_refusal_arrives_as_it_was_made(error: FerserveError) -> None:
-    read = read_refusal(_call_error(code_of(error), trailers_of(error)))
+@pytest.mark.parametrize("error", REJECTIONS, ids=lambda error: error.reason)
+def test_a_rejection_arrives_as_it_was_made(error: FerserveError) -> None:
+    read = read_rejection(_call_error(code_of(error), trailers_of(error)))
     assert type(read) is type(error)
     facts = ("reason", "message", "metadata", "field", "retry_after_s")
     assert [getattr(read, name) for name in facts] == [getattr(error, name) for name in facts]
     assert code_of(read) is code_of(error)
 
 
-@pytest.mark.parametrize("error", REFUSALS, ids=lambda error: error.reason)
+@pytest.mark.parametrize("error", REJECTIONS, ids=lambda error: error.reason)
 def test_a_failure_of_one_part_arrives_as_it_was_made(error: FerserveError) -> None:
     read = read_failure(format_failure(error))
     assert (type(read), read.reason, read.message, read.metadata) == (
@@ -72,14 +72,14 @@ def test_a_limit_of_the_tier_keeps_its_field_and_its_facts() -> None:
         setting="max_faces_per_request",
         field="packed.face_count",
     )
-    read = read_refusal(_call_error(code_of(limit), trailers_of(limit)))
+    read = read_rejection(_call_error(code_of(limit), trailers_of(limit)))
     assert (read.reason, read.field, read.metadata) == (limit.reason, limit.field, limit.metadata)
     assert code_of(read) is grpc.StatusCode.INVALID_ARGUMENT
 
 
 def test_a_server_of_the_tier_that_drains_does_not_make_this_one_seem_to() -> None:
     draining = errors.DrainingError(last_sequence_id=7)
-    read = read_refusal(_call_error(code_of(draining), trailers_of(draining)))
+    read = read_rejection(_call_error(code_of(draining), trailers_of(draining)))
     assert isinstance(read, UpstreamUnavailableError)
     assert "going down" in read.message
 
@@ -96,7 +96,7 @@ def test_a_server_of_the_tier_that_drains_does_not_make_this_one_seem_to() -> No
     ],
 )
 def test_what_no_server_of_ours_said_is_not_shown_to_callers(code: grpc.StatusCode, reason: str) -> None:
-    read = read_refusal(_call_error(code))
+    read = read_rejection(_call_error(code))
     assert read.reason == reason
     assert "own words" not in read.message
 

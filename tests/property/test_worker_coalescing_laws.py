@@ -13,13 +13,13 @@ from ferserve_server.backends.fake import fake_scores
 from ferserve_server.domain.errors import QueueFullError
 from ferserve_server.domain.ports import Priority
 from ferserve_server.domain.prediction import ScoredFaces
-from support.worker_pair import GatedScorer, Pair, until
+from support.worker_pair import BlockingScorer, Pair, until
 
 FULL = QueueFullError(what="faces", queued=1, limit=1, setting="max_queue_faces", retry_after_s=0.1)
 
 
 class Request(NamedTuple):
-    """A request, after how many turns of the event loop it begins, and after how many more its caller leaves."""
+    """A request, after how many event-loop iterations it begins, and after how many more its caller leaves."""
 
     classes: list[int]
     priority: Priority
@@ -38,8 +38,8 @@ REQUESTS = st.builds(
 )
 
 
-class Narrow(GatedScorer):
-    """Refuses more faces at a time than `most`."""
+class Narrow(BlockingScorer):
+    """Rejects more faces at a time than `most`."""
 
     def __init__(self, most: int) -> None:
         super().__init__()
@@ -53,7 +53,7 @@ class Narrow(GatedScorer):
 
 @settings(deadline=None)
 @given(st.lists(REQUESTS, max_size=12), st.integers(1, 80), st.integers(0, 40), st.integers(40, 200))
-def test_whoever_stays_gets_its_own_scores_or_its_own_refusal_and_nothing_is_left_behind(
+def test_whoever_stays_gets_its_own_scores_or_its_own_rejection_and_nothing_is_left_behind(
     requests: list[Request], most: int, largest_batch: int, face_room: int
 ) -> None:
     async def play() -> None:
@@ -62,7 +62,7 @@ def test_whoever_stays_gets_its_own_scores_or_its_own_refusal_and_nothing_is_lef
         tasks = [asyncio.create_task(_call(pair, request)) for request in requests]
         for _ in range(8):
             await asyncio.sleep(0)
-        scorer.validation.set()
+        scorer.unblocked.set()
         for request, came in zip(requests, await asyncio.gather(*tasks, return_exceptions=True), strict=True):
             if isinstance(came, ScoredFaces):
                 np.testing.assert_array_equal(came.scores, fake_scores(_faces(request), 7))
@@ -71,7 +71,7 @@ def test_whoever_stays_gets_its_own_scores_or_its_own_refusal_and_nothing_is_lef
             else:
                 assert isinstance(came, asyncio.CancelledError)
                 assert request.leaves_after is not None
-        await until(lambda: not pair.arena.taken and not pair.desk.face_count)
+        await until(lambda: not pair.allocator.taken and not pair.handler.face_count)
         assert pair.models.version._lease_count == 0
 
     asyncio.run(play())

@@ -36,30 +36,30 @@ class Served:
         self.on_end()
 
 
-class Route:
-    """Both sides; what the worker process says takes a turn of the event loop."""
+class ConnectionPair:
+    """Both sides; what the worker process says takes one event-loop iteration."""
 
     def __init__(self) -> None:
         ours, self.far_end = Channel.pair(MESSAGE_BYTES)
         self.returned: list[socket.socket] = []
-        self.owner = ConnectionSender(ours, self.returned.append)
+        self.sender = ConnectionSender(ours, self.returned.append)
         self.served = Served()
-        self.front: ConnectionReceiver | None = None
-        self.told: list[tuple[int, int]] = []
+        self.receiver: ConnectionReceiver | None = None
+        self.reported: list[tuple[int, int]] = []
 
     def open(self) -> None:
         """The worker process begins to take connections."""
         loop = asyncio.get_running_loop()
 
-        def tell(taken: int, held: int) -> None:
-            self.told.append((taken, held))
-            loop.call_soon(self.owner.told, taken, held)
+        def report(accepted_count: int, open_count: int) -> None:
+            self.reported.append((accepted_count, open_count))
+            loop.call_soon(self.sender.update_counts, accepted_count, open_count)
 
-        self.front = ConnectionReceiver(self.far_end, self.served, tell)
+        self.receiver = ConnectionReceiver(self.far_end, self.served, report)
 
     def die(self) -> None:
-        if self.front is not None:
-            self.front.close()
+        if self.receiver is not None:
+            self.receiver.close()
         self.far_end.close()
 
     async def until(self, condition: Callable[[], bool]) -> None:
@@ -69,11 +69,11 @@ class Route:
 
 
 @pytest.fixture
-async def way() -> AsyncIterator[Route]:
-    made = Route()
+async def ends() -> AsyncIterator[ConnectionPair]:
+    made = ConnectionPair()
     yield made
     made.die()
-    made.owner.close()
+    made.sender.close()
     for each in (*made.served.sockets, *made.returned):
         each.close()
 
@@ -93,86 +93,86 @@ def _fd_count() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
-async def test_a_connection_arrives_and_the_owner_lets_go_of_its_copy(
-    way: Route, pair: tuple[socket.socket, socket.socket]
+async def test_a_connection_arrives_and_the_primary_lets_go_of_its_copy(
+    ends: ConnectionPair, pair: tuple[socket.socket, socket.socket]
 ) -> None:
     caller, accepted = pair
-    assert way.owner.hand_over(accepted)
-    assert way.owner.count == 1
-    way.open()
-    await way.until(lambda: accepted.fileno() == -1)
-    assert (way.owner.count, way.told) == (1, [(1, 1)])
-    (there,) = way.served.sockets
+    assert ends.sender.pass_connection(accepted)
+    assert ends.sender.count == 1
+    ends.open()
+    await ends.until(lambda: accepted.fileno() == -1)
+    assert (ends.sender.count, ends.reported) == (1, [(1, 1)])
+    (there,) = ends.served.sockets
     assert not os.get_inheritable(there.fileno())
     assert not there.getblocking()
     with caller:
         caller.sendall(b"bytes")
         assert there.recv(10) == b"bytes"
-    way.served.end_one()
-    await way.until(lambda: way.owner.count == 0)
+    ends.served.end_one()
+    await ends.until(lambda: ends.sender.count == 0)
 
 
-async def test_what_ends_in_one_turn_is_told_at_once(way: Route) -> None:
-    way.open()
+async def test_what_ends_in_one_iteration_is_reported_at_once(ends: ConnectionPair) -> None:
+    ends.open()
     pairs = [_pair() for _ in range(5)]
     for _, accepted in pairs:
-        assert way.owner.hand_over(accepted)
-    await way.until(lambda: way.told == [(5, 5)])
+        assert ends.sender.pass_connection(accepted)
+    await ends.until(lambda: ends.reported == [(5, 5)])
     for _ in range(3):
-        way.served.end_one()
-    await way.until(lambda: way.owner.count == 2)
-    assert way.told == [(5, 5), (5, 2)]
+        ends.served.end_one()
+    await ends.until(lambda: ends.sender.count == 2)
+    assert ends.reported == [(5, 5), (5, 2)]
     for caller, _ in pairs:
         caller.close()
 
 
-async def test_what_was_not_taken_is_returned_open_when_the_front_process_is_gone(way: Route) -> None:
-    way.open()
-    (first, taken), (second, waiting) = _pair(), _pair()
-    assert way.owner.hand_over(taken)
-    await way.until(lambda: taken.fileno() == -1)
-    assert way.front is not None
-    way.front.close()  # it hangs
-    assert way.owner.hand_over(waiting)
-    assert way.owner.count == 2
-    way.owner.close()
-    assert (way.owner.count, way.returned) == (0, [waiting])
+async def test_what_was_not_taken_is_returned_open_when_the_worker_process_is_gone(ends: ConnectionPair) -> None:
+    ends.open()
+    (first, accepted_count), (second, waiting) = _pair(), _pair()
+    assert ends.sender.pass_connection(accepted_count)
+    await ends.until(lambda: accepted_count.fileno() == -1)
+    assert ends.receiver is not None
+    ends.receiver.close()  # it hangs
+    assert ends.sender.pass_connection(waiting)
+    assert ends.sender.count == 2
+    ends.sender.close()
+    assert (ends.sender.count, ends.returned) == (0, [waiting])
     with first, second:
         second.sendall(b"bytes")
         assert waiting.recv(10) == b"bytes"
-    assert not way.owner.hand_over(waiting)
-    way.owner.told(2, 2)  # what it said before it went
-    assert way.owner.count == 0
+    assert not ends.sender.pass_connection(waiting)
+    ends.sender.update_counts(2, 2)  # what it said before it went
+    assert ends.sender.count == 0
 
 
-async def test_a_front_process_that_takes_none_gets_no_more_than_128(way: Route) -> None:
+async def test_a_worker_process_that_takes_none_gets_no_more_than_128(ends: ConnectionPair) -> None:
     pairs = [_pair() for _ in range(129)]
-    assert [way.owner.hand_over(accepted) for _, accepted in pairs] == [True] * 128 + [False]
+    assert [ends.sender.pass_connection(accepted) for _, accepted in pairs] == [True] * 128 + [False]
     assert pairs[-1][1].fileno() != -1  # still the caller's
-    way.open()
-    await way.until(lambda: way.served.count == 128)
-    await way.until(lambda: way.owner.hand_over(pairs[-1][1]))
-    await way.until(lambda: way.served.count == 129)
+    ends.open()
+    await ends.until(lambda: ends.served.count == 128)
+    await ends.until(lambda: ends.sender.pass_connection(pairs[-1][1]))
+    await ends.until(lambda: ends.served.count == 129)
     for caller, _ in pairs:
         caller.close()
 
 
 async def test_a_channel_that_is_closed_or_full_leaves_the_socket_to_who_asked(
-    way: Route, pair: tuple[socket.socket, socket.socket]
+    ends: ConnectionPair, pair: tuple[socket.socket, socket.socket]
 ) -> None:
     caller, accepted = pair
     with caller, accepted:
-        way.die()
-        assert not way.owner.hand_over(accepted)
+        ends.die()
+        assert not ends.sender.pass_connection(accepted)
         ours, theirs = Channel.pair(MESSAGE_BYTES)
         before = _fd_count()
         for _ in range(129):
             ours.send_now(b"c", [0])
         with pytest.raises(ChannelFullError):  # does not wait, with file descriptors either
             _fill(ours)
-        full = ConnectionSender(ours, way.returned.append)
-        assert not full.hand_over(accepted)
-        assert (full.count, way.returned) == (0, [])
+        full = ConnectionSender(ours, ends.returned.append)
+        assert not full.pass_connection(accepted)
+        assert (full.count, ends.returned) == (0, [])
         assert accepted.fileno() != -1
         assert _fd_count() == before
         full.close()
@@ -184,14 +184,14 @@ def _fill(channel: Channel) -> None:
         channel.send_now(b"c", [0])
 
 
-async def test_no_file_descriptor_stays_behind(way: Route) -> None:
-    way.open()
+async def test_no_file_descriptor_stays_behind(ends: ConnectionPair) -> None:
+    ends.open()
     before = _fd_count()
     for _ in range(200):
         caller, accepted = _pair()
-        assert way.owner.hand_over(accepted)
-        await way.until(lambda: way.served.count == 1)
-        way.served.end_one()
+        assert ends.sender.pass_connection(accepted)
+        await ends.until(lambda: ends.served.count == 1)
+        ends.served.end_one()
         caller.close()
-    await way.until(lambda: way.owner.count == 0)
+    await ends.until(lambda: ends.sender.count == 0)
     assert _fd_count() == before

@@ -19,9 +19,9 @@ from ferserve_server.domain.errors import (
 )
 from ferserve_server.domain.ports import Priority
 from ferserve_server.domain.servable import ModelSpec
-from ferserve_server.workers.coalescing import MOST_FACES
+from ferserve_server.workers.coalescing import MAX_COALESCED_FACES
 from support.pipeline_fakes import SERVABLE, FakeScorer
-from support.worker_pair import GatedScorer, Pair, until
+from support.worker_pair import BlockingScorer, Pair, until
 
 if TYPE_CHECKING:
     from ferserve_server.domain.face import CropBatch
@@ -53,7 +53,7 @@ def _together(pair: Pair, *requests: CropBatch, **options) -> list[asyncio.Task[
 
 
 class Picky(FakeScorer):
-    """Refuses more faces at a time than `most`."""
+    """Rejects more faces at a time than `most`."""
 
     def __init__(self, error: FerserveError, most: int) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ class Picky(FakeScorer):
         self.most = most
 
     async def score(self, crops, **terms) -> ScoredFaces:
-        self.refuse_with = self.error if len(crops) > self.most else None
+        self.reject_with = self.error if len(crops) > self.most else None
         return await super().score(crops, **terms)
 
 
@@ -74,7 +74,7 @@ async def test_requests_that_begin_together_go_as_one_and_each_gets_its_own_scor
     for crops, faces in zip(requests, answers, strict=True):
         np.testing.assert_array_equal(faces.scores, fake_scores(crops, 7))
         assert (faces.failures, faces.queue_s, faces.inference_s) == ({}, 0.001, 0.002)
-    assert pair.arena.taken == 0
+    assert pair.allocator.taken == 0
     assert not pair.models.is_leased
     await pair.score(_faces(6))
     assert scorer.taken == [5, 1]
@@ -89,7 +89,7 @@ async def test_requests_that_begin_together_go_as_one_and_each_gets_its_own_scor
         {"spec": ModelSpec(SERVABLE.name, SERVABLE.version)},
     ],
 )
-async def test_what_the_owner_would_treat_otherwise_does_not_go_along(other: dict[str, object]) -> None:
+async def test_what_the_primary_would_treat_otherwise_does_not_go_along(other: dict[str, object]) -> None:
     scorer = FakeScorer()
     pair = Pair(scorer, largest_batch=64)
     usual = {"deadline": 10.0} | ({"deadline": 10.0} if "deadline" not in other else {})
@@ -149,7 +149,7 @@ async def test_a_group_that_all_have_left_is_not_sent() -> None:
 
 
 async def test_who_leaves_others_behind_is_counted_and_they_get_their_scores() -> None:
-    scorer = GatedScorer()
+    scorer = BlockingScorer()
     pair = Pair(scorer, largest_batch=64)
     staying, leaving = _together(pair, _faces(1), _faces(2))
     await until(lambda: scorer.taken)
@@ -157,22 +157,22 @@ async def test_who_leaves_others_behind_is_counted_and_they_get_their_scores() -
     with pytest.raises(asyncio.CancelledError):
         await leaving
     assert pair.cancelled == ["running"]
-    scorer.validation.set()
+    scorer.unblocked.set()
     np.testing.assert_array_equal((await staying).scores, fake_scores(_faces(1), 7))
-    assert (scorer.cancelled, pair.arena.taken) == (0, 0)
+    assert (scorer.cancelled, pair.allocator.taken) == (0, 0)
 
 
-async def test_when_the_last_one_leaves_the_owner_lets_go_of_all() -> None:
-    scorer = GatedScorer()
+async def test_when_the_last_one_leaves_the_primary_lets_go_of_all() -> None:
+    scorer = BlockingScorer()
     pair = Pair(scorer, largest_batch=64)
     tasks = _together(pair, _faces(1), _faces(2))
     await until(lambda: scorer.taken)
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-    await until(lambda: not pair.arena.taken)
+    await until(lambda: not pair.allocator.taken)
     assert scorer.cancelled == 1
-    assert pair.cancelled == ["running"]  # the other one is for the owner to count
+    assert pair.cancelled == ["running"]  # the other one is for the primary process to count
     assert not pair.models.is_leased
 
 
@@ -180,7 +180,7 @@ async def test_when_the_last_one_leaves_the_owner_lets_go_of_all() -> None:
     "error",
     [QueueFullError(what="faces", queued=7, limit=8, setting="max_queue_faces", retry_after_s=0.25), TOO_LATE],
 )
-async def test_what_is_refused_for_its_size_is_tried_one_by_one(error: FerserveError) -> None:
+async def test_what_is_rejected_for_its_size_is_tried_one_by_one(error: FerserveError) -> None:
     scorer = Picky(error, most=1)
     pair = Pair(scorer, largest_batch=64)
     first, large, last = await asyncio.gather(
@@ -190,10 +190,10 @@ async def test_what_is_refused_for_its_size_is_tried_one_by_one(error: FerserveE
     np.testing.assert_array_equal(first.scores, fake_scores(_faces(1), 7))
     assert isinstance(large, type(error))
     np.testing.assert_array_equal(last.scores, fake_scores(_faces(4), 7))
-    assert pair.arena.taken == 0
+    assert pair.allocator.taken == 0
 
 
-async def test_any_other_refusal_is_for_all_and_nothing_runs_twice() -> None:
+async def test_any_other_rejection_is_for_all_and_nothing_runs_twice() -> None:
     scorer = Picky(EngineLostError(executed=True), most=1)
     pair = Pair(scorer, largest_batch=64)
     errors = await asyncio.gather(*_together(pair, _faces(1), _faces(2)), return_exceptions=True)
@@ -208,18 +208,18 @@ async def test_what_finds_no_room_in_one_piece_is_tried_one_by_one() -> None:
     assert scorer.taken == [1, 1]
     assert isinstance(answers[2], QueueFullError)
     assert pair.rejected == ["QUEUE_FULL"]
-    assert pair.arena.taken == 0
+    assert pair.allocator.taken == 0
 
 
 async def test_a_call_with_several_scorings_goes_by_itself() -> None:
     scorer = FakeScorer()
     pair = Pair(scorer, largest_batch=64)
 
-    async def kept(crops: CropBatch) -> None:
+    async def held(crops: CropBatch) -> None:
         with pair.remote.acquire(ModelSpec()) as lease:
             await lease.scorer.score(crops)
 
-    await asyncio.gather(kept(_faces(1)), kept(_faces(2)), pair.score(_faces(3)), kept(_faces(4)))
+    await asyncio.gather(held(_faces(1)), held(_faces(2)), pair.score(_faces(3)), held(_faces(4)))
     assert scorer.taken == [1, 1, 1, 1]
     await until(lambda: not pair.models.is_leased)
 
@@ -227,39 +227,39 @@ async def test_a_call_with_several_scorings_goes_by_itself() -> None:
 async def test_large_requests_go_by_themselves() -> None:
     scorer = FakeScorer()
     pair = Pair(scorer, largest_batch=64)
-    large = _faces(*range(MOST_FACES))
+    large = _faces(*range(MAX_COALESCED_FACES))
     await asyncio.gather(*_together(pair, _faces(1), large, _faces(2), large[1:], _faces(3)))
-    assert scorer.taken == [1, MOST_FACES, MOST_FACES, 1]
+    assert scorer.taken == [1, MAX_COALESCED_FACES, MAX_COALESCED_FACES, 1]
 
 
 async def test_a_canary_gets_its_share_request_by_request() -> None:
     scorer = FakeScorer()
     pair = Pair(scorer, largest_batch=64)
-    pair.tell(64, CANARY)
+    pair.report_models(64, CANARY)
     await asyncio.gather(*_together(pair, _faces(1), _faces(2)))
     assert scorer.taken == [1, 1]
-    pair.tell(64)
+    pair.report_models(64)
     await asyncio.gather(*_together(pair, _faces(1), _faces(2)))
     assert scorer.taken == [1, 1, 2]
 
 
 async def test_requests_go_one_by_one_when_more_wait_than_a_batch_takes() -> None:
-    scorer = GatedScorer()
+    scorer = BlockingScorer()
     pair = Pair(scorer, largest_batch=4)
     tasks = _together(pair, *(_faces(1) for _ in range(12)))
     await until(lambda: len(scorer.taken) == 5)
     assert scorer.taken == [8, 1, 1, 1, 1]
-    scorer.validation.set()
+    scorer.unblocked.set()
     await asyncio.gather(*tasks)
     del scorer.taken[:]
     await asyncio.gather(*_together(pair, _faces(1), _faces(2)))
     assert scorer.taken == [2, 2]
 
 
-async def test_front_processes_share_what_may_wait_in_groups() -> None:
+async def test_worker_processes_share_what_may_wait_in_groups() -> None:
     scorer = FakeScorer()
     pair = Pair(scorer)
     pair.remote.process_count = 4
-    pair.tell(4)
+    pair.report_models(4)
     await asyncio.gather(*_together(pair, *(_faces(1) for _ in range(5))))
     assert scorer.taken[0] == 2

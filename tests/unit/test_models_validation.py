@@ -34,7 +34,7 @@ def servable() -> FakeServable:
 
 
 class ScriptedServable(FakeServable):
-    """Answers with what it is told."""
+    """Answers with what it is reported."""
 
     def __init__(self, scores: Scores) -> None:
         super().__init__(ServableId("fer-nano", 1), DESCRIPTION)
@@ -53,7 +53,7 @@ def _golden(version: Path, faces: np.ndarray, probabilities: np.ndarray) -> None
     np.savez(version / GOLDEN_PATH, faces=faces, probabilities=probabilities)
 
 
-def _refusal(servable: FakeServable, version: Path, tolerance: float = 1e-3) -> ModelRejectedError:
+def _rejection(servable: FakeServable, version: Path, tolerance: float = 1e-3) -> ModelRejectedError:
     with pytest.raises(ModelRejectedError) as caught:
         _difference(servable, version, (1, 2, 4), tolerance)
     return caught.value
@@ -64,7 +64,7 @@ def test_every_batch_size_is_run_once(servable: FakeServable) -> None:
     assert servable.batch_sizes == [1, 4, 16]
 
 
-def test_scores_that_are_not_one_column_per_label_are_refused() -> None:
+def test_scores_that_are_not_one_column_per_label_are_rejected() -> None:
     with pytest.raises(ModelRejectedError) as caught:
         warm(ScriptedServable(np.zeros((1, 6), np.float32)), (1,))
     assert caught.value.reason == "OUTPUT_MISMATCH"
@@ -83,21 +83,21 @@ def test_scores_within_the_tolerance_pass(servable: FakeServable, tmp_path: Path
     assert _difference(servable, folder, (1,), 0.02) == pytest.approx(0.01, abs=1e-6)
 
 
-def test_scores_beyond_the_tolerance_are_refused_with_both_numbers(servable: FakeServable, tmp_path: Path) -> None:
-    refusal = _refusal(servable, publish_fake(tmp_path, version=2, golden_off_by=0.01))
-    assert refusal.reason == "GOLDEN_MISMATCH"
-    assert float(refusal.metadata["difference"]) == pytest.approx(0.01, abs=1e-6)
-    assert float(refusal.metadata["tolerance"]) == 1e-3
+def test_scores_beyond_the_tolerance_are_rejected_with_figures(servable: FakeServable, tmp_path: Path) -> None:
+    rejection = _rejection(servable, publish_fake(tmp_path, version=2, golden_off_by=0.01))
+    assert rejection.reason == "GOLDEN_MISMATCH"
+    assert float(rejection.metadata["difference"]) == pytest.approx(0.01, abs=1e-6)
+    assert float(rejection.metadata["tolerance"]) == 1e-3
 
 
-def test_scores_that_are_no_numbers_are_refused(version: Path) -> None:
+def test_scores_that_are_no_numbers_are_rejected(version: Path) -> None:
     nothing = ScriptedServable(np.full((1, 7), np.nan, np.float32))
     _golden(version, GOLDEN_FACES[:1], fake_scores(GOLDEN_FACES[:1], 7))
-    assert _refusal(nothing, version, tolerance=0.999).reason == "SCORES_NOT_FINITE"
+    assert _rejection(nothing, version, tolerance=0.999).reason == "SCORES_NOT_FINITE"
 
 
 @pytest.mark.parametrize("broken", [np.nan, np.inf, -np.inf])
-def test_scores_that_are_no_numbers_are_refused_before_the_golden_set_is_looked_at(broken: float) -> None:
+def test_scores_that_are_no_numbers_are_rejected_before_the_golden_set_is_looked_at(broken: float) -> None:
     with pytest.raises(ModelRejectedError) as caught:
         warm(ScriptedServable(np.full((1, 7), broken, np.float32)), (1,))
     assert caught.value.reason == "SCORES_NOT_FINITE"
@@ -105,41 +105,41 @@ def test_scores_that_are_no_numbers_are_refused_before_the_golden_set_is_looked_
 
 def test_golden_scores_that_are_no_numbers_are_no_match(servable: FakeServable, version: Path) -> None:
     _golden(version, GOLDEN_FACES, np.full((len(GOLDEN_FACES), 7), np.nan, np.float32))
-    assert _refusal(servable, version).reason == "GOLDEN_MISMATCH"
+    assert _rejection(servable, version).reason == "GOLDEN_MISMATCH"
 
 
 @pytest.mark.parametrize(
-    ("labels", "in_force"),
+    ("labels", "active"),
     [
         pytest.param(LABELS[::-1], None, id="the known classes in another order"),
-        pytest.param(LABELS[::-1], LABELS[::-1], id="even if the version in force has it so"),
-        pytest.param(("b", "a"), ("a", "b"), id="own classes in another order than in force"),
+        pytest.param(LABELS[::-1], LABELS[::-1], id="even if the active version has it so"),
+        pytest.param(("b", "a"), ("a", "b"), id="own classes in another order than the active version"),
     ],
 )
-def test_labels_in_another_order_are_refused(labels: Sequence[str], in_force: Sequence[str] | None) -> None:
+def test_labels_in_another_order_are_rejected(labels: Sequence[str], active: Sequence[str] | None) -> None:
     with pytest.raises(ModelRejectedError) as caught:
-        check_labels(labels, in_force)
+        check_labels(labels, active)
     assert caught.value.reason == "LABELS_MISMATCH"
     assert caught.value.metadata["labels"] == ",".join(labels)
 
 
 @pytest.mark.parametrize(
-    ("labels", "in_force"),
+    ("labels", "active"),
     [
         pytest.param(LABELS, None, id="canonical, the first version"),
-        pytest.param(LABELS, LABELS, id="canonical, as in force"),
+        pytest.param(LABELS, LABELS, id="canonical, as the active version"),
         pytest.param(("a", "b"), None, id="own classes"),
-        pytest.param(LABELS, ("a", "b"), id="other classes than in force"),
+        pytest.param(LABELS, ("a", "b"), id="other classes than the active version"),
         pytest.param((*LABELS, "contempt"), LABELS, id="one class more"),
     ],
 )
-def test_labels_that_name_each_column_rightly_pass(labels: Sequence[str], in_force: Sequence[str] | None) -> None:
-    check_labels(labels, in_force)
+def test_labels_that_name_each_column_rightly_pass(labels: Sequence[str], active: Sequence[str] | None) -> None:
+    check_labels(labels, active)
 
 
-def test_a_version_without_golden_set_is_refused(servable: FakeServable, version: Path) -> None:
+def test_a_version_without_golden_set_is_rejected(servable: FakeServable, version: Path) -> None:
     (version / GOLDEN_PATH).unlink()
-    assert _refusal(servable, version).reason == "GOLDEN_MISSING"
+    assert _rejection(servable, version).reason == "GOLDEN_MISSING"
 
 
 def _npy(path: Path) -> None:
@@ -162,9 +162,9 @@ def _pickle(path: Path) -> None:
         pytest.param(lambda path: np.savez(path, faces=GOLDEN_FACES), id="without probabilities"),
     ],
 )
-def test_a_golden_set_that_cannot_be_read_is_refused(servable: FakeServable, version: Path, spoil) -> None:
+def test_a_golden_set_that_cannot_be_read_is_rejected(servable: FakeServable, version: Path, spoil) -> None:
     spoil(version / GOLDEN_PATH)
-    assert _refusal(servable, version).reason == "GOLDEN_INVALID"
+    assert _rejection(servable, version).reason == "GOLDEN_INVALID"
 
 
 @pytest.mark.parametrize(
@@ -178,8 +178,8 @@ def test_a_golden_set_that_cannot_be_read_is_refused(servable: FakeServable, ver
         pytest.param(GOLDEN_FACES, fake_scores(GOLDEN_FACES, 6), id="another number of classes"),
     ],
 )
-def test_a_golden_set_that_does_not_fit_the_model_is_refused(
+def test_a_golden_set_that_does_not_fit_the_model_is_rejected(
     servable: FakeServable, version: Path, faces: np.ndarray, probabilities: np.ndarray
 ) -> None:
     _golden(version, faces, probabilities)
-    assert _refusal(servable, version).reason == "GOLDEN_INVALID"
+    assert _rejection(servable, version).reason == "GOLDEN_INVALID"

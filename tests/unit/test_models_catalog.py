@@ -35,16 +35,16 @@ def _outcome(resolve) -> object:
 
 
 def _compare(shop: Shop, spec: ModelSpec) -> None:
-    def by_owner() -> object:
+    def by_registry() -> object:
         with shop.manager.acquire(spec) as lease:
             return lease.id, lease.description
 
     directory = _directory(shop)
-    assert _outcome(lambda: directory.resolve(spec)) == _outcome(by_owner)
+    assert _outcome(lambda: directory.resolve(spec)) == _outcome(by_registry)
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=str)
-async def test_every_request_gets_what_the_owner_would_give(tmp_path: Path, spec: ModelSpec) -> None:
+async def test_every_request_gets_what_the_primary_would_give(tmp_path: Path, spec: ModelSpec) -> None:
     for version in (1, 2):
         publish_fake(tmp_path, version=version)
     publish_fake(tmp_path, "other", 1)
@@ -62,7 +62,7 @@ async def test_before_the_first_look_at_the_folder_the_default_model_is_waited_f
     _compare(Shop(tmp_path, CountingLoader()), ModelSpec(name))
 
 
-async def test_models_are_told_by_name_and_the_default_one_by_none(tmp_path: Path) -> None:
+async def test_models_are_reported_by_name_and_the_default_one_by_none(tmp_path: Path) -> None:
     publish_fake(tmp_path)
     shop = Shop(tmp_path, CountingLoader())
     await shop.manager.refresh()
