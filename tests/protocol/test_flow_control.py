@@ -102,6 +102,8 @@ def test_long_messages_of_a_stream_arrive_one_after_the_other(
             message = message[len(part) :]
             credit += _granted(bench.send(bench.data(1, part))) - len(part)
             assert credit <= limits.STREAM_WINDOW_BYTES
+            # Messages that are not taken hold the window, and no more than it.
+            assert bench.memory.buffer.held_bytes <= max(byte_counts) + 2 * limits.STREAM_WINDOW_BYTES
     call.ready = True
     call.stream.deliver()
     bench.read()
@@ -133,3 +135,22 @@ def test_a_stream_may_send_on_only_as_its_messages_are_taken(bench: H2Bench) -> 
     call.ready = False
     bench.send(*(bench.data(1, message) for _ in range(5 + count)))
     assert bench.error_code() == ErrorCode.FLOW_CONTROL_ERROR
+
+
+def test_messages_that_are_not_taken_hold_no_more_than_the_window(bench: H2Bench) -> None:
+    call = bench.open(1)
+    call.is_unary = call.ready = False
+    data = message_bytes(bytes(60_000)) * 20
+    credit = limits.STREAM_WINDOW_BYTES
+    while credit:
+        part, data = data[: min(credit, 16_000)], data[min(credit, 16_000) :]
+        credit += _granted(bench.send(bench.data(1, part))) - len(part)
+    assert bench.memory.buffer.held_bytes == limits.STREAM_WINDOW_BYTES
+    bench.now += limits.MESSAGE_S + 1  # the peer is not to blame for the part of a message that it could send
+    bench.connection.check_times(bench.now)
+    call.ready = True
+    call.stream.deliver()
+    credit += _granted(bench.read())
+    assert credit > limits.DATA_FRAME_BYTES
+    bench.send(bench.data(1, data[: limits.DATA_FRAME_BYTES]))
+    assert (len(call.messages), call.errors) == (6, [])

@@ -156,11 +156,15 @@ class GrpcStream(Stream):
         if self._reader is None or self._delivering:
             return
         self._delivering = True
+        had_pending = bool(self._pending)
         while self._pending and self._inflating is None and self.call is not None and self.call.ready:
             self._deliver(self._pending.popleft())
         self._delivering = False
         if self._pending or self._inflating is not None or self.call is None:
             return
+        if had_pending and self._reader.partial:
+            self._message_since = self.connection.now()  # the peer may have waited for the call until now
+            self._ask_for_rest(self._reader)
         if self._error is not None:
             error, self._error = self._error, None
             self._half_closed = False
@@ -232,7 +236,7 @@ class GrpcStream(Stream):
         super().check_times(now)
         if self.call is None or self.remote_ended:
             return
-        since = self._message_since if self._reader is not None else None
+        since = self._message_since if self._reader is not None and not self._pending else None
         limit_s = MESSAGE_S
         if self.has_oversize_window:
             since = self.window_granted_at  # not before its grant
@@ -263,13 +267,17 @@ class GrpcStream(Stream):
         elif reader.partial:
             if self._message_since is None:
                 self._message_since = self.connection.bytes_at
-            if reader.missing:
-                self.ask_for_window(reader.missing)
+            self._ask_for_rest(reader)
         if ended:
             self.on_end()
         else:
             self.deliver()
         return ended or bool(messages)
+
+    def _ask_for_rest(self, reader: MessageReader) -> None:
+        """Requests room for the rest of a message, unless the messages before it will leave theirs."""
+        if reader.missing and not self._pending:
+            self.ask_for_window(reader.missing)
 
     def _keep(self, messages: list[Message]) -> None:
         """Keeps complete messages until the call is ready for them."""
