@@ -21,8 +21,8 @@ OnError = Literal["raise", "return"]
 FaceSource = Literal["detect", "whole_image"]
 """`detect`: the server looks for faces. `whole_image`: the whole picture is one face."""
 
-Detector = Literal["haar", "yunet"]
-"""`haar`: OpenCV's cascade, boxes alone. `yunet`: boxes, scores and landmarks."""
+Detector = Literal["haar", "haar_alt2", "yunet"]
+"""`haar`, `haar_alt2`: OpenCV's cascades, boxes alone. `yunet`: boxes, scores and landmarks."""
 
 NotAFacePolicy = Literal["drop", "mark", "ignore"]
 """Treatment of boxes that the model takes for something other than a face: left out, marked, or as any other."""

@@ -13,6 +13,7 @@ class Detector(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     DETECTOR_UNSPECIFIED: _ClassVar[Detector]
     DETECTOR_HAAR: _ClassVar[Detector]
     DETECTOR_YUNET: _ClassVar[Detector]
+    DETECTOR_HAAR_ALT2: _ClassVar[Detector]
 
 class NotAFacePolicy(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -29,6 +30,7 @@ class FaceSource(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
 DETECTOR_UNSPECIFIED: Detector
 DETECTOR_HAAR: Detector
 DETECTOR_YUNET: Detector
+DETECTOR_HAAR_ALT2: Detector
 NOT_A_FACE_POLICY_UNSPECIFIED: NotAFacePolicy
 NOT_A_FACE_POLICY_DROP: NotAFacePolicy
 NOT_A_FACE_POLICY_MARK: NotAFacePolicy

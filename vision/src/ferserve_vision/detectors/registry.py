@@ -25,5 +25,15 @@ def _haar() -> FaceDetector:
     return HaarDetector()
 
 
-DETECTORS: Final[Mapping[str, Callable[[], FaceDetector]]] = {"yunet": _yunet, "haar": _haar}
+def _haar_alt2() -> FaceDetector:
+    from ferserve_vision.detectors.haar import FRONTAL_FACE_CASCADE, HaarDetector  # noqa: PLC0415 - see above
+
+    return HaarDetector(FRONTAL_FACE_CASCADE.with_name("haarcascade_frontalface_alt2.xml"))
+
+
+DETECTORS: Final[Mapping[str, Callable[[], FaceDetector]]] = {
+    "yunet": _yunet,
+    "haar": _haar,
+    "haar_alt2": _haar_alt2,
+}
 """Factories by name, the name in settings, JSON and, in capitals after DETECTOR_, in the proto."""
