@@ -10,7 +10,7 @@ manifests: tools ## Render the Helm chart with its defaults into deploy/kubernet
 	.tools/bin/helm template ferserve deploy/helm/ferserve > deploy/kubernetes/ferserve.yaml
 
 .PHONY: dashboard
-dashboard: ## Write the Grafana dashboard again from deploy/grafana/rows.py.
+dashboard: ## Write the Grafana dashboard again from deploy/grafana/*_rows.py.
 	$(BIN)/python deploy/grafana/make_dashboard.py
 
 .PHONY: image-test

@@ -1,4 +1,4 @@
-"""Writes the dashboard (make dashboard): expands the tables in rows.py to Grafana's thousands of lines of JSON.
+"""Writes the dashboard (make dashboard): expands the panels of *_rows.py to Grafana's thousands of lines of JSON.
 
 python deploy/grafana/make_dashboard.py [FILE]      default: dashboards/ferserve.json beside this file
 """  # noqa: INP001 - a script
@@ -10,8 +10,10 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
+from inference_rows import batching, predictions
 from panels import BLUE, RED, SOURCE, Panel
-from rows import at_a_glance, batching, latency, models_and_process, predictions, traffic
+from process_rows import models_and_process
+from traffic_rows import at_a_glance, latency, traffic
 
 PATH: Final = Path(__file__).parent / "dashboards" / "ferserve.json"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import fcntl
 import json
 import mmap
@@ -32,10 +31,7 @@ from ferserve_server.ipc.shared_memory import SharedBlock, SlotLayout
 from ferserve_server.models.daemon_call import call_on_daemon_thread
 from ferserve_server.models.preparation import VersionPreparer
 from ferserve_server.models.source import RepositorySource
-from ferserve_server.models.state_file import LifecycleState, Rejection, StateFile, read_state, write_state
 from ferserve_server.models.validation import ValidationLimits
-from ferserve_server.runtime.background_tasks import background, supervise
-from ferserve_server.runtime.cgroup import available_bytes, cpu_quota, whole_cores
 from support.engine_bench import bench
 from support.fake_models import publish_fake
 
@@ -46,7 +42,7 @@ if TYPE_CHECKING:
 
 LAYOUT = SlotLayout(2, 4096, 4096)
 
-# -- item 2: limits of a step
+# Limits of a step
 
 
 @pytest.mark.parametrize(
@@ -146,7 +142,7 @@ async def test_a_stop_ends_the_reading_of_files(tmp_path: Path) -> None:
     assert caught.value.reason == "LOAD_CANCELLED"
 
 
-# -- item 6b: what an engine process may do to the server
+# What an engine process may do to the server
 
 
 def test_the_size_of_shared_memory_cannot_be_changed_and_only_its_user_may_open_it() -> None:
@@ -253,175 +249,3 @@ def test_an_environment_is_cut_down_to_what_libraries_need() -> None:
         "HTTP_PROXY": "x",
     }
     assert child_environment(kept | secret) == kept
-
-
-# -- item 8: background work
-
-
-async def test_work_that_fails_is_counted_and_started_again_until_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    pauses, failures, runs = [], [], []
-
-    async def sleep(seconds: float) -> None:
-        pauses.append(seconds)
-
-    monkeypatch.setattr(asyncio, "sleep", sleep)
-
-    async def work() -> None:
-        runs.append(1)
-        if len(runs) <= 12:
-            raise RuntimeError("broken")
-
-    await supervise("models", work, failures.append)
-    assert failures == ["models"] * 12
-    assert pauses == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 30.0, 30.0, 30.0]
-
-
-async def test_a_count_that_fails_does_not_end_the_work_either() -> None:
-    runs = []
-
-    async def work() -> None:
-        runs.append(1)
-        if len(runs) == 1:
-            raise RuntimeError("broken")
-
-    await supervise("models", work, lambda _: 1 // 0)
-    assert len(runs) == 2
-
-
-async def test_background_work_ends_with_its_block() -> None:
-    ended = asyncio.Event()
-
-    async def work() -> None:
-        try:
-            await asyncio.Event().wait()
-        finally:
-            ended.set()
-
-    with background("work", work):
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
-    await asyncio.wait_for(ended.wait(), 20)
-
-
-# -- item 14: decisions are saved, or rejected
-
-STATE = LifecycleState({"fer-nano": {"stable": 3}}, {ServableId("fer-nano", 5): Rejection("ab" * 32, "R", "text")})
-
-
-def test_a_file_that_cannot_be_replaced_is_written_in_place(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As one that a container mounts by itself: rename(2) says EBUSY."""
-    path = tmp_path / "state.json"
-    write_state(path, LifecycleState({"fer-nano": {"a-long-alias-that-is-gone-afterwards": 12345}}))
-    inode = path.stat().st_ino
-
-    def busy(*_: object) -> None:
-        raise OSError(errno.EBUSY, "Device or resource busy")
-
-    monkeypatch.setattr(type(path), "replace", busy)
-    write_state(path, STATE)
-    assert path.stat().st_ino == inode
-    assert read_state(path) == STATE
-    assert [each.name for each in tmp_path.iterdir()] == ["state.json"]
-
-
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO])
-def test_a_disk_that_takes_nothing_is_reported_and_the_old_file_stays(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
-) -> None:
-    path = tmp_path / "state.json"
-    write_state(path, STATE)
-
-    def full(*_: object) -> None:
-        raise OSError(number, "full")
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="full"):
-        write_state(path, LifecycleState())
-    assert read_state(path) == STATE
-
-
-def test_what_another_server_wrote_is_not_overwritten(tmp_path: Path) -> None:
-    path = tmp_path / "state.json"
-    mine, other = StateFile(path), StateFile(path)
-    assert mine.read() == other.read() == LifecycleState()
-    mine.write(STATE)
-    mine.write(LifecycleState({"fer-nano": {"stable": 4}}))
-    with pytest.raises(OSError, match="another server"):
-        other.write(LifecycleState({"fer-nano": {"stable": 9}}))
-    assert read_state(path).aliases == {"fer-nano": {"stable": 4}}
-    other.read()
-    other.write(LifecycleState({"fer-nano": {"stable": 9}}))
-    assert read_state(path).aliases == {"fer-nano": {"stable": 9}}
-
-
-def test_without_a_file_nothing_is_kept() -> None:
-    state_file = StateFile(None)
-    state_file.write(STATE)
-    assert state_file.read() == LifecycleState()
-
-
-# -- item 20: control groups
-
-
-def _group(tmp_path: Path, own: str, files: dict[str, str]) -> tuple[Path, Path]:
-    root = tmp_path / "cgroup"
-    for name, text in files.items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    (tmp_path / "own").write_text(own)
-    return root, tmp_path / "own"
-
-
-@pytest.mark.parametrize(
-    ("own", "files", "quota"),
-    [
-        ("0::/\n", {"cpu.max": "50000 100000"}, 0.5),
-        ("0::/\n", {"cpu.max": "max 100000"}, None),
-        ("0::/a/b\n", {"cpu.max": "max 100000", "a/cpu.max": "150000 100000", "a/b/cpu.max": "max 100000"}, 1.5),
-        ("0::/a/b\n", {"a/cpu.max": "400000 100000", "a/b/cpu.max": "200000 100000"}, 2.0),
-        ("0::/not/seen/from/here\n", {"cpu.max": "50000 100000"}, 0.5),
-        ("0::/../outside\n", {"cpu.max": "50000 100000"}, 0.5),
-        (
-            "4:cpu,cpuacct:/a\n1:name=systemd:/\n",
-            {"cpu/a/cpu.cfs_quota_us": "25000", "cpu/a/cpu.cfs_period_us": "100000"},
-            0.25,
-        ),
-        ("4:cpu,cpuacct:/\n", {"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, None),
-        ("", {}, None),
-        ("0::/\n", {"cpu.max": "nonsense"}, None),
-        ("0::/\n", {"cpu.max": "0 0"}, None),
-    ],
-)
-def test_the_quota_is_the_least_of_the_own_group_and_those_above(
-    tmp_path: Path, own: str, files: dict[str, str], quota: float | None
-) -> None:
-    root, proc = _group(tmp_path, own, files)
-    assert cpu_quota(root, proc) == quota
-
-
-@pytest.mark.parametrize(
-    ("affinity", "quota", "cores"), [(64, None, 64), (64, 0.5, 1), (64, 1.5, 2), (2, 8.0, 2), (1, 0.1, 1)]
-)
-def test_threads_are_planned_for_the_cores_that_there_is_time_for(
-    affinity: int, quota: float | None, cores: int
-) -> None:
-    assert whole_cores(affinity, quota) == cores
-
-
-def test_free_memory_is_the_least_of_the_machine_and_the_group(tmp_path: Path) -> None:
-    meminfo = tmp_path / "meminfo"
-    meminfo.write_text("MemTotal: 9 kB\nMemAvailable:   1048576 kB\n")
-    files = {"memory.max": "max", "a/memory.max": "536870912", "a/memory.current": "268435456"}
-    root, proc = _group(tmp_path, "0::/a\n", files)
-    assert available_bytes(root, proc, meminfo) == 256 << 20
-    (root / "a" / "memory.stat").write_text("anon 5\ninactive_file 1048576\n")
-    assert available_bytes(root, proc, meminfo) == 257 << 20
-    assert available_bytes(tmp_path / "none", proc, meminfo) == 1 << 30
-    assert available_bytes(tmp_path / "none", proc, tmp_path / "none") == 0
-
-
-def test_what_this_machine_says_can_be_read() -> None:
-    assert available_bytes() > 0
