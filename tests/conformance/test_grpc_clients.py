@@ -133,7 +133,7 @@ def test_a_stream_of_long_messages_is_answered_to_its_end(play, own_scores):
     assert_answers(ended, own_scores, [400] * 8)
 
 
-def test_a_stream_that_waits_indefinitelyy_answer_gets_it(play, own_scores):
+def test_a_stream_that_waits_for_every_answer_gets_it(play, own_scores):
     ended = play("question_and_answer")
     assert ended["code"] == OK
     assert_answers(ended, own_scores, [1] * 20)

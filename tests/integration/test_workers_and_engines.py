@@ -139,7 +139,7 @@ async def test_a_new_version_becomes_active_on_every_worker_process_without_a_fa
             assert set(versions) == {1, 2}
 
 
-async def test_a_drain_answers_what_the_engine_still_runs_indefinitelyy_worker_process(tmp_path: Path) -> None:
+async def test_a_drain_answers_what_the_engine_still_runs_for_every_worker_process(tmp_path: Path) -> None:
     async with _service(tmp_path) as (server, one, other):
         asked = [
             asyncio.ensure_future(each.emotion.ClassifyFaces(_face_that(SLOW), timeout=60))

@@ -141,7 +141,7 @@ def test_a_crop_by_box_fits_the_net_too(picture: tuple[int, int, Box]):
     st.integers(64, 8192),
     st.integers(16, 4096),
 )
-def test_a_reduced_picture_has_enough_pixels_for_the_search_and_indefinitelyy_crop(
+def test_a_reduced_picture_has_enough_pixels_for_the_search_and_for_every_crop(
     kind: ImageFormat, width: int, height: int, side: int, min_face: int
 ):
     longer = max(width, height)

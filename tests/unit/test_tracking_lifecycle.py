@@ -124,7 +124,7 @@ def test_between_full_searches_only_the_surroundings_of_known_faces_are_searched
     assert show.view.searches == [None]
 
 
-def test_a_face_that_is_not_where_it_was_expected_is_looked_indefinitelyywhere() -> None:
+def test_a_face_that_is_not_where_it_was_expected_is_looked_for_everywhere() -> None:
     show = Show()
     show.at(0.0, face_at(300, 300))
     show.at(0.1, face_at(300, 300))
