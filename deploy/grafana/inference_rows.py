@@ -51,9 +51,15 @@ def batching() -> list[Panel]:
         ),
         lines(
             "Queue depth",
-            "Faces that wait for a batch.",
-            [(f'sum by ({by_version}) (ferserve_queue_depth_faces{{model=~"$model"}})', "{{model}}/{{version}}")],
-            "suffix: faces",
+            "Faces that wait for a batch, and pictures that wait to be decoded.",
+            [
+                (
+                    f'sum by ({by_version}) (ferserve_queue_depth_faces{{model=~"$model"}})',
+                    "{{model}}/{{version}}",
+                ),
+                ("sum by (instance) (ferserve_queue_depth_images)", "pictures on {{instance}}"),
+            ],
+            "none",
             width=6,
         ),
         lines(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
 
@@ -11,10 +12,11 @@ import pytest
 from ferserve_server.domain import metrics
 from ferserve_server.domain.errors import ImageFormatError, ImageUnreadableError, LimitExceededError
 from ferserve_server.domain.face import BoundingBox, DetectionOptions
+from ferserve_server.telemetry.recorder import PrometheusRecorder
 from ferserve_server.vision.pool import CROPS_PER_JOB
 from support.pictures import astronaut, bomb_png, corner_mark, encode, noise, plain, turned_astronaut
 from support.recorder import Recorder
-from support.vision_pools import BrokenDetector, ManyFaces, pool_of
+from support.vision_pools import BlockingDetector, BrokenDetector, ManyFaces, pool_of
 
 OPTIONS = DetectionOptions()
 
@@ -108,6 +110,21 @@ async def test_faces_and_failures_are_recorded():
     assert recorder.of(metrics.DETECT_SECONDS) == [(found.detect_s,)]
     assert recorder.of(metrics.DETECTED_FACES) == [(len(found.crops) + found.omitted_face_count,)]
     assert recorder.labels_of(metrics.IMAGE_FAILURES) == [("IMAGE_FORMAT_UNSUPPORTED",)]
+
+
+async def test_waiting_pictures_are_exported():
+    detector, recorder = BlockingDetector(), PrometheusRecorder()
+
+    def exported() -> float | None:
+        return recorder.registry.get_sample_value("ferserve_queue_depth_images")
+
+    async with pool_of(lambda: detector, recorder=recorder) as pool:
+        reading = [asyncio.create_task(pool.find_faces(plain(10), OPTIONS)) for _ in range(3)]
+        assert await asyncio.to_thread(detector.entered.acquire, timeout=30)
+        assert exported() == 2
+        detector.unblocked.set()
+        await asyncio.gather(*reading)
+        assert exported() == 0
 
 
 async def test_a_bug_in_the_detector_is_raised_and_the_pool_goes_on():

@@ -121,6 +121,10 @@ DETECTED_FACES: Final = Histogram(
 )
 IMAGE_FAILURES: Final = Counter("image_failures_total", "Pictures without an analysis, by reason.", ("reason",))
 
+QUEUE_DEPTH_IMAGES: Final = Gauge(
+    "queue_depth_images", "Pictures that wait for a thread to be decoded.", summed=True
+)
+
 # Versions and engines
 SERVABLE_STATE: Final = Gauge(
     "servable_state", "1 for the current state of a version, 0 for the others.", (*_VERSION, "state")

@@ -86,6 +86,7 @@ class VisionPool:
         self._threads = ThreadPoolExecutor(thread_count, thread_name_prefix="vision", initializer=lower_priority)
         self._queue = PictureQueue(thread_count=thread_count, max_images=limits.max_queue_images)
         self._held_bytes = 0
+        recorder.read(metrics.QUEUE_DEPTH_IMAGES, lambda: self._queue.waiting_count)
 
     @property
     def waiting_count(self) -> int:
