@@ -11,10 +11,21 @@ from pathlib import Path
 
 import pytest
 
+from ferserve.v1 import face_pb2
 from ferserve_server.config.reading import SettingsError, format_settings, load_settings
 from ferserve_server.config.settings import SETTINGS, Settings
 from ferserve_server.domain.canary import CanaryMode
 from ferserve_server.models.canary.rules import CanaryRules
+from ferserve_server.services.codec.messages import parse_detection
+from ferserve_server.services.limits import RequestLimits
+
+LIMITS = RequestLimits(
+    max_message_bytes=2**25,
+    max_metadata_bytes=2**14,
+    max_faces_per_request=8,
+    max_images_per_request=8,
+    max_detection_side_pixels=1920,
+)
 
 
 def _value(settings: Settings, name: str) -> object:
@@ -303,6 +314,13 @@ def test_an_alias_of_a_model_without_canaries_may_be_fixed() -> None:
 
 def test_without_canaries_there_is_no_window() -> None:
     assert load_settings(["--canary", "m:window_s=5"]).canary.policies.shortest_window_s is None
+
+
+def test_tiles_are_searched_where_the_setting_or_the_request_says_so() -> None:
+    for flags, asked, expected in ([], False, False), ([], True, True), (["--tiles"], False, True):
+        defaults = load_settings(flags).detection.options
+        request = face_pb2.DetectionOptions(tiles=asked)
+        assert parse_detection(request, defaults, LIMITS).tiles is expected
 
 
 def test_another_process_reads_the_settings_as_they_are() -> None:

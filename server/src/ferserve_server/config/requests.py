@@ -77,6 +77,11 @@ class DetectionSettings(Group):
     score_threshold: float = Field(
         0.8, gt=0.0, le=1.0, description="minimum detection score of a face that is returned"
     )
+    tiles: bool = Field(
+        False,
+        description="search overlapping tiles at full resolution too, for small faces in crowds; costs a "
+        "pass per tile",
+    )
     not_a_face_policy: Literal["drop", "mark", "ignore"] = Field(
         "drop", description="treatment of boxes that the model classifies as no face"
     )
@@ -91,6 +96,7 @@ class DetectionSettings(Group):
             detection_side_pixels=self.detection_side_pixels,
             min_face_pixels=self.min_face_pixels,
             score_threshold=self.score_threshold,
+            tiles=self.tiles,
             not_a_face_policy=NotAFacePolicy(self.not_a_face_policy),
             haar=HaarOptions(self.scale_factor, self.min_neighbors),
         )
