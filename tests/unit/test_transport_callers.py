@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ferserve_server.domain.caller import UNKNOWN_CALLER, CallerId, CallerKind
-from ferserve_server.services.arrivals import Arrivals
+from ferserve_server.services.call_tracker import Arrivals
 from ferserve_server.services.callers import caller_of_context, caller_of_transport
 from support.fake_clock import FakeClock
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Final, Protocol
 import structlog
 
 from ferserve_server.http2 import engine as h2
-from ferserve_server.http2.abuse import AbuseBudget
 from ferserve_server.http2.engine import Engine, EngineError, ErrorCode
 from ferserve_server.http2.limits import (
     EARLY_RESET_S,
@@ -16,6 +15,7 @@ from ferserve_server.http2.limits import (
     HANDSHAKE_S,
     QUEUED_ANSWER_BYTES,
     QUEUED_BYTES,
+    AbuseBudget,
 )
 
 if TYPE_CHECKING:

@@ -1,4 +1,7 @@
-"""Defines the bounds of one connection and of all connections of a process, each with its reason."""
+"""Defines the bounds of one connection and of all connections of a process, each with its reason.
+
+The abuse budget is for frames that cost a peer next to nothing and the server a little.
+"""
 
 from __future__ import annotations
 
@@ -118,3 +121,39 @@ LINGER_BYTES: Final = 1024 * 1024
 
 SHUTDOWN_S: Final = 1.0
 """Time in which peers may close their connections when the server stops, as with gRPC's server."""
+
+
+class AbuseBudget:
+    """Accounts for one connection: useless frames end it, free answers slow it down.
+
+    Resets, pings, settings and empty frames have taken servers down (CVE-2019-9511 to 9518, CVE-2023-44487,
+    CVE-2024-27316). A peer whose calls are answered never exhausts the budget.
+
+    Args of the constructor:
+        now: The time, in seconds.
+
+    Attributes:
+        answered: Messages sent since the last charge, which refill it.
+    """
+
+    __slots__ = ("_answers_at", "_answers_left", "_at", "_left", "answered")
+
+    def __init__(self, now: float) -> None:
+        self.answered = 0
+        self._left = ABUSE_CAPACITY
+        self._answers_left = FREE_ANSWER_CAPACITY
+        self._at = self._answers_at = now
+
+    def spend(self, now: float) -> bool:
+        """Charges a useless frame; returns whether the budget suffices."""
+        refill = (now - self._at) * ABUSE_REFILL_PER_S + self.answered * ABUSE_REFILL_PER_ANSWER
+        self._left = min(ABUSE_CAPACITY, self._left + refill) - 1
+        self._at, self.answered = now, 0
+        return self._left >= 0
+
+    def charge_answer(self, now: float) -> float:
+        """Charges an answer that cost the peer nothing; returns the seconds to pause reading."""
+        left = self._answers_left + (now - self._answers_at) * FREE_ANSWERS_PER_S
+        self._answers_left = min(FREE_ANSWER_CAPACITY, left) - 1
+        self._answers_at = now
+        return max(0.0, -self._answers_left / FREE_ANSWERS_PER_S)

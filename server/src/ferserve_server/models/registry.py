@@ -30,11 +30,11 @@ from ferserve_server.models.version_policy import plan
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
 
+    from ferserve_server.domain.models import Acquire
     from ferserve_server.domain.ports import FaceScorer, InferenceObserver, Servable
-    from ferserve_server.domain.servable import ModelSpec, Tuning
+    from ferserve_server.domain.servable import Tuning
     from ferserve_server.models.aliases import Aliases
     from ferserve_server.models.canary.traffic_split import Canaries
-    from ferserve_server.models.leases import Lease
     from ferserve_server.models.preparation import VersionPreparer
     from ferserve_server.models.source import RepositorySource
     from ferserve_server.models.state_file import Rejection
@@ -47,6 +47,9 @@ class ModelManager:
     """Loads, publishes, drains and unloads versions, and keeps their aliases. Event loop only.
 
     Implements `domain.models.Models`.
+
+    Attributes:
+        acquire: Takes leases; see `Routes.acquire`.
     """
 
     def __init__(  # noqa: PLR0913 - its collaborators, each a port or a value
@@ -91,6 +94,7 @@ class ModelManager:
         self._routes = Routes(
             default_model, aliases, observer, self._is_known, on_change=on_change, **traffic_split
         )
+        self.acquire: Acquire = self._routes.acquire
         self._loader = VersionLoader(preparer, make_scorer, self._statuses, self._routes, rejected or {})
         self._rollout = Rollout(self._loader, canaries, self._keep, self._save, self._save_if_possible)
         self._operator_loaded: set[ServableId] = set()
@@ -103,21 +107,6 @@ class ModelManager:
         """Returns whether the default model answers requests that name no version, with a healthy engine."""
         version = self._routes.serving(self._default_model)
         return version is not None and version.scorer.healthy
-
-    def acquire(self, spec: ModelSpec, *, once: bool = False) -> Lease:
-        """Takes a lease on the version that `spec` resolves to. Use it as a context manager.
-
-        See `domain.models.Acquire`; `once` makes no difference here.
-
-        Raises:
-            ModelNotFoundError: No such model.
-            VersionNotFoundError: The model has no such active version.
-            AliasNotFoundError: The model has no such alias.
-            ModelNotReadyError: The model has no active version yet.
-            VersionNotReadyError: The alias names a version that is not active.
-        """
-        del once
-        return self._routes.acquire(spec)
 
     def models(self) -> tuple[ModelStatus, ...]:
         """Returns every model with its versions, by name."""

@@ -62,8 +62,19 @@ class Routes:
         # Versions of unpinned requests by model: looked up at every request, so computed at every change instead.
         self._unpinned: dict[str, TrafficSplit] = {}
 
-    def acquire(self, spec: ModelSpec) -> Lease:
-        """Takes a lease on the version that `spec` resolves to; see `ModelManager.acquire`."""
+    def acquire(self, spec: ModelSpec, *, once: bool = False) -> Lease:
+        """Takes a lease on the version that `spec` resolves to. Use it as a context manager.
+
+        See `domain.models.Acquire`; `once` makes no difference here.
+
+        Raises:
+            ModelNotFoundError: No such model.
+            VersionNotFoundError: The model has no such active version.
+            AliasNotFoundError: The model has no such alias.
+            ModelNotReadyError: The model has no active version yet.
+            VersionNotReadyError: The alias names a version that is not active.
+        """
+        del once
         name = spec.name or self._default_model
         if spec.version is None and not spec.alias:
             traffic_split = self._unpinned.get(name)

@@ -14,8 +14,15 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import grpc
 
 from ferserve_server.domain.errors import FerserveError
-from ferserve_server.services.arrivals import Arrivals
-from ferserve_server.services.call_tracker import CANCELLED, DEADLINE_EXCEEDED, OK, Intake, cancelled_code, known
+from ferserve_server.services.call_tracker import (
+    CANCELLED,
+    DEADLINE_EXCEEDED,
+    OK,
+    Arrivals,
+    Intake,
+    cancelled_code,
+    known,
+)
 from ferserve_server.services.reading import check_readable
 from ferserve_server.services.status import code_of, trailers_of
 
