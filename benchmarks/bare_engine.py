@@ -15,8 +15,8 @@ import time
 from subprocess import PIPE, Popen
 from typing import TYPE_CHECKING, Any
 
+from load.measurements import load_figures
 from load.running import with_benchmarks_on_path
-from load.seen import load_figures
 from loads import MODEL, golden_faces
 from machine import OtherWork
 

@@ -46,7 +46,7 @@ NEIGHBOUR = replace(unary(1, 1, timeout_s=1.0), name="neighbour")
 def impatient(rate: float, deadline_s: float) -> Part:
     """Sends calls at a rate, half of which are cancelled early."""
     part = unary(FACES, 1, rate=rate, timeout_s=deadline_s)
-    return replace(part, name="impatient", lanes=CONNECTIONS, cancel_s=deadline_s / 2)
+    return replace(part, name="impatient", connections=CONNECTIONS, cancel_s=deadline_s / 2)
 
 
 def part_summary(part: Mapping[str, Any], measure_s: float) -> dict[str, float]:
@@ -128,7 +128,7 @@ def main() -> None:
             )
             for name, checkout in checkouts.items()
         }
-        patient = replace(unary(FACES, 16), lanes=4)
+        patient = replace(unary(FACES, 16), connections=4)
         at_peak = interleaved(servers, (patient,), options)
         peaks = {name: parts[patient.name]["faces_per_s"] for name, parts in at_peak.items()}
         print(f"peaks: {peaks}", flush=True)

@@ -47,22 +47,24 @@ def unary(face_count: int, callers: int, *, rate: float = 0.0, timeout_s: float 
     message = emotion_pb2.ClassifyFacesRequest(packed=_packed(face_count)).SerializeToString()
     name = f"unary, {_of(face_count)}, {callers} at once"
     path = f"{SERVICE}/ClassifyFaces"
-    lanes = min(4, callers)
-    return Part(name, "unary", path, message, face_count, callers, lanes, rate, timeout_s)
+    connections = min(4, callers)
+    return Part(name, "unary", path, message, face_count, callers, connections, rate, timeout_s)
 
 
-def stream(face_count: int, callers: int, lanes: int = 4) -> Part:
+def stream(face_count: int, callers: int, connections: int = 4) -> Part:
     """Messages of ClassifyStream, `callers` unanswered ones in all, over streams with a connection each."""
     message = emotion_pb2.ClassifyStreamRequest(faces=_packed(face_count)).SerializeToString()
     name = f"stream, {_of(face_count)}, {callers} at once"
-    return Part(name, "stream", f"{SERVICE}/ClassifyStream", message, face_count, callers, lanes)
+    return Part(name, "stream", f"{SERVICE}/ClassifyStream", message, face_count, callers, connections)
 
 
 def picture(callers: int) -> Part:
     """AnalyzeImages of a JPEG of 640 x 480 pixels with one face."""
     message = emotion_pb2.AnalyzeImagesRequest(images=[jpeg_640x480()]).SerializeToString()
-    lanes = min(4, callers)
-    return Part(f"picture, {callers} at once", "unary", f"{SERVICE}/AnalyzeImages", message, 1, callers, lanes)
+    connections = min(4, callers)
+    return Part(
+        f"picture, {callers} at once", "unary", f"{SERVICE}/AnalyzeImages", message, 1, callers, connections
+    )
 
 
 def jpeg_640x480() -> bytes:

@@ -121,12 +121,12 @@ def main() -> None:
         small, heavy = copy_model(MODEL, work / "small"), copy_model(HEAVY, work / "heavy")
         engines = json.loads(options.output.read_text())["engines"] if options.only else {}
         flags = ["--bucket-sizes", sizes, *options.server_flag]
-        part = replace(unary(8, 1), lanes=4)
+        part = replace(unary(8, 1), connections=4)
         name = f"{BATCH_FACES} faces in {BATCH_MS:g} ms, one batch at a time, calls of 8 faces"
         if options.only in name:
             paced = null_ferserve(small, work / "null.log", flags, batch_ms=BATCH_MS, executors=1)
             engines[name] = beyond_peak(stack.enter_context(paced), part, options)
-        net, part = HEAVY.parent.name, replace(unary(32, 1), lanes=4)
+        net, part = HEAVY.parent.name, replace(unary(32, 1), connections=4)
         for name, grpc_server in (
             (f"{net} on these cores, calls of 32 faces", "native"),
             ("the same, --grpc-server grpcio", "grpcio"),

@@ -16,29 +16,30 @@ from typing import Any
 import uvloop
 from load.grpc_callers import call_stream, call_unary
 from load.http_callers import call_http
+from load.measurements import Measurements, load_figures, part_figures
 from load.plan import Part, Plan
 from load.process_tree import cpu_s, machine_ticks, memory_mib, processes_of
 from load.rate_callers import call_at_rate
-from load.seen import Seen, load_figures, part_figures
 
 
-async def send(address: str, part: Part, seen: Seen) -> None:
+async def send(address: str, part: Part, measurements: Measurements) -> None:
     """Sends one part until cancelled."""
     if part.kind == "http":
-        await call_http(address, part, seen)
+        await call_http(address, part, measurements)
     elif part.kind == "stream":
-        await call_stream(address, part, seen)
+        await call_stream(address, part, measurements)
     elif part.rate:
-        await call_at_rate(address, part, seen)
+        await call_at_rate(address, part, measurements)
     else:
-        await call_unary(address, part, seen)
+        await call_unary(address, part, measurements)
 
 
 async def run(plan: Plan) -> dict[str, Any]:
     """Sends all parts side by side, and returns the figures of the seconds that count."""
-    seen = [Seen() for _ in plan.parts]
+    measurements = [Measurements() for _ in plan.parts]
     tasks = [
-        asyncio.create_task(send(plan.address, part, each)) for part, each in zip(plan.parts, seen, strict=True)
+        asyncio.create_task(send(plan.address, part, each))
+        for part, each in zip(plan.parts, measurements, strict=True)
     ]
     await asyncio.sleep(plan.warm_s)
     pids = processes_of(plan.server_pid, plan.server_tag)
@@ -55,7 +56,7 @@ async def run(plan: Plan) -> dict[str, Any]:
     )
     parts = {
         part.name: part_figures(each, part.faces, before[0], after[0])
-        for part, each in zip(plan.parts, seen, strict=True)
+        for part, each in zip(plan.parts, measurements, strict=True)
     }
     other_s = max(0.0, used_s - server_cpu_s - client_cpu_s)
     return {

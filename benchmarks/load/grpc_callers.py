@@ -14,8 +14,8 @@ from ferserve.v1.emotion_service_pb2 import ClassifyStreamResponse
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from load.measurements import Measurements
     from load.plan import Part
-    from load.seen import Seen
 
 _UNBOUNDED = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
 
@@ -42,9 +42,9 @@ def code_of(error: grpc.aio.AioRpcError) -> str:
     return "EXPIRED" if given_up else str(error.code().name)
 
 
-async def call_unary(address: str, part: Part, seen: Seen) -> None:
+async def call_unary(address: str, part: Part, measurements: Measurements) -> None:
     """Runs `callers` that each send their next call after the last answer; until cancelled."""
-    channels = open_channels(address, part.lanes)
+    channels = open_channels(address, part.connections)
 
     async def caller(channel: grpc.aio.Channel) -> None:
         call: Any = channel.unary_unary(part.path)
@@ -53,20 +53,20 @@ async def call_unary(address: str, part: Part, seen: Seen) -> None:
             try:
                 await call(part.message, timeout=part.timeout_s)
             except grpc.aio.AioRpcError as error:
-                seen.note(sent_s, sent_s, time.perf_counter(), code_of(error))
+                measurements.record(sent_s, sent_s, time.perf_counter(), code_of(error))
                 await asyncio.sleep(0.01)  # a server that rejects everything is not to be hammered
             else:
-                seen.note(sent_s, sent_s, time.perf_counter())
+                measurements.record(sent_s, sent_s, time.perf_counter())
 
     try:
-        await asyncio.gather(*(caller(channels[at % part.lanes]) for at in range(part.callers)))
+        await asyncio.gather(*(caller(channels[at % part.connections]) for at in range(part.callers)))
     finally:
         await asyncio.gather(*(channel.close() for channel in channels))
 
 
-async def call_stream(address: str, part: Part, seen: Seen) -> None:
-    """Runs `lanes` streams that together keep `callers` messages unanswered; until cancelled."""
-    channels = open_channels(address, part.lanes)
+async def call_stream(address: str, part: Part, measurements: Measurements) -> None:
+    """Runs `connections` streams that together keep `callers` messages unanswered; until cancelled."""
+    channels = open_channels(address, part.connections)
 
     async def stream(channel: grpc.aio.Channel, window: int) -> None:
         sent_s: list[float] = []
@@ -84,14 +84,16 @@ async def call_stream(address: str, part: Part, seen: Seen) -> None:
             async for response in call(messages()):
                 begun_s = sent_s[answered]
                 failed = response.HasField("failure")
-                seen.note(begun_s, begun_s, time.perf_counter(), response.failure.reason if failed else "")
+                measurements.record(
+                    begun_s, begun_s, time.perf_counter(), response.failure.reason if failed else ""
+                )
                 answered += 1
                 free.release()
         except grpc.aio.AioRpcError as error:
             now_s = time.perf_counter()
-            seen.note(now_s, now_s, now_s, code_of(error))
+            measurements.record(now_s, now_s, now_s, code_of(error))
 
     try:
-        await asyncio.gather(*(stream(channel, part.callers // part.lanes) for channel in channels))
+        await asyncio.gather(*(stream(channel, part.callers // part.connections) for channel in channels))
     finally:
         await asyncio.gather(*(channel.close() for channel in channels))

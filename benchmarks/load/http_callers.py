@@ -7,8 +7,8 @@ import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from load.measurements import Measurements
     from load.plan import Part
-    from load.seen import Seen
 
 
 def request_bytes(address: str, part: Part) -> bytes:
@@ -71,7 +71,7 @@ async def post_once(address: str, part: Part, timeout_s: float = 60.0) -> tuple[
             writer.close()
 
 
-async def call_http(address: str, part: Part, seen: Seen) -> None:
+async def call_http(address: str, part: Part, measurements: Measurements) -> None:
     """Runs `callers` that each send their next request when the last is answered; until cancelled."""
     host, _, port = address.rpartition(":")
     request = request_bytes(address, part)
@@ -90,7 +90,7 @@ async def call_http(address: str, part: Part, seen: Seen) -> None:
                     code = "" if status == 200 else f"HTTP {status}"
                 except (OSError, TimeoutError) as error:
                     code, keep = type(error).__name__, False
-                seen.note(sent_s, sent_s, time.perf_counter(), code)
+                measurements.record(sent_s, sent_s, time.perf_counter(), code)
                 if not keep and writer is not None:
                     writer.close()
                     writer = None

@@ -21,7 +21,7 @@ class Part:
         message: The call's message, serialized. That of a stream without its sequence number.
         faces: Faces in one message; of a picture, those that are found in it.
         callers: Calls that are under way at any time, each of which sends its next one when it is answered.
-        lanes: Connections that the callers of unary calls share, or streams that the messages share.
+        connections: Connections that the callers of unary calls share, or streams that the messages share.
         rate: Calls a second, sent when they are due whatever is unanswered; 0 for `callers` instead.
         timeout_s: Deadline that each call states, in seconds.
         cancel_s: Seconds after which every second call at a rate is cancelled by its caller; 0: none is.
@@ -35,7 +35,7 @@ class Part:
     message: bytes
     faces: int
     callers: int = 1
-    lanes: int = 1
+    connections: int = 1
     rate: float = 0.0
     timeout_s: float = 60.0
     cancel_s: float = 0.0

@@ -30,8 +30,10 @@ def open_inference(face_count: int, callers: int) -> Part:
     request.outputs.add(name="probabilities")
     request.raw_input_contents.append(golden_faces(face_count).tobytes())
     path = "/inference.GRPCInferenceService/ModelInfer"
-    lanes = min(4, callers)
-    return Part(_name(face_count, callers), "unary", path, request.SerializeToString(), face_count, callers, lanes)
+    connections = min(4, callers)
+    return Part(
+        _name(face_count, callers), "unary", path, request.SerializeToString(), face_count, callers, connections
+    )
 
 
 def read_open_inference(reply: bytes) -> npt.NDArray[np.float32]:
@@ -48,8 +50,10 @@ def classify_faces(face_count: int, callers: int) -> Part:
     faces.packed.pixels = golden_faces(face_count).tobytes()
     faces.packed.face_count = face_count
     path = "/ferserve.v1.EmotionService/ClassifyFaces"
-    lanes = min(4, callers)
-    return Part(_name(face_count, callers), "unary", path, faces.SerializeToString(), face_count, callers, lanes)
+    connections = min(4, callers)
+    return Part(
+        _name(face_count, callers), "unary", path, faces.SerializeToString(), face_count, callers, connections
+    )
 
 
 def read_classify_faces(reply: bytes) -> npt.NDArray[np.float32]:

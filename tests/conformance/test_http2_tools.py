@@ -7,9 +7,9 @@ import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
-from load.frames import message_bytes
 
 from support.grpc_clients import found
+from support.http2_frames import message_bytes
 from support.interop import interop_server
 
 if TYPE_CHECKING:

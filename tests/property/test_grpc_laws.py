@@ -13,7 +13,13 @@ import pytest
 from hpack import Encoder
 from hypothesis import given
 from hypothesis import strategies as st
-from load.frames import (
+
+from ferserve_server.grpc.messages import MessageReader, whole_message
+from ferserve_server.grpc.request import parse_timeout
+from ferserve_server.grpc.trailers import percent_encoded, status_trailers
+from ferserve_server.http2.flow_control import OversizeWindow, ReceiveBuffer
+from support.http2 import LIMITS, H2Bench, call_headers, kinds, message_bytes
+from support.http2_frames import (
     END_STREAM,
     PREFACE,
     ErrorCode,
@@ -23,12 +29,6 @@ from load.frames import (
     write_reset,
     write_settings,
 )
-
-from ferserve_server.grpc.messages import MessageReader, whole_message
-from ferserve_server.grpc.request import parse_timeout
-from ferserve_server.grpc.trailers import percent_encoded, status_trailers
-from ferserve_server.http2.flow_control import OversizeWindow, ReceiveBuffer
-from support.http2 import LIMITS, H2Bench, call_headers, kinds, message_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -13,10 +13,19 @@ import time
 from typing import Any
 
 import structlog
-from load.frames import ACK, PREFACE, Kind, Setting, message_bytes, write_frame, write_reset, write_settings
 
 from ferserve_server.http2.flow_control import ReceiveMemory
 from support.http2 import LIMITS, H2Bench
+from support.http2_frames import (
+    ACK,
+    PREFACE,
+    Kind,
+    Setting,
+    message_bytes,
+    write_frame,
+    write_reset,
+    write_settings,
+)
 
 _SIZES = (0, 1, 5, 100, 2_309, 16_384, 70_000, 131_072)
 

@@ -5,7 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from load.frames import (
+
+from ferserve_server.grpc.trailers import OK
+from ferserve_server.http2 import limits
+from support.http2 import H2Bench, message_bytes
+from support.http2_frames import (
     END_HEADERS,
     MAX_FRAME_BYTES,
     PREFACE,
@@ -16,10 +20,6 @@ from load.frames import (
     write_settings,
     write_window_update,
 )
-
-from ferserve_server.grpc.trailers import OK
-from ferserve_server.http2 import limits
-from support.http2 import H2Bench, message_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable

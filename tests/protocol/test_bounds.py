@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import structlog
-from load.frames import FrameReader, Kind, Setting, write_frame, write_settings
 
 from ferserve_server.domain.errors import InvalidRequestError
 from ferserve_server.grpc.trailers import status_trailers
@@ -20,6 +19,7 @@ from ferserve_server.telemetry.recorder import PrometheusRecorder
 from support.connection_bench import ProtocolBench
 from support.fake_clock import FakeClock
 from support.http2 import LIMITS, H2Bench, message_bytes
+from support.http2_frames import FrameReader, Kind, Setting, write_frame, write_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable

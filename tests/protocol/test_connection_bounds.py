@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import structlog
-from load.frames import ACK, ErrorCode, Kind, Setting, write_frame, write_settings
 
 from ferserve.v1 import emotion_service_pb2 as emotion_pb2
 from ferserve_server.grpc.trailers import status_trailers
@@ -17,6 +16,7 @@ from ferserve_server.http2.registry import ConnectionLimits, ConnectionRegistry
 from support.connection_bench import ProtocolBench
 from support.fake_models import publish_fake
 from support.http2 import H2Bench, h2_peer, message_bytes
+from support.http2_frames import ACK, ErrorCode, Kind, Setting, write_frame, write_settings
 from support.local_server import local_server, packed
 from support.worker_server import metric
 

@@ -7,10 +7,10 @@ from itertools import groupby
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from load.frames import PADDED, ErrorCode, Frame, Kind, write_frame
 
 from ferserve_server.http2 import limits
 from support.http2 import H2Bench, message_bytes
+from support.http2_frames import PADDED, ErrorCode, Frame, Kind, write_frame
 
 
 @pytest.fixture

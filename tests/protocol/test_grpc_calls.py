@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2
 from hpack import Encoder
-from load.frames import END_STREAM, PREFACE, Setting, write_headers, write_settings
 
 from ferserve.v1 import emotion_service_pb2 as emotion_pb2
 from ferserve.v1 import model_service_pb2 as model_pb2
@@ -22,6 +21,7 @@ from ferserve_client import EmotionClient
 from ferserve_server.backends.fake import FakeLoader, FakeServable
 from support.fake_models import publish_fake
 from support.http2 import call_headers, h2_peer
+from support.http2_frames import END_STREAM, PREFACE, Setting, write_headers, write_settings
 from support.local_server import (
     DEADLINE_S,
     GRPC_SERVERS,

@@ -6,12 +6,12 @@ import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
-from load.frames import ErrorCode, Kind, Setting, write_frame
 
 from ferserve.v1 import emotion_service_pb2 as emotion_pb2
 from ferserve_server.backends.fake import FakeLoader
 from support.fake_models import publish_fake
 from support.http2 import PATH, call_headers, h2_peer, message_bytes
+from support.http2_frames import ErrorCode, Kind, Setting, write_frame
 from support.local_server import LocalServer, classes_of, eventually, local_server, packed, taken_in
 
 if TYPE_CHECKING:

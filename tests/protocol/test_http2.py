@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING
 import pytest
 import structlog
 from hpack import Decoder
-from load.frames import (
+
+from ferserve_server.domain.errors import LimitExceededError
+from ferserve_server.grpc.trailers import OK
+from ferserve_server.http2 import limits
+from support.http2 import LIMITS, H2Bench, kinds, message_bytes
+from support.http2_frames import (
     ACK,
     END_HEADERS,
     END_STREAM,
@@ -23,11 +28,6 @@ from load.frames import (
     write_settings,
     write_window_update,
 )
-
-from ferserve_server.domain.errors import LimitExceededError
-from ferserve_server.grpc.trailers import OK
-from ferserve_server.http2 import limits
-from support.http2 import LIMITS, H2Bench, kinds, message_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable

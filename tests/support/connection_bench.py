@@ -5,13 +5,12 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from load.frames import PREFACE, write_settings
-
 from ferserve_server.grpc.stream import GrpcStream
 from ferserve_server.http2 import limits
 from ferserve_server.http2.flow_control import ReceiveMemory
 from ferserve_server.http2.protocol import ServerProtocol
 from support.http2 import LIMITS, FakeCall, FakeRouter, H2Bench
+from support.http2_frames import PREFACE, write_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable

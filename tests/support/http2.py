@@ -14,7 +14,13 @@ import h2.events
 import h2.exceptions
 import h2.settings
 from hpack import Decoder, Encoder
-from load.frames import (
+
+from ferserve_server.grpc.stream import GrpcStream, new_inflated_window
+from ferserve_server.http2.connection import H2Connection
+from ferserve_server.http2.flow_control import ReceiveMemory
+from ferserve_server.http2.limits import RECEIVE_BUFFER_BYTES
+from ferserve_server.services.limits import RequestLimits
+from support.http2_frames import (
     ACK,
     END_HEADERS,
     END_STREAM,
@@ -28,12 +34,6 @@ from load.frames import (
     write_headers,
     write_settings,
 )
-
-from ferserve_server.grpc.stream import GrpcStream, new_inflated_window
-from ferserve_server.http2.connection import H2Connection
-from ferserve_server.http2.flow_control import ReceiveMemory
-from ferserve_server.http2.limits import RECEIVE_BUFFER_BYTES
-from ferserve_server.services.limits import RequestLimits
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable

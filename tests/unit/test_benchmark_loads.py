@@ -6,10 +6,10 @@ import os
 import pytest
 from load.grpc_callers import sequence_prefix
 from load.http_callers import read_response
+from load.measurements import Measurements, cpu_s_per_1000_faces, load_figures, part_figures
 from load.plan import Part, Plan
 from load.process_tree import cpu_s, memory_mib, processes_of, start_ticks
 from load.running import with_benchmarks_on_path
-from load.seen import Seen, cpu_s_per_1000_faces, load_figures, part_figures
 from overload import median_step, step_figures
 from peer_tables import peer_table
 from rounds import medians, quartiles, ratio
@@ -18,21 +18,21 @@ from serving_tables import serving_table, short, transport_table
 from ferserve.v1.emotion_service_pb2 import ClassifyStreamRequest
 
 
-def seen(*calls):
-    found = Seen()
+def measurements(*calls):
+    found = Measurements()
     for call in calls:
-        found.note(*call)
+        found.record(*call)
     return found
 
 
 def test_only_calls_that_end_in_the_window_count():
-    found = part_figures(seen((0, 0, 0.9), (0.5, 0.5, 1.5), (1.9, 1.9, 2.0)), 32, 1.0, 2.0)
+    found = part_figures(measurements((0, 0, 0.9), (0.5, 0.5, 1.5), (1.9, 1.9, 2.0)), 32, 1.0, 2.0)
 
     assert (found["calls_per_s"], found["faces_per_s"]) == (1, 32)
 
 
 def test_latency_counts_from_when_a_call_was_due_and_a_rejection_from_when_it_was_sent():
-    found = part_figures(seen((0, 0.3, 0.5), (0, 0.3, 0.4, "RESOURCE_EXHAUSTED")), 1, 0.0, 1.0)
+    found = part_figures(measurements((0, 0.3, 0.5), (0, 0.3, 0.4, "RESOURCE_EXHAUSTED")), 1, 0.0, 1.0)
 
     assert found["p50_ms"] == pytest.approx(500)
     assert found["rejected"]["p50_ms"] == pytest.approx(100)
@@ -41,7 +41,7 @@ def test_latency_counts_from_when_a_call_was_due_and_a_rejection_from_when_it_wa
 
 
 def test_nothing_seen_has_no_latency():
-    found = part_figures(seen(), 1, 0.0, 1.0)
+    found = part_figures(measurements(), 1, 0.0, 1.0)
 
     assert found["faces_per_s"] == 0
     assert "p50_ms" not in found

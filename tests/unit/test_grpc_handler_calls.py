@@ -9,12 +9,12 @@ import grpc
 import pytest
 import structlog
 from google.protobuf.wrappers_pb2 import StringValue
-from load.frames import ErrorCode, Kind, Setting, write_reset, write_settings, write_window_update
 
 from ferserve_server.domain.errors import LimitExceededError
 from ferserve_server.grpc.handler_call import HandlerCall
 from ferserve_server.grpc.router import Router
 from support.http2 import LIMITS, H2Bench, message_bytes
+from support.http2_frames import ErrorCode, Kind, Setting, write_reset, write_settings, write_window_update
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

@@ -7,13 +7,13 @@ from functools import partial
 from typing import Any
 
 import pytest
-from load.frames import ACK, PREFACE, FrameReader, Kind, write_frame, write_settings
 
 from ferserve_server.grpc.stream import GrpcStream
 from ferserve_server.http2 import limits
 from ferserve_server.http2.flow_control import ReceiveMemory
 from ferserve_server.http2.protocol import ServerProtocol
 from support.http2 import LIMITS, FakeCall, FakeRouter, H2Bench
+from support.http2_frames import ACK, PREFACE, FrameReader, Kind, write_frame, write_settings
 
 
 class FakeTransport:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Protocol
 
 from ferserve_server.http2.engine import ErrorCode
@@ -68,7 +69,7 @@ class Connection(Protocol):
         """Charges an answer to a request that cost its caller next to nothing."""
 
 
-class Stream:
+class Stream(ABC):
     """Receives a request and sends a response. Event loop only.
 
     Attributes:
@@ -105,29 +106,29 @@ class Stream:
 
     # For the layer above to implement
 
+    @abstractmethod
     def on_headers(self, headers: Headers) -> None:
         """Starts the request."""
-        raise NotImplementedError
 
+    @abstractmethod
     def on_data(self, data: bytes, *, ended: bool) -> bool:
         """Handles a DATA frame of an open stream: consumes or holds its bytes; returns whether it was useful."""
-        raise NotImplementedError
 
+    @abstractmethod
     def on_end(self) -> None:
         """Ends the request after trailers."""
-        raise NotImplementedError
 
+    @abstractmethod
     def on_writable(self) -> None:
         """Resumes sending: the stream is no longer blocked."""
-        raise NotImplementedError
 
+    @abstractmethod
     def on_closed(self) -> None:
         """Stops all work: the stream is closed, completely answered or not. Called once."""
-        raise NotImplementedError
 
+    @abstractmethod
     def on_shed(self) -> None:
         """Fails the request, because too many bytes of incomplete messages are held."""
-        raise NotImplementedError
 
     # For the layer above to call
 

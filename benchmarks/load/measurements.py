@@ -15,11 +15,11 @@ MIB = 2**20
 
 
 @dataclass(slots=True)
-class Seen:
+class Measurements:
     """Records the calls of one part, in the order of their ends. Times are of one clock, in seconds.
 
     Attributes:
-        due_s: When each was to be sent. Latency counts from here, so that a wait for the client's turn counts.
+        due_s: When each was to be sent. Latency counts from here, so that the client's own delay counts.
         sent_s: When it was sent.
         ended_s: When its answer or its error was there.
         codes: "" for an answer, else the code of the error.
@@ -30,7 +30,7 @@ class Seen:
     ended_s: list[float] = field(default_factory=list)
     codes: list[str] = field(default_factory=list)
 
-    def note(self, due_s: float, sent_s: float, ended_s: float, code: str = "") -> None:
+    def record(self, due_s: float, sent_s: float, ended_s: float, code: str = "") -> None:
         """Records a call."""
         self.due_s.append(due_s)
         self.sent_s.append(sent_s)
@@ -48,11 +48,11 @@ def percentiles_ms(seconds: Sequence[float]) -> dict[str, float]:
     return {name: round(float(value), 2) for name, value in figures.items()}
 
 
-def part_figures(seen: Seen, faces: int, begun_s: float, over_s: float) -> dict[str, Any]:
+def part_figures(measurements: Measurements, faces: int, begun_s: float, over_s: float) -> dict[str, Any]:
     """Returns the figures of one part.
 
     Args:
-        seen: Its calls.
+        measurements: Its calls.
         faces: Faces in each.
         begun_s: Calls that ended before this do not count.
         over_s: Nor do those that ended after this.
@@ -61,17 +61,17 @@ def part_figures(seen: Seen, faces: int, begun_s: float, over_s: float) -> dict[
         Rates are per second of the window; `errors` counts by code; `rejected` is how long errors took from when
         they were sent; `late_p99_ms` is how long the client itself kept calls waiting.
     """
-    counted = [at for at, ended_s in enumerate(seen.ended_s) if begun_s <= ended_s < over_s]
-    answered = [at for at in counted if not seen.codes[at]]
-    failed = [at for at in counted if seen.codes[at]]
+    counted = [at for at, ended_s in enumerate(measurements.ended_s) if begun_s <= ended_s < over_s]
+    answered = [at for at in counted if not measurements.codes[at]]
+    failed = [at for at in counted if measurements.codes[at]]
     seconds = over_s - begun_s
-    late = percentiles_ms([seen.sent_s[at] - seen.due_s[at] for at in counted])
+    late = percentiles_ms([measurements.sent_s[at] - measurements.due_s[at] for at in counted])
     return {
         "calls_per_s": round(len(answered) / seconds, 1),
         "faces_per_s": round(len(answered) * faces / seconds, 1),
-        **percentiles_ms([seen.ended_s[at] - seen.due_s[at] for at in answered]),
-        "errors": dict(Counter(seen.codes[at] for at in failed)),
-        "rejected": percentiles_ms([seen.ended_s[at] - seen.sent_s[at] for at in failed]),
+        **percentiles_ms([measurements.ended_s[at] - measurements.due_s[at] for at in answered]),
+        "errors": dict(Counter(measurements.codes[at] for at in failed)),
+        "rejected": percentiles_ms([measurements.ended_s[at] - measurements.sent_s[at] for at in failed]),
         "late_p99_ms": late.get("p99_ms", 0.0),
     }
 
