@@ -29,6 +29,15 @@ if TYPE_CHECKING:
 _MAX_FACES = 1024
 
 
+def null_rows(description: ModelDescription) -> Scores:
+    """Returns the answers of the null model: probabilities, and 0 for "shows no face" where the model says so."""
+    rows = np.zeros((_MAX_FACES, description.score_column_count), np.float32)
+    label_count = len(description.labels)
+    rows[:, :label_count] = 0.1
+    rows[:, 0] = 1 - 0.1 * (label_count - 1)
+    return rows
+
+
 class NullServable(FakeServable):
     """Answers every batch with precomputed rows."""
 
@@ -36,8 +45,7 @@ class NullServable(FakeServable):
         self, servable_id: ServableId, description: ModelDescription, *, executor_count: int, batch_s: float
     ) -> None:
         super().__init__(servable_id, description, executor_count=executor_count)
-        rows = np.full((_MAX_FACES, len(description.labels)), 0.1, np.float32)
-        rows[:, 0] = 1 - rows[0, 1:].sum()
+        rows = null_rows(description)
         self._rows = rows
         self._pause_s = batch_s
 

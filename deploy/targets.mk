@@ -17,7 +17,18 @@ dashboard: ## Write the Grafana dashboard again from deploy/grafana/*_rows.py.
 image-test: setup ## Build the images without a daemon and try the server's (root, minutes, 8 GB).
 	deploy/image_test.sh
 
-# What the tests of several servers need beside `dev`.
+.PHONY: registry-tool
+registry-tool: ## Fetch docker-registry into .tools/ (no root).
+	@deploy/fetch_registry.sh
+
 .PHONY: test-scale
-test-scale: dev tools browser-tools ## Run several servers behind Envoy: health, retries, restarts (minutes).
+test-scale: dev tools browser-tools registry-tool ## Run several servers behind Envoy, restarts under load (minutes).
 	PATH="$(CURDIR)/.tools/bin:$$PATH" $(BIN)/python -m pytest -m scale tests/scale $(PYTEST_FLAGS)
+
+.PHONY: bench-restarts
+bench-restarts: dev ## Measure ten rolling restarts of three servers behind Envoy (7 minutes); writes benchmarks/results/rolling_restarts.json.
+	$(BIN)/python benchmarks/rolling_restarts.py
+
+.PHONY: capacity
+capacity: dev ## Compute what many cameras need and simulate queues; writes docs/scaling.md.
+	$(BIN)/python benchmarks/capacity.py

@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
+from envoy_proxy import CONFIGURATION, ENVOY, Envoy
 from google.rpc import error_details_pb2, status_pb2
 
 from ferserve.v1 import emotion_service_pb2 as emotion_pb2
 from ferserve.v1 import emotion_service_pb2_grpc as emotion_grpc
 from ferserve.v1 import face_pb2, servable_pb2
 from support.engine_children import CRASH, special_face
-from support.envoy import CONFIGURATION, ENVOY, Envoy
 from support.fake_models import publish_fake
 from support.local_server import classes_of, packed, rejection_of
 from support.processes import ENGINE, children

@@ -9,8 +9,8 @@ import threading
 from typing import TYPE_CHECKING, Self
 
 import pytest
+from envoy_proxy import Envoy
 
-from support.envoy import Envoy
 from support.rolling import Callers, Servers
 from support.videos import write_video
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
+    from ferserve_client import RetryPolicy
+
 FACE = np.zeros((1, 48, 48), np.uint8)
 
 
@@ -86,25 +88,37 @@ class Servers:
 
 
 class Callers:
-    """Sends single calls from threads until the block is left. No call is tried again.
+    """Sends single calls from threads until the block is left.
 
     Attributes:
         answered: Calls that were answered so far.
         errors: Failures so far.
     """
 
-    def __init__(self, address: str, *, count: int = 3, pause_s: float = 0.01) -> None:
+    def __init__(
+        self,
+        address: str,
+        *,
+        count: int = 3,
+        pause_s: float = 0.01,
+        face: np.ndarray = FACE,
+        retry: RetryPolicy = NO_RETRIES,
+    ) -> None:
         """Notes the load.
 
         Args:
-            address: HOST:PORT.
+            address: HOST:PORT, or several with commas.
             count: Threads, each with a connection of its own and one call at a time.
             pause_s: Time between two calls of a thread.
+            face: What each call sends, uint8 [1, 48, 48].
+            retry: Which calls are tried again, if any.
         """
         self.answered = 0
         self.errors: list[Exception] = []
         self._address = address
         self._pause_s = pause_s
+        self._face = face
+        self._retry = retry
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._call) for _ in range(count)]
 
@@ -128,10 +142,10 @@ class Callers:
             time.sleep(0.02)
 
     def _call(self) -> None:
-        with EmotionClient(self._address, timeout_s=20.0, retry=NO_RETRIES) as client:
+        with EmotionClient(self._address, timeout_s=20.0, retry=self._retry) as client:
             while not self._stop.wait(self._pause_s):
                 try:
-                    client.classify(FACE)
+                    client.classify(self._face)
                     self.answered += 1
                 except Exception as error:  # noqa: BLE001 - counted
                     self.errors.append(error)

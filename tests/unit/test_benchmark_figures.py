@@ -5,9 +5,14 @@ import json
 import numpy as np
 import pytest
 from cycle_figures import cycle_figures
+from null_server import null_rows
 from performance_tables import DOCUMENT, RESULTS, filled
+from restart_figures import Restart, restart_figures
 from slope import slope_with_interval
 from swap_figures import Answer, Swap, swap_figures, went_back
+
+from ferserve_server.domain.servable import InputSpec, ModelDescription
+from support.model_factory import LABELS
 
 SWAP = Swap(version=2, published_s=10.0, ready_s=11.0, unloaded_s=12.0)
 
@@ -110,3 +115,23 @@ def test_the_published_run_lost_nothing_and_mixed_nothing():
         0,
         0,
     )
+
+
+def test_the_null_model_answers_as_many_columns_as_the_model_has() -> None:
+    for extra in ("", "not_a_face"):
+        description = ModelDescription(LABELS, InputSpec("faces", 48, 48), not_a_face_output=extra)
+        rows = null_rows(description)
+        assert rows.shape[1] == description.score_column_count
+        assert np.allclose(rows[:, : len(LABELS)].sum(axis=1), 1.0)
+
+
+def test_calls_of_a_restart_are_those_that_it_overlaps() -> None:
+    restarts = [Restart(10.0, 12.0)]
+    calls = [(8.0, 9.0), (9.5, 10.5), (11.0, 11.1), (11.9, 12.5), (12.1, 12.2)]
+    answers = [Answer("1 face", due_s, due_s, answered_s, 1, False, "") for due_s, answered_s in calls]
+    lost = Answer("1 face", 11.0, 11.0, 11.5, 0, False, "ServerDrainingError")
+    figures = restart_figures([*answers, lost], restarts)
+    assert (figures["failed_calls"], figures["failures"]) == (1, {"ServerDrainingError": 1})
+    sides = figures["latency"]["1 face"]
+    assert (sides["during"]["count"], sides["outside"]["count"]) == (3, 2)
+    assert sides["outside"]["max_ms"] == 1000.0

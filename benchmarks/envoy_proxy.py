@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import TracebackType
 
-CONFIGURATION = Path(__file__).resolve().parents[2] / "deploy" / "envoy" / "envoy.yaml"
+CONFIGURATION = Path(__file__).resolve().parents[1] / "deploy" / "envoy" / "envoy.yaml"
 
 START_S = 30.0
 """Longest start: one takes half a second on an idle core."""
