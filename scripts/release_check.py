@@ -2,8 +2,8 @@
 
 Builds an sdist of every distribution from the committed files into dist/, and a wheel from each sdist. Installs
 `ferserve[onnx]` from them into an empty environment, starts the server in an empty folder, and analyses a picture
-with the client. Where there is uv, `uvx --from 'ferserve[onnx]' ferserve-server` must answer within a minute, from an
-empty cache and without TensorFlow. Takes other packages from the index that pip is set up for. Run with
+with the client. Where there is uv, `uvx --from 'ferserve[onnx]' ferserve-server` must answer within a minute, from
+an empty cache and without TensorFlow. Takes other packages from the index that pip is set up for. Run with
 `make release-check`.
 """
 
