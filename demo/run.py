@@ -111,7 +111,8 @@ def main() -> None:
     written = sorted(str(path.relative_to(ROOT)) for path in OUTPUT.iterdir())
     print("Written: " + ", ".join(written))
     print(
-        "Next: `make serve` in one terminal, and in another `.venv/bin/ferserve watch demo-output/astronaut.mp4`."
+        "Next: `.venv/bin/ferserve quickstart` starts a server and opens its page; in another terminal then "
+        "`.venv/bin/ferserve watch demo-output/astronaut.mp4`."
     )
 
 

@@ -16,7 +16,6 @@ ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "deploy").glob("*.md"))]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
-LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
 
 
 def blocks(language):
@@ -147,12 +146,6 @@ def test_a_compose_command_names_services_and_profiles_that_exist(words):
     assert words[1] == "compose"
     if "--profile" in words:
         assert words[words.index("--profile") + 1] in profiles
-
-
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
-def test_links_lead_somewhere(path):
-    for target in LINK.findall(path.read_text()):
-        assert (path.parent / target).exists(), target
 
 
 def test_the_demo_finds_the_face_and_stops_cleanly(tmp_path):

@@ -31,6 +31,7 @@ EXAMPLES = ROOT / "examples"
 BROWSER_TESTS = ROOT / "tests" / "browser"
 EMOTION = "|".join(LABELS)
 GO_BUILD_S = 170.0
+PROTOBUF_1_5 = Path("src/github.com/golang/protobuf/internal/gengogrpc")
 
 
 def run(*command: str | Path, env: Mapping[str, str] | None = None, timeout_s: float = 60.0) -> str:
@@ -106,8 +107,9 @@ def test_node_finds_the_face(running_server: ServerProcess) -> None:
 @pytest.mark.timeout(240)
 def test_go_finds_the_face(running_server: ServerProcess, tmp_path: Path) -> None:
     needed("go", "protoc", "protoc-gen-go", "protoc-gen-go-grpc")
-    if not (GO_PATH / "src/google.golang.org/protobuf").is_dir():
-        pytest.skip("apt-get install golang-google-grpc-dev golang-google-protobuf-dev")
+    # grpc-go encodes messages of today's generator only with version 1.5 of its protobuf library.
+    if not (GO_PATH / "src/google.golang.org/grpc").is_dir() or not (GO_PATH / PROTOBUF_1_5).is_dir():
+        pytest.skip("apt-get install golang-google-grpc-dev golang-github-golang-protobuf-1-5-dev")
     source = tmp_path / "src" / "ferserve-example"
     shutil.copytree(EXAMPLES / "go", source)
     run(EXAMPLES / "go" / "generate.sh", source)
