@@ -77,9 +77,9 @@ def check_commands(commands: Path, extra: str) -> None:
         RuntimeError: A version differs from that of the wheel, or TensorFlow is there.
     """
     for name in COMMANDS:
-        told = run(commands / name, "--version").strip()
-        if f"ferserve-{told}-" not in "".join(path.name for path in DIST.glob("ferserve-*.whl")):
-            raise RuntimeError(f"{name} --version says {told!r}")
+        printed = run(commands / name, "--version").strip()
+        if f"ferserve-{printed}-" not in "".join(path.name for path in DIST.glob("ferserve-*.whl")):
+            raise RuntimeError(f"{name} --version says {printed!r}")
     listed = run(commands / "python", "-m", "pip", "list", "--disable-pip-version-check").lower()
     if extra in {"onnx", "openvino"} and "tensorflow" in listed:
         raise RuntimeError(f"ferserve[{extra}] brings TensorFlow:\n{listed}")
