@@ -154,3 +154,19 @@ def test_messages_that_are_not_taken_hold_no_more_than_the_window(bench: H2Bench
     assert credit > limits.DATA_FRAME_BYTES
     bench.send(bench.data(1, data[: limits.DATA_FRAME_BYTES]))
     assert (len(call.messages), call.errors) == (6, [])
+
+
+def test_whole_messages_of_a_stream_are_delivered_in_order_whether_or_not_it_is_ready(bench: H2Bench) -> None:
+    call = bench.open(1)
+    call.is_unary = False
+    messages = [bytes([at]) * 1000 for at in range(6)]
+    bench.send(bench.data(1, message_bytes(messages[0])))
+    assert bench.memory.buffer.held_bytes == 0
+    call.ready = False
+    bench.send(bench.data(1, message_bytes(messages[1])), bench.data(1, message_bytes(messages[2])))
+    assert (call.messages, bench.memory.buffer.held_bytes) == (messages[:1], 2 * 1005)
+    call.ready = True
+    bench.send(bench.data(1, message_bytes(messages[3])))
+    assert (call.messages, bench.memory.buffer.held_bytes) == (messages[:4], 0)
+    bench.send(bench.data(1, message_bytes(messages[4])), bench.data(1, message_bytes(messages[5]), end=True))
+    assert (call.messages, call.ended) == (messages, True)

@@ -187,14 +187,17 @@ class GrpcStream(Stream):
                 call.on_half_close()
 
     def on_data(self, data: bytes, *, ended: bool) -> bool:
-        """Handles a frame; usually it holds one whole message and all of the request."""
+        """Handles a frame; usually it holds one whole message, and all of the request if that is unary."""
         call = self.call
-        if ended and self._reader is None and call is not None:
+        if self._reader is None and call is not None and (ended or not call.is_unary) and call.ready:
             message = whole_message(data, self._router.limits.max_message_bytes)
             if message is not None:
-                self.connection.consume_later(self.id, len(data))
+                if ended:
+                    self.connection.consume_later(self.id, len(data))
+                else:
+                    self.connection.consume(self.id, len(data))
                 call.on_message(message)
-                if self.call is not None:
+                if ended and self.call is not None:
                     call.on_half_close()
                 return True
         return self._on_part(data, ended=ended)
