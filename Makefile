@@ -86,12 +86,13 @@ proto-check: dev ## Lint the proto and compare the committed stubs with fresh on
 	@cmp build/proto/descriptors.binpb $(COMPAT) \
 	  || { echo "The committed descriptors differ from the proto: run 'make proto'."; exit 1; }
 
-# Seconds and the first seed of `make fuzz`.
-FUZZ ?= 60 0
+# Seconds and the first seed of each half of `make fuzz`.
+FUZZ ?= 30 0
 
 .PHONY: fuzz
-fuzz: dev ## Play mutated HTTP/2 exchanges against the gRPC server (FUZZ="SECONDS FIRST_SEED").
+fuzz: dev ## Send mutated HTTP/2 exchanges to a connection, and to a server (FUZZ="SECONDS FIRST_SEED").
 	PYTHONPATH=tests:benchmarks $(BIN)/python tests/protocol/fuzz.py $(FUZZ)
+	PYTHONPATH=tests:benchmarks $(BIN)/python tests/protocol/socket_fuzz.py $(FUZZ)
 
 # ---------------------------------------------------------------- use
 
@@ -207,6 +208,10 @@ test: dev tools browser-tools http2-tools ## Run all tests (PYTEST_FLAGS="-k bat
 .PHONY: conformance
 conformance: dev tools client-tools ## Run other people's clients and load generators against the server (minutes).
 	PATH="$(CURDIR)/.tools/bin:$$PATH" $(BIN)/python -m pytest -m conformance tests/conformance $(PYTEST_FLAGS)
+
+.PHONY: protocol-report
+protocol-report: dev client-tools ## Run the suites of HTTP/2 and gRPC at both servers; writes docs/protocol.md (two minutes).
+	$(BIN)/python scripts/protocol_report.py
 
 # Flags of the server in the benchmarks that have one variant, such as --server-flag=--engine=process
 BENCH_FLAGS ?=

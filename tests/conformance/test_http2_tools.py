@@ -83,7 +83,7 @@ def test_curl_sends_a_message_longer_than_a_window(url: str, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("arguments", "status"), [(GRPC, "405"), (("-H", "content-type: application/json", "-d", "{}"), "415")]
+    ("arguments", "status"), [(GRPC, "405"), (("-X", "POST", "-H", "content-type: application/json"), "415")]
 )
 @pytest.mark.usefixtures("grpcio_deviates")
 def test_curl_is_reported_by_http_what_is_no_call(url: str, arguments: tuple[str, ...], status: str) -> None:

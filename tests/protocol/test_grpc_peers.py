@@ -151,9 +151,23 @@ async def test_what_is_no_call_of_grpc_gets_a_status_of_http(
 
 
 @pytest.mark.parametrize("count", [0, 2])
-async def test_a_unary_call_has_one_message(peer: H2Peer, count: int) -> None:
-    stream_id = peer.call(None, end=False)
-    peer.connection.send_data(stream_id, message_bytes(_request(1)) * count, end_stream=True)
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        (PATH, _request(1)),
+        ("/ferserve.v1.EmotionService/AnalyzeImages", b""),
+        ("/ferserve.v1.ModelService/ListModels", b""),
+        ("/ferserve.v1.ModelService/GetModel", b""),
+        ("/grpc.health.v1.Health/Check", b""),
+        ("/grpc.health.v1.Health/Watch", b""),
+        ("/inference.GRPCInferenceService/ServerLive", b""),
+        ("/inference.GRPCInferenceService/ModelInfer", b""),
+        ("/tensorflow.serving.PredictionService/Predict", b""),
+    ],
+)
+async def test_a_call_of_one_message_has_one(peer: H2Peer, path: str, message: bytes, count: int) -> None:
+    stream_id = peer.call(None, path, end=False)
+    peer.connection.send_data(stream_id, message_bytes(message) * count, end_stream=True)
     assert (await peer.answer(stream_id)).status == "12"
 
 
