@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from support.http2_frames import ErrorCode, Kind, Setting, message_bytes, write_frame, write_settings
-from support.protocol_rules import Rule, answered, parameters, play, refused
+from support.protocol_rules import Rule, answered, parameters, play, rejected
 from support.raw_peer import DUPLEX_CALL, EMPTY_CALL, EMPTY_MESSAGE, INPUT_CALL, UNARY_CALL, request
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def _in_order(peer: RawPeer) -> None:
 
 
 def _trailers_only(peer: RawPeer) -> None:
-    refused(UNIMPLEMENTED)(peer)
+    rejected(UNIMPLEMENTED)(peer)
     answer = peer.answers[1]
     assert answer.kinds[0] == Kind.HEADERS
     assert Kind.DATA not in answer.kinds
@@ -85,12 +85,12 @@ def _trailers_only(peer: RawPeer) -> None:
 
 
 def _percent_encoded(peer: RawPeer) -> None:
-    refused(UNKNOWN)(peer)
+    rejected(UNKNOWN)(peer)
     assert peer.answers[1].headers["grpc-message"] == "caf%C3%A9%0A"
 
 
 def _encodings_named(peer: RawPeer) -> None:
-    refused(UNIMPLEMENTED)(peer)
+    rejected(UNIMPLEMENTED)(peer)
     accepted = peer.answers[1].headers["grpc-accept-encoding"].replace(" ", "").split(",")
     assert {"identity", "gzip", "deflate"} <= set(accepted)
 
@@ -108,7 +108,7 @@ def _binary(value: str) -> Callable[[RawPeer], bytes]:
 
 
 def _spared(peer: RawPeer) -> None:
-    """The answer comes before the end of the request, whose rest is spared by a reset without error."""
+    """The answer comes before the end of the request, whose rest is not awaited, by a reset without error."""
     peer.read_until(lambda: 1 in peer.answers and peer.answers[1].reset is not None)
     assert (peer.answers[1].status, peer.answers[1].reset) == (str(UNIMPLEMENTED), ErrorCode.NO_ERROR)
     assert peer.answers_calls(3)
@@ -151,9 +151,9 @@ RULES = [
     *(
         Rule(
             "Requests",
-            f"a timeout of {value!r} is refused",
+            f"a timeout of {value!r} is rejected",
             _sends(EMPTY_MESSAGE, EMPTY_CALL, ("grpc-timeout", value)),
-            refused(INTERNAL),
+            rejected(INTERNAL),
         )
         for value in ("soon", "1", "S", "1s", "-1S", "1.5S", "999999999S")
     ),
@@ -161,11 +161,11 @@ RULES = [
         "Requests",
         "a deadline that passes ends the call",
         lambda peer: peer.headers(request(DUPLEX_CALL, ("grpc-timeout", "20m"))),
-        refused(DEADLINE_EXCEEDED),
+        rejected(DEADLINE_EXCEEDED),
     ),
     Rule(
         "Requests",
-        "an encoding that is not read is refused by name",
+        "an encoding that is not read is rejected by name",
         _sends(b"\1\0\0\0\1x", EMPTY_CALL, ("grpc-encoding", "snappy")),
         _encodings_named,
     ),
@@ -181,15 +181,15 @@ RULES = [
     ),
     Rule(
         "Requests",
-        "a compressed message without an encoding is refused",
+        "a compressed message without an encoding is rejected",
         _sends(b"\1\0\0\0\1x"),
-        refused(INTERNAL),
+        rejected(INTERNAL),
     ),
     Rule(
         "Requests",
-        "what is no gzip is refused",
+        "what is no gzip is rejected",
         _sends(b"\1\0\0\0\1x", EMPTY_CALL, ("grpc-encoding", "gzip")),
-        refused(INTERNAL),
+        rejected(INTERNAL),
     ),
     Rule("Requests", "binary metadata has its padding", _binary("AAH+"), _metadata_echoed),
     Rule("Requests", "binary metadata may lack its padding", _binary("AAH+".rstrip("=")), _metadata_echoed),
@@ -212,15 +212,15 @@ RULES = [
         _summed(9),
     ),
     Rule("Requests", "a stream may have no message", _sends(b"", INPUT_CALL), _summed(0)),
-    Rule("Requests", "a unary call without a message is refused", _sends(b""), refused(UNIMPLEMENTED, INTERNAL)),
+    Rule("Requests", "a unary call without a message is rejected", _sends(b""), rejected(UNIMPLEMENTED, INTERNAL)),
     Rule(
         "Requests",
-        "a unary call with two messages is refused",
+        "a unary call with two messages is rejected",
         _sends(EMPTY_MESSAGE * 2),
-        refused(UNIMPLEMENTED, INTERNAL),
+        rejected(UNIMPLEMENTED, INTERNAL),
     ),
-    Rule("Requests", "an end within a message is refused", _sends(b"\0\0\0\0\5ab"), refused(INTERNAL, UNKNOWN)),
-    Rule("Requests", "an end within a prefix is refused", _sends(b"\0\0\0"), refused(INTERNAL, UNKNOWN)),
+    Rule("Requests", "an end within a message is rejected", _sends(b"\0\0\0\0\5ab"), rejected(INTERNAL, UNKNOWN)),
+    Rule("Requests", "an end within a prefix is rejected", _sends(b"\0\0\0"), rejected(INTERNAL, UNKNOWN)),
     Rule(
         "Responses",
         "a call that fails at once has trailers only",
@@ -235,7 +235,7 @@ RULES = [
     ),
     Rule(
         "HTTP2 Transport Mapping",
-        "an early answer spares the rest of the request",
+        "an early answer ends a request before its end",
         lambda peer: peer.headers(request("/no/such")) + write_frame(Kind.DATA, 0, 1, EMPTY_MESSAGE),
         _spared,
     ),
@@ -260,15 +260,15 @@ DEVIATIONS: dict[str, dict[str, list[str]]] = {
             "Requests content-type application/grpcx is answered by HTTP status 415",
         ],
         "grpcio resets the stream with INTERNAL_ERROR": ["Requests a method is POSTed"],
-        "grpcio takes nine digits": ["Requests a timeout of '999999999S' is refused"],
-        "grpcio answers INTERNAL": ["Requests an encoding that is not read is refused by name"],
-        "grpcio hands the bytes to the handler": ["Requests a compressed message without an encoding is refused"],
-        "grpcio waits for ever": [
-            "Requests a unary call without a message is refused",
-            "Requests an end within a message is refused",
-            "Requests an end within a prefix is refused",
+        "grpcio takes nine digits": ["Requests a timeout of '999999999S' is rejected"],
+        "grpcio answers INTERNAL": ["Requests an encoding that is not read is rejected by name"],
+        "grpcio hands the bytes to the handler": ["Requests a compressed message without an encoding is rejected"],
+        "grpcio waits indefinitely": [
+            "Requests a unary call without a message is rejected",
+            "Requests an end within a message is rejected",
+            "Requests an end within a prefix is rejected",
         ],
-        "grpcio takes the first one": ["Requests a unary call with two messages is refused"],
+        "grpcio takes the first one": ["Requests a unary call with two messages is rejected"],
     },
 }
 """Rules that a server does not keep, and why."""

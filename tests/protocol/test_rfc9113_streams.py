@@ -53,7 +53,7 @@ def _too_many_streams(peer: RawPeer) -> bytes:
     return b"".join(peer.headers(request(DUPLEX_CALL), 1 + 2 * at) for at in range(most + 1))
 
 
-def _one_stream_refused(peer: RawPeer) -> None:
+def _one_stream_rejected(peer: RawPeer) -> None:
     last = 1 + 2 * peer.settings[Setting.MAX_CONCURRENT_STREAMS]
     if peer.alive():
         assert peer.read_until(lambda: last in peer.answers or peer.failed)
@@ -124,7 +124,7 @@ RULES = [
         lambda peer: peer.call(5) + peer.call(3),
         connection_error(*_CLOSED),
     ),
-    Rule("5.1.2", "streams beyond the advertised bound", _too_many_streams, _one_stream_refused),
+    Rule("5.1.2", "streams beyond the advertised bound", _too_many_streams, _one_stream_rejected),
     Rule(
         "6.9",
         "WINDOW_UPDATE by 0 of the connection",

@@ -105,8 +105,10 @@ def stream_error(*codes: ErrorCode, stream_id: int = 1, or_answered: bool = Fals
 
         assert peer.read_until(lambda: decided() or peer.failed, SILENCE_S), "nothing came of it"
         answer = peer.answers[stream_id]
-        told = answer.ended and (int(answer.headers[":status"]) >= 400 or answer.status not in {None, "0"})
-        assert (told and or_answered) or answer.reset in codes, answer
+        rejected_before = answer.ended and (
+            int(answer.headers[":status"]) >= 400 or answer.status not in {None, "0"}
+        )
+        assert (rejected_before and or_answered) or answer.reset in codes, answer
         assert peer.answers_calls(_FOLLOWING_STREAM), "the connection does not go on"
 
     return check
@@ -133,7 +135,7 @@ def answered(peer: RawPeer) -> None:
     )
 
 
-def refused(*codes: int) -> Callable[[RawPeer], None]:
+def rejected(*codes: int) -> Callable[[RawPeer], None]:
     """The call on stream 1 ends with one of these gRPC status codes, and the connection goes on."""
 
     def check(peer: RawPeer) -> None:
