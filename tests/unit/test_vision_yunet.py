@@ -91,6 +91,27 @@ def test_pictures_too_small_for_a_face_have_none(detector: YunetDetector, size: 
     assert detector.detect(noise(*size), DetectionOptions()) == []
 
 
+class GarbageNetwork:
+    """Answers as OpenCV does from memory that it never wrote."""
+
+    def run(self, image: np.ndarray, score_threshold: float) -> list[list[float]]:
+        box, points = (10.0, 10.0, 30.0, 40.0), [20.0] * 10
+        boxes = [
+            box,
+            (-781.3, -105334.2, 1463.2, 206757.7),
+            (10.0, 10.0, 30.0, 999.0),
+            (500.0, 10.0, 30.0, 40.0),
+            (10.0, 10.0, 0.0, 40.0),
+            (10.0, 10.0, np.nan, 40.0),
+        ]
+        return [[*each, *points, 1.0] for each in boxes]
+
+
+def test_boxes_that_no_face_has_are_dropped():
+    found = YunetDetector(GarbageNetwork()).detect(noise(64, 64), DetectionOptions())
+    assert [each.box for each in found] == [(10.0, 10.0, 30.0, 40.0)]
+
+
 @pytest.mark.parametrize("size", [(480, 360), (333, 480), (1200, 700), (64, 64)])
 def test_onnx_runtime_finds_what_opencv_finds(size: tuple[int, int]):
     crowd = cv2.resize(np.tile(astronaut(), (2, 3)), size, interpolation=cv2.INTER_AREA)
