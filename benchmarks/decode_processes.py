@@ -1,4 +1,4 @@
-"""Measures what it would cost to decode pictures in a process of their own, in processor time, in turns.
+"""Measures what it would cost to decode pictures in a process of their own, in processor time, alternately.
 
 A child decodes what it finds in shared memory, and leaves the grey levels there; two short messages a picture. The
 same pictures are decoded on a thread, as the server does. Writes benchmarks/results/decode_processes.json.
@@ -103,7 +103,7 @@ class Child:
 
 
 def measure(on_thread: Callable[[], object], in_process: Callable[[], object], child: Child) -> dict[str, float]:
-    """Measures both in turns; returns medians of the processor time in milliseconds, and their ratio."""
+    """Measures both alternately; returns medians of the processor time in milliseconds, and their ratio."""
     started_s = time.process_time()
     on_thread()
     count = max(3, round(ROUND_S / max(1e-6, time.process_time() - started_s)))
