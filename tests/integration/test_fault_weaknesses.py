@@ -50,7 +50,7 @@ def _status(answer: bytes) -> int:
         b"X: y\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     ],
 )
-def test_a_request_whose_end_two_parsers_may_see_differently_is_refused_with_all_behind_it(
+def test_a_request_whose_end_two_parsers_may_see_differently_is_rejected_with_all_behind_it(
     running_server: ServerProcess, headers: bytes
 ) -> None:
     answer = _raw(running_server, b"POST /v1/analyze HTTP/1.1\r\nHost: x\r\n" + headers + SMUGGLED)
