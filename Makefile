@@ -55,6 +55,7 @@ lock: ## Compile the hashed lock files again (needs uv).
 	  $(LOCK) -c requirements/cpu.lock requirements/in/$(name).in -o requirements/$(name).lock &&) true
 	$(foreach name,triton-old triton-new grpclib model-signing,$(CLIENT_LOCK) &&) true
 	$(foreach name,stubs tensorflow-serving,$(CLIENT_LOCK) --no-deps &&) true
+	$(subst conformance-,,$(foreach name,ray,$(CLIENT_LOCK)))
 
 # ---------------------------------------------------------------- proto
 
@@ -143,7 +144,7 @@ lint: dev ## ruff: style and formatting.
 
 .PHONY: types
 types: dev ## mypy, strict, over all rooms.
-	$(BIN)/mypy -p ferserve_client -p ferserve_vision -p ferserve_server -p ferserve_training
+	$(BIN)/mypy -p ferserve_client -p ferserve_vision -p ferserve_server -p ferserve_training -p ferserve_ray
 	$(BIN)/mypy demo benchmarks scripts
 
 .PHONY: walls

@@ -17,12 +17,22 @@ dashboard: ## Write the Grafana dashboard again from deploy/grafana/*_rows.py.
 image-test: setup ## Build the images without a daemon and try the server's (root, minutes, 8 GB).
 	deploy/image_test.sh
 
+# Ray needs an environment of its own; the servers that it starts come from .venv.
+.ray/.ready: requirements/ray.lock deploy/ray/pyproject.toml proto/pyproject.toml
+	$(subst $(VENV),.ray,$(MAKE_VENV))
+	$(subst $(VENV),.ray,$(INSTALL)) --require-hashes -r requirements/ray.lock
+	$(subst $(VENV),.ray,$(INSTALL)) --no-deps --no-build-isolation -e ./proto -e ./deploy/ray
+	@touch $@
+
+.PHONY: ray-env
+ray-env: .ray/.ready ## Make .ray with Ray and ferserve-ray.
+
 .PHONY: registry-tool
 registry-tool: ## Fetch docker-registry into .tools/ (no root).
 	@deploy/fetch_registry.sh
 
 .PHONY: test-scale
-test-scale: dev tools browser-tools registry-tool ## Run several servers behind Envoy, restarts under load (minutes).
+test-scale: dev tools browser-tools registry-tool ray-env ## Run several servers: behind Envoy, on a Ray cluster; restarts under load (minutes).
 	PATH="$(CURDIR)/.tools/bin:$$PATH" $(BIN)/python -m pytest -m scale tests/scale $(PYTEST_FLAGS)
 
 .PHONY: bench-restarts
