@@ -202,6 +202,10 @@ client-tools: http2-tools ## Install what builds the gRPC clients in Go and C++ 
 page-screenshots: setup browser-tools ## Make docs/images/page-*.jpg again with Chromium (a minute).
 	$(BIN)/python tests/browser/make_screenshots.py docs/images
 
+.PHONY: trace-picture
+trace-picture: setup ## Make docs/images/batch-trace.svg from a real run (half a minute).
+	$(BIN)/python tests/documents/draw_batch_trace.py
+
 .PHONY: test
 test: dev tools browser-tools http2-tools ## Run all tests (PYTEST_FLAGS="-k batcher" picks some).
 	PATH="$(CURDIR)/.tools/bin:$$PATH" $(BIN)/python -m pytest $(PYTEST_FLAGS)
@@ -238,6 +242,10 @@ bench: setup .bench/server/.ready ## Measure engine, batcher, large calls, trans
 	$(BIN)/python benchmarks/impatience.py
 	$(BIN)/python benchmarks/start_time.py --command .bench/server/bin/ferserve-server $(BENCH_FLAGS)
 	$(BIN)/python benchmarks/performance_tables.py
+
+.PHONY: bench-tracing
+bench-tracing: setup ## Measure the processor time that traces take (a minute); writes benchmarks/results/tracing.json.
+	$(BIN)/python benchmarks/tracing.py
 
 .PHONY: bench-losses
 bench-losses: setup ## Kill and stop engines under load, with and without a standby (3 minutes); writes benchmarks/results/engine_losses.json.

@@ -21,7 +21,7 @@ from ferserve_server.runtime.grpc_polling import choose_polling
 from ferserve_server.services.health import check_health
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -176,15 +176,17 @@ def null_ferserve(
     batch_ms: float = 0.0,
     executors: int = 0,
     checkout: Path | None = None,
+    variables: Mapping[str, str] | None = None,
 ) -> Iterator[RunningServer]:
     """Runs ferserve with a model that computes nothing and takes `batch_ms` for every batch; see `null_server`.
 
-    With `checkout` the server is the one of another version of the sources.
+    With `checkout` the server is the one of another version of the sources. `variables` go into its environment.
     """
     address = f"127.0.0.1:{free_port()}"
     command = [sys.executable, "-m", "null_server", str(batch_ms), str(executors), "--listen", address]
     command += ["--model-repo", str(repository), *flags]
-    with server_command(command, address, is_serving, log_path, env=with_sources_of(checkout)) as server:
+    environment = {**with_sources_of(checkout), **(variables or {})}
+    with server_command(command, address, is_serving, log_path, env=environment) as server:
         yield server
 
 

@@ -24,6 +24,7 @@ from ferserve_server.domain.servable import (
     ValidationFigures,
     VersionStatus,
 )
+from ferserve_server.domain.trace import SpanRef
 from ferserve_server.ipc.shared_memory import ALIGNMENT_BYTES, BlockAllocator
 from ferserve_server.models.catalog import ServiceState
 from ferserve_server.services.status import code_of
@@ -36,6 +37,7 @@ NAMES = st.from_regex(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}", fullmatch=True)
 VERSIONS = st.integers(1, 2**62)
 SERVABLES = st.builds(ServableId, NAMES, VERSIONS)
 SPECS = st.builds(ModelSpec, st.just("") | NAMES, st.none() | VERSIONS, st.just("") | NAMES)
+SPANS = st.builds(SpanRef, st.integers(1, 2**128 - 1), st.integers(1, 2**64 - 1))
 FACTS = st.dictionaries(st.text(max_size=5), st.text(max_size=5), max_size=3)
 
 
@@ -89,6 +91,7 @@ REQUESTS = st.builds(
     st.none() | SECONDS,
     st.sampled_from(Priority),
     SPECS,
+    spans=st.lists(SPANS, max_size=3).map(tuple),
 )
 ANSWERS = st.builds(
     wire.ScoreAnswer,

@@ -27,20 +27,25 @@ def tfs(name: str, /, **fields: Any) -> Any:
     return message_class(f"tensorflow.serving.{name}")(**fields)
 
 
-async def call(channel: grpc.aio.Channel, service: str, method: str, request: Any, response: str) -> Any:
+Metadata = tuple[tuple[str, str], ...]
+
+
+async def call(
+    channel: grpc.aio.Channel, service: str, method: str, request: Any, response: str, metadata: Metadata = ()
+) -> Any:
     """Calls a unary method."""
     send = channel.unary_unary(
         f"/{service}/{method}",
         request_serializer=lambda message: message.SerializeToString(),
         response_deserializer=message_class(response).FromString,
     )
-    return await send(request, timeout=20)
+    return await send(request, timeout=20, metadata=metadata)
 
 
-async def ask(channel: grpc.aio.Channel, method: str, request: Any | None = None) -> Any:
+async def ask(channel: grpc.aio.Channel, method: str, request: Any | None = None, metadata: Metadata = ()) -> Any:
     """Calls a unary method of the Open Inference Protocol; without a request with an empty one."""
     message = oip(f"{method}Request") if request is None else request
-    return await call(channel, INFERENCE, method, message, f"inference.{method}Response")
+    return await call(channel, INFERENCE, method, message, f"inference.{method}Response", metadata)
 
 
 def open_stream(channel: grpc.aio.Channel, metadata: tuple[tuple[str, str], ...] = ()) -> Any:

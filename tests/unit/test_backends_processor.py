@@ -36,5 +36,5 @@ def test_the_machine_is_named_the_same_every_time():
 def test_where_the_system_tells_no_affinity_all_cores_count(monkeypatch):
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)  # as on macOS
     assert cpu_count() == os.cpu_count()
-    pool = build_vision(Settings.of(), PrometheusRecorder())
+    pool = build_vision(Settings.of(), PrometheusRecorder(), None)
     pool.close()

@@ -249,3 +249,9 @@ def test_an_environment_is_cut_down_to_what_libraries_need() -> None:
         "HTTP_PROXY": "x",
     }
     assert child_environment(kept | secret) == kept
+
+
+def test_only_children_without_a_models_code_learn_where_traces_go():
+    exported = {"OTEL_EXPORTER_OTLP_HEADERS": "authorization=token"}
+    assert child_environment(exported) == {}
+    assert child_environment(exported, ("OTEL_",)) == exported

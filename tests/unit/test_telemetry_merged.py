@@ -6,9 +6,12 @@ import json
 
 import pytest
 from prometheus_client import generate_latest
+from prometheus_client.openmetrics import parser as openmetrics
+from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
 from ferserve_server.domain import metrics
+from ferserve_server.domain.trace import SpanRef, inside
 from ferserve_server.telemetry.aggregation import MergedRegistry, write_series
 from ferserve_server.telemetry.recorder import PrometheusRecorder
 
@@ -96,3 +99,27 @@ def test_a_scrape_may_ask_for_names(primary: PrometheusRecorder) -> None:
     _calls(one, 0.0005)
     merged.update("one", _series(one))
     assert _values(merged.restricted_registry(["ferserve_requests_total"])) == {OK: 1}
+
+
+def test_exemplars_of_all_processes_are_shown_and_the_newest_wins(
+    primary: PrometheusRecorder,
+) -> None:
+    merged = MergedRegistry(primary.registry)
+    worker = PrometheusRecorder()
+    first, second, third = SpanRef(1, 1), SpanRef(2, 1), SpanRef(3, 1)
+    with inside((first,)):
+        _calls(primary, 0.0005)
+    with inside((second,)):
+        _calls(worker, 0.0005)
+    with inside((third,)):
+        _calls(worker, 5.0)
+    _calls(worker, 0.03)
+    merged.update("worker", _series(worker))
+    shown = {
+        sample.labels["le"]: sample.exemplar.labels["trace_id"]
+        for family in openmetrics.text_string_to_metric_families(generate_openmetrics(merged).decode())
+        for sample in family.samples
+        if sample.name == "ferserve_request_seconds_bucket" and sample.exemplar
+    }
+    assert shown == {"0.0005": second.trace_id_hex, "5.0": third.trace_id_hex}
+    assert second.trace_id_hex not in generate_latest(merged).decode()

@@ -63,14 +63,16 @@ class Bench:
         self.calls = Calls(limits, self.recorder, self.clock)
 
     async def call(self, handle: Callable, request: Any = SMALL, context: FakeContext | None = None) -> Any:
-        return await self.calls.unary("Method", handle)(request, context or FakeContext())
+        return await self.calls.unary("Method", handle, service="test.Service")(request, context or FakeContext())
 
     async def stream(self, handle: Callable, requests: Sequence[Any], context: FakeContext) -> list[Any]:
         async def send() -> AsyncIterator[Any]:
             for request in requests:
                 yield request
 
-        return [answer async for answer in self.calls.stream("Method", handle)(send(), context)]
+        return [
+            answer async for answer in self.calls.stream("Method", handle, service="test.Service")(send(), context)
+        ]
 
     async def is_idle(self) -> bool:
         idle = asyncio.create_task(self.calls.wait_idle())
@@ -156,7 +158,7 @@ async def test_closing_a_stream_closes_its_handler_and_counts_as_cancelled(bench
         finally:
             closed = True
 
-    answers = bench.calls.stream("Method", endless)(None, FakeContext())
+    answers = bench.calls.stream("Method", endless, service="test.Service")(None, FakeContext())
     assert await anext(answers) == 1
     await answers.aclose()
     assert closed

@@ -17,6 +17,7 @@ from ferserve_client.error_table import error_of
 from ferserve_client.errors import ErrorFacts
 from ferserve_client.flow_control import checked_limit
 from ferserve_client.retry import RetryPolicy, Tries
+from ferserve_client.tracing import trace_arguments
 from ferserve_client.wire.status import read_call_error, read_stream_error
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ async def call_unary(method: Callable[..., Any], request: object, *, timeout_s: 
     while True:
         try:
             with _closed_call_is_an_error():
-                return await method(request, timeout=grpc_timeout(tries.begin()))
+                return await method(request, timeout=grpc_timeout(tries.begin()), **trace_arguments())
         except grpc.RpcError as rpc_error:
             await asyncio.sleep(tries.wait_after(read_call_error(rpc_error)))
 
@@ -69,7 +70,7 @@ async def exchange(
         ValueError: `max_unanswered` is below 1.
     """
     window = asyncio.Semaphore(checked_limit(max_unanswered))
-    call = method(timeout=grpc_timeout(timeout_s))
+    call = method(timeout=grpc_timeout(timeout_s), **trace_arguments())
     status = StatusWatch(call)
     sender = asyncio.create_task(_send(call, requests, first, window))
     last_sequence_id: int | None = None

@@ -11,6 +11,7 @@ import grpc
 from ferserve_client.deadlines import grpc_timeout
 from ferserve_client.flow_control import FlowControlWindow
 from ferserve_client.retry import RetryPolicy, Tries
+from ferserve_client.tracing import trace_arguments
 from ferserve_client.wire.status import read_call_error, read_stream_error
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def call_unary(method: Callable[..., Any], request: object, *, timeout_s: float,
     tries = Tries(policy, timeout_s, time.monotonic, random.random)
     while True:
         try:
-            return method(request, timeout=grpc_timeout(tries.begin()))
+            return method(request, timeout=grpc_timeout(tries.begin()), **trace_arguments())
         except grpc.RpcError as rpc_error:
             time.sleep(tries.wait_after(read_call_error(rpc_error)))
 
@@ -63,7 +64,7 @@ def exchange(
     """
     window = FlowControlWindow(max_unanswered)
     outbox = _Outbox(requests, first, window)
-    call = method(outbox.messages(), timeout=grpc_timeout(timeout_s))
+    call = method(outbox.messages(), timeout=grpc_timeout(timeout_s), **trace_arguments())
     last_sequence_id: int | None = None
     try:
         if not call.add_callback(window.close):

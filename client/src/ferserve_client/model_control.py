@@ -14,6 +14,8 @@ from ferserve_client.wire.stubs import Stubs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    Metadata = tuple[tuple[str, str], ...]
     from types import TracebackType
 
     from ferserve_client.servables import ModelInfo
@@ -58,7 +60,7 @@ class ModelControl:
         options: ChannelOptions | None = None,
     ) -> None:
         self._timeout_s = timeout_s
-        self._metadata = None if token is None else (("authorization", f"Bearer {token}"),)
+        self._metadata: Metadata = () if token is None else (("authorization", f"Bearer {token}"),)
         self._channel = open_channel(target, tls, options or ChannelOptions())
         self._stubs = Stubs(self._channel)
 
@@ -102,7 +104,7 @@ class ModelControl:
         return self._call(self._stubs.roll_back, control_requests.roll_back_request(model, version))
 
     def _call(self, method: Callable[..., Any], request: object) -> ModelInfo:
-        def send(message: object, timeout: float) -> Any:  # noqa: ANN401 - stubs are untyped
-            return method(message, timeout=timeout, metadata=self._metadata)
+        def send(message: object, timeout: float, metadata: Metadata = ()) -> Any:  # noqa: ANN401 - stubs are untyped
+            return method(message, timeout=timeout, metadata=self._metadata + metadata)
 
         return responses.read_model(call_unary(send, request, timeout_s=self._timeout_s, policy=NO_RETRIES).model)

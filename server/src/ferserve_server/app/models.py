@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from ferserve_server.config.settings import Settings
     from ferserve_server.domain.ports import Clock, Loader, Servable
     from ferserve_server.domain.servable import Tuning
+    from ferserve_server.domain.trace import BatchTracer
     from ferserve_server.interop.statistics import Statistics
     from ferserve_server.models.signature import SignatureVerifier
     from ferserve_server.runtime.clock import MonotonicClock
@@ -125,7 +126,7 @@ _LOAD_TIMEOUT_STEPS: Final = 10
 """Maximum time for loading a version, in step limits, because it reads, loads, and does some of the first runs."""
 
 
-def build_manager(
+def build_manager(  # noqa: PLR0913 - its collaborators, each a port or a value
     settings: Settings,
     loader: Loader,
     clock: MonotonicClock,
@@ -133,6 +134,8 @@ def build_manager(
     statistics: Statistics,
     on_change: Callable[[], None],
     overrides: Overrides,
+    *,
+    tracer: BatchTracer | None,
 ) -> ModelManager:
     """Builds the model registry of a server, with nothing loaded yet.
 
@@ -144,6 +147,7 @@ def build_manager(
         statistics: Batch statistics of the Open Inference Protocol.
         on_change: Called when a version, its engine's health, or the way of requests changed.
         overrides: Rules that tests replace.
+        tracer: Records batches with sampled faces; None: nothing is traced.
 
     Raises:
         ModelKeyError: A public key of a signer cannot be used.
@@ -164,7 +168,13 @@ def build_manager(
             hangs = HangDetection(settings.engine.execution_timeout_s, tuning.latency_s)
             make_runner = partial(_engine_runner, servable, count_restart, hangs)
         batcher = Batcher(
-            servable, chosen, clock=clock, observer=observer, on_health_change=on_change, make_runner=make_runner
+            servable,
+            chosen,
+            clock=clock,
+            observer=observer,
+            on_health_change=on_change,
+            make_runner=make_runner,
+            tracer=tracer,
         )
         recorder.engine_started(servable.id, servable.description.labels, servable.precision)
         recorder.watch_engine(

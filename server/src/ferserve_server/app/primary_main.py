@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -31,6 +32,7 @@ from ferserve_server.runtime.process_output import dropped_line_count
 from ferserve_server.services.control import ControlExposedError, TokenFileError, check_exposure
 from ferserve_server.telemetry.aggregation import MergedRegistry
 from ferserve_server.telemetry.exposition import MetricsServer
+from ferserve_server.telemetry.otlp import TracingError, opened_tracer
 from ferserve_server.telemetry.recorder import PrometheusRecorder
 from ferserve_server.upstream.channel import UpstreamFilesError
 from ferserve_server.workers.supervisor import BroadcastingModels
@@ -49,7 +51,14 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-START_ERRORS: Final = (ControlExposedError, ListenError, ModelKeyError, TokenFileError, UpstreamFilesError)
+START_ERRORS: Final = (
+    ControlExposedError,
+    ListenError,
+    ModelKeyError,
+    TokenFileError,
+    TracingError,
+    UpstreamFilesError,
+)
 """Errors that keep a server from starting; their texts say what to change."""
 
 
@@ -101,7 +110,8 @@ def run(
         The exit code: 0 if every accepted call was answered, 1 if the drain ran out of time.
 
     Raises:
-        ControlExposedError, ListenError, ModelKeyError, TokenFileError, UpstreamFilesError: See `START_ERRORS`.
+        ControlExposedError, ListenError, ModelKeyError, TokenFileError, TracingError, UpstreamFilesError: See
+            `START_ERRORS`.
     """
     return uvloop.run(_serve(settings, loader, stop_loading, overrides))
 
@@ -173,18 +183,19 @@ async def running_server(
         if workers is not None:
             await workers.sync()
 
-    manager = (
-        None
-        if loader is None
-        else build_manager(settings, loader, clock, recorder, statistics, on_change, overrides)
-    )
-
     async with contextlib.AsyncExitStack() as stack:
-        upstream = running_upstream(settings, clock, recorder, statistics, on_change, overrides)
+        tracer = stack.enter_context(opened_tracer(os.environ, __version__))
+        manager = (
+            None
+            if loader is None
+            else build_manager(settings, loader, clock, recorder, statistics, on_change, overrides, tracer=tracer)
+        )
+        upstream = running_upstream(settings, clock, recorder, statistics, on_change, overrides, tracer)
         models: Models = await stack.enter_async_context(upstream) if manager is None else manager
-        vision = build_vision(settings, recorder)
+        vision = build_vision(settings, recorder, tracer)
         stack.callback(vision.close)
-        service = build_service(settings, BroadcastingModels(models, sync), vision, statistics, recorder, clock)
+        broadcasting = BroadcastingModels(models, sync)
+        service = build_service(settings, broadcasting, vision, statistics, recorder, clock, tracer)
         metrics_port = _listen_metrics(settings, merged, recorder, stack)
         stack.push_async_callback(close_models, manager)
         await service.health.report(ready=False)

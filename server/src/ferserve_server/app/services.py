@@ -25,6 +25,7 @@ from ferserve_server.services.emotion import EmotionServicer
 from ferserve_server.services.health import HealthReporter
 from ferserve_server.services.limits import RequestLimits
 from ferserve_server.services.models import ModelServicer
+from ferserve_server.telemetry.tracing import VisionSpans
 from ferserve_server.vision.limits import VisionLimits
 from ferserve_server.vision.picture_reader import installed_detectors
 from ferserve_server.vision.pool import VisionPool
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from ferserve_server.interop.services import Interop
     from ferserve_server.interop.statistics import ServiceStatistics
     from ferserve_server.runtime.clock import MonotonicClock
+    from ferserve_server.telemetry.tracing import Tracer
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +145,7 @@ def build_service(
     statistics: ServiceStatistics,
     recorder: MetricsRecorder,
     clock: MonotonicClock,
+    tracer: Tracer | None,
 ) -> Service:
     """Builds the services that answer calls.
 
@@ -156,7 +159,7 @@ def build_service(
         settings.limits.max_images_per_request,
         settings.detection.max_detection_side_pixels,
     )
-    calls = Calls(limits, recorder, clock)
+    calls = Calls(limits, recorder, clock, tracer)
     classify = ClassifyFaces(models.acquire, vision)
     analyze = AnalyzeImages(models.acquire, vision)
     stream_limits = StreamLimits(settings.streams.max_unanswered_messages, settings.streams.max_running_frames)
@@ -205,7 +208,7 @@ def build_service(
     )
 
 
-def build_vision(settings: Settings, recorder: MetricsRecorder) -> VisionPool:
+def build_vision(settings: Settings, recorder: MetricsRecorder, tracer: Tracer | None) -> VisionPool:
     """Starts the threads that decode pictures; the caller closes them."""
     return VisionPool(
         thread_count=settings.detection.vision_threads or cpu_count(),
@@ -219,6 +222,7 @@ def build_vision(settings: Settings, recorder: MetricsRecorder) -> VisionPool:
         ),
         detectors=installed_detectors(settings.detection.detector),
         recorder=recorder,
+        tracer=None if tracer is None else VisionSpans(tracer),
     )
 
 

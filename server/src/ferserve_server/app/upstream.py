@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ferserve_server.config.upstream import UpstreamSettings
     from ferserve_server.domain.ports import Clock, FaceScorer, InferenceObserver, Servable
     from ferserve_server.domain.servable import ModelDescription, ServableId
+    from ferserve_server.domain.trace import BatchTracer
     from ferserve_server.domain.upstream import ModelTier, TierAnswer
     from ferserve_server.interop.statistics import Statistics
     from ferserve_server.runtime.clock import MonotonicClock
@@ -46,6 +47,7 @@ async def running_upstream(
     statistics: Statistics,
     on_change: Callable[[], None],
     overrides: Overrides,
+    tracer: BatchTracer | None,
 ) -> AsyncIterator[UpstreamModels]:
     """Connects to the model tier and yields its models; on exit, everything sent is answered or has failed.
 
@@ -56,6 +58,7 @@ async def running_upstream(
         statistics: Batch statistics of the Open Inference Protocol.
         on_change: Called when a version, the way of requests, or the tier's health changed.
         overrides: Rules that tests replace.
+        tracer: Records batches with sampled faces; None: nothing is traced.
 
     Raises:
         UpstreamFilesError: A file for TLS cannot be read.
@@ -65,7 +68,7 @@ async def running_upstream(
     async with channel:
         tier = GrpcModelTier(channel)
         observer = InferenceTee(recorder, statistics)
-        factory = _BatcherFactory(settings, tier, clock, recorder, observer, overrides)
+        factory = _BatcherFactory(settings, tier, clock, recorder, observer, overrides, tracer)
         scorers = Scorers(factory.make_scorer, factory.closed)
         models = UpstreamModels(scorers, observer, on_change)
         factory.answered, factory.reachable = models.answered, lambda: models.reachable
@@ -93,6 +96,7 @@ class _BatcherFactory:
         recorder: PrometheusRecorder,
         observer: InferenceObserver,
         overrides: Overrides,
+        tracer: BatchTracer | None,
     ) -> None:
         self._settings = settings
         self._overrides = overrides
@@ -100,6 +104,7 @@ class _BatcherFactory:
         self._clock = clock
         self._recorder = recorder
         self._observer = observer
+        self._tracer = tracer
         self._batchers: dict[ServableId, dict[ScorerKey, Batcher]] = defaultdict(dict)
         self.answered: Callable[[TierAnswer], None] = lambda _: None
         self.reachable: Callable[[], bool] = lambda: False
@@ -112,6 +117,7 @@ class _BatcherFactory:
             clock=self._clock,
             observer=self._observer,
             make_runner=partial(self._make_runner, key),
+            tracer=self._tracer,
         )
         self._recorder.engine_started(key.servable, description.labels)
         mine = self._batchers[key.servable]

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 import uvloop
 
+from ferserve_server import __version__
 from ferserve_server.app.drain import drain
 from ferserve_server.app.services import build_service, build_vision, follow_health
 from ferserve_server.config.settings import Settings
@@ -33,6 +34,7 @@ from ferserve_server.runtime.process_output import open_child_output
 from ferserve_server.services.control import TokenFileError
 from ferserve_server.telemetry.aggregation import write_series
 from ferserve_server.telemetry.logging import set_up_logging
+from ferserve_server.telemetry.otlp import TracingError, opened_tracer
 from ferserve_server.telemetry.recorder import PrometheusRecorder
 from ferserve_server.workers import connection_passing
 from ferserve_server.workers.process import layout_of
@@ -113,7 +115,7 @@ async def _serve(channel: Channel, connection_channel: Channel, memory: npt.NDAr
     structlog.contextvars.bind_contextvars(pid=os.getpid())
     try:
         await _answer_calls(settings, models, rpc, connection_channel, recorder, models_changed, drain_requested)
-    except (ListenError, TokenFileError) as error:
+    except (ListenError, TokenFileError, TracingError) as error:
         rpc.notify("failed", str(error))
     await rpc.flush()
     await primary_ended.wait()
@@ -150,9 +152,11 @@ async def _answer_calls(
             report_counts()
 
     async with contextlib.AsyncExitStack() as stack:
-        vision = build_vision(settings, recorder)
+        tracing = stack.enter_context(contextlib.ExitStack())
+        tracer = tracing.enter_context(opened_tracer(os.environ, __version__))
+        vision = build_vision(settings, recorder, tracer)
         stack.callback(vision.close)
-        service = build_service(settings, models, vision, statistics, recorder, clock)
+        service = build_service(settings, models, vision, statistics, recorder, clock, tracer)
         await service.health.report(ready=models.default_ready)
         stack.enter_context(
             background(
@@ -177,6 +181,7 @@ async def _answer_calls(
         await drain_requested.wait()
         in_time = await drain(settings, service.health, service.calls, main.aclose)
         report_counts()
+        tracing.close()  # now, because the primary process may end as soon as it knows
         rpc.notify("drained", in_time)
         await rpc.flush()
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     )
     from ferserve_server.domain.prediction import ScoredFaces
     from ferserve_server.domain.servable import GoldenSet, ModelDescription, Precision, ServableId, ServableState
+    from ferserve_server.domain.trace import SpanRef
 
 
 class Priority(Enum):
@@ -244,6 +245,16 @@ class Vision(Protocol):
         """
 
 
+class VisionTracer(Protocol):
+    """Records what is done to pictures, in the context of their call. Event loop only; must not raise or block."""
+
+    def faces_found(self, found: FoundFaces) -> None:
+        """Records a picture that was searched; `detect_s` is 0.0 if it was taken as one face instead."""
+
+    def crops_read(self, image_count: int, seconds: float) -> None:
+        """Records encoded crops that were read together; `seconds` includes the wait for threads."""
+
+
 class DispatchReason(Enum):
     """Defines the reasons for dispatching a batch."""
 
@@ -265,6 +276,7 @@ class ExecutedBatch(NamedTuple):
         oldest_queue_s: Wait of its oldest face, in seconds.
         inference_s: How long it ran, in seconds.
         scores: float32 [N, K], a row for each of its faces.
+        span: Its span, if it has sampled faces.
     """
 
     servable: ServableId
@@ -273,6 +285,7 @@ class ExecutedBatch(NamedTuple):
     oldest_queue_s: float
     inference_s: float
     scores: Scores
+    span: SpanRef | None = None
 
     @property
     def face_count(self) -> int:

@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, ClassVar
 
 from ferserve_server.domain.errors import DeadlineExpiredError
+from ferserve_server.domain.trace import untraced_context
 from ferserve_server.grpc.errors import MessageError
 from ferserve_server.grpc.trailers import OK, error_trailers
 from ferserve_server.pipeline.ordered_responses import ResponseQueue
@@ -81,7 +82,8 @@ class CropStreamCall:
             return
         due = _Due()
         self._line.due.append(due)
-        due.run = EagerTask(self._answer(due, work), self._advance)
+        context = None if self._opened.trace is None else untraced_context()
+        due.run = EagerTask(self._answer(due, work), self._advance, context)
 
     def on_half_close(self) -> None:
         """Ends when everything is answered."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -17,6 +17,9 @@ _RESERVED: Final = frozenset(
     {"te", "content-type", "content-length", "grpc-timeout", "grpc-encoding", "grpc-accept-encoding"}
 )
 """Headers of gRPC itself; all others are the caller's metadata."""
+
+_OF_ONE_CALL: Final = (b"traceparent", b"tracestate")
+"""Headers with another value in every call, which the cache leaves out."""
 
 _MAX_REQUESTS: Final = 256
 """Maximum cached requests: a client has one for each method, deadline and set of metadata that it repeats."""
@@ -36,6 +39,7 @@ class RequestHead:
         timeout_s: Time for which the caller waits, in seconds, or None.
         metadata: Names and values of the caller's own headers; binary values as they came, in base64.
         http_status: Status of a rejection that is HTTP's and not gRPC's, or 0.
+        trace: Those of the metadata that are its trace context.
         error: Reason for which gRPC cannot take the call, or "".
         encoding: Compression of the messages that are flagged as compressed.
     """
@@ -43,6 +47,7 @@ class RequestHead:
     path: str
     timeout_s: float | None = None
     metadata: tuple[tuple[str, str], ...] = ()
+    trace: tuple[tuple[str, str], ...] = ()
     http_status: int = 0
     error: str = ""
     encoding: str = "identity"
@@ -56,6 +61,11 @@ def read_request(headers: Headers) -> RequestHead:
     known = _requests.get(headers)
     if known is not None:
         return known
+    own = tuple(header for header in headers if header[0] in _OF_ONE_CALL)
+    if own:
+        head = read_request(tuple(header for header in headers if header[0] not in _OF_ONE_CALL))
+        decoded = tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in own)
+        return replace(head, metadata=head.metadata + decoded, trace=decoded)
     head = _read(headers)
     if sum(len(name) + len(value) for name, value in headers) <= _MAX_REQUEST_BYTES:
         if len(_requests) >= _MAX_REQUESTS:
@@ -83,7 +93,7 @@ def _read(headers: Headers) -> RequestHead:
         timeout_s = parse_timeout(own["grpc-timeout"])
         error = "" if timeout_s is not None else f"grpc-timeout {own['grpc-timeout'][:20]!r} cannot be read"
     encoding = own.get("grpc-encoding", "identity")
-    return RequestHead(own.get(":path", ""), timeout_s, tuple(metadata), http_status, error, encoding)
+    return RequestHead(own.get(":path", ""), timeout_s, tuple(metadata), (), http_status, error, encoding)
 
 
 def is_grpc(content_type: str) -> bool:

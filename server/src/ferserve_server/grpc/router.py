@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from grpc_health.v1.health import SERVICE_NAME
 
+from ferserve_server.domain.trace import Operation
 from ferserve_server.grpc.crop_stream import CropStreamCall
 from ferserve_server.grpc.handler_call import Handler, HandlerCall
 from ferserve_server.grpc.health import HealthCall
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from ferserve_server.services.emotion import EmotionServicer
     from ferserve_server.services.health import HealthReporter
     from ferserve_server.services.limits import RequestLimits
+
+_CLASSIFY_FACES: Final = Operation.rpc(EMOTION_SERVICE, "ClassifyFaces")
+_CLASSIFY_STREAM: Final = Operation.rpc(EMOTION_SERVICE, "ClassifyStream")
 
 
 class Router:
@@ -110,10 +114,10 @@ class EmotionCalls:
 
     def _classify_faces(self, stream: GrpcStream) -> Call:
         answer = partial(self._emotion.classify_faces, caller=stream.caller)
-        return UnaryCall(self._calls, "ClassifyFaces", answer, stream)
+        return UnaryCall(self._calls, _CLASSIFY_FACES, "ClassifyFaces", answer, stream)
 
     def _classify_stream(self, stream: GrpcStream) -> Call | None:
-        opened = self._calls.open_stream("ClassifyStream", stream.head.metadata)
+        opened = self._calls.open_stream(_CLASSIFY_STREAM, "ClassifyStream", stream.head.metadata)
         if opened.rejection is not None:
             opened.count(opened.rejection)
             stream.finish(error_trailers(opened.rejection))
@@ -123,7 +127,7 @@ class EmotionCalls:
         return CropStreamCall(
             stream,
             opened,
-            emotion.crop_sequence(stream.caller),
+            emotion.crop_sequence(stream.caller, opened.trace),
             self._streams,
             max_unanswered=emotion.max_unanswered,
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from typing import TYPE_CHECKING, Final
 
+from ferserve_server.domain.trace import sampled_spans
 from ferserve_server.http2.engine import Headers, NeverIndexedHeader
 from ferserve_server.services.status import code_number, trailers_of
 
@@ -61,7 +62,9 @@ def metadata_headers(metadata: Iterable[tuple[str, str | bytes]]) -> Headers:
 
 
 def error_trailers(error: FerserveError) -> Headers:
-    """Writes the trailers of an error with its details. Event loop only: they are cached."""
+    """Writes the trailers of an error with its details. Event loop only: cached, but for sampled calls."""
+    if sampled_spans.get():  # the details name the trace
+        return status_trailers(code_number(error), error.message, trailers_of(error))
     # Everything that trailers are made of; they tell milliseconds and no less.
     retry_ms = None if error.retry_after_s is None else round(error.retry_after_s * 1000)
     key = (type(error), error.reason, error.message, error.field, retry_ms, *error.metadata.items())

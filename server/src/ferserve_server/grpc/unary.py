@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, ClassVar
 
 from ferserve_server.domain.errors import DeadlineExpiredError, FerserveError
+from ferserve_server.domain.trace import traced_context
 from ferserve_server.grpc.errors import MessageError
 from ferserve_server.grpc.trailers import UNIMPLEMENTED, error_trailers, status_trailers
 from ferserve_server.runtime.eager_task import EagerTask
@@ -14,6 +15,7 @@ from ferserve_server.services.call_tracker import EXPIRED
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from ferserve_server.domain.trace import Operation
     from ferserve_server.grpc.errors import ReceiveError
     from ferserve_server.grpc.stream import GrpcStream
     from ferserve_server.services.calls import Calls
@@ -27,6 +29,7 @@ class UnaryCall:
 
     Args of the constructor:
         calls: Tracks calls.
+        operation: Its name in traces.
         method: Its name in the metrics.
         handle: Answers its message, given the deadline on the server's clock, in seconds, or None.
         stream: Carries it.
@@ -34,11 +37,15 @@ class UnaryCall:
 
     is_unary: ClassVar = True
     ready: ClassVar = True
-    __slots__ = ("_calls", "_deadline", "_handle", "_is_small", "_message", "_method", "_run", "_stream", "_timer")
+    __slots__ = (
+        "_calls", "_context", "_deadline", "_handle", "_is_small", "_message", "_method", "_run", "_stream",
+        "_timer", "_trace",
+    )  # fmt: skip
 
     def __init__(
         self,
         calls: Calls,
+        operation: Operation,
         method: str,
         handle: Callable[[bytes, float | None], Awaitable[bytes]],
         stream: GrpcStream,
@@ -52,10 +59,13 @@ class UnaryCall:
         self._run: EagerTask | None = None
         self._deadline: float | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._trace = calls.begin_trace(operation, stream.head.trace)
+        self._context = None if self._trace is None else traced_context((self._trace.span,))
         timeout_s = stream.head.timeout_s
         if timeout_s is not None:
             self._deadline = calls.deadline_in(timeout_s)
-            self._timer = asyncio.get_running_loop().call_later(timeout_s, self._expire)
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(timeout_s, self._expire, context=self._context)
 
     def on_message(self, message: bytes) -> None:
         """Stores the message."""
@@ -94,8 +104,9 @@ class UnaryCall:
             self._run.cancel()
 
     def _begin(self, handle: Callable[[], Awaitable[bytes]]) -> None:
-        tracked = self._calls.carried(self._method, self._stream.head.metadata, handle, self._send)
-        self._run = EagerTask(tracked, self._stop_timer)
+        metadata = self._stream.head.metadata
+        tracked = self._calls.carried(self._method, metadata, handle, self._send, self._trace)
+        self._run = EagerTask(tracked, self._stop_timer, self._context)
 
     def _answer(self) -> Awaitable[bytes]:
         message, self._message = self._message, None

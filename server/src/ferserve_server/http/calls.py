@@ -10,6 +10,7 @@ from aiohttp import web
 
 from ferserve_server.domain.caller import UNKNOWN_CALLER, CallerId
 from ferserve_server.domain.errors import DeadlineExpiredError, FerserveError
+from ferserve_server.domain.trace import Operation
 from ferserve_server.http.responses import error_reply
 from ferserve_server.services.callers import caller_of_transport
 
@@ -40,17 +41,29 @@ class HttpCalls:
         """
 
         async def run(request: web.Request) -> web.StreamResponse:
+            trace = None
+            if self._calls.traces:
+                trace = self._calls.begin_trace(_operation(request), request.headers.items())
+
             async def send(outcome: Reply | FerserveError) -> web.StreamResponse:
                 reply = error_reply(outcome) if isinstance(outcome, FerserveError) else outcome
+                if trace is not None:
+                    trace.set_attribute("http.response.status_code", reply.status)
                 # A body that is not read to its end leaves nothing that a next request could begin after.
                 last = self._calls.draining.is_set() or not request.content.is_eof()
                 return await send_reply(request, reply, last=last)
 
             return await self._calls.carried(
-                METHOD_PREFIX + method, request.headers.items(), lambda: answer(request), send
+                METHOD_PREFIX + method, request.headers.items(), lambda: answer(request), send, trace
             )
 
         return run
+
+
+def _operation(request: web.Request) -> Operation:
+    """Names a request by the template of its path, of which there are few."""
+    resource = request.match_info.route.resource
+    return Operation.http(request.method, resource.canonical if resource is not None else request.path)
 
 
 async def send_reply(request: web.Request, reply: Reply, *, last: bool = False) -> web.StreamResponse:

@@ -16,6 +16,7 @@ from aiohttp import WSCloseCode, WSMsgType, web
 
 from ferserve.v1 import emotion_service_pb2 as emotion_pb2
 from ferserve_server.domain.errors import DrainingError, FerserveError, InvalidRequestError
+from ferserve_server.domain.trace import Operation, current_stream
 from ferserve_server.http.calls import METHOD_PREFIX, send_reply
 from ferserve_server.http.frames import (
     FRAME_HEADER,
@@ -50,6 +51,8 @@ _PING_INTERVAL_S: Final = 20.0
 
 _CLOSE_S: Final = 1.0
 """Maximum wait for the client's side of a close."""
+
+_OPERATION: Final = Operation.http("GET", "/v1/stream")
 
 _MAX_TEXT_SLACK: Final = 64 * 1024
 """Excess over the limit up to which an error names the limit; beyond it the library cuts the connection."""
@@ -103,7 +106,8 @@ class StreamRoute:
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         """Serves one stream until the client closes it, an error ends it, or the server drains."""
-        opened = self._calls.open_stream(f"{METHOD_PREFIX}stream", request.headers.items())
+        opened = self._calls.open_stream(_OPERATION, f"{METHOD_PREFIX}stream", request.headers.items())
+        traced = current_stream.set(opened.trace)
         try:
             socket = web.WebSocketResponse(
                 timeout=_CLOSE_S,
@@ -133,6 +137,7 @@ class StreamRoute:
                 await _close_with(socket, reported)
             return socket
         finally:
+            current_stream.reset(traced)
             opened.close()
 
     def _rejection(self, request: web.Request, socket: web.WebSocketResponse) -> FerserveError | None:

@@ -58,7 +58,12 @@ class Child:
     """
 
     def __init__(
-        self, module: str, arguments: Sequence[str], channels: Sequence[Channel], stderr: int | None = None
+        self,
+        module: str,
+        arguments: Sequence[str],
+        channels: Sequence[Channel],
+        stderr: int | None = None,
+        prefixes: tuple[str, ...] = (),
     ) -> None:
         """Starts the process.
 
@@ -68,6 +73,7 @@ class Child:
             channels: The ends that the child gets. Their file descriptors are its first arguments, and they
                 are closed here.
             stderr: File descriptor of its stderr; None for that of this process.
+            prefixes: Prefixes of further variables of the environment, for children that run no model's code.
 
         Raises:
             OSError: The system cannot start another process.
@@ -84,7 +90,7 @@ class Child:
                 stderr=stderr,
                 pass_fds=fds,
                 process_group=0,
-                env={**child_environment(os.environ), "PYTHONPATH": os.pathsep.join(paths)},
+                env={**child_environment(os.environ, prefixes), "PYTHONPATH": os.pathsep.join(paths)},
             )
         except BaseException:
             self._close_lifeline()
@@ -171,12 +177,12 @@ class Child:
             os.close(fd)
 
 
-def child_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """Returns the environment variables that a child gets."""
+def child_environment(environment: Mapping[str, str], prefixes: tuple[str, ...] = ()) -> dict[str, str]:
+    """Returns the environment variables that a child gets; those with `prefixes` are among them."""
     return {
         name: value
         for name, value in environment.items()
-        if name in _PASSED_VARIABLES or name.startswith(_PASSED_PREFIXES)
+        if name in _PASSED_VARIABLES or name.startswith((*_PASSED_PREFIXES, *prefixes))
     }
 
 

@@ -10,14 +10,17 @@ from ferserve_server.domain.caller import UNKNOWN_CALLER, CallerId
 from ferserve_server.domain.errors import DrainingError, FerserveError
 from ferserve_server.domain.ports import Priority
 from ferserve_server.domain.servable import ModelSpec
+from ferserve_server.domain.trace import inside, sampled_spans
 from ferserve_server.pipeline.ordered_responses import OrderedResponses, outcome_of
 from ferserve_server.pipeline.stream_frames import check_rising
+from ferserve_server.pipeline.traced_messages import traced_message
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 
     from ferserve_server.domain.face import CropBatch
     from ferserve_server.domain.prediction import Classification
+    from ferserve_server.domain.trace import SpanRef, StreamTrace
     from ferserve_server.pipeline.classify_faces import ClassifyFaces
 
 Sent = TypeVar("Sent")
@@ -39,10 +42,11 @@ class CropMessage(NamedTuple):
 
 
 class CropAnswer(NamedTuple):
-    """Holds the answer to one request."""
+    """Holds the answer to one request, and the span of its message if that is sampled."""
 
     sequence_id: int
     outcome: Classification | FerserveError
+    spans: tuple[SpanRef, ...] = ()
 
 
 class CropSequence(Generic[Sent, Written]):
@@ -53,6 +57,7 @@ class CropSequence(Generic[Sent, Written]):
         read: Reads a message.
         write: Writes an answer; called in the order of the messages.
         caller: Whose stream it is.
+        trace: Samples the messages; None: none is traced.
     """
 
     def __init__(
@@ -62,7 +67,9 @@ class CropSequence(Generic[Sent, Written]):
         read: Callable[[Sent], CropMessage],
         write: Callable[[CropAnswer], Written],
         caller: CallerId = UNKNOWN_CALLER,
+        trace: StreamTrace | None = None,
     ) -> None:
+        self._trace = trace
         self._classify = classify
         self._read = read
         self._write = write
@@ -73,6 +80,8 @@ class CropSequence(Generic[Sent, Written]):
     def begin(self, sent: Sent) -> Coroutine[Any, Any, CropAnswer]:
         """Reads the next message, and returns its work, which raises nothing itself.
 
+        The work runs in the context of whoever awaits it; with a `trace` that must be a context of its own.
+
         Raises:
             FerserveError: It cannot be read, or its number does not rise: the stream ends with that, after what
                 came before is answered.
@@ -80,11 +89,16 @@ class CropSequence(Generic[Sent, Written]):
         message = self._read(sent)
         check_rising(self._last_read, message.sequence_id)
         self._last_read = message.sequence_id
-        return self._run_one(message)
+        if self._trace is None:
+            return self._run_one(message)
+        return traced_message(self._trace, self._run_one(message), lambda answer: answer.outcome)
 
     def answered(self, answer: CropAnswer) -> Written:
         """Writes the next answer, which is then sent."""
         self._last_answered = answer.sequence_id
+        if answer.spans:
+            with inside(answer.spans):
+                return self._write(answer)
         return self._write(answer)
 
     def cut_short(self) -> DrainingError:
@@ -97,7 +111,7 @@ class CropSequence(Generic[Sent, Written]):
         work = self._classify.packed(
             message.crops, message.spec, deadline=None, priority=message.priority, caller=self._caller
         )
-        return CropAnswer(message.sequence_id, await outcome_of(work))
+        return CropAnswer(message.sequence_id, await outcome_of(work), sampled_spans.get())
 
 
 class CropStream(Generic[Sent, Written]):

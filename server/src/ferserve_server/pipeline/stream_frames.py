@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ferserve_server.domain import metrics
 from ferserve_server.domain.errors import DrainingError, FerserveError, InvalidRequestError
+from ferserve_server.domain.trace import inside, sampled_spans, untraced_context
 from ferserve_server.pipeline.analyze_frames import FrameAnalyzer
 from ferserve_server.pipeline.frame_answers import (
     Dropped,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from ferserve_server.domain.metrics import MetricsRecorder
     from ferserve_server.domain.models import Acquire, Lease
     from ferserve_server.domain.ports import Clock
+    from ferserve_server.domain.trace import CallTrace, StreamTrace
     from ferserve_server.pipeline.frame_answers import FrameStreamConfig
     from ferserve_server.tracking.events import TrackEvent
     from ferserve_server.tracking.ports import FrameRequest, FrameVision
@@ -65,16 +67,21 @@ class StreamFrames:
         """Returns the bounds of each stream."""
         return self._limits
 
-    def open(self, config: FrameStreamConfig, draining: asyncio.Event) -> FrameStream:
+    def open(
+        self, config: FrameStreamConfig, draining: asyncio.Event, trace: StreamTrace | None = None
+    ) -> FrameStream:
         """Opens a stream.
 
         Args:
             config: Treatment of the stream, checked with `check_config`.
             draining: Set when nothing new may be received.
+            trace: Samples frames; None: none is traced.
         """
         check_config(config)
         analyzer = FrameAnalyzer(self._acquire, self._vision, config)
-        return FrameStream(analyzer, config, self._limits, draining, self._clock, self._recorder, self._pace)
+        return FrameStream(
+            analyzer, config, self._limits, draining, self._clock, self._recorder, self._pace, trace=trace
+        )
 
 
 @dataclass(slots=True, eq=False)
@@ -87,6 +94,7 @@ class _Received:
     answered: asyncio.Future[_Received]
     outcome: FrameAnalysis | Unchanged | Dropped | FerserveError | None = None
     events: tuple[TrackEvent, ...] = ()
+    trace: CallTrace | None = None
 
     def answer(
         self, outcome: FrameAnalysis | Unchanged | Dropped | FerserveError, events: tuple[TrackEvent, ...] = ()
@@ -100,7 +108,7 @@ class _Received:
 class FrameStream:
     """Answers one open stream of frames. Event loop only; made for one caller by `StreamFrames.open`."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - its collaborators, each a port or a value
         self,
         analyzer: FrameAnalyzer,
         config: FrameStreamConfig,
@@ -109,7 +117,10 @@ class FrameStream:
         clock: Clock,
         recorder: MetricsRecorder,
         pace: IntakePace,
+        *,
+        trace: StreamTrace | None = None,
     ) -> None:
+        self._trace = trace
         self._analyzer = analyzer
         self._clock = clock
         self._recorder = recorder
@@ -160,20 +171,31 @@ class FrameStream:
     def _answer_to(self, received: _Received) -> FrameAnswer:
         assert received.outcome is not None  # noqa: S101 - set before `answered` is
         age_s = self._clock.now() - received.received_at
-        outcome, _, reason = kind_of(received.outcome).partition("_")
-        self._recorder.observe(metrics.STREAM_FRAME_AGE_SECONDS, age_s, outcome)
-        if reason:
-            self._recorder.count(metrics.STREAM_FRAMES_DROPPED, reason)
+        kind = kind_of(received.outcome)
+        if received.trace is None:
+            self._record(kind, age_s)
+        else:
+            with inside((received.trace.span,)):
+                self._record(kind, age_s)
+            _end_trace(received.trace, received, kind)
         restarted, self._tracks_restarted = self._tracks_restarted, False
         self._last_answered = received.frame.sequence_id
         return FrameAnswer(
             self._last_answered, received.outcome, received.time_s, age_s, received.events, restarted
         )
 
+    def _record(self, kind: str, age_s: float) -> None:
+        outcome, _, reason = kind.partition("_")
+        self._recorder.observe(metrics.STREAM_FRAME_AGE_SECONDS, age_s, outcome)
+        if reason:
+            self._recorder.count(metrics.STREAM_FRAMES_DROPPED, reason)
+
     def _begin(self, frame: Frame) -> asyncio.Future[_Received]:
         check_rising(self._last_read, frame.sequence_id)
         now = self._clock.now()
         received = _Received(frame, self._time_of(frame, now), now, asyncio.get_running_loop().create_future())
+        if self._trace is not None:
+            received.trace = self._trace.begin_message()
         self._last_read = frame.sequence_id
         self._waiting[frame.sequence_id] = received
         dropped = self._window.arrived(frame.sequence_id, now)
@@ -208,7 +230,9 @@ class FrameStream:
 
     def _start_what_may(self) -> None:
         while self._window.ask():
-            task = asyncio.get_running_loop().create_task(self._run_one())
+            # The frame whose Task runs may be traced; the next one is another.
+            context = None if self._trace is None else untraced_context()
+            task = asyncio.get_running_loop().create_task(self._run_one(), context=context)
             self._running.add(task)
             task.add_done_callback(self._running.discard)
 
@@ -223,6 +247,8 @@ class FrameStream:
                 received = self._pick()
                 if received is None:
                     return None
+                if received.trace is not None:  # until the end of this Task, which is the frame's own
+                    sampled_spans.set((received.trace.span,))
                 lease = leases.enter_context(self._analyzer.acquire())
                 return self._analyzer.request(received.frame.image, received.time_s)
 
@@ -247,6 +273,12 @@ class FrameStream:
             self._waiting.pop(sequence_id).answer(Dropped(0))
         self._chosen.set()
         return None if chosen is None else self._waiting.pop(chosen)
+
+
+def _end_trace(trace: CallTrace, received: _Received, kind: str) -> None:
+    trace.set_attribute("ferserve.sequence_id", received.frame.sequence_id)
+    trace.set_attribute("ferserve.outcome", kind)
+    trace.end("", received.outcome.reason if isinstance(received.outcome, FerserveError) else "")
 
 
 def kind_of(outcome: FrameAnalysis | Unchanged | Dropped | FerserveError) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 if TYPE_CHECKING:
+    import contextvars
     from collections.abc import Callable, Coroutine
 
 log = structlog.get_logger(__name__)
@@ -27,12 +28,22 @@ class EagerTask:
     Args of the constructor:
         coroutine: Run at once.
         ended: Called when it has ended; before the constructor returns if it never waits.
+        context: Context in which it runs; None: that of whoever continues it, which it must not change.
     """
 
-    __slots__ = ("_cancelled", "_coroutine", "_ended", "_future", "_reason")
+    __slots__ = ("_cancelled", "_ended", "_future", "_reason", "_send", "_throw")
 
-    def __init__(self, coroutine: Coroutine[Any, Any, None], ended: Callable[[], None]) -> None:
-        self._coroutine = coroutine
+    def __init__(
+        self,
+        coroutine: Coroutine[Any, Any, None],
+        ended: Callable[[], None],
+        context: contextvars.Context | None = None,
+    ) -> None:
+        self._send: Callable[[None], Any] = coroutine.send
+        self._throw: Callable[[BaseException], Any] = coroutine.throw
+        if context is not None:
+            self._send = lambda value: context.run(coroutine.send, value)
+            self._throw = lambda error: context.run(coroutine.throw, error)
         self._ended = ended
         self._future: asyncio.Future[Any] | None = None
         self._cancelled = False
@@ -54,11 +65,9 @@ class EagerTask:
         try:
             if self._cancelled:
                 self._cancelled = False
-                future = self._coroutine.throw(
-                    asyncio.CancelledError(*(() if self._reason is None else (self._reason,)))
-                )
+                future = self._throw(asyncio.CancelledError(*(() if self._reason is None else (self._reason,))))
             else:
-                future = self._coroutine.send(None)
+                future = self._send(None)
         except (StopIteration, asyncio.CancelledError):
             self._end()
         except Exception:

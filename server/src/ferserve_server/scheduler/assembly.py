@@ -21,18 +21,20 @@ class BatchOutcome:
         skipped: Those that were not, because their caller had cancelled or their deadline had passed.
         scores: float32 [rows, K], padding cut off; None if the execution raised.
         error: What the execution raised.
+        rejected: Reason for which the executor has failed all of its requests itself; "" if it has not.
         padded_count: Rows that were executed, padding included.
         inference_s: How long the execution took, in seconds.
         servable: The version that scored, where that need not be the batcher's own: another server chose it.
     """
 
-    __slots__ = ("batch", "error", "inference_s", "padded_count", "scores", "servable", "skipped")
+    __slots__ = ("batch", "error", "inference_s", "padded_count", "rejected", "scores", "servable", "skipped")
 
-    def __init__(self, batch: Batch) -> None:
+    def __init__(self, batch: Batch, error: Exception | None = None) -> None:
         self.batch = batch
         self.skipped: list[Slice] = []
         self.scores: Scores | None = None
-        self.error: Exception | None = None
+        self.error = error
+        self.rejected = ""
         self.padded_count = 0
         self.inference_s = 0.0
         self.servable: ServableId | None = None

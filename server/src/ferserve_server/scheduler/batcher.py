@@ -19,7 +19,10 @@ from ferserve_server.domain.errors import (
     InferenceFailedError,
 )
 from ferserve_server.domain.ports import DispatchReason, ExecutedBatch, Priority
+from ferserve_server.domain.trace import inside, sampled_spans
 from ferserve_server.scheduler import admission, recovery
+from ferserve_server.scheduler.assembly import BatchOutcome
+from ferserve_server.scheduler.batch_tracing import BatchTracing, log_fields
 from ferserve_server.scheduler.coalescing import MAX_WAIT_S, CoalescedCallback
 from ferserve_server.scheduler.entry import Batch, Entry
 from ferserve_server.scheduler.execution import RunnerListener, ThreadRunner
@@ -33,7 +36,7 @@ if TYPE_CHECKING:
     from ferserve_server.domain.face import CropBatch
     from ferserve_server.domain.ports import Clock, InferenceObserver, Servable, Timer
     from ferserve_server.domain.prediction import ScoredFaces
-    from ferserve_server.scheduler.assembly import BatchOutcome
+    from ferserve_server.domain.trace import BatchTracer
     from ferserve_server.scheduler.execution import RunnerMaker
     from ferserve_server.scheduler.settings import BatcherSettings
 
@@ -59,6 +62,7 @@ class Batcher:
         observer: InferenceObserver,
         on_health_change: Callable[[], None] = lambda: None,
         make_runner: RunnerMaker = ThreadRunner,
+        tracer: BatchTracer | None = None,
     ) -> None:
         self._servable = servable
         self._settings = settings
@@ -74,6 +78,7 @@ class Batcher:
         self._in_flight: set[Batch] = set()
         self._suspects = Suspects()
         self._quarantine = Quarantine()
+        self._tracing = BatchTracing(tracer, servable.id, clock)
         self._others_next = False
         listener = RunnerListener(self._on_batch_done, self._on_runner_change)
         self._runner = make_runner(servable, settings.bucket_sizes, clock, listener)
@@ -106,17 +111,13 @@ class Batcher:
         now = self._clock.now()
         self._keep_executors_busy(now)
         label_count = self._servable.description.score_column_count
-        entry = Entry(crops, label_count, self._loop.create_future(), priority, now, deadline, caller)
-        try:
-            self._admit(now, entry)
-        except FerserveError as error:
-            self._observer.rejected(error.reason)
-            raise
-        if self._suspects and self._isolate(entry, now):
-            self._schedule()
+        future, spans = self._loop.create_future(), sampled_spans.get()
+        entry = Entry(crops, label_count, future, priority, now, deadline, caller, spans)
+        if spans:
+            with inside(()):  # what is scheduled from here is not this call's alone
+                self._accept(now, entry)
         else:
-            self._queue.append(entry)
-            self._end_of_iteration.request()
+            self._accept(now, entry)
         try:
             return await entry.future
         except asyncio.CancelledError:
@@ -147,6 +148,18 @@ class Batcher:
         if self._in_flight and now - self._polled_at >= MAX_WAIT_S:
             self._polled_at = now
             self._runner.poll()
+
+    def _accept(self, now: float, entry: Entry) -> None:
+        try:
+            self._admit(now, entry)
+        except FerserveError as error:
+            self._observer.rejected(error.reason)
+            raise
+        if self._suspects and self._isolate(entry, now):
+            self._schedule()
+        else:
+            self._queue.append(entry)
+            self._end_of_iteration.request()
 
     def _admit(self, now: float, entry: Entry) -> None:
         if self._draining:
@@ -193,7 +206,7 @@ class Batcher:
 
     def _cancel(self, entry: Entry) -> None:
         """Drops a caller's waiting rows at once; the scores of its running ones are discarded."""
-        rejected = _rejected_in_queue(entry)
+        rejected = recovery.rejected_in_queue(entry)
         if entry.deadline is not None and not rejected:
             self._estimate.record_answer(wasted=True)
         if entry.remaining:
@@ -259,10 +272,12 @@ class Batcher:
 
     def _reject(self, entry: Entry, error: FerserveError) -> None:
         self._observer.rejected(error.reason)
+        self._tracing.left_queue(entry, error.reason)
         entry.fail(error)
 
     def _run(self, batch: Batch) -> None:
         self._in_flight.add(batch)
+        self._tracing.begin(batch)
         self._wake_at(batch.dispatched_at + self._settings.execution_timeout_s)
         self._runner.submit(batch)
 
@@ -278,6 +293,7 @@ class Batcher:
                 if part.entry.expired(now):
                     self._estimate.record_answer(wasted=True)
                 self._reject(part.entry, DeadlineExpiredError())
+        self._tracing.executed(outcome)
         if outcome.error is not None:
             self._recover(batch, outcome.error)
         else:
@@ -301,9 +317,9 @@ class Batcher:
         if not self.healthy:
             self._set_health(healthy=True)
         queue_s = batch.dispatched_at - min(part.entry.enqueued_at for part in batch.slices)
-        servable = outcome.servable or self._servable.id
+        servable, padded = outcome.servable or self._servable.id, outcome.padded_count
         self._observer.batch_executed(
-            ExecutedBatch(servable, batch.reason, outcome.padded_count, queue_s, outcome.inference_s, scores)
+            ExecutedBatch(servable, batch.reason, padded, queue_s, outcome.inference_s, scores, batch.span)
         )
 
     def _record_lag(self, since: float) -> None:
@@ -312,12 +328,13 @@ class Batcher:
     def _recover(self, batch: Batch, error: Exception) -> None:
         """Finds the failing row by bisection, and fails it alone."""
         self._observer.batch_failed(self._servable.id, face_count=batch.row_count)
-        log.error("batch failed", servable=str(self._servable.id), faces=batch.row_count, exc_info=error)
+        about = {"servable": str(self._servable.id), "faces": batch.row_count, **log_fields(batch)}
+        log.error("batch failed", exc_info=error, **about)
         # Not tried again: one of its rows may be the cause.
         if isinstance(error, EngineStalledError) or (isinstance(error, EngineLostError) and error.executed):
             self._suspects.accuse(batch, self._clock.now())
         if isinstance(error, EngineLostError | EngineStalledError):
-            self._fail_requests(batch, error)
+            recovery.fail_requests(batch, error, self._queue)
             return
         batch.attempts.failed += 1
         if recovery.worth_bisecting(batch, self._rules.max_batch_size):
@@ -326,23 +343,20 @@ class Batcher:
             return
         recovery.fail_rows(batch)
 
-    def _fail_requests(self, batch: Batch, error: FerserveError) -> None:
-        """Fails all requests with rows in a batch, and drops their waiting rows."""
-        recovery.fail_requests(batch, error)
-        for part in batch.slices:
-            if part.entry.remaining:
-                self._queue.drop(part.entry)
-
     def _check_stalls(self) -> None:
         """Fails batches that run too long, replaces their threads, and probes the engine."""
         now, timeout_s = self._clock.now(), self._settings.execution_timeout_s
         for batch in [batch for batch in self._in_flight if recovery.stalled(batch, now, timeout_s)]:
-            log.error("engine stalled", servable=str(self._servable.id), faces=batch.row_count)
+            log.error(
+                "engine stalled", servable=str(self._servable.id), faces=batch.row_count, **log_fields(batch)
+            )
             batch.abandoned = True
             self._in_flight.discard(batch)
             self._observer.batch_failed(self._servable.id, face_count=batch.row_count)
             self._suspects.accuse(batch, now)
-            self._fail_requests(batch, EngineStalledError(timeout_s))
+            stalled = EngineStalledError(timeout_s)
+            self._tracing.executed(BatchOutcome(batch, stalled))
+            recovery.fail_requests(batch, stalled, self._queue)
             self._runner.replace_stalled()
             self._set_health(healthy=False)
             self._probe()
@@ -351,12 +365,9 @@ class Batcher:
 
     def _probe(self) -> None:
         """Runs one blank face, so that health recovers without waiting for a caller."""
-        now, description = self._clock.now(), self._servable.description
         future = self._loop.create_future()
         future.add_done_callback(lambda future: future.exception())  # a failure is logged where it happens
-        blank = description.input.blank(1)
-        entry = Entry(blank, description.score_column_count, future, Priority.INTERACTIVE, now)
-        self._run(Batch([entry.take(1)], DispatchReason.EXECUTOR_IDLE, now))
+        self._run(recovery.probe(self._servable.description, future, self._clock.now()))
 
     def _on_runner_change(self) -> None:
         """Handles the loss or return of the engine: requests go on waiting if it is expected back."""
@@ -386,10 +397,3 @@ class Batcher:
         self._timer, self._timer_at = None, float("inf")
         self._check_stalls()
         self._schedule()
-
-
-def _rejected_in_queue(entry: Entry) -> bool:
-    """Returns whether a request lost its place for its deadline before its caller's timer fired."""
-    future = entry.future
-    error = future.exception() if future.done() and not future.cancelled() else None
-    return isinstance(error, DeadlineExpiredError | DeadlineUnmeetableError)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ferserve_server.domain.face import CropBatch, Scores
     from ferserve_server.domain.ports import DispatchReason, Priority
     from ferserve_server.domain.servable import ServableId
+    from ferserve_server.domain.trace import SpanRef
 
 _PATIENCE_S: Final = 1.0
 """Age at which a request is as urgent as one whose deadline is now, in seconds."""
@@ -37,6 +38,7 @@ class Entry:
         caller: Whose it is.
         taken: Rows that went into batches, always the first ones.
         answered: Rows that came back, as scores or as failures.
+        spans: Spans of the call, if it is sampled.
         servable: The version that scored the first rows that came back, where another server chose it.
         mixed: Whether it chose another version for further rows. These are not kept.
     """
@@ -48,6 +50,7 @@ class Entry:
     enqueued_at: float
     deadline: float | None = None
     caller: CallerId = UNKNOWN_CALLER
+    spans: tuple[SpanRef, ...] = ()
     taken: int = 0
     answered: int = 0
     queue_s: float = 0.0
@@ -156,6 +159,7 @@ class Batch:
         attempts: Shared by all parts of a batch that failed.
         started_at: When an executor took it, in seconds; None before. Written by the executor's thread.
         abandoned: Set when the executor that holds it is given up; what it returns is then ignored.
+        span: Its span, if it has sampled rows.
     """
 
     slices: list[Slice]
@@ -164,6 +168,7 @@ class Batch:
     attempts: Attempts = field(default_factory=Attempts)
     started_at: float | None = None
     abandoned: bool = False
+    span: SpanRef | None = None
 
     @property
     def row_count(self) -> int:

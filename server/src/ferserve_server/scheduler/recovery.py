@@ -7,13 +7,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ferserve_server.domain.errors import InferenceFailedError
+from ferserve_server.domain.errors import DeadlineExpiredError, DeadlineUnmeetableError, InferenceFailedError
+from ferserve_server.domain.ports import DispatchReason, Priority
+from ferserve_server.scheduler.entry import Batch, Entry
 
 if TYPE_CHECKING:
+    import asyncio
+
     from ferserve_server.domain.errors import FerserveError
     from ferserve_server.domain.face import Scores
-    from ferserve_server.domain.servable import ServableId
-    from ferserve_server.scheduler.entry import Batch
+    from ferserve_server.domain.prediction import ScoredFaces
+    from ferserve_server.domain.servable import ModelDescription, ServableId
+    from ferserve_server.scheduler.queue import FairQueue
 
 
 def worth_bisecting(batch: Batch, largest_batch: int) -> bool:
@@ -66,7 +71,23 @@ def fail_rows(batch: Batch) -> None:
             part.entry.fail_row(row, InferenceFailedError())
 
 
-def fail_requests(batch: Batch, error: FerserveError) -> None:
-    """Fails all requests with rows in a batch that got no answer at all."""
+def fail_requests(batch: Batch, error: FerserveError, queue: FairQueue | None = None) -> None:
+    """Fails all requests with rows in a batch that got no answer at all, and drops their rows in the queue."""
     for part in batch.slices:
         part.entry.fail(error)
+        if queue is not None and part.entry.remaining:
+            queue.drop(part.entry)
+
+
+def probe(description: ModelDescription, future: asyncio.Future[ScoredFaces], now: float) -> Batch:
+    """Makes a batch of one blank face, to find out whether an engine answers."""
+    blank = description.input.blank(1)
+    entry = Entry(blank, description.score_column_count, future, Priority.INTERACTIVE, now)
+    return Batch([entry.take(1)], DispatchReason.EXECUTOR_IDLE, now)
+
+
+def rejected_in_queue(entry: Entry) -> bool:
+    """Returns whether a request lost its place for its deadline before its caller's timer fired."""
+    future = entry.future
+    error = future.exception() if future.done() and not future.cancelled() else None
+    return isinstance(error, DeadlineExpiredError | DeadlineUnmeetableError)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import grpc
 
 from ferserve_server.domain.errors import FerserveError
+from ferserve_server.domain.trace import Operation, current_stream, inside, sampled_spans
 from ferserve_server.services.call_tracker import (
     CANCELLED,
     DEADLINE_EXCEEDED,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
     from ferserve_server.domain.metrics import MetricsRecorder
     from ferserve_server.domain.ports import Clock
+    from ferserve_server.domain.trace import CallTrace, CallTracer, StreamTrace
     from ferserve_server.services.limits import RequestLimits
 
 
@@ -41,15 +43,20 @@ class OpenStream:
         intake: Has counted that it begins.
         method: Its name in the metrics.
         rejection: See below.
+        trace: See below.
 
     Attributes:
         rejection: Error with which it ends at once, or None.
+        trace: Samples its messages; None if none of them is traced.
     """
 
-    def __init__(self, intake: Intake, method: str, rejection: FerserveError | None) -> None:
+    def __init__(
+        self, intake: Intake, method: str, rejection: FerserveError | None, trace: StreamTrace | None
+    ) -> None:
         self._intake = intake
         self._method = method
         self.rejection = rejection
+        self.trace = trace
 
     def count(self, error: BaseException | None) -> FerserveError | None:
         """Counts its end before the caller is notified: an error, CancelledError if the caller left, or success.
@@ -88,6 +95,11 @@ def _protobuf_length(message: Any) -> int:  # noqa: ANN401 - any protobuf messag
     return length
 
 
+def reason_of(outcome: object) -> str:
+    """Returns the reason of a failure, or ""."""
+    return outcome.reason if isinstance(outcome, FerserveError) else ""
+
+
 def _code_of_cancelled(error: BaseException, remaining_s: float | None) -> str:
     """Returns the code of a cancelled call, given the seconds left until its deadline.
 
@@ -105,11 +117,15 @@ class Calls(Intake):
         limits: Bounds of a request.
         recorder: Counts calls.
         clock: Tells how long they take.
+        tracer: Records the sampled ones; None: nothing is traced.
     """
 
-    def __init__(self, limits: RequestLimits, recorder: MetricsRecorder, clock: Clock) -> None:
+    def __init__(
+        self, limits: RequestLimits, recorder: MetricsRecorder, clock: Clock, tracer: CallTracer | None = None
+    ) -> None:
         super().__init__(limits, recorder)
         self._clock = clock
+        self._tracer = tracer
         self._arrivals = Arrivals(clock)
 
     def deadline(self, context: Context) -> float | None:
@@ -126,18 +142,34 @@ class Calls(Intake):
         """
         return self._arrivals.latest_at() + timeout_s
 
+    @property
+    def traces(self) -> bool:
+        """Returns whether any call may be traced."""
+        return self._tracer is not None
+
+    def begin_trace(self, operation: Operation, metadata: Iterable[tuple[str, str | bytes]]) -> CallTrace | None:
+        """Begins the span of a call with these headers, for `carried`; None if it is not sampled."""
+        return None if self._tracer is None else self._tracer.begin(operation, metadata)
+
     def unary(
         self,
         method: str,
         handle: Callable[[Request, Context], Awaitable[Response]],
         *,
+        service: str,
         length: Callable[[Request], int] = _protobuf_length,
     ) -> Callable[[Request, Context], Awaitable[Response]]:
-        """Wraps the handler of a unary RPC; `length` returns the bytes of a message."""
+        """Wraps the handler of a unary RPC of a service; `length` returns the bytes of a message."""
+        operation = Operation.rpc(service, method)
 
         async def run(request: Request, context: Context) -> Response:
             started_at = self._clock.now()
             self.opened(method)
+            trace = None
+            if self._tracer is not None:
+                trace = self._tracer.begin(operation, context.invocation_metadata() or ())
+                if trace is not None:  # until the end of the call's own Task
+                    sampled_spans.set((trace.span,))
             code = OK
             rejection: FerserveError | None = None
             try:
@@ -154,6 +186,8 @@ class Calls(Intake):
             finally:
                 # Before a status is sent, so that a caller that has seen it finds it counted.
                 self.ended(method, code, self._clock.now() - started_at)
+                if trace is not None:
+                    trace.end(code, reason_of(rejection))
                 if rejection is None:
                     self.closed()
             await self._reject(context, rejection)
@@ -167,6 +201,7 @@ class Calls(Intake):
         metadata: Iterable[tuple[str, str]],
         handle: Callable[[], Awaitable[Answer]],
         send: Callable[[Answer | FerserveError], Awaitable[Sent]],
+        trace: CallTrace | None = None,
     ) -> Sent:
         """Runs a call of a protocol other than gRPC.
 
@@ -175,10 +210,13 @@ class Calls(Intake):
             metadata: Names and values of its headers.
             handle: Answers; called unless the call is rejected.
             send: Writes the answer, or the error in its place. The call is open until that is done.
+            trace: Its span, from `begin_trace`; ends with the call.
 
         Returns:
             What `send` returns.
         """
+        if trace is not None:
+            return await self._traced(method, metadata, handle, send, trace)
         started_at = self._clock.now()
         self.opened(method)
         try:
@@ -199,12 +237,37 @@ class Calls(Intake):
         finally:
             self.closed()
 
-    def open_stream(self, method: str, metadata: Iterable[tuple[str, str]]) -> OpenStream:
+    async def _traced(
+        self,
+        method: str,
+        metadata: Iterable[tuple[str, str]],
+        handle: Callable[[], Awaitable[Answer]],
+        send: Callable[[Answer | FerserveError], Awaitable[Sent]],
+        trace: CallTrace,
+    ) -> Sent:
+        """Runs a sampled call; it is not `carried` itself, so that other calls pay one comparison."""
+
+        async def send_traced(outcome: Answer | FerserveError) -> Sent:
+            code = code_of(outcome).name if isinstance(outcome, FerserveError) else OK
+            try:
+                return await send(outcome)
+            finally:
+                trace.end(code, reason_of(outcome))
+
+        with inside((trace.span,)):
+            try:
+                return await self.carried(method, metadata, handle, send_traced)
+            except asyncio.CancelledError as error:
+                trace.end(cancelled_code(error))
+                raise
+
+    def open_stream(self, operation: Operation, method: str, metadata: Iterable[tuple[str, str]]) -> OpenStream:
         """Opens a stream of a protocol other than gRPC, without a coroutine of its own.
 
         The stream is open, and counted, also if it is rejected: see `OpenStream.rejection`.
 
         Args:
+            operation: Its name in traces.
             method: Its name in the metrics.
             metadata: Names and values of its headers.
         """
@@ -214,13 +277,15 @@ class Calls(Intake):
             self.check_in(metadata)
         except FerserveError as error:
             rejection = error
-        return OpenStream(self, method, rejection)
+        trace = None if self._tracer is None else self._tracer.begin_stream(operation, metadata)
+        return OpenStream(self, method, rejection, trace)
 
     def stream(
         self,
         method: str,
         handle: Callable[[AsyncIterator[Request], Context], AsyncGenerator[Response, None]],
         *,
+        service: str,
         length: Callable[[Request], int] | None = _protobuf_length,
     ) -> Callable[[AsyncIterator[Request], Context], AsyncGenerator[Response, None]]:
         """Wraps the handler of a bidirectional RPC.
@@ -228,11 +293,16 @@ class Calls(Intake):
         Args:
             method: Its name.
             handle: Answers its messages.
+            service: Full name of its service.
             length: Tells the bytes of a message; None if `handle` rejects long ones itself.
         """
+        operation = Operation.rpc(service, method)
 
         async def run(requests: AsyncIterator[Request], context: Context) -> AsyncGenerator[Response, None]:
             self.opened(method)
+            if self._tracer is not None:  # until the end of the call's own Task
+                metadata = context.invocation_metadata() or ()
+                current_stream.set(self._tracer.begin_stream(operation, metadata))
             code = OK
             rejection: FerserveError | None = None
             try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import grpc
@@ -13,6 +14,7 @@ from ferserve.v1 import emotion_service_pb2 as emotion_pb2
 from ferserve_server.domain import metrics
 from ferserve_server.domain.caller import UNKNOWN_CALLER, CallerId
 from ferserve_server.domain.errors import DeadlineExpiredError, DrainingError, FerserveError, InvalidRequestError
+from ferserve_server.domain.trace import current_stream
 from ferserve_server.pipeline.classify_stream import CropSequence, CropStream
 from ferserve_server.pipeline.stream_frames import kind_of
 from ferserve_server.services import frame_messages
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from ferserve_server.domain.metrics import MetricsRecorder
     from ferserve_server.domain.ports import Clock
     from ferserve_server.domain.servable import ServableId
+    from ferserve_server.domain.trace import StreamTrace
     from ferserve_server.pipeline.analyze_images import AnalyzeImages
     from ferserve_server.pipeline.classify_faces import ClassifyFaces
     from ferserve_server.pipeline.classify_stream import CropAnswer
@@ -65,10 +68,14 @@ class EmotionServicer:
         self._recorder = recorder
         self._clock = clock
         self._requests = CropRequests(limits)
-        self.ClassifyFaces = calls.unary("ClassifyFaces", self._classify_faces, length=len)
-        self.AnalyzeImages = calls.unary("AnalyzeImages", self._analyze_images)
-        self.StreamFrames = calls.stream("StreamFrames", self._stream_frames)
-        self.ClassifyStream = calls.stream("ClassifyStream", self._classify_stream, length=None)
+        unary, stream = (
+            partial(calls.unary, service=EMOTION_SERVICE),
+            partial(calls.stream, service=EMOTION_SERVICE),
+        )
+        self.ClassifyFaces = unary("ClassifyFaces", self._classify_faces, length=len)
+        self.AnalyzeImages = unary("AnalyzeImages", self._analyze_images)
+        self.StreamFrames = stream("StreamFrames", self._stream_frames)
+        self.ClassifyStream = stream("ClassifyStream", self._classify_stream, length=None)
 
     def handlers(self) -> grpc.GenericRpcHandler:
         """Returns its RPCs for a gRPC server; those that classify crops take and give bytes."""
@@ -169,7 +176,7 @@ class EmotionServicer:
             DrainingError: The server is draining. Frames that were taken are answered first.
         """
         config = replace(await self._read_config(requests), caller=caller)
-        stream = self._frame_streams.open(config, self._calls.draining)
+        stream = self._frame_streams.open(config, self._calls.draining, current_stream.get())
         writer = frame_messages.FrameAnswerWriter()
         async with contextlib.aclosing(stream.run(_frames(requests))) as answered:
             async for answer in answered:
@@ -213,18 +220,21 @@ class EmotionServicer:
         """Returns the maximum number of unanswered messages of a stream."""
         return self._frame_streams.limits.max_unanswered
 
-    def crop_sequence(self, caller: CallerId = UNKNOWN_CALLER) -> CropSequence[bytes, bytes]:
-        """Makes the reader and writer of one ClassifyStream's messages."""
+    def crop_sequence(
+        self, caller: CallerId = UNKNOWN_CALLER, trace: StreamTrace | None = None
+    ) -> CropSequence[bytes, bytes]:
+        """Makes the reader and writer of one ClassifyStream's messages, which `trace` samples."""
         return CropSequence(
             self._classify,
             read=self._requests.read_stream_message,
             write=_CropAnswerWriter(self._recorder).write,
             caller=caller,
+            trace=trace,
         )
 
     def _classify_stream(self, messages: AsyncIterator[bytes], context: Context) -> AsyncGenerator[bytes, None]:
         stream = CropStream(
-            self.crop_sequence(caller_of_context(context)),
+            self.crop_sequence(caller_of_context(context), current_stream.get()),
             max_unanswered=self.max_unanswered,
             draining=self._calls.draining,
         )

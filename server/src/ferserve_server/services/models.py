@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from google.protobuf import message_factory
@@ -12,6 +13,7 @@ from ferserve_server.domain.canary import CanaryMode, CanaryResult
 from ferserve_server.domain.errors import InvalidRequestError, ModelRejectedError
 from ferserve_server.domain.servable import Precision, ServableState
 from ferserve_server.services.codec import messages
+from ferserve_server.services.health import MODEL_SERVICE
 from ferserve_server.services.reading import service_handler
 
 if TYPE_CHECKING:
@@ -174,14 +176,15 @@ class ModelServicer:
         self._control = control
         self._models = models
         self._model = model
-        self.GetModel = calls.unary("GetModel", self._get_model)
-        self.ListModels = calls.unary("ListModels", self._list_models)
-        self.LoadVersion = calls.unary("LoadVersion", self._load_version)
-        self.UnloadVersion = calls.unary("UnloadVersion", self._unload_version)
-        self.SetAlias = calls.unary("SetAlias", self._set_alias)
-        self.DeleteAlias = calls.unary("DeleteAlias", self._delete_alias)
-        self.PromoteVersion = calls.unary("PromoteVersion", self._promote_version)
-        self.RollBack = calls.unary("RollBack", self._roll_back)
+        unary = partial(calls.unary, service=MODEL_SERVICE)
+        self.GetModel = unary("GetModel", self._get_model)
+        self.ListModels = unary("ListModels", self._list_models)
+        self.LoadVersion = unary("LoadVersion", self._load_version)
+        self.UnloadVersion = unary("UnloadVersion", self._unload_version)
+        self.SetAlias = unary("SetAlias", self._set_alias)
+        self.DeleteAlias = unary("DeleteAlias", self._delete_alias)
+        self.PromoteVersion = unary("PromoteVersion", self._promote_version)
+        self.RollBack = unary("RollBack", self._roll_back)
 
     def handlers(self) -> grpc.GenericRpcHandler:
         """Returns its RPCs for a gRPC server."""

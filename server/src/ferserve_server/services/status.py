@@ -9,6 +9,7 @@ from google.protobuf import any_pb2, duration_pb2
 from google.rpc import error_details_pb2, status_pb2
 
 from ferserve_server.domain import control_errors, errors, upstream_errors
+from ferserve_server.domain.trace import sampled_spans
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,6 +18,9 @@ ERROR_DOMAIN: Final = "ferserve"
 
 RETRY_SAFE: Final = "retry_safe"
 """Key of ErrorInfo's metadata: `true` if no model has run on the request, `false` if one may have failed on it."""
+
+TRACE_ID: Final = "trace_id"
+"""Key of ErrorInfo's metadata: the trace of a sampled call, 32 hexadecimal digits."""
 
 _DO_NOT_RETRY: Final = "-1"
 """Pushback that ends the retries of gRPC's own policies (gRFC A6): negative numbers forbid a retry."""
@@ -85,10 +89,12 @@ def status_of(error: errors.FerserveError) -> status_pb2.Status:
 
 
 def metadata_of(error: errors.FerserveError) -> dict[str, str]:
-    """Returns the facts of an error, and whether a retry is safe, where that is known."""
-    if error.retry_safe is None:
-        return error.metadata
-    return error.metadata | {RETRY_SAFE: "true" if error.retry_safe else "false"}
+    """Returns the facts of an error, whether a retry is safe, where that is known, and the trace of the call."""
+    facts = error.metadata
+    if error.retry_safe is not None:
+        facts = facts | {RETRY_SAFE: "true" if error.retry_safe else "false"}
+    spans = sampled_spans.get()
+    return facts | {TRACE_ID: spans[0].trace_id_hex} if spans else facts
 
 
 def code_number(error: errors.FerserveError) -> int:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import Metric
 from prometheus_client.registry import RestrictedRegistry
+from prometheus_client.samples import Exemplar
 
 from ferserve_server.domain.metrics import METRICS, PREFIX, Gauge
 
@@ -23,12 +24,19 @@ _SUMMED_GAUGES: Final = frozenset(
 
 
 def write_series(registry: CollectorRegistry) -> list[Row]:
-    """Encodes a worker process's counts so far: family, is a gauge, name, labels, value.
+    """Encodes a worker process's counts so far: family, is a gauge, name, labels, value, exemplar.
 
     Every counter and histogram of this server is part of it, so that none can be forgotten.
     """
     return [
-        [family.name, family.type == "gauge", sample.name, sample.labels, sample.value]
+        [
+            family.name,
+            family.type == "gauge",
+            sample.name,
+            sample.labels,
+            sample.value,
+            None if sample.exemplar is None else list(sample.exemplar),
+        ]
         for family in registry.collect()
         # The metrics without the prefix concern one process only, such as its processor time.
         if family.name.startswith(PREFIX) and (family.type != "gauge" or family.name in _SUMMED_GAUGES)
@@ -58,7 +66,7 @@ class MergedRegistry(CollectorRegistry):
     def ended(self, process: Hashable) -> None:
         """Records that a process has ended."""
         with self._lock:
-            for family, is_gauge, name, labels, value in self._live.pop(process, ()):
+            for family, is_gauge, name, labels, value, _ in self._live.pop(process, ()):
                 if not is_gauge:
                     sums = self._gone.setdefault(family, {})
                     key = _key(name, labels)
@@ -66,24 +74,27 @@ class MergedRegistry(CollectorRegistry):
 
     def collect(self) -> Iterator[Metric]:
         """Returns all metrics, summed."""
-        others = self._others()
+        others, exemplars = self._others()
         for family in self._base.collect():
             added = others.get(family.name)
-            yield family if added is None else _sum(family, added)
+            yield family if added is None else _sum(family, added, exemplars)
 
     def restricted_registry(self, names: Iterable[str]) -> _Restricted:
         """Returns the samples of these names alone, as a scrape with `name[]` requests."""
         return _Restricted(self, frozenset(names))
 
-    def _others(self) -> dict[str, dict[Key, float]]:
+    def _others(self) -> tuple[dict[str, dict[Key, float]], dict[Key, Exemplar]]:
+        exemplars: dict[Key, Exemplar] = {}
         with self._lock:
             others = {family: dict(sums) for family, sums in self._gone.items()}
             for series in self._live.values():
-                for family, _, name, labels, value in series:
+                for family, _, name, labels, value, exemplar in series:
                     sums = others.setdefault(family, {})
                     key = _key(name, labels)
                     sums[key] = sums.get(key, 0.0) + value
-        return others
+                    if exemplar is not None:
+                        exemplars[key] = _newer(Exemplar(*exemplar), exemplars.get(key))
+        return others, exemplars
 
 
 class _Restricted(RestrictedRegistry):
@@ -105,13 +116,21 @@ def _key(name: str, labels: dict[str, str]) -> Key:
     return name, tuple(sorted(labels.items()))
 
 
-def _sum(family: Metric, added: dict[Key, float]) -> Metric:
+def _newer(one: Exemplar, other: Exemplar | None) -> Exemplar:
+    return one if other is None or float(one.timestamp or 0) >= float(other.timestamp or 0) else other
+
+
+def _sum(family: Metric, added: dict[Key, float], exemplars: dict[Key, Exemplar]) -> Metric:
     # In order of arrival: the buckets of one histogram belong together, rising.
-    sums = {_key(sample.name, sample.labels): (sample.labels, sample.value) for sample in family.samples}
+    sums = {
+        _key(sample.name, sample.labels): (sample.labels, sample.value, sample.exemplar)
+        for sample in family.samples
+    }
     for key, value in added.items():
-        labels, own = sums.get(key, (dict(key[1]), 0.0))
-        sums[key] = labels, own + value
+        labels, own, exemplar = sums.get(key, (dict(key[1]), 0.0, None))
+        theirs = exemplars.get(key)
+        sums[key] = labels, own + value, exemplar if theirs is None else _newer(theirs, exemplar)
     summed = Metric(family.name, family.documentation, family.type)
-    for (name, _), (labels, value) in sums.items():
-        summed.add_sample(name, labels, value)
+    for (name, _), (labels, value, exemplar) in sums.items():
+        summed.add_sample(name, labels, value, exemplar=exemplar)
     return summed

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from structlog.tracebacks import ExceptionDictTransformer
 
+from ferserve_server.domain.trace import sampled_spans
 from ferserve_server.runtime.process_output import current_output, write_plain
 
 if TYPE_CHECKING:
@@ -25,23 +26,29 @@ def set_up_logging(level: str, log_format: str) -> None:
         level: Least severity: debug, info, warning or error.
         log_format: json, console, or auto; see `chosen_format`.
     """
+    structlog.configure(
+        processors=[_Guarded(record_processors(chosen_format(log_format)))],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level.upper())),
+        logger_factory=_OutputLogger,
+        cache_logger_on_first_use=True,
+    )
+
+
+def record_processors(log_format: str) -> list[structlog.typing.Processor]:
+    """Returns the processors of a record, json or console; the last one renders it."""
     processors: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
+        _add_trace,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    if chosen_format(log_format) == "console":
+    if log_format == "console":
         processors.append(structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback))
     else:
         # The library's ready-made renderer adds every local variable, and with it the callers' pixels.
         traces = structlog.processors.ExceptionRenderer(ExceptionDictTransformer(show_locals=False))
         processors += [traces, structlog.processors.JSONRenderer()]
-    structlog.configure(
-        processors=[_Guarded(processors)],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level.upper())),
-        logger_factory=_OutputLogger,
-        cache_logger_on_first_use=True,
-    )
+    return processors
 
 
 def chosen_format(log_format: str) -> str:
@@ -52,6 +59,19 @@ def chosen_format(log_format: str) -> str:
     if output is not None:
         return "console" if output.on_terminal else "json"
     return "console" if sys.stderr is not None and sys.stderr.isatty() else "json"
+
+
+def _add_trace(
+    logger: Any,  # noqa: ANN401 - structlog's
+    method: str,
+    event: MutableMapping[str, Any],
+) -> MutableMapping[str, Any]:
+    """Adds the trace of the call that runs, if it is sampled."""
+    del logger, method
+    spans = sampled_spans.get()
+    if spans:
+        event.setdefault("trace_id", spans[0].trace_id_hex)
+    return event
 
 
 class _Guarded:

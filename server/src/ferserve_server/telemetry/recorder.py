@@ -19,6 +19,7 @@ import numpy as np
 from ferserve_server.domain import metrics as names
 from ferserve_server.domain.ports import DispatchReason
 from ferserve_server.domain.servable import Precision, ServableState
+from ferserve_server.domain.trace import sampled_spans
 from ferserve_server.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
@@ -90,6 +91,8 @@ class PrometheusRecorder:
 
     def observe(self, histogram: Histogram, value: float, *labels: str) -> None:  # noqa: D102 - see `count`
         self._values.add((histogram, labels, value))
+        if spans := sampled_spans.get():
+            self._histogram(histogram, labels).show_exemplar(value, spans[0].trace_id_hex)
 
     def add(self, gauge: Gauge, amount: float, *labels: str) -> None:  # noqa: D102 - see `count`
         self._changes.add((gauge, labels, amount))
@@ -126,6 +129,10 @@ class PrometheusRecorder:
     def batch_executed(self, batch: ExecutedBatch) -> None:
         """Records a batch; see `domain.ports.InferenceObserver`."""
         self._batches.add(batch)
+        if batch.span is not None:
+            model, trace_id = (batch.servable.name,), batch.span.trace_id_hex
+            self._histogram(names.QUEUE_SECONDS, model).show_exemplar(batch.oldest_queue_s, trace_id)
+            self._histogram(names.INFERENCE_SECONDS, model).show_exemplar(batch.inference_s, trace_id)
 
     def batch_failed(self, servable: ServableId, *, face_count: int) -> None:  # noqa: ARG002 - part of the port
         """Counts an execution that raised."""

@@ -10,6 +10,7 @@ import structlog
 from ferserve.v1 import emotion_service_pb2_grpc, model_service_pb2_grpc
 from ferserve.v1 import model_service_pb2 as model_pb2
 from ferserve_server.domain.errors import FerserveError
+from ferserve_server.domain.trace import TRACEPARENT, format_traceparent, sampled_spans
 from ferserve_server.upstream.codec import read_batch_answer, read_model, write_batch
 from ferserve_server.upstream.status import read_rejection
 
@@ -46,7 +47,9 @@ class GrpcModelTier:
     ) -> TierAnswer:
         """Scores a batch; see `domain.upstream.ModelTier`."""
         request = write_batch(crops, spec, priority)
-        return read_batch_answer(await _answer(self._emotion.ClassifyFaces(request, timeout=timeout_s)))
+        metadata = tuple((TRACEPARENT, format_traceparent(span)) for span in sampled_spans.get()[:1])
+        call = self._emotion.ClassifyFaces(request, timeout=timeout_s, metadata=metadata)
+        return read_batch_answer(await _answer(call))
 
     async def models(self) -> tuple[ModelStatus, ...]:
         """Lists every model; see `domain.upstream.ModelTier`."""

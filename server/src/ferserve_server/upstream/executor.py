@@ -14,6 +14,7 @@ import numpy as np
 import structlog
 
 from ferserve_server.domain.errors import DeadlineExpiredError, FerserveError, UnsupportedError
+from ferserve_server.domain.trace import traced_context
 from ferserve_server.domain.upstream_errors import UpstreamUnavailableError
 from ferserve_server.scheduler import recovery
 from ferserve_server.scheduler.assembly import BatchOutcome, copy_rows, drop_cancelled
@@ -143,7 +144,10 @@ class UpstreamExecutor:
 
     def _send_queued(self) -> None:
         while self._queue and len(self._running) < self.thread_count:
-            task = asyncio.get_running_loop().create_task(self._run(self._queue.popleft()))
+            batch = self._queue.popleft()
+            # Also without a span: who submits may be running for another batch.
+            context = traced_context(() if batch.span is None else (batch.span,))
+            task = asyncio.get_running_loop().create_task(self._run(batch), context=context)
             self._running.add(task)
             task.add_done_callback(self._done)
 
@@ -159,10 +163,10 @@ class UpstreamExecutor:
             try:
                 await self._score(outcome, started_at)
             except FerserveError as error:
-                self._reject(batch, error)
+                self._reject(outcome, error)
             except Exception:
                 log.exception("batch failed", servable=str(self._spec), faces=batch.row_count)
-                self._reject(batch, FerserveError("The server failed on this call. Its log tells more."))
+                self._reject(outcome, FerserveError("The server failed on this call. Its log tells more."))
         self._listener.on_batch_done(outcome)
 
     async def _score(self, outcome: BatchOutcome, started_at: float) -> None:
@@ -183,9 +187,10 @@ class UpstreamExecutor:
         outcome.inference_s = self._clock.now() - started_at
         self._answered(answer)
 
-    def _reject(self, batch: Batch, error: FerserveError) -> None:
+    def _reject(self, outcome: BatchOutcome, error: FerserveError) -> None:
+        outcome.rejected = error.reason
         self._rejected(error.reason)
-        recovery.fail_requests(batch, error)
+        recovery.fail_requests(outcome.batch, error)
 
     def _end_if_done(self) -> None:
         if self._closing and not self._running and not self._queue:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from ferserve_server.domain.face import CropBatch, DetectionOptions, FaceCrop
     from ferserve_server.domain.metrics import MetricsRecorder
-    from ferserve_server.domain.ports import FoundFaces
+    from ferserve_server.domain.ports import FoundFaces, VisionTracer
     from ferserve_server.tracking.ports import FoundFrame, FrameRequest
     from ferserve_server.vision.limits import VisionLimits
     from ferserve_vision.detectors.port import FaceDetector
@@ -65,6 +65,7 @@ class VisionPool:
         limits: VisionLimits,
         detectors: Mapping[str, Callable[[], FaceDetector]] | None = None,
         recorder: MetricsRecorder,
+        tracer: VisionTracer | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         """Loads a detector for each thread.
@@ -74,10 +75,13 @@ class VisionPool:
             limits: Bounds of pictures and of the queue.
             detectors: Makes a detector of each kind, in the thread that uses it; the first one is the default.
             recorder: Records every picture.
+            tracer: Records those of sampled calls; None: nothing is traced.
             clock: Seconds from any start; measures decoding and detection, in the threads.
         """
         self._limits = limits
         self._recorder = recorder
+        self._tracer = tracer
+        self._clock = clock
         self._readers: SimpleQueue[PictureReader] = SimpleQueue()
         budget = DecodeBudget(max_bytes=limits.max_decode_bytes, max_s=limits.max_decode_s)
         factories = installed_detectors(YUNET) if detectors is None else detectors
@@ -168,6 +172,7 @@ class VisionPool:
         """
         terms = _Terms(deadline, priority, caller)
         self._admit(len(images), sum(map(len, images)), terms)
+        started_at = self._clock()
         parts = [images[start : start + CROPS_PER_JOB] for start in range(0, len(images), CROPS_PER_JOB)]
         work = [
             asyncio.ensure_future(
@@ -182,6 +187,8 @@ class VisionPool:
                 each.cancel()
             await asyncio.gather(*work, return_exceptions=True)
             raise
+        if self._tracer is not None:
+            self._tracer.crops_read(len(images), self._clock() - started_at)
         crops = [crop for part in read for crop in part]
         for crop in crops:
             if isinstance(crop, Exception):
@@ -299,6 +306,8 @@ class VisionPool:
         self._recorder.count(metrics.IMAGE_FAILURES, reason)
 
     def _record(self, found: FoundFaces) -> None:
+        if self._tracer is not None:
+            self._tracer.faces_found(found)
         self._recorder.observe(metrics.DECODE_SECONDS, found.decode_s)
         if found.detect_s > 0:  # a whole picture taken as one face is not searched
             self._recorder.observe(metrics.DETECT_SECONDS, found.detect_s)

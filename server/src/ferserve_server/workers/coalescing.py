@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from ferserve_server.domain.face import CropBatch
     from ferserve_server.domain.ports import Priority
     from ferserve_server.domain.prediction import ScoredFaces
+    from ferserve_server.domain.trace import SpanRef
     from ferserve_server.workers.remote_lease import RemoteLease
 
 MAX_COALESCED_FACES: Final = 32
@@ -33,10 +34,11 @@ class PendingRequest:
         future: Gets its scores.
         caller: Identity of the request's client. A coalesced request is sent with that of its first one: requests
             are coalesced only while all waiting ones fit into one batch, and after a rejection each is sent alone.
+        spans: Spans of the call, if it is sampled.
         coalesced: The coalesced request that it is sent with.
     """
 
-    __slots__ = ("caller", "coalesced", "crops", "deadline", "future", "lease", "priority")
+    __slots__ = ("caller", "coalesced", "crops", "deadline", "future", "lease", "priority", "spans")
 
     coalesced: CoalescedRequest
 
@@ -48,6 +50,7 @@ class PendingRequest:
         priority: Priority,
         future: asyncio.Future[ScoredFaces],
         caller: CallerId = UNKNOWN_CALLER,
+        spans: tuple[SpanRef, ...] = (),
     ) -> None:
         self.lease = lease
         self.crops = crops
@@ -55,6 +58,7 @@ class PendingRequest:
         self.priority = priority
         self.future = future
         self.caller = caller
+        self.spans = spans
 
 
 class CoalescedRequest:
@@ -111,6 +115,11 @@ class CoalescedRequest:
         """Drops cancelled requests before it is sent. If none is left, it need not be sent."""
         self.requests = self.waiting
         self.face_count = sum(len(request.crops) for request in self.requests)
+
+    @property
+    def spans(self) -> tuple[SpanRef, ...]:
+        """Returns the spans of all sampled requests."""
+        return tuple(span for request in self.requests for span in request.spans)
 
     @property
     def waiting(self) -> list[PendingRequest]:

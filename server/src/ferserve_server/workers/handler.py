@@ -10,6 +10,7 @@ import numpy as np
 import structlog
 
 from ferserve_server.domain.errors import FerserveError
+from ferserve_server.domain.trace import traced_context
 from ferserve_server.runtime.eager_task import EagerTask
 from ferserve_server.workers import score_messages as wire
 
@@ -86,7 +87,8 @@ class WorkerHandler:
     def _begin(self, request: wire.ScoreRequest) -> None:
         self._running[request.number] = None
         self.face_count += request.shape[0]
-        run = EagerTask(self._answer(request), partial(self._ended, request))
+        context = traced_context(request.spans) if request.spans else None
+        run = EagerTask(self._answer(request), partial(self._ended, request), context)
         if request.number in self._running:  # else it ended at once
             self._running[request.number] = run
 

@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 _GRACE_S: Final = 2.0
 """Maximum time for a worker process to end, in seconds, because it ends within ms after its channel closes."""
 
+_TRACING_PREFIXES: Final = ("OTEL_",)
+"""Variables of OpenTelemetry: where to export spans, and how. They may hold a token of the collector."""
+
 
 class WorkerStartError(Exception):
     """Reports that a worker process ended before it listened; the text says why."""
@@ -144,7 +147,9 @@ class WorkerProcess:
                 with child_stderr(facts) as stderr:
                     framed = ("framed",) if stderr is not None else ()
                     ends = (theirs, connections_in)
-                    self._child = await asyncio.to_thread(Child, self._plan.module, framed, ends, stderr)
+                    self._child = await asyncio.to_thread(
+                        Child, self._plan.module, framed, ends, stderr, _TRACING_PREFIXES
+                    )
                 facts["pid"] = self._child.pid
                 with contextlib.suppress(ChannelClosedError):  # it has ended, which the read reports
                     ours.send(json.dumps({"memory_bytes": self._plan.memory_bytes}).encode(), [block.fd])

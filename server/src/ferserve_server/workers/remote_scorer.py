@@ -10,6 +10,7 @@ import numpy as np
 from ferserve_server.domain.caller import UNKNOWN_CALLER, CallerId
 from ferserve_server.domain.errors import DeadlineUnmeetableError, QueueFullError
 from ferserve_server.domain.prediction import ScoredFaces
+from ferserve_server.domain.trace import sampled_spans
 from ferserve_server.workers import score_messages as wire
 from ferserve_server.workers.coalescing import MAX_COALESCED_FACES, CoalescedRequest, PendingRequest
 
@@ -90,7 +91,8 @@ class RemoteScorer:
         caller: CallerId = UNKNOWN_CALLER,
     ) -> ScoredFaces:
         """Scores faces for a lease; see `domain.ports.ScoresFaces`."""
-        request = PendingRequest(lease, crops, deadline, priority, self._loop.create_future(), caller)
+        spans = sampled_spans.get()
+        request = PendingRequest(lease, crops, deadline, priority, self._loop.create_future(), caller, spans)
         self._begin(request)
         try:
             return await request.future
@@ -168,6 +170,7 @@ class RemoteScorer:
             first.priority,
             lease.route.spec,
             first.caller,
+            coalesced.spans,
         )
         self._post(wire.write_score(message))
 

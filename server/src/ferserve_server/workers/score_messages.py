@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from ferserve_server.domain.caller import UNKNOWN_CALLER, CallerId, CallerKind
 from ferserve_server.domain.ports import Priority
 from ferserve_server.domain.servable import ModelSpec, ServableId
+from ferserve_server.domain.trace import SpanRef
 from ferserve_server.workers.json_codec import read_error, write_error
 
 if TYPE_CHECKING:
@@ -42,6 +43,9 @@ _VERSION: Final = struct.Struct("<q")
 _NO_DEADLINE: Final = -1.0
 _BULK: Final = 1
 _HELD: Final = 2
+_TRACED: Final = 4
+_SPAN_COUNT: Final = struct.Struct("<H")
+_SPAN: Final = struct.Struct("<16s8s")
 
 
 class ScoreRequest(NamedTuple):
@@ -58,6 +62,7 @@ class ScoreRequest(NamedTuple):
         priority: Its priority.
         spec: The model.
         caller: Identity of the request's client.
+        spans: Spans of the sampled calls that it is for.
     """
 
     number: int
@@ -70,6 +75,7 @@ class ScoreRequest(NamedTuple):
     priority: Priority
     spec: ModelSpec
     caller: CallerId = UNKNOWN_CALLER
+    spans: tuple[SpanRef, ...] = ()
 
 
 class ScoreAnswer(NamedTuple):
@@ -102,6 +108,7 @@ def kind_of(message: bytes) -> int:
 def write_score(request: ScoreRequest) -> bytes:
     """Encodes a SCORE message."""
     flags = (_BULK if request.priority is Priority.BULK else 0) | (_HELD if request.held else 0)
+    flags |= _TRACED if request.spans else 0
     deadline = _NO_DEADLINE if request.deadline is None else max(0.0, request.deadline)
     head = _SCORE.pack(
         SCORE,
@@ -114,13 +121,17 @@ def write_score(request: ScoreRequest) -> bytes:
         deadline,
         len(_spec_bytes(request.spec)),
     )
-    return head + _spec_bytes(request.spec) + _caller_bytes(request.caller)
+    traced = _span_bytes(request.spans) if request.spans else b""
+    return head + _spec_bytes(request.spec) + traced + _caller_bytes(request.caller)
 
 
 def read_score(message: bytes) -> ScoreRequest:
     """Decodes a SCORE message."""
     _, flags, number, lease, offset, room, count, height, width, deadline, length = _SCORE.unpack_from(message)
-    end = _SCORE.size + length
+    end = caller_at = _SCORE.size + length
+    spans: tuple[SpanRef, ...] = ()
+    if flags & _TRACED:
+        spans, caller_at = _spans_of(message, end)
     return ScoreRequest(
         number,
         lease,
@@ -131,7 +142,8 @@ def read_score(message: bytes) -> ScoreRequest:
         None if deadline == _NO_DEADLINE else deadline,
         Priority.BULK if flags & _BULK else Priority.INTERACTIVE,
         _spec_of(message[_SCORE.size : end]),
-        _caller_of(message[end:]),
+        _caller_of(message[caller_at:]),
+        spans,
     )
 
 
@@ -202,6 +214,20 @@ def _caller_bytes(caller: CallerId) -> bytes:
 def _caller_of(form: bytes) -> CallerId:
     kind, _, name = form.decode().partition("\0")
     return CallerId(CallerKind(kind), name)
+
+
+def _span_bytes(spans: tuple[SpanRef, ...]) -> bytes:
+    packed = [_SPAN.pack(span.trace_id.to_bytes(16), span.span_id.to_bytes(8)) for span in spans]
+    return _SPAN_COUNT.pack(len(spans)) + b"".join(packed)
+
+
+def _spans_of(message: bytes, start: int) -> tuple[tuple[SpanRef, ...], int]:
+    """Reads spans; returns them and the offset of what follows."""
+    (count,) = _SPAN_COUNT.unpack_from(message, start)
+    begin = start + _SPAN_COUNT.size
+    end = begin + count * _SPAN.size
+    read = _SPAN.iter_unpack(message[begin:end])
+    return tuple(SpanRef(int.from_bytes(trace), int.from_bytes(span)) for trace, span in read), end
 
 
 @lru_cache(maxsize=256)

@@ -11,13 +11,16 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 from ferserve_server.domain.errors import DrainingError, FerserveError, InvalidRequestError, UnsupportedError
+from ferserve_server.domain.trace import current_stream
 from ferserve_server.interop.messages import OPEN_INFERENCE_SERVICE, generic_handler, message_class
 from ferserve_server.pipeline.ordered_responses import OrderedResponses, outcome_of
+from ferserve_server.pipeline.traced_messages import traced_message
 from ferserve_server.services.callers import caller_of_context
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 
+    from ferserve_server.domain.trace import StreamTrace
     from ferserve_server.interop.messages import Message
     from ferserve_server.services.control import Metadata, ModelControl
 
@@ -94,6 +97,7 @@ class InferStream:
         draining: Set when nothing new may be taken.
         strict: Whether an error ends the stream with its status. Else it is reported in the answer to its request,
             beside that request's id, and the stream goes on.
+        trace: Samples requests; None: none is traced.
     """
 
     def __init__(
@@ -103,8 +107,10 @@ class InferStream:
         max_unanswered: int,
         draining: asyncio.Event,
         strict: bool,
+        trace: StreamTrace | None = None,
     ) -> None:
         self._infer = infer
+        self._trace = trace
         self._strict = strict
         self._answers = OrderedResponses(self._begin, max_unanswered=max_unanswered, draining=draining)
 
@@ -132,7 +138,8 @@ class InferStream:
         return asyncio.get_running_loop().create_task(self._run_one(request))
 
     async def _run_one(self, request: Message) -> tuple[str, Message | FerserveError]:
-        return request.id, await outcome_of(self._infer(request))
+        answering: Awaitable[Message | FerserveError] = outcome_of(self._infer(request))
+        return request.id, await traced_message(self._trace, answering)
 
 
 if TYPE_CHECKING:
@@ -180,8 +187,11 @@ class OpenInferenceServicer:
                 name = f"{kind}SharedMemory{what}"
                 handlers[name] = self._answer(f"inference.{name}Response")
             handlers[f"{kind}SharedMemoryRegister"] = _reject(_NO_SHARED_MEMORY)
-        wrapped = {name: self._calls.unary(name, handle) for name, handle in handlers.items()}
-        stream = self._calls.stream("ModelStreamInfer", self._model_stream_infer)
+        wrapped = {
+            name: self._calls.unary(name, handle, service=OPEN_INFERENCE_SERVICE)
+            for name, handle in handlers.items()
+        }
+        stream = self._calls.stream("ModelStreamInfer", self._model_stream_infer, service=OPEN_INFERENCE_SERVICE)
         return generic_handler(OPEN_INFERENCE_SERVICE, {**wrapped, "ModelStreamInfer": stream})
 
     async def _model_infer(self, request: Message, context: Context) -> Message:
@@ -198,6 +208,7 @@ class OpenInferenceServicer:
             max_unanswered=self._max_unanswered,
             draining=self._calls.draining,
             strict=strict,
+            trace=current_stream.get(),
         )
         async with contextlib.aclosing(stream.run(requests)) as answers:
             async for answer in answers:

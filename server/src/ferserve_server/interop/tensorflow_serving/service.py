@@ -65,12 +65,15 @@ class TensorFlowServingServicer:
             generic_handler(
                 PREDICTION_SERVICE,
                 {
-                    "Predict": unary("Predict", self._predict),
-                    "GetModelMetadata": unary("GetModelMetadata", self._get_model_metadata),
+                    "Predict": unary("Predict", self._predict, service=PREDICTION_SERVICE),
+                    "GetModelMetadata": unary(
+                        "GetModelMetadata", self._get_model_metadata, service=PREDICTION_SERVICE
+                    ),
                 },
             ),
             generic_handler(
-                MODEL_STATUS_SERVICE, {"GetModelStatus": unary("GetModelStatus", self._get_model_status)}
+                MODEL_STATUS_SERVICE,
+                {"GetModelStatus": unary("GetModelStatus", self._get_model_status, service=MODEL_STATUS_SERVICE)},
             ),
         )
 
