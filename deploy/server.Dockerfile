@@ -54,5 +54,5 @@ EXPOSE 50051 8080 9464
 # TERM starts the drain: health turns to NOT_SERVING, what was taken is answered, then it exits with 0.
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
-    CMD ["python", "-m", "ferserve_server.app.healthcheck", "127.0.0.1:50051"]
+    CMD ["python", "-m", "ferserve_server.app.healthcheck"]
 ENTRYPOINT ["ferserve-server"]

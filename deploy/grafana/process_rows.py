@@ -170,13 +170,18 @@ def models_and_process() -> list[Panel]:
         ),
         lines(
             "Faults inside the server",
-            "Background tasks that failed and were started again, and log lines that were dropped.",
+            "Background tasks that failed and were started again, log lines that were dropped, and control calls "
+            "that were not authorised.",
             [
                 (
                     "sum by (task) (increase(ferserve_background_failures_total[$__rate_interval]))",
                     "failures of {{task}}",
                 ),
                 ("sum(increase(ferserve_log_lines_dropped_total[$__rate_interval]))", "log lines dropped"),
+                (
+                    "sum by (reason) (increase(ferserve_control_rejections_total[$__rate_interval]))",
+                    "control calls rejected, {{reason}}",
+                ),
             ],
             "none",
             width=6,

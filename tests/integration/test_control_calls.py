@@ -16,7 +16,7 @@ from ferserve.v1 import model_service_pb2 as model_pb2
 from ferserve_server.backends.fake import FakeLoader, FakeServable
 from ferserve_server.config.settings import Settings
 from ferserve_server.interop.messages import message_class
-from ferserve_server.services.control import TokenFileError, read_token
+from ferserve_server.services.control_access import TokenFileError, read_token
 from support.fake_models import publish_fake
 from support.local_server import LocalServer, Rejection, Stubs, eventually, local_server, rejection_of
 
@@ -189,7 +189,6 @@ def test_a_token_file_that_is_empty_or_missing_keeps_the_server_from_starting(tm
     for name in ("empty", "missing"):
         with pytest.raises(TokenFileError, match=name):
             read_token(tmp_path / name)
-    assert read_token(None) is None
     assert Settings().control.control_listen == "off"
 
 

@@ -20,7 +20,7 @@ from ferserve_server.config.settings import Settings
 from ferserve_server.http import health
 from ferserve_server.http.page_files import SECURITY_HEADERS
 from ferserve_server.runtime.addresses import ListenError
-from ferserve_server.services.control import ControlExposedError
+from ferserve_server.services.control_access import ControlExposedError
 from ferserve_server.telemetry import exposition
 from support.fake_models import publish_fake
 from support.http import http_server

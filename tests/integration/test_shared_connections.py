@@ -34,7 +34,6 @@ from support.local_server import (
     classes_of,
     eventually,
     packed,
-    rejection_of,
 )
 from support.processes import served_connections
 from support.worker_server import callers, metric, worker_server, workers_of
@@ -276,19 +275,7 @@ async def test_a_drain_answers_what_the_primary_and_its_worker_process_have_take
         assert workers_of(server).face_count == 2
         draining = server.running.drain()
         for each in everybody:
-            await each.wait_for(NOT_SERVING)
-
-            async def rejected(stubs: Stubs = each) -> bool:
-                try:
-                    await stubs.emotion.ClassifyFaces(_faces(4), timeout=0.5)
-                except grpc.aio.AioRpcError as error:
-                    return rejection_of(error).reason == "DRAINING"
-                return False
-
-            await eventually(rejected)
-        async with callers_that_come_late(server) as late:
-            for each in late:
-                assert await each.state() == NOT_SERVING
+            await each.wait_until_gone()
         assert not draining.done()
         unblocked.set()
         assert [classes_of(answer) for answer in await asyncio.gather(*calls)] == [[4]] * 4

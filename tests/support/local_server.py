@@ -54,6 +54,18 @@ class Stubs:
         """Waits until health says so."""
         await eventually(lambda: self._is(status, service))
 
+    async def wait_until_gone(self) -> None:
+        """Waits until the server accepts neither calls on this connection nor another connection."""
+
+        async def gone() -> bool:
+            try:
+                await self.state()
+            except grpc.aio.AioRpcError as error:
+                return "failed to connect" in (error.details() or "")
+            return False
+
+        await eventually(gone)
+
     async def _is(self, status: int, service: str) -> bool:
         return await self.state(service) == status
 
@@ -93,6 +105,7 @@ async def local_server(
         # What a test expects must not hang on what a busy machine measures.
         "precision": "float32",
         "tune": "fixed",
+        "listen_before_ready": not ready,
     }
     overrides = take_overrides(settings)
     wanted = Settings.of(model_repo=model_repo, **(chosen | settings))

@@ -52,6 +52,8 @@ class ServerProcess:
         flags = ("--listen", "--http-listen", "--metrics-listen")
         addresses = [part for flag in flags for part in (flag, "127.0.0.1:0")]
         self._command = [sys.executable, "-m", module, *addresses, "--log-format", "json", *args]
+        if not ready:
+            self._command.append("--listen-before-ready")
         self._env = {**os.environ, **(env or {})}
         self._ready = ready
         self._written = threading.Condition()

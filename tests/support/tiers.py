@@ -24,6 +24,7 @@ async def detection_tier(*upstreams: str, ready: bool = True, **settings: object
         "metrics_listen": "off",
         "upstream_refresh_s": 0.05,
         "vision_threads": 1,
+        "listen_before_ready": not ready,
     }
     overrides = take_overrides(settings)
     wanted = Settings.of(upstream=",".join(upstreams), **(chosen | settings))

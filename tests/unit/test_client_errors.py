@@ -111,7 +111,7 @@ def test_an_unknown_reason_falls_back_to_its_code(code: StatusCode) -> None:
         (StatusCode.UNAVAILABLE, ["DRAINING", "MODEL_NOT_READY", "ENGINE_STALLED", "ENGINE_LOST"]),
         (StatusCode.DEADLINE_EXCEEDED, ["DEADLINE_UNMEETABLE", "DEADLINE_EXPIRED"]),
         (StatusCode.INTERNAL, ["INFERENCE_FAILED", "INTERNAL"]),
-        (StatusCode.INVALID_ARGUMENT, ["IMAGE_UNREADABLE", "TOO_MANY_FACES", "PAGE_TOKEN_INVALID"]),
+        (StatusCode.INVALID_ARGUMENT, ["IMAGE_UNREADABLE", "TOO_MANY_FACES"]),
     ],
 )
 def test_who_catches_a_code_catches_its_reasons(code: StatusCode, reasons: list[str]) -> None:

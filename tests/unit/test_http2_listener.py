@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ferserve_server.http2.listener import accepting
 from ferserve_server.http2.registry import ConnectionLimits, ConnectionRegistry
 from ferserve_server.runtime.addresses import ListenError, bound, port_of
+from ferserve_server.runtime.listener import accepting
 from support.certificates import make_certificates
 
 if TYPE_CHECKING:

@@ -165,8 +165,16 @@ async def test_closing_a_stream_closes_its_handler_and_counts_as_cancelled(bench
     assert bench.recorder.labels_of(metrics.REQUESTS) == [("Method", "CANCELLED")]
 
 
-async def test_a_draining_server_takes_nothing(bench: Bench) -> None:
+async def test_a_draining_server_answers_late_calls_and_takes_no_stream(bench: Bench) -> None:
     bench.calls.draining.set()
+    await bench.call(_answer, context=FakeContext())
+    with pytest.raises(Aborted):
+        await bench.stream(_echo, [], FakeContext())
+    assert bench.recorder.labels_of(metrics.REQUESTS) == [("Method", "OK"), ("Method", "UNAVAILABLE")]
+
+
+async def test_a_server_that_has_drained_takes_nothing(bench: Bench) -> None:
+    bench.calls.closing = True
     for call in (bench.call(_answer, context=FakeContext()), bench.stream(_echo, [], FakeContext())):
         with pytest.raises(Aborted):
             await call
@@ -218,27 +226,6 @@ async def test_the_server_is_idle_when_the_last_call_has_ended(bench: Bench) -> 
     assert await bench.is_idle()
 
 
-async def test_it_is_quiet_when_no_call_is_open_and_none_came_meanwhile(bench: Bench) -> None:
-    unblocked = asyncio.Event()
-
-    async def wait(request: Any, context: Any) -> None:
-        await unblocked.wait()
-
-    call = asyncio.create_task(bench.call(wait))
-    await settle()
-    quiet = asyncio.create_task(bench.calls.wait_quiet(0))
-    await settle()
-    assert not quiet.done()
-    unblocked.set()
-    for _ in range(20):
-        await bench.call(_answer)
-        await asyncio.sleep(0)
-        assert not quiet.done()
-    await settle()
-    assert quiet.done()
-    await call
-
-
 async def test_a_call_over_another_protocol_is_counted_rejected_and_drained_alike(bench: Bench) -> None:
     async def answer() -> str:
         return "answer"
@@ -255,7 +242,7 @@ async def test_a_call_over_another_protocol_is_counted_rejected_and_drained_alik
     assert hidden.message.startswith("The server failed on this call")
     long = await bench.calls.carried("HTTP/x", [("name", "v" * 200)], answer, send)
     assert long.reason == "METADATA_TOO_LARGE"
-    bench.calls.draining.set()
+    bench.calls.closing = True
     assert (await bench.calls.carried("HTTP/x", [], answer, send)).reason == "DRAINING"
     codes = ["OK", "INTERNAL", "INVALID_ARGUMENT", "UNAVAILABLE"]
     assert bench.recorder.labels_of(metrics.REQUESTS) == [("HTTP/x", code) for code in codes]

@@ -57,6 +57,16 @@ EXAMPLES = {
         "PERMISSION_DENIED",
         "CONTROL_DISABLED",
     ),
+    control_errors.ControlForbiddenError: (
+        control_errors.ControlForbiddenError(),
+        "PERMISSION_DENIED",
+        "CONTROL_FORBIDDEN",
+    ),
+    control_errors.ControlThrottledError: (
+        control_errors.ControlThrottledError(2.0),
+        "RESOURCE_EXHAUSTED",
+        "CONTROL_THROTTLED",
+    ),
     control_errors.OriginNotAllowedError: (
         control_errors.OriginNotAllowedError("http://evil.example"),
         "PERMISSION_DENIED",
@@ -170,7 +180,7 @@ def test_a_field_at_fault_is_named_and_only_then(error: errors.FerserveError, co
 def test_a_wait_is_reported_where_waiting_helps_and_only_there(
     error: errors.FerserveError, code: str, reason: str
 ) -> None:
-    helps = reason in {"QUEUE_FULL", *UNAVAILABLE} - UNSAFE
+    helps = reason in {"QUEUE_FULL", "CONTROL_THROTTLED", *UNAVAILABLE} - UNSAFE
     delays = [detail.retry_delay.ToMilliseconds() for detail in _details(error, error_details_pb2.RetryInfo)]
     assert len(delays) == helps
     pushback = str(delays[0]) if helps else "-1" if reason in UNSAFE else None

@@ -214,7 +214,7 @@ def test_detection_options_are_read() -> None:
         ("score_threshold", 1.1),
         ("score_threshold", math.nan),
         ("score_threshold", math.inf),
-        ("detector", 3),
+        ("detector", 4),
         ("max_faces", -1),
         ("not_a_face_policy", 4),
         ("region", face_pb2.BoundingBox(left=-1, width=1, height=1)),

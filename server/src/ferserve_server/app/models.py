@@ -303,12 +303,20 @@ window is judged 20 times."""
 
 @contextlib.contextmanager
 def running_model_tasks(
-    manager: ModelManager | None, settings: Settings, count_failure: Callable[[str], None]
+    manager: ModelManager | None,
+    settings: Settings,
+    count_failure: Callable[[str], None],
+    on_looked: Callable[[], None],
 ) -> Iterator[None]:
-    """Keeps models loaded and canaries judged for the duration of the block; None if no models run here."""
+    """Keeps models loaded and canaries judged for the duration of the block; None if no models run here.
+
+    `on_looked` is called when all versions that were found first are loaded, or have failed.
+    """
     with contextlib.ExitStack() as stack:
         if manager is not None:
-            stack.enter_context(background("models", lambda: watch_models(manager, settings), count_failure))
+            stack.enter_context(
+                background("models", partial(watch_models, manager, settings, on_looked), count_failure)
+            )
             if (window_s := settings.canary.policies.shortest_window_s) is not None:
                 stack.enter_context(
                     background("canaries", lambda: judge_canaries(manager, window_s), count_failure)
@@ -327,10 +335,11 @@ async def close_models(manager: ModelManager | None) -> None:
         log.error("models not unloaded in time", timeout_s=_MAX_UNLOAD_S)  # noqa: TRY400 - no trace to show
 
 
-async def watch_models(manager: ModelManager, settings: Settings) -> None:
-    """Loads the versions that are present and watches for further ones."""
+async def watch_models(manager: ModelManager, settings: Settings, on_looked: Callable[[], None]) -> None:
+    """Loads the versions that are present, calls back, and watches for further ones."""
     models = settings.models
     await manager.refresh()
+    on_looked()
     if not manager.default_ready:
         log.error(
             "the default model is not ready; put it into the model folder or name another with --default-model",

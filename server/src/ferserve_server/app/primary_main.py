@@ -6,32 +6,43 @@ import asyncio
 import contextlib
 import os
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import structlog
 import uvloop
 
 from ferserve_server import __version__
-from ferserve_server.app.drain import DRAIN_SLACK_S, StopSignals, drain
+from ferserve_server.app.drain import DRAIN_SLACK_S, drain
+from ferserve_server.app.endpoints import (
+    bind_grpc,
+    bind_http,
+    complete_addresses,
+    listen_metrics,
+    page_url,
+    prepare_http,
+)
 from ferserve_server.app.models import build_manager, close_models, running_model_tasks
 from ferserve_server.app.overrides import NO_OVERRIDES
-from ferserve_server.app.services import build_service, build_vision, follow_health
+from ferserve_server.app.readiness import Readiness
+from ferserve_server.app.services import build_service, build_vision, native_endpoint
+from ferserve_server.app.signals import StopSignals
 from ferserve_server.app.upstream import running_upstream
 from ferserve_server.app.workers import running_workers
 from ferserve_server.domain import metrics
 from ferserve_server.domain.errors import ModelKeyError
 from ferserve_server.grpc.control_server import listening_control
-from ferserve_server.http2.listener import accepting
 from ferserve_server.interop.statistics import Statistics
-from ferserve_server.runtime.addresses import ListenError, ReservedPort, bound, port_of, sibling_address
+from ferserve_server.runtime.addresses import ListenError, ReservedPort, port_of
 from ferserve_server.runtime.background_tasks import background
 from ferserve_server.runtime.clock import MonotonicClock
-from ferserve_server.runtime.connection_limits import ConnectionLimiter, connection_budget, raise_descriptor_limit
+from ferserve_server.runtime.connection_limits import raise_descriptor_limit
+from ferserve_server.runtime.endpoint import Endpoint
 from ferserve_server.runtime.garbage_collection import freeze_startup_objects
+from ferserve_server.runtime.listener import accepting
 from ferserve_server.runtime.process_output import dropped_line_count
-from ferserve_server.services.control import ControlExposedError, TokenFileError, check_exposure
+from ferserve_server.services.control_access import ControlExposedError, TokenFileError, check_exposure
 from ferserve_server.telemetry.aggregation import MergedRegistry
-from ferserve_server.telemetry.exposition import MetricsServer
 from ferserve_server.telemetry.otlp import TracingError, opened_tracer
 from ferserve_server.telemetry.recorder import PrometheusRecorder
 from ferserve_server.upstream.channel import UpstreamFilesError
@@ -39,17 +50,18 @@ from ferserve_server.workers.supervisor import BroadcastingModels
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     from ferserve_server.app.overrides import Overrides
     from ferserve_server.app.services import Service
     from ferserve_server.config.settings import Settings
     from ferserve_server.domain.models import Models
     from ferserve_server.domain.ports import Loader
-    from ferserve_server.http2.registry import ConnectionRegistry
     from ferserve_server.workers.supervisor import WorkerSupervisor
 
 log = structlog.get_logger(__name__)
+
+RunningWorkers = contextlib.AbstractAsyncContextManager["tuple[WorkerSupervisor, Callable[[socket.socket], None]]"]
 
 START_ERRORS: Final = (
     ControlExposedError,
@@ -62,13 +74,6 @@ START_ERRORS: Final = (
 """Errors that keep a server from starting; their texts say what to change."""
 
 
-MAX_METRICS_CONNECTIONS: Final = 64
-"""Maximum number of connections to /metrics, because each has a thread while it is open."""
-
-MAX_METRICS_CONNECTIONS_PER_ADDRESS: Final = 16
-"""Maximum number of connections to /metrics from one address."""
-
-
 @dataclass(frozen=True, slots=True)
 class RunningServer:
     """Represents a running server.
@@ -79,6 +84,7 @@ class RunningServer:
         metrics_port: Port of /metrics, or None.
         control_port: Port of control calls' own address, or None.
         drain: Drains all processes; returns whether all accepted calls were answered in time.
+        reload: Reads TLS files and the control token again if they have changed.
         stop_loading: Ends loads at the next checkpoint; call it before `drain`.
         workers: The worker processes, or None if there is only this one.
     """
@@ -88,6 +94,7 @@ class RunningServer:
     metrics_port: int | None
     control_port: int | None
     drain: Callable[[], asyncio.Future[bool]]
+    reload: Callable[[], None]
     stop_loading: Callable[[], None] = lambda: None
     workers: WorkerSupervisor | None = None
 
@@ -132,6 +139,7 @@ async def _serve(
     try:
         async with running_server(settings, loader, overrides) as server:
             starting = False
+            signals.on_reload = server.reload
             freeze_startup_objects()
             await signals.requested.wait()
             server.stop_loading()
@@ -151,14 +159,15 @@ async def running_server(
 ) -> AsyncIterator[RunningServer]:
     """Starts a server; on exit it is stopped, drained or not.
 
-    It listens before the models are loaded: health says NOT_SERVING and calls get MODEL_NOT_READY until they are.
+    It listens when a model answers; with `listen_before_ready` at once, and until then calls get MODEL_NOT_READY.
+    Metrics and control calls are there from the start.
 
     Args:
         settings: The settings.
         loader: Loads versions; None if the models run in a model tier, which the settings then name.
         overrides: Rules that tests and benchmarks replace.
     """
-    settings = settings.replace(**_addresses(settings))
+    settings = complete_addresses(settings)
     check_exposure(
         settings.control,
         tls=settings.tls.tls_cert_file is not None,
@@ -171,17 +180,8 @@ async def running_server(
     recorder.follow(metrics.LOG_LINES_DROPPED, dropped_line_count)
     merged = MergedRegistry(recorder.registry)
     statistics = Statistics()
-    changed = asyncio.Event()
-    workers: WorkerSupervisor | None = None
-
-    def on_change() -> None:
-        changed.set()
-        if workers is not None:
-            workers.state_changed()
-
-    async def sync() -> None:
-        if workers is not None:
-            await workers.sync()
+    readiness = Readiness(at_once=settings.server.listen_before_ready, looked=loader is None)
+    on_change = readiness.models_changed
 
     async with contextlib.AsyncExitStack() as stack:
         tracer = stack.enter_context(opened_tracer(os.environ, __version__))
@@ -194,49 +194,65 @@ async def running_server(
         models: Models = await stack.enter_async_context(upstream) if manager is None else manager
         vision = build_vision(settings, recorder, tracer)
         stack.callback(vision.close)
-        broadcasting = BroadcastingModels(models, sync)
+        broadcasting = BroadcastingModels(models, readiness.sync)
         service = build_service(settings, broadcasting, vision, statistics, recorder, clock, tracer)
-        metrics_port = _listen_metrics(settings, merged, recorder, stack)
+        metrics_port = listen_metrics(settings, merged, recorder, service.health, stack)
         stack.push_async_callback(close_models, manager)
         await service.health.report(ready=False)
+        addresses = stack.enter_context(contextlib.ExitStack())
+        grpc_sockets, http_sockets = bind_grpc(settings, addresses), bind_http(settings, addresses)
         # Separate stacks, so that a drain can close them, entered side by side.
         main = await stack.enter_async_context(contextlib.AsyncExitStack())
-        port = None
-        if settings.server.processes == 1:
-            port = await main.enter_async_context(service.listening(settings, clock.now))
         others = await stack.enter_async_context(contextlib.AsyncExitStack())
-        http_port = await _listen_http(settings, service, models, recorder, clock, descriptor_limit, others)
-        control_port = await others.enter_async_context(
+        control = await others.enter_async_context(
             listening_control(
                 settings.control.control_listen,
                 service.own_models,
                 service.limits,
                 service.interop.control_handlers,
-                service.tls,
+                service.control_tls,
             )
         )
+        http_listening = prepare_http(settings, http_sockets, service, models, recorder, clock, descriptor_limit)
+        follow = partial(readiness.follow, models, service.health)
+        stack.enter_context(background("health", follow, recorder.background_failed))
         stack.enter_context(
-            background(
-                "health", lambda: follow_health(models, service.health, changed), recorder.background_failed
-            )
+            running_model_tasks(manager, settings, recorder.background_failed, readiness.first_look_ended)
         )
-        if settings.server.processes > 1:
-            chosen, own, sockets, port = await _bind_for_several(settings, service, clock, main)
-            running = running_workers(chosen, own, models, statistics, recorder, merged, overrides)
-            workers, place = await stack.enter_async_context(running)
-            on_change()  # a control call may have arrived while they started
-            # After the workers, because connections accepted earlier stay here.
-            main.enter_context(accepting(sockets, place))
+        if not settings.server.listen_before_ready:
+            log.info(
+                "waiting for a model",
+                metrics_port=metrics_port,
+                metrics_address=settings.server.metrics_listen,
+                control_port=control.port,
+                control_address=settings.control.control_listen,
+            )
+        if settings.server.processes == 1:
+            await readiness.wait()
+            service_endpoint = await main.enter_async_context(service.listening(settings, clock.now, grpc_sockets))
+        else:
+            run = partial(
+                running_workers,
+                models=models,
+                statistics=statistics,
+                recorder=recorder,
+                merged=merged,
+                overrides=overrides,
+            )
+            service_endpoint = await _listen_with_workers(
+                settings, service, clock, grpc_sockets, run, readiness, stack, main
+            )
+        http = await others.enter_async_context(http_listening)
         log.info(
             "listening",
-            port=port,
+            port=service_endpoint.port,
             address=settings.server.listen,
-            http_port=http_port,
+            http_port=http.port,
             http_address=settings.http.http_listen,
-            page=_page_url(settings, http_port),
+            page=page_url(settings, http.port),
             metrics_port=metrics_port,
             metrics_address=settings.server.metrics_listen,
-            control_port=control_port,
+            control_port=control.port,
             control_address=settings.control.control_listen,
             control_on_main=settings.control.control_on_main,
             tls=settings.tls.tls_cert_file is not None,
@@ -244,141 +260,77 @@ async def running_server(
             upstream=settings.upstream.upstream,
             version=__version__,
         )
-        stack.enter_context(running_model_tasks(manager, settings, recorder.background_failed))
 
         async def stop() -> None:
             await asyncio.gather(main.aclose(), others.aclose())
 
+        endpoints = (service_endpoint, http)
         yield RunningServer(
-            port,
-            http_port,
+            service_endpoint.port,
+            http.port,
             metrics_port,
-            control_port,
-            lambda: asyncio.ensure_future(_drain(settings, service, workers, stop)),
+            control.port,
+            lambda: asyncio.ensure_future(_drain(settings, service, readiness.workers, endpoints, stop)),
+            service.reload,
             manager.stop_loading if manager is not None else lambda: None,
-            workers,
+            readiness.workers,
         )
 
 
-async def _bind_for_several(
-    settings: Settings, service: Service, clock: MonotonicClock, stack: contextlib.AsyncExitStack
-) -> tuple[Settings, ConnectionRegistry | None, list[socket.socket], int | None]:
-    """Binds the address that several processes share until the stack is closed.
-
-    Returns:
-        The settings of the worker processes; the server of connections in this process and its listening sockets,
-        None and no sockets where workers listen themselves, as grpcio's server has to; the port.
-    """
-    if settings.server.grpc_server == "grpcio":
-        reserved = stack.enter_context(ReservedPort(settings.server.listen, "--listen"))
-        return settings.replace(listen=reserved.address), None, [], reserved.port
-    own = await stack.enter_async_context(service.connections(settings, clock.now))
-    sockets = stack.enter_context(bound(settings.server.listen, "--listen"))
-    return settings, own, sockets, port_of(sockets)
-
-
-def _addresses(settings: Settings) -> dict[str, str]:
-    """Completes the addresses that follow the host of `listen`."""
-    addresses = {"http_listen": settings.http.http_listen, "metrics_listen": settings.server.metrics_listen}
-    sibling_address(settings.server.listen, settings.server.listen, "--listen")
-    return {
-        name: sibling_address(address, settings.server.listen, f"--{name.replace('_', '-')}")
-        for name, address in addresses.items()
-        if address != "off"
-    }
-
-
-def _page_url(settings: Settings, http_port: int | None) -> str | None:
-    """Returns the URL of the web page on this machine, or None if there is no page."""
-    if http_port is None or not settings.http.page:
-        return None
-    return f"{'https' if settings.tls.tls_cert_file else 'http'}://localhost:{http_port}/"
-
-
-def _listen_metrics(
-    settings: Settings, registry: MergedRegistry, recorder: PrometheusRecorder, stack: contextlib.AsyncExitStack
-) -> int | None:
-    """Serves /metrics, if the settings ask for it, until the stack is closed; returns the port."""
-    if settings.server.metrics_listen == "off":
-        return None
-    limiter = ConnectionLimiter(MAX_METRICS_CONNECTIONS, MAX_METRICS_CONNECTIONS_PER_ADDRESS)
-    _record_connections("metrics", limiter, recorder)
-    if settings.server.metrics_listen.startswith("unix:"):
-        raise ListenError(
-            f"cannot listen on {settings.server.metrics_listen!r}: metrics need HOST:PORT; "
-            "choose another with --metrics-listen"
-        )
-    sockets = stack.enter_context(bound(settings.server.metrics_listen, "--metrics-listen"))
-    return stack.enter_context(MetricsServer(registry, sockets, limiter)).port
-
-
-def _record_connections(port: str, limiter: ConnectionLimiter, recorder: PrometheusRecorder) -> None:
-    recorder.read(metrics.CONNECTIONS, lambda: limiter.open_count, port)
-    recorder.follow(metrics.CONNECTIONS_REJECTED, lambda: limiter.rejected_count, port)
-
-
-async def _listen_http(
+async def _listen_with_workers(  # noqa: PLR0913, PLR0917 - parts of one start
     settings: Settings,
     service: Service,
-    models: Models,
-    recorder: PrometheusRecorder,
     clock: MonotonicClock,
-    descriptor_limit: int,
+    sockets: list[socket.socket],
+    run: Callable[..., RunningWorkers],
+    readiness: Readiness,
     stack: contextlib.AsyncExitStack,
-) -> int | None:
-    """Serves HTTP, if the settings ask for it, until the stack is closed; returns the port."""
-    if settings.http.http_listen == "off":
-        return None
-    # Imported here, because servers without it need not spend 7 MiB and 0.5 s on the library.
-    from ferserve_server.http.listener import listening_http  # noqa: PLC0415
-    from ferserve_server.http.origins import OriginPolicy  # noqa: PLC0415
-    from ferserve_server.http.server import HttpOptions, build_http  # noqa: PLC0415
+    main: contextlib.AsyncExitStack,
+) -> Endpoint:
+    """Starts worker processes, and listens on the address that they share with this one.
 
-    application = build_http(
-        service.calls,
-        service.analyze,
-        service.emotion,
-        models,
-        service.interop.open_inference,
-        service.interop.repository,
-        service.health,
-        limits=service.limits,
-        options=HttpOptions(
-            default_model="" if settings.upstream.upstream else settings.models.default_model,
-            body_timeout_s=settings.http.http_body_timeout_s,
-            detection=settings.detection.options,
-            origins=OriginPolicy(settings.http.http_origins),
-            page=settings.http.page,
-        ),
-        clock=clock,
-    )
-    budget = connection_budget(settings.http.max_http_connections, descriptor_limit)
-    limiter = ConnectionLimiter(budget, settings.http.max_http_connections_per_address)
-    _record_connections("http", limiter, recorder)
-    context = None if service.tls is None else service.tls.context()
-    listening = listening_http(
-        application,
-        settings.http.http_listen,
-        context,
-        limiter,
-        max_header_bytes=settings.limits.max_metadata_bytes,
-    )
-    return await stack.enter_async_context(listening)
+    Args:
+        settings: The settings.
+        service: The services.
+        clock: The time.
+        sockets: Bound to the address; none with gRPC's server.
+        run: Runs worker processes with settings, beside a registry of connections in this process or None.
+        readiness: When to listen.
+        stack: Ends the worker processes.
+        main: Closes what listens.
+    """
+    if settings.server.grpc_server == "grpcio":  # workers listen themselves, as that server has to
+        reserved = main.enter_context(ReservedPort(settings.server.listen, "--listen"))
+        await readiness.wait()
+        chosen = settings.replace(listen=reserved.address)
+        readiness.workers, _ = await stack.enter_async_context(run(chosen, None))
+        readiness.models_changed()  # while they started
+        return Endpoint(reserved.port)
+    own = await main.enter_async_context(service.connections(settings, clock.now))
+    readiness.workers, place = await stack.enter_async_context(run(settings, own))
+    readiness.models_changed()  # while they started
+    await readiness.wait()
+    # After the workers, because connections accepted earlier stay here.
+    return native_endpoint(port_of(sockets), own, main.enter_context(accepting(sockets, place)))
 
 
 async def _drain(
-    settings: Settings, service: Service, workers: WorkerSupervisor | None, stop: Callable[[], Awaitable[None]]
+    settings: Settings,
+    service: Service,
+    workers: WorkerSupervisor | None,
+    endpoints: Sequence[Endpoint],
+    stop: Callable[[], Awaitable[None]],
 ) -> bool:
     """Drains all processes at once; returns whether all accepted calls were answered in time."""
     log.info("draining", timeout_s=settings.server.drain_timeout_s)
     ending: Awaitable[bool] = asyncio.ensure_future(_drain_workers(settings, workers))
 
     async def stop_last() -> None:
-        # Clients that connect while worker processes drain get the draining status here.
+        # Connections that a worker process did not take before it ended come back here.
         await ending
         await stop()
 
-    draining = [drain(settings, service.health, service.calls, stop_last), ending]
+    draining = [drain(settings, service.health, service.calls, endpoints, stop_last), ending]
     if not all(await asyncio.gather(*draining)):
         return False
     log.info("drained")

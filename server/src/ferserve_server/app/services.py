@@ -8,19 +8,23 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ferserve_server.backends.processor import cpu_count
-from ferserve_server.grpc.grpcio_server import TlsFiles, listening_grpc, new_server, register_services
+from ferserve_server.domain import metrics
+from ferserve_server.grpc.grpcio_server import listening_grpc, new_server, register_services
 from ferserve_server.grpc.router import EmotionCalls, Router
 from ferserve_server.grpc.stream import GrpcStream
-from ferserve_server.http2.listener import accepting
 from ferserve_server.http2.registry import ConnectionLimits, ConnectionRegistry, serving
 from ferserve_server.interop.services import InteropOptions, build_interop, compat_names
 from ferserve_server.pipeline.analyze_images import AnalyzeImages
 from ferserve_server.pipeline.classify_faces import ClassifyFaces
 from ferserve_server.pipeline.stream_frames import StreamFrames, StreamLimits
-from ferserve_server.runtime.addresses import bound, port_of
+from ferserve_server.runtime.addresses import port_of
 from ferserve_server.runtime.background_tasks import background
+from ferserve_server.runtime.endpoint import Endpoint
+from ferserve_server.runtime.listener import accepting
+from ferserve_server.runtime.tls import ServerTls, TlsFiles
 from ferserve_server.services.calls import Calls
-from ferserve_server.services.control import build_control
+from ferserve_server.services.control import ModelControl
+from ferserve_server.services.control_access import TokenFile, build_authorizers, opened_token
 from ferserve_server.services.emotion import EmotionServicer
 from ferserve_server.services.health import HealthReporter
 from ferserve_server.services.limits import RequestLimits
@@ -32,6 +36,7 @@ from ferserve_server.vision.pool import VisionPool
 
 if TYPE_CHECKING:
     import asyncio
+    import socket
     from collections.abc import AsyncIterator, Callable
 
     import grpc
@@ -59,6 +64,7 @@ class Service:
         own_models: ModelService for the address of control calls.
         interop: The interfaces of other servers.
         tls: For TLS, or None.
+        control_tls: The same at the address of control calls.
     """
 
     calls: Calls
@@ -69,37 +75,53 @@ class Service:
     stream_frames: StreamFrames
     own_models: ModelServicer
     interop: Interop
-    tls: TlsFiles | None
+    tls: ServerTls | None
+    control_tls: ServerTls | None
     _models: ModelServicer
+    _tokens: tuple[TokenFile, ...]
+
+    def reload(self) -> None:
+        """Reads TLS files and the control token again if they have changed, now rather than within a second."""
+        for tls in (self.tls, self.control_tls):
+            if tls is not None:
+                tls.refresh(now=True)
+        for token in self._tokens:
+            token.refresh()
 
     @contextlib.asynccontextmanager
     async def listening(
-        self, settings: Settings, now: Callable[[], float], *, share_port: bool = False
-    ) -> AsyncIterator[int | None]:
+        self,
+        settings: Settings,
+        now: Callable[[], float],
+        sockets: list[socket.socket],
+        *,
+        share_port: bool = False,
+    ) -> AsyncIterator[Endpoint]:
         """Serves calls at the service's address during the block, then gives clients one second to disconnect.
 
         Args:
             settings: The settings.
             now: The time, in seconds.
+            sockets: Bound to that address; none with gRPC's server, which binds its own.
             share_port: True if this is one of several processes that listen on the same port, with gRPC's server.
 
         Yields:
-            The port; None for a socket's file.
+            The address.
 
         Raises:
             ListenError: The address cannot be listened on.
         """
         if settings.server.grpc_server == "native":
             async with self.connections(settings, now) as own:
-                with bound(settings.server.listen, "--listen") as sockets, accepting(sockets, own.accept):
-                    yield port_of(sockets)
+                with accepting(sockets, own.accept) as close_sockets:
+                    yield native_endpoint(port_of(sockets), own, close_sockets)
             return
         server = new_server(
             self.limits, share_port=share_port, max_connection_age_s=settings.server.max_connection_age_s
         )
         self._register(server, settings)
-        async with listening_grpc(server, settings.server.listen, self.tls, "--listen") as port:
-            yield port
+        async with listening_grpc(server, settings.server.listen, self.tls, "--listen") as endpoint:
+            yield endpoint
 
     @contextlib.asynccontextmanager
     async def connections(self, settings: Settings, now: Callable[[], float]) -> AsyncIterator[ConnectionRegistry]:
@@ -111,10 +133,7 @@ class Service:
         router = Router(self.limits)
         self._register(router, settings)
         emotion = EmotionCalls(router, self.calls, self.emotion, self.health)
-        context = None
-        if self.tls is not None:
-            context = self.tls.context()
-            context.set_alpn_protocols(["h2"])
+        context = None if self.tls is None else partial(self.tls.context, "h2")
         limits = ConnectionLimits(
             max_connections=settings.server.max_connections,
             max_connections_per_peer=settings.server.max_connections_per_peer,
@@ -136,6 +155,18 @@ class Service:
             self.interop.handlers,
             with_reflection=settings.server.reflection,
         )
+
+
+def native_endpoint(
+    port: int | None, connections: ConnectionRegistry, close_sockets: Callable[[], None] = lambda: None
+) -> Endpoint:
+    """Returns the address of a server on libnghttp2: its sockets close first, then its clients are notified."""
+
+    def leave() -> None:
+        close_sockets()
+        connections.leave()
+
+    return Endpoint(port, leave, lambda: connections.has_left)
 
 
 def build_service(
@@ -181,7 +212,17 @@ def build_service(
         max_unanswered_messages=settings.streams.max_unanswered_messages,
         detection=settings.detection.options,
     )
-    control, own_control = build_control(settings.control, models)
+    token = opened_token(settings.control)
+    authorizer, own_authorizer = build_authorizers(settings.control, token)
+
+    def rejected(reason: str) -> None:
+        recorder.count(metrics.CONTROL_REJECTIONS, reason)
+
+    control = ModelControl(models, authorizer, rejected)
+    own_control = ModelControl(models, own_authorizer, rejected)
+    tls_settings = settings.tls
+    files = TlsFiles.named(tls_settings.tls_cert_file, tls_settings.tls_key_file, tls_settings.tls_client_ca_file)
+    tls = None if files is None else ServerTls(files)
     interop = build_interop(
         interop_options,
         calls,
@@ -203,9 +244,26 @@ def build_service(
         stream_frames,
         ModelServicer(calls, models.models, models.model, own_control),
         interop,
-        TlsFiles.named(settings.tls.tls_cert_file, settings.tls.tls_key_file, settings.tls.tls_client_ca_file),
+        tls,
+        control_tls(settings, tls),
         ModelServicer(calls, models.models, models.model, control),
+        () if token is None else (token,),
     )
+
+
+def control_tls(settings: Settings, tls: ServerTls | None) -> ServerTls | None:
+    """Returns TLS for the address of control calls: with authorities of its own if the settings name any.
+
+    Raises:
+        ListenError: The files cannot be used.
+    """
+    authorities, certificate, key = (
+        settings.control.control_client_ca_file,
+        settings.tls.tls_cert_file,
+        settings.tls.tls_key_file,
+    )
+    files = TlsFiles.named(certificate, key, authorities) if authorities else None
+    return tls if files is None else ServerTls(files)
 
 
 def build_vision(settings: Settings, recorder: MetricsRecorder, tracer: Tracer | None) -> VisionPool:
@@ -226,9 +284,12 @@ def build_vision(settings: Settings, recorder: MetricsRecorder, tracer: Tracer |
     )
 
 
-async def follow_health(models: Models, health: HealthReporter, changed: asyncio.Event) -> None:
-    """Updates the health status after every change of readiness. Cancel to stop."""
+async def follow_health(
+    models: Models, health: HealthReporter, changed: asyncio.Event, on_report: Callable[[], None] = lambda: None
+) -> None:
+    """Updates the health status after every change of readiness, and calls back. Cancel to stop."""
     while True:
         await health.report(ready=models.default_ready)
+        on_report()
         await changed.wait()
         changed.clear()

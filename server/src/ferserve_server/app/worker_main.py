@@ -19,7 +19,7 @@ import uvloop
 
 from ferserve_server import __version__
 from ferserve_server.app.drain import drain
-from ferserve_server.app.services import build_service, build_vision, follow_health
+from ferserve_server.app.services import build_service, build_vision, follow_health, native_endpoint
 from ferserve_server.config.settings import Settings
 from ferserve_server.interop.statistics import RemoteStatistics
 from ferserve_server.ipc.channel import Channel, ChannelClosedError
@@ -31,7 +31,7 @@ from ferserve_server.runtime.background_tasks import background
 from ferserve_server.runtime.clock import MonotonicClock
 from ferserve_server.runtime.garbage_collection import freeze_startup_objects
 from ferserve_server.runtime.process_output import open_child_output
-from ferserve_server.services.control import TokenFileError
+from ferserve_server.services.control_access import TokenFileError
 from ferserve_server.telemetry.aggregation import write_series
 from ferserve_server.telemetry.logging import set_up_logging
 from ferserve_server.telemetry.otlp import TracingError, opened_tracer
@@ -169,17 +169,19 @@ async def _answer_calls(
         # A separate stack, so that a drain can close it.
         main = await stack.enter_async_context(contextlib.AsyncExitStack())
         if settings.server.grpc_server == "grpcio":
-            await main.enter_async_context(service.listening(settings, clock.now, share_port=True))
+            listening = service.listening(settings, clock.now, [], share_port=True)
+            endpoint = await main.enter_async_context(listening)
         else:
             own = await main.enter_async_context(service.connections(settings, clock.now))
             receiver = connection_passing.ConnectionReceiver(
                 connection_channel, own, lambda *counts: rpc.notify("connections", counts)
             )
             main.callback(receiver.close)
+            endpoint = native_endpoint(None, own)
         freeze_startup_objects()
         rpc.notify("listening", None)
         await drain_requested.wait()
-        in_time = await drain(settings, service.health, service.calls, main.aclose)
+        in_time = await drain(settings, service.health, service.calls, [endpoint], main.aclose)
         report_counts()
         tracing.close()  # now, because the primary process may end as soon as it knows
         rpc.notify("drained", in_time)

@@ -17,6 +17,11 @@ class ServerSettings(Group):
     listen: str = Field(
         "0.0.0.0:50051", description="HOST:PORT or unix:PATH of the gRPC service; port 0 picks a free one"
     )
+    listen_before_ready: bool = Field(
+        False,
+        description="accept gRPC and HTTP before a model answers, and answer MODEL_NOT_READY; for orchestrators "
+        "whose probes decide who gets calls",
+    )
     grpc_server: Literal["native", "grpcio"] = Field(
         "native",
         description="implementation of the gRPC server: native is ferserve's own on libnghttp2 and needs less "
@@ -114,6 +119,10 @@ class TlsSettings(Group):
         return self
 
 
+def _split_names(value: object) -> object:
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
 class ControlSettings(Group):
     """Holds the settings of control calls: calls that load, unload, promote or roll back versions."""
 
@@ -122,6 +131,16 @@ class ControlSettings(Group):
     )
     control_on_main: bool = Field(False, description="accept control calls on the addresses of the service too")
     control_token_file: Path | None = Field(None, description="file with the token that control calls must carry")
+    control_names: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_names)] = Field(
+        (),
+        description="names of client certificates that may make control calls: alternative names, or else the "
+        "common name; empty: any certificate; separate several with commas",
+    )
+    control_client_ca_file: Path | None = Field(
+        None,
+        description="PEM authorities of client certificates at control_listen, in place of tls_client_ca_file; "
+        "callers there must show one",
+    )
     control_insecure: bool = Field(
         False, description="accept control calls from other machines without TLS and without a token"
     )

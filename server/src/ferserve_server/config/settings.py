@@ -92,6 +92,20 @@ class Settings(BaseModel):
         return self
 
     @model_validator(mode="after")
+    def _check_control(self) -> Self:
+        control, tls = self.control, self.tls
+        if control.control_client_ca_file and not tls.tls_cert_file:
+            raise ValueError("control_client_ca_file needs tls_cert_file and tls_key_file")
+        if control.control_client_ca_file and (control.control_on_main or control.control_listen == "off"):
+            raise ValueError("control_client_ca_file is for control_listen: set that, and not control_on_main")
+        if control.control_names and not (tls.tls_client_ca_file or control.control_client_ca_file):
+            raise ValueError(
+                "control_names are names of client certificates: they need tls_client_ca_file or "
+                "control_client_ca_file"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _check_processes(self) -> Self:
         server = self.server
         if server.processes > 1 and server.grpc_server == "grpcio" and server.listen.startswith("unix:"):
@@ -124,6 +138,8 @@ _WITHOUT_EFFECT_IN_FRONT_OF_A_TIER: Final = (
     "control_listen",
     "control_on_main",
     "control_token_file",
+    "control_names",
+    "control_client_ca_file",
     "default_model",
     "versions_per_model",
     "version_policy",

@@ -70,6 +70,30 @@ class ControlUnauthenticatedError(FerserveError):
         )
 
 
+class ControlForbiddenError(FerserveError):
+    """Rejects a control call of a client whose certificate does not have the role."""
+
+    reason = "CONTROL_FORBIDDEN"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This caller may not make control calls: its client certificate has none of the names in the server's "
+            "setting control_names."
+        )
+
+
+class ControlThrottledError(FerserveError):
+    """Rejects a control call without looking at its token, after too many wrong ones from the same host."""
+
+    reason = "CONTROL_THROTTLED"
+
+    def __init__(self, retry_after_s: float) -> None:
+        super().__init__(
+            "Too many wrong tokens came from this host; this one was not looked at. Send the call again later.",
+            retry_after_s=retry_after_s,
+        )
+
+
 class OriginNotAllowedError(FerserveError):
     """Rejects a request of a web page that another server sent to the browser."""
 

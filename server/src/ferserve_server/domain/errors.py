@@ -14,7 +14,8 @@
     alias   --set--> version                AliasFixedError, VersionNotReadyError
     anything that is not offered            UnsupportedError
     canary  --promote | roll back-->        NoCanaryError, NoOlderVersionError
-    call    --control--> lifecycle          ControlDisabledError, ControlUnauthenticatedError
+    call    --control--> lifecycle          ControlDisabledError, ControlForbiddenError, ControlThrottledError,
+                                            ControlUnauthenticatedError
     batch   --upstream--> scores            UpstreamUnavailableError, VersionChangedError
 
 Those of the last three steps are in `control_errors` and `upstream_errors`.

@@ -65,6 +65,9 @@ REQUESTS_IN_PROGRESS: Final = Gauge(
     "requests_in_progress", "Calls and streams that are open.", ("method",), summed=True
 )
 REJECTIONS: Final = Counter("rejections_total", "Rejected requests, by reason.", ("reason",))
+CONTROL_REJECTIONS: Final = Counter(
+    "control_rejections_total", "Control calls that were not authorised, by reason.", ("reason",)
+)
 CANCELLATIONS: Final = Counter(
     "cancellations_total", "Requests that their client cancelled, by stage: queued or running.", ("stage",)
 )

@@ -36,12 +36,14 @@ class CallContext:
         send: Sends a message of the answer.
 
     Attributes:
-        caller: Whose call it is; read by `services.callers`.
+        caller: Whose call it is; read by `services.callers`, as is `transport`.
+        transport: The connection, or None.
         trailing_metadata: Trailers that the handler adds to its answer.
     """
 
     def __init__(self, stream: GrpcStream, send: Callable[[Any], Awaitable[None]]) -> None:
         self.caller = stream.caller
+        self.transport = stream.connection.transport
         self.trailing_metadata: Headers = ()
         self._stream = stream
         self._send = send

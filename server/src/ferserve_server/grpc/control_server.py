@@ -6,12 +6,13 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from ferserve_server.grpc.grpcio_server import listening_grpc, new_server
+from ferserve_server.runtime.endpoint import Endpoint
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-    from ferserve_server.grpc.grpcio_server import TlsFiles
     from ferserve_server.interop.messages import GenericHandler
+    from ferserve_server.runtime.tls import ServerTls
     from ferserve_server.services.limits import RequestLimits
     from ferserve_server.services.models import ModelServicer
 
@@ -22,8 +23,8 @@ async def listening_control(
     models: ModelServicer,
     limits: RequestLimits,
     compat: Sequence[GenericHandler],
-    tls: TlsFiles | None,
-) -> AsyncIterator[int | None]:
+    tls: ServerTls | None,
+) -> AsyncIterator[Endpoint]:
     """Serves control calls until the block is left, which gives running ones a second.
 
     Args:
@@ -34,15 +35,15 @@ async def listening_control(
         tls: For TLS, or None.
 
     Yields:
-        The port; None for a socket's file, or if nothing listens.
+        The address.
 
     Raises:
         ListenError: The address cannot be listened on.
     """
     if address == "off":
-        yield None
+        yield Endpoint(None)
         return
     server = new_server(limits)
     server.add_generic_rpc_handlers((models.handlers(), *compat))
-    async with listening_grpc(server, address, tls, "--control-listen") as port:
-        yield port
+    async with listening_grpc(server, address, tls, "--control-listen") as endpoint:
+        yield endpoint

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-import ssl
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final
 
 import grpc
 from grpc_health.v1 import health, health_pb2_grpc
@@ -13,13 +12,14 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from ferserve_server.interop.messages import GenericHandler, ReflectedPools
 from ferserve_server.runtime.addresses import ListenError, claimed, is_unix, parse_address
+from ferserve_server.runtime.endpoint import Endpoint
 from ferserve_server.services.health import EMOTION_SERVICE, MODEL_SERVICE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
-    from pathlib import Path
 
     from ferserve_server.grpc.router import Router
+    from ferserve_server.runtime.tls import ServerTls
     from ferserve_server.services.emotion import EmotionServicer
     from ferserve_server.services.health import HealthReporter
     from ferserve_server.services.limits import RequestLimits
@@ -30,53 +30,20 @@ _TRANSPORT_SLACK: Final = 2
 what is between gets a clear INVALID_ARGUMENT from `limits`."""
 
 
-@dataclass(frozen=True, slots=True)
-class TlsFiles:
-    """Names the PEM files of the server's identity, and of the authorities of callers, if these are verified."""
+_UNTIL_THE_END_S: Final = 86_400.0
+"""Grace of a stop whose calls are cut later, by a second stop with a shorter one."""
 
-    certificate: Path
-    key: Path
-    client_authorities: Path | None = None
 
-    @classmethod
-    def named(cls, certificate: Path | None, key: Path | None, client_authorities: Path | None) -> Self | None:
-        """Returns the files that the settings name, or None without TLS."""
-        return None if certificate is None or key is None else cls(certificate, key, client_authorities)
+def tls_credentials(tls: ServerTls) -> grpc.ServerCredentials:
+    """Returns credentials that follow the files: gRPC asks for them at each handshake, on threads of its own."""
 
-    def context(self) -> ssl.SSLContext:
-        """Loads the files for a server on Python's own sockets.
+    def configuration() -> grpc.ServerCertificateConfiguration:
+        material = tls.material()
+        pair = (material.key, material.certificate)
+        return grpc.ssl_server_certificate_configuration([pair], material.client_authorities or None)
 
-        Raises:
-            ListenError: One cannot be read, or they do not make an identity.
-        """
-        self._read()  # identifies the file; the context does not
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        try:
-            context.load_cert_chain(self.certificate, self.key, password="")
-            if self.client_authorities:
-                context.load_verify_locations(self.client_authorities)
-                context.verify_mode = ssl.CERT_REQUIRED
-        except ssl.SSLError as error:
-            files = ", ".join(str(path) for path in (self.certificate, self.key, self.client_authorities) if path)
-            raise ListenError(f"TLS files {files} cannot be used: {error.reason or error}") from error
-        return context
-
-    def credentials(self) -> grpc.ServerCredentials:
-        """Loads the files for gRPC, whose own error for bad ones is only that it cannot listen.
-
-        Raises:
-            ListenError: As above.
-        """
-        self.context()
-        certificate, key, authorities = self._read()
-        return grpc.ssl_server_credentials([(key, certificate)], authorities or None, bool(authorities))
-
-    def _read(self) -> tuple[bytes, bytes, bytes]:
-        try:
-            authorities = self.client_authorities.read_bytes() if self.client_authorities else b""
-            return self.certificate.read_bytes(), self.key.read_bytes(), authorities
-        except OSError as error:
-            raise ListenError(f"TLS file {error.filename} cannot be read: {error.strerror}") from error
+    verified = bool(tls.material().client_authorities)
+    return grpc.dynamic_ssl_server_credentials(configuration(), configuration, verified)
 
 
 def register_services(
@@ -127,8 +94,8 @@ def new_server(
 
 @contextlib.asynccontextmanager
 async def listening_grpc(
-    server: grpc.aio.Server, address: str, tls: TlsFiles | None, flag: str
-) -> AsyncIterator[int | None]:
+    server: grpc.aio.Server, address: str, tls: ServerTls | None, flag: str
+) -> AsyncIterator[Endpoint]:
     """Runs a server until the block is left, which gives running calls a second.
 
     Args:
@@ -138,7 +105,7 @@ async def listening_grpc(
         flag: Names the setting in errors.
 
     Yields:
-        The port; None for a socket's file.
+        The address. gRPC's server answers no call that arrives after `leave`, and clients repeat it elsewhere.
 
     Raises:
         ListenError: The address cannot be listened on, or the TLS files cannot be used.
@@ -146,13 +113,20 @@ async def listening_grpc(
     with claimed(address, flag):
         port = _bind(server, address, tls, flag)
         await server.start()
+        stopping: list[asyncio.Future[None]] = []
+
+        def leave() -> None:
+            if not stopping:
+                stopping.append(asyncio.ensure_future(server.stop(grace=_UNTIL_THE_END_S)))
+
         try:
-            yield port
+            yield Endpoint(port, leave, lambda: bool(stopping) and stopping[0].done())
         finally:
             await server.stop(grace=1.0)
+            await asyncio.gather(*stopping)
 
 
-def _bind(server: grpc.aio.Server, address: str, tls: TlsFiles | None, flag: str) -> int | None:
+def _bind(server: grpc.aio.Server, address: str, tls: ServerTls | None, flag: str) -> int | None:
     try:
         target = str(parse_address(address))  # gRPC takes the last 16 bits of whatever number there is
     except ValueError as error:
@@ -161,7 +135,7 @@ def _bind(server: grpc.aio.Server, address: str, tls: TlsFiles | None, flag: str
         if tls is None:
             port = server.add_insecure_port(target)
         else:
-            port = server.add_secure_port(target, tls.credentials())
+            port = server.add_secure_port(target, tls_credentials(tls))
     except RuntimeError as error:
         raise ListenError(
             f"cannot listen on {address!r}: it is taken, or no address of this machine; choose another with {flag}"

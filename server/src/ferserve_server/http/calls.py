@@ -12,13 +12,14 @@ from ferserve_server.domain.caller import UNKNOWN_CALLER, CallerId
 from ferserve_server.domain.errors import DeadlineExpiredError, FerserveError
 from ferserve_server.domain.trace import Operation
 from ferserve_server.http.responses import error_reply
-from ferserve_server.services.callers import caller_of_transport
+from ferserve_server.services.callers import caller_of_transport, requester_of_transport
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
     from ferserve_server.http.responses import Reply
     from ferserve_server.services.calls import Calls
+    from ferserve_server.services.control_access import Requester
 
 METHOD_PREFIX: Final = "HTTP/"
 """Prefix of the names of methods in the metrics."""
@@ -87,6 +88,11 @@ async def send_reply(request: web.Request, reply: Reply, *, last: bool = False) 
 def caller_of_request(request: web.Request) -> CallerId:
     """Identifies the caller of a request."""
     return UNKNOWN_CALLER if request.transport is None else caller_of_transport(request.transport)
+
+
+def requester_of_request(request: web.Request) -> Requester:
+    """Identifies the caller of a control call."""
+    return requester_of_transport(request.transport, request.headers.items())
 
 
 @contextlib.asynccontextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import logging
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -13,15 +12,17 @@ from aiohttp import http_exceptions, web
 
 from ferserve_server.domain.errors import FerserveError, InvalidRequestError
 from ferserve_server.http.responses import error_reply
-from ferserve_server.runtime.addresses import bound, port_of
+from ferserve_server.runtime.addresses import port_of
+from ferserve_server.runtime.endpoint import Endpoint
+from ferserve_server.runtime.listener import accepting
 
 if TYPE_CHECKING:
     import socket
-    import ssl
     from collections.abc import AsyncIterator
 
     from ferserve_server.http.responses import Reply
     from ferserve_server.runtime.connection_limits import ConnectionLimiter, ConnectionSlot
+    from ferserve_server.runtime.tls import ServerTls
 
 log = structlog.get_logger(__name__)
 
@@ -34,12 +35,8 @@ _IDLE_S: Final = 75.0
 _HANDSHAKE_S: Final = 10.0
 """Maximum time of a TLS handshake."""
 
-_BACKLOG: Final = 128
-
-_PAUSE_S: Final = 0.1
-"""Pause of accepting while the system has no descriptor for another connection."""
-
-_NO_DESCRIPTOR: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+_SWITCHING: Final = 101
+"""Status of an answer that begins a WebSocket."""
 
 _FIELD_SLACK: Final = 2
 """Factor on the limit at which the library rejects header fields, before all of them are read; see `Calls`."""
@@ -51,27 +48,36 @@ _MAX_FIELDS: Final = 256
 @contextlib.asynccontextmanager
 async def listening_http(
     application: web.Application,
-    address: str,
-    context: ssl.SSLContext | None,
+    sockets: list[socket.socket],
+    tls: ServerTls | None,
     limiter: ConnectionLimiter,
     *,
     max_header_bytes: int,
-) -> AsyncIterator[int | None]:
+) -> AsyncIterator[Endpoint]:
     """Serves an application until the block is left; open answers are cut off after a second.
 
     Args:
         application: Answers the requests.
-        address: See `parse_address`; port 0 picks a free one.
-        context: For HTTPS, or None.
+        sockets: Bound to the address.
+        tls: For HTTPS, or None.
         limiter: Counts the connections.
         max_header_bytes: Limit of a request's header.
 
     Yields:
-        The port; None for a Unix-domain socket.
+        The address. After `leave` every answer closes its connection, so that none is closed before its answer.
 
     Raises:
-        ListenError: The address cannot be listened on.
+        ListenError: Another process listens there.
     """
+    leaving = asyncio.Event()
+
+    async def close_with_answer(request: web.BaseRequest, response: web.StreamResponse) -> None:
+        del request
+        if leaving.is_set() and response.status != _SWITCHING:
+            response.force_close()
+            response.headers["Connection"] = "close"  # the library chose the header before it called this
+
+    application.on_response_prepare.append(close_with_answer)
     runner = web.AppRunner(
         application,
         access_log=None,
@@ -81,64 +87,58 @@ async def listening_http(
     )
     await runner.setup()
     try:
-        with bound(address, "--http-listen") as sockets:
-            listener = _Listener(runner, context, limiter, max_header_bytes)
-            for each in sockets:  # at once, so that clients can connect when the port is reported
-                each.setblocking(False)
-                each.listen(_BACKLOG)
-            accepting = [asyncio.ensure_future(listener.accept(each)) for each in sockets]
-            try:
-                yield port_of(sockets)
-            finally:
-                for task in accepting:
-                    task.cancel()
-                await asyncio.gather(*accepting, return_exceptions=True)
+        starter = _Starter(runner, tls, limiter, max_header_bytes)
+        with accepting(sockets, starter.accept, "--http-listen") as close_sockets:
+
+            def leave() -> None:
+                leaving.set()
+                close_sockets()
+
+            yield Endpoint(port_of(sockets), leave, lambda: limiter.open_count == 0)
     finally:
         await runner.cleanup()
 
 
-class _Listener:
-    """Accepts the connections of one server. Event loop only."""
+class _Starter:
+    """Starts the accepted connections of one server. Event loop only."""
 
     def __init__(
         self,
         runner: web.AppRunner,
-        context: ssl.SSLContext | None,
+        tls: ServerTls | None,
         limiter: ConnectionLimiter,
         max_header_bytes: int,
     ) -> None:
         self._runner = runner
-        self._context = context
+        self._tls = tls
         self._limiter = limiter
         self._max_field_bytes = max_header_bytes * _FIELD_SLACK
         self._loop = asyncio.get_running_loop()
         self._starting: set[asyncio.Task[None]] = set()
 
-    async def accept(self, listening: socket.socket) -> None:
-        """Accepts until it is cancelled."""
-        while True:
-            try:
-                connection, peer = await self._loop.sock_accept(listening)
-            except OSError as error:
-                if error.errno in _NO_DESCRIPTOR:
-                    log.error("connections wait: no descriptor for another", error=str(error))  # noqa: TRY400 - no trace
-                    await asyncio.sleep(_PAUSE_S)
-                continue  # else the client left while it was accepted
-            slot = self._limiter.enter(str(peer[0]) if isinstance(peer, tuple) else "")
-            if slot is None:
-                connection.close()
-                continue
-            task = self._loop.create_task(self._start(connection, slot))
-            self._starting.add(task)
-            task.add_done_callback(self._starting.discard)
+    def accept(self, connection: socket.socket) -> None:
+        """Starts the connection of a socket, or closes it if there are too many."""
+        try:
+            peer = connection.getpeername()
+        except OSError:  # the client has left already
+            connection.close()
+            return
+        slot = self._limiter.enter(str(peer[0]) if isinstance(peer, tuple) else "")
+        if slot is None:
+            connection.close()
+            return
+        task = self._loop.create_task(self._start(connection, slot))
+        self._starting.add(task)
+        task.add_done_callback(self._starting.discard)
 
     async def _start(self, connection: socket.socket, slot: ConnectionSlot) -> None:
-        timeout = None if self._context is None else _HANDSHAKE_S
+        context = None if self._tls is None else self._tls.context()
+        timeout = None if context is None else _HANDSHAKE_S
         try:
             await self._loop.connect_accepted_socket(
                 lambda: _RequestHandler(self._runner, slot, self._max_field_bytes),
                 connection,
-                ssl=self._context,
+                ssl=context,
                 ssl_handshake_timeout=timeout,
             )
         except (OSError, asyncio.CancelledError):  # the client left, sent no TLS, or the server stops

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from ferserve_server.domain.errors import InvalidRequestError
-from ferserve_server.http.calls import answered_within, caller_of_request
+from ferserve_server.http.calls import answered_within, caller_of_request, requester_of_request
 from ferserve_server.http.infer_codec import (
     HEADER_LENGTH,
     MAX_JSON_BYTES,
@@ -131,13 +131,13 @@ class RepositoryRoutes:
     async def _load(self, request: web.Request) -> Reply:
         self._check(request)
         version = parse_version_body(await self._bodies.whole(request))
-        await self._repository.load(request.headers.items(), request.match_info["model"], version)
+        await self._repository.load(requester_of_request(request), request.match_info["model"], version)
         return json_reply({})
 
     async def _unload(self, request: web.Request) -> Reply:
         self._check(request)
         version = parse_version_body(await self._bodies.whole(request))
-        await self._repository.unload(request.headers.items(), request.match_info["model"], version)
+        await self._repository.unload(requester_of_request(request), request.match_info["model"], version)
         return json_reply({})
 
     def _check(self, request: web.Request) -> None:

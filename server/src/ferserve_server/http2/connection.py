@@ -117,6 +117,11 @@ class H2Connection:
         """Returns whether the connection is to be closed once its output is written."""
         return self._ended or (self._rejects_streams and not self._streams)
 
+    @property
+    def has_left(self) -> bool:
+        """Returns whether the peer can open no further stream."""
+        return self._ended or self._rejects_streams
+
     # Input
 
     def receive(self, data: bytes | memoryview) -> int:

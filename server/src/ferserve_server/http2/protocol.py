@@ -135,6 +135,11 @@ class ServerProtocol(asyncio.Protocol):
         self._update_reading()
         self._schedule_flush()
 
+    @property
+    def has_left(self) -> bool:
+        """Returns whether the peer can open no further stream."""
+        return self._connection.has_left
+
     def leave(self) -> None:
         """Asks the peer to leave; the connection closes when its streams are answered."""
         self._connection.leave()

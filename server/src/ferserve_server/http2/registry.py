@@ -59,7 +59,7 @@ class ConnectionRegistry:
     Args of the constructor:
         make_stream: Makes the stream of a request.
         limits: Bounds.
-        context: For TLS, or None.
+        context: Returns the context for a new connection with TLS; None: no TLS.
         now: Returns the time, in seconds.
 
     Attributes:
@@ -70,7 +70,7 @@ class ConnectionRegistry:
         self,
         make_stream: StreamFactory,
         limits: ConnectionLimits,
-        context: ssl.SSLContext | None,
+        context: Callable[[], ssl.SSLContext] | None,
         now: Callable[[], float],
     ) -> None:
         self._make_stream = make_stream
@@ -84,6 +84,7 @@ class ConnectionRegistry:
         self._per_peer: Counter[str] = Counter()
         self._established: set[ServerProtocol] = set()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._left_at: float | None = None
         self._closed = False
         self._rejected_at = -60.0
         self.on_end: Callable[[], None] = lambda: None
@@ -110,9 +111,23 @@ class ConnectionRegistry:
         self._tasks.add(task)
         task.add_done_callback(partial(self._finish_establishing, protocol, accepted))
 
+    @property
+    def has_left(self) -> bool:
+        """Returns whether no peer can open a further stream: each has disconnected, or knows that it may not."""
+        return len(self._peers) == len(self._established) and all(each.has_left for each in self._established)
+
+    def leave(self) -> None:
+        """Asks all peers to leave, and those that still connect; open streams and late ones are answered."""
+        if self._left_at is None:
+            self._left_at = self._loop.time()
+        for connection in list(self._established):
+            connection.leave()
+
     def add(self, connection: ServerProtocol) -> None:
         """Adds an established connection."""
         self._established.add(connection)
+        if self._left_at is not None:
+            connection.leave()
 
     def discard(self, connection: ServerProtocol) -> None:
         """Removes a closed connection."""
@@ -134,11 +149,13 @@ class ConnectionRegistry:
                 connection.abort()
 
     async def close(self) -> None:
-        """Asks all peers to leave, and closes the connections of those that have not left in time."""
-        deadline = self._loop.time() + SHUTDOWN_S
-        while self.count and self._loop.time() < deadline:
-            for connection in list(self._established):  # each time: some may just have been established
-                connection.leave()
+        """Asks all peers to leave, and closes the connections of those that have not left in time.
+
+        They have `SHUTDOWN_S` from the first call of `leave` on.
+        """
+        self.leave()
+        deadline = (self._loop.time() if self._left_at is None else self._left_at) + SHUTDOWN_S
+        while self.count and self._loop.time() < deadline:  # noqa: ASYNC110 - the transports tell nobody
             await asyncio.sleep(0.01)
         self._closed = True
         tasks = list(self._tasks)
@@ -166,7 +183,7 @@ class ConnectionRegistry:
             await self._loop.connect_accepted_socket(
                 lambda: protocol,
                 accepted,
-                ssl=self._context,
+                ssl=self._context() if self._context else None,
                 ssl_handshake_timeout=HANDSHAKE_S if self._context else None,
                 ssl_shutdown_timeout=LINGER_S if self._context else None,
             )

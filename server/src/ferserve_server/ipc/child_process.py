@@ -214,11 +214,12 @@ def prefer_for_oom(score: int) -> None:
 
 
 def ignore_stop_signals() -> None:
-    """Leaves SIGTERM and SIGINT to the parent, which ends its children once they are done. Main thread only.
+    """Leaves signals to the parent, which ends its children once they are done. Main thread only.
 
-    Supervisors such as systemd send them to every process of a service at once.
+    Supervisors such as systemd send them to every process of a service at once. SIGHUP, SIGUSR1 and SIGUSR2, which
+    would end the process, mean nothing to a child.
     """
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
 
 

@@ -51,34 +51,40 @@ class Intake:
         recorder: Counts calls.
 
     Attributes:
-        draining: Set when nothing new may be taken.
+        draining: Set when streams end, and no further stream is accepted.
+        closing: Set when no further call is accepted either.
     """
 
     def __init__(self, limits: RequestLimits, recorder: MetricsRecorder) -> None:
         self._limits = limits
         self._recorder = recorder
         self.draining = asyncio.Event()
+        self.closing = False
         self._open_count = 0
-        self._taken_count = 0
         self._idle = asyncio.Event()
 
     def opened(self, method: str) -> None:
         """Counts a call that starts."""
         self._recorder.add(metrics.REQUESTS_IN_PROGRESS, 1, method)
         self._open_count += 1
-        self._taken_count += 1
 
-    def check_in(self, metadata: Iterable[tuple[str, str | bytes]]) -> None:
+    @property
+    def open_count(self) -> int:
+        """Returns the number of calls whose callers have not been notified of the end."""
+        return self._open_count
+
+    def check_in(self, metadata: Iterable[tuple[str, str | bytes]], *, is_stream: bool = False) -> None:
         """Admits a call that has started.
 
         Args:
             metadata: Names and values of its headers.
+            is_stream: Whether it is a stream, which would have to end at once while the server drains.
 
         Raises:
-            DrainingError: Nothing new may be taken.
+            DrainingError: It may not be accepted any more.
             LimitExceededError: There is too much of the metadata.
         """
-        if self.draining.is_set():
+        if self.closing or (is_stream and self.draining.is_set()):
             raise DrainingError
         # 32 bytes an entry on top of name and value is HTTP/2's own way to count (RFC 9113, 6.5.2).
         byte_count = 0
@@ -110,17 +116,6 @@ class Intake:
         if self._open_count:
             self._idle.clear()
             await self._idle.wait()
-
-    async def wait_quiet(self, quiet_s: float) -> None:
-        """Waits until no call is open and none has arrived for `quiet_s` seconds.
-
-        gRPC cancels calls that reach it while it stops. Until callers have heard of the drain, calls come.
-        """
-        taken_count = -1
-        while self._open_count or taken_count != self._taken_count:
-            taken_count = self._taken_count
-            await self.wait_idle()
-            await asyncio.sleep(quiet_s)
 
 
 class Arrivals:

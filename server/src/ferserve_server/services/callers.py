@@ -12,11 +12,14 @@ from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary
 
 from ferserve_server.domain.caller import UNKNOWN_CALLER, CallerId, CallerKind
+from ferserve_server.services.control_access import Requester
 
 if TYPE_CHECKING:
     import asyncio
     import ssl
     from collections.abc import Iterable
+
+    from ferserve_server.services.control_access import Metadata
 
 _NAMELESS: Final = itertools.count()
 """Numbers of connections whose peers have no address, which are those over Unix-domain sockets."""
@@ -60,6 +63,32 @@ def caller_of_context(context: Any) -> CallerId:  # noqa: ANN401 - grpcio's cont
         return CallerId(CallerKind.CERTIFICATE, _joined(name.decode("utf-8", "replace") for name in identities))
     peer = getattr(context, "peer", lambda: "")()
     return CallerId(CallerKind.CONNECTION, peer) if peer else UNKNOWN_CALLER
+
+
+def requester_of_transport(transport: asyncio.BaseTransport | None, metadata: Metadata) -> Requester:
+    """Identifies the caller of a control call on Python's own sockets. Event loop only."""
+    if transport is None:
+        return Requester(metadata)
+    tls: ssl.SSLObject | None = transport.get_extra_info("ssl_object")
+    names = frozenset(() if tls is None else _certificate_names(tls.getpeercert() or {}))
+    return _requester(caller_of_transport(transport), names, metadata)
+
+
+def requester_of_context(context: Any) -> Requester:  # noqa: ANN401 - grpcio's context, or this server's own
+    """Identifies the caller of a control call over gRPC."""
+    metadata = context.invocation_metadata() or ()
+    if hasattr(context, "transport"):
+        return requester_of_transport(context.transport, metadata)
+    identities = getattr(context, "peer_identities", lambda: None)() or ()
+    names = frozenset(name.decode("utf-8", "replace") for name in identities)
+    return _requester(caller_of_context(context), names, metadata)
+
+
+def _requester(caller: CallerId, names: frozenset[str], metadata: Metadata) -> Requester:
+    host = caller.name
+    if caller.kind is CallerKind.CONNECTION:
+        host = host.rpartition(":")[0]  # "" for Unix-domain sockets: those of this machine are one host
+    return Requester(metadata, names, host, caller.name)
 
 
 def _certificate_names(certificate: Any) -> list[str]:  # noqa: ANN401 - as the ssl module gives it

@@ -274,7 +274,7 @@ class Calls(Intake):
         self.opened(method)
         rejection = None
         try:
-            self.check_in(metadata)
+            self.check_in(metadata, is_stream=True)
         except FerserveError as error:
             rejection = error
         trace = None if self._tracer is None else self._tracer.begin_stream(operation, metadata)
@@ -306,7 +306,7 @@ class Calls(Intake):
             code = OK
             rejection: FerserveError | None = None
             try:
-                self.check_in(context.invocation_metadata() or ())
+                self.check_in(context.invocation_metadata() or (), is_stream=True)
                 checked = self._checked(requests, length) if length else requests
                 async with contextlib.aclosing(handle(checked, context)) as answers:
                     async for answer in answers:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import grpc
@@ -61,15 +62,49 @@ class HealthReporter:
             await self.servicer.set(service, status.SERVING if now else status.NOT_SERVING)
 
 
-def check_health(address: str, services: Iterable[str] = (WHOLE_SERVER,), *, timeout_s: float = 3.0) -> bool:
+@dataclass(frozen=True, slots=True)
+class ClientTls:
+    """Holds what a health check over TLS needs, PEM.
+
+    Attributes:
+        authorities: Authorities of the server's certificate.
+        key: Private key of `certificate`, or None.
+        certificate: Certificate to show if the server asks, or None.
+        server_name: Name in the server's certificate, if it is not that of the address.
+    """
+
+    authorities: bytes
+    key: bytes | None = None
+    certificate: bytes | None = None
+    server_name: str | None = None
+
+
+def check_health(
+    address: str,
+    services: Iterable[str] = (WHOLE_SERVER,),
+    *,
+    timeout_s: float = 3.0,
+    tls: ClientTls | None = None,
+) -> bool:
     """Asks a server for its health; False if it does not serve or is unreachable. Blocking.
 
     Args:
-        address: HOST:PORT, without TLS.
+        address: HOST:PORT or unix:PATH. No proxy of the environment is used.
         services: Names of services; "" is the whole server.
         timeout_s: Longest wait for each, in seconds.
+        tls: For TLS, or None.
     """
-    with grpc.insecure_channel(address) as channel:
+    options: list[tuple[str, str | int]] = [("grpc.enable_http_proxy", 0)]
+    if tls is not None and tls.server_name:
+        options.append(("grpc.ssl_target_name_override", tls.server_name))
+    opened = (
+        grpc.insecure_channel(address, options)
+        if tls is None
+        else grpc.secure_channel(
+            address, grpc.ssl_channel_credentials(tls.authorities, tls.key, tls.certificate), options
+        )
+    )
+    with opened as channel:
         stub = health_pb2_grpc.HealthStub(channel)
         try:
             answers = [

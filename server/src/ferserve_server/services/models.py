@@ -12,6 +12,7 @@ from ferserve.v1 import model_service_pb2 as model_pb2
 from ferserve_server.domain.canary import CanaryMode, CanaryResult
 from ferserve_server.domain.errors import InvalidRequestError, ModelRejectedError
 from ferserve_server.domain.servable import Precision, ServableState
+from ferserve_server.services.callers import requester_of_context
 from ferserve_server.services.codec import messages
 from ferserve_server.services.health import MODEL_SERVICE
 from ferserve_server.services.reading import service_handler
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from ferserve_server.domain.canary import CanaryReport, VersionStatistics
     from ferserve_server.domain.servable import ModelStatus, ValidationFigures, VersionStatus
     from ferserve_server.services.calls import Calls, Context
-    from ferserve_server.services.control import Metadata, ModelControl
+    from ferserve_server.services.control import ModelControl
 
 
 _STATES: Final = {
@@ -220,35 +221,32 @@ class ModelServicer:
     async def _load_version(
         self, request: model_pb2.LoadVersionRequest, context: Context
     ) -> model_pb2.LoadVersionResponse:
-        model = await self._control.load(_metadata(context), request.name, request.version)
+        model = await self._control.load(requester_of_context(context), request.name, request.version)
         return model_pb2.LoadVersionResponse(model=format_model(model))
 
     async def _unload_version(
         self, request: model_pb2.UnloadVersionRequest, context: Context
     ) -> model_pb2.UnloadVersionResponse:
-        model = await self._control.unload(_metadata(context), request.name, request.version)
+        model = await self._control.unload(requester_of_context(context), request.name, request.version)
         return model_pb2.UnloadVersionResponse(model=format_model(model))
 
     async def _set_alias(self, request: model_pb2.SetAliasRequest, context: Context) -> model_pb2.SetAliasResponse:
-        model = await self._control.set_alias(_metadata(context), request.name, request.alias, request.version)
+        requester = requester_of_context(context)
+        model = await self._control.set_alias(requester, request.name, request.alias, request.version)
         return model_pb2.SetAliasResponse(model=format_model(model))
 
     async def _delete_alias(
         self, request: model_pb2.DeleteAliasRequest, context: Context
     ) -> model_pb2.DeleteAliasResponse:
-        model = await self._control.set_alias(_metadata(context), request.name, request.alias, None)
+        model = await self._control.set_alias(requester_of_context(context), request.name, request.alias, None)
         return model_pb2.DeleteAliasResponse(model=format_model(model))
 
     async def _promote_version(
         self, request: model_pb2.PromoteVersionRequest, context: Context
     ) -> model_pb2.PromoteVersionResponse:
-        model = await self._control.promote(_metadata(context), request.name, request.version)
+        model = await self._control.promote(requester_of_context(context), request.name, request.version)
         return model_pb2.PromoteVersionResponse(model=format_model(model))
 
     async def _roll_back(self, request: model_pb2.RollBackRequest, context: Context) -> model_pb2.RollBackResponse:
-        model = await self._control.roll_back(_metadata(context), request.name, request.version)
+        model = await self._control.roll_back(requester_of_context(context), request.name, request.version)
         return model_pb2.RollBackResponse(model=format_model(model))
-
-
-def _metadata(context: Context) -> Metadata:
-    return context.invocation_metadata() or ()

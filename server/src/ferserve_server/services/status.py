@@ -57,6 +57,8 @@ _CODES: Final[dict[type[errors.FerserveError], grpc.StatusCode]] = {
     control_errors.StateNotSavedError: grpc.StatusCode.FAILED_PRECONDITION,
     control_errors.NoOlderVersionError: grpc.StatusCode.FAILED_PRECONDITION,
     control_errors.ControlDisabledError: grpc.StatusCode.PERMISSION_DENIED,
+    control_errors.ControlForbiddenError: grpc.StatusCode.PERMISSION_DENIED,
+    control_errors.ControlThrottledError: grpc.StatusCode.RESOURCE_EXHAUSTED,
     control_errors.OriginNotAllowedError: grpc.StatusCode.PERMISSION_DENIED,
     control_errors.ControlUnauthenticatedError: grpc.StatusCode.UNAUTHENTICATED,
     errors.UnsupportedError: grpc.StatusCode.UNIMPLEMENTED,

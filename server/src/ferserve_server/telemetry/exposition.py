@@ -1,4 +1,4 @@
-"""Serves /metrics to Prometheus.
+"""Serves /metrics to Prometheus, and probes to those who have no certificate.
 
 It runs on threads of its own, so that a busy event loop is seen rather than hidden: a scrape that waits for the
 loop would show nothing of its load.
@@ -16,8 +16,9 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 from prometheus_client import make_wsgi_app
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from types import TracebackType
+    from wsgiref.types import StartResponse, WSGIApplication
 
     from prometheus_client import CollectorRegistry
 
@@ -42,24 +43,32 @@ class Limiter(Protocol):
 
 
 class MetricsServer:
-    """Serves /metrics over HTTP, one thread for each open connection. Open it as a context manager.
+    """Serves /metrics and probes over HTTP, one thread for each open connection. Open it as a context manager.
 
     Attributes:
         port: Port that it listens on.
     """
 
-    def __init__(self, registry: CollectorRegistry, sockets: Sequence[socket.socket], limiter: Limiter) -> None:
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        sockets: Sequence[socket.socket],
+        limiter: Limiter,
+        probes: Mapping[str, Callable[[], bool]],
+    ) -> None:
         """Starts to serve.
 
         Args:
             registry: The metrics.
+            probes: Paths that are answered by 200 while a function returns True, and else by 503. Called on
+                threads of this server.
             sockets: Bound sockets of one port; closed by the caller.
             limiter: Bounds the connections, and so the threads.
         """
         self.port: int = sockets[0].getsockname()[1]
         self._servers = [_Server(each, limiter) for each in sockets]
         for server in self._servers:
-            server.set_app(make_wsgi_app(registry))
+            server.set_app(_with_probes(make_wsgi_app(registry), probes))
         self._threads = [
             threading.Thread(target=server.serve_forever, name="metrics", daemon=True) for server in self._servers
         ]
@@ -75,6 +84,20 @@ class MetricsServer:
         for server, thread in zip(self._servers, self._threads, strict=True):
             server.shutdown()
             thread.join()
+
+
+def _with_probes(metrics: WSGIApplication, probes: Mapping[str, Callable[[], bool]]) -> WSGIApplication:
+    def application(environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+        probe = probes.get(environ.get("PATH_INFO", ""))
+        if probe is None:
+            return metrics(environ, start_response)
+        good = probe()
+        body = b"ok\n" if good else b"no\n"
+        headers = [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))]
+        start_response("200 OK" if good else "503 Service Unavailable", headers)
+        return [body]
+
+    return application
 
 
 class _Server(socketserver.ThreadingMixIn, WSGIServer):

@@ -15,14 +15,15 @@ from ferserve_server.domain.trace import current_stream
 from ferserve_server.interop.messages import OPEN_INFERENCE_SERVICE, generic_handler, message_class
 from ferserve_server.pipeline.ordered_responses import OrderedResponses, outcome_of
 from ferserve_server.pipeline.traced_messages import traced_message
-from ferserve_server.services.callers import caller_of_context
+from ferserve_server.services.callers import caller_of_context, requester_of_context
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 
     from ferserve_server.domain.trace import StreamTrace
     from ferserve_server.interop.messages import Message
-    from ferserve_server.services.control import Metadata, ModelControl
+    from ferserve_server.services.control import ModelControl
+    from ferserve_server.services.control_access import Requester
 
 
 class RepositoryControl:
@@ -34,18 +35,18 @@ class RepositoryControl:
     def __init__(self, control: ModelControl) -> None:
         self._control = control
 
-    async def load(self, metadata: Metadata, model: str, version: int | None) -> None:
+    async def load(self, requester: Requester, model: str, version: int | None) -> None:
         """Loads a version; without one, those of the folder that the model's policy selects.
 
         Raises:
             FerserveError: See `services.control.ModelControl`.
         """
         if version is None:
-            await self._control.look(metadata, model)
+            await self._control.look(requester, model)
         else:
-            await self._control.load(metadata, model, version)
+            await self._control.load(requester, model, version)
 
-    async def unload(self, metadata: Metadata, model: str, version: int | None) -> None:
+    async def unload(self, requester: Requester, model: str, version: int | None) -> None:
         """Unloads a version.
 
         Raises:
@@ -53,7 +54,7 @@ class RepositoryControl:
             FerserveError: See `services.control.ModelControl`.
         """
         # Authorisation is checked before a missing version is reported.
-        await self._control.unload(metadata, model, version or 0)
+        await self._control.unload(requester, model, version or 0)
 
 
 def parse_version(parameters: Mapping[str, Message]) -> int | None:
@@ -245,12 +246,12 @@ class OpenInferenceServicer:
 
     async def _repository_model_load(self, request: Message, context: Context) -> Message:
         version = parse_version(request.parameters)
-        await self._control.load(context.invocation_metadata() or (), request.model_name, version)
+        await self._control.load(requester_of_context(context), request.model_name, version)
         return message_class("inference.RepositoryModelLoadResponse")()
 
     async def _repository_model_unload(self, request: Message, context: Context) -> Message:
         version = parse_version(request.parameters)
-        await self._control.unload(context.invocation_metadata() or (), request.model_name, version)
+        await self._control.unload(requester_of_context(context), request.model_name, version)
         return message_class("inference.RepositoryModelUnloadResponse")()
 
     @staticmethod

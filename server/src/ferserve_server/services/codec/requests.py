@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _DEFAULT_MODEL: Final = ModelSpec()
 
 _MAX_FORMS: Final = 64
-"""Maximum number of cached forms; beyond it all are evicted. A caller has one for each number of faces."""
+"""Maximum number of cached forms; beyond it the oldest is evicted. A caller has one for each number of faces."""
 
 _MAX_FORMS_PER_LENGTH: Final = 4
 """Maximum number of forms that a message is compared with."""
@@ -104,12 +104,21 @@ class _KnownForms:
         if len(head) + len(tail) > _MAX_FORM_BYTES:
             return
         length = len(message) - start
-        if self._count >= _MAX_FORMS or len(self._by_length.get(length, ())) >= _MAX_FORMS_PER_LENGTH:
-            self._by_length.clear()
-            self._count = 0
+        # One at a time, so that a caller with many forms does not evict those of all others.
+        if len(self._by_length.get(length, ())) >= _MAX_FORMS_PER_LENGTH:
+            self._evict(length)
+        elif self._count >= _MAX_FORMS:
+            self._evict(next(iter(self._by_length)))
         form = _Form(head, tail, request.crops.shape, request.spec, request.priority)
         self._by_length.setdefault(length, []).append(form)
         self._count += 1
+
+    def _evict(self, length: int) -> None:
+        forms = self._by_length[length]
+        del forms[0]
+        if not forms:
+            del self._by_length[length]
+        self._count -= 1
 
 
 class CropRequests:
