@@ -43,19 +43,18 @@ LOCK = $(UV) pip compile -q --universal --python-version 3.11 --generate-hashes 
 	--no-emit-find-links --custom-compile-command "make lock" -c requirements/in/constraints.in \
 	$(foreach room,proto client vision server training,--no-emit-package ferserve-$(room))
 
-# Other people's clients agree with nothing but themselves, so no constraints.
-CLIENT_LOCK = $(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	--no-emit-find-links --custom-compile-command "make lock" requirements/in/conformance-$(name).in \
-	-o requirements/conformance-$(name).lock
+# What has an environment of its own, as other people's clients do, agrees with nothing else, so no constraints.
+LOCK_ALONE = $(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--no-emit-find-links --custom-compile-command "make lock" requirements/in/$(name).in \
+	-o requirements/$(name).lock
 
 .PHONY: lock
 lock: ## Compile the hashed lock files again (needs uv).
 	$(LOCK) requirements/in/cpu.in -o requirements/cpu.lock
 	$(foreach name,gpu server-cpu server-gpu training-cpu training-gpu dev,\
 	  $(LOCK) -c requirements/cpu.lock requirements/in/$(name).in -o requirements/$(name).lock &&) true
-	$(foreach name,triton-old triton-new grpclib model-signing,$(CLIENT_LOCK) &&) true
-	$(foreach name,stubs tensorflow-serving,$(CLIENT_LOCK) --no-deps &&) true
-	$(subst conformance-,,$(foreach name,ray,$(CLIENT_LOCK)))
+	$(foreach name,docs ray $(addprefix conformance-,triton-old triton-new grpclib model-signing),$(LOCK_ALONE) &&) true
+	$(foreach name,conformance-stubs conformance-tensorflow-serving,$(LOCK_ALONE) --no-deps &&) true
 
 # ---------------------------------------------------------------- proto
 
@@ -131,6 +130,24 @@ train: setup ## Data set to served version: make train DATA=fer2013.zip [RECIPE=
 .PHONY: results
 results: setup ## Write the table of docs/models.md from training/results/.
 	$(BIN)/ferserve-train results training/results --document docs/models.md
+
+# ---------------------------------------------------------------- documentation
+
+.docs-venv/.ready: requirements/docs.lock
+	$(subst $(VENV),.docs-venv,$(MAKE_VENV))
+	$(subst $(VENV),.docs-venv,$(INSTALL)) --require-hashes -r requirements/docs.lock
+	@touch $@
+
+# What draws the diagrams of the site; without npm they are shown as text.
+.PHONY: docs-tools
+docs-tools: .docs-venv/.ready
+	@command -v npm >/dev/null || { echo "There is no npm: diagrams are shown as text."; exit 0; }; \
+	  [ scripts/docs_site/node_modules/.package-lock.json -nt scripts/docs_site/package-lock.json ] || \
+	  npm ci --prefix scripts/docs_site --no-audit --no-fund --loglevel=error
+
+.PHONY: docs
+docs: docs-tools ## Write the documentation as a site to build/site; a broken link is an error.
+	NO_MKDOCS_2_WARNING=1 .docs-venv/bin/mkdocs build --strict
 
 # ---------------------------------------------------------------- checks
 
