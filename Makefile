@@ -268,6 +268,13 @@ bench-tracing: setup ## Measure the processor time that traces take (a minute); 
 bench-losses: setup ## Kill and stop engines under load, with and without a standby (3 minutes); writes benchmarks/results/engine_losses.json.
 	$(BIN)/python benchmarks/engine_losses.py
 
+# Seconds of `make chaos`.
+CHAOS ?= 1300
+
+.PHONY: chaos
+chaos: setup ## Restart, kill, overload and starve real servers (22 minutes; CHAOS=150: fewer of everything); writes docs/chaos.md.
+	cd benchmarks && PYTHONPATH=. ../$(BIN)/python -m chaos --seconds $(CHAOS)
+
 .PHONY: bench-peers
 bench-peers: setup ## Measure other servers with the same net, installed below .bench/ (about 15 minutes, installing included); writes docs/performance.md.
 	$(BIN)/python benchmarks/peer_comparison.py

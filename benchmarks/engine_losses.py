@@ -48,7 +48,7 @@ class Caller:
         self._stub: Any = emotion_service_pb2_grpc.EmotionServiceStub(self._channel)  # type: ignore[no-untyped-call]
         self._stopped = threading.Event()
         self.outcomes: list[tuple[float, float, str]] = []
-        self._thread = threading.Thread(target=self._call)
+        self._thread = threading.Thread(target=self._call, daemon=True)
         self._thread.start()
 
     def _call(self) -> None:

@@ -1,0 +1,1 @@
+"""Runs real servers through restarts, kills, overload and starvation."""
