@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
 ROOT = Path(__file__).resolve().parent.parent
-MODEL = ROOT / "model_repo" / "fer-nano" / "3"
+MODEL = ROOT / "model_repo" / "fer-nano" / "4"
 ROUNDS = 80
 CALLS_PER_ROUND = 50
 

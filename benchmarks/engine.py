@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 ROOT = Path(__file__).resolve().parent.parent
-MODEL = ROOT / "model_repo" / "fer-nano" / "3"
+MODEL = ROOT / "model_repo" / "fer-nano" / "4"
 BATCH_SIZES = (1, 8, 32, 128)
 ROUNDS = 5
 CALLERS = len(os.sched_getaffinity(0))

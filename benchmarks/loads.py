@@ -12,7 +12,7 @@ from ferserve.v1 import emotion_service_pb2 as emotion_pb2
 from ferserve.v1 import face_pb2
 
 ROOT = Path(__file__).resolve().parent.parent
-MODEL = ROOT / "model_repo" / "fer-nano" / "3"
+MODEL = ROOT / "model_repo" / "fer-nano" / "4"
 PICTURE = ROOT / "tests" / "media" / "astronaut.jpg"
 SERVICE = "/ferserve.v1.EmotionService"
 SIDE = 48

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-MODEL = Path(__file__).resolve().parent.parent / "model_repo" / "fer-nano" / "3"
+MODEL = Path(__file__).resolve().parent.parent / "model_repo" / "fer-nano" / "4"
 MODEL_NAME = "fer-nano"
 MANIFEST = Path("assets.extra", "manifest.json")
 GOLDEN = Path("assets.extra", "golden.npz")
