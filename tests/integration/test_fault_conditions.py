@@ -45,7 +45,7 @@ cd /
 exec setpriv --reuid {user} --regid {user} --clear-groups --no-new-privs \
   --inh-caps=-all,+dac_read_search --ambient-caps=-all,+dac_read_search "$@" 2>&-
 """
-"""Reading all files is for checkouts below a home folder that only its owner may enter."""
+"""Reading all files is for checkouts below a home folder that is closed to other users."""
 
 
 @pytest.fixture
@@ -150,7 +150,7 @@ def test_a_server_in_a_container_starts_serves_recovers_and_drains(bundled_model
             process.wait()
 
 
-def test_a_server_started_as_systemd_starts_services_drains_when_the_whole_group_is_told_to(
+def test_a_server_started_as_systemd_starts_services_drains_when_its_whole_group_gets_the_signal(
     bundled_model: Path,
 ) -> None:
     (port,) = free_ports(1)

@@ -27,12 +27,12 @@ def test_the_page_has_the_tables_of_the_report() -> None:
     assert tables.filled(page, report) == page
 
 
-def test_a_part_that_did_not_end_is_told() -> None:
+def test_a_part_that_did_not_end_is_reported() -> None:
     facts = {"date": "", "core_count": 2, "machine": "", "tensorflow": "", "seconds": 1, "other_work_share": 0}
     assert "**soak did not end:** OSError()" in tables.chaos_tables({**facts, "soak": {"failed": "OSError()"}})
 
 
-def test_growth_is_told_from_noise_by_medians() -> None:
+def test_growth_differs_from_noise_by_medians() -> None:
     assert soak.first_and_last([1, 1, 9, 1, 5, 5, 6, 6]) == {"first": 1, "last": 6, "max": 9}
 
 
