@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,9 +19,10 @@ from ferserve_training.export.drawn_faces import draw_faces
 from ferserve_training.export.onnx_model import run_onnx
 from ferserve_training.export.quantize import quantize_version
 from ferserve_training.export.saved_model import run_saved_model
+from support.bundled import bundled_version
 from support.training_faces import write_face_folder
 
-BUNDLED = Path(__file__).parents[2] / "model_repo" / "fer-small" / "3"
+BUNDLED = bundled_version("fer-small")
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -35,7 +35,7 @@ def faces(tmp_path_factory):
 @pytest.fixture(scope="module")
 def source(tmp_path_factory, faces):
     """The bundled version, as if it had learnt from the drawn faces."""
-    folder = shutil.copytree(BUNDLED, tmp_path_factory.mktemp("source") / "fer-small" / "3")
+    folder = shutil.copytree(BUNDLED, tmp_path_factory.mktemp("source") / "fer-small" / BUNDLED.name)
     _edit(folder, lambda manifest: manifest["training"].update(data_sha256=faces.sha256))
     return folder
 
@@ -57,7 +57,7 @@ def test_it_is_an_onnx_file_of_a_quarter_of_the_size_that_says_nearly_the_same(m
     manifest = json.loads((made.folder / "assets.extra" / "manifest.json").read_text())
 
     assert (manifest["name"], manifest["precision"]) == ("fer-small-int8", "int8")
-    assert (manifest["quantized"]["name"], manifest["quantized"]["version"]) == ("fer-small", 3)
+    assert (manifest["quantized"]["name"], manifest["quantized"]["version"]) == ("fer-small", int(BUNDLED.name))
     assert manifest["quantized"]["accuracy_before"] == made.accuracy_before
     assert set(manifest["files"]) == {file, "assets.extra/golden.npz", "assets.extra/MODEL_CARD.md"}
     assert (made.folder / file).stat().st_size < 0.3 * (

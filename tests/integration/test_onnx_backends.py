@@ -22,11 +22,12 @@ from ferserve_server.models.golden import read_golden
 from ferserve_server.models.manifest import read_manifest, verify_files
 from ferserve_server.models.precision import settle_precision
 from ferserve_server.models.validation import ValidationLimits, check_golden, score_all, warm
+from support.bundled import bundled_version
 from support.local_server import local_server
 from support.model_factory import LABELS, publish_model, tiny_onnx
 from support.server_process import run_server
 
-BUNDLED = Path(__file__).parents[2] / "model_repo" / "fer-small" / "3"
+BUNDLED = bundled_version("fer-small")
 WITHOUT_TENSORFLOW = str(Path(__file__).parents[1] / "support" / "without_tensorflow")
 BACKENDS = ("onnxruntime", "openvino")
 WEIGHTS = np.random.default_rng(0).normal(0, 2, (36, 7)).astype(np.float32)

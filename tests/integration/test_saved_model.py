@@ -19,9 +19,10 @@ from ferserve_server.models.golden import read_golden
 from ferserve_server.models.manifest import read_manifest, verify_files
 from ferserve_server.models.precision import settle_precision
 from ferserve_server.models.validation import ValidationLimits, check_golden, score_all, warm
+from support.bundled import bundled_version
 from support.model_factory import publish_model
 
-BUNDLED = Path(__file__).parents[2] / "model_repo" / "fer-nano" / "3"
+BUNDLED = bundled_version("fer-nano")
 TOLERANCE = 1e-5
 """What a score may differ by when the neighbours differ; measured on the CPU: 3e-7."""
 

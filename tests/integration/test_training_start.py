@@ -1,7 +1,6 @@
 """Tests training that starts from an existing net, a run's or an exported one."""
 
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,8 +15,9 @@ from ferserve_training.loop.scoring import score
 from ferserve_training.loop.start import starting_weights
 from ferserve_training.recipes.catalog import RECIPES
 from ferserve_training.recipes.smoke import smoke_version
+from support.bundled import bundled_version
 
-_BUNDLED = Path(__file__).parents[2] / "model_repo" / "fer-nano" / "3"
+_BUNDLED = bundled_version("fer-nano")
 _RECIPE = smoke_version(RECIPES["fer-nano"])
 
 
