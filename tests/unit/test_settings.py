@@ -230,6 +230,7 @@ def test_what_is_printed_can_be_read_back(tmp_path: Path) -> None:
         "bucket-sizes": "2,6",
         "golden-tolerance": "1e-7",
         "metrics-listen": "off",
+        "model-key": "first.pub;second.pub",
         "model-repo": '/models/"é😀\\ \t',
         "tls-cert-file": "c.pem",
         "tls-key-file": "k.pem",

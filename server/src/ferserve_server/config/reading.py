@@ -167,6 +167,8 @@ def _message(error: ErrorDetails) -> str:
 
 
 def _toml(value: object) -> str:
+    if isinstance(value, tuple | list):
+        return f"[{', '.join(map(_toml, value))}]"
     if isinstance(value, Path):
         value = str(value)
     if isinstance(value, Enum):
