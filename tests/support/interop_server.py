@@ -21,9 +21,9 @@ from google.protobuf.message_factory import GetMessages
 from ferserve_server.grpc.grpcio_server import listening_grpc, new_server
 from ferserve_server.grpc.router import Router
 from ferserve_server.grpc.stream import GrpcStream
-from ferserve_server.http2.listener import accepting
 from ferserve_server.http2.registry import ConnectionLimits, ConnectionRegistry, serving
 from ferserve_server.runtime.addresses import bound, port_of
+from ferserve_server.runtime.listener import accepting
 from ferserve_server.services.limits import RequestLimits
 
 if TYPE_CHECKING:
