@@ -123,8 +123,8 @@ async def _serve(kind: str, described: bytes) -> None:
     if kind == "grpcio":
         server = new_server(LIMITS)
         server.add_generic_rpc_handlers(handlers)
-        async with listening_grpc(server, "127.0.0.1:0", None, "--listen") as port:
-            await _until_input_ends(port)
+        async with listening_grpc(server, "127.0.0.1:0", None, "--listen") as endpoint:
+            await _until_input_ends(endpoint.port)
         return
     router = Router(LIMITS)
     router.add_generic_rpc_handlers(handlers)

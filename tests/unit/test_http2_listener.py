@@ -155,7 +155,7 @@ async def test_a_peer_that_never_ends_its_tls_is_gone_when_the_server_closes(tmp
     trusting = ssl.create_default_context(cafile=str(certificates / "ca.pem"))
     trusting.set_alpn_protocols(["h2"])
     connections = ConnectionRegistry(
-        lambda *_, **__: pytest.fail("no stream is made"), LIMITS, context, lambda: 0.0
+        lambda *_, **__: pytest.fail("no stream is made"), LIMITS, lambda: context, lambda: 0.0
     )
     caller, accepted = socket.socketpair()
     accepted.setblocking(False)
