@@ -32,10 +32,8 @@ ENDS_AT_ONCE = "__future__"
 class EndedChild(Child):
     """A process that has ended by the time its starter goes on, as when memory runs out."""
 
-    def __init__(
-        self, module: str, arguments: Sequence[str], channels: Sequence[Channel], stderr: int | None = None
-    ) -> None:
-        super().__init__(module, arguments, channels, stderr)
+    def __init__(self, module: str, arguments: Sequence[str], channels: Sequence[Channel], *more: Any) -> None:
+        super().__init__(module, arguments, channels, *more)
         assert self.wait(60)
 
 
@@ -69,8 +67,8 @@ async def test_a_version_that_was_loaded_while_they_started_is_known_to_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     @contextlib.asynccontextmanager
-    async def overtaken(settings: Any, own: Any, models: Any, *others: Any) -> AsyncIterator[Any]:
-        async with running_workers(settings, own, models, *others) as running:
+    async def overtaken(settings: Any, own: Any, models: Any, *others: Any, **named: Any) -> AsyncIterator[Any]:
+        async with running_workers(settings, own, models, *others, **named) as running:
             await models.refresh()  # as a control call does
             yield running
 
