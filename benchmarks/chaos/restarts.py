@@ -19,8 +19,8 @@ MAX_RESTARTS: Final = 100
 SETTLED_S: Final = 12.0
 """Time between a server's readiness and the next stop.
 
-gRPC's channels wait longer before each try to connect, here up to 8 s while a server starts for 10: with a second
-between them both servers are away for a channel, and 45 % of its calls fail.
+gRPC's channels wait longer before each try to connect while a server is away. With too short a time, both
+servers are away for a channel, and its calls fail.
 """
 
 

@@ -80,7 +80,7 @@ class CropSequence(Generic[Sent, Written]):
     def begin(self, sent: Sent) -> Coroutine[Any, Any, CropAnswer]:
         """Reads the next message, and returns its work, which raises nothing itself.
 
-        The work runs in the context of whoever awaits it; with a `trace` that must be a context of its own.
+        The work runs in the context of the task that awaits it; with a `trace` that must be a context of its own.
 
         Raises:
             FerserveError: It cannot be read, or its number does not rise: the stream ends with that, after what

@@ -28,7 +28,7 @@ class EagerTask:
     Args of the constructor:
         coroutine: Run at once.
         ended: Called when it has ended; before the constructor returns if it never waits.
-        context: Context in which it runs; None: that of whoever continues it, which it must not change.
+        context: Context in which it runs; None: that of the task that continues it, which it must not change.
     """
 
     __slots__ = ("_cancelled", "_ended", "_future", "_reason", "_send", "_throw")
